@@ -1,0 +1,48 @@
+# The two commands: `make run` and `make test`. Both need Python 3.11 or newer and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+HOST ?= 127.0.0.1
+PORT ?= 8080
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format definitions clean
+
+help:
+	@echo "make run    serve FHIR R4 on http://$(HOST):$(PORT)/fhir with a synthetic caseload"
+	@echo "make test   run all tests"
+	@echo "make lint   ruff, mypy --strict, import contracts"
+
+# A marker for each set of packages: installing again is quick when nothing changed.
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+run: $(VENV)/.installed
+	$(BIN)/keyworking serve --auth none --host $(HOST) --port $(PORT) --synthetic-caseload
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Rebuilds the tables of FHIR definitions; PACKAGE is hl7.fhir.r4.core 4.0.1 as a .tgz.
+definitions: $(VENV)/.installed-dev
+	$(BIN)/python -m tools.build_definitions $(PACKAGE)
+
+clean:
+	rm -rf $(VENV) var build dist *.egg-info

@@ -1,0 +1,48 @@
+"""What a caller may see: a policy is a term of every query.
+
+Until tokens and consent come in, there are two: the open one of `--auth none`, and the closed
+one that stands wherever nobody chose.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from fhir_server.search.ast import Everything, Node, Nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and under which request."""
+
+    name: str
+    request_id: str = ""
+
+
+class Policy(Protocol):
+    """Decides by resource type, before anything is read."""
+
+    def readable(self, resource_type: str) -> Node:
+        """The resources of the type that may be seen, searched, counted and included."""
+
+    def writable(self, resource_type: str) -> Node:
+        """The resources of the type that may be written, as they were and as they will be."""
+
+
+class ClosedPolicy:
+    """Nothing may be seen or written."""
+
+    def readable(self, resource_type: str) -> Node:  # noqa: ARG002
+        return Nothing()
+
+    def writable(self, resource_type: str) -> Node:  # noqa: ARG002
+        return Nothing()
+
+
+class OpenPolicy:
+    """Everything may be seen and written: for trying things out, on loopback only."""
+
+    def readable(self, resource_type: str) -> Node:  # noqa: ARG002
+        return Everything()
+
+    def writable(self, resource_type: str) -> Node:  # noqa: ARG002
+        return Everything()

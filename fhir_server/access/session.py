@@ -1,0 +1,170 @@
+"""The session: the only door to stored data.
+
+It carries the caller and the policy, and makes the policy a term of whatever is asked. What a
+caller may not see answers exactly as what is not there.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Final, Protocol, TypeVar
+
+from fhir_server.access.policy import Caller, ClosedPolicy, Policy
+from fhir_server.errors import FhirError, Kind
+from fhir_server.fhir import json
+from fhir_server.fhir.json import Resource
+from fhir_server.search.ast import Everything, Node, Query, conjunction
+from fhir_server.search.match import match
+from fhir_server.storage.interface import (
+    AuditRow,
+    Draft,
+    Page,
+    Position,
+    Reader,
+    Store,
+    StoredVersion,
+    Unit,
+)
+
+__all__ = ["Data", "Draft", "Page", "Position", "Session", "SessionUnit", "StoredVersion"]
+
+T = TypeVar("T")
+
+
+class Data(Protocol):
+    """Reads as the caller may do them, in a session or inside its commit."""
+
+    async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None: ...
+
+    async def vread(
+        self, resource_type: str, resource_id: str, version: int
+    ) -> StoredVersion | None: ...
+
+    async def history(
+        self, resource_type: str, resource_id: str, count: int, before: int | None = None
+    ) -> Sequence[StoredVersion]: ...
+
+    async def search(self, query: Query, count: int, after: Position | None = None) -> Page: ...
+
+    async def total(self, query: Query) -> int: ...
+
+
+class _GuardedReader:
+    """A reader with the policy in every question."""
+
+    def __init__(self, reader: Reader, policy: Policy) -> None:
+        self._reader = reader
+        self._policy = policy
+
+    async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
+        """The current version or deletion, None where there is none that the caller may see."""
+        found = await self._reader.read(resource_type, resource_id)
+        return self._shown(found)
+
+    async def vread(
+        self, resource_type: str, resource_id: str, version: int
+    ) -> StoredVersion | None:
+        return self._shown(await self._reader.vread(resource_type, resource_id, version))
+
+    async def history(
+        self, resource_type: str, resource_id: str, count: int, before: int | None = None
+    ) -> Sequence[StoredVersion]:
+        found = await self._reader.history(resource_type, resource_id, count, before)
+        return [version for version in found if self._shown(version)]
+
+    async def search(self, query: Query, count: int, after: Position | None = None) -> Page:
+        return await self._reader.search(self._within(query), count, after)
+
+    async def total(self, query: Query) -> int:
+        return await self._reader.total(self._within(query))
+
+    def _within(self, query: Query) -> Query:
+        allowed = self._policy.readable(query.resource_type)
+        return replace(query, where=conjunction(query.where, allowed))
+
+    def _shown(self, version: StoredVersion | None) -> StoredVersion | None:
+        if version is None:
+            return None
+        return version if _covers(self._policy.readable(version.type), version) else None
+
+
+class Session(_GuardedReader):
+    """One caller's view of the store, for one request."""
+
+    def __init__(self, store: Store, caller: Caller, policy: Policy | None = None) -> None:
+        self._store: Final = store
+        self.caller: Final = caller
+        super().__init__(store, policy or ClosedPolicy())
+
+    async def commit(self, action: str, work: "Callable[[SessionUnit], Awaitable[T]]") -> T:
+        """Run `work` in one commit, with a line in the audit that says who did what.
+
+        `work` may be run more than once and depends on nothing but its unit.
+
+        Raises:
+            FhirError: what `work` raises, with nothing written; UNAVAILABLE.
+        """
+
+        async def guarded(unit: Unit) -> T:
+            inside = SessionUnit(unit, self._policy)
+            result = await work(inside)
+            if inside.touched:
+                await unit.audit(
+                    AuditRow(self.caller.name, action, self.caller.request_id, inside.touched)
+                )
+            return result
+
+        return await self._store.commit(guarded)
+
+
+class SessionUnit(_GuardedReader):
+    """A commit under way, as the caller may make it."""
+
+    def __init__(self, unit: Unit, policy: Policy) -> None:
+        super().__init__(unit, policy)
+        self._unit = unit
+        self.touched: list[str] = []
+
+    async def put(
+        self, resource: Resource, method: str, draft: Draft | None = None
+    ) -> StoredVersion:
+        """Write the next version of the resource; it has passed validation and has an id.
+
+        `draft` is the same resource where it was prepared before.
+
+        Raises:
+            FhirError: FORBIDDEN, when the policy covers not both what is there and what comes.
+        """
+        draft = draft or Draft(resource)
+        allowed = self._policy.writable(draft.type)
+        if not isinstance(allowed, Everything):
+            current = await self._unit.read(draft.type, draft.id)
+            _require(match(allowed, resource) and (current is None or _covers(allowed, current)))
+        stored = await self._unit.put(draft, method)
+        self.touched.append(_name(stored))
+        return stored
+
+    async def delete(self, current: StoredVersion) -> StoredVersion:
+        """Write a deletion after `current`, which was read in this unit.
+
+        Raises:
+            FhirError: FORBIDDEN.
+        """
+        _require(_covers(self._policy.writable(current.type), current))
+        stored = await self._unit.delete(current.type, current.id)
+        self.touched.append(_name(stored))
+        return stored
+
+
+def _covers(allowed: Node, version: StoredVersion) -> bool:
+    if isinstance(allowed, Everything):
+        return True
+    return not version.deleted and match(allowed, json.decode_resource(version.body))
+
+
+def _require(allowed: bool) -> None:
+    if not allowed:
+        raise FhirError(Kind.FORBIDDEN, "This is not allowed for the caller")
+
+
+def _name(stored: StoredVersion) -> str:
+    return f"{stored.type}/{stored.id}/_history/{stored.version}"

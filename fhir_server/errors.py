@@ -1,0 +1,91 @@
+"""The one error type of the server and the closed set of its kinds.
+
+Every layer raises `FhirError`; one renderer (`fhir_server.http.render`) turns it into an
+OperationOutcome, for answers and for Bundle entries alike.
+
+Sources: issue types https://hl7.org/fhir/R4/valueset-issue-type.html, status codes
+https://hl7.org/fhir/R4/http.html.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, NamedTuple
+
+
+class _KindValue(NamedTuple):
+    status: int
+    code: str
+
+
+class Kind(Enum):
+    """What went wrong: an HTTP status and an R4 issue type."""
+
+    MALFORMED = _KindValue(400, "structure")
+    """The body is not JSON, not FHIR JSON, or not the type that the address names."""
+    INVALID = _KindValue(400, "invalid")
+    """A parameter, header or address is not well formed, or a resource breaks its definition
+    (400 for that: https://hl7.org/fhir/R4/http.html#create)."""
+    BUSINESS_RULE = _KindValue(422, "business-rule")
+    """A rule of the service refuses it."""
+    UNSUPPORTED = _KindValue(400, "not-supported")
+    NOT_FOUND = _KindValue(404, "not-found")
+    METHOD_NOT_ALLOWED = _KindValue(405, "not-supported")
+    NOT_ACCEPTABLE = _KindValue(406, "not-supported")
+    GONE = _KindValue(410, "deleted")
+    CONFLICT = _KindValue(409, "conflict")
+    DUPLICATE = _KindValue(409, "duplicate")
+    PRECONDITION_FAILED = _KindValue(412, "conflict")
+    MULTIPLE_MATCHES = _KindValue(412, "multiple-matches")
+    TOO_LARGE = _KindValue(413, "too-long")
+    UNSUPPORTED_MEDIA_TYPE = _KindValue(415, "not-supported")
+    TOO_COSTLY = _KindValue(403, "too-costly")
+    FORBIDDEN = _KindValue(403, "forbidden")
+    UNAVAILABLE = _KindValue(503, "transient")
+    INTERNAL = _KindValue(500, "exception")
+
+    @property
+    def status(self) -> int:
+        return self.value.status
+
+    @property
+    def code(self) -> str:
+        return self.value.code
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One problem: what is wrong and what is allowed (`text`), and where (`expression`).
+
+    `expression` is a FHIRPath such as `Patient.name[0].given`, or `http.<parameter>` for a
+    place in the request (https://hl7.org/fhir/R4/operationoutcome.html).
+    `code` overrides the kind's issue type; `severity` is error, warning or information.
+    """
+
+    text: str
+    expression: str | None = None
+    code: str | None = None
+    severity: str = "error"
+
+
+class FhirError(Exception):
+    """A refusal: its kind and every issue found, not only the first."""
+
+    def __init__(
+        self, kind: Kind, *issues: Issue | str, allowed_methods: tuple[str, ...] = ()
+    ) -> None:
+        self.kind: Final = kind
+        self.allowed_methods: Final = allowed_methods
+        self.issues: Final = tuple(
+            Issue(issue) if isinstance(issue, str) else issue for issue in issues
+        )
+        super().__init__("; ".join(issue.text for issue in self.issues))
+
+    @classmethod
+    def of(cls, kind: Kind, issues: Iterable[Issue]) -> "FhirError":
+        return cls(kind, *issues)
+
+    @classmethod
+    def at(cls, kind: Kind, expression: str, text: str) -> "FhirError":
+        """One issue with its place."""
+        return cls(kind, Issue(text, expression))

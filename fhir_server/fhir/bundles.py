@@ -1,0 +1,50 @@
+"""Bundles put together from bytes: stored resources go out as they are stored.
+
+Source: https://hl7.org/fhir/R4/bundle.html.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from fhir_server.fhir import json
+from fhir_server.fhir.json import Resource
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry; `members` are its other properties, such as search, request or response."""
+
+    full_url: str = ""
+    body: bytes = b""
+    members: Resource = field(default_factory=dict)
+
+    def render(self) -> bytes:
+        parts = []
+        if self.full_url:
+            parts.append(b'"fullUrl":' + json.encode(self.full_url))
+        if self.body:
+            parts.append(b'"resource":' + self.body)
+        if self.members:
+            parts.append(json.encode(self.members)[1:-1])
+        return b"{" + b",".join(parts) + b"}"
+
+
+def bundle(
+    bundle_type: str,
+    entries: Iterable[Entry],
+    *,
+    links: Sequence[tuple[str, str]] = (),
+    total: int | None = None,
+    timestamp: str | None = None,
+) -> bytes:
+    """A Bundle as JSON; one without entries has no `entry`, as FHIR has no empty arrays."""
+    head: Resource = {"resourceType": "Bundle", "type": bundle_type}
+    if timestamp is not None:
+        head["timestamp"] = timestamp
+    if total is not None:
+        head["total"] = total
+    if links:
+        head["link"] = [{"relation": relation, "url": url} for relation, url in links]
+    rendered = b",".join([entry.render() for entry in entries])
+    tail = b',"entry":[' + rendered + b"]}" if rendered else b"}"
+    return json.encode(head)[:-1] + tail

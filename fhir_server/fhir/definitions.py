@@ -1,0 +1,204 @@
+"""What FHIR R4 defines: types, elements, search parameters, compartments and codes.
+
+The tables come from HL7's package `hl7.fhir.r4.core` 4.0.1 (see SOURCES.md); nothing is read
+before it is first asked for, and an entry of a table is decoded when its type is first used.
+
+Sources: elements https://hl7.org/fhir/R4/elementdefinition.html, JSON names of choices
+https://hl7.org/fhir/R4/json.html, search parameters
+https://hl7.org/fhir/R4/searchparameter-registry.html, compartments
+https://hl7.org/fhir/R4/compartmentdefinition.html, required bindings
+https://hl7.org/fhir/R4/terminologies.html#strength.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+
+_CHOICE: Final = "[x]"
+_DATA: Final = Path(__file__).with_name("data")
+
+
+@dataclass(frozen=True, slots=True)
+class ElementDefinition:
+    """One JSON property of a type; a choice of types has one for each type.
+
+    `type` is a FHIR type code, the path of a backbone element (`Patient.contact`) or `Resource`.
+    `max` is None for `*`; `min` of a choice is that of the whole choice.
+    `targets` are the resource types that a Reference or canonical may point to, () for any.
+    `value_set` is the canonical, without version, of a required binding.
+    """
+
+    name: str
+    base_name: str
+    type: str
+    min: int
+    max: int | None
+    repeats: bool
+    targets: tuple[str, ...]
+    value_set: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TypeDefinition:
+    """A type of https://hl7.org/fhir/R4/datatypes.html or resourcelist.html, or a backbone.
+
+    `kind` is resource, datatype, primitive or backbone. `elements` go by JSON property name in
+    the standard's order; `choices` give for `value` the names `valueString`, `valueQuantity`...
+    A primitive has the elements of its `_name` sibling: `id` and `extension`.
+    """
+
+    name: str
+    kind: str
+    elements: Mapping[str, ElementDefinition]
+    choices: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchParameter:
+    """A search parameter as it applies to one resource type.
+
+    `expression` holds only the branches for that type and is '' where the standard has none.
+    `components` of a composite are (definition's address, expression) from the same place.
+    """
+
+    code: str
+    type: str
+    url: str
+    expression: str
+    targets: tuple[str, ...]
+    components: tuple[tuple[str, str], ...]
+
+
+class _ElementRow(msgspec.Struct, array_like=True, frozen=True):
+    name: str
+    min: int
+    max: int | None
+    types: tuple[tuple[str, ...], ...]
+    value_set: str | None
+
+
+class _TypeEntry(msgspec.Struct, frozen=True):
+    kind: str
+    base: str
+    elements: tuple[_ElementRow, ...]
+
+
+class _ParameterRow(msgspec.Struct, array_like=True, frozen=True):
+    code: str
+    type: str
+    url: str
+    expression: str
+    targets: tuple[str, ...]
+    components: tuple[tuple[str, str], ...]
+
+
+@cache
+def _table(name: str) -> dict[str, msgspec.Raw]:
+    """A table with each entry still undecoded."""
+    content = (_DATA / f"{name}.json").read_bytes()
+    return msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+
+
+@cache
+def resource_types() -> tuple[str, ...]:
+    """The 146 resource types that a resource can have, sorted."""
+    return tuple(sorted(_table("resource-types")))
+
+
+def is_resource_type(name: str) -> bool:
+    return name in _table("resource-types")
+
+
+@cache
+def type_definition(name: str) -> TypeDefinition:
+    """A resource, data type, primitive or backbone path; KeyError where R4 has none."""
+    rows = tuple(_rows(name))
+    elements = {element.name: element for row in rows for element in _elements(row)}
+    choices = {
+        row.name.removesuffix(_CHOICE): tuple(element.name for element in _elements(row))
+        for row in rows
+        if row.name.endswith(_CHOICE)
+    }
+    return TypeDefinition(
+        name, _type_entry(name).kind, MappingProxyType(elements), MappingProxyType(choices)
+    )
+
+
+@cache
+def _type_entry(name: str) -> _TypeEntry:
+    return msgspec.json.decode(_table("types")[name], type=_TypeEntry)
+
+
+def _rows(name: str) -> Iterator[_ElementRow]:
+    """The elements of the base come first, as in the standard."""
+    entry = _type_entry(name)
+    if entry.base:
+        yield from _rows(entry.base)
+    yield from entry.elements
+
+
+def _elements(row: _ElementRow) -> Iterator[ElementDefinition]:
+    base_name = row.name.removesuffix(_CHOICE)
+    for type_, *targets in row.types:
+        yield ElementDefinition(
+            name=row.name.replace(_CHOICE, type_[0].upper() + type_[1:]),
+            base_name=base_name,
+            type=type_,
+            min=row.min,
+            max=row.max,
+            repeats=row.max != 1,
+            targets=tuple(targets),
+            value_set=row.value_set,
+        )
+
+
+@cache
+def search_parameters(resource_type: str) -> Mapping[str, SearchParameter]:
+    """By code, with those of Resource and DomainResource; KeyError for an unknown type."""
+    base = msgspec.json.decode(_table("resource-types")[resource_type], type=str)
+    owners = ["Resource", *(["DomainResource"] if base == "DomainResource" else ()), resource_type]
+    return MappingProxyType(
+        {parameter.code: parameter for owner in owners for parameter in _own_parameters(owner)}
+    )
+
+
+@cache
+def _own_parameters(owner: str) -> tuple[SearchParameter, ...]:
+    raw = _table("search-parameters").get(owner)
+    rows = msgspec.json.decode(raw, type=tuple[_ParameterRow, ...]) if raw else ()
+    return tuple(
+        SearchParameter(row.code, row.type, row.url, row.expression, row.targets, row.components)
+        for row in rows
+    )
+
+
+@cache
+def compartments() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
+    """Compartment -> resource type -> the search parameters that place it there.
+
+    `{def}` stands for the resource that the compartment is named after. Types that are never
+    in a compartment are absent.
+    """
+    content = {
+        name: msgspec.json.decode(raw, type=dict[str, tuple[str, ...]])
+        for name, raw in _table("compartments").items()
+    }
+    return MappingProxyType({name: MappingProxyType(types) for name, types in content.items()})
+
+
+@cache
+def required_codes(value_set: str) -> Mapping[str, frozenset[str]] | None:
+    """System -> codes of a value set that R4 binds as required, by canonical.
+
+    None where the codes cannot be listed (mime types, UCUM, currencies, LOINC answers) or the
+    value set is not one of those.
+    """
+    raw = _table("value-sets").get(value_set.partition("|")[0])
+    if raw is None:
+        return None
+    return MappingProxyType(msgspec.json.decode(raw, type=dict[str, frozenset[str]]))

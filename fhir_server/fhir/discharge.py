@@ -1,0 +1,35 @@
+"""The checklist of a discharge plan: fourteen items and when each is due.
+
+The list is the project's own, from published guidance: terminology/SOURCES.md. The code system
+`discharge-item` in `terminology/` says the same to the world; a test compares the two.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class DischargeItem:
+    """`days` count from admission, or from the planned discharge where they are negative."""
+
+    code: str
+    text: str
+    days: int
+
+
+DISCHARGE_ITEMS: Final = (
+    DischargeItem("dp-start", "Plan opened and owner named", 0),
+    DischargeItem("dp-voice", "Young person's wishes recorded", 7),
+    DischargeItem("dp-carers", "Chosen carers involved", 7),
+    DischargeItem("dp-cetr", "Care, Education and Treatment Review held", 14),
+    DischargeItem("dp-planned-date", "Planned discharge date set", 14),
+    DischargeItem("dp-home", "Destination and housing needs agreed", -28),
+    DischargeItem("dp-community-team", "Receiving community team named", -28),
+    DischargeItem("dp-education", "Education placement and EHC plan reviewed", -28),
+    DischargeItem("dp-funding", "Funding agreed", -14),
+    DischargeItem("dp-crisis-plan", "Safety and crisis plan written", -7),
+    DischargeItem("dp-ra", "Reasonable adjustments and passports ready", -7),
+    DischargeItem("dp-meds-physical", "Medicines and physical health handed over", -3),
+    DischargeItem("dp-agreements", "Everyone has agreed the plan", -1),
+    DischargeItem("dp-mdt", "Multidisciplinary team complete", -7),
+)

@@ -1,0 +1,167 @@
+"""FHIR JSON, exactly: decimals keep their digits, and whatever is not strict JSON is refused.
+
+Source: https://hl7.org/fhir/R4/json.html. Decoded values are `dict`, `list`, `str`, `bool`,
+`int`, `decimal.Decimal` and `None`; `encode(decode(x))` has the digits of `x`.
+"""
+
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from fhir_server.errors import FhirError, Kind
+
+MAX_DEPTH: Final = 100
+"""Levels of objects and arrays. FHIR sets no bound; questionnaires of 20 levels are known."""
+
+Resource = dict[str, Any]
+"""A decoded FHIR resource."""
+
+_decoder: Final = msgspec.json.Decoder(float_hook=Decimal)
+_encoder: Final = msgspec.json.Encoder(decimal_format="number")
+
+encode: Final = _encoder.encode
+
+
+def decode(raw: bytes) -> Any:
+    """The value that strict JSON text in UTF-8 stands for.
+
+    Raises:
+        FhirError: MALFORMED, for broken JSON, duplicate names, NaN, lone surrogates, a byte
+            order mark, or more than `MAX_DEPTH` levels.
+    """
+    value = _parse(raw)
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+        _refuse_depth(value)
+    # Decoding keeps the last of two equal names. When writing the value gives the same text
+    # back, nothing was dropped; only otherwise is the slower look worth its price.
+    if encode(value) != msgspec.json.format(raw, indent=-1):
+        _refuse_duplicates(raw)
+    return value
+
+
+def decode_resource(raw: bytes) -> Resource:
+    """The JSON object in `raw`.
+
+    Raises:
+        FhirError: MALFORMED, as `decode`, and for JSON that is not an object.
+    """
+    if not raw.strip():
+        raise FhirError(Kind.MALFORMED, "The body is empty; a FHIR resource in JSON is expected")
+    value = decode(raw)
+    if not isinstance(value, dict):
+        raise FhirError(
+            Kind.MALFORMED,
+            f"The body is a JSON {_json_type(value)}; a resource is a JSON object",
+        )
+    return value
+
+
+def _parse(raw: bytes) -> Any:
+    try:
+        return _decoder.decode(raw)
+    except RecursionError:
+        raise _too_deep() from None
+    except (msgspec.DecodeError, UnicodeDecodeError, ArithmeticError, ValueError) as error:
+        raise FhirError(
+            Kind.MALFORMED, f"The body is not valid JSON: {_reason(raw, error)}"
+        ) from None
+
+
+def _reason(raw: bytes, error: Exception) -> str:
+    if raw.startswith(b"\xef\xbb\xbf"):
+        return "it begins with a byte order mark, which JSON does not allow"
+    try:
+        json.loads(raw)
+    except json.JSONDecodeError as located:
+        return f"{located.msg} (line {located.lineno}, column {located.colno})"
+    except (ValueError, RecursionError):
+        pass
+    return str(error)
+
+
+def _too_deep() -> FhirError:
+    return FhirError(Kind.MALFORMED, f"The JSON is nested deeper than {MAX_DEPTH} levels")
+
+
+def _refuse_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [child for node in level for child in _children(node)]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _children(node: Any) -> list[Any]:
+    inner = node.values() if isinstance(node, dict) else node
+    return [child for child in inner if isinstance(child, dict | list)] if _nests(node) else []
+
+
+def _nests(node: Any) -> bool:
+    return isinstance(node, dict | list)
+
+
+def _refuse_duplicates(raw: bytes) -> None:
+    json.loads(raw, object_pairs_hook=_without_duplicates)
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise FhirError(
+                Kind.MALFORMED,
+                f"The name '{name}' stands twice in one JSON object; each may stand once",
+            )
+        seen.add(name)
+
+
+def _json_type(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case str():
+            return "string"
+        case list():
+            return "array"
+        case _:
+            return "number"
+
+
+class Template:
+    """A resource encoded but for the version id and time, which only the commit knows."""
+
+    __slots__ = ("_head", "_tail")
+
+    def __init__(self, resource: Mapping[str, Any]) -> None:
+        meta = {
+            name: value
+            for name, value in resource.get("meta", {}).items()
+            if name not in ("versionId", "lastUpdated")
+        }
+        rest = {
+            name: value
+            for name, value in resource.items()
+            if name not in ("resourceType", "id", "meta")
+        }
+        opening = encode({"resourceType": resource["resourceType"], "id": resource["id"]})
+        self._head: Final = opening[:-1] + b',"meta":{"versionId":"'
+        self._tail: Final = b'"' + _continued(meta) + _continued(rest)
+
+    def render(self, version: int, last_updated: str) -> bytes:
+        """The bytes that are stored and sent, with `meta.versionId` and `meta.lastUpdated`."""
+        return b'%b%d","lastUpdated":"%b%b' % (
+            self._head,
+            version,
+            last_updated.encode(),
+            self._tail,
+        )
+
+
+def _continued(members: Mapping[str, Any]) -> bytes:
+    return b"," + encode(members)[1:] if members else b"}"

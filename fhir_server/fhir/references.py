@@ -1,0 +1,84 @@
+"""References between resources, in their forms.
+
+Source: https://hl7.org/fhir/R4/references.html.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+from uuid import uuid4
+
+from fhir_server.fhir.definitions import is_resource_type
+
+ID_PATTERN: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
+"""https://hl7.org/fhir/R4/datatypes.html#id"""
+
+_RELATIVE: Final = re.compile(
+    r"(?P<type>[A-Z][A-Za-z]+)/(?P<id>[A-Za-z0-9\-.]{1,64})"
+    r"(?:/_history/(?P<version>[A-Za-z0-9\-.]{1,64}))?",
+    re.ASCII,
+)
+_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:", re.ASCII)
+
+
+class LocalReference(NamedTuple):
+    """A resource on this server, as `Type/id` names it."""
+
+    type: str
+    id: str
+    version: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.type}/{self.id}"
+
+
+def new_id() -> str:
+    """A random id that nobody can guess, a version 4 UUID."""
+    return str(uuid4())
+
+
+def is_id(text: str) -> bool:
+    return ID_PATTERN.fullmatch(text) is not None
+
+
+def parse_relative(text: str) -> LocalReference | None:
+    """`Type/id` or `Type/id/_history/version` with a type of R4, else None."""
+    found = _RELATIVE.fullmatch(text)
+    if found is None or not is_resource_type(found["type"]):
+        return None
+    return LocalReference(found["type"], found["id"], found["version"])
+
+
+def parse_local(text: str, base: str) -> LocalReference | None:
+    """As `parse_relative`, also for an absolute address below `base` (no slash at its end)."""
+    if text.startswith(base + "/"):
+        text = text[len(base) + 1 :]
+    return parse_relative(text)
+
+
+def is_absolute(text: str) -> bool:
+    """Whether it begins with a scheme: `https:`, `urn:`, ..."""
+    return _ABSOLUTE.match(text) is not None
+
+
+def rewrite(node: Any, replace: Callable[[str], str | None]) -> Any:
+    """A copy of `node` in which every `Reference.reference` went through `replace`.
+
+    Only `reference` properties are touched: canonical and identifying URIs stay as they are
+    (https://hl7.org/fhir/R4/http.html#trules). `replace` answers None to leave one alone.
+    """
+    if isinstance(node, dict):
+        return {
+            name: _replaced(value, replace)
+            if name == "reference" and isinstance(value, str)
+            else rewrite(value, replace)
+            for name, value in node.items()
+        }
+    if isinstance(node, list):
+        return [rewrite(item, replace) for item in node]
+    return node
+
+
+def _replaced(text: str, replace: Callable[[str], str | None]) -> str:
+    changed = replace(text)
+    return text if changed is None else changed

@@ -1,0 +1,136 @@
+"""The FHIR interface as an ASGI application: one dispatcher over the one table of routes."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote
+
+from fhir_server.access.session import Session
+from fhir_server.errors import FhirError, Kind
+from fhir_server.fhir.json import Resource, decode_resource
+from fhir_server.http import render
+from fhir_server.http.messages import HttpAnswer, HttpRequest, Receive
+from fhir_server.http.middleware import wrapped
+from fhir_server.http.negotiate import require_json_sent, require_json_wanted
+from fhir_server.interactions.exchange import Request, Server, preferences
+from fhir_server.interactions.routing import Match, run
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Scope = Mapping[str, Any]
+OpenSession = Callable[[HttpRequest], Session]
+
+_FORM: Final = "application/x-www-form-urlencoded"
+
+
+class FhirEndpoint:
+    """Serves FHIR below one path.
+
+    Args:
+        server: what interactions know of their server.
+        open_session: makes the session of a request, from its headers.
+        path: where the base stands, such as /fhir.
+        max_body: bytes of a request's body.
+    """
+
+    def __init__(
+        self, server: Server, open_session: OpenSession, *, path: str, max_body: int
+    ) -> None:
+        self._server = server
+        self._open_session = open_session
+        self._path = path
+        self._max_body = max_body
+        self._handle = wrapped(self._interact)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = HttpRequest(
+            method=scope["method"],
+            path=scope["raw_path"].decode("latin-1").partition("?")[0][len(self._path) :],
+            query=scope["query_string"].decode("latin-1"),
+            headers={
+                name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+            },
+            receive=receive,
+            max_body=self._max_body,
+        )
+        await _send(await self._handle(request), send, bodiless=request.method == "HEAD")
+
+    async def _interact(self, http: HttpRequest) -> HttpAnswer:
+        match = self._server.router.match(http.method, http.path)
+        parameters = _query(http.query)
+        named = dict(parameters) if parameters else {}
+        require_json_wanted(http.headers, named.get("_format"))
+        request = await self._request(http, match, parameters)
+        answered = render.answer(
+            await run(self._open_session(http), match.interaction, request), self._server.base
+        )
+        return render.pretty(answered) if named.get("_pretty") == "true" else answered
+
+    async def _request(
+        self, http: HttpRequest, match: Match, parameters: list[tuple[str, str]]
+    ) -> Request:
+        resource = None
+        if http.method not in ("GET", "HEAD", "DELETE"):
+            if match.interaction.code == "search-type":
+                parameters = [*parameters, *await _form(http)]
+            else:
+                resource = await _resource(http, optional=bool(match.operation))
+        headers = http.headers
+        return Request(
+            server=self._server,
+            resource_type=match.resource_type,
+            id=match.id,
+            version=match.version,
+            operation=match.operation,
+            method=http.method,
+            parameters=parameters,
+            resource=resource,
+            if_match=headers.get("if-match"),
+            if_none_match=headers.get("if-none-match"),
+            if_none_exist=headers.get("if-none-exist"),
+            preferences=preferences(headers.get("prefer")),
+        )
+
+
+async def _resource(http: HttpRequest, *, optional: bool) -> Resource | None:
+    raw = await http.body()
+    if optional and not raw:
+        return None
+    require_json_sent(http.headers)
+    return decode_resource(raw)
+
+
+async def _form(http: HttpRequest) -> list[tuple[str, str]]:
+    raw = await http.body()
+    declared = http.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if raw and declared != _FORM:
+        raise FhirError.at(
+            Kind.UNSUPPORTED_MEDIA_TYPE, "http.Content-Type", f"_search takes a body of {_FORM}"
+        )
+    return _query(raw.decode("latin-1"))
+
+
+def _query(text: str) -> list[tuple[str, str]]:
+    """Names and values, decoded as UTF-8.
+
+    Raises:
+        FhirError: INVALID for escapes that are not UTF-8, control characters, or far too many.
+    """
+    if not text:
+        return []
+    try:
+        found = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=1000)
+    except ValueError as error:
+        raise FhirError(Kind.INVALID, f"The query string cannot be read: {error}") from None
+    if "\x00" in unquote(text):
+        raise FhirError(Kind.INVALID, "The query string holds a NUL character")
+    return found
+
+
+async def _send(answer: HttpAnswer, send: Send, *, bodiless: bool) -> None:
+    headers: Sequence[tuple[bytes, bytes]] = [
+        (name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()
+    ]
+    if answer.status not in (204, 304):
+        headers = [*headers, (b"content-length", b"%d" % len(answer.body))]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    body = b"" if bodiless or answer.status in (204, 304) else answer.body
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,61 @@
+"""What every request passes through, in one list: the first is the outermost."""
+
+import logging
+import re
+from typing import Final
+from uuid import uuid4
+
+from fhir_server.errors import FhirError, Kind
+from fhir_server.http import render
+from fhir_server.http.messages import Handler, HttpAnswer, HttpRequest, Middleware
+
+_log: Final = logging.getLogger(__name__)
+_PLAIN: Final = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+async def mirror_ids(request: HttpRequest, handle: Handler) -> HttpAnswer:
+    """`X-Request-ID` and `X-Correlation-ID` come back as they were sent.
+
+    A request without an id is given one, so that an answer can always be asked about.
+    """
+    given = request.headers.get("x-request-id")
+    request.request_id = given if given and _PLAIN.fullmatch(given) else str(uuid4())
+    answered = await handle(request)
+    answered.headers["x-request-id"] = request.request_id
+    correlation = request.headers.get("x-correlation-id")
+    if correlation and _PLAIN.fullmatch(correlation):
+        answered.headers["x-correlation-id"] = correlation
+    return answered
+
+
+async def answer_errors(request: HttpRequest, handle: Handler) -> HttpAnswer:
+    """Every error leaves as an OperationOutcome; an unforeseen one tells nothing of the inside."""
+    try:
+        return await handle(request)
+    except FhirError as error:
+        return render.error(error)
+    except Exception:
+        _log.exception("Request %s failed", request.request_id)
+        text = f"The server failed; the request id is {request.request_id}"
+        return render.error(FhirError(Kind.INTERNAL, text))
+
+
+async def forbid_caching(request: HttpRequest, handle: Handler) -> HttpAnswer:
+    """Records about people are kept by nobody in between, and are asked for anew each time."""
+    answered = await handle(request)
+    answered.headers["cache-control"] = "private, no-cache"
+    return answered
+
+
+MIDDLEWARE: Final[tuple[Middleware, ...]] = (mirror_ids, forbid_caching, answer_errors)
+
+
+def wrapped(handle: Handler) -> Handler:
+    """The handler inside all of `MIDDLEWARE`."""
+    for middleware in reversed(MIDDLEWARE):
+        handle = _inside(middleware, handle)
+    return handle
+
+
+def _inside(middleware: Middleware, handle: Handler) -> Handler:
+    return lambda request: middleware(request, handle)

@@ -1,0 +1,114 @@
+"""capabilities: what this server does, told from what is wired.
+
+https://hl7.org/fhir/R4/http.html#capabilities
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from importlib.metadata import version
+from typing import Any, Final
+
+from fhir_server.access.session import Data
+from fhir_server.fhir import json
+from fhir_server.fhir.dates import instant
+from fhir_server.fhir.definitions import resource_types
+from fhir_server.fhir.json import Resource
+from fhir_server.interactions.exchange import Answer, Request, Server
+from fhir_server.search.extract import indexed_parameters
+
+_OPEN: Final = (
+    "Served without tokens: whoever reaches this address reads and writes everything. "
+    "For trying out, on loopback only."
+)
+_TYPE_INTERACTIONS: Final = (
+    "read",
+    "vread",
+    "update",
+    "delete",
+    "history-instance",
+    "create",
+    "search-type",
+)
+
+
+async def perform(data: Data, request: Request) -> Answer:  # noqa: ARG001
+    return Answer(200, body=_statement(request.server))
+
+
+@lru_cache(maxsize=1)
+def _statement(server: Server) -> bytes:
+    software = version("keyworking-fhir-server")
+    return json.encode(
+        {
+            "resourceType": "CapabilityStatement",
+            "status": "active",
+            "date": instant(server.clock()),
+            "kind": "instance",
+            "software": {"name": "keyworking FHIR server", "version": software},
+            "implementation": {
+                "description": "Care coordination for the NHS keyworking service",
+                "url": server.base,
+            },
+            "fhirVersion": "4.0.1",
+            "format": ["json"],
+            "rest": [_rest(server)],
+        }
+    )
+
+
+def _rest(server: Server) -> Resource:
+    wired = {route.interaction.code for route in server.router.routes}
+    rest: Resource = {
+        "mode": "server",
+        "resource": [_resource(name, wired, server) for name in resource_types()],
+        "interaction": [{"code": "transaction"}, {"code": "batch"}],
+    }
+    if server.open_access:
+        rest["security"] = {"description": _OPEN}
+    operations = _operations(server, "")
+    if operations:
+        rest["operation"] = operations
+    return rest
+
+
+def _resource(name: str, wired: Iterable[str], server: Server) -> Resource:
+    described: Resource = {
+        "type": name,
+        "interaction": [{"code": code} for code in _TYPE_INTERACTIONS if code in wired],
+        "versioning": "versioned",
+        "readHistory": True,
+        "updateCreate": True,
+        "conditionalCreate": True,
+        "conditionalRead": "not-match",
+        "conditionalUpdate": False,
+        "conditionalDelete": "not-supported",
+        "searchInclude": [
+            f"{name}:{code}"
+            for code, parameter in indexed_parameters(name).items()
+            if parameter.type == "reference"
+        ],
+        "searchParam": _search_parameters(name),
+    }
+    operations = _operations(server, name)
+    if operations:
+        described["operation"] = operations
+    return {key: value for key, value in described.items() if value != []}
+
+
+def _search_parameters(name: str) -> list[dict[str, Any]]:
+    named = {"_id": ("token", "http://hl7.org/fhir/SearchParameter/Resource-id")} | {
+        code: (parameter.type, parameter.url)
+        for code, parameter in indexed_parameters(name).items()
+    }
+    return [
+        {"name": code, "definition": url, "type": kind}
+        for code, (kind, url) in sorted(named.items())
+    ]
+
+
+def _operations(server: Server, resource_type: str) -> list[dict[str, str]]:
+    return [
+        {"name": operation.code, "definition": operation.definition["url"]}
+        for operation in server.operations
+        if operation.stands_on(resource_type)
+    ]

@@ -1,0 +1,109 @@
+"""What an interaction gets and gives, whether it came over HTTP or as an entry of a Bundle."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from cryptography.fernet import Fernet
+
+from fhir_server.access.session import StoredVersion
+from fhir_server.errors import FhirError, Kind
+from fhir_server.fhir.json import Resource
+from fhir_server.search.parse import Limits
+
+if TYPE_CHECKING:
+    from fhir_server.interactions.routing import Router
+    from fhir_server.operation.registry import Operations
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What every interaction may know of the server around it."""
+
+    base: str
+    """The FHIR base address that clients use, without a slash at its end."""
+    clock: Callable[[], int]
+    """Microseconds since the epoch."""
+    pages: Fernet
+    """Seals the links of paging."""
+    router: "Router"
+    operations: "Operations"
+    limits: Limits = field(default_factory=Limits)
+    page_lifetime: int = 3600
+    """Seconds for which a link to a further page is good."""
+    max_includes: int = 1000
+    max_entries: int = 1000
+    """Entries of a transaction or batch."""
+    open_access: bool = False
+    """Served without tokens, which the CapabilityStatement then says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """The `Prefer` header (https://hl7.org/fhir/R4/http.html#ops)."""
+
+    returns: str | None = None
+    """minimal, representation or OperationOutcome."""
+    lenient: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One FHIR interaction that is asked for."""
+
+    server: Server
+    resource_type: str = ""
+    id: str = ""
+    version: str = ""
+    operation: str = ""
+    method: str = "GET"
+    parameters: Sequence[tuple[str, str]] = ()
+    resource: Resource | None = None
+    if_match: str | None = None
+    if_none_match: str | None = None
+    if_none_exist: str | None = None
+    preferences: Preferences = Preferences()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of it. `http.render` makes the HTTP answer, a Bundle its entry.
+
+    `version` is the resource that it is about, for ETag and Last-Modified; `body` the JSON to
+    send, b"" for none.
+    """
+
+    status: int
+    version: StoredVersion | None = None
+    body: bytes = b""
+    located: bool = False
+    """With a Location: something was created or updated."""
+
+
+_PREFERENCE: Final = re.compile(r"\s*([A-Za-z-]+)\s*=\s*\"?([A-Za-z]+)\"?\s*")
+_RETURNS: Final = ("minimal", "representation", "OperationOutcome")
+
+
+def preferences(header: str | None) -> Preferences:
+    """Read `Prefer`.
+
+    Raises:
+        FhirError: INVALID, for a value of `return` or `handling` that FHIR does not have.
+    """
+    if not header:
+        return Preferences()
+    pairs = (_PREFERENCE.fullmatch(part) for part in re.split("[,;]", header))
+    named = {found[1].lower(): found[2] for found in pairs if found}
+    _require(named, "return", _RETURNS)
+    _require(named, "handling", ("strict", "lenient"))
+    return Preferences(named.get("return"), named.get("handling") == "lenient")
+
+
+def _require(named: Mapping[str, str], name: str, allowed: Sequence[str]) -> None:
+    if name in named and named[name] not in allowed:
+        raise FhirError.at(
+            Kind.INVALID,
+            "http.Prefer",
+            f"'{name}={named[name]}' is not allowed; {', '.join(allowed)} are",
+        )

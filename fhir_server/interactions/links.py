@@ -1,0 +1,89 @@
+"""Links between the entries of a transaction, told anew once the server has given ids.
+
+https://hl7.org/fhir/R4/http.html#trules: references, elements of type uri and url, `href` and
+`src` in narratives. Canonicals stay. So do oid and uuid elements, for which no address of a
+resource is a value, and a uri that is an http address: that is what a conformance resource is
+called by everyone (`ValueSet.url`), wherever it is stored.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fhir_server.errors import FhirError, Kind
+from fhir_server.fhir.definitions import ElementDefinition, type_definition
+from fhir_server.fhir.json import Resource
+
+Names = Mapping[str, str]
+"""From an entry's fullUrl to the `Type/id` that it has on this server."""
+
+_TEMPORARY: Final = ("urn:uuid:", "urn:oid:")
+_RESTFUL: Final = re.compile(r"(https?://.+)/[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64}", re.ASCII)
+_NARRATIVE_LINK: Final = re.compile(r"""(\s(?:href|src)\s*=\s*)(["'])([^"'<>]*)\2""")
+
+
+def relinked(resource: Resource, full_url: str, names: Names) -> Resource:
+    """A copy in which links to other entries say where those are stored.
+
+    `full_url` is that of the resource's own entry: relative references stand in its place
+    (https://hl7.org/fhir/R4/bundle.html#references).
+
+    Raises:
+        FhirError: INVALID, for a reference to `urn:uuid:` or `urn:oid:` that names no entry.
+    """
+    restful = _RESTFUL.fullmatch(full_url)
+    links = _Links(names, restful[1] if restful else "")
+    return links.object(resource, resource["resourceType"], resource["resourceType"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Links:
+    names: Names
+    root: str
+    """The base of the resource's sender, '' where its fullUrl does not tell one."""
+
+    def object(self, node: Resource, type_name: str, place: str) -> Resource:
+        definition = type_definition(node.get("resourceType", type_name))
+        copy: Resource = {}
+        for name, value in node.items():
+            element = definition.elements.get(name.removeprefix("_"))
+            within = f"{place}.{name}"
+            if element is None:
+                copy[name] = value
+            elif type_name == "Reference" and name == "reference":
+                copy[name] = self.reference(value, within)
+            elif isinstance(value, list):
+                copy[name] = [
+                    self.value(item, element, f"{within}[{index}]")
+                    for index, item in enumerate(value)
+                ]
+            else:
+                copy[name] = self.value(value, element, within)
+        return copy
+
+    def value(self, value: Any, element: ElementDefinition, place: str) -> Any:
+        if isinstance(value, dict):
+            return self.object(value, element.type, place)
+        if not isinstance(value, str):
+            return value
+        match element.type:
+            case "uri" if value.startswith(_TEMPORARY):
+                return self.names.get(value, value)
+            case "url":
+                return self.names.get(value, value)
+            case "xhtml":
+                return _NARRATIVE_LINK.sub(self.narrative, value)
+        return value
+
+    def reference(self, text: str, place: str) -> str:
+        found = self.names.get(text) or self.names.get(f"{self.root}/{text}")
+        if found is None and text.startswith(_TEMPORARY):
+            raise FhirError.at(
+                Kind.INVALID, place, f"'{text}' is the fullUrl of no entry that is written here"
+            )
+        return found or text
+
+    def narrative(self, link: re.Match[str]) -> str:
+        opening, quote, target = link.groups()
+        return f"{opening}{quote}{self.names.get(target, target)}{quote}"

@@ -1,0 +1,59 @@
+"""operation: $name on the system, a type or a resource.
+
+https://hl7.org/fhir/R4/operations.html
+"""
+
+from fhir_server.access.session import Session
+from fhir_server.errors import FhirError, Kind
+from fhir_server.fhir import json
+from fhir_server.fhir.json import Resource
+from fhir_server.interactions.content import check
+from fhir_server.interactions.exchange import Answer, Request
+from fhir_server.operation.api import Call
+from fhir_server.operation.parameters import from_body, from_query
+from fhir_server.operation.registry import Operation
+
+
+async def perform(session: Session, request: Request) -> Answer:
+    operation = _operation(request)
+    body = _checked_body(request)
+    parameters = (
+        from_body(operation.definition, body)
+        if body is not None
+        else from_query(operation.definition, request.parameters)
+    )
+    call = Call(
+        session=session,
+        base=request.server.base,
+        now=request.server.clock(),
+        resource_type=request.resource_type,
+        id=request.id,
+        parameters=parameters,
+    )
+    result = await operation.run(call)
+    return Answer(200, body=json.encode(result))
+
+
+def _operation(request: Request) -> Operation:
+    found = request.server.operations.find(request.operation)
+    level = "instance" if request.id else "type" if request.resource_type else "system"
+    if found is None or not found.answers_at(level, request.resource_type):
+        place = "/".join(part for part in (request.resource_type, request.id) if part)
+        raise FhirError(
+            Kind.NOT_FOUND,
+            f"There is no operation ${request.operation} on {place or 'the system'}",
+        )
+    if request.method in ("GET", "HEAD") and found.affects_state:
+        raise FhirError(
+            Kind.METHOD_NOT_ALLOWED,
+            f"${request.operation} changes what is stored; POST is allowed, GET is not",
+            allowed_methods=("POST",),
+        )
+    return found
+
+
+def _checked_body(request: Request) -> Resource | None:
+    if request.resource is None:
+        return None
+    check(request.resource, str(request.resource.get("resourceType")))
+    return request.resource

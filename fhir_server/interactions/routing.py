@@ -1,0 +1,134 @@
+"""Routes: which method and address is which interaction. HTTP and Bundle entries share them."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import unquote
+
+from fhir_server.access.session import Session
+from fhir_server.errors import FhirError, Kind
+from fhir_server.fhir.definitions import is_resource_type
+from fhir_server.fhir.references import is_id
+from fhir_server.interactions.exchange import Answer, Request
+
+Perform = Callable[[Any, Request], Awaitable[Answer]]
+
+
+def _as_it_is(request: Request) -> Request:
+    return request
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """One FHIR interaction.
+
+    `prepare` checks and completes the request before any commit. `perform` gets a SessionUnit
+    when the interaction `writes`, else a Session, or within a transaction its SessionUnit.
+    """
+
+    code: str
+    perform: Perform
+    writes: bool = False
+    prepare: Callable[[Request], Request] = _as_it_is
+    in_transaction: bool = True
+    """Whether it may be an entry of a transaction."""
+
+
+async def run(session: Session, interaction: Interaction, request: Request) -> Answer:
+    """Carry an interaction out on its own."""
+    prepared = interaction.prepare(request)
+    if not interaction.writes:
+        return await interaction.perform(session, prepared)
+    return await session.commit(interaction.code, lambda unit: interaction.perform(unit, prepared))
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`pattern` is made of `{type}`, `{id}`, `{version}`, `{operation}` and fixed words."""
+
+    method: str
+    pattern: str
+    interaction: Interaction
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    interaction: Interaction
+    resource_type: str = ""
+    id: str = ""
+    version: str = ""
+    operation: str = ""
+
+
+_WORDS: Final = frozenset({"_history", "_search"})
+"""No id has an underscore, so these stand for themselves wherever they are."""
+_PLACES: Final = ("{type}", "{id}", "", "{version}")
+"""What a segment stands for that is no fixed word, by its position."""
+
+
+class Router:
+    """Looks up the one table of routes."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.routes: Final = tuple(routes)
+        self._table: dict[str, dict[str, Interaction]] = {}
+        for route in routes:
+            self._table.setdefault(route.pattern, {})[route.method] = route.interaction
+
+    def match(self, method: str, path: str) -> Match:
+        """The interaction at a path relative to the base, still percent-encoded.
+
+        Raises:
+            FhirError: NOT_FOUND, METHOD_NOT_ALLOWED with what is allowed; INVALID for an id
+                that is none.
+        """
+        inner = path.strip("/")
+        segments = [unquote(segment) for segment in inner.split("/")] if inner else []
+        pattern, named = _pattern(segments)
+        methods = self._table.get(pattern)
+        if methods is None:
+            raise FhirError(Kind.NOT_FOUND, f"'{path}' is no address of this server")
+        _check_names(named)
+        interaction = methods.get("GET" if method == "HEAD" else method)
+        if interaction is None:
+            raise _not_allowed(method, path, methods)
+        return Match(
+            interaction,
+            named.get("{type}", ""),
+            named.get("{id}", ""),
+            named.get("{version}", ""),
+            named.get("{operation}", ""),
+        )
+
+
+def _pattern(segments: Sequence[str]) -> tuple[str, Mapping[str, str]]:
+    parts, named = [], {}
+    for position, segment in enumerate(segments):
+        if segment.startswith("$"):
+            place = "{operation}"
+            named[place] = segment[1:]
+        elif segment in _WORDS or position >= len(_PLACES) or segments == ["metadata"]:
+            place = segment
+        else:
+            place = _PLACES[position]
+            named[place] = segment
+        parts.append(place)
+    return "/".join(parts), named
+
+
+def _check_names(named: Mapping[str, str]) -> None:
+    resource_type = named.get("{type}")
+    if resource_type is not None and not is_resource_type(resource_type):
+        raise FhirError(Kind.NOT_FOUND, f"'{resource_type}' is not a resource type of FHIR R4")
+    resource_id = named.get("{id}")
+    if resource_id is not None and not is_id(resource_id):
+        raise FhirError(
+            Kind.INVALID,
+            f"'{resource_id}' is not an id; 1 to 64 characters of A-Z a-z 0-9 - . are allowed",
+        )
+
+
+def _not_allowed(method: str, path: str, methods: Mapping[str, Interaction]) -> FhirError:
+    allowed = tuple(sorted({*methods, *(("HEAD",) if "GET" in methods else ())}))
+    text = f"{method} is not allowed on '{path}'; allowed: {', '.join(allowed)}"
+    return FhirError(Kind.METHOD_NOT_ALLOWED, text, allowed_methods=allowed)

@@ -1,0 +1,33 @@
+"""update: the next version of a resource, or its first under an id that the client gives.
+
+https://hl7.org/fhir/R4/http.html#update, create-by-update: #upsert
+"""
+
+from fhir_server.access.session import Draft, SessionUnit
+from fhir_server.errors import FhirError, Kind
+from fhir_server.interactions.content import checked, written
+from fhir_server.interactions.exchange import Answer, Request
+from fhir_server.interactions.preconditions import require_match
+
+
+def prepare(request: Request) -> Request:
+    """Check the resource and its id, before the commit."""
+    resource = checked(request)
+    if resource.get("id") != request.id:
+        raise FhirError.at(
+            Kind.INVALID,
+            f"{request.resource_type}.id",
+            f"The resource has the id {resource.get('id')!r}; the address says '{request.id}'"
+            if "id" in resource
+            else f"The resource has no id; '{request.id}' as in the address is expected",
+        )
+    return request
+
+
+async def perform(unit: SessionUnit, request: Request) -> Answer:
+    resource = request.resource
+    assert resource is not None  # noqa: S101 - prepare saw to it
+    current = await unit.read(request.resource_type, request.id)
+    require_match(request.if_match, current)
+    stored = await unit.put(resource, "PUT", Draft(resource))
+    return written(stored, request.preferences, created=current is None or current.deleted)

@@ -1,0 +1,1 @@
+"""The plug-in API for operations: a definition, a function, and the records they work on."""

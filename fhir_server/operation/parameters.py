@@ -1,0 +1,146 @@
+"""Parameters of an operation, checked against its definition.
+
+Sources: https://hl7.org/fhir/R4/operationdefinition.html,
+https://hl7.org/fhir/R4/parameters.html.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from fhir_server.errors import FhirError, Issue, Kind
+from fhir_server.fhir.definitions import is_resource_type
+from fhir_server.fhir.json import Resource
+
+Definition = Mapping[str, Any]
+
+
+class Inputs:
+    """Values by parameter name, each of the type that the definition says."""
+
+    def __init__(self, values: Mapping[str, Sequence[Any]]) -> None:
+        self._values: Final = values
+
+    def one(self, name: str) -> Any:
+        """The value, None where it was not given."""
+        found = self._values.get(name, ())
+        return found[0] if found else None
+
+    def all(self, name: str) -> Sequence[Any]:
+        return self._values.get(name, ())
+
+
+def from_body(definition: Definition, body: Resource) -> Inputs:
+    """The values in a Parameters resource, or the one resource that the operation takes.
+
+    Raises:
+        FhirError: INVALID, with an issue for each parameter that does not fit.
+    """
+    if body["resourceType"] != "Parameters":
+        return _checked(definition, [_sole_resource(definition, body)])
+    given = []
+    for index, part in enumerate(body.get("parameter", ())):
+        given.append((part["name"], _value(part), f"Parameters.parameter[{index}]"))
+    return _checked(definition, given)
+
+
+def from_query(definition: Definition, parameters: Sequence[tuple[str, str]]) -> Inputs:
+    """The values in a query string, which holds primitives only.
+
+    Raises:
+        FhirError: INVALID, with an issue for each parameter that does not fit.
+    """
+    given = []
+    for name, text in parameters:
+        if name in ("_format", "_pretty"):
+            continue
+        expected = _inputs(definition).get(name, {}).get("type", "string")
+        given.append((name, (expected, _primitive(expected, name, text)), f"http.{name}"))
+    return _checked(definition, given)
+
+
+_Given = tuple[str, tuple[str, Any], str]
+"""Name, (type, value), expression."""
+
+
+def _inputs(definition: Definition) -> Mapping[str, Mapping[str, Any]]:
+    return {p["name"]: p for p in definition.get("parameter", ()) if p["use"] == "in"}
+
+
+def _sole_resource(definition: Definition, body: Resource) -> _Given:
+    name = body["resourceType"]
+    for parameter in _inputs(definition).values():
+        if parameter.get("type") in (name, "Resource"):
+            return parameter["name"], (parameter["type"], body), name
+    raise FhirError.at(
+        Kind.INVALID,
+        "resourceType",
+        f"${definition['code']} does not take a {name}; a Parameters resource is expected",
+    )
+
+
+def _value(part: Resource) -> tuple[str, Any]:
+    if "resource" in part:
+        return part["resource"]["resourceType"], part["resource"]
+    for name, value in part.items():
+        if name.startswith("value"):
+            bare = name.removeprefix("value")
+            return bare, value
+    return "", part.get("part", [])
+
+
+def _primitive(expected: str, name: str, text: str) -> Any:
+    match expected:
+        case "boolean":
+            if text in ("true", "false"):
+                return text == "true"
+            raise FhirError.at(Kind.INVALID, f"http.{name}", f"'{text}' is not true or false")
+        case "integer" | "positiveInt" | "unsignedInt":
+            if text.removeprefix("-").isdigit() and text.isascii():
+                return int(text)
+            raise FhirError.at(Kind.INVALID, f"http.{name}", f"'{text}' is not a whole number")
+        case _:
+            return text
+
+
+def _checked(definition: Definition, given: Sequence[_Given]) -> Inputs:
+    expected = _inputs(definition)
+    issues: list[Issue] = []
+    values: dict[str, list[Any]] = {}
+    for name, (kind, value), expression in given:
+        parameter = expected.get(name)
+        if parameter is None:
+            issues.append(Issue(_unknown(definition, name, expected), expression))
+        elif not _fits(kind, parameter.get("type", "")):
+            text = f"'{name}' is a {kind or 'group'}; {parameter.get('type')} is expected"
+            issues.append(Issue(text, expression))
+        else:
+            values.setdefault(name, []).append(value)
+    issues += [
+        issue
+        for name, parameter in expected.items()
+        for issue in _counted(name, parameter, len(values.get(name, ())))
+    ]
+    if issues:
+        raise FhirError.of(Kind.INVALID, issues)
+    return Inputs(values)
+
+
+def _fits(kind: str, expected: str) -> bool:
+    if expected == "Resource":
+        return is_resource_type(kind)
+    return kind.lower() == expected.lower()
+
+
+def _counted(name: str, parameter: Mapping[str, Any], count: int) -> list[Issue]:
+    least, most = parameter["min"], parameter["max"]
+    if count < least:
+        text = f"'{name}' is missing; at least {least} is required"
+        return [Issue(text, "Parameters.parameter", "required")]
+    if most != "*" and count > int(most):
+        return [Issue(f"'{name}' is given {count} times; at most {most} is allowed", name)]
+    return []
+
+
+def _unknown(definition: Definition, name: str, expected: Mapping[str, Any]) -> str:
+    allowed = ", ".join(expected) or "none"
+    return f"'{name}' is not a parameter of ${definition['code']}; allowed: {allowed}"

@@ -1,0 +1,107 @@
+"""Records of one commit, for operations: found as dicts, saved only where they changed."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+from uuid import UUID, uuid5
+
+from fhir_server.access.session import Data, SessionUnit
+from fhir_server.errors import FhirError, Kind
+from fhir_server.fhir import json
+from fhir_server.fhir.json import Resource
+from fhir_server.search.ast import Query, TokenIs, disjunction
+from fhir_server.search.parse import parse
+from fhir_server.validation.structure import check_resource
+
+_NAMESPACE = UUID("5f2d4c1e-6a37-5d0b-9c41-8b6f0a3e7d92")
+_MOST = 1000
+"""Resources of one kind about one person that a rule looks at."""
+
+
+def stable_id(*parts: str) -> str:
+    """The same id for the same parts, so that what an event makes is never made twice."""
+    return str(uuid5(_NAMESPACE, "\x1f".join(parts)))
+
+
+class Lookup:
+    """Reads, decoded."""
+
+    def __init__(self, data: Data, *, base: str, now: int) -> None:
+        self._data = data
+        self._base = base
+        self._now = now
+
+    async def get(self, resource_type: str, resource_id: str) -> Resource | None:
+        """The current version, None where there is none."""
+        found = await self._data.read(resource_type, resource_id)
+        return None if found is None or found.deleted else json.decode_resource(found.body)
+
+    async def find(self, resource_type: str, criteria: str) -> list[Resource]:
+        """What a search finds; `criteria` is a query string.
+
+        Raises:
+            FhirError: TOO_COSTLY when it finds more than anyone should have.
+        """
+        request = parse(resource_type, parse_qsl(criteria), base=self._base, now=self._now)
+        return await self._all(request.query)
+
+    async def by_identifier(
+        self, resource_type: str, identifiers: Iterable[Mapping[str, Any]]
+    ) -> list[Resource]:
+        """Those that have one of the identifiers, each compared by system and value."""
+        tokens = [
+            TokenIs("identifier", str(identifier.get("system", "")), str(identifier["value"]))
+            for identifier in identifiers
+            if identifier.get("value")
+        ]
+        return await self._all(Query(resource_type, disjunction(*tokens))) if tokens else []
+
+    async def _all(self, query: Query) -> list[Resource]:
+        page = await self._data.search(query, _MOST)
+        if page.after is not None:
+            raise FhirError(
+                Kind.TOO_COSTLY, f"More than {_MOST} {query.resource_type} are concerned"
+            )
+        return [json.decode_resource(version.body) for version in page.matches]
+
+
+class Records(Lookup):
+    """Reads and writes of one commit."""
+
+    def __init__(self, unit: SessionUnit, *, base: str, now: int) -> None:
+        super().__init__(unit, base=base, now=now)
+        self._unit = unit
+        self.saved: list[Resource] = []
+        """What was written, in order."""
+
+    async def save(self, resource: Resource) -> Resource:
+        """Write a version, unless it would say what the current one says; the stored resource.
+
+        Raises:
+            FhirError: INVALID, with every place where it breaks its definition.
+        """
+        current = await self.get(resource["resourceType"], resource["id"])
+        if current is not None and _content(current) == _content(resource):
+            return current
+        issues = check_resource(resource)
+        if issues:
+            raise FhirError.of(Kind.INVALID, issues)
+        stored = await self._unit.put(resource, "PUT")
+        saved = json.decode_resource(stored.body)
+        self.saved.append(saved)
+        return saved
+
+
+def _content(resource: Resource) -> Resource:
+    """Without what the server adds to each version."""
+    meta = {
+        name: value
+        for name, value in resource.get("meta", {}).items()
+        if name not in ("versionId", "lastUpdated")
+    }
+    rest = {name: value for name, value in resource.items() if name != "meta"}
+    return {**rest, "meta": meta} if meta else rest
+
+
+def reference_to(resource: Resource) -> str:
+    return f"{resource['resourceType']}/{resource['id']}"

@@ -1,0 +1,206 @@
+"""The meaning of a search, as frozen typed nodes.
+
+`parse` makes them, a backend compiles them, `match` says what they mean. Every predicate names
+a search parameter by its code and holds when **any** of the resource's values for it holds.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+
+class Prefix(Enum):
+    """https://hl7.org/fhir/R4/search.html#prefix"""
+
+    EQ = "eq"
+    NE = "ne"
+    GT = "gt"
+    LT = "lt"
+    GE = "ge"
+    LE = "le"
+    SA = "sa"
+    EB = "eb"
+    AP = "ap"
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """Holds for every resource."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """Holds for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    nodes: "tuple[Node, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    nodes: "tuple[Node, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    node: "Node"
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """No value for the parameter."""
+
+    code: str
+    kind: str
+    """The parameter's search type: a backend may keep types apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdIn:
+    """The logical id is one of these."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIs:
+    """`system` None: any; '': none. `token` None: any code."""
+
+    code: str
+    system: str | None
+    token: str | None
+
+
+class StringMode(Enum):
+    STARTS = "starts"
+    CONTAINS = "contains"
+    EXACT = "exact"
+
+
+@dataclass(frozen=True, slots=True)
+class StringMatches:
+    """`text` is folded, but for EXACT."""
+
+    code: str
+    mode: StringMode
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceTo:
+    """A reference to one of `targets`; `version` '' matches every version."""
+
+    code: str
+    targets: tuple[str, ...]
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UriIs:
+    code: str
+    uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class DateCompares:
+    """Against `[low, high)`; for AP already widened by the parser."""
+
+    code: str
+    prefix: Prefix
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class NumberCompares:
+    """`value` for the ordering prefixes; `[low, high)` for EQ and NE, `[low, high]` for AP."""
+
+    code: str
+    prefix: Prefix
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class QuantityCompares:
+    """As NumberCompares; `system` '' with `unit`: the unit as code or as text; both '': any."""
+
+    code: str
+    prefix: Prefix
+    value: float
+    low: float
+    high: float
+    system: str
+    unit: str
+
+
+Predicate = (
+    Missing
+    | IdIn
+    | TokenIs
+    | StringMatches
+    | ReferenceTo
+    | UriIs
+    | DateCompares
+    | NumberCompares
+    | QuantityCompares
+)
+Node = Everything | Nothing | And | Or | Not | Predicate
+
+LAST_UPDATED: Final = "_lastUpdated"
+
+
+@dataclass(frozen=True, slots=True)
+class SortKey:
+    """Resources without a value come last, in either direction."""
+
+    code: str
+    kind: str
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Include:
+    """`_include` (`reverse` False) or `_revinclude`: `source:code[:target]`."""
+
+    source: str
+    code: str
+    target: str | None = None
+    reverse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A search of one resource type."""
+
+    resource_type: str
+    where: Node = field(default_factory=Everything)
+    sort: tuple[SortKey, ...] = ()
+
+
+def conjunction(*nodes: Node) -> Node:
+    """`And` without needless nesting."""
+    flat: list[Node] = []
+    for node in nodes:
+        match node:
+            case Everything():
+                continue
+            case Nothing():
+                return node
+            case And(inner):
+                flat.extend(inner)
+            case _:
+                flat.append(node)
+    if not flat:
+        return Everything()
+    return flat[0] if len(flat) == 1 else And(tuple(flat))
+
+
+def disjunction(*nodes: Node) -> Node:
+    """`Or` without needless nesting."""
+    if not nodes:
+        return Nothing()
+    return nodes[0] if len(nodes) == 1 else Or(nodes)

@@ -1,0 +1,155 @@
+"""What a query means: whether one resource satisfies it, in memory.
+
+The oracle for every backend, and the check on a single resource that access needs.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import singledispatch
+from typing import Any
+
+from fhir_server.search.ast import (
+    And,
+    DateCompares,
+    Everything,
+    IdIn,
+    Missing,
+    Node,
+    Not,
+    Nothing,
+    NumberCompares,
+    Or,
+    Prefix,
+    QuantityCompares,
+    ReferenceTo,
+    StringMatches,
+    StringMode,
+    TokenIs,
+    UriIs,
+)
+from fhir_server.search.extract import extract
+from fhir_server.search.values import (
+    DateValue,
+    IndexValue,
+    NumberValue,
+    QuantityValue,
+    ReferenceValue,
+    StringValue,
+    TokenValue,
+    UriValue,
+)
+
+Values = Mapping[str, Sequence[IndexValue]]
+"""A resource's index values by parameter code."""
+
+
+def match(node: Node, resource: Mapping[str, Any]) -> bool:
+    """Whether the resource, with `id` and `meta`, satisfies the node."""
+    if isinstance(node, Everything):
+        return True
+    values: dict[str, list[IndexValue]] = {}
+    for code, value in extract(resource):
+        values.setdefault(code, []).append(value)
+    return holds(node, str(resource.get("id", "")), values)
+
+
+def holds(node: Node, resource_id: str, values: Values) -> bool:
+    match node:
+        case Everything():
+            return True
+        case Nothing():
+            return False
+        case And(nodes):
+            return all(holds(inner, resource_id, values) for inner in nodes)
+        case Or(nodes):
+            return any(holds(inner, resource_id, values) for inner in nodes)
+        case Not(inner):
+            return not holds(inner, resource_id, values)
+        case Missing(code):
+            return not values.get(code)
+        case IdIn(ids):
+            return resource_id in ids
+        case _:
+            return any(satisfies(node, value) for value in values.get(node.code, ()))
+
+
+@singledispatch
+def satisfies(node: object, value: IndexValue) -> bool:
+    """Whether one index value satisfies one predicate."""
+    raise TypeError(f"{node!r} is not a predicate on {value!r}")
+
+
+@satisfies.register
+def _(node: TokenIs, value: TokenValue) -> bool:
+    return (node.system is None or node.system == value.system) and (
+        node.token is None or node.token == value.code
+    )
+
+
+@satisfies.register
+def _(node: StringMatches, value: StringValue) -> bool:
+    match node.mode:
+        case StringMode.STARTS:
+            return value.text.startswith(node.text)
+        case StringMode.CONTAINS:
+            return node.text in value.text
+        case StringMode.EXACT:
+            return node.text == value.exact
+
+
+@satisfies.register
+def _(node: ReferenceTo, value: ReferenceValue) -> bool:
+    return value.target in node.targets and node.version in ("", value.version)
+
+
+@satisfies.register
+def _(node: UriIs, value: UriValue) -> bool:
+    return node.uri == value.uri
+
+
+_DATES: Mapping[Prefix, Callable[[DateValue, DateCompares], bool]] = {
+    Prefix.EQ: lambda value, node: node.low <= value.low and value.high <= node.high,
+    Prefix.NE: lambda value, node: value.low < node.low or node.high < value.high,
+    Prefix.GT: lambda value, node: value.high > node.high,
+    Prefix.LT: lambda value, node: value.low < node.low,
+    Prefix.GE: lambda value, node: value.high > node.high or value.low >= node.low,
+    Prefix.LE: lambda value, node: value.low < node.low or value.high <= node.high,
+    Prefix.SA: lambda value, node: value.low >= node.high,
+    Prefix.EB: lambda value, node: value.high <= node.low,
+    Prefix.AP: lambda value, node: value.low < node.high and value.high > node.low,
+}
+
+
+@satisfies.register
+def _(node: DateCompares, value: DateValue) -> bool:
+    return _DATES[node.prefix](value, node)
+
+
+_Number = NumberValue | QuantityValue
+_NumberNode = NumberCompares | QuantityCompares
+_NUMBERS: Mapping[Prefix, Callable[[_Number, _NumberNode], bool]] = {
+    Prefix.EQ: lambda value, node: node.low <= value.low and value.high < node.high,
+    Prefix.NE: lambda value, node: value.low < node.low or node.high <= value.high,
+    Prefix.GT: lambda value, node: value.high > node.value,
+    Prefix.LT: lambda value, node: value.low < node.value,
+    Prefix.GE: lambda value, node: value.high >= node.value,
+    Prefix.LE: lambda value, node: value.low <= node.value,
+    Prefix.SA: lambda value, node: value.low > node.value,
+    Prefix.EB: lambda value, node: value.high < node.value,
+    Prefix.AP: lambda value, node: value.low <= node.high and value.high >= node.low,
+}
+
+
+@satisfies.register
+def _(node: NumberCompares, value: NumberValue) -> bool:
+    return _NUMBERS[node.prefix](value, node)
+
+
+@satisfies.register
+def _(node: QuantityCompares, value: QuantityValue) -> bool:
+    return _same_unit(node, value) and _NUMBERS[node.prefix](value, node)
+
+
+def _same_unit(node: QuantityCompares, value: QuantityValue) -> bool:
+    if node.system:
+        return (node.system, node.unit) == (value.system, value.code)
+    return not node.unit or node.unit in (value.code, value.unit)

@@ -1,0 +1,259 @@
+"""Values of search parameters: from the text in the address to a node, for each type.
+
+Source: https://hl7.org/fhir/R4/search.html#ptypes, with escapes as in #escaping.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from decimal import Context, Decimal, localcontext
+from typing import Final, NamedTuple
+
+from fhir_server.fhir.dates import interval
+from fhir_server.fhir.definitions import SearchParameter, is_resource_type, resource_types
+from fhir_server.fhir.references import LocalReference, is_absolute, is_id, parse_local
+from fhir_server.search.ast import (
+    DateCompares,
+    Node,
+    NumberCompares,
+    Prefix,
+    QuantityCompares,
+    ReferenceTo,
+    StringMatches,
+    StringMode,
+    TokenIs,
+    UriIs,
+    disjunction,
+)
+from fhir_server.search.values import INFINITY, fold, to_float
+
+Operand = Callable[[str], Node]
+
+
+class BadOperand(ValueError):
+    """The value or modifier does not fit the parameter; the text says what does."""
+
+
+def reader(parameter: SearchParameter, modifier: str, *, base: str, now: int) -> Operand:
+    """What turns one value of the parameter into a node.
+
+    Raises:
+        BadOperand: for a modifier that the type does not have.
+    """
+    if parameter.type == "reference":
+        return _reference_reader(parameter, modifier, base)
+    allowed = MODIFIERS[parameter.type]
+    if modifier not in ("", *allowed):
+        names = ", ".join(f":{name}" for name in ("missing", *allowed))
+        raise BadOperand(
+            f"':{modifier}' is not a modifier for {parameter.code}, a {parameter.type} "
+            f"parameter; allowed: {names}"
+        )
+    match parameter.type:
+        case "string":
+            return _string_reader(parameter.code, modifier)
+        case "date":
+            return lambda text: _date(parameter.code, text, now)
+        case kind:
+            plain = _PLAIN[kind]
+            return lambda text: plain(parameter.code, text)
+
+
+MODIFIERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "token": ("not",),
+    "string": ("exact", "contains"),
+    "date": (),
+    "number": (),
+    "quantity": (),
+    "uri": (),
+}
+"""Besides `:missing`, and `:Type` on references."""
+
+
+def split(text: str, separator: str, most: int = -1) -> list[str]:
+    r"""Parts between separators; the escapes of the other characters stay.
+
+    `\` makes the next character an ordinary one.
+    """
+    parts: list[str] = []
+    current, characters = "", iter(text)
+    for char in characters:
+        if char == "\\":
+            current += char + next(characters, "")
+        elif char == separator and (most < 0 or len(parts) < most):
+            parts.append(current)
+            current = ""
+        else:
+            current += char
+    return [*parts, current]
+
+
+def unescape(text: str) -> str:
+    r"""Without the `\` before `,`, `|`, `$` and `\`."""
+    return re.sub(r"\\([,|$\\])", r"\1", text) if "\\" in text else text
+
+
+def _string_reader(code: str, modifier: str) -> Operand:
+    mode = {"": StringMode.STARTS, "exact": StringMode.EXACT, "contains": StringMode.CONTAINS}[
+        modifier
+    ]
+
+    def read(text: str) -> Node:
+        plain = unescape(text)
+        wanted = plain if mode is StringMode.EXACT else fold(plain)
+        if not wanted.strip():
+            raise BadOperand("the text to look for is empty")
+        return StringMatches(code, mode, wanted)
+
+    return read
+
+
+def _token(code: str, text: str) -> Node:
+    parts = [unescape(part) for part in split(text, "|", 1)]
+    if len(parts) == 1:
+        if not parts[0]:
+            raise BadOperand("the code is empty")
+        return TokenIs(code, None, parts[0])
+    system, token = parts
+    if not system and not token:
+        raise BadOperand("'|' alone is no token; code, system|code, |code or system| is expected")
+    return TokenIs(code, system, token or None)
+
+
+def _uri(code: str, text: str) -> Node:
+    return UriIs(code, unescape(text))
+
+
+def _reference_reader(parameter: SearchParameter, modifier: str, base: str) -> Operand:
+    if modifier and not is_resource_type(modifier):
+        raise BadOperand(
+            f"':{modifier}' is not a modifier for {parameter.code}, a reference parameter; "
+            "allowed: :missing and :Type, a resource type"
+        )
+    if modifier and parameter.targets and modifier not in parameter.targets:
+        raise BadOperand(
+            f"{parameter.code} never refers to a {modifier}; "
+            f"allowed: :missing and :{', :'.join(parameter.targets)}"
+        )
+    types = (modifier,) if modifier else parameter.targets or resource_types()
+
+    def read(text: str) -> Node:
+        plain = unescape(text)
+        if is_id(plain):
+            targets = [f"{type_name}/{plain}" for type_name in types]
+            absolute = [f"{base}/{target}" for target in targets]
+            return ReferenceTo(parameter.code, (*targets, *absolute))
+        local = parse_local(plain, base)
+        if local is not None:
+            if modifier not in ("", local.type):
+                raise BadOperand(f"'{plain}' is not a {modifier}, as ':{modifier}' asks")
+            return _local(parameter.code, local, base)
+        if not is_absolute(plain):
+            raise BadOperand(
+                f"'{plain}' is not a reference; id, Type/id or an absolute address is expected"
+            )
+        url, _, version = plain.partition("|")
+        return ReferenceTo(parameter.code, (url,), version)
+
+    return read
+
+
+def _local(code: str, local: LocalReference, base: str) -> Node:
+    if not local.version:
+        return ReferenceTo(code, (str(local), f"{base}/{local}"))
+    absolute = f"{base}/{local}/_history/{local.version}"
+    return disjunction(
+        ReferenceTo(code, (str(local),), local.version), ReferenceTo(code, (absolute,))
+    )
+
+
+_PREFIXED: Final = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)?(.*)", re.DOTALL)
+_LETTERS: Final = re.compile(r"[A-Za-z]+")
+
+
+def _prefixed(text: str) -> tuple[Prefix, str]:
+    found = _PREFIXED.fullmatch(text)
+    assert found is not None  # noqa: S101 - the pattern matches every text
+    prefix, rest = found[1], found[2]
+    if prefix is None and (letters := _LETTERS.match(rest)):
+        allowed = ", ".join(prefix.value for prefix in Prefix)
+        raise BadOperand(f"'{letters[0]}' is not a prefix; allowed: {allowed}")
+    return Prefix(prefix or "eq"), rest
+
+
+def _date(code: str, text: str, now: int) -> Node:
+    prefix, rest = _prefixed(text)
+    # In a query string that was not percent-encoded, the + of a zone arrives as a space.
+    rest = rest.replace(" ", "+")
+    try:
+        low, high = interval(rest)
+    except (ValueError, OverflowError):
+        raise BadOperand(
+            f"'{rest}' is not a date: YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDThh:mm[:ss][zone]"
+        ) from None
+    if prefix is Prefix.AP:
+        margin = abs(now - low) // 10
+        low, high = low - margin, high + margin
+    return DateCompares(code, prefix, low, high)
+
+
+class _Amount(NamedTuple):
+    prefix: Prefix
+    value: float
+    low: float
+    high: float
+
+
+_DIGITS: Final = 100
+"""More than the pattern of a number lets through, so that no sum is rounded."""
+_NUMBER: Final = re.compile(
+    r"[+-]?\d{1,40}(?:\.\d{1,40})?(?P<exponent>[eE][+-]?\d{1,3})?", re.ASCII
+)
+
+
+def _amount(text: str) -> _Amount:
+    prefix, rest = _prefixed(text)
+    rest = rest.replace(" ", "+")
+    found = _NUMBER.fullmatch(rest)
+    if found is None:
+        raise BadOperand(f"'{rest}' is not a number; digits such as 100, 5.40 or 1e-2 are expected")
+    value = Decimal(rest)
+    margin = abs(value) / 10 if prefix is Prefix.AP else _precision(value, found["exponent"])
+    with localcontext(Context(prec=_DIGITS)):
+        low, high = to_float(value - margin), to_float(value + margin)
+    # Where the half of the last digit is less than doubles tell apart, the number itself is left.
+    above = math.nextafter(to_float(value), math.inf)
+    return _Amount(prefix, to_float(value), low, min(max(high, above), INFINITY))
+
+
+def _precision(value: Decimal, exponent: str | None) -> Decimal:
+    """Half of the last digit's place; in exponent form a tenth of that.
+
+    The standard has 100 as [99.5, 100.5) and 1e2 as [95, 105)
+    (https://hl7.org/fhir/R4/search.html#number).
+    """
+    place = int(value.as_tuple().exponent)
+    return Decimal(5).scaleb(place - (2 if exponent else 1))
+
+
+def _number(code: str, text: str) -> Node:
+    return NumberCompares(code, *_amount(text))
+
+
+def _quantity(code: str, text: str) -> Node:
+    parts = [unescape(part) for part in split(text, "|")]
+    if len(parts) == 1:
+        return QuantityCompares(code, *_amount(parts[0]), "", "")
+    if len(parts) != 3 or not parts[2]:
+        raise BadOperand(
+            f"'{text}' is not a quantity; number, number|system|code or number||unit is expected"
+        )
+    return QuantityCompares(code, *_amount(parts[0]), parts[1], parts[2])
+
+
+_PLAIN: Final[Mapping[str, Callable[[str, str], Node]]] = {
+    "token": _token,
+    "uri": _uri,
+    "number": _number,
+    "quantity": _quantity,
+}

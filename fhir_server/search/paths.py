@@ -1,0 +1,233 @@
+"""The FHIRPath of R4's search parameters, compiled to routes through JSON.
+
+The definitions use a small part of FHIRPath: paths, `|`, `as`, `where(field = 'text')`,
+`where(resolve() is Type)`, `[n]`, and one `exists() and != false`. A route is the chain of
+property names that such an expression comes to for one resource type, with the FHIR type of
+what stands at its end; a choice such as `value[x]` makes one route for each of its types.
+
+Sources: https://hl7.org/fhir/R4/searchparameter-registry.html,
+https://hl7.org/fhir/R4/fhirpath.html.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from fhir_server.fhir.definitions import ElementDefinition, type_definition
+
+Filter = Callable[[Any], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Go into the property `name`, keeping the items that `keep` accepts."""
+
+    name: str
+    keep: Filter | None = None
+    index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    steps: tuple[Step, ...]
+    type: str
+    """FHIR type of the values at the end."""
+    element: ElementDefinition | None = None
+    present: bool = False
+    """The value is whether anything but `false` stands there, not the thing itself."""
+
+    def values(self, resource: Any) -> list[Any]:
+        """What stands at the end of the route, arrays flattened."""
+        found = [resource]
+        for step in self.steps:
+            found = list(_into(found, step))
+            if not found:
+                break
+        return found
+
+
+def _into(found: list[Any], step: Step) -> Iterator[Any]:
+    for node in found:
+        inner = node.get(step.name) if isinstance(node, dict) else None
+        if inner is None:
+            continue
+        items = inner if isinstance(inner, list) else [inner]
+        if step.index is not None:
+            items = items[step.index : step.index + 1]
+        for item in items:
+            if item is not None and (step.keep is None or step.keep(item)):
+                yield item
+
+
+class UnknownPath(ValueError):
+    """The expression uses what this compiler does not know."""
+
+
+_TOKEN: Final = re.compile(r"\s*(?:([A-Za-z_]\w*)|'([^']*)'|(\d+)|(!=|[().|=\[\]]))")
+
+
+def routes(expression: str, resource_type: str) -> tuple[Route, ...]:
+    """The routes of an expression for one resource type.
+
+    Raises:
+        UnknownPath: for FHIRPath beyond what R4's search parameters use.
+    """
+    if found := _PRESENCE.fullmatch(expression):
+        return tuple(
+            replace(route, type="boolean", present=True)
+            for route in _Parser(found[1], resource_type).parse()
+        )
+    return _Parser(expression, resource_type).parse()
+
+
+_PRESENCE: Final = re.compile(r"(\S+)\.exists\(\) and \1 != false")
+
+
+class _Parser:
+    """Recursive descent; each rule gives the routes so far."""
+
+    def __init__(self, expression: str, resource_type: str) -> None:
+        self._expression = expression
+        self._resource_type = resource_type
+        self._tokens = _tokens(expression)
+        self._at = 0
+
+    def parse(self) -> tuple[Route, ...]:
+        found = self._union()
+        if self._at != len(self._tokens):
+            raise UnknownPath(self._expression)
+        return found
+
+    def _union(self) -> tuple[Route, ...]:
+        found = self._cast()
+        while self._accept("|"):
+            found += self._cast()
+        return found
+
+    def _cast(self) -> tuple[Route, ...]:
+        found = self._path()
+        while self._accept("as"):
+            found = _of_type(found, self._next())
+        return found
+
+    def _path(self) -> tuple[Route, ...]:
+        found = self._root()
+        while True:
+            if self._accept("."):
+                found = self._member(found, self._next())
+            elif self._accept("["):
+                found = _at_index(found, int(self._next()))
+                self._expect("]")
+            else:
+                return found
+
+    def _root(self) -> tuple[Route, ...]:
+        if self._accept("("):
+            found = self._union()
+            self._expect(")")
+            return found
+        name = self._next()
+        if name in (self._resource_type, "Resource", "DomainResource"):
+            return (Route((), self._resource_type),)
+        return self._member((Route((), self._resource_type),), name)
+
+    def _member(self, found: tuple[Route, ...], name: str) -> tuple[Route, ...]:
+        if not self._accept("("):
+            return tuple(route for start in found for route in _children(start, name))
+        if name in ("as", "ofType"):
+            found = _of_type(found, self._next())
+        elif name == "where":
+            found = _kept(found, self._condition())
+        else:
+            raise UnknownPath(self._expression)
+        self._expect(")")
+        return found
+
+    def _condition(self) -> Filter:
+        field = self._next()
+        if field == "resolve":
+            self._expect("(")
+            self._expect(")")
+            self._expect("is")
+            return _refers_to(self._next())
+        self._expect("=")
+        return _has(field, self._next())
+
+    def _peek(self) -> str | None:
+        return self._tokens[self._at] if self._at < len(self._tokens) else None
+
+    def _next(self) -> str:
+        token = self._peek()
+        if token is None:
+            raise UnknownPath(self._expression)
+        self._at += 1
+        return token
+
+    def _accept(self, token: str) -> bool:
+        if self._peek() != token:
+            return False
+        self._at += 1
+        return True
+
+    def _expect(self, token: str) -> None:
+        if not self._accept(token):
+            raise UnknownPath(self._expression)
+
+
+def _tokens(expression: str) -> list[str]:
+    tokens, at = [], 0
+    while at < len(expression.rstrip()):
+        found = _TOKEN.match(expression, at)
+        if found is None:
+            raise UnknownPath(expression)
+        tokens.append(next(group for group in found.groups() if group is not None))
+        at = found.end()
+    return tokens
+
+
+def _children(start: Route, name: str) -> Iterator[Route]:
+    definition = type_definition(start.type)
+    names = definition.choices.get(name, (name,))
+    for json_name in names:
+        element = definition.elements.get(json_name)
+        if element is None:
+            raise UnknownPath(f"{start.type}.{name}")
+        yield Route((*start.steps, Step(json_name)), element.type, element)
+
+
+def _of_type(found: tuple[Route, ...], type_name: str) -> tuple[Route, ...]:
+    return tuple(route for route in found if route.type == type_name)
+
+
+def _at_index(found: tuple[Route, ...], index: int) -> tuple[Route, ...]:
+    return tuple(
+        replace(route, steps=(*route.steps[:-1], replace(route.steps[-1], index=index)))
+        for route in found
+    )
+
+
+def _kept(found: tuple[Route, ...], keep: Filter) -> tuple[Route, ...]:
+    return tuple(
+        replace(route, steps=(*route.steps[:-1], replace(route.steps[-1], keep=keep)))
+        for route in found
+    )
+
+
+def _has(field: str, text: str) -> Filter:
+    return lambda item: isinstance(item, dict) and item.get(field) == text
+
+
+def _refers_to(type_name: str) -> Filter:
+    """Without reading the target: its type stands in the reference or in `Reference.type`."""
+    pattern = re.compile(rf"(?:.*/)?{type_name}/[A-Za-z0-9\-.]{{1,64}}(?:/_history/.*)?")
+
+    def refers(item: Any) -> bool:
+        if not isinstance(item, dict):
+            return False
+        reference = item.get("reference")
+        if isinstance(reference, str) and pattern.fullmatch(reference):
+            return True
+        return item.get("type") == type_name
+
+    return refers

@@ -1,0 +1,87 @@
+"""Index values: what a search compares, normalised once for every backend.
+
+Source: https://hl7.org/fhir/R4/search.html#ptypes.
+"""
+
+import sys
+import unicodedata
+from decimal import Decimal
+from typing import Final, NamedTuple
+
+INFINITY: Final = sys.float_info.max
+"""Open ends of a range, and whatever lies beyond: a number that JSON can carry in a page link."""
+
+
+class TokenValue(NamedTuple):
+    """A code in a system; `system` is '' where the resource names none."""
+
+    system: str
+    code: str
+
+
+class StringValue(NamedTuple):
+    """`text` folded for comparison, `exact` as written."""
+
+    text: str
+    exact: str
+
+
+class ReferenceValue(NamedTuple):
+    """`target` is `Type/id` on this server, else the whole URI; `version` is '' if not named."""
+
+    target: str
+    version: str = ""
+
+
+class DateValue(NamedTuple):
+    """`[low, high)` in microseconds since the epoch."""
+
+    low: int
+    high: int
+
+
+class NumberValue(NamedTuple):
+    """`[low, high]`; the two are equal for a plain number."""
+
+    low: float
+    high: float
+
+
+class QuantityValue(NamedTuple):
+    """`[low, high]` in a unit; `system`, `code` and `unit` are '' where absent."""
+
+    low: float
+    high: float
+    system: str
+    code: str
+    unit: str
+
+
+class UriValue(NamedTuple):
+    uri: str
+
+
+IndexValue = (
+    TokenValue | StringValue | ReferenceValue | DateValue | NumberValue | QuantityValue | UriValue
+)
+
+
+def fold(text: str) -> str:
+    """Text without case, accents and surplus white space, for comparing strings.
+
+    Compatibility-decomposed, combining marks dropped, case-folded, white space collapsed.
+    """
+    if text.isascii():
+        return " ".join(text.lower().split())
+    decomposed = unicodedata.normalize("NFKD", text)
+    bare = "".join(char for char in decomposed if not unicodedata.combining(char))
+    # Case folding can bring back decomposable characters, so normalise once more.
+    return " ".join(unicodedata.normalize("NFKC", bare.casefold()).split())
+
+
+def to_float(number: Decimal | int) -> float:
+    """The nearest double; beyond its range, its end. Order is kept, 15 digits are told apart."""
+    try:
+        return max(-INFINITY, min(INFINITY, float(number)))
+    except OverflowError:
+        return INFINITY if number > 0 else -INFINITY

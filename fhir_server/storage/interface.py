@@ -1,0 +1,144 @@
+"""The store: one small interface that every backend keeps, as the contract suite shows.
+
+`commit` is the only writer. What its work puts (versions, index entries, compartments, audit
+rows) lands together or not at all, and whatever the work reads, it reads inside: no other
+commit comes between a condition and the write that hangs on it.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from fhir_server.fhir.json import Template
+from fhir_server.search.ast import Query
+from fhir_server.search.extract import extract
+from fhir_server.search.values import IndexValue
+
+T = TypeVar("T")
+
+Position = tuple[Any, ...]
+"""Where a page ended: JSON values that only the backend reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """One version of one resource, as it goes out; a deletion is a version without a body.
+
+    `last_updated` is in microseconds since the epoch. `method` is the HTTP verb that made it.
+    """
+
+    type: str
+    id: str
+    version: int
+    last_updated: int
+    method: str
+    body: bytes
+
+    @property
+    def deleted(self) -> bool:
+        return not self.body
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Matches in order; `after` is where the next page begins, None on the last."""
+
+    matches: Sequence[StoredVersion]
+    after: Position | None
+
+
+class Draft:
+    """A resource ready to be written: encoded but for its version, its index values at hand."""
+
+    __slots__ = ("id", "template", "type", "values")
+
+    def __init__(self, resource: Mapping[str, Any]) -> None:
+        self.type: str = resource["resourceType"]
+        self.id: str = resource["id"]
+        self.template = Template(resource)
+        self.values: list[tuple[str, IndexValue]] = [
+            pair for pair in extract(resource) if pair[0] != "_lastUpdated"
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """Who did what in a commit."""
+
+    caller: str
+    action: str
+    request_id: str
+    targets: Sequence[str] = field(default_factory=tuple)
+
+
+class Reader(Protocol):
+    """Reads that see one committed state; inside a commit, also the commit's own writes."""
+
+    async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
+        """The current version, which may be a deletion; None where there never was one."""
+
+    async def vread(
+        self, resource_type: str, resource_id: str, version: int
+    ) -> StoredVersion | None:
+        """That version, which may be a deletion."""
+
+    async def history(
+        self, resource_type: str, resource_id: str, count: int, before: int | None = None
+    ) -> Sequence[StoredVersion]:
+        """At most `count` versions, newest first, older than the version `before`."""
+
+    async def search(self, query: Query, count: int, after: Position | None = None) -> Page:
+        """At most `count` current resources that match, in the query's order.
+
+        Raises:
+            FhirError: TOO_COSTLY when it takes longer than the backend allows.
+        """
+
+    async def total(self, query: Query) -> int:
+        """How many resources match."""
+
+
+class Unit(Reader, Protocol):
+    """One commit under way."""
+
+    async def put(self, draft: Draft, method: str) -> StoredVersion:
+        """Write the next version of the draft's resource, its first where there is none."""
+
+    async def delete(self, resource_type: str, resource_id: str) -> StoredVersion:
+        """Write a deletion as the next version of a resource that is there."""
+
+    async def audit(self, row: AuditRow) -> None:
+        """Record who did it, in the same commit."""
+
+
+Work = Callable[[Unit], Awaitable[T]]
+
+
+class Store(Reader, Protocol):
+    """Where resources are kept."""
+
+    async def commit(self, work: Callable[[Unit], Awaitable[T]]) -> T:
+        """Run `work` and make what it wrote durable; when it raises, nothing is written.
+
+        The backend may run `work` again after a passing fault: it must depend on nothing but
+        the unit.
+
+        Raises:
+            FhirError: UNAVAILABLE when the store cannot write now; what `work` raises.
+        """
+
+    async def changes(self, after: int, count: int) -> Sequence[tuple[int, StoredVersion]]:
+        """Versions in the order of their commits, each with its number, above `after`.
+
+        The outbox: a version and its announcement are one row, so neither is ever without the
+        other.
+        """
+
+    async def secret(self, name: str) -> bytes:
+        """32 random bytes that every process on this store shares, made when first asked for."""
+
+    async def ready(self) -> None:
+        """Raises FhirError UNAVAILABLE when the store cannot serve."""
+
+    async def close(self) -> None:
+        """Finish what is being committed and let go of the files."""

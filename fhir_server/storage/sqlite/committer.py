@@ -1,0 +1,148 @@
+"""Group commit: everyone who waits shares one fsync.
+
+The statements of a group run on the event loop, each commit in a savepoint of its own; only
+BEGIN's wait and COMMIT leave it. While a COMMIT is under way, the next group gathers by itself.
+"""
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fhir_server.errors import FhirError, Kind
+from fhir_server.storage.interface import Unit
+
+MAX_GROUP: Final = 64
+"""Commits that share an fsync; more would keep reads on the loop waiting."""
+
+_BUSY_WAIT: Final = 0.002
+
+
+@dataclass(slots=True)
+class _Pending:
+    work: Callable[[Unit], Awaitable[Any]]
+    done: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Committer:
+    """Runs commits on one connection, in groups, one group at a time.
+
+    Args:
+        rolled_back: told when something was taken back.
+        patience: seconds to wait for another process's commit.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        unit: Callable[[], Unit],
+        rolled_back: Callable[[], None],
+        patience: float,
+    ) -> None:
+        self._connection = connection
+        self._unit = unit
+        self._rolled_back = rolled_back
+        self._patience = patience
+        self._waiting: deque[_Pending] = deque()
+        self._runner: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def commit(self, work: Callable[[Unit], Awaitable[Any]]) -> Any:
+        if self._closed:
+            raise FhirError(Kind.UNAVAILABLE, "The server is stopping")
+        pending = _Pending(work, asyncio.get_running_loop().create_future())
+        self._waiting.append(pending)
+        if self._runner is None or self._runner.done():
+            self._runner = asyncio.create_task(self._run())
+        return await pending.done
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._runner is not None:
+            await self._runner
+
+    async def _run(self) -> None:
+        while self._waiting:
+            group = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_GROUP))]
+            try:
+                await self._commit_group(group)
+            except Exception as error:
+                refusal = _refusal(error)
+                for pending in group:
+                    pending.error = refusal
+            except BaseException:
+                # The loop is ending: nobody may wait for ever.
+                for pending in [*group, *self._waiting]:
+                    pending.done.cancel()
+                raise
+            for pending in group:
+                _answer(pending)
+
+    async def _commit_group(self, group: list[_Pending]) -> None:
+        await self._begin()
+        try:
+            for pending in group:
+                await self._in_savepoint(pending)
+            await asyncio.to_thread(self._connection.execute, "COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+
+    async def _begin(self) -> None:
+        deadline = asyncio.get_running_loop().time() + self._patience
+        while True:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or asyncio.get_running_loop().time() > deadline:
+                    raise
+                await asyncio.sleep(_BUSY_WAIT)
+            else:
+                return
+
+    async def _in_savepoint(self, pending: _Pending) -> None:
+        if pending.done.cancelled():
+            return
+        self._connection.execute("SAVEPOINT one")
+        try:
+            pending.result = await pending.work(self._unit())
+        except (Exception, asyncio.CancelledError) as error:
+            # After a grave fault SQLite has rolled back by itself, and the group is gone; what
+            # cancels the runner itself ends it.
+            if not self._connection.in_transaction or _is_cancelled():
+                raise
+            pending.error = _refusal(error)
+            self._connection.execute("ROLLBACK TO one")
+            self._rolled_back()
+        self._connection.execute("RELEASE one")
+
+    def _roll_back(self) -> None:
+        self._rolled_back()
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+
+def _answer(pending: _Pending) -> None:
+    if pending.done.done():
+        return
+    if pending.error is None:
+        pending.done.set_result(pending.result)
+    elif isinstance(pending.error, asyncio.CancelledError):
+        pending.done.cancel()
+    else:
+        pending.done.set_exception(pending.error)
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _refusal(error: BaseException) -> BaseException:
+    if isinstance(error, sqlite3.Error):
+        return FhirError(Kind.UNAVAILABLE, "The store cannot write now; try again later")
+    return error

@@ -1,0 +1,130 @@
+"""Rows of the index: how index values become integers.
+
+Codes, targets and URIs are kept as 64-bit hashes keyed with a secret of the file, so that nobody
+outside can make two of them meet; by chance, among a million values of one parameter, they meet
+with a probability of 3e-8.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, Final
+
+from fhir_server.search.values import (
+    DateValue,
+    IndexValue,
+    NumberValue,
+    QuantityValue,
+    ReferenceValue,
+    StringValue,
+    TokenValue,
+    UriValue,
+)
+
+_Row = tuple[int, int, int, Any, Any, str | None, str | None, str | None]
+_StringRow = tuple[int, int, int, str, str]
+
+Hash = Callable[[str], int]
+
+
+def keyed_hash(secret: bytes) -> Hash:
+    """Text to a signed 64-bit integer, never 0 but for the empty text."""
+
+    @lru_cache(maxsize=16384)
+    def hashed(text: str) -> int:
+        if not text:
+            return 0
+        digest = blake2b(text.encode("utf-8", "surrogatepass"), key=secret, digest_size=8)
+        return int.from_bytes(digest.digest(), "big", signed=True) or 1
+
+    return hashed
+
+
+class ParameterNumbers:
+    """Numbers of (resource type, parameter code), given when first needed."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[str, str], int] = {}
+
+    def known(self, connection: sqlite3.Connection, resource_type: str, code: str) -> int:
+        """The number, or 0 when no resource has ever had a value for it."""
+        number = self._numbers.get((resource_type, code))
+        return number or self._load(connection, resource_type, code)
+
+    def assigned(self, connection: sqlite3.Connection, resource_type: str, code: str) -> int:
+        """The number, new if need be; `connection` is in a write transaction."""
+        number = self.known(connection, resource_type, code)
+        if number:
+            return number
+        # Not remembered here: the transaction that gives it may yet be rolled back.
+        cursor = connection.execute(
+            "INSERT INTO parameter (type, code) VALUES (?, ?)", (resource_type, code)
+        )
+        return int(cursor.lastrowid or 0)
+
+    def forget(self) -> None:
+        """After a rollback, which may have taken numbers back."""
+        self._numbers.clear()
+
+    def _load(self, connection: sqlite3.Connection, resource_type: str, code: str) -> int:
+        row = connection.execute(
+            "SELECT number FROM parameter WHERE type = ? AND code = ?", (resource_type, code)
+        ).fetchone()
+        if row is None:
+            return 0
+        self._numbers[resource_type, code] = row[0]
+        return int(row[0])
+
+
+_INSERT: Final = "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_STRING: Final = "INSERT INTO entry_string VALUES (?, ?, ?, ?, ?)"
+
+
+class EntryWriter:
+    """Writes and removes the index entries of one resource."""
+
+    def __init__(self, hashed: Hash, numbers: ParameterNumbers) -> None:
+        self._hashed = hashed
+        self._numbers = numbers
+
+    def write(
+        self,
+        connection: sqlite3.Connection,
+        rid: int,
+        resource_type: str,
+        values: Iterable[tuple[str, IndexValue]],
+    ) -> None:
+        rows: list[_Row] = []
+        strings: list[_StringRow] = []
+        for ordinal, (code, value) in enumerate(values):
+            number = self._numbers.assigned(connection, resource_type, code)
+            if isinstance(value, StringValue):
+                strings.append((rid, number, ordinal, value.text, value.exact))
+            else:
+                rows.append((rid, number, ordinal, *self._columns(value)))
+        connection.executemany(_INSERT, rows)
+        if strings:
+            connection.executemany(_INSERT_STRING, strings)
+
+    def remove(self, connection: sqlite3.Connection, rid: int) -> None:
+        connection.execute("DELETE FROM entry WHERE rid = ?", (rid,))
+        connection.execute("DELETE FROM entry_string WHERE rid = ?", (rid,))
+
+    def _columns(self, value: IndexValue) -> tuple[Any, Any, str | None, str | None, str | None]:
+        hashed = self._hashed
+        match value:
+            case TokenValue(system, code):
+                return hashed(code), hashed(system), code, None, None
+            case ReferenceValue(target, version):
+                return hashed(target), hashed(version), target, None, None
+            case DateValue(low, high):
+                return low, high, None, None, None
+            case UriValue(uri):
+                return hashed(uri), 0, uri, None, None
+            case NumberValue(low_number, high_number):
+                return low_number, high_number, None, None, None
+            case QuantityValue(low_number, high_number, system, code, unit):
+                return low_number, high_number, code, system, unit
+            case StringValue():
+                raise TypeError("strings have a table of their own")

@@ -1,0 +1,118 @@
+"""Reads on one SQLite connection: the store's own, and those inside a commit."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from fhir_server.errors import FhirError, Kind
+from fhir_server.search.ast import Query
+from fhir_server.storage.interface import Page, Position, StoredVersion
+from fhir_server.storage.sqlite.compile import Compiler, Sql
+from fhir_server.storage.sqlite.entries import Hash, ParameterNumbers
+
+_READ: Final = """
+    SELECT r.type, r.id, v.version, v.updated, v.method, v.body
+    FROM resource r JOIN version v ON v.seq = r.seq WHERE r.type = ? AND r.id = ?
+"""
+_VREAD: Final = """
+    SELECT r.type, r.id, v.version, v.updated, v.method, v.body
+    FROM resource r JOIN version v ON v.rid = r.rid
+    WHERE r.type = ? AND r.id = ? AND v.version = ?
+"""
+_HISTORY: Final = """
+    SELECT r.type, r.id, v.version, v.updated, v.method, v.body
+    FROM resource r JOIN version v ON v.rid = r.rid
+    WHERE r.type = ? AND r.id = ? AND v.version < ? ORDER BY v.version DESC LIMIT ?
+"""
+_BODIES: Final = """
+    SELECT v.seq, r.type, r.id, v.version, v.updated, v.method, v.body
+    FROM version v JOIN resource r ON r.rid = v.rid
+    WHERE v.seq IN (SELECT value FROM json_each(?))
+"""
+_CHANGES: Final = """
+    SELECT v.seq, r.type, r.id, v.version, v.updated, v.method, v.body
+    FROM version v JOIN resource r ON r.rid = v.rid
+    WHERE v.seq > ? ORDER BY v.seq LIMIT ?
+"""
+_NO_VERSION: Final = 2**62
+_PROGRESS_STEPS: Final = 20_000
+"""Virtual machine instructions between two looks at the clock."""
+
+
+class ConnectionReader:
+    """Blocking reads; every method may be called while the connection is in a transaction."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        hashed: Hash,
+        numbers: ParameterNumbers,
+        patience: float,
+    ) -> None:
+        self._connection = connection
+        self._hashed = hashed
+        self._numbers = numbers
+        self._patience = patience
+
+    def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
+        row = self._connection.execute(_READ, (resource_type, resource_id)).fetchone()
+        return None if row is None else StoredVersion(*row)
+
+    def vread(self, resource_type: str, resource_id: str, version: int) -> StoredVersion | None:
+        row = self._connection.execute(_VREAD, (resource_type, resource_id, version)).fetchone()
+        return None if row is None else StoredVersion(*row)
+
+    def history(
+        self, resource_type: str, resource_id: str, count: int, before: int | None
+    ) -> list[StoredVersion]:
+        below = _NO_VERSION if before is None else before
+        rows = self._connection.execute(_HISTORY, (resource_type, resource_id, below, count))
+        return [StoredVersion(*row) for row in rows]
+
+    def search(self, query: Query, count: int, after: Position | None) -> Page:
+        rows = self._patiently(self._compiler(query).page(count, after))
+        shown = rows[:count]
+        bodies = self._bodies([row[0] for row in shown])
+        return Page(
+            matches=[bodies[row[0]] for row in shown],
+            after=(*shown[-1][2:], shown[-1][1]) if shown and len(rows) > count else None,
+        )
+
+    def total(self, query: Query) -> int:
+        return int(self._patiently(self._compiler(query).total())[0][0])
+
+    def changes(self, after: int, count: int) -> list[tuple[int, StoredVersion]]:
+        rows = self._connection.execute(_CHANGES, (after, count))
+        return [(row[0], StoredVersion(*row[1:])) for row in rows]
+
+    def _bodies(self, seqs: Sequence[int]) -> dict[int, StoredVersion]:
+        rows = self._connection.execute(_BODIES, (json.dumps(seqs),))
+        return {row[0]: StoredVersion(*row[1:]) for row in rows}
+
+    def _compiler(self, query: Query) -> Compiler:
+        def number(resource_type: str, code: str) -> int:
+            return self._numbers.known(self._connection, resource_type, code)
+
+        return Compiler(query, self._hashed, number)
+
+    def _patiently(self, sql: Sql) -> list[Any]:
+        """Its rows, unless that takes too long."""
+        deadline = time.monotonic() + self._patience
+        self._connection.set_progress_handler(lambda: time.monotonic() > deadline, _PROGRESS_STEPS)
+        try:
+            return self._connection.execute(sql.text, sql.arguments).fetchall()
+        except sqlite3.OperationalError as error:
+            if "interrupted" not in str(error):
+                raise
+            raise FhirError(
+                Kind.TOO_COSTLY,
+                f"The search took longer than {self._patience:g} s; narrow it, "
+                "for example to one patient",
+            ) from None
+        finally:
+            self._connection.set_progress_handler(None, 0)
+
+    def close(self) -> None:
+        self._connection.close()

@@ -1,0 +1,123 @@
+"""Tables of the SQLite backend, and how an older file is brought up to date.
+
+Index entries are small integers in one table clustered by resource: a new resource appends to
+it, a probe for one resource and parameter is one seek, and the only scattered write is its one
+index by value. See docs/decisions/0004-sqlite-index.md.
+"""
+
+import sqlite3
+from typing import Final
+
+MIGRATIONS: Final[tuple[str, ...]] = (
+    """
+    CREATE TABLE setting (
+        name TEXT PRIMARY KEY,
+        value BLOB NOT NULL
+    ) WITHOUT ROWID;
+
+    -- Numbers for (resource type, parameter code): stable in this file for ever.
+    CREATE TABLE parameter (
+        number INTEGER PRIMARY KEY,
+        type TEXT NOT NULL,
+        code TEXT NOT NULL,
+        UNIQUE (type, code)
+    );
+
+    -- One row a resource: where its current version is.
+    CREATE TABLE resource (
+        rid INTEGER PRIMARY KEY,
+        type TEXT NOT NULL,
+        id TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        updated INTEGER NOT NULL,
+        deleted INTEGER NOT NULL,
+        UNIQUE (type, id)
+    );
+    CREATE INDEX resource_by_type ON resource (type) WHERE NOT deleted;
+    CREATE INDEX resource_by_time ON resource (type, updated) WHERE NOT deleted;
+
+    -- Every version ever, in the order of the commits: history and outbox in one.
+    CREATE TABLE version (
+        seq INTEGER PRIMARY KEY,
+        rid INTEGER NOT NULL,
+        version INTEGER NOT NULL,
+        updated INTEGER NOT NULL,
+        method TEXT NOT NULL,
+        body BLOB NOT NULL,
+        UNIQUE (rid, version)
+    );
+
+    -- token: low = hash of the code, high = hash of the system, text = code
+    -- reference: low = hash of the target, high = hash of the version, text = target
+    -- uri: low = hash, text = uri
+    -- date: [low, high) in microseconds; number and quantity: [low, high] as doubles,
+    -- a quantity with text = code, system and unit beside it.
+    CREATE TABLE entry (
+        rid INTEGER NOT NULL,
+        parameter INTEGER NOT NULL,
+        ordinal INTEGER NOT NULL,
+        low NOT NULL,
+        high NOT NULL,
+        text TEXT,
+        system TEXT,
+        unit TEXT,
+        PRIMARY KEY (rid, parameter, ordinal)
+    ) WITHOUT ROWID;
+    CREATE INDEX entry_by_value ON entry (parameter, low, high);
+
+    CREATE TABLE entry_string (
+        rid INTEGER NOT NULL,
+        parameter INTEGER NOT NULL,
+        ordinal INTEGER NOT NULL,
+        text TEXT NOT NULL,
+        exact TEXT NOT NULL,
+        PRIMARY KEY (rid, parameter, ordinal)
+    ) WITHOUT ROWID;
+    CREATE INDEX entry_string_by_text ON entry_string (parameter, text);
+
+    CREATE TABLE audit (
+        number INTEGER PRIMARY KEY,
+        at INTEGER NOT NULL,
+        caller TEXT NOT NULL,
+        action TEXT NOT NULL,
+        request_id TEXT NOT NULL,
+        targets TEXT NOT NULL
+    );
+    """,
+)
+"""Forward only; the file's `user_version` counts those that it has had."""
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the file to the newest schema, whichever process comes first.
+
+    Raises:
+        RuntimeError: when a newer release has written the file.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        (done,) = connection.execute("PRAGMA user_version").fetchone()
+        if done > len(MIGRATIONS):
+            raise RuntimeError(
+                f"The store has schema {done}; this release knows up to {len(MIGRATIONS)}"
+            )
+        for script in MIGRATIONS[done:]:
+            for statement in _statements(script):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _statements(script: str) -> list[str]:
+    """Its statements one by one: `executescript` would commit in between."""
+    statements, current = [], ""
+    for line in script.splitlines(keepends=True):
+        current += line
+        if sqlite3.complete_statement(current):
+            statements.append(current)
+            current = ""
+    return statements

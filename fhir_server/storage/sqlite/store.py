@@ -1,0 +1,189 @@
+"""The SQLite backend: one file, WAL, every acknowledged commit on disk.
+
+`synchronous=FULL` makes each commit survive power loss (https://www.sqlite.org/pragma.html).
+"""
+
+import asyncio
+import os
+import queue
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from fhir_server.errors import FhirError, Kind
+from fhir_server.search.ast import Query
+from fhir_server.storage.interface import Page, Position, StoredVersion, Unit
+from fhir_server.storage.sqlite.committer import Committer
+from fhir_server.storage.sqlite.entries import EntryWriter, ParameterNumbers, keyed_hash
+from fhir_server.storage.sqlite.reader import ConnectionReader
+from fhir_server.storage.sqlite.schema import migrate
+from fhir_server.storage.sqlite.unit import SqliteUnit
+
+T = TypeVar("T")
+Clock = Callable[[], int]
+
+_READERS: Final = 2
+_STATEMENTS: Final = 256
+_SETTING: Final = "SELECT value FROM setting WHERE name = ?"
+
+
+def system_clock() -> int:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+class SqliteStore:
+    """The `Store` of one SQLite file; several processes may have it open.
+
+    Args:
+        path: the file; it and its folder are made when they are not there.
+        clock: microseconds since the epoch.
+        patience: seconds that a search may take.
+        write_patience: seconds that a commit waits for another process's.
+
+    Raises:
+        RuntimeError: when a newer release has written the file.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Clock = system_clock,
+        patience: float = 10.0,
+        write_patience: float = 10.0,
+    ) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._clock = clock
+        self._write_patience = write_patience
+        self._writer = _migrated(path)
+        self._writer.execute("PRAGMA busy_timeout = 0")
+        hashed = keyed_hash(_secret(self._writer, "index"))
+
+        def open_reader() -> ConnectionReader:
+            connection = _connect(path, read_only=True)
+            return ConnectionReader(connection, hashed, ParameterNumbers(), patience)
+
+        self._open: Callable[[], ConnectionReader] = open_reader
+        self._here = self._open()
+        self._pool: queue.SimpleQueue[ConnectionReader] = queue.SimpleQueue()
+        self._threads = ThreadPoolExecutor(_READERS, thread_name_prefix="search")
+        numbers = ParameterNumbers()
+        entries = EntryWriter(hashed, numbers)
+        inside = ConnectionReader(self._writer, hashed, numbers, patience)
+        self._committer = Committer(
+            self._writer,
+            lambda: SqliteUnit(self._writer, inside, entries, self._clock()),
+            numbers.forget,
+            write_patience,
+        )
+
+    async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
+        return self._here.read(resource_type, resource_id)
+
+    async def vread(
+        self, resource_type: str, resource_id: str, version: int
+    ) -> StoredVersion | None:
+        return self._here.vread(resource_type, resource_id, version)
+
+    async def history(
+        self, resource_type: str, resource_id: str, count: int, before: int | None = None
+    ) -> Sequence[StoredVersion]:
+        return self._here.history(resource_type, resource_id, count, before)
+
+    async def search(self, query: Query, count: int, after: Position | None = None) -> Page:
+        return await self._elsewhere(lambda reader: reader.search(query, count, after))
+
+    async def total(self, query: Query) -> int:
+        return await self._elsewhere(lambda reader: reader.total(query))
+
+    async def changes(self, after: int, count: int) -> Sequence[tuple[int, StoredVersion]]:
+        return await self._elsewhere(lambda reader: reader.changes(after, count))
+
+    async def commit(self, work: Callable[[Unit], Awaitable[T]]) -> T:
+        result: T = await self._committer.commit(work)
+        return result
+
+    async def secret(self, name: str) -> bytes:
+        try:
+            return await asyncio.to_thread(_secret_of_file, self._path, name, self._write_patience)
+        except sqlite3.OperationalError as error:
+            raise FhirError(Kind.UNAVAILABLE, f"The store cannot write now: {error}") from None
+
+    async def ready(self) -> None:
+        try:
+            await self.read("Patient", "ready")
+        except sqlite3.Error as error:
+            raise FhirError(Kind.UNAVAILABLE, f"The store cannot be read: {error}") from None
+
+    async def close(self) -> None:
+        await self._committer.close()
+        self._threads.shutdown()
+        self._here.close()
+        while not self._pool.empty():
+            self._pool.get().close()
+        self._writer.close()
+
+    async def _elsewhere(self, job: Callable[[ConnectionReader], T]) -> T:
+        """Run a search in a thread with a connection of its own, so that the loop goes on."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._pooled, job)
+
+    def _pooled(self, job: Callable[[ConnectionReader], T]) -> T:
+        try:
+            reader = self._pool.get_nowait()
+        except queue.Empty:
+            reader = self._open()
+        try:
+            return job(reader)
+        finally:
+            self._pool.put(reader)
+
+
+def _connect(
+    path: Path, *, read_only: bool = False, busy_timeout_ms: int = 5_000
+) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, cached_statements=_STATEMENTS
+    )
+    pragmas: list[tuple[str, Any]] = [
+        ("busy_timeout", busy_timeout_ms),
+        ("journal_mode", "WAL"),
+        ("synchronous", "FULL"),
+        ("cache_size", -16_000),
+        ("temp_store", "MEMORY"),
+        ("query_only", int(read_only)),
+    ]
+    for name, value in pragmas:
+        connection.execute(f"PRAGMA {name} = {value}")
+    return connection
+
+
+def _migrated(path: Path) -> sqlite3.Connection:
+    connection = _connect(path, busy_timeout_ms=10_000)
+    try:
+        migrate(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _secret_of_file(path: Path, name: str, patience: float) -> bytes:
+    connection = _connect(path, busy_timeout_ms=int(patience * 1000))
+    try:
+        return _secret(connection, name)
+    finally:
+        connection.close()
+
+
+def _secret(connection: sqlite3.Connection, name: str) -> bytes:
+    key = f"secret:{name}"
+    row = connection.execute(_SETTING, (key,)).fetchone()
+    if row is None:
+        connection.execute("INSERT OR IGNORE INTO setting VALUES (?, ?)", (key, os.urandom(32)))
+        row = connection.execute(_SETTING, (key,)).fetchone()
+    return bytes(row[0])

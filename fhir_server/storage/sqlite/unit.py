@@ -1,0 +1,100 @@
+"""One commit under way on the writer's connection."""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Final
+
+from fhir_server.fhir.dates import instant
+from fhir_server.search.ast import Query
+from fhir_server.storage.interface import AuditRow, Draft, Page, Position, StoredVersion
+from fhir_server.storage.sqlite.entries import EntryWriter
+from fhir_server.storage.sqlite.reader import ConnectionReader
+
+_CURRENT: Final = "SELECT rid, version, updated FROM resource WHERE type = ? AND id = ?"
+_NEW: Final = """
+    INSERT INTO resource (type, id, version, seq, updated, deleted) VALUES (?, ?, 0, 0, 0, 1)
+"""
+_POINT: Final = """
+    UPDATE resource SET version = ?, seq = ?, updated = ?, deleted = ? WHERE rid = ?
+"""
+_VERSION: Final = """
+    INSERT INTO version (rid, version, updated, method, body) VALUES (?, ?, ?, ?, ?)
+"""
+_AUDIT: Final = """
+    INSERT INTO audit (at, caller, action, request_id, targets) VALUES (?, ?, ?, ?, ?)
+"""
+
+
+class SqliteUnit:
+    """The `Unit` of the SQLite backend. Its methods never wait: the writer is theirs."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        reader: ConnectionReader,
+        entries: EntryWriter,
+        now: int,
+    ) -> None:
+        self._connection = connection
+        self._reader = reader
+        self._entries = entries
+        self._now = now
+
+    async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
+        return self._reader.read(resource_type, resource_id)
+
+    async def vread(
+        self, resource_type: str, resource_id: str, version: int
+    ) -> StoredVersion | None:
+        return self._reader.vread(resource_type, resource_id, version)
+
+    async def history(
+        self, resource_type: str, resource_id: str, count: int, before: int | None = None
+    ) -> Sequence[StoredVersion]:
+        return self._reader.history(resource_type, resource_id, count, before)
+
+    async def search(self, query: Query, count: int, after: Position | None = None) -> Page:
+        return self._reader.search(query, count, after)
+
+    async def total(self, query: Query) -> int:
+        return self._reader.total(query)
+
+    async def put(self, draft: Draft, method: str) -> StoredVersion:
+        rid, version, updated = self._next(draft.type, draft.id)
+        body = draft.template.render(version, instant(updated))
+        if version > 1:
+            self._entries.remove(self._connection, rid)
+        stored = StoredVersion(draft.type, draft.id, version, updated, method, body)
+        self._append(rid, stored)
+        self._entries.write(self._connection, rid, draft.type, draft.values)
+        return stored
+
+    async def delete(self, resource_type: str, resource_id: str) -> StoredVersion:
+        rid, version, updated = self._next(resource_type, resource_id)
+        self._entries.remove(self._connection, rid)
+        stored = StoredVersion(resource_type, resource_id, version, updated, "DELETE", b"")
+        self._append(rid, stored)
+        return stored
+
+    async def audit(self, row: AuditRow) -> None:
+        self._connection.execute(
+            _AUDIT, (self._now, row.caller, row.action, row.request_id, " ".join(row.targets))
+        )
+
+    def _next(self, resource_type: str, resource_id: str) -> tuple[int, int, int]:
+        """Its row, the number of its next version, and a time later than the last."""
+        key = (resource_type, resource_id)
+        row = self._connection.execute(_CURRENT, key).fetchone()
+        if row is None:
+            return int(self._connection.execute(_NEW, key).lastrowid or 0), 1, self._now
+        rid, version, updated = row
+        return rid, version + 1, max(self._now, updated + 1)
+
+    def _append(self, rid: int, stored: StoredVersion) -> None:
+        cursor = self._connection.execute(
+            _VERSION, (rid, stored.version, stored.last_updated, stored.method, stored.body)
+        )
+        self._connection.execute(
+            _POINT,
+            (stored.version, cursor.lastrowid, stored.last_updated, stored.deleted, rid),
+        )

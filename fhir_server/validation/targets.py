@@ -1,0 +1,35 @@
+"""The types that a reference may point to: https://hl7.org/fhir/R4/references.html."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from fhir_server.fhir.definitions import is_resource_type
+from fhir_server.validation.places import Place, Report, add
+from fhir_server.validation.primitives import shown
+
+_RELATIVE: Final = re.compile(
+    r"([A-Za-z]+)(?:/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?|\?.*)", re.ASCII
+)
+"""`Type/id`, with a version perhaps, or the criteria of a conditional reference."""
+
+
+def check_target(
+    targets: tuple[str, ...],
+) -> Callable[[Mapping[str, Any], Place, Report], None]:
+    """Only a relative reference tells the type of its target; `targets` () allows any."""
+    allowed = frozenset(targets)
+
+    def check(node: Mapping[str, Any], place: Place, report: Report) -> None:
+        reference = node.get("reference")
+        found = _RELATIVE.fullmatch(reference) if isinstance(reference, str) else None
+        if found is None or found[1] in allowed:
+            return
+        if not is_resource_type(found[1]):
+            text = f"{shown(found[1])} in {shown(found[0])} is not a resource type of R4"
+            add(report, (place, "reference"), text, "value")
+        elif allowed:
+            text = f"must refer to {' or '.join(sorted(allowed))}, not to {found[1]}"
+            add(report, (place, "reference"), text, "value")
+
+    return check

@@ -1,0 +1,300 @@
+"""Event messages: what a sender says happened to whom.
+
+Two shapes are read: NHS England's `encounter` event with an HL7 v2 trigger as its reason, and
+HL7's Da Vinci notifications. Sources: https://hl7.org/fhir/R4/messaging.html, v2 table 0003
+http://terminology.hl7.org/CodeSystem/v2-0003,
+http://hl7.org/fhir/us/davinci-alerts.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from fhir_server.errors import FhirError, Issue, Kind
+from fhir_server.fhir import canonicals, json
+from fhir_server.fhir.dates import interval
+from fhir_server.fhir.json import Resource
+from fhir_server.fhir.references import parse_relative
+from fhir_server.operation.records import stable_id
+
+DAVINCI_EVENT: Final = "http://hl7.org/fhir/us/davinci-alerts/CodeSystem/notification-event"
+
+
+class Trigger(Enum):
+    """What happened, by its HL7 v2 trigger event."""
+
+    ADMIT = "A01"
+    TRANSFER = "A02"
+    DISCHARGE = "A03"
+    VISIT = "A04"
+    UPDATE = "A08"
+
+
+_DAVINCI: Final = {
+    "notification-admit": Trigger.ADMIT,
+    "notification-transfer": Trigger.TRANSFER,
+    "notification-discharge": Trigger.DISCHARGE,
+}
+_ADMITTED: Final = frozenset({"arrived", "triaged", "in-progress", "onleave"})
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One entry after the header."""
+
+    index: int
+    full_url: str
+    resource: Resource
+
+    @property
+    def expression(self) -> str:
+        return f"Bundle.entry[{self.index}].resource"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What references in the message may call it."""
+        resource_id = self.resource.get("id")
+        own = f"{self.resource['resourceType']}/{resource_id}" if resource_id else ""
+        return tuple(name for name in (self.full_url, own) if name)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message that has been read and found coherent in itself."""
+
+    id: str
+    """The same for the same message, however often it is sent."""
+    digest: str
+    """Of the whole content: SHA-256, hexadecimal."""
+    name: Resource
+    """The identifier under which the sender knows it."""
+    trigger: Trigger
+    header: Part
+    encounter: Part
+    patient: Part | None
+    """None when the Encounter's subject is a Patient that this server has."""
+    parts: Sequence[Part]
+    """All entries but the header."""
+    timestamp: int
+    """When it was sent, in microseconds since the epoch."""
+
+    @property
+    def sender(self) -> Resource:
+        """A Reference to the organisation that sends."""
+        header = self.header.resource
+        found: Resource = header.get("sender") or header.get("responsible") or {}
+        return found or {"display": str(header["source"].get("name", "Unnamed sender"))}
+
+    @property
+    def start(self) -> int:
+        """When the stay began: as the Encounter says, else when the message was sent."""
+        return _moment(self.encounter.resource, "start", self.timestamp)
+
+    @property
+    def end(self) -> int:
+        """When the stay ended."""
+        return _moment(self.encounter.resource, "end", self.timestamp)
+
+
+def read(bundle: Resource, received: int) -> Message:
+    """The message in a Bundle that R4 allows; one without timestamp was sent when `received`.
+
+    Raises:
+        FhirError: INVALID, UNSUPPORTED or BUSINESS_RULE, with the place of what is wrong.
+    """
+    if bundle.get("type") != "message":
+        raise _wrong(
+            "Bundle.type", f"The Bundle is a '{bundle.get('type')}'; 'message' is expected"
+        )
+    parts = list(_parts(bundle))
+    if not parts or parts[0].resource["resourceType"] != "MessageHeader":
+        raise _wrong("Bundle.entry[0]", "The first entry of a message is its MessageHeader")
+    header, *others = parts
+    encounter = _focus(header, others)
+    trigger = _trigger(header.resource)
+    message = Message(
+        id=_message_id(bundle, header),
+        digest=hashlib.sha256(_canonical(bundle)).hexdigest(),
+        name=_name(bundle, header),
+        trigger=trigger,
+        header=header,
+        encounter=encounter,
+        patient=_patient(encounter, others),
+        parts=others,
+        timestamp=_timestamp(bundle, received),
+    )
+    _require_coherent(message)
+    return message
+
+
+def _parts(bundle: Resource) -> Iterator[Part]:
+    for index, entry in enumerate(bundle.get("entry", ())):
+        if "resource" not in entry:
+            raise _wrong(f"Bundle.entry[{index}]", "Each entry of a message holds a resource")
+        yield Part(index, entry.get("fullUrl", ""), entry["resource"])
+
+
+def _trigger(header: Resource) -> Trigger:
+    event = header.get("eventCoding")
+    place = "Bundle.entry[0].resource.event"
+    if event is None:
+        raise _wrong(place, f"Only coded events are known: {_known_events()}")
+    system, code = event.get("system"), event.get("code")
+    if system == DAVINCI_EVENT and code in _DAVINCI:
+        return _DAVINCI[code]
+    if (system, code) != (canonicals.NHS_MESSAGE_EVENT, "encounter"):
+        raise FhirError(
+            Kind.UNSUPPORTED,
+            Issue(f"The event {system}|{code} is not known; {_known_events()} are", place),
+        )
+    return _reason(header)
+
+
+def _reason(header: Resource) -> Trigger:
+    place = "Bundle.entry[0].resource.reason"
+    allowed = ", ".join(f"{trigger.value} ({trigger.name.lower()})" for trigger in Trigger)
+    codings = header.get("reason", {}).get("coding", ())
+    codes = [
+        coding.get("code") for coding in codings if coding.get("system") == canonicals.V2_EVENT
+    ]
+    if not codes:
+        raise _wrong(
+            place, f"An encounter event says why it is sent, as {canonicals.V2_EVENT}: {allowed}"
+        )
+    if codes[0] not in {trigger.value for trigger in Trigger}:
+        raise FhirError(
+            Kind.UNSUPPORTED,
+            Issue(f"The trigger {codes[0]} is not supported; {allowed} are", place),
+        )
+    return Trigger(codes[0])
+
+
+def _known_events() -> str:
+    names = ", ".join(f"{DAVINCI_EVENT}|{code}" for code in _DAVINCI)
+    return f"{canonicals.NHS_MESSAGE_EVENT}|encounter, {names}"
+
+
+def _focus(header: Part, others: Sequence[Part]) -> Part:
+    place = "Bundle.entry[0].resource.focus"
+    for focus in header.resource.get("focus", ()):
+        for part in others:
+            if focus.get("reference") in part.names:
+                if part.resource["resourceType"] == "Encounter":
+                    return part
+                raise _wrong(
+                    place,
+                    f"The focus is a {part.resource['resourceType']}; an Encounter is expected",
+                )
+    raise _wrong(place, "The focus names no entry of the message; it is the Encounter's fullUrl")
+
+
+def _patient(encounter: Part, others: Sequence[Part]) -> Part | None:
+    place = f"{encounter.expression}.subject"
+    patients = [part for part in others if part.resource["resourceType"] == "Patient"]
+    if len(patients) > 1:
+        raise _wrong("Bundle.entry", "A message is about one Patient; it holds several")
+    subject = encounter.resource.get("subject", {}).get("reference")
+    if subject is None:
+        raise FhirError(
+            Kind.INVALID,
+            Issue(
+                "The Encounter has no subject; whom the event is about is required",
+                place,
+                "required",
+            ),
+        )
+    for part in patients:
+        if subject in part.names:
+            return part
+    local = parse_relative(subject)
+    if local is not None and local.type == "Patient" and not patients:
+        return None
+    raise FhirError(
+        Kind.INVALID,
+        Issue(f"The subject '{subject}' is no Patient of this message", place, "required"),
+    )
+
+
+def _require_coherent(message: Message) -> None:
+    """Its own dates and status agree with what it says happened."""
+    encounter, place = message.encounter.resource, message.encounter.expression
+    period = encounter.get("period", {})
+    if "start" in period and "end" in period and message.end < message.start:
+        raise FhirError.at(
+            Kind.BUSINESS_RULE,
+            f"{place}.period",
+            f"The stay ends at {period['end']}, before it starts at {period['start']}",
+        )
+    status = encounter["status"]
+    if message.trigger is Trigger.ADMIT and status not in _ADMITTED:
+        raise FhirError.at(
+            Kind.BUSINESS_RULE,
+            f"{place}.status",
+            f"The Encounter of an admission is {' or '.join(sorted(_ADMITTED))}, not '{status}'",
+        )
+    if message.trigger is Trigger.DISCHARGE and status != "finished":
+        raise FhirError.at(
+            Kind.BUSINESS_RULE,
+            f"{place}.status",
+            f"The Encounter of a discharge is finished, not '{status}'",
+        )
+    if not any(identifier.get("value") for identifier in encounter.get("identifier", ())):
+        raise FhirError(
+            Kind.BUSINESS_RULE,
+            Issue(
+                "The Encounter has no identifier; the provider's spell id is required",
+                f"{place}.identifier",
+                "required",
+            ),
+        )
+
+
+def _message_id(bundle: Resource, header: Part) -> str:
+    name = _name(bundle, header)
+    return stable_id(
+        "message", header.resource["source"]["endpoint"], name.get("system", ""), name["value"]
+    )
+
+
+def _name(bundle: Resource, header: Part) -> Resource:
+    """The identifier of the message: of the Bundle, else its id, else that of its header."""
+    given = bundle.get("identifier", {})
+    if given.get("value"):
+        return {name: given[name] for name in ("system", "value") if name in given}
+    value = bundle.get("id") or header.resource.get("id") or header.full_url
+    if not value:
+        raise FhirError(
+            Kind.INVALID,
+            Issue(
+                "The message has no identifier; without one, its copies cannot be told from others",
+                "Bundle.identifier",
+                "required",
+            ),
+        )
+    return {"system": "urn:ietf:rfc:3986", "value": value}
+
+
+def _timestamp(bundle: Resource, received: int) -> int:
+    return interval(bundle["timestamp"]).low if "timestamp" in bundle else received
+
+
+def _moment(encounter: Resource, end: str, otherwise: int) -> int:
+    text = encounter.get("period", {}).get(end)
+    return interval(text).low if text else otherwise
+
+
+def _canonical(value: Any) -> bytes:
+    """JSON with sorted names: the same for the same content."""
+    return json.encode(_sorted(value))
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _sorted(value[name]) for name in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
+
+
+def _wrong(expression: str, text: str) -> FhirError:
+    return FhirError.at(Kind.INVALID, expression, text)

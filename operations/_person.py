@@ -1,0 +1,187 @@
+"""What the records say of one young person, as the rules ask for it."""
+
+from collections.abc import Iterator
+from datetime import date, datetime
+from typing import Any, Final
+
+from fhir_server.fhir import canonicals
+from fhir_server.fhir.dates import LOCAL, interval, moment
+from fhir_server.fhir.json import Resource
+from fhir_server.operation.records import Lookup, reference_to
+
+OPEN_STAY: Final = ("arrived", "triaged", "in-progress", "onleave")
+INPATIENT_CLASSES: Final = ("IMP", "ACUTE", "NONAC")
+_OPEN_PLAN: Final = ("draft", "active", "on-hold")
+
+
+class Person:
+    """Asks the records about one Patient; nothing is kept between questions."""
+
+    def __init__(self, records: Lookup, patient: Resource, now: int) -> None:
+        self._records = records
+        self.patient = patient
+        self.now = now
+        self.reference = reference_to(patient)
+
+    def age_at(self, at: int) -> int | None:
+        """In whole years; None where the date of birth is not known to the day."""
+        born = self.patient.get("birthDate", "")
+        if len(born) != len("2010-05-14"):
+            return None
+        birthday, day = date.fromisoformat(born), local_day(at)
+        return day.year - birthday.year - ((day.month, day.day) < (birthday.month, birthday.day))
+
+    async def stays(self) -> list[Resource]:
+        """Encounters that are a stay in hospital: by class, or because a plan hangs on them."""
+        found = await self._about("Encounter")
+        planned = {
+            plan.get("encounter", {}).get("reference") for plan in await self.discharge_plans()
+        }
+        return [
+            encounter
+            for encounter in found
+            if encounter["class"].get("code") in INPATIENT_CLASSES
+            or reference_to(encounter) in planned
+        ]
+
+    async def open_stays(self) -> list[Resource]:
+        return [stay for stay in await self.stays() if stay["status"] in OPEN_STAY]
+
+    async def ratings(self) -> list[Resource]:
+        """Rating flags, past and present."""
+        flags = await self._about("Flag")
+        return [
+            flag
+            for flag in flags
+            if has_code(
+                flag.get("category"), canonicals.FLAG_CATEGORY, canonicals.DSR_ADMISSION_RISK
+            )
+        ]
+
+    async def active_ratings(self) -> list[Resource]:
+        return [flag for flag in await self.ratings() if flag["status"] == "active"]
+
+    async def consented(self, category: str) -> bool:
+        """Whether an active, permitting consent of the category covers this moment."""
+        consents = await self._about("Consent")
+        return any(self._permits(consent, category) for consent in consents)
+
+    def _permits(self, consent: Resource, category: str) -> bool:
+        provision = consent.get("provision", {})
+        return (
+            consent["status"] == "active"
+            and has_code(consent["category"], canonicals.CONSENT_CATEGORY, category)
+            and provision.get("type", "permit") == "permit"
+            and covers(provision.get("period"), self.now)
+        )
+
+    async def episode(self) -> Resource | None:
+        """The keyworking involvement that is going on, the newest if there are several."""
+        episodes = [
+            episode
+            for episode in await self._about("EpisodeOfCare")
+            if episode["status"] in ("planned", "waitlist", "active", "onhold")
+            and has_code(episode.get("type"), canonicals.EPISODE_TYPE, "keyworking")
+        ]
+        return max(episodes, key=_start, default=None)
+
+    async def discharge_plans(self) -> list[Resource]:
+        return await self._plans("discharge-plan")
+
+    async def open_discharge_plan(self) -> Resource | None:
+        """The newest that is not over."""
+        plans = [plan for plan in await self.discharge_plans() if plan["status"] in _OPEN_PLAN]
+        return max(plans, key=_start, default=None)
+
+    async def keyworking_plan(self) -> Resource | None:
+        plans = await self._plans("keyworking-plan")
+        return max(
+            (plan for plan in plans if plan["status"] in _OPEN_PLAN), key=_start, default=None
+        )
+
+    async def tasks(self) -> list[Resource]:
+        return await self._about("Task")
+
+    async def care_team(self) -> Resource | None:
+        teams = await self._about("CareTeam")
+        return next((team for team in teams if team.get("status") == "active"), None)
+
+    async def answers(self) -> Resource | None:
+        """The newest answers to the risk questions."""
+        responses = [
+            response
+            for response in await self._about("QuestionnaireResponse")
+            if response.get("questionnaire", "").partition("|")[0]
+            == canonicals.DSR_RISK_QUESTIONNAIRE
+            and response["status"] in ("completed", "amended")
+        ]
+        return max(responses, key=lambda response: since(response.get("authored")), default=None)
+
+    async def conditions(self) -> list[Resource]:
+        return await self._about("Condition")
+
+    async def _plans(self, category: str) -> list[Resource]:
+        plans = await self._about("CarePlan")
+        return [
+            plan
+            for plan in plans
+            if has_code(plan.get("category"), canonicals.CARE_PLAN_CATEGORY, category)
+        ]
+
+    async def _about(self, resource_type: str) -> list[Resource]:
+        return await self._records.find(resource_type, f"patient={self.reference}")
+
+
+def _start(resource: Resource) -> int:
+    return since(resource.get("period", {}).get("start"))
+
+
+def since(text: str | None) -> int:
+    """A date as microseconds since the epoch, long ago where there is none."""
+    return interval(text).low if text else -(2**62)
+
+
+def covers(period: Resource | None, at: int) -> bool:
+    """Whether a period, open where an end is missing, holds the moment."""
+    period = period or {}
+    begun = "start" not in period or interval(period["start"]).low <= at
+    return begun and ("end" not in period or at < interval(period["end"]).high)
+
+
+def codes(concepts: Any) -> Iterator[tuple[str, str]]:
+    """System and code of every coding in one CodeableConcept or a list of them."""
+    for concept in concepts if isinstance(concepts, list) else [concepts or {}]:
+        for coding in concept.get("coding", ()):
+            yield coding.get("system", ""), coding.get("code", "")
+
+
+def has_code(concepts: Any, system: str, code: str) -> bool:
+    return (system, code) in codes(concepts)
+
+
+def code_in(concept: Any, system: str) -> str | None:
+    """The code of that system, None where there is none."""
+    return next((code for found, code in codes(concept) if found == system), None)
+
+
+def extension(resource: Resource, url: str) -> Resource | None:
+    """The first extension with that URL."""
+    found: list[Resource] = resource.get("extension", [])
+    return next((item for item in found if item["url"] == url), None)
+
+
+def with_extension(resource: Resource, value: Resource) -> Resource:
+    """A copy in which `value` is the one extension with its URL."""
+    others = [item for item in resource.get("extension", []) if item["url"] != value["url"]]
+    return {**resource, "extension": [*others, value]}
+
+
+def local_day(at: int) -> date:
+    """The day in England."""
+    return moment(at).astimezone(LOCAL).date()
+
+
+def local_time(at: int) -> str:
+    """A FHIR dateTime in England's time, to the second."""
+    found: datetime = moment(at).astimezone(LOCAL)
+    return found.replace(microsecond=0).isoformat()

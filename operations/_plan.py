@@ -1,0 +1,126 @@
+"""The discharge plan: opened on the day of admission, with its fourteen items.
+
+Statutory guidance of 26 January 2024 has planning begin on admission or before:
+https://www.gov.uk/government/publications/discharge-from-mental-health-inpatient-settings.
+"""
+
+from datetime import date, timedelta
+from typing import Final
+
+from fhir_server.fhir import canonicals
+from fhir_server.fhir.discharge import DISCHARGE_ITEMS, DischargeItem
+from fhir_server.fhir.json import Resource
+from fhir_server.operation.records import Records, reference_to, stable_id
+from operations._person import (
+    Person,
+    code_in,
+    codes,
+    extension,
+    local_day,
+    local_time,
+    with_extension,
+)
+
+_AFTERCARE_STATUSES: Final = frozenset({"03", "09", "10", "15", "16", "17", "18", "37", "38"})
+"""Legal statuses after which section 117 of the Mental Health Act gives a right to aftercare:
+detention under sections 3, 37, 45A, 47 and 48 in the codes of UK Core."""
+
+_DONE: Final = ("completed", "cancelled", "entered-in-error")
+
+
+async def open_plan(
+    records: Records, person: Person, stay: Resource, admitted: int, now: int
+) -> Resource:
+    """The plan of this stay, opened as a draft where there is none."""
+    known = await _plan_of(person, stay)
+    if known is not None:
+        return known
+    return await records.save(await _draft(person, stay, admitted, now))
+
+
+async def _plan_of(person: Person, stay: Resource) -> Resource | None:
+    for plan in await person.discharge_plans():
+        if plan.get("encounter", {}).get("reference") == reference_to(stay):
+            return plan
+    return None
+
+
+async def _draft(person: Person, stay: Resource, admitted: int, now: int) -> Resource:
+    keyworking, team = await person.keyworking_plan(), await person.care_team()
+    day = local_day(admitted)
+    plan: Resource = {
+        "resourceType": "CarePlan",
+        "id": stable_id("discharge-plan", stay["id"]),
+        "status": "draft",
+        "intent": "plan",
+        "category": [
+            {"coding": [{"system": canonicals.CARE_PLAN_CATEGORY, "code": "discharge-plan"}]}
+        ],
+        "title": "Discharge plan",
+        "subject": {"reference": person.reference},
+        "encounter": {"reference": reference_to(stay)},
+        "period": {"start": day.isoformat()},
+        "created": local_time(now),
+    }
+    if keyworking is not None:
+        plan["partOf"] = [{"reference": reference_to(keyworking)}]
+        plan |= {name: keyworking[name] for name in ("addresses", "goal") if name in keyworking}
+    if team is not None:
+        plan["careTeam"] = [{"reference": reference_to(team)}]
+    plan["activity"] = [_activity(item, day) for item in DISCHARGE_ITEMS]
+    return with_extension(plan, _section_117(stay))
+
+
+def _activity(item: DischargeItem, admitted: date) -> Resource:
+    detail: Resource = {
+        "kind": "Task",
+        "code": {
+            "coding": [{"system": canonicals.DISCHARGE_ITEM, "code": item.code}],
+            "text": item.text,
+        },
+        # The plan is open from now on; its owner is still to be named.
+        "status": "in-progress" if item.code == "dp-start" else "not-started",
+    }
+    if item.days >= 0:
+        due = admitted + timedelta(days=item.days)
+        detail["scheduledPeriod"] = {"end": due.isoformat()}
+    else:
+        detail["scheduledString"] = (
+            f"{-item.days} days before the planned discharge, once it is set"
+        )
+    return {"detail": detail}
+
+
+def _section_117(stay: Resource) -> Resource:
+    return {
+        "url": canonicals.SECTION_117_EXTENSION,
+        "valueBoolean": any(status in _AFTERCARE_STATUSES for status in _legal_statuses(stay)),
+    }
+
+
+def _legal_statuses(stay: Resource) -> list[str]:
+    return [
+        code
+        for outer in stay.get("extension", ())
+        if outer["url"] == canonicals.LEGAL_STATUS_EXTENSION
+        for inner in outer.get("extension", ())
+        if inner["url"] == "legalStatusClassification"
+        for _, code in codes(inner.get("valueCodeableConcept"))
+    ]
+
+
+def open_items(plan: Resource) -> list[Resource]:
+    """Details of the activities that are not done."""
+    details = (activity.get("detail") for activity in plan.get("activity", ()))
+    return [detail for detail in details if detail and detail["status"] not in _DONE]
+
+
+def items(plan: Resource) -> list[Resource]:
+    """Details of the activities that are items of the checklist."""
+    details = (activity.get("detail", {}) for activity in plan.get("activity", ()))
+    return [detail for detail in details if code_in(detail.get("code"), canonicals.DISCHARGE_ITEM)]
+
+
+def planned_discharge(plan: Resource) -> str | None:
+    found = extension(plan, canonicals.PLANNED_DISCHARGE_EXTENSION)
+    return None if found is None else found.get("valueDate")

@@ -1,0 +1,57 @@
+"""A server within the test's own loop, and one in a process of its own."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from fhir_server.app import Application, create_app
+from fhir_server.settings import Settings
+from fhir_server.storage.interface import Store
+from tests.support import ServerProcess
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Small enough bounds that tests reach them."""
+    return Settings(
+        auth="none",
+        store=f"sqlite:///{tmp_path}/test.db",
+        max_body=256 * 1024,
+        max_entries=50,
+        max_count=100,
+    )
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncIterator[Application]:
+    application = create_app(settings)
+    async with application.router.lifespan_context(application):
+        yield application
+
+
+@pytest.fixture
+def store(app: Application) -> Store:
+    store: Store = app.state.store
+    return store
+
+
+@pytest.fixture
+async def client(app: Application, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """Its relative addresses are relative to the FHIR base."""
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url=settings.base + "/") as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """`keyworking serve`, the same one for all tests that ask for it."""
+    folder = tmp_path_factory.mktemp("server")
+    process = ServerProcess(folder / "server.db", folder / "server.log")
+    try:
+        process.start()
+        yield process
+    finally:
+        process.stop()

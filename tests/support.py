@@ -1,0 +1,173 @@
+"""What tests of every part lean on: refusals, what is stored, and a server in its own process."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+from fhir.resources.R4B.operationoutcome import OperationOutcome
+
+from fhir_server.fhir import json
+from fhir_server.storage.interface import Store, StoredVersion
+
+REPOSITORY: Final = Path(__file__).parents[1]
+SHARED: Final = REPOSITORY.parent / "shared"
+"""Beside a developer's checkout; tests pass without it."""
+VALID: Final = REPOSITORY / "tests" / "validation" / "valid"
+FHIR_JSON: Final = {"content-type": "application/fhir+json"}
+_START_PATIENCE: Final = 20.0
+
+
+def assert_outcome(
+    response: httpx.Response,
+    status: int,
+    code: str,
+    text_fragment: str,
+    expression: str | None = None,
+) -> None:
+    """A refusal: its status, and an issue with that code, text and place."""
+    assert response.status_code == status, (response.status_code, response.text)
+    issues = outcome_issues(response)
+    fitting = [
+        issue
+        for issue in issues
+        if issue["code"] == code
+        and text_fragment in issue["diagnostics"]
+        and (expression is None or issue.get("expression") == [expression])
+    ]
+    assert fitting, issues
+
+
+def outcome_issues(response: httpx.Response) -> list[dict[str, Any]]:
+    """The issues of an OperationOutcome that R4B's own model takes as valid."""
+    assert response.headers["content-type"] == "application/fhir+json; charset=utf-8"
+    OperationOutcome.model_validate_json(response.content)
+    issues: list[dict[str, Any]] = response.json()["issue"]
+    return issues
+
+
+def exact(response: httpx.Response) -> Any:
+    """The answer's JSON, with decimals as they were written."""
+    return json.decode(response.content)
+
+
+def body(resource: Any) -> dict[str, Any]:
+    """Arguments of a request that carries the resource, decimals as they are."""
+    return {"content": json.encode(resource), "headers": dict(FHIR_JSON)}
+
+
+async def create(client: httpx.AsyncClient, resource: dict[str, Any]) -> dict[str, Any]:
+    """The resource as the server created it."""
+    response = await client.post(resource["resourceType"], **body(resource))
+    assert response.status_code == 201, response.text
+    created: dict[str, Any] = exact(response)
+    return created
+
+
+async def put(client: httpx.AsyncClient, resource: dict[str, Any]) -> dict[str, Any]:
+    """The resource as the server stored it under its id."""
+    address = f"{resource['resourceType']}/{resource['id']}"
+    response = await client.put(address, **body(resource))
+    assert response.status_code in (200, 201), response.text
+    stored: dict[str, Any] = exact(response)
+    return stored
+
+
+async def found_ids(client: httpx.AsyncClient, search: str) -> list[str]:
+    """The ids of the matches on the first page."""
+    response = await client.get(search)
+    assert response.status_code == 200, response.text
+    return [
+        entry["resource"]["id"]
+        for entry in response.json().get("entry", ())
+        if entry["search"]["mode"] == "match"
+    ]
+
+
+async def stored_versions(store: Store) -> list[StoredVersion]:
+    """Every version that was ever committed, in the order of the commits."""
+    found: list[StoredVersion] = []
+    after = 0
+    while page := await store.changes(after, 1000):
+        after = page[-1][0]
+        found += [version for _, version in page]
+    return found
+
+
+def without_server_parts(resource: dict[str, Any]) -> dict[str, Any]:
+    """The resource but for what a server gives it: id, version and time."""
+    kept = {name: value for name, value in resource.items() if name not in ("id", "meta")}
+    meta = {
+        name: value
+        for name, value in resource.get("meta", {}).items()
+        if name not in ("versionId", "lastUpdated")
+    }
+    return {**kept, "meta": meta} if meta else kept
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class ServerProcess:
+    """`keyworking serve` on a free loopback port, in a process of its own."""
+
+    def __init__(self, store: Path, log: Path) -> None:
+        self.port = free_port()
+        self.base = f"http://127.0.0.1:{self.port}/fhir"
+        self._store = store
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("KEYWORKING_")}
+        options = ["--auth", "none", "--port", str(self.port), "--store", f"sqlite:///{self._store}"]
+        command = "from fhir_server.cli import main; main()"
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", command, "serve", *options],
+                cwd=REPOSITORY,
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
+        self._await_ready(self._process)
+
+    def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + _START_PATIENCE
+        while time.monotonic() < deadline and process.poll() is None:
+            try:
+                httpx.get(f"http://127.0.0.1:{self.port}/health/ready", timeout=2)
+            except httpx.TransportError:
+                time.sleep(0.02)
+            else:
+                return
+        self.stop()
+        raise RuntimeError(f"The server did not start: {self._log.read_text()}")
+
+    def kill(self) -> None:
+        """As a power cut does it: SIGKILL, nothing is flushed or closed."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(how)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
