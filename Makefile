@@ -6,11 +6,12 @@ HOST ?= 127.0.0.1
 PORT ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format definitions clean
+.PHONY: help run test lint format bench definitions clean
 
 help:
 	@echo "make run    serve FHIR R4 on http://$(HOST):$(PORT)/fhir with a synthetic caseload"
 	@echo "make test   run all tests"
+	@echo "make bench  the hot paths as a share of a bare server"
 	@echo "make lint   ruff, mypy --strict, import contracts"
 
 # A marker for each set of packages: installing again is quick when nothing changed.
@@ -39,6 +40,10 @@ lint: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Ratios against a bare ASGI server in the same run; takes two minutes.
+bench: $(VENV)/.installed
+	$(BIN)/python -m loadtests.bench
 
 # Rebuilds the tables of FHIR definitions; PACKAGE is hl7.fhir.r4.core 4.0.1 as a .tgz.
 definitions: $(VENV)/.installed-dev

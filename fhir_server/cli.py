@@ -1,8 +1,13 @@
 """The command line: `keyworking serve | load | demo | version`."""
 
+import sys
 from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import NoReturn
 
 import click
+
+from fhir_server.story import DEFAULT_SERVER
 
 
 @click.group()
@@ -31,6 +36,77 @@ def serve(synthetic_caseload: bool, **options: object) -> None:
 
 
 @main.command()
+@click.option(
+    "--server",
+    default=DEFAULT_SERVER,
+    show_default=True,
+    help="Base address of the running FHIR server.",
+)
+@click.option("--pause", type=click.FloatRange(0), help="Seconds between the steps.")
+@click.option("--yes", is_flag=True, help="Ask nothing: neither for Enter nor for consent.")
+@click.option("--full", is_flag=True, help="Show the whole JSON of each request and answer.")
+def demo(server: str, pause: float | None, yes: bool, full: bool) -> None:
+    """Play an admission and a discharge against a running server, step by step.
+
+    Exit status: 1 when a step does not come out as told, 2 when the server is not there or has
+    no synthetic caseload.
+    """
+    from fhir_server.demo import CannotPlay, NotAsTold, is_loopback, play, waiting
+
+    somebody_is_there = sys.stdin.isatty() and sys.stdout.isatty()
+    if not (yes or is_loopback(server)):
+        if not somebody_is_there:
+            raise click.UsageError(f"{server} is not this machine; --yes lets the demo write there")
+        click.confirm(f"The demo writes to {server}. Go on?", abort=True)
+    try:
+        play(server, full=full, wait=waiting(pause, ask=somebody_is_there and not yes))
+    except CannotPlay as error:
+        _fail(str(error), status=2)
+    except NotAsTold as error:
+        _fail(f"The story broke off: {error}", status=1)
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--server",
+    default=DEFAULT_SERVER,
+    show_default=True,
+    help="Base address of the running FHIR server.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 64),
+    default=8,
+    show_default=True,
+    help="Requests under way at a time.",
+)
+def load(paths: tuple[Path, ...], server: str, concurrency: int) -> None:
+    """Send files of FHIR JSON, ndjson and whole folders of them to a running server.
+
+    Exit status: 1 when something was refused, 2 when there is nothing to load or no server.
+    """
+    from fhir_server.loading import CannotLoad, load
+
+    try:
+        report = load(paths, server, concurrency)
+    except CannotLoad as error:
+        _fail(str(error), status=2)
+    for line in report.lines():
+        click.echo(line)
+    sys.exit(1 if report.refusals else 0)
+
+
+def _fail(text: str, *, status: int) -> NoReturn:
+    click.echo(f"Error: {text}", err=True)
+    sys.exit(status)
+
+
+@main.command()
 def version() -> None:
     """Say which release this is."""
     click.echo(f"keyworking FHIR server {package_version('keyworking-fhir-server')}, FHIR 4.0.1")
+
+
+if __name__ == "__main__":
+    main()

@@ -4,14 +4,21 @@ A ward of the synthetic caseload admits a young person who has a plan and goals,
 them again. The messages are in the shape of NHS England's encounter event.
 """
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from fhir_server.fhir import canonicals, nhs_number
 
+DEFAULT_SERVER: Final = "http://127.0.0.1:8080/fhir"
+"""Where `make run` serves, and where `keyworking demo` looks unless it is told otherwise."""
+
 _SERIAL: Final = 6
-_SPELL_SYSTEM: Final = "https://northmoor.example/fhir/Id/spell"
+SPELL_SYSTEM: Final = "https://northmoor.example/fhir/Id/spell"
 _TRUST: Final = "ZZK03"
+_HEADER: Final = "urn:uuid:5d2f4f0e-3c57-4a63-9e0a-0d0c3f0b6a00"
+_ENCOUNTER: Final = "urn:uuid:5d2f4f0e-3c57-4a63-9e0a-0d0c3f0b6a01"
+_PATIENT: Final = "urn:uuid:5d2f4f0e-3c57-4a63-9e0a-0d0c3f0b6a02"
 
 
 def goes_to_hospital() -> str:
@@ -19,87 +26,112 @@ def goes_to_hospital() -> str:
     return f"kw-synthetic-{_SERIAL:03d}"
 
 
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """One stay in hospital, as the ward's own system knows it."""
+
+    nhs_number: str
+    spell: str
+    """The provider's id of the stay; messages about it have ids made from this one."""
+    start: datetime
+    """With a zone."""
+
+    def admission(self) -> dict[str, Any]:
+        """An emergency admission under section 2."""
+        encounter = self._encounter("in-progress", {"start": self.start.isoformat()})
+        encounter["hospitalization"] = {
+            "extension": [
+                _coded(canonicals.ADMISSION_METHOD_EXTENSION, canonicals.ADMISSION_METHOD, "25")
+            ]
+        }
+        return self._message(self.start, "A01", "admission", encounter)
+
+    def discharge(self, end: datetime) -> dict[str, Any]:
+        """The end of the stay: home."""
+        period = {"start": self.start.isoformat(), "end": end.isoformat()}
+        encounter = self._encounter("finished", period)
+        encounter["extension"].append(
+            _coded(canonicals.DISCHARGE_METHOD_EXTENSION, canonicals.DISCHARGE_METHOD, "1")
+        )
+        encounter["hospitalization"] = {
+            "dischargeDisposition": {
+                "coding": [{"system": canonicals.DISCHARGE_DESTINATION, "code": "19"}]
+            }
+        }
+        return self._message(end, "A03", "discharge", encounter)
+
+    def _encounter(self, status: str, period: dict[str, str]) -> dict[str, Any]:
+        return {
+            "resourceType": "Encounter",
+            "extension": [_detained_for_assessment()],
+            "identifier": [{"system": SPELL_SYSTEM, "value": self.spell}],
+            "status": status,
+            "class": {"system": canonicals.ACT_CODE, "code": "IMP"},
+            "subject": {"reference": _PATIENT},
+            "period": period,
+            "serviceProvider": _organisation(_TRUST),
+        }
+
+    def _message(
+        self, at: datetime, trigger: str, what: str, encounter: dict[str, Any]
+    ) -> dict[str, Any]:
+        return {
+            "resourceType": "Bundle",
+            "identifier": {
+                "system": "https://northmoor.example/fhir/Id/message",
+                "value": f"{what}-{self.spell}",
+            },
+            "type": "message",
+            "timestamp": at.isoformat(),
+            "entry": [
+                {"fullUrl": _HEADER, "resource": _header(trigger)},
+                {"fullUrl": _ENCOUNTER, "resource": encounter},
+                {"fullUrl": _PATIENT, "resource": _patient(self.nhs_number)},
+            ],
+        }
+
+
 def admission(at: datetime) -> dict[str, Any]:
-    """An emergency admission at that time, under section 2."""
-    encounter = _encounter(at, "in-progress", {"start": at.isoformat()})
-    encounter["hospitalization"] = {
-        "extension": [
-            _coded(canonicals.ADMISSION_METHOD_EXTENSION, canonicals.ADMISSION_METHOD, "25")
-        ]
-    }
-    return _message(at, "A01", "admission", encounter)
+    """The admission that `make run` writes down, at that time."""
+    return _written_down(at).admission()
 
 
 def discharge(at: datetime) -> dict[str, Any]:
-    """The end of the stay that began at that time: home, one minute later."""
-    end = at + timedelta(minutes=1)
-    period = {"start": at.isoformat(), "end": end.isoformat()}
-    encounter = _encounter(at, "finished", period)
-    encounter["extension"].append(
-        _coded(canonicals.DISCHARGE_METHOD_EXTENSION, canonicals.DISCHARGE_METHOD, "1")
-    )
-    encounter["hospitalization"] = {
-        "dischargeDisposition": {
-            "coding": [{"system": canonicals.DISCHARGE_DESTINATION, "code": "19"}]
-        }
-    }
-    return _message(end, "A03", "discharge", encounter)
+    """The end, a second later, of the stay that `make run` has begin at that time.
+
+    No later: a message is about what has happened, and somebody may post it at once.
+    """
+    return _written_down(at).discharge(at + timedelta(seconds=1))
 
 
-def _spell(at: datetime) -> str:
-    return f"SPELL-{at:%Y%m%d%H%M%S}"
+def _written_down(at: datetime) -> Stay:
+    return Stay(nhs_number.synthetic(_SERIAL), f"SPELL-{at:%Y%m%d%H%M%S}", at)
 
 
-def _encounter(at: datetime, status: str, period: dict[str, str]) -> dict[str, Any]:
+def _detained_for_assessment() -> dict[str, Any]:
+    """Section 2 of the Mental Health Act."""
+    classification = canonicals.LEGAL_STATUS_CLASSIFICATION
     return {
-        "resourceType": "Encounter",
+        "url": canonicals.LEGAL_STATUS_EXTENSION,
         "extension": [
-            {
-                "url": canonicals.LEGAL_STATUS_EXTENSION,
-                "extension": [
-                    _coded("legalStatusContext", canonicals.LEGAL_STATUS_CONTEXT, "admission"),
-                    _coded(
-                        "legalStatusClassification", canonicals.LEGAL_STATUS_CLASSIFICATION, "02"
-                    ),
-                ],
-            }
+            _coded("legalStatusContext", canonicals.LEGAL_STATUS_CONTEXT, "admission"),
+            _coded("legalStatusClassification", classification, "02"),
         ],
-        "identifier": [{"system": _SPELL_SYSTEM, "value": _spell(at)}],
-        "status": status,
-        "class": {"system": canonicals.ACT_CODE, "code": "IMP"},
-        "subject": {"reference": "urn:uuid:5d2f4f0e-3c57-4a63-9e0a-0d0c3f0b6a02"},
-        "period": period,
-        "serviceProvider": _organisation(_TRUST),
     }
 
 
-def _message(at: datetime, trigger: str, what: str, encounter: dict[str, Any]) -> dict[str, Any]:
-    header = {
+def _header(trigger: str) -> dict[str, Any]:
+    return {
         "resourceType": "MessageHeader",
         "eventCoding": {"system": canonicals.NHS_MESSAGE_EVENT, "code": "encounter"},
         "sender": _organisation(_TRUST),
         "source": {"endpoint": "https://northmoor.example/messages"},
         "reason": {"coding": [{"system": canonicals.V2_EVENT, "code": trigger}]},
-        "focus": [{"reference": "urn:uuid:5d2f4f0e-3c57-4a63-9e0a-0d0c3f0b6a01"}],
-    }
-    return {
-        "resourceType": "Bundle",
-        "identifier": {
-            "system": "https://northmoor.example/fhir/Id/message",
-            "value": f"{what}-{_spell(at)}",
-        },
-        "type": "message",
-        "timestamp": at.isoformat(),
-        "entry": [
-            {"fullUrl": "urn:uuid:5d2f4f0e-3c57-4a63-9e0a-0d0c3f0b6a00", "resource": header},
-            {"fullUrl": "urn:uuid:5d2f4f0e-3c57-4a63-9e0a-0d0c3f0b6a01", "resource": encounter},
-            {"fullUrl": "urn:uuid:5d2f4f0e-3c57-4a63-9e0a-0d0c3f0b6a02", "resource": _patient()},
-        ],
+        "focus": [{"reference": _ENCOUNTER}],
     }
 
 
-def _patient() -> dict[str, Any]:
-    number = nhs_number.synthetic(_SERIAL)
+def _patient(number: str) -> dict[str, Any]:
     return {
         "resourceType": "Patient",
         "identifier": [{"system": canonicals.NHS_NUMBER, "value": number}],

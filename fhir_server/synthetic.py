@@ -21,7 +21,7 @@ from fhir_server.interactions.routing import run
 from fhir_server.interactions.table import BUNDLE
 from fhir_server.operation.registry import Operations
 from fhir_server.settings import Settings
-from fhir_server.story import admission, discharge, goes_to_hospital
+from fhir_server.story import DEFAULT_SERVER, admission, discharge, goes_to_hospital
 
 MARKER: Final = ("Provenance", "kw-synthetic-caseload")
 _SEED: Final = 1
@@ -111,4 +111,5 @@ def _lines(base: str, steps: Sequence[tuple[str, str]]) -> list[str]:
     lines = ["", f"  The FHIR base is {base}. Try, in another terminal in this folder:", ""]
     for what, command in steps:
         lines += [f"  # {what}", f"  {command}", ""]
-    return [*lines, "  or the whole story, step by step:   .venv/bin/keyworking demo", ""]
+    option = "" if base == DEFAULT_SERVER else f" --server {base}"
+    return [*lines, f"  or the whole story, step by step:   .venv/bin/keyworking demo{option}", ""]

@@ -37,7 +37,6 @@ _DAVINCI: Final = {
     "notification-transfer": Trigger.TRANSFER,
     "notification-discharge": Trigger.DISCHARGE,
 }
-_ADMITTED: Final = frozenset({"arrived", "triaged", "in-progress", "onleave"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +93,20 @@ class Message:
 
     @property
     def end(self) -> int:
-        """When the stay ended."""
-        return _moment(self.encounter.resource, "end", self.timestamp)
+        """When the stay ended; not before its start, where only the day of the end is known."""
+        end = _moment(self.encounter.resource, "end", self.timestamp)
+        return max(end, self.start) if "start" in self._period else end
+
+    @property
+    def over(self) -> int:
+        """When the stay had ended at the latest: the end of the day, where that is all we know."""
+        text = self._period.get("end")
+        return interval(text).high if text else self.timestamp
+
+    @property
+    def _period(self) -> Resource:
+        found: Resource = self.encounter.resource.get("period", {})
+        return found
 
 
 def read(bundle: Resource, received: int) -> Message:
@@ -112,9 +123,10 @@ def read(bundle: Resource, received: int) -> Message:
     if not parts or parts[0].resource["resourceType"] != "MessageHeader":
         raise _wrong("Bundle.entry[0]", "The first entry of a message is its MessageHeader")
     header, *others = parts
+    _require_distinct(parts)
     encounter = _focus(header, others)
     trigger = _trigger(header.resource)
-    message = Message(
+    return Message(
         id=_message_id(bundle, header),
         digest=hashlib.sha256(_canonical(bundle)).hexdigest(),
         name=_name(bundle, header),
@@ -125,8 +137,6 @@ def read(bundle: Resource, received: int) -> Message:
         parts=others,
         timestamp=_timestamp(bundle, received),
     )
-    _require_coherent(message)
-    return message
 
 
 def _parts(bundle: Resource) -> Iterator[Part]:
@@ -134,6 +144,18 @@ def _parts(bundle: Resource) -> Iterator[Part]:
         if "resource" not in entry:
             raise _wrong(f"Bundle.entry[{index}]", "Each entry of a message holds a resource")
         yield Part(index, entry.get("fullUrl", ""), entry["resource"])
+
+
+def _require_distinct(parts: Sequence[Part]) -> None:
+    """https://hl7.org/fhir/R4/bundle.html, bdl-7: a reference must not mean two entries."""
+    seen: set[str] = set()
+    for part in parts:
+        if part.full_url in seen:
+            raise _wrong(
+                f"Bundle.entry[{part.index}].fullUrl",
+                f"Another entry has the fullUrl '{part.full_url}' already",
+            )
+        seen |= {part.full_url} - {""}
 
 
 def _trigger(header: Resource) -> Trigger:
@@ -157,7 +179,9 @@ def _reason(header: Resource) -> Trigger:
     allowed = ", ".join(f"{trigger.value} ({trigger.name.lower()})" for trigger in Trigger)
     codings = header.get("reason", {}).get("coding", ())
     codes = [
-        coding.get("code") for coding in codings if coding.get("system") == canonicals.V2_EVENT
+        coding["code"]
+        for coding in codings
+        if coding.get("system") == canonicals.V2_EVENT and coding.get("code")
     ]
     if not codes:
         raise _wrong(
@@ -177,16 +201,16 @@ def _known_events() -> str:
 
 
 def _focus(header: Part, others: Sequence[Part]) -> Part:
+    """NHS England's event has the Encounter and the Patient in focus, in no fixed order."""
     place = "Bundle.entry[0].resource.focus"
-    for focus in header.resource.get("focus", ()):
-        for part in others:
-            if focus.get("reference") in part.names:
-                if part.resource["resourceType"] == "Encounter":
-                    return part
-                raise _wrong(
-                    place,
-                    f"The focus is a {part.resource['resourceType']}; an Encounter is expected",
-                )
+    references = [focus.get("reference") for focus in header.resource.get("focus", ())]
+    named = [part for name in references for part in others if name in part.names]
+    for part in named:
+        if part.resource["resourceType"] == "Encounter":
+            return part
+    if named:
+        found = named[0].resource["resourceType"]
+        raise _wrong(place, f"The focus is a {found}; an Encounter is expected")
     raise _wrong(place, "The focus names no entry of the message; it is the Encounter's fullUrl")
 
 
@@ -217,45 +241,19 @@ def _patient(encounter: Part, others: Sequence[Part]) -> Part | None:
     )
 
 
-def _require_coherent(message: Message) -> None:
-    """Its own dates and status agree with what it says happened."""
-    encounter, place = message.encounter.resource, message.encounter.expression
-    period = encounter.get("period", {})
-    if "start" in period and "end" in period and message.end < message.start:
-        raise FhirError.at(
-            Kind.BUSINESS_RULE,
-            f"{place}.period",
-            f"The stay ends at {period['end']}, before it starts at {period['start']}",
-        )
-    status = encounter["status"]
-    if message.trigger is Trigger.ADMIT and status not in _ADMITTED:
-        raise FhirError.at(
-            Kind.BUSINESS_RULE,
-            f"{place}.status",
-            f"The Encounter of an admission is {' or '.join(sorted(_ADMITTED))}, not '{status}'",
-        )
-    if message.trigger is Trigger.DISCHARGE and status != "finished":
-        raise FhirError.at(
-            Kind.BUSINESS_RULE,
-            f"{place}.status",
-            f"The Encounter of a discharge is finished, not '{status}'",
-        )
-    if not any(identifier.get("value") for identifier in encounter.get("identifier", ())):
+def _message_id(bundle: Resource, header: Part) -> str:
+    name = _name(bundle, header)
+    endpoint = header.resource["source"].get("endpoint")
+    if not endpoint:
         raise FhirError(
-            Kind.BUSINESS_RULE,
+            Kind.INVALID,
             Issue(
-                "The Encounter has no identifier; the provider's spell id is required",
-                f"{place}.identifier",
+                "The source has no endpoint; it tells one sender's messages from another's",
+                f"{header.expression}.source.endpoint",
                 "required",
             ),
         )
-
-
-def _message_id(bundle: Resource, header: Part) -> str:
-    name = _name(bundle, header)
-    return stable_id(
-        "message", header.resource["source"]["endpoint"], name.get("system", ""), name["value"]
-    )
+    return stable_id("message", endpoint, name.get("system", ""), name["value"])
 
 
 def _name(bundle: Resource, header: Part) -> Resource:

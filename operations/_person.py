@@ -10,6 +10,11 @@ from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import Lookup, reference_to
 
 OPEN_STAY: Final = ("arrived", "triaged", "in-progress", "onleave")
+_TO_ANOTHER_HOSPITAL: Final = frozenset({"49", "50", "53", "84", "87", "psy"})
+_DIED: Final = frozenset({"79", "exp"})
+"""Destinations in the NHS Data Dictionary's codes, whichever system names them, and in those of
+http://terminology.hl7.org/CodeSystem/discharge-disposition, which Da Vinci's senders use."""
+_METHOD_DIED: Final = "4"
 INPATIENT_CLASSES: Final = ("IMP", "ACUTE", "NONAC")
 _OPEN_PLAN: Final = ("draft", "active", "on-hold")
 
@@ -45,7 +50,7 @@ class Person:
         ]
 
     async def open_stays(self) -> list[Resource]:
-        return [stay for stay in await self.stays() if stay["status"] in OPEN_STAY]
+        return [stay for stay in await self.stays() if status_of(stay) in OPEN_STAY]
 
     async def ratings(self) -> list[Resource]:
         """Rating flags, past and present."""
@@ -59,20 +64,24 @@ class Person:
         ]
 
     async def active_ratings(self) -> list[Resource]:
-        return [flag for flag in await self.ratings() if flag["status"] == "active"]
+        """The newest first; more than one only where somebody has written them so."""
+        active = [flag for flag in await self.ratings() if status_of(flag) == "active"]
+        return sorted(active, key=begun, reverse=True)
 
     async def consented(self, category: str) -> bool:
-        """Whether an active, permitting consent of the category covers this moment."""
-        consents = await self._about("Consent")
-        return any(self._permits(consent, category) for consent in consents)
+        """Whether active consents of the category permit at this moment, and none denies."""
+        types = {
+            consent.get("provision", {}).get("type", "permit")
+            for consent in await self._about("Consent")
+            if self._counts(consent, category)
+        }
+        return types == {"permit"}
 
-    def _permits(self, consent: Resource, category: str) -> bool:
-        provision = consent.get("provision", {})
+    def _counts(self, consent: Resource, category: str) -> bool:
         return (
-            consent["status"] == "active"
+            status_of(consent) == "active"
             and has_code(consent["category"], canonicals.CONSENT_CATEGORY, category)
-            and provision.get("type", "permit") == "permit"
-            and covers(provision.get("period"), self.now)
+            and covers(consent.get("provision", {}).get("period"), self.now)
         )
 
     async def episode(self) -> Resource | None:
@@ -80,23 +89,23 @@ class Person:
         episodes = [
             episode
             for episode in await self._about("EpisodeOfCare")
-            if episode["status"] in ("planned", "waitlist", "active", "onhold")
+            if status_of(episode) in ("planned", "waitlist", "active", "onhold")
             and has_code(episode.get("type"), canonicals.EPISODE_TYPE, "keyworking")
         ]
-        return max(episodes, key=_start, default=None)
+        return max(episodes, key=begun, default=None)
 
     async def discharge_plans(self) -> list[Resource]:
         return await self._plans("discharge-plan")
 
     async def open_discharge_plan(self) -> Resource | None:
         """The newest that is not over."""
-        plans = [plan for plan in await self.discharge_plans() if plan["status"] in _OPEN_PLAN]
-        return max(plans, key=_start, default=None)
+        plans = [plan for plan in await self.discharge_plans() if status_of(plan) in _OPEN_PLAN]
+        return max(plans, key=begun, default=None)
 
     async def keyworking_plan(self) -> Resource | None:
         plans = await self._plans("keyworking-plan")
         return max(
-            (plan for plan in plans if plan["status"] in _OPEN_PLAN), key=_start, default=None
+            (plan for plan in plans if status_of(plan) in _OPEN_PLAN), key=begun, default=None
         )
 
     async def tasks(self) -> list[Resource]:
@@ -113,7 +122,7 @@ class Person:
             for response in await self._about("QuestionnaireResponse")
             if response.get("questionnaire", "").partition("|")[0]
             == canonicals.DSR_RISK_QUESTIONNAIRE
-            and response["status"] in ("completed", "amended")
+            and status_of(response) in ("completed", "amended")
         ]
         return max(responses, key=lambda response: since(response.get("authored")), default=None)
 
@@ -132,8 +141,31 @@ class Person:
         return await self._records.find(resource_type, f"patient={self.reference}")
 
 
-def _start(resource: Resource) -> int:
+def status_of(resource: Resource) -> str:
+    """Its status; '' where there is only an extension that says why it has none."""
+    return str(resource.get("status", ""))
+
+
+def begun(resource: Resource) -> int:
+    """When its period began, in microseconds since the epoch; long ago where that is not known."""
     return since(resource.get("period", {}).get("start"))
+
+
+def left_for_hospital(stay: Resource) -> bool:
+    """Whether the stay ended with a transfer: the young person is still in hospital."""
+    return bool(_destinations(stay) & _TO_ANOTHER_HOSPITAL)
+
+
+def died(stay: Resource) -> bool:
+    """Whether the stay ended with the young person's death."""
+    method = extension(stay, canonicals.DISCHARGE_METHOD_EXTENSION) or {}
+    found = code_in(method.get("valueCodeableConcept"), canonicals.DISCHARGE_METHOD)
+    return found == _METHOD_DIED or bool(_destinations(stay) & _DIED)
+
+
+def _destinations(stay: Resource) -> set[str]:
+    disposition = stay.get("hospitalization", {}).get("dischargeDisposition")
+    return {code for _, code in codes(disposition)}
 
 
 def since(text: str | None) -> int:
@@ -144,8 +176,8 @@ def since(text: str | None) -> int:
 def covers(period: Resource | None, at: int) -> bool:
     """Whether a period, open where an end is missing, holds the moment."""
     period = period or {}
-    begun = "start" not in period or interval(period["start"]).low <= at
-    return begun and ("end" not in period or at < interval(period["end"]).high)
+    started = "start" not in period or interval(period["start"]).low <= at
+    return started and ("end" not in period or at < interval(period["end"]).high)
 
 
 def codes(concepts: Any) -> Iterator[tuple[str, str]]:
@@ -167,12 +199,12 @@ def code_in(concept: Any, system: str) -> str | None:
 def extension(resource: Resource, url: str) -> Resource | None:
     """The first extension with that URL."""
     found: list[Resource] = resource.get("extension", [])
-    return next((item for item in found if item["url"] == url), None)
+    return next((item for item in found if item.get("url") == url), None)
 
 
 def with_extension(resource: Resource, value: Resource) -> Resource:
     """A copy in which `value` is the one extension with its URL."""
-    others = [item for item in resource.get("extension", []) if item["url"] != value["url"]]
+    others = [item for item in resource.get("extension", []) if item.get("url") != value["url"]]
     return {**resource, "extension": [*others, value]}
 
 

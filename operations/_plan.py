@@ -18,6 +18,7 @@ from operations._person import (
     extension,
     local_day,
     local_time,
+    status_of,
     with_extension,
 )
 
@@ -28,24 +29,32 @@ detention under sections 3, 37, 45A, 47 and 48 in the codes of UK Core."""
 _DONE: Final = ("completed", "cancelled", "entered-in-error")
 
 
-async def open_plan(
-    records: Records, person: Person, stay: Resource, admitted: int, now: int
-) -> Resource:
-    """The plan of this stay, opened as a draft where there is none."""
-    known = await _plan_of(person, stay)
-    if known is not None:
-        return known
-    return await records.save(await _draft(person, stay, admitted, now))
+async def open_plan(records: Records, person: Person, stay: Resource, admitted: int) -> Resource:
+    """A draft of the plan for this stay, which has none."""
+    return await records.save(await _draft(person, stay, admitted))
 
 
-async def _plan_of(person: Person, stay: Resource) -> Resource | None:
+async def note_aftercare(records: Records, plan: Resource, stay: Resource) -> bool:
+    """Note on the stay's plan a right to aftercare that has come up since; whether it has.
+
+    It stays, whatever the legal status becomes: what counts is any time during the stay.
+    """
+    known = extension(plan, canonicals.SECTION_117_EXTENSION) or {}
+    if known.get("valueBoolean") is True or not _gives_aftercare(stay):
+        return False
+    await records.save(with_extension(plan, _section_117(stay)))
+    return True
+
+
+async def plan_of(person: Person, stay: Resource) -> Resource | None:
+    """The discharge plan of this stay."""
     for plan in await person.discharge_plans():
         if plan.get("encounter", {}).get("reference") == reference_to(stay):
             return plan
     return None
 
 
-async def _draft(person: Person, stay: Resource, admitted: int, now: int) -> Resource:
+async def _draft(person: Person, stay: Resource, admitted: int) -> Resource:
     keyworking, team = await person.keyworking_plan(), await person.care_team()
     day = local_day(admitted)
     plan: Resource = {
@@ -60,7 +69,7 @@ async def _draft(person: Person, stay: Resource, admitted: int, now: int) -> Res
         "subject": {"reference": person.reference},
         "encounter": {"reference": reference_to(stay)},
         "period": {"start": day.isoformat()},
-        "created": local_time(now),
+        "created": local_time(person.now),
     }
     if keyworking is not None:
         plan["partOf"] = [{"reference": reference_to(keyworking)}]
@@ -94,17 +103,21 @@ def _activity(item: DischargeItem, admitted: date) -> Resource:
 def _section_117(stay: Resource) -> Resource:
     return {
         "url": canonicals.SECTION_117_EXTENSION,
-        "valueBoolean": any(status in _AFTERCARE_STATUSES for status in _legal_statuses(stay)),
+        "valueBoolean": _gives_aftercare(stay),
     }
+
+
+def _gives_aftercare(stay: Resource) -> bool:
+    return any(status in _AFTERCARE_STATUSES for status in _legal_statuses(stay))
 
 
 def _legal_statuses(stay: Resource) -> list[str]:
     return [
         code
         for outer in stay.get("extension", ())
-        if outer["url"] == canonicals.LEGAL_STATUS_EXTENSION
+        if outer.get("url") == canonicals.LEGAL_STATUS_EXTENSION
         for inner in outer.get("extension", ())
-        if inner["url"] == "legalStatusClassification"
+        if inner.get("url") == "legalStatusClassification"
         for _, code in codes(inner.get("valueCodeableConcept"))
     ]
 
@@ -112,7 +125,7 @@ def _legal_statuses(stay: Resource) -> list[str]:
 def open_items(plan: Resource) -> list[Resource]:
     """Details of the activities that are not done."""
     details = (activity.get("detail") for activity in plan.get("activity", ()))
-    return [detail for detail in details if detail and detail["status"] not in _DONE]
+    return [detail for detail in details if detail and status_of(detail) not in _DONE]
 
 
 def items(plan: Resource) -> list[Resource]:

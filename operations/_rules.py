@@ -6,13 +6,22 @@ informs; people decide.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Final
 
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.canonicals import AMBER, BLUE, GREEN, RED
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
-from operations._person import Person, extension, local_day, since
+from operations._person import (
+    Person,
+    died,
+    extension,
+    left_for_hospital,
+    local_day,
+    since,
+    status_of,
+)
 from operations._rating import RED_HOLD, colour_of
 
 _RANK: Final = {BLUE: 4, RED: 3, AMBER: 2, GREEN: 1}
@@ -54,14 +63,22 @@ async def _hospital(person: Person) -> list[Fired]:
         for stay in await person.open_stays()
     ]
     for stay in await person.stays():
-        left = since(stay.get("period", {}).get("end"))
-        held_until = (
-            local_day(left) + RED_HOLD if stay["status"] == "finished" and left > 0 else None
-        )
-        if held_until and left <= person.now and local_day(person.now) < held_until:
+        held_until = _held_until(stay, person.now)
+        if held_until is not None:
             text = f"Discharged less than {RED_HOLD.days} days ago: red until {held_until}"
             found.append(Fired("R-RED-POSTDISCHARGE", RED, text, [reference_to(stay)]))
     return found
+
+
+def _held_until(stay: Resource, now: int) -> date | None:
+    """The first day on which this stay does not hold the rating at red; None where none does."""
+    left = since(stay.get("period", {}).get("end"))
+    if status_of(stay) != "finished" or left_for_hospital(stay) or died(stay):
+        return None
+    if not 0 < left <= now:
+        return None
+    until = local_day(left) + RED_HOLD
+    return until if local_day(now) < until else None
 
 
 async def _answered(person: Person) -> list[Fired]:
@@ -102,7 +119,7 @@ def _yes(response: Resource) -> dict[str, bool]:
     return {
         item["linkId"]: any(answer.get("valueBoolean") is True for answer in item.get("answer", ()))
         for item in response.get("item", ())
-        if item["linkId"] in canonicals.RISK_QUESTIONS
+        if item.get("linkId") in canonicals.RISK_QUESTIONS
     }
 
 

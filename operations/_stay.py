@@ -11,11 +11,14 @@ from fhir_server.operation.records import Records, reference_to
 from operations import _plan, _rating
 from operations._person import (
     Person,
-    code_in,
     codes,
+    died,
     extension,
     has_code,
+    left_for_hospital,
     local_day,
+    since,
+    status_of,
     with_extension,
 )
 from operations._tasks import (
@@ -34,10 +37,15 @@ _INVOLVED: Final = frozenset(
     {"information-gathering", "planning", "plan-active", "discharge-planning", "step-down"}
 )
 """Pathway states that an admission turns into in-hospital; consent goes before keyworking."""
-_TO_ANOTHER_HOSPITAL: Final = frozenset({"49", "50", "53", "84", "87"})
-_DIED: Final = frozenset({"4", "79"})
 _SELF_HARM: Final = (canonicals.SNOMED_CT, "401206008")
 _COMMUNITY_REVIEW_COUNTS: Final = timedelta(days=90)
+_HOSPITAL_TASKS: Final = (
+    "contact-hospital",
+    "T-OVERSIGHT-VISIT",
+    "T-CETR-POSTADM",
+    "T-CETR-REPEAT",
+)
+"""What has no point any more once the young person has left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +68,27 @@ class Event:
 async def admitted(event: Event) -> list[str]:
     """Blue, the plan, the first tasks, the pathway; what was done, in words."""
     records, person = event.records, event.person
-    plan = await _plan.open_plan(records, person, event.stay, event.at, person.now)
-    said = [f"The discharge plan is {plan['status']}: {reference_to(plan)}"]
-    said.insert(0, await _rating.rate_blue(records, person, event.stay, event.at, event.author))
+    rating = await _rating.rate_blue(records, person, event.stay, event.at, event.author)
+    known = await _plan.plan_of(person, event.stay)
+    plan = known or await _plan.open_plan(records, person, event.stay, event.at)
     works = await _works_of_admission(event)
-    said += await open_tasks(records, person, event.stay, works, person.now)
-    said += await _move_to(event, "in-hospital", _INVOLVED)
-    return said
+    said = [
+        rating,
+        f"The discharge plan is {status_of(plan)}: {reference_to(plan)}",
+        *await open_tasks(records, person, event.stay, works, person.now),
+    ]
+    if known is not None:
+        # Told again: by now the pathway may have gone on from in-hospital.
+        return said + await corrected(event)
+    return said + await _move_to(event, "in-hospital", _INVOLVED)
+
+
+async def corrected(event: Event) -> list[str]:
+    """What more is known of a stay; what was done, in words."""
+    plan = await _plan.plan_of(event.person, event.stay)
+    if plan is None or not await _plan.note_aftercare(event.records, plan, event.stay):
+        return []
+    return [f"There is a right to aftercare under section 117: {reference_to(plan)}"]
 
 
 async def _works_of_admission(event: Event) -> list[Work]:
@@ -98,13 +120,13 @@ async def _works_of_admission(event: Event) -> list[Work]:
 
 async def _reviews(event: Event, adult: bool) -> list[Work]:
     """The Care, Education and Treatment Reviews that an admission calls for."""
-    months = 6 if adult else 3
+    reviewed = await _community_review(event)
     repeat = Work(
         "T-CETR-REPEAT",
         "Care, Education and Treatment Review in hospital",
-        months_after(event.day, months),
+        months_after(reviewed or event.day, 6 if adult else 3),
     )
-    if await _reviewed_in_community(event):
+    if reviewed:
         return [repeat]
     works = [
         repeat,
@@ -126,14 +148,19 @@ async def _reviews(event: Event, adult: bool) -> list[Work]:
     return works
 
 
-async def _reviewed_in_community(event: Event) -> bool:
-    since = (event.day - _COMMUNITY_REVIEW_COUNTS).isoformat()
-    return any(
-        task_code(task) == "T-CETR-COMMUNITY"
-        and task["status"] == "completed"
-        and task.get("executionPeriod", {}).get("end", task.get("lastModified", "")) >= since
+async def _community_review(event: Event) -> date | None:
+    """The day of the last review before the admission, if it still counts.
+
+    A meeting under the local area emergency protocol is none, and has a code of its own.
+    """
+    days = [
+        local_day(since(done))
         for task in await event.person.tasks()
-    )
+        if task_code(task) == "T-CETR-COMMUNITY" and status_of(task) == "completed"
+        if (done := task.get("executionPeriod", {}).get("end") or task.get("lastModified"))
+    ]
+    earliest = event.day - _COMMUNITY_REVIEW_COUNTS
+    return max((day for day in days if earliest <= day <= event.day), default=None)
 
 
 def _planned(stay: Resource) -> bool:
@@ -145,29 +172,31 @@ def _planned(stay: Resource) -> bool:
 async def discharged(event: Event) -> list[str]:
     """Red and its floor, the follow-up, the pathway; what was done, in words."""
     records, person = event.records, event.person
-    destination = _destination(event.stay)
-    if destination & _TO_ANOTHER_HOSPITAL:
+    if died(event.stay):
+        return await _died(event)
+    if left_for_hospital(event.stay):
         return ["The young person goes to another hospital: the rating stays blue"]
-    if destination & _DIED:
-        await _rating.end_ratings(records, person, event.at, "deceased")
-        return ["The young person has died: the rating has ended, nothing is to be followed up"]
     if await person.open_stays():
         return ["Another stay is open: the rating stays blue"]
     rating = await _rating.rate_red_after_discharge(
         records, person, event.stay, event.at, event.author
     )
-    await cancel_tasks(
-        records,
-        person,
-        ("contact-hospital", "T-OVERSIGHT-VISIT", "T-CETR-POSTADM", "T-CETR-REPEAT"),
-        "Discharged",
-    )
+    await cancel_tasks(records, person, _HOSPITAL_TASKS, "Discharged")
     works = await _works_of_discharge(event)
     return [
         rating,
         *await open_tasks(records, person, event.stay, works, person.now),
         *await _move_to(event, "plan-active", {"in-hospital", "discharge-planning"}),
+        *await corrected(event),
     ]
+
+
+async def _died(event: Event) -> list[str]:
+    """Nobody is reminded of a visit to, or asks for the consent of, somebody who has died."""
+    await _rating.end_ratings(event.records, event.person, event.at, "deceased")
+    ended = (*_HOSPITAL_TASKS, "obtain-consent")
+    await cancel_tasks(event.records, event.person, ended, "The young person has died")
+    return ["The young person has died: the rating has ended, nothing is to be followed up"]
 
 
 async def _works_of_discharge(event: Event) -> Sequence[Work]:
@@ -203,14 +232,6 @@ async def _at_risk_of_self_harm(person: Person) -> bool:
         )
         for condition in await person.conditions()
     )
-
-
-def _destination(stay: Resource) -> set[str]:
-    hospitalization = stay.get("hospitalization", {})
-    disposition = {code for _, code in codes(hospitalization.get("dischargeDisposition"))}
-    method = extension(stay, canonicals.DISCHARGE_METHOD_EXTENSION)
-    found = code_in((method or {}).get("valueCodeableConcept"), canonicals.DISCHARGE_METHOD)
-    return disposition | ({found} if found == "4" else set())
 
 
 async def _move_to(event: Event, state: str, among: set[str] | frozenset[str]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Final
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import Records, reference_to, stable_id
-from operations._person import Person, code_in, local_time
+from operations._person import Person, code_in, local_time, status_of
 
 _OPEN: Final = ("draft", "requested", "received", "accepted", "ready", "in-progress", "on-hold")
 
@@ -68,9 +68,9 @@ async def open_tasks(
         task = _task(person, focus, work, episode, now)
         known = await records.get("Task", task["id"])
         if known is not None:
-            if known["status"] != "requested":
+            if status_of(known) != "requested":
                 continue
-            task = {**known, "restriction": task["restriction"]}
+            task = {**known, "restriction": known.get("restriction", {}) | task["restriction"]}
         await records.save(task)
         said.append(f"{work.text}, due {due_text(work.due)}: {reference_to(task)}")
     return said
@@ -80,7 +80,7 @@ async def cancel_tasks(records: Records, person: Person, codes: Iterable[str], r
     """End the open tasks of these codes, saying why."""
     wanted = set(codes)
     for task in await person.tasks():
-        if task["status"] in _OPEN and task_code(task) in wanted:
+        if is_open(task) and task_code(task) in wanted:
             await records.save({**task, "status": "cancelled", "statusReason": {"text": reason}})
 
 
@@ -90,7 +90,7 @@ def task_code(task: Resource) -> str | None:
 
 
 def is_open(task: Resource) -> bool:
-    return task["status"] in _OPEN
+    return status_of(task) in _OPEN
 
 
 def _task(

@@ -7,7 +7,7 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Lookup
-from operations._person import Person, code_in
+from operations._person import Person, begun, code_in, status_of
 from operations._plan import items, open_items, planned_discharge
 from operations._tasks import is_open
 from operations.admission_risk import person_of
@@ -46,7 +46,7 @@ async def _plan(person: Person) -> Resource:
             Kind.NOT_FOUND,
             f"{person.reference} has no discharge plan; one is opened by an admission",
         )
-    return max(ended, key=lambda plan: str(plan.get("period", {}).get("start", "")))
+    return max(ended, key=begun)
 
 
 async def _goals(call: Call, plan: Resource) -> list[Resource]:
@@ -64,7 +64,7 @@ def _item(detail: Resource) -> list[dict[str, Any]]:
     code = code_in(concept, canonicals.DISCHARGE_ITEM)
     parts: list[dict[str, Any]] = [
         {"name": "code", "valueCoding": {"system": canonicals.DISCHARGE_ITEM, "code": code}},
-        {"name": "status", "valueCode": detail["status"]},
+        {"name": "status", "valueCode": status_of(detail) or "unknown"},
     ]
     if text := concept.get("text"):
         parts.append({"name": "text", "valueString": text})

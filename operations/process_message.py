@@ -6,6 +6,7 @@ https://hl7.org/fhir/R4/messageheader-operation-process-message.html
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from fhir_server.access.session import SessionUnit
@@ -17,17 +18,24 @@ from fhir_server.fhir.outcomes import outcome
 from fhir_server.fhir.references import rewrite
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Records, reference_to, stable_id
+from operations._coherence import about, require_coherent
 from operations._message import Message, Part, Trigger, read
-from operations._person import OPEN_STAY, Person, since
-from operations._stay import Event, admitted, discharged
+from operations._person import OPEN_STAY, Person, since, status_of
+from operations._stay import Event, admitted, corrected, discharged
 
 _DIGEST: Final = f"{canonicals.KW}/NamingSystem/message-digest"
-_MASTER: Final = frozenset({"Patient", "Organization", "Practitioner", "Location"})
+_MASTER: Final = frozenset(
+    {
+        *("Patient", "RelatedPerson", "Practitioner", "PractitionerRole"),
+        *("Organization", "HealthcareService", "Location"),
+    }
+)
 """Kept as they are when they are known already: an event is no correction of demographics."""
 
 
 async def run(call: Call) -> Resource:
     message = read(call.parameters.one("content"), call.now)
+    require_coherent(message)
 
     async def work(unit: SessionUnit) -> Resource:
         return await _Processing(
@@ -53,7 +61,7 @@ class _Processing:
             return answered
         patient = await self._patient()
         known = await self._known_stay(patient)
-        ids = [(part, await self._id(part)) for part in self._message.parts]
+        ids = [(part, await self._id(part, patient)) for part in self._message.parts]
         for part, resource_id in ids:
             for name in part.names:
                 self._names[name] = f"{part.resource['resourceType']}/{resource_id}"
@@ -79,7 +87,8 @@ class _Processing:
         part = self._message.patient
         if part is None:
             reference = self._message.encounter.resource["subject"]["reference"]
-            found = await self._records.get(*reference.split("/")[:2])
+            resource_type, resource_id, *_ = reference.split("/")
+            found = await self._records.get(resource_type, resource_id)
             if found is None:
                 raise FhirError(
                     Kind.INVALID,
@@ -110,7 +119,7 @@ class _Processing:
                 "The spell with this identifier is another patient's",
             )
         start = known.get("period", {}).get("start")
-        if self._message.trigger is Trigger.DISCHARGE and self._message.end < since(start):
+        if self._message.trigger is Trigger.DISCHARGE and self._message.over <= since(start):
             raise FhirError.at(
                 Kind.BUSINESS_RULE,
                 f"{place}.period.end",
@@ -132,10 +141,11 @@ class _Processing:
             )
         return found[0] if found else None
 
-    async def _id(self, part: Part) -> str:
+    async def _id(self, part: Part, patient: Resource) -> str:
         if isinstance(part.resource.get("identifier"), list):
             known = await self._identified(part)
             if known is not None:
+                _require_about(known, patient, part)
                 return str(known["id"])
         return self._new_id(part)
 
@@ -163,7 +173,11 @@ class _Processing:
             if known is not None:
                 return known
         resource = rewrite({**part.resource, "id": resource_id}, self._names.get)
-        return await self._records.save(await self._linked(resource, part))
+        linked = await self._linked(resource, part)
+        try:
+            return await self._records.save(linked)
+        except FhirError as error:
+            raise _located(error, part) from error
 
     async def _linked(self, resource: Resource, part: Part) -> Resource:
         """The stay points to the keyworking involvement that it falls into."""
@@ -186,7 +200,7 @@ class _Processing:
             case Trigger.DISCHARGE:
                 return await discharged(Event(self._records, person, stay, message.end, author))
             case _:
-                return []
+                return await corrected(Event(self._records, person, stay, message.start, author))
 
     async def _conclude(self, said: list[str]) -> Resource:
         """Keep the answer and the receipt, beside what was done."""
@@ -219,14 +233,36 @@ class _Processing:
 
 
 def _is_late(message: Message, known: Resource) -> bool:
-    """An admission that arrives after the discharge of the same stay changes nothing."""
-    return message.trigger is Trigger.ADMIT and known["status"] not in (*OPEN_STAY, "planned")
+    """What is told of an open stay after the stay has ended: it must not open it again."""
+    open_statuses = (*OPEN_STAY, "planned")
+    told = status_of(message.encounter.resource)
+    return told in open_statuses and status_of(known) not in open_statuses
+
+
+def _located(error: FhirError, part: Part) -> FhirError:
+    """The error, with places as the sender knows them."""
+    kind = part.resource["resourceType"]
+    issues = (
+        replace(issue, expression=(issue.expression or kind).replace(kind, part.expression, 1))
+        for issue in error.issues
+    )
+    return FhirError.of(error.kind, issues)
+
+
+def _require_about(known: Resource, patient: Resource, part: Part) -> None:
+    """Two senders may number their resources alike: one's must not end up in the other's record."""
+    if any(reference != reference_to(patient) for reference in about(known)):
+        raise FhirError.at(
+            Kind.BUSINESS_RULE,
+            f"{part.expression}.identifier",
+            f"The {part.resource['resourceType']} with this identifier is another patient's",
+        )
 
 
 def _require_same_person(known: Resource, part: Part) -> None:
     """One NHS number with two dates of birth: somebody's record is about to get mixed up."""
-    born, said = known.get("birthDate"), part.resource.get("birthDate")
-    if born and said and born != said:
+    born, said = known.get("birthDate", ""), part.resource.get("birthDate", "")
+    if not (born.startswith(said) or said.startswith(born)):
         raise FhirError.at(
             Kind.BUSINESS_RULE,
             f"{part.expression}.birthDate",

@@ -130,7 +130,14 @@ class ServerProcess:
     def start(self) -> None:
         """Start, and wait until it answers."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("KEYWORKING_")}
-        options = ["--auth", "none", "--port", str(self.port), "--store", f"sqlite:///{self._store}"]
+        options = [
+            "--auth",
+            "none",
+            "--port",
+            str(self.port),
+            "--store",
+            f"sqlite:///{self._store}",
+        ]
         command = "from fhir_server.cli import main; main()"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(

@@ -3,7 +3,7 @@
     python tools/build_definitions.py hl7.fhir.r4.core.tgz [--out DIRECTORY]
 
 The package is `hl7.fhir.r4.core` 4.0.1 of HL7's package registry
-(https://packages.fhir.org/hl7.fhir.r4.core/4.0.1), licence CC0-1.0. The tables hold paths,
+(https://hl7.org/fhir/R4/downloads.html), licence CC0-1.0. The tables hold paths,
 cardinalities, types, bindings, codes and expressions, no prose. One entry a line and sorted,
 so that a second run gives the same bytes and a change shows as a small diff.
 """

@@ -5,6 +5,7 @@ Source: https://hl7.org/fhir/R4/json.html. Decoded values are `dict`, `list`, `s
 """
 
 import json
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
@@ -22,7 +23,26 @@ Resource = dict[str, Any]
 _decoder: Final = msgspec.json.Decoder(float_hook=Decimal)
 _encoder: Final = msgspec.json.Encoder(decimal_format="number")
 
-encode: Final = _encoder.encode
+_SMALL: Final = re.compile(rb"[:\[,]-?\d(?:\.\d+)?E-")
+_MOST_NOUGHTS: Final = 40
+"""Behind the point of a decimal that is spelt out; smaller ones keep their exponent."""
+
+
+def encode(value: Any) -> bytes:
+    """JSON in UTF-8; a small decimal has its noughts, 0.0000001 and not 1E-7."""
+    raw = _encoder.encode(value)
+    return _encoder.encode(_spelt_out(value)) if b"E-" in raw and _SMALL.search(raw) else raw
+
+
+def _spelt_out(value: Any) -> Any:
+    match value:
+        case Mapping():
+            return {name: _spelt_out(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_spelt_out(inner) for inner in value]
+        case Decimal() if value.is_finite() and -_MOST_NOUGHTS < value.adjusted() < -6:
+            return msgspec.Raw(format(value, "f").encode())
+    return value
 
 
 def decode(raw: bytes) -> Any:
@@ -88,7 +108,7 @@ def _too_deep() -> FhirError:
 
 def _refuse_depth(value: Any) -> None:
     level = [value]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         level = [child for node in level for child in _children(node)]
         if not level:
             return

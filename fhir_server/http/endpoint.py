@@ -45,9 +45,7 @@ class FhirEndpoint:
             method=scope["method"],
             path=scope["raw_path"].decode("latin-1").partition("?")[0][len(self._path) :],
             query=scope["query_string"].decode("latin-1"),
-            headers={
-                name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
-            },
+            headers=_headers(scope["headers"]),
             receive=receive,
             max_body=self._max_body,
         )
@@ -55,10 +53,9 @@ class FhirEndpoint:
 
     async def _interact(self, http: HttpRequest) -> HttpAnswer:
         match = self._server.router.match(http.method, http.path)
-        parameters = _query(http.query)
-        named = dict(parameters) if parameters else {}
+        request = await self._request(http, match, _query(http.query))
+        named = dict(request.parameters) if request.parameters else {}
         require_json_wanted(http.headers, named.get("_format"))
-        request = await self._request(http, match, parameters)
         answered = render.answer(
             await run(self._open_session(http), match.interaction, request), self._server.base
         )
@@ -88,6 +85,15 @@ class FhirEndpoint:
             if_none_exist=headers.get("if-none-exist"),
             preferences=preferences(headers.get("prefer")),
         )
+
+
+def _headers(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """By name; one that is sent several times is one list (RFC 9110 section 5.3)."""
+    found: dict[str, str] = {}
+    for name_bytes, value_bytes in raw:
+        name, value = name_bytes.decode("latin-1"), value_bytes.decode("latin-1")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
 
 
 async def _resource(http: HttpRequest, *, optional: bool) -> Resource | None:

@@ -5,11 +5,13 @@ https://hl7.org/fhir/R4/http.html#brules
 
 import asyncio
 import logging
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 from fhir_server.access.session import Session
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.bundles import Entry, bundle
+from fhir_server.fhir.json import Resource
 from fhir_server.interactions import transaction
 from fhir_server.interactions.content import checked
 from fhir_server.interactions.entries import entries_of, failure, planned, response
@@ -21,8 +23,9 @@ _log: Final = logging.getLogger(__name__)
 
 async def perform(session: Session, request: Request) -> Answer:
     """A Bundle at the base address: a transaction or a batch, as its type says."""
-    resource = checked(Request(request.server, "Bundle", resource=request.resource))
-    match resource.get("type"):
+    outline = _outline(request.resource) if request.resource else None
+    bundle_type = checked(replace(request, resource_type="Bundle", resource=outline))["type"]
+    match bundle_type:
         case "transaction":
             return await transaction.perform(session, request)
         case "batch":
@@ -34,6 +37,23 @@ async def perform(session: Session, request: Request) -> Answer:
                 "Bundle.type",
                 f"A Bundle of type '{other}' cannot be posted here; transaction and batch can",
             )
+
+
+def _outline(resource: Resource) -> Resource:
+    """The Bundle without the resources of its entries, which are checked each with its entry.
+
+    What stands for a resource but is no object stays, and is refused here.
+    """
+    entries = resource.get("entry")
+    if not isinstance(entries, list):
+        return resource
+    return {**resource, "entry": [_without_resource(entry) for entry in entries]}
+
+
+def _without_resource(entry: Any) -> Any:
+    if not (isinstance(entry, dict) and len(entry) > 1 and isinstance(entry.get("resource"), dict)):
+        return entry
+    return {name: value for name, value in entry.items() if name != "resource"}
 
 
 async def _entries(session: Session, request: Request) -> list[Entry]:

@@ -9,6 +9,7 @@ from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.interactions.content import check
 from fhir_server.interactions.exchange import Answer, Request
+from fhir_server.interactions.routing import refuse_parameters
 from fhir_server.operation.api import Call
 from fhir_server.operation.parameters import from_body, from_query
 from fhir_server.operation.registry import Operation
@@ -17,11 +18,11 @@ from fhir_server.operation.registry import Operation
 async def perform(session: Session, request: Request) -> Answer:
     operation = _operation(request)
     body = _checked_body(request)
-    parameters = (
-        from_body(operation.definition, body)
-        if body is not None
-        else from_query(operation.definition, request.parameters)
-    )
+    if body is None:
+        parameters = from_query(operation.definition, request.parameters)
+    else:
+        refuse_parameters("an operation with a body", request)
+        parameters = from_body(operation.definition, body)
     call = Call(
         session=session,
         base=request.server.base,

@@ -35,6 +35,19 @@ def require_match(if_match: str | None, current: StoredVersion | None) -> None:
         )
 
 
+def require_no_match(if_none_match: str | None, current: StoredVersion | None) -> None:
+    """Raise when a write that is to happen without that version, or any (`*`), finds it.
+
+    Raises:
+        FhirError: PRECONDITION_FAILED.
+    """
+    if if_none_match is None or current is None or current.deleted:
+        return
+    if if_none_match.strip() == "*" or is_current(if_none_match, current):
+        text = f"If-None-Match is {if_none_match!r}; version {current.version} is there"
+        raise FhirError.at(Kind.PRECONDITION_FAILED, "http.If-None-Match", text)
+
+
 def is_current(if_none_match: str | None, version: StoredVersion) -> bool:
     """Whether `If-None-Match` lists the version, so that the client has it already."""
     if if_none_match is None:

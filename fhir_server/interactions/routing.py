@@ -6,10 +6,13 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from fhir_server.access.session import Session
-from fhir_server.errors import FhirError, Kind
+from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.references import is_id
 from fhir_server.interactions.exchange import Answer, Request
+
+_ANYWHERE: Final = ("_format", "_pretty")
+"""Read where the answer is rendered."""
 
 Perform = Callable[[Any, Request], Awaitable[Answer]]
 
@@ -32,11 +35,36 @@ class Interaction:
     prepare: Callable[[Request], Request] = _as_it_is
     in_transaction: bool = True
     """Whether it may be an entry of a transaction."""
+    reads_parameters: bool = False
+    """Whether it looks at the query; any other refuses what stands there."""
+
+    def prepared(self, request: Request) -> Request:
+        """The request, checked and complete.
+
+        Raises:
+            FhirError: for what the interaction cannot be asked.
+        """
+        if not self.reads_parameters and not request.preferences.lenient:
+            refuse_parameters(self.code, request)
+        return self.prepare(request)
+
+
+def refuse_parameters(code: str, request: Request) -> None:
+    # Ignored, `POST Patient?identifier=...` would make the duplicates that it means to prevent.
+    hint = "; conditions go into If-None-Exist" if code == "create" else ""
+    allowed = ", ".join(_ANYWHERE)
+    issues = [
+        Issue(f"'{name}' is not a parameter of {code}; allowed: {allowed}{hint}", f"http.{name}")
+        for name, _ in request.parameters
+        if name not in _ANYWHERE
+    ]
+    if issues:
+        raise FhirError.of(Kind.INVALID, issues)
 
 
 async def run(session: Session, interaction: Interaction, request: Request) -> Answer:
     """Carry an interaction out on its own."""
-    prepared = interaction.prepare(request)
+    prepared = interaction.prepared(request)
     if not interaction.writes:
         return await interaction.perform(session, prepared)
     return await session.commit(interaction.code, lambda unit: interaction.perform(unit, prepared))

@@ -21,14 +21,18 @@ from fhir_server.interactions.routing import Interaction, Route, Router
 
 READ: Final = Interaction("read", read.perform)
 VREAD: Final = Interaction("vread", vread.perform)
-HISTORY: Final = Interaction("history-instance", history.perform)
-SEARCH: Final = Interaction("search-type", search.perform)
+HISTORY: Final = Interaction("history-instance", history.perform, reads_parameters=True)
+SEARCH: Final = Interaction("search-type", search.perform, reads_parameters=True)
 CREATE: Final = Interaction("create", create.perform, writes=True, prepare=create.prepare)
 UPDATE: Final = Interaction("update", update.perform, writes=True, prepare=update.prepare)
 DELETE: Final = Interaction("delete", delete.perform, writes=True)
 BUNDLE: Final = Interaction("batch", batch.perform, in_transaction=False)
-CAPABILITIES: Final = Interaction("capabilities", capabilities.perform, in_transaction=False)
-OPERATION: Final = Interaction("operation", operation.perform, in_transaction=False)
+CAPABILITIES: Final = Interaction(
+    "capabilities", capabilities.perform, in_transaction=False, reads_parameters=True
+)
+OPERATION: Final = Interaction(
+    "operation", operation.perform, in_transaction=False, reads_parameters=True
+)
 
 ROUTER: Final = Router(
     (

@@ -23,7 +23,7 @@ Names = dict[str, str]
 
 
 async def perform(session: Session, request: Request) -> Answer:
-    plan = [_prepared(i, entry, request) for i, entry in enumerate(entries_of(request))]
+    plan = _planned(request)
     _refuse_same_identity_twice(plan)
 
     async def work(unit: SessionUnit) -> Sequence[Answer]:
@@ -31,6 +31,20 @@ async def perform(session: Session, request: Request) -> Answer:
 
     answers = await session.commit("transaction", work)
     return Answer(200, body=bundle("transaction-response", [response(a) for a in answers]))
+
+
+def _planned(request: Request) -> list[Planned]:
+    """Every entry, or what is wrong with every one that is wrong."""
+    plan: list[Planned] = []
+    errors: list[FhirError] = []
+    for index, entry in enumerate(entries_of(request)):
+        try:
+            plan.append(_prepared(index, entry, request))
+        except FhirError as error:
+            errors.append(error)
+    if errors:
+        raise FhirError.of(errors[0].kind, [issue for error in errors for issue in error.issues])
+    return plan
 
 
 def _prepared(index: int, entry: dict[str, object], outer: Request) -> Planned:
@@ -45,25 +59,26 @@ def _prepared(index: int, entry: dict[str, object], outer: Request) -> Planned:
         request = item.request
         if item.interaction.code == "create":
             request = replace(request, id=new_id())
-        return replace(item, request=item.interaction.prepare(request))
+        return replace(item, request=item.interaction.prepared(request))
     except FhirError as error:
         raise placed(error, index) from None
 
 
 def _refuse_same_identity_twice(plan: Sequence[Planned]) -> None:
-    seen: dict[tuple[str, str], int] = {}
+    seen: dict[str, int] = {}
     for item in plan:
-        identity = (item.request.resource_type, item.request.id)
         if not item.interaction.writes:
             continue
-        if identity in seen:
-            raise FhirError.at(
-                Kind.INVALID,
-                f"Bundle.entry[{item.index}]",
-                f"{'/'.join(identity)} is already written by entry[{seen[identity]}]; "
-                "a transaction may write a resource once",
-            )
-        seen[identity] = item.index
+        target = f"{item.request.resource_type}/{item.request.id}"
+        for identity in {target, item.full_url} - {""}:
+            if identity in seen:
+                raise FhirError.at(
+                    Kind.INVALID,
+                    f"Bundle.entry[{item.index}]",
+                    f"{identity} is already written by entry[{seen[identity]}]; "
+                    "a transaction may write a resource once",
+                )
+            seen[identity] = item.index
 
 
 async def _carry_out(unit: SessionUnit, plan: Sequence[Planned]) -> list[Answer]:
@@ -118,7 +133,8 @@ def _refuse_deleted_match(item: Planned, existing: StoredVersion, plan: Sequence
 
 
 def _with_links(item: Planned, names: Names) -> Request:
-    if item.request.resource is None:
+    # What a read or deletion brings along is neither checked nor used.
+    if item.request.resource is None or item.interaction.code not in ("create", "update"):
         return item.request
     return replace(item.request, resource=relinked(item.request.resource, item.full_url, names))
 

@@ -7,7 +7,7 @@ from fhir_server.access.session import Draft, SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.interactions.content import checked, written
 from fhir_server.interactions.exchange import Answer, Request
-from fhir_server.interactions.preconditions import require_match
+from fhir_server.interactions.preconditions import require_match, require_no_match
 
 
 def prepare(request: Request) -> Request:
@@ -29,5 +29,6 @@ async def perform(unit: SessionUnit, request: Request) -> Answer:
     assert resource is not None  # noqa: S101 - prepare saw to it
     current = await unit.read(request.resource_type, request.id)
     require_match(request.if_match, current)
+    require_no_match(request.if_none_match, current)
     stored = await unit.put(resource, "PUT", Draft(resource))
     return written(stored, request.preferences, created=current is None or current.deleted)

@@ -4,14 +4,20 @@ Sources: https://hl7.org/fhir/R4/operationdefinition.html,
 https://hl7.org/fhir/R4/parameters.html.
 """
 
+import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final
 
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.json import Resource
+from fhir_server.validation.primitives import PRIMITIVES
 
 Definition = Mapping[str, Any]
+
+_WHOLE: Final = re.compile(r"-?[0-9]{1,10}", re.ASCII)
+_DECIMAL: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,17})?", re.ASCII)
 
 
 class Inputs:
@@ -39,7 +45,7 @@ def from_body(definition: Definition, body: Resource) -> Inputs:
         return _checked(definition, [_sole_resource(definition, body)])
     given = []
     for index, part in enumerate(body.get("parameter", ())):
-        given.append((part["name"], _value(part), f"Parameters.parameter[{index}]"))
+        given.append((part.get("name", ""), _value(part), f"Parameters.parameter[{index}]"))
     return _checked(definition, given)
 
 
@@ -53,8 +59,10 @@ def from_query(definition: Definition, parameters: Sequence[tuple[str, str]]) ->
     for name, text in parameters:
         if name in ("_format", "_pretty"):
             continue
-        expected = _inputs(definition).get(name, {}).get("type", "string")
-        given.append((name, (expected, _primitive(expected, name, text)), f"http.{name}"))
+        parameter = _inputs(definition).get(name)
+        # What is not known is refused with everything else.
+        found = ("string", text) if parameter is None else _primitive(parameter, text)
+        given.append((name, found, f"http.{name}"))
     return _checked(definition, given)
 
 
@@ -88,16 +96,36 @@ def _value(part: Resource) -> tuple[str, Any]:
     return "", part.get("part", [])
 
 
-def _primitive(expected: str, name: str, text: str) -> Any:
+def _primitive(parameter: Mapping[str, Any], text: str) -> tuple[str, Any]:
+    """Type and value of a parameter that stands in the query as text."""
+    name, expected = parameter["name"], parameter.get("type", "")
+    place = f"http.{name}"
+    check = PRIMITIVES.get(expected)
+    if check is None:
+        kind = expected or "group"
+        raise FhirError.at(
+            Kind.INVALID, place, f"'{name}' is a {kind}; it is sent in a Parameters resource"
+        )
+    value = _read(expected, text, place)
+    if problem := check(value):
+        raise FhirError.at(Kind.INVALID, place, f"'{name}' {problem}")
+    return expected, value
+
+
+def _read(expected: str, text: str, place: str) -> Any:
     match expected:
         case "boolean":
             if text in ("true", "false"):
                 return text == "true"
-            raise FhirError.at(Kind.INVALID, f"http.{name}", f"'{text}' is not true or false")
+            raise FhirError.at(Kind.INVALID, place, f"'{text}' is not true or false")
         case "integer" | "positiveInt" | "unsignedInt":
-            if text.removeprefix("-").isdigit() and text.isascii():
+            if _WHOLE.fullmatch(text):
                 return int(text)
-            raise FhirError.at(Kind.INVALID, f"http.{name}", f"'{text}' is not a whole number")
+            raise FhirError.at(Kind.INVALID, place, f"'{text[:40]}' is not a whole number")
+        case "decimal":
+            if _DECIMAL.fullmatch(text):
+                return Decimal(text)
+            raise FhirError.at(Kind.INVALID, place, f"'{text[:40]}' is not a decimal number")
         case _:
             return text
 
@@ -106,7 +134,9 @@ def _checked(definition: Definition, given: Sequence[_Given]) -> Inputs:
     expected = _inputs(definition)
     issues: list[Issue] = []
     values: dict[str, list[Any]] = {}
+    places: dict[str, str] = {}
     for name, (kind, value), expression in given:
+        places[name] = expression
         parameter = expected.get(name)
         if parameter is None:
             issues.append(Issue(_unknown(definition, name, expected), expression))
@@ -118,7 +148,7 @@ def _checked(definition: Definition, given: Sequence[_Given]) -> Inputs:
     issues += [
         issue
         for name, parameter in expected.items()
-        for issue in _counted(name, parameter, len(values.get(name, ())))
+        for issue in _counted(parameter, len(values.get(name, ())), places.get(name))
     ]
     if issues:
         raise FhirError.of(Kind.INVALID, issues)
@@ -131,13 +161,14 @@ def _fits(kind: str, expected: str) -> bool:
     return kind.lower() == expected.lower()
 
 
-def _counted(name: str, parameter: Mapping[str, Any], count: int) -> list[Issue]:
-    least, most = parameter["min"], parameter["max"]
-    if count < least:
+def _counted(parameter: Mapping[str, Any], count: int, place: str | None) -> list[Issue]:
+    """`place` is where it was given last; what does not fit is reported as that alone."""
+    name, least, most = parameter["name"], parameter["min"], parameter["max"]
+    if count < least and not (place and count == 0):
         text = f"'{name}' is missing; at least {least} is required"
-        return [Issue(text, "Parameters.parameter", "required")]
+        return [Issue(text, place or "Parameters.parameter", "required")]
     if most != "*" and count > int(most):
-        return [Issue(f"'{name}' is given {count} times; at most {most} is allowed", name)]
+        return [Issue(f"'{name}' is given {count} times; at most {most} is allowed", place)]
     return []
 
 

@@ -84,7 +84,7 @@ class Records(Lookup):
         if current is not None and _content(current) == _content(resource):
             return current
         issues = check_resource(resource)
-        if issues:
+        if any(issue.severity in ("error", "fatal") for issue in issues):
             raise FhirError.of(Kind.INVALID, issues)
         stored = await self._unit.put(resource, "PUT")
         saved = json.decode_resource(stored.body)

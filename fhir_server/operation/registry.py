@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from types import ModuleType
 
+from fhir_server.errors import FhirError
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Run
@@ -41,7 +42,8 @@ class Operation:
         """Whether it may be invoked at `system`, `type` or `instance`, on that type."""
         if not self.definition.get(level):
             return False
-        return level == "system" or resource_type in self.definition.get("resource", ())
+        types = self.definition.get("resource", ())
+        return level == "system" or resource_type in types or "Resource" in types
 
     def stands_on(self, resource_type: str) -> bool:
         """Whether the CapabilityStatement lists it there; '' is the system."""
@@ -67,38 +69,68 @@ def load(packages: Iterable[str]) -> Operations:
     """The operations in these packages.
 
     Raises:
-        BadOperation: for a definition without function or the reverse, a definition that R4
-            does not allow, or two of one code.
+        BadOperation: for a package that is none, a definition without function or the reverse,
+            a definition that R4 does not allow or that answers nowhere, or two of one code.
     """
     found: dict[str, Operation] = {}
     for package in packages:
-        for operation in _in_package(importlib.import_module(package)):
+        for operation in _in_package(_imported(package)):
             if operation.code in found:
                 raise BadOperation(f"${operation.code} is defined twice")
             found[operation.code] = operation
     return Operations(found.values())
 
 
+def _imported(package: str) -> ModuleType:
+    try:
+        module = importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise BadOperation(f"There is no package '{package}' with operations: {error}") from error
+    if not hasattr(module, "__path__"):
+        raise BadOperation(f"'{package}' is a module, not a package with operations")
+    return module
+
+
 def _in_package(package: ModuleType) -> Iterator[Operation]:
-    modules = {m.name for m in pkgutil.iter_modules(package.__path__) if m.name[0] != "_"}
+    modules = {
+        found.name
+        for found in pkgutil.iter_modules(package.__path__)
+        if not (found.ispkg or found.name.startswith("_"))
+    }
     definitions = {
         entry.name.removesuffix(".json"): entry
         for entry in files(package).iterdir()
         if entry.name.endswith(".json")
     }
+    for name in sorted(modules - definitions.keys()):
+        raise BadOperation(
+            f"{package.__name__}/{name}.py has no {name}.json beside it; "
+            "the name of a module that is no operation begins with '_'"
+        )
     for name, entry in sorted(definitions.items()):
         if name not in modules:
             raise BadOperation(f"{package.__name__}/{entry.name} has no {name}.py beside it")
         module = importlib.import_module(f"{package.__name__}.{name}")
-        yield _operation(name, json.decode_resource(entry.read_bytes()), module)
+        yield _operation(name, _definition(entry.name, entry.read_bytes()), module)
+
+
+def _definition(file: str, raw: bytes) -> Resource:
+    try:
+        return json.decode_resource(raw)
+    except FhirError as error:
+        raise BadOperation(f"{file}: {error}") from error
 
 
 def _operation(name: str, definition: Resource, module: ModuleType) -> Operation:
     issues = check_resource(definition, expected_type="OperationDefinition")
     if issues:
         raise BadOperation(f"{name}.json: {issues[0].expression}: {issues[0].text}")
-    if definition["code"].replace("-", "_") != name:
-        raise BadOperation(f"{name}.json defines ${definition['code']}")
+    code = definition.get("code", "")
+    if code.replace("-", "_") != name:
+        raise BadOperation(f"{name}.json defines ${code}")
+    levels = [level for level in ("system", "type", "instance") if definition.get(level)]
+    if not levels or (levels != ["system"] and not definition.get("resource")):
+        raise BadOperation(f"{name}.json names no level or no resource where it is invoked")
     run = getattr(module, "run", None)
     if not inspect.iscoroutinefunction(run):
         raise BadOperation(f"{name}.py has no 'async def run(call)'")

@@ -241,8 +241,10 @@ def _period(value: Any) -> Iterator[IndexValue]:
     if not isinstance(value, dict):
         return
     start, end = _interval(value.get("start")), _interval(value.get("end"))
-    if start or end:
-        yield DateValue(start.low if start else EARLIEST, end.high if end else LATEST)
+    low, high = start.low if start else EARLIEST, end.high if end else LATEST
+    # One that ends before it starts (invariant per-1) is no time at all.
+    if (start or end) and low < high:
+        yield DateValue(low, high)
 
 
 def _timing(value: Any) -> Iterator[IndexValue]:
@@ -277,7 +279,8 @@ def _number(value: Any) -> Iterator[IndexValue]:
 def _number_range(value: Any) -> Iterator[IndexValue]:
     if isinstance(value, dict):
         low, high = _bounds(value)
-        yield NumberValue(low, high)
+        if low <= high:
+            yield NumberValue(low, high)
 
 
 def _quantity(value: Any) -> Iterator[IndexValue]:
@@ -300,10 +303,12 @@ def _quantity_range(value: Any) -> Iterator[IndexValue]:
     if isinstance(value, dict):
         low, high = _bounds(value)
         unit = _object(value, "low") or _object(value, "high")
-        yield QuantityValue(low, high, *_unit(unit))
+        if low <= high:
+            yield QuantityValue(low, high, *_unit(unit))
 
 
 def _bounds(value: Mapping[str, Any]) -> tuple[float, float]:
+    """Low and high; a range whose low is above its high (invariant rng-2) holds nothing."""
     low = _decimal(_object(value, "low").get("value"))
     high = _decimal(_object(value, "high").get("value"))
     return (

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fhir_server.errors import FhirError, Issue, Kind
-from fhir_server.fhir.definitions import SearchParameter, is_resource_type
+from fhir_server.fhir.definitions import SearchParameter, is_resource_type, resource_types
 from fhir_server.fhir.references import is_id
 from fhir_server.search import operands
 from fhir_server.search.ast import (
@@ -182,6 +182,12 @@ class _Parser:
                 f"More than {self.limits.max_values} values; {self.limits.max_values} are allowed "
                 "in one search",
             )
+        if _fan_out(parameter, modifier, texts) > _MAX_TARGETS:
+            raise FhirError.at(
+                Kind.TOO_COSTLY,
+                f"http.{name}",
+                f"{len(texts)} ids of many possible types; give each as Type/id",
+            )
         try:
             return self._node(parameter, modifier, texts)
         except operands.BadOperand as error:
@@ -256,6 +262,18 @@ _RESULT_READERS: Final[Mapping[str, Callable[[_Parser, str], None]]] = {
 }
 
 _ID: Final = SearchParameter("_id", "token", "", "", (), ())
+
+
+_MAX_TARGETS: Final = 20_000
+"""Resources that the ids of one parameter may stand for."""
+
+
+def _fan_out(parameter: SearchParameter, modifier: str, texts: Sequence[str]) -> int:
+    """How many resources bare ids stand for: one for each type that may be meant."""
+    if parameter.type != "reference" or modifier:
+        return 0
+    types = len(parameter.targets) or len(resource_types())
+    return types * sum(map(is_id, texts))
 
 
 def _ids(modifier: str, texts: list[str]) -> Node:

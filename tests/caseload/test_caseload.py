@@ -13,8 +13,8 @@ import pytest
 from fhir.resources.R4B import get_fhir_model_class
 
 from fhir_server.caseload import generate
-from fhir_server.caseload.hospital import DISCHARGE_ITEMS
 from fhir_server.fhir import canonicals, nhs_number
+from fhir_server.fhir.discharge import DISCHARGE_ITEMS
 
 Json = dict[str, Any]
 

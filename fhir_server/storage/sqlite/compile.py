@@ -50,15 +50,17 @@ class Sql:
     arguments: list[Any] = field(default_factory=list)
 
 
+# A value's low is never above its high: where only the high is in question, a bound on the low
+# changes nothing but lets the index, which goes by the low, serve it.
 _DATES: Final = {
-    Prefix.EQ: ("e.low >= ? AND e.high <= ?", "lh"),
+    Prefix.EQ: ("e.low >= ? AND e.low < ? AND e.high <= ?", "lhh"),
     Prefix.NE: ("(e.low < ? OR e.high > ?)", "lh"),
     Prefix.GT: ("e.high > ?", "h"),
     Prefix.LT: ("e.low < ?", "l"),
     Prefix.GE: ("(e.high > ? OR e.low >= ?)", "hl"),
     Prefix.LE: ("(e.low < ? OR e.high <= ?)", "lh"),
     Prefix.SA: ("e.low >= ?", "h"),
-    Prefix.EB: ("e.high <= ?", "l"),
+    Prefix.EB: ("e.low < ? AND e.high <= ?", "ll"),
     Prefix.AP: ("e.low < ? AND e.high > ?", "hl"),
 }
 _INSTANTS: Final = {
@@ -74,14 +76,14 @@ _INSTANTS: Final = {
 }
 """`_DATES` for `[updated, updated + 1)`, put so that an index can serve them."""
 _NUMBERS: Final = {
-    Prefix.EQ: ("e.low >= ? AND e.high < ?", "lh"),
+    Prefix.EQ: ("e.low >= ? AND e.low < ? AND e.high < ?", "lhh"),
     Prefix.NE: ("(e.low < ? OR e.high >= ?)", "lh"),
     Prefix.GT: ("e.high > ?", "v"),
     Prefix.LT: ("e.low < ?", "v"),
     Prefix.GE: ("e.high >= ?", "v"),
     Prefix.LE: ("e.low <= ?", "v"),
     Prefix.SA: ("e.low > ?", "v"),
-    Prefix.EB: ("e.high < ?", "v"),
+    Prefix.EB: ("e.low < ? AND e.high < ?", "vv"),
     Prefix.AP: ("e.low <= ? AND e.high >= ?", "hl"),
 }
 _BY_RESOURCE: Final = "e INDEXED BY sqlite_autoindex_{table}_1"
@@ -155,8 +157,14 @@ class Compiler:
         return _joined(" AND ", parts)
 
     def _leading(self, node: Node) -> Sql:
-        if isinstance(node, IdIn | Nothing):
+        if isinstance(node, Nothing):
             return self._condition(node)
+        if isinstance(node, IdIn):
+            among = _among("i.id", node.ids)
+            return Sql(
+                f"r.rid IN (SELECT i.rid FROM resource i WHERE i.type = ? AND {among.text})",
+                [self._query.resource_type, *among.arguments],
+            )
         alternatives = _gathered(node.nodes) if isinstance(node, Or) else [node]
         selects = [self._select(alternative) for alternative in alternatives]
         if len(selects) > _MANY:

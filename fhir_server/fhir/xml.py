@@ -1,0 +1,326 @@
+"""FHIR XML, both ways, through the same values as FHIR JSON.
+
+What JSON says in names and arrays, XML says in elements and their order; the definitions tell
+which is which. Decimals keep their digits, a narrative its very text. Comments and processing
+instructions are dropped, as FHIR allows. No DTD and no entities: nothing expands, nothing is
+fetched. Source: https://hl7.org/fhir/R4/xml.html.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+from xml.parsers import expat
+from xml.sax.saxutils import quoteattr
+
+from fhir_server.errors import FhirError, Kind
+from fhir_server.fhir.definitions import (
+    ElementDefinition,
+    TypeDefinition,
+    is_resource_type,
+    type_definition,
+)
+from fhir_server.fhir.json import MAX_DEPTH, Resource
+
+FHIR: Final = "http://hl7.org/fhir"
+XHTML: Final = "http://www.w3.org/1999/xhtml"
+
+_WHOLE: Final = re.compile(r"-?\d{1,1000}", re.ASCII)
+_WHOLE_TYPES: Final = frozenset({"integer", "positiveInt", "unsignedInt", "integer64"})
+
+
+# --- from a resource to XML -----------------------------------------------------------------
+
+
+def encode(resource: Mapping[str, Any]) -> bytes:
+    """The resource, which has passed the structural check, as an XML document in UTF-8."""
+    parts = ['<?xml version="1.0" encoding="UTF-8"?>']
+    _write_resource(parts, resource, namespace=True)
+    return "".join(parts).encode()
+
+
+def _write_resource(parts: list[str], resource: Mapping[str, Any], *, namespace: bool) -> None:
+    name = resource["resourceType"]
+    parts.append(f'<{name} xmlns="{FHIR}">' if namespace else f"<{name}>")
+    _write_children(parts, type_definition(name), resource)
+    parts.append(f"</{name}>")
+
+
+def _write_children(parts: list[str], definition: TypeDefinition, node: Mapping[str, Any]) -> None:
+    as_attributes = _attributes_of(definition)
+    for name, element in definition.elements.items():
+        if name in as_attributes or (name not in node and f"_{name}" not in node):
+            continue
+        for value, sibling in _items(node.get(name), node.get(f"_{name}")):
+            _write_element(parts, element, value, sibling)
+
+
+def _items(value: Any, siblings: Any) -> Iterator[tuple[Any, Any]]:
+    """Each value with its `_` sibling; either may be None."""
+    values = value if isinstance(value, list) else [value]
+    beside = siblings if isinstance(siblings, list) else [siblings]
+    for index in range(max(len(values), len(beside))):
+        yield (
+            values[index] if index < len(values) else None,
+            beside[index] if index < len(beside) else None,
+        )
+
+
+def _write_element(parts: list[str], element: ElementDefinition, value: Any, sibling: Any) -> None:
+    name = element.name
+    if element.type == "xhtml":
+        parts.append(str(value))
+    elif element.type == "Resource":
+        parts.append(f"<{name}>")
+        _write_resource(parts, value, namespace=False)
+        parts.append(f"</{name}>")
+    elif _is_primitive(element.type):
+        _write_primitive(parts, name, value, sibling)
+    else:
+        definition = type_definition(element.type)
+        attributes = "".join(
+            f" {attribute}={quoteattr(str(value[attribute]))}"
+            for attribute in _attributes_of(definition)
+            if attribute in value
+        )
+        parts.append(f"<{name}{attributes}>")
+        _write_children(parts, definition, value)
+        parts.append(f"</{name}>")
+
+
+def _write_primitive(parts: list[str], name: str, value: Any, sibling: Any) -> None:
+    sibling = sibling or {}
+    attributes = f" id={quoteattr(sibling['id'])}" if "id" in sibling else ""
+    if value is not None:
+        attributes += f" value={_quoted(value)}"
+    if "extension" not in sibling:
+        parts.append(f"<{name}{attributes}/>")
+        return
+    parts.append(f"<{name}{attributes}>")
+    _write_children(parts, type_definition("Element"), {"extension": sibling["extension"]})
+    parts.append(f"</{name}>")
+
+
+def _quoted(value: Any) -> str:
+    if isinstance(value, bool):
+        return '"true"' if value else '"false"'
+    # A line break or tab in an attribute would be read back as a space.
+    return quoteattr(str(value), {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})
+
+
+def _attributes_of(definition: TypeDefinition) -> tuple[str, ...]:
+    """Elements that stand as XML attributes: ids within a resource, and an extension's url."""
+    if definition.kind == "resource":
+        return ()
+    return ("id", "url") if definition.name == "Extension" else ("id",)
+
+
+def _is_primitive(type_name: str) -> bool:
+    return type_definition(type_name).kind == "primitive"
+
+
+# --- from XML to a resource -----------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Node:
+    """An element as it was read; `text` is the very text of an XHTML div."""
+
+    name: str
+    line: int
+    attributes: dict[str, str] = field(default_factory=dict)
+    children: list["_Node"] = field(default_factory=list)
+    text: str = ""
+
+
+def decode_resource(raw: bytes) -> Resource:
+    """The resource in an XML document.
+
+    The values are those that FHIR JSON would have; what is not of its type is left as text, so
+    that the structural check finds it and names its place.
+
+    Raises:
+        FhirError: MALFORMED, for what is not well-formed, has a DTD, is not in UTF-8, or has
+            elements, attributes or text that R4 does not have.
+    """
+    root = _Reader(raw).root()
+    if not is_resource_type(root.name):
+        raise _malformed(root, f"<{root.name}> is not a resource type of FHIR R4")
+    return _resource(root, root.name)
+
+
+def _resource(node: _Node, place: str) -> Resource:
+    definition = type_definition(node.name)
+    return {"resourceType": node.name, **_members(node, definition, place)}
+
+
+def _members(node: _Node, definition: TypeDefinition, place: str) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for name, value in node.attributes.items():
+        if name not in _attributes_of(definition):
+            raise _malformed(node, f"The attribute '{name}' is not known at {place}")
+        members[name] = value
+    for child in node.children:
+        element = definition.elements.get(child.name)
+        if element is None or child.name in _attributes_of(definition):
+            raise _malformed(child, f"<{child.name}> is not an element of {place}")
+        _add(members, element, child, f"{place}.{child.name}")
+    return _aligned(members)
+
+
+def _add(members: dict[str, Any], element: ElementDefinition, child: _Node, place: str) -> None:
+    value, sibling = _value(element, child, place)
+    name = element.name
+    if not element.repeats:
+        if name in members or f"_{name}" in members:
+            raise _malformed(child, f"{place} stands twice; it may stand once")
+        if value is not None:
+            members[name] = value
+        if sibling is not None:
+            members[f"_{name}"] = sibling
+        return
+    members.setdefault(name, []).append(value)
+    if _is_primitive(element.type):
+        members.setdefault(f"_{name}", []).append(sibling)
+
+
+def _aligned(members: dict[str, Any]) -> dict[str, Any]:
+    """Without arrays that hold nothing but null: only one of a primitive's two may be needed."""
+    return {
+        name: value
+        for name, value in members.items()
+        if not (isinstance(value, list) and all(item is None for item in value))
+    }
+
+
+def _value(element: ElementDefinition, child: _Node, place: str) -> tuple[Any, Any]:
+    """The value and, of a primitive, its `_` sibling."""
+    if element.type == "xhtml":
+        return child.text, None
+    if element.type == "Resource":
+        return _inner_resource(child, place), None
+    if _is_primitive(element.type):
+        return _primitive(element.type, child, place)
+    return _members(child, type_definition(element.type), place), None
+
+
+def _inner_resource(child: _Node, place: str) -> Resource:
+    if len(child.children) != 1 or not is_resource_type(child.children[0].name):
+        raise _malformed(child, f"{place} holds one resource")
+    inner = child.children[0]
+    return _resource(inner, f"{place}.{inner.name}")
+
+
+def _primitive(type_name: str, child: _Node, place: str) -> tuple[Any, Any]:
+    sibling: dict[str, Any] = {}
+    for name in child.attributes:
+        if name not in ("id", "value"):
+            raise _malformed(child, f"The attribute '{name}' is not known at {place}")
+    if "id" in child.attributes:
+        sibling["id"] = child.attributes["id"]
+    holder = _Node(child.name, child.line, children=child.children)
+    sibling |= _members(holder, type_definition("Element"), place)
+    text = child.attributes.get("value")
+    return None if text is None else _typed(type_name, text), sibling or None
+
+
+def _typed(type_name: str, text: str) -> Any:
+    if type_name == "boolean":
+        return {"true": True, "false": False}.get(text, text)
+    if type_name in _WHOLE_TYPES:
+        return int(text) if _WHOLE.fullmatch(text) else text
+    if type_name == "decimal":
+        return _decimal(text)
+    return text
+
+
+def _decimal(text: str) -> Decimal | int | str:
+    """As the JSON decoder has it: whole numbers without a point are int."""
+    if _WHOLE.fullmatch(text):
+        return int(text)
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return text
+    return number if number.is_finite() else text
+
+
+class _Reader:
+    """Builds nodes while expat reads; refuses what FHIR XML does not have."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self._open: list[_Node] = []
+        self._root: _Node | None = None
+        self._div_depth = 0
+        self._div_start = 0
+        parser = expat.ParserCreate(namespace_separator=" ")
+        parser.buffer_text = True
+        parser.StartDoctypeDeclHandler = self._refuse_doctype
+        parser.XmlDeclHandler = self._declaration
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._characters
+        self._parser = parser
+
+    def root(self) -> _Node:
+        try:
+            self._parser.Parse(self._raw, True)
+        except (expat.ExpatError, ValueError) as error:
+            raise FhirError(Kind.MALFORMED, f"The body is not well-formed XML: {error}") from None
+        assert self._root is not None  # noqa: S101 - a well-formed document has one
+        return self._root
+
+    def _refuse_doctype(self, *_: object) -> None:
+        raise FhirError(Kind.MALFORMED, "The XML has a DTD, which FHIR does not allow")
+
+    def _declaration(self, version: str, encoding: str | None, standalone: int) -> None:
+        del version, standalone
+        if encoding is not None and encoding.upper() not in ("UTF-8", "US-ASCII"):
+            raise FhirError(Kind.MALFORMED, f"The XML is in {encoding}; UTF-8 is expected")
+
+    def _start(self, qualified: str, attributes: dict[str, str]) -> None:
+        namespace, _, name = qualified.rpartition(" ")
+        if self._div_depth:
+            self._div_depth += 1
+            return
+        node = _Node(name, self._parser.CurrentLineNumber, attributes)
+        if (namespace, name) == (XHTML, "div") and self._open:
+            self._div_depth, self._div_start = 1, self._parser.CurrentByteIndex
+            node.attributes = {}
+        elif namespace != FHIR:
+            raise _malformed(node, f"<{name}> is in the namespace '{namespace}', not '{FHIR}'")
+        elif len(self._open) > MAX_DEPTH:
+            raise _malformed(node, f"The XML is nested deeper than {MAX_DEPTH} levels")
+        if self._open:
+            self._open[-1].children.append(node)
+        else:
+            self._root = node
+        self._open.append(node)
+
+    def _end(self, qualified: str) -> None:
+        del qualified
+        if self._div_depth > 1:
+            self._div_depth -= 1
+            return
+        node = self._open.pop()
+        if self._div_depth == 1:
+            self._div_depth = 0
+            node.text = self._div_text()
+
+    def _div_text(self) -> str:
+        """The div as it stands in the document, to the letter."""
+        at = self._parser.CurrentByteIndex
+        # Of <div/>, start and end are one tag.
+        end = self._raw.index(b">", at) + 1
+        return self._raw[self._div_start : end].decode()
+
+    def _characters(self, text: str) -> None:
+        if not self._div_depth and not text.isspace():
+            node = self._open[-1]
+            raise _malformed(node, f"<{node.name}> holds text; values stand in attributes")
+
+
+def _malformed(node: _Node, text: str) -> FhirError:
+    return FhirError(Kind.MALFORMED, f"{text} (line {node.line})")

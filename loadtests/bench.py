@@ -1,0 +1,192 @@
+"""`make bench`: the hot paths as a share of a bare ASGI server, in the same run.
+
+Two servers on loopback, the same HTTP server and about the same bytes; pairs alternate, medians
+of several rounds are printed, and only successful answers count. Durability, validation and
+index are as shipped. The load generator runs on the same machine, and its own ceiling is the
+bare server's figure at the most.
+"""
+
+import asyncio
+import json
+import os
+import platform
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from socket import socket
+from statistics import median
+
+import click
+import uvicorn
+
+from fhir_server.story import admission
+from loadtests.client import Make, Run, get, load, post
+
+_PLAN = "kw-synthetic-007-plan"
+_BARE = """
+import sys, uvicorn
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": [
+        (b"content-type", b"application/fhir+json"), (b"content-length", b"2000")]})
+    await send({"type": "http.response.body", "body": b"x" * 2000})
+uvicorn.run(app, port=int(sys.argv[1]), access_log=False, log_level="error", lifespan="off")
+"""
+
+
+@click.command()
+@click.option("--rounds", default=5, show_default=True, help="Pairs of runs of each path.")
+@click.option("--seconds", default=2.0, show_default=True, help="Length of one run.")
+@click.option("--connections", default=16, show_default=True)
+def main(rounds: int, seconds: float, connections: int) -> None:
+    """Measure start, memory, and the hot paths."""
+    with tempfile.TemporaryDirectory() as folder, _servers(Path(folder)) as (bare, base, process):
+        _describe(connections, rounds, seconds)
+        click.echo(f"memory after the caseload is loaded: {_memory_mb(process):.0f} MB")
+        click.echo(f"start to first answer: {_start_seconds(Path(folder)):.2f} s")
+        _measure(bare, base, rounds, seconds, connections)
+        click.echo(f"memory after the runs: {_memory_mb(process):.0f} MB")
+
+
+def _describe(connections: int, rounds: int, seconds: float) -> None:
+    click.echo(
+        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, "
+        f"uvicorn {uvicorn.__version__}, SQLite {sqlite3.sqlite_version} (WAL, synchronous=FULL), "
+        f"{connections} connections, {rounds} rounds of {seconds:g} s"
+    )
+
+
+def _measure(bare: str, base: str, rounds: int, seconds: float, connections: int) -> None:
+    click.echo(
+        f"{'':22}{'a second':>10}{'of bare':>9}{'p50 ms':>8}{'p95':>8}{'p99':>8}{'failed':>8}"
+    )
+    for name, make in _paths(base):
+        pairs: list[tuple[Run, Run]] = []
+        for number in range(rounds + 1):
+            reference = asyncio.run(
+                load(bare, lambda _: get(bare), connections=connections, seconds=seconds)
+            )
+            measured = asyncio.run(load(base, make, connections=connections, seconds=seconds))
+            if number:  # the first pair warms up
+                pairs.append((reference, measured))
+        _report(name, pairs)
+
+
+def _report(name: str, pairs: list[tuple[Run, Run]]) -> None:
+    measured = [run for _, run in pairs]
+    ratio = median(run.rate / reference.rate for reference, run in pairs)
+    times = "".join(
+        f"{median(run.percentile(percent) for run in measured):8.2f}" for percent in (50, 95, 99)
+    )
+    failed = sum(run.failed for run in measured)
+    click.echo(
+        f"{name:22}{median(run.rate for run in measured):10.0f}{ratio:9.3f}{times}{failed:8}"
+    )
+
+
+def _paths(base: str) -> Iterator[tuple[str, Make]]:
+    plan = _fetched(f"{base}/CarePlan/{_PLAN}")
+    body = json.dumps({name: value for name, value in plan.items() if name != "id"}).encode()
+    read = get(f"{base}/CarePlan/{_PLAN}")
+    page = get(f"{base}/Task?status=requested&_count=20")
+    search = get(f"{base}/CarePlan?patient=kw-synthetic-007&status=active&_count=20")
+    create = post(f"{base}/CarePlan", body)
+    yield "read by id", lambda _: read
+    yield "search, few matches", lambda _: search
+    yield "search page of 20", lambda _: page
+    yield "create a CarePlan", lambda _: create
+    yield "admission message", lambda number: post(f"{base}/$process-message", _admission(number))
+
+
+def _admission(number: int) -> bytes:
+    """A message about a person and a stay of its own."""
+    message = admission(datetime.now(UTC))
+    text = json.dumps(message)
+    spell = message["entry"][1]["resource"]["identifier"][0]["value"]
+    nhs = message["entry"][2]["resource"]["identifier"][0]["value"]
+    unique = f"{time.time_ns()}-{number}"
+    return text.replace(spell, f"SPELL-{unique}").replace(nhs, f"bench-{unique}").encode()
+
+
+def _fetched(url: str) -> dict[str, object]:
+    with urllib.request.urlopen(url) as answer:  # noqa: S310 - a loopback address
+        found: dict[str, object] = json.load(answer)
+    return found
+
+
+@contextmanager
+def _servers(folder: Path) -> Iterator[tuple[str, str, subprocess.Popen[bytes]]]:
+    bare_port, port = _free_port(), _free_port()
+    bare = subprocess.Popen([sys.executable, "-c", _BARE, str(bare_port)])
+    server = _serve(folder, port)
+    try:
+        base = f"http://127.0.0.1:{port}/fhir"
+        _wait(f"http://127.0.0.1:{bare_port}/")
+        _wait(f"{base}/CarePlan/{_PLAN}")
+        yield f"http://127.0.0.1:{bare_port}/", base, server
+    finally:
+        for process in (bare, server):
+            process.terminate()
+            process.wait(20)
+
+
+def _serve(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    store = f"sqlite:///{folder / 'bench.db'}"
+    command = [sys.executable, "-m", "fhir_server.cli", "serve", "--auth", "none"]
+    options = ["--port", str(port), "--store", store, "--synthetic-caseload"]
+    return subprocess.Popen(
+        [*command, *options], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def _start_seconds(folder: Path) -> float:
+    """From the start of the process to its first answer, the store being there; median of 3."""
+    times = []
+    for _ in range(3):
+        port = _free_port()
+        before = time.perf_counter()
+        process = _serve(folder, port)
+        _wait(f"http://127.0.0.1:{port}/fhir/CarePlan/{_PLAN}")
+        times.append(time.perf_counter() - before)
+        process.terminate()
+        process.wait(20)
+    return median(times)
+
+
+def _wait(url: str) -> None:
+    for _ in range(3000):
+        try:
+            urllib.request.urlopen(url).close()  # noqa: S310 - a loopback address
+        except OSError:
+            time.sleep(0.01)
+        else:
+            return
+    raise click.ClickException(f"{url} does not answer")
+
+
+def _free_port() -> int:
+    with socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def _memory_mb(process: subprocess.Popen[bytes]) -> float:
+    """Resident memory, where the system tells it."""
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+    except OSError:
+        return float("nan")
+    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+"""The session: what a caller may not see or write is not there, by every route."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy, Policy
+from fhir_server.access.session import Data, Session, SessionUnit
+from fhir_server.errors import FhirError, Kind
+from fhir_server.fhir.json import Resource
+from fhir_server.search.ast import Everything, Node, Nothing, Query, ReferenceTo
+from fhir_server.storage.interface import Position, Store
+from tests.storage.backends import Backend
+from tests.storage.questions import delete, patient, put, query, versions
+
+CALLER: Final = Caller("nurse", "request-1")
+
+
+class OnePatient:
+    """Everything in the compartment of Patient/1, and plans of it to write."""
+
+    def __init__(self, writes: Node | None = None) -> None:
+        self._writes = writes
+
+    def readable(self, resource_type: str) -> Node:  # noqa: ARG002
+        return ReferenceTo("{Patient}", ("Patient/1",))
+
+    def writable(self, resource_type: str) -> Node:
+        return self.readable(resource_type) if self._writes is None else self._writes
+
+
+class Broken:
+    """A policy that cannot decide."""
+
+    def readable(self, resource_type: str) -> Node:
+        raise LookupError(resource_type)
+
+    writable = readable
+
+
+def plan(resource_id: str, patient_id: str, **rest: Any) -> Resource:
+    subject = {"reference": f"Patient/{patient_id}"}
+    return {"resourceType": "CarePlan", "id": resource_id, "subject": subject, **rest}
+
+
+def session(store: Store, policy: Policy | None = None) -> Session:
+    return Session(store, CALLER, policy)
+
+
+async def two_patients(store: Store) -> None:
+    await put(store, patient("1"), patient("2"))
+    for number in range(30):
+        await put(store, plan(f"c{number}", str(1 + number % 2), status="active"))
+
+
+async def all_pages(data: Data, asked: Query, count: int) -> list[list[str]]:
+    pages: list[list[str]] = []
+    after: Position | None = None
+    while True:
+        page = await data.search(asked, count, after)
+        pages.append([match.id for match in page.matches])
+        if page.after is None:
+            return pages
+        after = page.after
+
+
+async def assert_hidden(data: Data, resource_type: str, resource_id: str) -> None:
+    """As if it had never been."""
+    assert await data.read(resource_type, resource_id) is None
+    assert await data.vread(resource_type, resource_id, 1) is None
+    assert list(await data.history(resource_type, resource_id, 10)) == []
+    asked = query(f"{resource_type}?_id={resource_id}")
+    assert await all_pages(data, asked, 5) == [[]]
+    assert await data.total(asked) == 0
+
+
+async def assert_forbidden(attempt: Awaitable[Any]) -> None:
+    with pytest.raises(FhirError) as caught:
+        await attempt
+    assert caught.value.kind is Kind.FORBIDDEN
+
+
+def writing(resource: Resource) -> Callable[[SessionUnit], Awaitable[None]]:
+    async def work(unit: SessionUnit) -> None:
+        await unit.put(resource, "PUT")
+
+    return work
+
+
+def deleting(store: Store, resource_type: str, resource_id: str) -> Any:
+    async def work(unit: SessionUnit) -> None:
+        current = await store.read(resource_type, resource_id)
+        assert current is not None
+        await unit.delete(current)
+
+    return work
+
+
+@pytest.mark.parametrize("policy", [None, ClosedPolicy()])
+async def test_without_a_policy_nothing_can_be_seen_or_written(
+    store: Store, policy: Policy | None, backend: Backend, tmp_path: Path
+) -> None:
+    await two_patients(store)
+    closed = session(store, policy)
+    await assert_hidden(closed, "CarePlan", "c0")
+    assert await closed.total(query("CarePlan")) == 0
+    assert await all_pages(closed, query("CarePlan?_sort=-date"), 5) == [[]]
+    await assert_forbidden(closed.commit("update", writing(plan("c0", "1"))))
+    await assert_forbidden(closed.commit("create", writing(plan("new", "1"))))
+    await assert_forbidden(closed.commit("delete", deleting(store, "CarePlan", "c0")))
+    assert versions(await store.history("CarePlan", "c0", 10)) == [1]
+    assert await store.read("CarePlan", "new") is None
+    assert backend.audited(tmp_path) == []
+
+
+async def test_a_policy_that_fails_denies(store: Store) -> None:
+    await two_patients(store)
+    broken = session(store, Broken())
+    for attempt in (
+        broken.read("CarePlan", "c0"),
+        broken.search(query("CarePlan"), 5),
+        broken.total(query("CarePlan")),
+        broken.commit("update", writing(plan("c0", "1"))),
+    ):
+        with pytest.raises(LookupError):
+            await attempt
+    assert versions(await store.history("CarePlan", "c0", 10)) == [1]
+
+
+async def test_the_open_policy_shows_all(store: Store) -> None:
+    await two_patients(store)
+    everything = session(store, OpenPolicy())
+    assert await everything.total(query("CarePlan")) == 30
+    assert await everything.read("CarePlan", "c1") == await store.read("CarePlan", "c1")
+
+
+async def test_a_restricted_caller_sees_one_patient_by_every_route(store: Store) -> None:
+    await two_patients(store)
+    restricted = session(store, OnePatient())
+    assert await restricted.read("CarePlan", "c0") == await store.read("CarePlan", "c0")
+    assert versions(await restricted.history("CarePlan", "c0", 10)) == [1]
+    assert await restricted.total(query("CarePlan")) == 15
+    for hidden in ("c1", "c29", "never"):
+        await assert_hidden(restricted, "CarePlan", hidden)
+    await assert_hidden(restricted, "Patient", "2")
+
+
+async def test_pages_are_full_of_what_may_be_seen(store: Store) -> None:
+    await two_patients(store)
+    pages = await all_pages(session(store, OnePatient()), query("CarePlan?_sort=-_id"), 4)
+    assert [len(page) for page in pages] == [4, 4, 4, 3]
+    assert {name for page in pages for name in page} == {f"c{n}" for n in range(0, 30, 2)}
+
+
+@pytest.mark.parametrize(
+    "criteria",
+    [
+        "subject=Patient/2",
+        "status:not=nothing&subject=Patient/2",
+        "subject:missing=true",
+        "_id=c1,c3",
+        "_id:not=c0",
+        "status=active,revoked&patient=2,1&_id=c1",
+    ],
+)
+async def test_no_criterion_widens_what_may_be_seen(store: Store, criteria: str) -> None:
+    await two_patients(store)
+    restricted = session(store, OnePatient())
+    asked = query(f"CarePlan?{criteria}")
+    allowed = {f"c{n}" for n in range(0, 30, 2)}
+    found = {name for page in await all_pages(restricted, asked, 3) for name in page}
+    assert found <= allowed
+    assert await restricted.total(asked) == len(found)
+
+
+async def test_a_policy_of_no_compartment_shows_nothing(store: Store) -> None:
+    """An empty list is nobody's, not everybody's (ATTACKS.md, 12)."""
+
+    class NoPatient(OnePatient):
+        def readable(self, resource_type: str) -> Node:  # noqa: ARG002
+            return ReferenceTo("{Patient}", ())
+
+    await two_patients(store)
+    nobody = session(store, NoPatient())
+    await assert_hidden(nobody, "CarePlan", "c0")
+    assert await nobody.total(query("CarePlan")) == 0
+
+
+async def test_inside_a_commit_the_same_holds(store: Store) -> None:
+    await two_patients(store)
+
+    async def work(unit: SessionUnit) -> int:
+        await assert_hidden(unit, "CarePlan", "c1")
+        await unit.put(plan("new", "1"), "PUT")
+        return await unit.total(query("CarePlan"))
+
+    assert await session(store, OnePatient()).commit("create", work) == 16
+
+
+@pytest.mark.parametrize(
+    "resource", [plan("c1", "2"), plan("c1", "1"), plan("c0", "2"), plan("new", "2")]
+)
+async def test_nothing_moves_into_or_out_of_what_may_be_written(
+    store: Store, resource: Resource
+) -> None:
+    await two_patients(store)
+    before = [await store.read("CarePlan", name) for name in ("c0", "c1", "new")]
+    restricted = session(store, OnePatient())
+    await assert_forbidden(restricted.commit("update", writing(resource)))
+    assert [await store.read("CarePlan", name) for name in ("c0", "c1", "new")] == before
+
+
+async def test_what_may_be_written_is_written(store: Store) -> None:
+    await two_patients(store)
+    restricted = session(store, OnePatient())
+    await restricted.commit("update", writing(plan("c0", "1", status="revoked")))
+    await restricted.commit("delete", deleting(store, "CarePlan", "c2"))
+    assert versions(await store.history("CarePlan", "c0", 10)) == [2, 1]
+    deleted = await store.read("CarePlan", "c2")
+    assert deleted is not None
+    assert deleted.deleted
+    await assert_forbidden(restricted.commit("delete", deleting(store, "CarePlan", "c1")))
+
+
+async def test_reading_is_not_writing(store: Store) -> None:
+    await two_patients(store)
+    reader = session(store, OnePatient(writes=Nothing()))
+    assert await reader.read("CarePlan", "c0")
+    await assert_forbidden(reader.commit("update", writing(plan("c0", "1"))))
+
+
+async def test_a_version_that_was_another_patients_stays_hidden(store: Store) -> None:
+    await put(store, plan("c", "2"))
+    await put(store, plan("c", "1"))
+    restricted = session(store, OnePatient())
+    assert versions(await restricted.history("CarePlan", "c", 10)) == [2]
+    assert await restricted.vread("CarePlan", "c", 1) is None
+
+
+async def test_a_deletion_tells_a_restricted_caller_nothing(store: Store) -> None:
+    await put(store, plan("c", "2"))
+    await delete(store, "CarePlan", "c")
+    await assert_hidden(session(store, OnePatient()), "CarePlan", "c")
+
+
+async def test_a_commit_leaves_one_line_in_the_audit(
+    store: Store, backend: Backend, tmp_path: Path
+) -> None:
+    async def work(unit: SessionUnit) -> None:
+        await unit.put(plan("a", "1"), "POST")
+        await unit.put(plan("b", "1"), "POST")
+
+    async def nothing(unit: SessionUnit) -> None:
+        assert await unit.read("CarePlan", "a")
+
+    everything = session(store, OpenPolicy())
+    await everything.commit("transaction", work)
+    await everything.commit("create", nothing)
+    assert backend.audited(tmp_path) == ["transaction"]
+
+
+def test_open_means_everything_and_closed_nothing() -> None:
+    for resource_type in ("Patient", "AuditEvent", "Dragon"):
+        assert OpenPolicy().readable(resource_type) == Everything()
+        assert OpenPolicy().writable(resource_type) == Everything()
+        assert ClosedPolicy().readable(resource_type) == Nothing()
+        assert ClosedPolicy().writable(resource_type) == Nothing()

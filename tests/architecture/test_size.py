@@ -1,0 +1,48 @@
+"""Functions of at most 50 lines, modules of at most 500: what is longer is cut, not tolerated."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import REPOSITORY
+
+LONGEST_FUNCTION = 50
+LONGEST_MODULE = 500
+MODULES = [
+    path
+    for folder in ("fhir_server", "operations", "tools")
+    for path in sorted((REPOSITORY / folder).rglob("*.py"))
+]
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+def _functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def _length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    first = min([function.lineno, *(one.lineno for one in function.decorator_list)])
+    return (function.end_lineno or first) - first + 1
+
+
+def test_there_are_modules_to_look_at() -> None:
+    assert len(MODULES) > 50
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_name)
+def test_no_module_and_no_function_is_too_long(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert len(text.splitlines()) <= LONGEST_MODULE
+    too_long = {
+        function.name: _length(function)
+        for function in _functions(ast.parse(text))
+        if _length(function) > LONGEST_FUNCTION
+    }
+    assert not too_long

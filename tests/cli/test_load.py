@@ -1,0 +1,239 @@
+"""`keyworking load`: what it sends, what it reports, how it exits."""
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from fhir_server.cli import main
+from tests.support import ServerProcess, free_port
+
+
+@pytest.fixture
+def mark() -> str:
+    """A prefix for the ids of one test: the server is the same for all."""
+    return uuid4().hex
+
+
+def _load(server: ServerProcess, *arguments: object) -> Result:
+    return CliRunner().invoke(
+        main, ["load", *map(str, arguments), "--server", server.base], catch_exceptions=False
+    )
+
+
+def _patient(resource_id: str = "", **more: Any) -> dict[str, Any]:
+    named = {"id": resource_id} if resource_id else {}
+    return {"resourceType": "Patient", **named, **more}
+
+
+def _bundle(kind: str, *entries: dict[str, Any]) -> dict[str, Any]:
+    return {"resourceType": "Bundle", "type": kind, "entry": list(entries)}
+
+
+def _write(path: Path, content: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
+    return path
+
+
+def _entry(method: str, url: str, resource: dict[str, Any]) -> dict[str, Any]:
+    return {"resource": resource, "request": {"method": method, "url": url}}
+
+
+def _there(server: ServerProcess, *addresses: str) -> bool:
+    return all(httpx.get(f"{server.base}/{one}").status_code == 200 for one in addresses)
+
+
+def test_puts_a_resource_with_an_id(server: ServerProcess, tmp_path: Path, mark: str) -> None:
+    result = _load(server, _write(tmp_path / "one.json", _patient(mark)))
+    assert result.exit_code == 0, result.output
+    assert "Stored: 1\n  Patient: 1" in result.output
+    assert _there(server, f"Patient/{mark}")
+
+
+def test_loading_again_writes_the_same_resource(
+    server: ServerProcess, tmp_path: Path, mark: str
+) -> None:
+    path = _write(tmp_path / "one.json", _patient(mark))
+    assert [_load(server, path).exit_code for _ in range(2)] == [0, 0]
+    assert _there(server, f"Patient/{mark}/_history/2")
+
+
+def test_posts_a_resource_without_an_id(server: ServerProcess, tmp_path: Path, mark: str) -> None:
+    resource = _patient(identifier=[{"system": "http://example.org/load", "value": mark}])
+    assert _load(server, _write(tmp_path / "one.json", resource)).exit_code == 0
+    found = httpx.get(f"{server.base}/Patient?identifier={mark}&_total=accurate")
+    assert found.json()["total"] == 1
+
+
+def test_takes_folders_with_all_below_them_and_leaves_other_files(
+    server: ServerProcess, tmp_path: Path, mark: str
+) -> None:
+    _write(tmp_path / "a.json", _patient(f"{mark}-1"))
+    _write(tmp_path / "deep" / "er" / "B.JSON", _patient(f"{mark}-2"))
+    _write(tmp_path / "deep" / "readme.txt", "not FHIR")
+    lines = [json.dumps(_patient(f"{mark}-{number}")) for number in range(3, 30)]
+    _write(tmp_path / "many.ndjson", "\n\n".join(lines))
+    result = _load(server, tmp_path, "--concurrency", 4)
+    assert result.exit_code == 0, result.output
+    assert "Patient: 29" in result.output
+    assert _there(server, *(f"Patient/{mark}-{number}" for number in range(1, 30)))
+
+
+def test_keeps_decimals_and_takes_a_byte_order_mark(
+    server: ServerProcess, tmp_path: Path, mark: str
+) -> None:
+    text = (
+        f'\ufeff{{"resourceType":"Observation","id":"{mark}","status":"final",'
+        '"code":{"text":"x"},"valueQuantity":{"value":1.10}}'
+    )
+    assert _load(server, _write(tmp_path / "one.json", text)).exit_code == 0
+    assert '"value":1.10' in httpx.get(f"{server.base}/Observation/{mark}").text
+
+
+def test_posts_transactions_and_counts_what_they_store(
+    server: ServerProcess, tmp_path: Path, mark: str
+) -> None:
+    flag = {
+        "resourceType": "Flag",
+        "status": "active",
+        "code": {"text": "x"},
+        "subject": {"reference": "urn:uuid:3fa1c9d2-0000-4000-8000-000000000001"},
+    }
+    child = _entry("PUT", f"Patient/{mark}", _patient(mark))
+    child["fullUrl"] = "urn:uuid:3fa1c9d2-0000-4000-8000-000000000001"
+    result = _load(
+        server,
+        _write(tmp_path / "t.json", _bundle("transaction", child, _entry("POST", "Flag", flag))),
+    )
+    assert result.exit_code == 0, result.output
+    assert "Stored: 2\n  Flag: 1\n  Patient: 1" in result.output
+    assert httpx.get(f"{server.base}/Flag?patient={mark}").json()["entry"]
+
+
+def test_reports_the_entries_of_a_batch_that_were_refused(
+    server: ServerProcess, tmp_path: Path, mark: str
+) -> None:
+    bundle = _bundle(
+        "batch",
+        _entry("PUT", f"Patient/{mark}", _patient(mark)),
+        _entry("POST", "Patient", _patient(gender="blue")),
+    )
+    result = _load(server, _write(tmp_path / "b.json", bundle))
+    assert result.exit_code == 1
+    assert "Stored: 1\n" in result.output
+    assert f"{tmp_path}/b.json entry[1]: 400\n    Patient.gender: " in result.output
+
+
+@pytest.mark.parametrize("kind", ["collection", "searchset"])
+def test_loads_the_entries_of_collections_one_by_one(
+    server: ServerProcess, tmp_path: Path, mark: str, kind: str
+) -> None:
+    outcome: dict[str, Any] = {
+        "resource": {"resourceType": "OperationOutcome", "issue": []},
+        "search": {"mode": "outcome"},
+    }
+    entries: list[dict[str, Any]] = [{"resource": _patient(f"{mark}-1")}, {"fullUrl": "urn:x"}]
+    bundle = _bundle(kind, *entries, *([outcome] if kind == "searchset" else []))
+    result = _load(server, _write(tmp_path / "c.json", bundle))
+    assert result.exit_code == 1
+    assert "Stored: 1\n  Patient: 1\nRefused: 1" in result.output
+    assert "c.json entry[1]\n    It has no resource" in result.output
+    assert _there(server, f"Patient/{mark}-1")
+
+
+@pytest.mark.parametrize("kind", ["document", "history", "transaction-response"])
+def test_stores_other_bundles_as_they_are(
+    server: ServerProcess, tmp_path: Path, mark: str, kind: str
+) -> None:
+    bundle = {"resourceType": "Bundle", "type": kind, "identifier": {"value": mark}}
+    result = _load(server, _write(tmp_path / "d.json", bundle))
+    assert "Bundle: 1" in result.output, result.output
+    found = httpx.get(f"{server.base}/Bundle?identifier={mark}").json()
+    assert found["entry"][0]["resource"]["type"] == kind
+
+
+def test_sends_messages_to_be_processed(server: ServerProcess, tmp_path: Path) -> None:
+    bundle = {"resourceType": "Bundle", "type": "message"}
+    result = _load(server, _write(tmp_path / "m.json", bundle))
+    assert result.exit_code == 1
+    # A message without its header: whoever processes messages refuses it, and it is not stored.
+    assert "Stored: 0\nRefused: 1" in result.output
+
+
+def test_goes_on_after_refusals_and_tells_each_with_its_place_and_reason(
+    server: ServerProcess, tmp_path: Path, mark: str
+) -> None:
+    _write(tmp_path / "1.json", "{broken")
+    _write(tmp_path / "2.json", _patient(f"{mark}-2", gender="blue", birthDate="never"))
+    _write(tmp_path / "3.json", {"name": "package"})
+    _write(tmp_path / "4.json", "[]")
+    _write(tmp_path / "5.json", _patient("not an id"))
+    _write(tmp_path / "6.json", {"resourceType": "Dragon"})
+    good, bad = json.dumps(_patient(f"{mark}-7")), json.dumps(_patient(f"{mark}-8", colour=1))
+    _write(tmp_path / "7.ndjson", f"{good}\n{bad}\n{{\n")
+    result = _load(server, tmp_path)
+    assert result.exit_code == 1
+    assert "Stored: 1\n  Patient: 1\nRefused: 8\n" in result.output
+    for line in (
+        "1.json\n    The text is not valid JSON",
+        "2.json: 400\n    Patient.gender: ",
+        "    Patient.birthDate: birthDate must be a date",
+        "3.json\n    It has no resourceType",
+        "4.json\n    The text is a JSON array",
+        "5.json: 400\n    'not an id' is not an id",
+        "6.json: 404\n    'Dragon' is not a resource type",
+        "7.ndjson line 2: 400\n    Patient.colour: ",
+        "7.ndjson line 3\n    The text is not valid JSON",
+    ):
+        assert line in result.output, line
+    assert _there(server, f"Patient/{mark}-7")
+
+
+def test_exits_with_2_when_nothing_is_found(server: ServerProcess, tmp_path: Path) -> None:
+    result = _load(server, tmp_path)
+    assert result.exit_code == 2
+    assert "No .json, .ndjson, .jsonl file in" in result.output
+    assert _load(server, tmp_path / "absent").exit_code == 2
+
+
+def test_exits_with_2_when_the_server_cannot_be_reached(tmp_path: Path) -> None:
+    path = _write(tmp_path / "one.json", _patient("p1"))
+    server = f"http://127.0.0.1:{free_port()}/fhir"
+    result = CliRunner().invoke(main, ["load", str(path), "--server", server])
+    assert result.exit_code == 2
+    assert "cannot be reached" in result.output
+
+
+def test_exits_with_2_when_there_is_something_else(server: ServerProcess, tmp_path: Path) -> None:
+    path = _write(tmp_path / "one.json", _patient("p1"))
+    result = CliRunner().invoke(main, ["load", str(path), "--server", server.base + "/nowhere"])
+    assert result.exit_code == 2
+    assert "is not the base of a FHIR server" in result.output
+
+
+def test_a_server_that_goes_away_is_told_for_each_file(tmp_path: Path) -> None:
+    process = ServerProcess(tmp_path / "store.db", tmp_path / "server.log")
+    process.start()
+    try:
+        lines = (json.dumps(_patient(f"p{number}")) for number in range(3000))
+        path = _write(tmp_path / "many.ndjson", "\n".join(lines))
+        killer = threading.Thread(target=_kill_when_there, args=(process, "Patient/p50"))
+        killer.start()
+        result = _load(process, path)
+        killer.join()
+    finally:
+        process.stop()
+    assert result.exit_code == 1
+    assert "many.ndjson line 3000\n    No answer: ConnectError" in result.output
+
+
+def _kill_when_there(process: ServerProcess, address: str) -> None:
+    while not _there(process, address):
+        pass
+    process.kill()

@@ -1,0 +1,168 @@
+"""capabilities: https://hl7.org/fhir/R4/http.html#capabilities
+
+What the CapabilityStatement promises is carried out here, so that it cannot promise too much.
+"""
+
+from typing import Any
+
+import httpx
+import pytest
+from fhir.resources.R4B.capabilitystatement import CapabilityStatement
+
+from fhir_server.fhir.definitions import resource_types
+from fhir_server.settings import Settings
+from tests.support import body
+
+SAMPLE: dict[str, dict[str, Any]] = {
+    "Patient": {"active": True},
+    "CarePlan": {"status": "draft", "intent": "plan", "subject": {"reference": "Patient/1"}},
+    "Goal": {
+        "lifecycleStatus": "active",
+        "description": {"text": "x"},
+        "subject": {"reference": "Patient/1"},
+    },
+    "Encounter": {"status": "planned", "class": {"code": "IMP"}},
+    "Flag": {"status": "active", "code": {"text": "x"}, "subject": {"reference": "Patient/1"}},
+    "Task": {"status": "requested", "intent": "order"},
+    "Consent": {
+        "status": "active",
+        "scope": {"text": "x"},
+        "category": [{"text": "x"}],
+        "policyRule": {"text": "x"},
+    },
+    "ValueSet": {"status": "active"},
+    "Observation": {"status": "final", "code": {"text": "x"}},
+}
+VALUES = {
+    "token": "x",
+    "string": "x",
+    "reference": "Patient/1",
+    "date": "2026-01-01",
+    "number": "1",
+    "quantity": "1",
+    "uri": "http://example.org/x",
+    "composite": "x$x",
+    "special": "x",
+}
+"""A value that each type of search parameter takes."""
+
+
+async def _rest(client: httpx.AsyncClient) -> dict[str, Any]:
+    rest: dict[str, Any] = (await client.get("metadata")).json()["rest"][0]
+    return rest
+
+
+async def test_is_a_valid_statement_of_this_server(
+    client: httpx.AsyncClient, settings: Settings
+) -> None:
+    response = await client.get("metadata")
+    assert response.status_code == 200
+    CapabilityStatement.model_validate_json(response.content)
+    statement = response.json()
+    assert statement["fhirVersion"] == "4.0.1"
+    assert statement["kind"] == "instance"
+    assert statement["implementation"]["url"] == settings.base
+
+
+async def test_names_every_resource_type_of_r4_once(client: httpx.AsyncClient) -> None:
+    named = [resource["type"] for resource in (await _rest(client))["resource"]]
+    assert named == list(resource_types())
+    assert len(named) == 146
+
+
+async def test_says_loudly_that_it_serves_without_tokens(client: httpx.AsyncClient) -> None:
+    assert "without tokens" in (await _rest(client))["security"]["description"]
+
+
+async def test_every_search_parameter_of_every_type_is_answered(client: httpx.AsyncClient) -> None:
+    refused = []
+    for resource in (await _rest(client))["resource"]:
+        parameters = {p["name"]: _value(p) for p in resource["searchParam"]}
+        assert "_id" in parameters
+        response = await client.get(resource["type"], params=parameters)
+        if response.status_code != 200:
+            refused.append((resource["type"], response.text))
+    assert not refused
+
+
+def _value(parameter: dict[str, Any]) -> str:
+    # The id of a type's own resources is a token of restricted letters.
+    return "x" if parameter["name"] == "_id" else VALUES[parameter["type"]]
+
+
+async def test_every_include_of_every_type_is_answered(client: httpx.AsyncClient) -> None:
+    refused = []
+    for resource in (await _rest(client))["resource"]:
+        response = await client.get(
+            resource["type"], params={"_include": resource.get("searchInclude", ())}
+        )
+        if response.status_code != 200:
+            refused.append((resource["type"], response.text))
+    assert not refused
+
+
+async def test_every_type_that_is_read_refuses_what_is_not_there(
+    client: httpx.AsyncClient,
+) -> None:
+    for resource in (await _rest(client))["resource"]:
+        name = resource["type"]
+        for address in (f"{name}/1", f"{name}/1/_history", f"{name}/1/_history/1"):
+            assert (await client.get(address)).status_code == 404, address
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+async def test_every_interaction_is_carried_out(client: httpx.AsyncClient, name: str) -> None:
+    described = next(r for r in (await _rest(client))["resource"] if r["type"] == name)
+    assert {i["code"] for i in described["interaction"]} == {
+        "create",
+        "read",
+        "vread",
+        "update",
+        "delete",
+        "history-instance",
+        "search-type",
+    }
+    created = await client.post(name, **body({"resourceType": name, **SAMPLE[name]}))
+    assert created.status_code == 201, created.text
+    resource = created.json()
+    address = f"{name}/{resource['id']}"
+    assert (await client.get(address)).status_code == 200
+    assert (await client.put(address, **body(resource))).status_code == 200
+    assert (await client.get(f"{address}/_history/2")).status_code == 200
+    assert len((await client.get(f"{address}/_history")).json()["entry"]) == 2
+    found = await client.get(name, params={"_id": resource["id"], "_total": "accurate"})
+    assert found.json()["total"] == 1
+    assert (await client.delete(address)).status_code == 204
+    assert (await client.get(address)).status_code == 410
+
+
+async def test_conditional_creation_and_reading_are_as_promised(client: httpx.AsyncClient) -> None:
+    patient = (await _rest(client))["resource"][resource_types().index("Patient")]
+    assert patient["conditionalCreate"] is True
+    assert patient["conditionalRead"] == "not-match"
+    assert patient["conditionalUpdate"] is False
+    assert patient["conditionalDelete"] == "not-supported"
+    assert patient["updateCreate"] is True
+
+
+async def test_transactions_and_batches_are_as_promised(client: httpx.AsyncClient) -> None:
+    promised = [interaction["code"] for interaction in (await _rest(client))["interaction"]]
+    for code in promised:
+        response = await client.post("", **body({"resourceType": "Bundle", "type": code}))
+        assert response.json()["type"] == f"{code}-response"
+
+
+async def test_operations_stand_where_they_are_answered(settings: Settings) -> None:
+    from fhir_server.app import create_app
+
+    app = create_app(settings.model_copy(update={"operations": ("tests.http.plugged",)}))
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url=settings.base + "/") as client,
+    ):
+        rest = await _rest(client)
+    assert [operation["name"] for operation in rest["operation"]] == ["echo"]
+    by_type = {r["type"]: [o["name"] for o in r.get("operation", ())] for r in rest["resource"]}
+    assert by_type["Patient"] == ["echo", "mark"]
+    assert by_type["Practitioner"] == []

@@ -1,0 +1,202 @@
+"""SIGKILL in the middle of many writers: what was acknowledged is there, nothing is half there.
+
+Three rounds on one file: https://www.sqlite.org/atomiccommit.html is the promise that the store
+builds on, https://hl7.org/fhir/R4/http.html#transaction the one that it gives.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+
+from fhir_server.storage.sqlite.store import SqliteStore
+from tests.support import ServerProcess, body, stored_versions
+
+SYSTEM: Final = "http://example.org/kill"
+WRITERS: Final = 32
+SECONDS_OF_WRITING: Final = 0.7
+
+
+@dataclass
+class Written:
+    """What was tried, and what of it was acknowledged."""
+
+    bodies: dict[str, Any] = field(default_factory=dict)
+    """Address of a version -> the resource as it was acknowledged."""
+    marks: set[str] = field(default_factory=set)
+    """Identifiers of acknowledged creates and transactions."""
+    transactions: set[str] = field(default_factory=set)
+    """Identifiers of all transactions that were tried."""
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> Iterator[ServerProcess]:
+    process = ServerProcess(tmp_path / "killed.db", tmp_path / "killed.log")
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+async def test_every_acknowledged_write_is_there_and_nothing_is_half_there(
+    killed: ServerProcess, tmp_path: Path
+) -> None:
+    written = Written()
+    for turn in range(3):
+        killed.start()
+        await _write_until_killed(killed, written, turn)
+        killed.start()
+        async with _client(killed) as client:
+            await _everything_acknowledged_is_read(client, written)
+            await _everything_acknowledged_is_found(client, written)
+            await _transactions_are_whole_or_absent(client, written)
+        killed.stop()
+        await _versions_have_no_gaps(tmp_path / "killed.db")
+    assert len(written.marks) > 3 * WRITERS
+
+
+def _client(server: ServerProcess) -> httpx.AsyncClient:
+    limits = httpx.Limits(max_connections=WRITERS, max_keepalive_connections=WRITERS)
+    return httpx.AsyncClient(base_url=server.base + "/", limits=limits, timeout=20)
+
+
+async def _write_until_killed(server: ServerProcess, written: Written, turn: int) -> None:
+    async with _client(server) as client:
+        writers = [
+            asyncio.create_task(_write(client, written, f"{turn}-{number}"))
+            for number in range(WRITERS)
+        ]
+        await asyncio.sleep(SECONDS_OF_WRITING)
+        await asyncio.to_thread(server.kill)
+        await asyncio.gather(*writers)
+
+
+async def _write(client: httpx.AsyncClient, written: Written, writer: str) -> None:
+    """Creates, updates and transactions in turn, until the server is gone."""
+    try:
+        for number in count():
+            mark = f"{writer}-{number}"
+            await _create(client, written, f"{mark}-create")
+            await _update(client, written, writer, number)
+            await _transact(client, written, f"{mark}-transaction")
+    except httpx.TransportError:
+        return
+
+
+def _patient(mark: str, **more: Any) -> dict[str, Any]:
+    return {"resourceType": "Patient", "identifier": [_identifier(mark)], **more}
+
+
+def _identifier(mark: str) -> dict[str, str]:
+    return {"system": SYSTEM, "value": mark}
+
+
+async def _create(client: httpx.AsyncClient, written: Written, mark: str) -> None:
+    response = await client.post("Patient", **body(_patient(mark)))
+    assert response.status_code == 201, response.text
+    _acknowledged(written, response)
+    written.marks.add(mark)
+
+
+async def _update(client: httpx.AsyncClient, written: Written, writer: str, number: int) -> None:
+    resource = _patient(f"{writer}-updated", id=f"writer-{writer}", multipleBirthInteger=number)
+    response = await client.put(f"Patient/writer-{writer}", **body(resource))
+    assert response.headers["etag"] == f'W/"{number + 1}"'
+    _acknowledged(written, response)
+
+
+def _acknowledged(written: Written, response: httpx.Response) -> None:
+    resource = response.json()
+    version = resource["meta"]["versionId"]
+    address = f"{resource['resourceType']}/{resource['id']}/_history/{version}"
+    written.bodies[address] = resource
+
+
+async def _transact(client: httpx.AsyncClient, written: Written, mark: str) -> None:
+    child = "urn:uuid:3fa1c9d2-0000-4000-8000-000000000001"
+    subject = {"reference": child}
+    resources = [
+        _patient(mark),
+        {
+            "resourceType": "CarePlan",
+            "identifier": [_identifier(mark)],
+            "status": "draft",
+            "intent": "plan",
+            "subject": subject,
+        },
+        {
+            "resourceType": "Task",
+            "identifier": [_identifier(mark)],
+            "status": "draft",
+            "intent": "order",
+            "for": subject,
+        },
+    ]
+    entries: list[dict[str, Any]] = [
+        {"resource": r, "request": {"method": "POST", "url": r["resourceType"]}} for r in resources
+    ]
+    entries[0]["fullUrl"] = child
+    bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+    written.transactions.add(mark)
+    response = await client.post("", **body(bundle))
+    assert response.status_code == 200, response.text
+    written.marks.add(mark)
+
+
+async def _everything_acknowledged_is_read(client: httpx.AsyncClient, written: Written) -> None:
+    async def read(address: str, expected: Any) -> None:
+        response = await client.get(address)
+        assert response.status_code == 200, address
+        assert response.json() == expected
+
+    await asyncio.gather(*(read(address, known) for address, known in written.bodies.items()))
+
+
+async def _everything_acknowledged_is_found(client: httpx.AsyncClient, written: Written) -> None:
+    found = await _found(client, "Patient", written.marks)
+    assert [mark for mark in written.marks if found[mark] != 1] == []
+
+
+async def _transactions_are_whole_or_absent(client: httpx.AsyncClient, written: Written) -> None:
+    by_type = [
+        await _found(client, name, written.transactions) for name in ("Patient", "CarePlan", "Task")
+    ]
+    for mark in written.transactions:
+        counts = {found[mark] for found in by_type}
+        assert counts in ({0}, {1}), mark
+        assert counts == {1} or mark not in written.marks
+
+
+async def _found(client: httpx.AsyncClient, name: str, marks: set[str]) -> dict[str, int]:
+    """How many resources of the type each mark is on, read through the index."""
+    found: dict[str, int] = defaultdict(int)
+    ordered = sorted(marks)
+    for start in range(0, len(ordered), 200):
+        chosen = ",".join(f"{SYSTEM}|{mark}" for mark in ordered[start : start + 200])
+        form = {"identifier": chosen, "_count": "1000"}
+        response = await client.post(f"{name}/_search", data=form)
+        assert response.status_code == 200, response.text
+        for entry in response.json().get("entry", ()):
+            found[entry["resource"]["identifier"][0]["value"]] += 1
+    return found
+
+
+async def _versions_have_no_gaps(path: Path) -> None:
+    store = SqliteStore(path)
+    try:
+        versions: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for version in await stored_versions(store):
+            versions[version.type, version.id].append(version.version)
+            current = await store.read(version.type, version.id)
+            assert current is not None
+            assert current.version >= version.version
+    finally:
+        await store.close()
+    for name, numbers in versions.items():
+        assert numbers == list(range(1, len(numbers) + 1)), name

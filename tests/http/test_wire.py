@@ -1,0 +1,124 @@
+"""What only the bytes on the wire can do: https://www.rfc-editor.org/rfc/rfc9112
+
+Bodies that are cut off, in chunks, or of another length than declared, against a real server.
+"""
+
+import json
+import socket
+from contextlib import suppress
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.support import ServerProcess
+
+ENOUGH = 4096
+
+
+@pytest.fixture
+def mark() -> str:
+    """An identifier of one test: the server is the same for all."""
+    return uuid4().hex
+
+
+def _patient(mark: str) -> bytes:
+    return json.dumps({"resourceType": "Patient", "identifier": [{"value": mark}]}).encode()
+
+
+def _sent(server: ServerProcess, *parts: bytes, cut_off: bool = False) -> bytes:
+    """The beginning of the answer to `POST Patient` with these further headers and body."""
+    head = (
+        b"POST /fhir/Patient HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        b"Content-Type: application/fhir+json\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        # It may answer and go before it has read what is too large.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(head + b"".join(parts))
+        if cut_off:
+            connection.shutdown(socket.SHUT_WR)
+        return _received(connection)
+
+
+def _received(connection: socket.socket) -> bytes:
+    received = b""
+    with suppress(ConnectionResetError):
+        while len(received) < ENOUGH and (part := connection.recv(ENOUGH)):
+            received += part
+    return received
+
+
+def _stored(server: ServerProcess, mark: str) -> int:
+    found = httpx.get(f"{server.base}/Patient?identifier={mark}&_total=accurate&_count=0")
+    total: int = found.json()["total"]
+    return total
+
+
+def test_takes_a_body_in_chunks(server: ServerProcess, mark: str) -> None:
+    raw = _patient(mark)
+    halves = (raw[:20], raw[20:], b"")
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(half), half) for half in halves)
+    answer = _sent(server, b"Transfer-Encoding: chunked\r\n\r\n", chunks)
+    assert answer.startswith(b"HTTP/1.1 201 ")
+    assert _stored(server, mark) == 1
+
+
+def test_refuses_chunks_that_become_too_large(server: ServerProcess) -> None:
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    answer = _sent(server, b"Transfer-Encoding: chunked\r\n\r\n", chunk * 300, b"0\r\n\r\n")
+    # A server that closes while bytes are under way may reset the connection; it still lives.
+    assert answer.startswith(b"HTTP/1.1 413 ") or not answer
+    assert httpx.get(f"{server.base}/metadata").status_code == 200
+
+
+def test_refuses_a_declared_length_that_is_too_large(server: ServerProcess) -> None:
+    answer = _sent(server, b"Content-Length: 99999999999\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"OperationOutcome" in answer
+
+
+@pytest.mark.parametrize("too_few", [1, 30])
+def test_a_body_that_is_cut_off_stores_nothing(
+    server: ServerProcess, mark: str, too_few: int
+) -> None:
+    raw = _patient(mark)
+    length = b"Content-Length: %d\r\n\r\n" % (len(raw) + too_few)
+    answer = _sent(server, length, raw, cut_off=True)
+    assert not answer.startswith(b"HTTP/1.1 2")
+    assert _stored(server, mark) == 0
+
+
+def test_a_body_longer_than_declared_stores_nothing(server: ServerProcess, mark: str) -> None:
+    raw = _patient(mark)
+    answer = _sent(server, b"Content-Length: %d\r\n\r\n" % (len(raw) - 1), raw)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert _stored(server, mark) == 0
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"X-Request-ID: a\nSet-Cookie: b=c\r\n",
+        b"X-Request-ID: a\x00b\r\n",
+        b"Content-Length: 5\r\nContent-Length: 6\r\n",
+        b"Content-Length: -5\r\n",
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        b"If Match: x\r\n",
+    ],
+)
+def test_refuses_headers_that_two_readers_could_read_in_two_ways(
+    server: ServerProcess, mark: str, headers: bytes
+) -> None:
+    answer = _sent(server, headers, b"\r\n", _patient(mark))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"set-cookie" not in answer.lower()
+    assert _stored(server, mark) == 0
+
+
+def test_dots_in_the_address_lead_nowhere(server: ServerProcess) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(
+            b"GET /fhir/Patient/../metadata HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        assert _received(connection).startswith(b"HTTP/1.1 404 ")

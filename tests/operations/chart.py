@@ -1,0 +1,258 @@
+"""One young person's record on the server: written beforehand, looked at afterwards."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+from fhir.resources.R4B import get_fhir_model_class
+
+from fhir_server.fhir import canonicals, nhs_number
+from fhir_server.fhir.json import decode_resource
+from fhir_server.storage.interface import Store
+from tests.operations.messages import JSON
+from tests.support import body, exact, stored_versions
+
+KEYWORKER: Final = {"reference": "PractitionerRole/keyworker"}
+BORN: Final = "2010-05-14"
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """What stands in the record of `Patient/young-person`."""
+
+    client: httpx.AsyncClient
+    store: Store
+    nhs_number: str = nhs_number.synthetic(700)
+    patient: str = "Patient/young-person"
+
+    async def open(self, *, state: str = "plan-active", born: str = BORN) -> None:
+        """A record of somebody who is on the register at amber and has an active plan."""
+        for resource in self._beginning(state, born):
+            await self.write(resource)
+        await self.rate("amber", "2026-01-05")
+        await self.consent("register")
+
+    async def write(self, resource: JSON) -> JSON:
+        """By a plain update; the stored resource."""
+        address = f"{resource['resourceType']}/{resource['id']}"
+        answer = await self.client.put(address, **body(resource))
+        assert answer.status_code in (200, 201), answer.text
+        stored: JSON = exact(answer)
+        return stored
+
+    async def rate(self, colour: str, start: str, **elements: Any) -> JSON:
+        """Somebody gives a rating, besides whatever there is."""
+        return await self.write(
+            {
+                "resourceType": "Flag",
+                "id": f"{colour}-{start[:10]}",
+                "status": "active",
+                "category": [concept(canonicals.FLAG_CATEGORY, "dsr-admission-risk")],
+                "code": concept(canonicals.DSR_RATING, colour),
+                "subject": {"reference": self.patient},
+                "period": {"start": start},
+                **elements,
+            }
+        )
+
+    async def consent(self, category: str, **elements: Any) -> JSON:
+        return await self.write(
+            {
+                "resourceType": "Consent",
+                "id": f"consent-{category}",
+                "status": "active",
+                "scope": concept(canonicals.CONSENT_SCOPE, "patient-privacy"),
+                "category": [concept(canonicals.CONSENT_CATEGORY, category)],
+                "patient": {"reference": self.patient},
+                "policyRule": concept(canonicals.NHS_PROXY_LEGAL_BASIS, "consent"),
+                **elements,
+            }
+        )
+
+    async def reviewed(self, code: str, day: str, *, by: str = "executionPeriod") -> JSON:
+        """A completed Task, such as a review in the community."""
+        when: JSON = {"executionPeriod": {"end": day}} if by == "executionPeriod" else {by: day}
+        return await self.write(
+            {
+                "resourceType": "Task",
+                "id": f"done-{code.lower()}",
+                "status": "completed",
+                "intent": "order",
+                "code": concept(canonicals.TIMER, code),
+                "for": {"reference": self.patient},
+                **when,
+            }
+        )
+
+    async def condition(self, system: str, code: str, status: str = "active") -> JSON:
+        clinical = "http://terminology.hl7.org/CodeSystem/condition-clinical"
+        return await self.write(
+            {
+                "resourceType": "Condition",
+                "id": f"condition-{code}",
+                "clinicalStatus": concept(clinical, status),
+                "code": concept(system, code),
+                "subject": {"reference": self.patient},
+            }
+        )
+
+    async def answers(self, *yes: str, **elements: Any) -> JSON:
+        """Answers to all risk questions: these are yes."""
+        items = [
+            {"linkId": question, "answer": [{"valueBoolean": question in yes}]}
+            for question in canonicals.RISK_QUESTIONS
+            if question != "factors"
+        ]
+        return await self.write(
+            {
+                "resourceType": "QuestionnaireResponse",
+                "id": "answers",
+                "questionnaire": canonicals.DSR_RISK_QUESTIONNAIRE,
+                "status": "completed",
+                "subject": {"reference": self.patient},
+                "authored": "2026-05-01T10:00:00+01:00",
+                "item": items,
+                **elements,
+            }
+        )
+
+    async def tell(self, message: JSON) -> list[str]:
+        """Post a message that is accepted; what the server says it did."""
+        answer = await self.client.post("$process-message", **body(message))
+        assert answer.status_code == 200, answer.text
+        return [issue["diagnostics"] for issue in answer.json()["issue"]]
+
+    async def all(self, resource_type: str) -> list[JSON]:
+        """Current resources of the type about the young person."""
+        search = f"{resource_type}?patient={self.patient}&_count=100"
+        answer = await self.client.get(search)
+        assert answer.status_code == 200, answer.text
+        return [entry["resource"] for entry in exact(answer).get("entry", ())]
+
+    async def stay(self) -> JSON:
+        """The only Encounter."""
+        (found,) = await self.all("Encounter")
+        return found
+
+    async def rating(self) -> JSON | None:
+        """The one active rating; None where there is none."""
+        active = [flag for flag in await self.all("Flag") if flag["status"] == "active"]
+        assert len(active) <= 1, "there is at most one active rating"
+        return active[0] if active else None
+
+    async def colour(self) -> str | None:
+        found = await self.rating()
+        return None if found is None else code_of(found["code"])
+
+    async def discharge_plan(self) -> JSON | None:
+        plans = [
+            plan
+            for plan in await self.all("CarePlan")
+            if code_of(plan["category"][0]) == "discharge-plan"
+        ]
+        assert len(plans) <= 1, "one stay has one plan"
+        return plans[0] if plans else None
+
+    async def tasks(self, *statuses: str) -> dict[str, JSON]:
+        """By code; those of these statuses, or all."""
+        found = [
+            task for task in await self.all("Task") if not statuses or task["status"] in statuses
+        ]
+        by_code = {code_of(task["code"]): task for task in found}
+        assert len(by_code) == len(found), "there is one task of each code"
+        return by_code
+
+    async def dues(self) -> dict[str, str]:
+        """When what is still to be done is due, by code."""
+        tasks = await self.tasks("requested")
+        return {code: task["restriction"]["period"]["end"] for code, task in tasks.items()}
+
+    async def state(self) -> str:
+        (episode,) = await self.all("EpisodeOfCare")
+        assert episode["status"] in ("planned", "waitlist", "active"), "it never ends by itself"
+        state: str = extension_of(episode, canonicals.PATHWAY_STATE_EXTENSION)["valueCode"]
+        return state
+
+    def _beginning(self, state: str, born: str) -> list[JSON]:
+        subject = {"reference": self.patient}
+        return [
+            {
+                "resourceType": "Patient",
+                "id": "young-person",
+                "identifier": [{"system": canonicals.NHS_NUMBER, "value": self.nhs_number}],
+                "name": [{"family": "Synthetic-Alder", "given": ["Ellie"]}],
+                "birthDate": born,
+            },
+            {"resourceType": "PractitionerRole", "id": "keyworker"},
+            {
+                "resourceType": "CareTeam",
+                "id": "team",
+                "status": "active",
+                "subject": subject,
+            },
+            {
+                "resourceType": "EpisodeOfCare",
+                "id": "involvement",
+                "extension": [{"url": canonicals.PATHWAY_STATE_EXTENSION, "valueCode": state}],
+                "status": _EPISODE_STATUS.get(state, "active"),
+                "type": [concept(canonicals.EPISODE_TYPE, "keyworking")],
+                "patient": subject,
+                "period": {"start": "2026-01-05"},
+                "careManager": KEYWORKER,
+            },
+            {
+                "resourceType": "Goal",
+                "id": "goal",
+                "lifecycleStatus": "active",
+                "description": {"text": "I want to cook tea for my nan"},
+                "subject": subject,
+            },
+            {
+                "resourceType": "CarePlan",
+                "id": "plan",
+                "status": "active",
+                "intent": "plan",
+                "category": [concept(canonicals.CARE_PLAN_CATEGORY, "keyworking-plan")],
+                "subject": subject,
+                "goal": [{"reference": "Goal/goal"}],
+                "careTeam": [{"reference": "CareTeam/team"}],
+            },
+        ]
+
+
+_EPISODE_STATUS: Final = {
+    "referred": "planned",
+    "consent-pending": "planned",
+    "awaiting-allocation": "waitlist",
+}
+
+
+async def everything(store: Store) -> list[str]:
+    """Every version there is, by name: unchanged when nothing was stored."""
+    versions = await stored_versions(store)
+    return [f"{version.type}/{version.id}/{version.version}" for version in versions]
+
+
+async def require_typed(store: Store) -> None:
+    """Every version ever stored is what R4B's own model takes."""
+    for version in await stored_versions(store):
+        if not version.deleted:
+            model = get_fhir_model_class(version.type)
+            model.model_validate(decode_resource(version.body))
+
+
+def concept(system: str, code: str) -> JSON:
+    return {"coding": [{"system": system, "code": code}]}
+
+
+def code_of(concept: JSON) -> str:
+    """The code of the first coding."""
+    code: str = concept["coding"][0]["code"]
+    return code
+
+
+def extension_of(resource: JSON, url: str) -> JSON:
+    """The one extension with that URL."""
+    (found,) = [item for item in resource["extension"] if item["url"] == url]
+    extension: JSON = found
+    return extension

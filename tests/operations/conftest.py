@@ -1,0 +1,23 @@
+"""A record on a real server, whose every stored version is checked at the end."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from fhir_server.storage.interface import Store
+from tests.operations.chart import Chart, require_typed
+
+
+@pytest.fixture
+async def unknown(client: httpx.AsyncClient, store: Store) -> AsyncIterator[Chart]:
+    """Of somebody whom the server does not know yet."""
+    yield Chart(client, store)
+    await require_typed(store)
+
+
+@pytest.fixture
+async def chart(unknown: Chart) -> Chart:
+    """Of somebody on the register at amber, with an active plan."""
+    await unknown.open()
+    return unknown

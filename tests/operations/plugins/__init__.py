@@ -1,0 +1,1 @@
+"""An example of operations that somebody else adds: see `KEYWORKING_OPERATIONS`."""

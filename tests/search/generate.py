@@ -1,0 +1,403 @@
+"""Awkward resources and searches of every type, from a seed.
+
+A resource is grown along the routes of its type's search parameters, with values from small
+pools, so that searches from the same pools often hit. Hypothesis draws the seeds, and shrinks
+how many there are.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from functools import cache
+from random import Random
+from typing import Any, Final
+
+from fhir_server.fhir.definitions import type_definition
+from fhir_server.fhir.json import Resource
+from fhir_server.search.extract import _routes_of, indexed_parameters
+from fhir_server.search.paths import Route
+from tests.storage.questions import BASE
+
+Values = Callable[[Random], Any]
+
+STRINGS: Final = (
+    "Ash",
+    "ash",
+    "ASHTON",
+    "Áshton",
+    "A\u0301sh",
+    "straße",
+    "STRASSE",
+    "İstanbul",
+    "istanbul",
+    "\ufb01eld",
+    "Field",
+    "O'Brien, Seán",
+    "a|b$c\\d",
+    " two  words\n",
+    "ŉdi",
+    "Ⅷ",
+    "日本",
+    "한글",
+    "\ud7ff",
+    "\U0010ffff",
+    "\U0010ffffx",
+    "%_*?",
+    "x",
+)
+CODES: Final = ("active", "ACTIVE", "a", "b", "a,b", "a|b", "a\\b", "é", "true", "736366004")
+SYSTEMS: Final = (None, "http://snomed.info/sct", "urn:oid:1.2.3", "http://loinc.org")
+CALENDAR: Final = (
+    "2010",
+    "2010-06",
+    "2010-06-15",
+    "2025-12-31",
+    "2026",
+    "2026-01-01",
+    "2026-03",
+    "2026-03-29",
+    "2026-10-25",
+    "2024-02-29",
+    "0001",
+    "0001-01-01",
+    "9999",
+    "9999-12",
+    "9999-12-31",
+)
+CLOCK: Final = (
+    "2010-06-15T00:00:00+01:00",
+    "2025-12-31T23:59:59Z",
+    "2025-12-31T23:59:59.999Z",
+    "2026-01-01T00:00:00Z",
+    "2026-01-01T00:00:00.000001Z",
+    "2026-01-01T00:00:00.1234567Z",
+    "2026-03-29T00:30:00Z",
+    "2026-03-29T01:30:00",
+    "2026-03-29T02:30:00+01:00",
+    "2026-10-25T01:30:00+01:00",
+    "2026-10-25T01:30:00Z",
+    "2016-12-31T23:59:60Z",
+    "2017-01-01T00:00:00Z",
+    "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59-14:00",
+)
+NUMBERS: Final = (
+    "0",
+    "-0",
+    "-1",
+    "1",
+    "5.4",
+    "5.40",
+    "5.35",
+    "99.5",
+    "99.49",
+    "100",
+    "100.00",
+    "100.5",
+    "1e2",
+    "1E-7",
+    "0.3",
+    "0.30000000000000004",
+    "12345678901234567890123456789",
+    "-1e30",
+    "1e308",
+    "1e400",
+    "-1e400",
+)
+UNITS: Final[tuple[dict[str, str], ...]] = (
+    {},
+    {"unit": "kg"},
+    {"unit": "kg", "system": "http://unitsofmeasure.org", "code": "kg"},
+    {"unit": "gram", "system": "http://unitsofmeasure.org", "code": "g"},
+    {"unit": "g", "system": "urn:other", "code": "kg"},
+)
+REFERENCES: Final = (
+    "Patient/1",
+    "Patient/2",
+    "Patient/1/_history/2",
+    "Group/1",
+    "Practitioner/1",
+    "Organization/1",
+    "Encounter/1",
+    "Location/2",
+    f"{BASE}/Patient/1",
+    f"{BASE}/Patient/1/_history/2",
+    "https://elsewhere.example/fhir/Patient/1",
+    "urn:uuid:6f8d0a4e-6a0f-4c0e-9e0e-3f1f0a4b7c11",
+    "#contained",
+)
+URIS: Final = (
+    "http://q.example/1",
+    "http://q.example/1|1.0",
+    "http://q.example/1|2.0",
+    "http://q.example/2",
+    "urn:oid:1.2.3",
+    "Questionnaire/1",
+)
+
+
+def _one(pool: tuple[Any, ...]) -> Values:
+    return lambda random: random.choice(pool)
+
+
+def _some(random: Random, make: Values, most: int = 2) -> list[Any]:
+    return [make(random) for _ in range(random.randint(1, most))]
+
+
+def _present(**members: Any) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value not in (None, [], {})}
+
+
+def _maybe(random: Random, make: Values) -> Any:
+    return make(random) if random.random() < 0.6 else None
+
+
+def _coding(random: Random) -> Any:
+    return _present(system=random.choice(SYSTEMS), code=_maybe(random, _one(CODES)), display="x")
+
+
+def _identifier(random: Random) -> Any:
+    return _present(system=random.choice(SYSTEMS), value=_maybe(random, _one(CODES)), use="usual")
+
+
+def _contact(random: Random) -> Any:
+    systems = (None, "phone", "email", "fax")
+    return _present(system=random.choice(systems), value=random.choice(CODES))
+
+
+def _concept(random: Random) -> Any:
+    return _present(coding=_maybe(random, lambda r: _some(r, _coding)), text="x")
+
+
+def _name(random: Random) -> Any:
+    text = _one(STRINGS)
+    return _present(
+        family=_maybe(random, text),
+        given=_maybe(random, lambda r: _some(r, text)),
+        text=_maybe(random, text),
+        use="official",
+    )
+
+
+def _address(random: Random) -> Any:
+    text = _one(STRINGS)
+    return _present(
+        line=_maybe(random, lambda r: _some(r, text)),
+        city=_maybe(random, text),
+        state=_maybe(random, text),
+        country=_maybe(random, text),
+        postalCode=_maybe(random, text),
+        use=random.choice(("home", "work", None)),
+        type="both",
+    )
+
+
+def _reference(random: Random) -> Any:
+    return _present(
+        reference=_maybe(random, _one(REFERENCES)),
+        type=random.choice((None, None, "Patient")),
+        display="x",
+    )
+
+
+def _period(random: Random) -> Any:
+    moment = _one(CALENDAR + CLOCK)
+    return _present(start=_maybe(random, moment), end=_maybe(random, moment)) or {"id": "x"}
+
+
+def _timing(random: Random) -> Any:
+    return _present(
+        event=_maybe(random, lambda r: _some(r, _one(CALENDAR + CLOCK))),
+        repeat=_maybe(random, lambda r: {"boundsPeriod": _period(r)}),
+        code={"text": "x"},
+    )
+
+
+def _number(random: Random) -> Any:
+    return Decimal(random.choice(NUMBERS))
+
+
+def _quantity(random: Random) -> Any:
+    comparator = random.choice((None, None, None, "<", "<=", ">=", ">"))
+    return _present(comparator=comparator, **random.choice(UNITS), value=_maybe(random, _number))
+
+
+def _range(random: Random) -> Any:
+    def bound(random: Random) -> Any:
+        return {"value": _number(random), **random.choice(UNITS)}
+
+    return _present(low=_maybe(random, bound), high=_maybe(random, bound))
+
+
+def _money(random: Random) -> Any:
+    return _present(value=_maybe(random, _number), currency=random.choice((None, "GBP", "EUR")))
+
+
+_whole: Final = _one((0, 1, 2, 100, 101, 2**31 - 1))
+_VALUES: Final[Mapping[str, Values]] = {
+    "Coding": _coding,
+    "CodeableConcept": _concept,
+    "Identifier": _identifier,
+    "ContactPoint": _contact,
+    "HumanName": _name,
+    "Address": _address,
+    "Reference": _reference,
+    "Period": _period,
+    "Timing": _timing,
+    "Range": _range,
+    "Money": _money,
+    "boolean": _one((True, False)),
+    "code": _one(CODES),
+    "date": _one(CALENDAR),
+    "dateTime": _one(CALENDAR + CLOCK),
+    "instant": _one(CLOCK),
+    "decimal": _number,
+    **dict.fromkeys(("string", "markdown"), _one(STRINGS)),
+    **dict.fromkeys(("uri", "url", "oid", "uuid", "canonical", "id"), _one(URIS)),
+    **dict.fromkeys(("integer", "positiveInt", "unsignedInt"), _whole),
+    **dict.fromkeys(
+        ("Quantity", "Age", "Duration", "Count", "Distance", "SimpleQuantity"), _quantity
+    ),
+}
+
+
+def resource(resource_type: str, resource_id: str, random: Random, share: float = 0.35) -> Resource:
+    """A resource with values for a share of its search parameters."""
+    grown: Resource = {"resourceType": resource_type, "id": resource_id}
+    for route, kept in _routes(resource_type):
+        if random.random() < share:
+            _plant(grown, route, kept, random)
+    return grown
+
+
+Kept = Mapping[str, str]
+"""What the condition in an expression keeps: a property and its value."""
+
+
+@cache
+def _routes(resource_type: str) -> tuple[tuple[Route, Kept], ...]:
+    return tuple(
+        (route, _kept(parameter.expression))
+        for parameter in indexed_parameters(resource_type).values()
+        for route in _routes_of(parameter, resource_type)
+        if parameter.code != "_lastUpdated"
+    )
+
+
+def _kept(expression: str) -> Kept:
+    found = dict(re.findall(r"where\((\w+) ?= ?'([^']*)'\)", expression))
+    if target := re.search(r"resolve\(\) is (\w+)", expression):
+        found["reference"] = f"{target[1]}/1"
+    return found
+
+
+def _plant(node: dict[str, Any], route: Route, kept: Kept, random: Random) -> None:
+    """Let a value grow at the end of the route; what stands on the way is used or made."""
+    type_name = node["resourceType"]
+    for step in route.steps:
+        definition = type_definition(type_name)
+        element = definition.elements[step.name]
+        if set(definition.choices.get(element.base_name, ())) & set(node) - {step.name}:
+            return
+        last = step is route.steps[-1]
+        chosen = _VALUES.get(element.type) if last else None
+        made = {} if chosen is None else chosen(random)
+        if made == {} and chosen is not None:
+            return
+        if step.keep is not None and random.random() < 0.5:
+            made.update(kept)
+        if not element.repeats:
+            node.setdefault(step.name, made)
+        elif last or step.name not in node or random.random() < 0.3:
+            node.setdefault(step.name, []).append(made)
+        if not last:
+            inner = node[step.name]
+            node = random.choice(inner) if isinstance(inner, list) else inner
+            type_name = element.type
+
+
+# Searches
+
+
+def escaped(text: str) -> str:
+    for char in "\\,|$":
+        text = text.replace(char, f"\\{char}")
+    return text
+
+
+def parameters(resource_type: str, random: Random) -> list[tuple[str, str]]:
+    """Criteria, and perhaps a sort; some of them make no sense and are refused."""
+    asked = [_criterion(resource_type, random) for _ in range(random.choice((1, 1, 1, 2, 2, 3)))]
+    if random.random() < 0.5:
+        codes = [*indexed_parameters(resource_type), "_id", "_lastUpdated"]
+        keys = [
+            random.choice(("", "-")) + random.choice(codes) for _ in range(random.randint(1, 3))
+        ]
+        asked.append(("_sort", ",".join(keys)))
+    return asked
+
+
+def _criterion(resource_type: str, random: Random) -> tuple[str, str]:
+    code = random.choice([*indexed_parameters(resource_type), "_id"])
+    if random.random() < 0.1:
+        return f"{code}:missing", random.choice(("true", "false"))
+    if code == "_id":
+        ids = ",".join(f"r{random.randint(0, 12)}" for _ in range(random.randint(1, 3)))
+        return random.choice(("_id", "_id:not")), ids
+    if code == "_lastUpdated":
+        return code, random.choice(PREFIXES) + f"@{random.randint(0, 12)}"
+    kind = indexed_parameters(resource_type)[code].type
+    name = f"{code}{random.choice(MODIFIERS[kind])}"
+    return name, ",".join(OPERANDS[kind](random) for _ in range(random.choice((1, 1, 2, 3))))
+
+
+PREFIXES: Final = ("", "", "eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap")
+MODIFIERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "token": ("", "", "", ":not"),
+    "string": ("", "", ":exact", ":contains"),
+    "reference": ("", "", "", ":Patient", ":Group", ":Organization"),
+    "date": ("",),
+    "number": ("",),
+    "quantity": ("",),
+    "uri": ("",),
+}
+
+
+def _token_text(random: Random) -> str:
+    code = escaped(random.choice((*CODES, "true", "false", "final")))
+    system = escaped(random.choice(SYSTEMS) or "")
+    return random.choice((code, code, f"{system}|{code}", f"|{code}", f"{system}|"))
+
+
+def _string_text(random: Random) -> str:
+    text = random.choice(STRINGS)
+    start, end = sorted(random.randint(0, len(text)) for _ in range(2))
+    return escaped(random.choice((text, text.lower(), text[:end], text[start:end])))
+
+
+def _reference_text(random: Random) -> str:
+    return random.choice(("1", "2", *REFERENCES, *map(escaped, URIS), *URIS))
+
+
+def _date_text(random: Random) -> str:
+    return random.choice(PREFIXES) + random.choice((*CALENDAR, *CLOCK, "2026-01-01T00:00"))
+
+
+def _number_text(random: Random) -> str:
+    return random.choice(PREFIXES) + random.choice((*NUMBERS, "101", "2147483647"))
+
+
+def _quantity_text(random: Random) -> str:
+    unit = random.choice(("", "", "||kg", "|http://unitsofmeasure.org|kg", "||g", "|urn:other|kg"))
+    return _number_text(random) + unit
+
+
+OPERANDS: Final[Mapping[str, Callable[[Random], str]]] = {
+    "token": _token_text,
+    "string": _string_text,
+    "reference": _reference_text,
+    "date": _date_text,
+    "number": _number_text,
+    "quantity": _quantity_text,
+    "uri": lambda random: escaped(random.choice(URIS)),
+}

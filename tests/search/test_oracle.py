@@ -1,0 +1,229 @@
+"""Every backend finds what `match` says, in the order that the sort says, page by page.
+
+Hypothesis draws resources of one type and searches as they stand in an address; see
+`generate.py`. `HYPOTHESIS_PROFILE=nightly` tries far more.
+"""
+
+import asyncio
+import json as stdlib_json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import total_ordering
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from fhir_server.errors import FhirError
+from fhir_server.fhir import json
+from fhir_server.fhir.definitions import resource_types
+from fhir_server.fhir.json import Resource
+from fhir_server.search.ast import Query, SortKey
+from fhir_server.search.extract import extract
+from fhir_server.search.match import match
+from fhir_server.search.parse import parse
+from fhir_server.search.values import (
+    DateValue,
+    IndexValue,
+    NumberValue,
+    QuantityValue,
+    ReferenceValue,
+    StringValue,
+    TokenValue,
+    UriValue,
+)
+from fhir_server.storage.interface import Position, Store
+from tests.search import generate
+from tests.storage.backends import BACKENDS
+from tests.storage.questions import BASE, NOW, put
+
+COMMON: Final = (
+    "Patient",
+    "CarePlan",
+    "Goal",
+    "Flag",
+    "Consent",
+    "EpisodeOfCare",
+    "Encounter",
+    "Observation",
+    "Task",
+    "RiskAssessment",
+    "Condition",
+    "ChargeItem",
+    "ValueSet",
+)
+EXAMPLES: Final = {"default": 300, "nightly": 20_000}[
+    os.environ.get("HYPOTHESIS_PROFILE", "default")
+]
+SEEDS: Final = st.integers(0, 2**32)
+
+
+def random_of(seed: int) -> Random:
+    return Random(seed)  # noqa: S311 - test data
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=EXAMPLES == 300,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    resource_type=st.sampled_from(COMMON) | st.sampled_from(resource_types()),
+    resource_seeds=st.lists(SEEDS, min_size=1, max_size=25, unique=True),
+    query_seeds=st.lists(SEEDS, min_size=10, max_size=25, unique=True),
+)
+def test_a_backend_finds_what_the_query_means(
+    runner: asyncio.Runner,
+    backend: str,
+    resource_type: str,
+    resource_seeds: list[int],
+    query_seeds: list[int],
+) -> None:
+    resources = [
+        generate.resource(resource_type, f"r{number}", random_of(seed))
+        for number, seed in enumerate(resource_seeds)
+    ]
+    runner.run(compare(backend, resource_type, resources, query_seeds))
+
+
+async def compare(
+    backend: str, resource_type: str, resources: Sequence[Resource], query_seeds: Sequence[int]
+) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        store = await BACKENDS[backend].open(Path(place))
+        try:
+            stored = await write(store, resources)
+            for seed in query_seeds:
+                await compare_one(store, resource_type, stored, random_of(seed))
+        finally:
+            await store.close()
+
+
+async def write(store: Store, resources: Sequence[Resource]) -> list[Resource]:
+    """As they are stored, with `meta`; some were something else before."""
+    await put(store, *(resource | {"implicitRules": "urn:old"} for resource in resources[::3]))
+    await put(store, *resources[::2])
+    versions = [(await put(store, resource))[0] for resource in resources[1::2]]
+    for resource in resources[::2]:
+        found = await store.read(resource["resourceType"], resource["id"])
+        assert found is not None
+        versions.append(found)
+    return [json.decode_resource(version.body) for version in versions]
+
+
+async def compare_one(
+    store: Store, resource_type: str, stored: Sequence[Resource], random: Random
+) -> None:
+    asked = [
+        (name, with_times(value, stored, random))
+        for name, value in generate.parameters(resource_type, random)
+    ]
+    try:
+        query = parse(resource_type, asked, base=BASE, now=NOW).query
+    except FhirError:
+        event("refused")
+        return
+    count = random.randint(1, 7)
+    found = await pages(store, query, count)
+    expected = {resource["id"] for resource in stored if match(query.where, resource)}
+    assert sorted(found) == sorted(expected), f"{resource_type}?{asked} by {count}: {stored}"
+    assert await store.total(query) == len(expected), f"{resource_type}?{asked}"
+    by_id = {resource["id"]: resource for resource in stored}
+    assert_sorted([by_id[resource_id] for resource_id in found], query.sort)
+    event("some" if expected else "none")
+
+
+def with_times(text: str, stored: Sequence[Resource], random: Random) -> str:
+    """`@3` is about the time when the third resource was written."""
+    before, at, number = text.partition("@")
+    if not at:
+        return text
+    written: str = stored[int(number) % len(stored)]["meta"]["lastUpdated"]
+    return before + random.choice((written, written[:-4] + "Z", written[:-8] + "Z", written[:10]))
+
+
+async def pages(store: Store, query: Query, count: int) -> list[str]:
+    found: list[str] = []
+    after: Position | None = None
+    while True:
+        page = await store.search(query, count, after)
+        found += [match.id for match in page.matches]
+        if page.after is None:
+            return found
+        assert len(page.matches) == count
+        # Through JSON, as in a link.
+        after = tuple(stdlib_json.loads(stdlib_json.dumps(page.after, allow_nan=False)))
+
+
+# The sort, said once more in other words
+
+
+@total_ordering
+class Backwards:
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Backwards) and self.value == other.value
+
+    def __lt__(self, other: "Backwards") -> bool:
+        return bool(other.value < self.value)
+
+
+def assert_sorted(resources: Sequence[Resource], sort: Sequence[SortKey]) -> None:
+    places = [[place(resource, key) for key in sort] for resource in resources]
+    assert places == sorted(places), sort
+
+
+def place(resource: Resource, key: SortKey) -> tuple[Any, ...]:
+    if key.code == "_id":
+        values: list[Any] = [resource["id"]]
+    else:
+        values = [
+            comparable(value)[key.descending]
+            for code, value in extract(resource)
+            if code == key.code
+        ]
+    if not values:
+        return (1,)
+    return (0, Backwards(max(values))) if key.descending else (0, min(values))
+
+
+def comparable(value: IndexValue) -> tuple[Any, Any]:
+    """What stands for the value ascending, and descending."""
+    match value:
+        case StringValue(text) | TokenValue(code=text) | ReferenceValue(text) | UriValue(text):
+            return text, text
+        case DateValue(low, high) | NumberValue(low, high) | QuantityValue(low, high):
+            return low, high
+
+
+def test_the_searches_that_are_generated_mostly_find_something() -> None:
+    """Otherwise the oracle would agree about nothing but emptiness."""
+    outcomes = {"refused": 0, "some": 0, "none": 0, "all": 0}
+    for seed in range(600):
+        random = random_of(seed)
+        resource_type = random.choice(COMMON)
+        resources = [generate.resource(resource_type, f"r{n}", random) for n in range(12)]
+        asked = [pair for pair in generate.parameters(resource_type, random) if "@" not in pair[1]]
+        try:
+            query = parse(resource_type, asked, base=BASE, now=NOW).query
+        except FhirError:
+            outcomes["refused"] += 1
+            continue
+        hits = sum(match(query.where, {"meta": {}, **resource}) for resource in resources)
+        outcomes[{0: "none", 12: "all"}.get(hits, "some")] += 1
+    assert outcomes["some"] > 150, outcomes
+    assert outcomes["refused"] < 200, outcomes

@@ -1,0 +1,484 @@
+"""What every backend promises: `fhir_server.storage.interface`, read as a list of behaviours."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from fhir_server.errors import FhirError, Kind
+from fhir_server.fhir.dates import interval
+from fhir_server.storage.interface import AuditRow, Draft, Store, StoredVersion, Unit
+from tests.storage.backends import Backend
+from tests.storage.questions import delete, found, patient, put, query, versions
+
+
+class Refused(Exception):
+    """What a work raises to be taken back."""
+
+
+async def assert_absent(store: Store, resource_id: str, family: str) -> None:
+    assert await store.read("Patient", resource_id) is None
+    assert await store.vread("Patient", resource_id, 1) is None
+    assert await store.history("Patient", resource_id, 10) == []
+    assert await found(store, f"Patient?family={family}") == []
+    assert await found(store, f"Patient?_id={resource_id}") == []
+
+
+async def assert_unavailable(attempt: Awaitable[Any]) -> None:
+    with pytest.raises(FhirError) as caught:
+        await attempt
+    assert caught.value.kind is Kind.UNAVAILABLE
+
+
+# Versions
+
+
+async def test_reads_back_what_was_written_with_its_version_and_time(store: Store) -> None:
+    (stored,) = await put(store, patient("a", "Ash", meta={"versionId": "9", "source": "urn:s"}))
+    assert await store.read("Patient", "a") == stored
+    assert (stored.version, stored.method, stored.deleted) == (1, "PUT", False)
+    body = json.loads(stored.body)
+    assert body["meta"]["versionId"] == "1"
+    assert body["meta"]["source"] == "urn:s"
+    assert body["name"] == [{"family": "Ash"}]
+    assert interval(body["meta"]["lastUpdated"]).low == stored.last_updated
+
+
+async def test_knows_nothing_of_what_was_never_written(store: Store) -> None:
+    await assert_absent(store, "a", "Ash")
+
+
+async def test_keeps_resources_of_the_same_id_but_another_type_apart(store: Store) -> None:
+    await put(store, patient("a", "Ash"), {"resourceType": "Group", "id": "a", "type": "person"})
+    group = await store.read("Group", "a")
+    assert group is not None
+    assert group.type == "Group"
+    assert await found(store, "Group?_id=a") == ["a"]
+    await delete(store, "Group", "a")
+    assert await found(store, "Patient?_id=a") == ["a"]
+
+
+async def test_ids_differ_by_case(store: Store) -> None:
+    await put(store, patient("a", "Ash"), patient("A", "Birch"))
+    assert await found(store, "Patient?_id=A") == ["A"]
+    assert sorted(await found(store, "Patient")) == ["A", "a"]
+
+
+async def test_every_version_stays_readable_after_updates(store: Store) -> None:
+    for family in ("Ash", "Birch", "Cedar"):
+        await put(store, patient("a", family))
+    bodies = [await store.vread("Patient", "a", version) for version in (1, 2, 3)]
+    assert [b"Ash" in body.body for body in bodies if body] == [True, False, False]
+    assert await store.vread("Patient", "a", 4) is None
+    assert await store.vread("Patient", "a", 0) is None
+
+
+async def test_history_goes_from_the_newest_version_page_by_page(store: Store) -> None:
+    for number in range(5):
+        await put(store, patient("a", f"Name{number}"))
+    assert versions(await store.history("Patient", "a", 10)) == [5, 4, 3, 2, 1]
+    assert versions(await store.history("Patient", "a", 2)) == [5, 4]
+    assert versions(await store.history("Patient", "a", 2, before=4)) == [3, 2]
+    assert versions(await store.history("Patient", "a", 2, before=1)) == []
+
+
+async def test_an_update_replaces_the_index_values(store: Store) -> None:
+    await put(store, patient("a", "Ash", gender="female"))
+    await put(store, patient("a", "Birch"))
+    assert await found(store, "Patient?family=ash") == []
+    assert await found(store, "Patient?gender=female") == []
+    assert await found(store, "Patient?gender:missing=true") == ["a"]
+    assert await found(store, "Patient?family=birch") == ["a"]
+
+
+async def test_a_deletion_is_a_version_without_body_that_no_search_finds(store: Store) -> None:
+    await put(store, patient("a", "Ash"))
+    (deletion,) = await delete(store, "Patient", "a")
+    assert (deletion.version, deletion.method, deletion.deleted) == (2, "DELETE", True)
+    assert await store.read("Patient", "a") == deletion
+    assert await store.vread("Patient", "a", 2) == deletion
+    first = await store.vread("Patient", "a", 1)
+    assert first is not None
+    assert not first.deleted
+    for text in ("Patient", "Patient?family=ash", "Patient?_id=a", "Patient?gender:missing=true"):
+        assert await found(store, text) == []
+        assert await store.total(query(text)) == 0
+
+
+async def test_versions_continue_when_a_deleted_resource_comes_back(store: Store) -> None:
+    await put(store, patient("a", "Ash"))
+    await delete(store, "Patient", "a")
+    (again,) = await put(store, patient("a", "Birch"))
+    assert again.version == 3
+    history = await store.history("Patient", "a", 10)
+    assert [(stored.version, stored.method) for stored in history] == [
+        (3, "PUT"),
+        (2, "DELETE"),
+        (1, "PUT"),
+    ]
+    assert await found(store, "Patient?family=birch") == ["a"]
+
+
+async def test_times_grow_from_version_to_version_however_fast_they_come(store: Store) -> None:
+    async def work(unit: Unit) -> None:
+        for number in range(20):
+            await unit.put(Draft(patient("a", f"Name{number}")), "PUT")
+
+    await store.commit(work)
+    times = [stored.last_updated for stored in await store.history("Patient", "a", 50)]
+    assert all(later > earlier for later, earlier in pairwise(times))
+
+
+async def test_keeps_awkward_texts_and_numbers_to_the_byte(store: Store) -> None:
+    texts = ["İstanbul", "straße", "e\u0301", "\U0010ffff", "a\nb", "'; DROP TABLE version; --"]
+    for number, text in enumerate(texts):
+        await put(store, patient(f"p{number}", text))
+        stored = await store.read("Patient", f"p{number}")
+        assert stored is not None
+        assert json.loads(stored.body)["name"][0]["family"] == text
+        asked = quote(text.replace(",", "\\,"))
+        assert await found(store, f"Patient?family:exact={asked}") == [f"p{number}"]
+
+
+async def test_a_resource_of_megabytes_survives(store: Store) -> None:
+    text = "x" * 4_000_000
+    await put(store, patient("big", "Big", text={"status": "generated", "div": text}))
+    stored = await store.read("Patient", "big")
+    assert stored is not None
+    assert len(stored.body) > 4_000_000
+    assert await found(store, "Patient?family=big") == ["big"]
+
+
+# Commits
+
+
+async def test_what_a_raising_work_wrote_is_not_there(
+    store: Store, backend: Backend, tmp_path: Path
+) -> None:
+    async def work(unit: Unit) -> None:
+        await unit.put(Draft(patient("a", "Ash")), "PUT")
+        await unit.put(Draft(patient("b", "Birch", gender="male")), "PUT")
+        await unit.audit(AuditRow("me", "refused", "r1"))
+        raise Refused
+
+    with pytest.raises(Refused):
+        await store.commit(work)
+    await assert_absent(store, "a", "Ash")
+    await assert_absent(store, "b", "Birch")
+    assert await store.changes(0, 10) == []
+    assert backend.audited(tmp_path) == []
+    (stored,) = await put(store, patient("a", "Ash", gender="male"))
+    assert stored.version == 1
+    assert await found(store, "Patient?gender=male") == ["a"]
+
+
+async def test_a_raising_work_leaves_what_was_there_before(store: Store) -> None:
+    await put(store, patient("a", "Ash"), patient("b", "Birch"))
+
+    async def work(unit: Unit) -> None:
+        await unit.put(Draft(patient("a", "Cedar")), "PUT")
+        await unit.delete("Patient", "b")
+        raise Refused
+
+    with pytest.raises(Refused):
+        await store.commit(work)
+    assert versions(await store.history("Patient", "a", 10)) == [1]
+    assert sorted(await found(store, "Patient")) == ["a", "b"]
+    assert await found(store, "Patient?family=ash") == ["a"]
+    assert await found(store, "Patient?family=cedar") == []
+
+
+async def test_a_commit_lands_together_with_its_audit(
+    store: Store, backend: Backend, tmp_path: Path
+) -> None:
+    async def work(unit: Unit) -> None:
+        await unit.put(Draft(patient("a", "Ash")), "PUT")
+        await unit.audit(AuditRow("me", "create", "r1", ["Patient/a"]))
+
+    await store.commit(work)
+    assert backend.audited(tmp_path) == ["create"]
+    assert await found(store, "Patient?family=ash") == ["a"]
+
+
+async def test_reads_inside_a_commit_see_its_own_writes(store: Store) -> None:
+    await put(store, patient("old", "Ash"))
+
+    async def work(unit: Unit) -> list[Any]:
+        await unit.put(Draft(patient("new", "Ash")), "PUT")
+        await unit.delete("Patient", "old")
+        new = await unit.read("Patient", "new")
+        old = await unit.read("Patient", "old")
+        return [
+            new and new.version,
+            old and old.deleted,
+            await found(unit, "Patient?family=ash"),
+            await unit.total(query("Patient")),
+            versions(await unit.history("Patient", "old", 10)),
+            await unit.vread("Patient", "new", 1) == new,
+        ]
+
+    assert await store.commit(work) == [1, True, ["new"], 1, [2, 1], True]
+
+
+async def test_nobody_outside_sees_a_commit_before_it_is_done(store: Store) -> None:
+    written, let_go = asyncio.Event(), asyncio.Event()
+
+    async def work(unit: Unit) -> None:
+        await unit.put(Draft(patient("a", "Ash")), "PUT")
+        written.set()
+        await let_go.wait()
+
+    committing = asyncio.create_task(store.commit(work))
+    await written.wait()
+    await assert_absent(store, "a", "Ash")
+    let_go.set()
+    await committing
+    assert await found(store, "Patient?family=ash") == ["a"]
+
+
+async def test_of_64_concurrent_conditional_creates_one_wins(store: Store) -> None:
+    condition = query("Patient?identifier=urn:nhs|1")
+
+    def create(number: int) -> Callable[[Unit], Awaitable[str]]:
+        async def work(unit: Unit) -> str:
+            page = await unit.search(condition, 2)
+            if page.matches:
+                return page.matches[0].id
+            resource = patient(f"p{number}", identifier=[{"system": "urn:nhs", "value": "1"}])
+            return (await unit.put(Draft(resource), "POST")).id
+
+        return work
+
+    ids = await asyncio.gather(*(store.commit(create(number)) for number in range(64)))
+    assert len(set(ids)) == 1
+    assert await found(store, "Patient?identifier=urn:nhs|1") == [ids[0]]
+    assert len(await store.changes(0, 100)) == 1
+
+
+async def test_of_64_updates_of_the_same_version_one_wins(store: Store) -> None:
+    await put(store, patient("a", "Ash"))
+
+    def update(number: int) -> Callable[[Unit], Awaitable[StoredVersion]]:
+        async def work(unit: Unit) -> StoredVersion:
+            current = await unit.read("Patient", "a")
+            if current is None or current.version != 1:
+                raise FhirError(Kind.PRECONDITION_FAILED, "Another was first")
+            return await unit.put(Draft(patient("a", f"Name{number}")), "PUT")
+
+        return work
+
+    results = await asyncio.gather(
+        *(store.commit(update(number)) for number in range(64)), return_exceptions=True
+    )
+    winners = [result for result in results if isinstance(result, StoredVersion)]
+    losers = [result for result in results if isinstance(result, FhirError)]
+    assert (len(winners), len(losers)) == (1, 63)
+    assert versions(await store.history("Patient", "a", 10)) == [2, 1]
+    assert (await store.read("Patient", "a")) == winners[0]
+
+
+@pytest.mark.parametrize("fault", [Refused, RecursionError, asyncio.CancelledError])
+async def test_a_commit_that_fails_does_not_harm_the_others(
+    store: Store, fault: type[BaseException]
+) -> None:
+    def create(number: int) -> Callable[[Unit], Awaitable[None]]:
+        async def work(unit: Unit) -> None:
+            await unit.put(Draft(patient(f"p{number}", f"Name{number % 3}")), "PUT")
+            if number % 7 == 3:
+                raise fault
+
+        return work
+
+    results = await asyncio.gather(
+        *(store.commit(create(number)) for number in range(60)), return_exceptions=True
+    )
+    for number, result in enumerate(results):
+        assert isinstance(result, fault) if number % 7 == 3 else result is None
+    expected = sorted(f"p{number}" for number in range(60) if number % 7 != 3)
+    assert sorted(await found(store, "Patient?family=name")) == expected
+    assert len(await store.changes(0, 100)) == len(expected)
+
+
+async def test_first_value_of_a_parameter_that_is_taken_back_can_come_again(store: Store) -> None:
+    def create(fails: bool) -> Callable[[Unit], Awaitable[None]]:
+        async def work(unit: Unit) -> None:
+            await unit.put(Draft(patient("a", gender="male", birthDate="2010-01-01")), "PUT")
+            if fails:
+                raise Refused
+
+        return work
+
+    await asyncio.gather(
+        *(store.commit(create(fails)) for fails in (True, True, False)), return_exceptions=True
+    )
+    assert await found(store, "Patient?gender=male&birthdate=2010") == ["a"]
+
+
+async def test_200_concurrent_commits_all_land(store: Store) -> None:
+    await asyncio.gather(*(put(store, patient(f"p{n}", f"N{n % 5}")) for n in range(200)))
+    assert await store.total(query("Patient")) == 200
+    assert await store.total(query("Patient?family=n3")) == 40
+    changed = [stored.id for _, stored in await store.changes(0, 300)]
+    assert sorted(changed) == sorted(f"p{n}" for n in range(200))
+
+
+async def test_a_caller_that_goes_away_does_not_break_the_group(store: Store) -> None:
+    started, let_go = asyncio.Event(), asyncio.Event()
+
+    async def slow(unit: Unit) -> None:
+        await unit.put(Draft(patient("slow", "Slow")), "PUT")
+        started.set()
+        await let_go.wait()
+
+    leaving = asyncio.create_task(store.commit(slow))
+    await started.wait()
+    waiting = [asyncio.create_task(put(store, patient(f"p{n}", "Stay"))) for n in range(20)]
+    await asyncio.sleep(0)
+    for task in (leaving, waiting[5], waiting[6]):
+        task.cancel()
+    let_go.set()
+    results = await asyncio.gather(leaving, *waiting, return_exceptions=True)
+    gone = [number for number, result in enumerate(results) if isinstance(result, BaseException)]
+    assert gone == [0, 6, 7]
+    stayed = await found(store, "Patient?family=stay")
+    assert {f"p{n}" for n in range(20) if n not in (5, 6)} <= set(stayed)
+    await put(store, patient("after", "After"))
+    assert await found(store, "Patient?family=after") == ["after"]
+
+
+# Outbox
+
+
+async def test_changes_give_every_version_once_in_the_order_of_the_commits(store: Store) -> None:
+    done: list[tuple[str, int]] = []
+
+    async def write(number: int) -> None:
+        stored = await put(store, patient(f"p{number % 10}", "Ash"), patient(f"q{number}", "Oak"))
+        done.extend((version.id, version.version) for version in stored)
+
+    follower = asyncio.create_task(follow(store, 120))
+    await asyncio.gather(*(write(number) for number in range(60)))
+    seen = await asyncio.wait_for(follower, 10)
+    assert len(seen) == len(set(seen)) == 120
+    assert set(seen) == set(done)
+    for resource_id in {name for name, _ in seen}:
+        of_one = [version for name, version in seen if name == resource_id]
+        assert of_one == list(range(1, len(of_one) + 1))
+
+
+async def follow(store: Store, expected: int) -> list[tuple[str, int]]:
+    """Reads the outbox as a subscriber would, while commits go on."""
+    seen: list[tuple[str, int]] = []
+    place = 0
+    while len(seen) < expected:
+        changes = await store.changes(place, 7)
+        seen += [(stored.id, stored.version) for _, stored in changes]
+        place = changes[-1][0] if changes else place
+        await asyncio.sleep(0)
+    assert await store.changes(place, 7) == []
+    return seen
+
+
+async def test_a_deletion_is_a_change(store: Store) -> None:
+    await put(store, patient("a", "Ash"))
+    await delete(store, "Patient", "a")
+    assert [stored.deleted for _, stored in await store.changes(0, 10)] == [False, True]
+
+
+# Opening, closing, sharing
+
+
+async def test_everything_is_there_after_a_reopen(backend: Backend, tmp_path: Path) -> None:
+    first = await backend.open(tmp_path)
+    secret = await first.secret("pages")
+    await put(first, patient("a", "Ash", gender="female"))
+    await put(first, patient("a", "Birch", gender="female"))
+    await first.close()
+    second = await backend.open(tmp_path)
+    try:
+        assert await second.secret("pages") == secret
+        assert versions(await second.history("Patient", "a", 10)) == [2, 1]
+        assert await found(second, "Patient?family=birch&gender=female") == ["a"]
+        (stored,) = await put(second, patient("a", "Cedar"))
+        assert stored.version == 3
+    finally:
+        await second.close()
+
+
+async def test_secrets_are_32_bytes_by_name_and_the_same_for_everyone(
+    backend: Backend, tmp_path: Path
+) -> None:
+    stores = [await backend.open(tmp_path) for _ in range(2)]
+    try:
+        asked = await asyncio.gather(*(one.secret("pages") for one in stores for _ in range(5)))
+        assert len(set(asked)) == 1
+        assert len(asked[0]) == 32
+        assert await stores[0].secret("tokens") != asked[0]
+    finally:
+        for one in stores:
+            await one.close()
+
+
+async def test_two_stores_on_one_place_write_and_see_each_other(
+    backend: Backend, tmp_path: Path
+) -> None:
+    stores = [await backend.open(tmp_path) for _ in range(2)]
+    try:
+        await asyncio.gather(
+            *(
+                put(stores[n % 2], patient(f"p{n}", f"N{n % 4}"), patient("shared", "Shared"))
+                for n in range(80)
+            )
+        )
+        for one in stores:
+            assert await one.total(query("Patient?family=n")) == 80
+            shared = await one.history("Patient", "shared", 100)
+            assert versions(shared) == list(range(80, 0, -1))
+            assert len(await one.changes(0, 200)) == 160
+    finally:
+        for one in stores:
+            await one.close()
+
+
+async def test_conditions_hold_across_two_stores(backend: Backend, tmp_path: Path) -> None:
+    stores = [await backend.open(tmp_path) for _ in range(2)]
+    condition = query("Patient?family=only")
+
+    def create(number: int) -> Callable[[Unit], Awaitable[None]]:
+        async def work(unit: Unit) -> None:
+            if not await unit.total(condition):
+                await unit.put(Draft(patient(f"p{number}", "Only")), "POST")
+
+        return work
+
+    try:
+        await asyncio.gather(*(stores[n % 2].commit(create(n)) for n in range(40)))
+        assert await stores[0].total(condition) == 1
+    finally:
+        for one in stores:
+            await one.close()
+
+
+async def test_a_store_that_is_closing_finishes_its_commits_and_takes_no_more(
+    backend: Backend, tmp_path: Path
+) -> None:
+    closing = await backend.open(tmp_path)
+    commits = [asyncio.create_task(put(closing, patient(f"p{n}", "Ash"))) for n in range(30)]
+    await asyncio.sleep(0)
+    await closing.close()
+    assert len(await asyncio.gather(*commits)) == 30
+    await assert_unavailable(put(closing, patient("late", "Late")))
+    again = await backend.open(tmp_path)
+    try:
+        assert await again.total(query("Patient?family=ash")) == 30
+    finally:
+        await again.close()
+
+
+async def test_an_open_store_is_ready(store: Store) -> None:
+    await store.ready()

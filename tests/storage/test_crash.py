@@ -1,0 +1,60 @@
+"""`kill -9` at any moment: what was acknowledged is there, whole, and nothing is half there."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from fhir_server.storage.interface import Store
+from tests.storage.backends import BACKENDS
+from tests.storage.crash_writer import TYPES
+from tests.storage.questions import found, put, versions
+
+ROOT = Path(__file__).parents[2]
+
+
+def write_until_killed(backend: str, place: Path, acknowledged: int) -> dict[str, int]:
+    """The last acknowledged generation of every key."""
+    command = [sys.executable, "-m", "tests.storage.crash_writer", backend, str(place)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(acknowledged)]
+        process.kill()
+        lines += process.stdout.readlines()
+    # The kill may cut the last line.
+    whole = [line.decode().split() for line in lines if line.endswith(b"\n")]
+    assert len(whole) >= acknowledged, "the writer died by itself"
+    return {key: int(generation) for key, generation in whole}
+
+
+async def assert_whole(store: Store, acknowledged: Mapping[str, int]) -> None:
+    changed = {stored.id for _, stored in await store.changes(0, 1_000_000)}
+    assert set(acknowledged) <= changed
+    for key in changed:
+        histories = [versions(await store.history(type_, key, 1_000_000)) for type_ in TYPES]
+        newest = histories[0][0]
+        assert histories == [list(range(newest, 0, -1))] * len(TYPES), key
+        assert newest >= acknowledged.get(key, 1)
+        for type_ in TYPES:
+            assert await found(store, f"{type_}?identifier=urn:key|{key}") == [key]
+            current = f"{type_}?identifier=urn:generation|{key}-"
+            assert await found(store, current + str(newest)) == [key]
+            assert await found(store, current + str(newest - 1)) == []
+        assert await found(store, f"CarePlan?subject=Patient/{key}") == [key]
+
+
+@pytest.mark.parametrize("round_", range(3))
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+async def test_an_acknowledged_commit_survives_the_death_of_the_process(
+    backend: str, round_: int, tmp_path: Path
+) -> None:
+    acknowledged = write_until_killed(backend, tmp_path, 200 + 137 * round_)
+    store = await BACKENDS[backend].open(tmp_path)
+    try:
+        await assert_whole(store, acknowledged)
+        await put(store, {"resourceType": "Patient", "id": "after"})
+        assert await found(store, "Patient?_id=after") == ["after"]
+    finally:
+        await store.close()

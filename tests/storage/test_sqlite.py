@@ -1,0 +1,175 @@
+"""What the SQLite backend promises beyond the contract: locks, files, old releases, plans."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Awaitable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fhir_server.errors import FhirError, Kind
+from fhir_server.storage.interface import Draft, Unit
+from fhir_server.storage.sqlite.entries import keyed_hash
+from fhir_server.storage.sqlite.schema import MIGRATIONS
+from fhir_server.storage.sqlite.store import SqliteStore
+from tests.storage.questions import found, patient, put, query
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "down" / "store.db"
+
+
+@pytest.fixture
+def locker(path: Path) -> Iterator[sqlite3.Connection]:
+    """Another process's connection to the file."""
+    path.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        yield connection
+
+
+async def refusal(attempt: Awaitable[Any]) -> FhirError:
+    with pytest.raises(FhirError) as caught:
+        await attempt
+    return caught.value
+
+
+async def test_a_write_waits_for_another_process_and_then_is_refused(
+    path: Path, locker: sqlite3.Connection
+) -> None:
+    store = SqliteStore(path, write_patience=0.1)
+    try:
+        await put(store, patient("a", "Ash"))
+        locker.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        results = await asyncio.gather(
+            *(put(store, patient(f"p{n}", "Birch")) for n in range(5)), return_exceptions=True
+        )
+        assert time.monotonic() - began < 2
+        kinds = [result.kind for result in results if isinstance(result, FhirError)]
+        assert kinds == [Kind.UNAVAILABLE] * 5
+        assert await found(store, "Patient?family=ash") == ["a"]  # reads go on
+        assert (await refusal(store.secret("new"))).kind is Kind.UNAVAILABLE
+        locker.execute("ROLLBACK")
+        await put(store, patient("b", "Birch"))
+        assert await found(store, "Patient?family=birch") == ["b"]
+    finally:
+        await store.close()
+
+
+async def test_a_write_lands_when_the_other_process_is_done_in_time(
+    path: Path, locker: sqlite3.Connection
+) -> None:
+    store = SqliteStore(path, write_patience=5)
+    try:
+        locker.execute("BEGIN IMMEDIATE")
+        writing = asyncio.create_task(put(store, patient("a", "Ash")))
+        await asyncio.sleep(0.05)
+        assert not writing.done()
+        locker.execute("ROLLBACK")
+        await writing
+        assert await found(store, "Patient?family=ash") == ["a"]
+    finally:
+        await store.close()
+
+
+async def test_a_database_fault_in_one_commit_leaves_the_others_of_the_group(path: Path) -> None:
+    store = SqliteStore(path)
+
+    async def faulty(unit: Unit) -> None:
+        await unit.put(Draft(patient("faulty", "Birch")), "PUT")
+        raise sqlite3.IntegrityError
+
+    try:
+        results = await asyncio.gather(
+            put(store, patient("a", "Ash")),
+            store.commit(faulty),
+            put(store, patient("b", "Ash")),
+            return_exceptions=True,
+        )
+        assert isinstance(results[1], FhirError)
+        assert results[1].kind is Kind.UNAVAILABLE
+        assert await found(store, "Patient") == ["a", "b"]
+    finally:
+        await store.close()
+
+
+async def test_a_search_that_takes_too_long_is_refused_as_too_costly(path: Path) -> None:
+    store = SqliteStore(path, patience=0.0)
+    try:
+        await put(store, *(patient(f"p{n}", f"Name{n}") for n in range(2000)))
+        error = await refusal(store.search(query("Patient?name:contains=me1&_sort=-family"), 10))
+        assert error.kind is Kind.TOO_COSTLY
+        stored = await store.read("Patient", "p1")
+        assert stored is not None
+    finally:
+        await store.close()
+
+
+def test_refuses_a_file_of_a_newer_release(path: Path, locker: sqlite3.Connection) -> None:
+    locker.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    with pytest.raises(RuntimeError, match=f"schema {len(MIGRATIONS) + 1}; this release knows"):
+        SqliteStore(path)
+    assert locker.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
+
+
+async def test_many_processes_may_make_the_file_at_once(path: Path) -> None:
+    stores = await asyncio.gather(*(asyncio.to_thread(SqliteStore, path) for _ in range(8)))
+    try:
+        await asyncio.gather(*(put(one, patient(f"p{n}")) for n, one in enumerate(stores)))
+        assert await stores[0].total(query("Patient")) == 8
+    finally:
+        for one in stores:
+            await one.close()
+
+
+async def test_every_commit_is_flushed_to_disk(path: Path) -> None:
+    store = SqliteStore(path)
+    try:
+        writer = store._writer
+        assert writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert writer.execute("PRAGMA synchronous").fetchone() == (2,)
+    finally:
+        await store.close()
+
+
+async def test_what_is_deleted_leaves_no_index_entries_behind(path: Path) -> None:
+    store = SqliteStore(path)
+    try:
+        await put(store, patient("a", "Ash", gender="male"))
+
+        async def work(unit: Unit) -> None:
+            await unit.delete("Patient", "a")
+
+        await store.commit(work)
+        with closing(sqlite3.connect(path)) as connection:
+            for table in ("entry", "entry_string"):
+                assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+    finally:
+        await store.close()
+
+
+def test_hashes_differ_from_file_to_file_so_that_nobody_can_aim_at_a_collision() -> None:
+    one, other = keyed_hash(b"1" * 32), keyed_hash(b"2" * 32)
+    assert one("active") != other("active")
+    assert one("active") == keyed_hash(b"1" * 32)("active")
+    assert (one(""), other("")) == (0, 0)
+
+
+async def test_codes_whose_hashes_meet_are_still_told_apart(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "fhir_server.storage.sqlite.store.keyed_hash", lambda _secret: lambda text: int(bool(text))
+    )
+    store = SqliteStore(path)
+    try:
+        await put(store, patient("a", gender="male"), patient("b", gender="female"))
+        assert await found(store, "Patient?gender=male") == ["a"]
+        assert await found(store, "Patient?gender=male,other") == ["a"]
+        assert await found(store, "Patient?gender:not=male") == ["b"]
+    finally:
+        await store.close()
