@@ -98,9 +98,14 @@ class Person:
         return await self._plans("discharge-plan")
 
     async def open_discharge_plan(self) -> Resource | None:
-        """The newest that is not over."""
+        """The newest that is not over; before all others, that of a stay that is going on."""
         plans = [plan for plan in await self.discharge_plans() if status_of(plan) in _OPEN_PLAN]
-        return max(plans, key=begun, default=None)
+        staying = {reference_to(stay) for stay in await self.open_stays()}
+
+        def order(plan: Resource) -> tuple[bool, int]:
+            return plan.get("encounter", {}).get("reference") in staying, begun(plan)
+
+        return max(plans, key=order, default=None)
 
     async def keyworking_plan(self) -> Resource | None:
         plans = await self._plans("keyworking-plan")

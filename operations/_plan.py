@@ -94,9 +94,7 @@ def _activity(item: DischargeItem, admitted: date) -> Resource:
         due = admitted + timedelta(days=item.days)
         detail["scheduledPeriod"] = {"end": due.isoformat()}
     else:
-        detail["scheduledString"] = (
-            f"{-item.days} days before the planned discharge, once it is set"
-        )
+        detail["scheduledString"] = item.when
     return {"detail": detail}
 
 

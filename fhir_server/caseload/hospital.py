@@ -216,9 +216,7 @@ def _activity(person: YoungPerson, item: DischargeItem) -> CarePlanActivity:
             code=coded(canonicals.DISCHARGE_ITEM, item.code, item.text),
             status=_item_status(person, item, due),
             scheduledPeriod=until(due) if due else None,
-            scheduledString=None
-            if due
-            else f"{-item.days} days before the planned discharge, once it is set",
+            scheduledString=None if due else item.when,
             performer=[reference(_owner(person, item))],
         )
     )

@@ -16,6 +16,12 @@ class DischargeItem:
     text: str
     days: int
 
+    @property
+    def when(self) -> str:
+        """When it is due, for as long as no discharge is planned."""
+        before = "1 day" if self.days == -1 else f"{-self.days} days"
+        return f"{before} before the planned discharge, once it is set"
+
 
 DISCHARGE_ITEMS: Final = (
     DischargeItem("dp-start", "Plan opened and owner named", 0),

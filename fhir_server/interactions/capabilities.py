@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from fhir_server.access.session import Data
+from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.dates import instant
 from fhir_server.fhir.definitions import resource_types
@@ -32,7 +33,19 @@ _TYPE_INTERACTIONS: Final = (
 
 
 async def perform(data: Data, request: Request) -> Answer:  # noqa: ARG001
+    for name, value in request.parameters:
+        _require_known(name, value)
     return Answer(200, body=_statement(request.server))
+
+
+def _require_known(name: str, value: str) -> None:
+    if name in ("_format", "_pretty"):
+        return
+    if name != "mode":
+        raise FhirError.at(Kind.INVALID, f"http.{name}", f"'{name}' is not known; mode is")
+    if value not in ("full", "normative"):
+        text = f"'mode={value}' is not supported; full and normative are"
+        raise FhirError.at(Kind.UNSUPPORTED, "http.mode", text)
 
 
 @lru_cache(maxsize=1)

@@ -211,7 +211,8 @@ class _Parser:
         if code == "_id":
             return _ID
         if code not in known:
-            raise _at(name, _unknown(code, self.resource_type, [*known, *RESULT_PARAMETERS]))
+            every = ["_id", *known, *RESULT_PARAMETERS]
+            raise _at(name, _unknown(code, self.resource_type, every))
         return known[code]
 
     def _sort(self, value: str) -> None:

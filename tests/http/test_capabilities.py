@@ -11,7 +11,7 @@ from fhir.resources.R4B.capabilitystatement import CapabilityStatement
 
 from fhir_server.fhir.definitions import resource_types
 from fhir_server.settings import Settings
-from tests.support import body
+from tests.support import assert_outcome, body
 
 SAMPLE: dict[str, dict[str, Any]] = {
     "Patient": {"active": True},
@@ -166,3 +166,11 @@ async def test_operations_stand_where_they_are_answered(settings: Settings) -> N
     by_type = {r["type"]: [o["name"] for o in r.get("operation", ())] for r in rest["resource"]}
     assert by_type["Patient"] == ["echo", "mark"]
     assert by_type["Practitioner"] == []
+
+
+async def test_takes_a_mode_that_it_has_and_nothing_else(client: httpx.AsyncClient) -> None:
+    assert (await client.get("metadata?mode=full")).status_code == 200
+    refused = await client.get("metadata?mode=terminology")
+    assert_outcome(refused, 400, "not-supported", "full and normative", "http.mode")
+    unknown = await client.get("metadata?foo=bar")
+    assert_outcome(unknown, 400, "invalid", "'foo' is not known", "http.foo")

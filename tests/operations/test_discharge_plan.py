@@ -116,6 +116,16 @@ async def test_returns_the_plan_of_the_newest_stay(chart: Chart, stay: Spell) ->
     assert plan["period"]["start"] == "2026-08-15"
 
 
+async def test_prefers_the_plan_of_the_stay_that_goes_on(chart: Chart, stay: Spell) -> None:
+    """Discharged and admitted again on one day: both plans are open and as old."""
+    await chart.tell(stay.discharge(stay.start + timedelta(minutes=30)))
+    again = Spell(chart.nhs_number, stay.start + timedelta(hours=1))
+    await chart.tell(again.admit())
+    plan = named(await ask(chart), "plan")[0]["resource"]
+    (encounter,) = [e for e in await chart.all("Encounter") if e["status"] == "in-progress"]
+    assert plan["encounter"]["reference"] == f"Encounter/{encounter['id']}"
+
+
 @pytest.mark.usefixtures("stay")
 async def test_returns_the_last_plan_where_none_is_open(chart: Chart) -> None:
     await chart.write({**await plan_of(chart), "status": "completed"})

@@ -264,6 +264,15 @@ def test_texts_are_folded_and_kept() -> None:
             {("{Patient}", "Patient/1"), ("{Encounter}", "Encounter/e")},
         ),
         (
+            # A performer of another type places it in that one's compartment alone.
+            {
+                "resourceType": "CarePlan",
+                "id": "c",
+                "activity": [{"detail": {"performer": [{"reference": "Practitioner/9"}]}}],
+            },
+            {("{Practitioner}", "Practitioner/9")},
+        ),
+        (
             # What R4's definition does not list admits nothing: contributor is no membership.
             {"resourceType": "CarePlan", "id": "c", "contributor": [{"reference": "Patient/2"}]},
             set(),

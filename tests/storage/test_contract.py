@@ -304,19 +304,23 @@ async def test_a_commit_that_fails_does_not_harm_the_others(
     assert len(await store.changes(0, 100)) == len(expected)
 
 
-async def test_first_value_of_a_parameter_that_is_taken_back_can_come_again(store: Store) -> None:
-    def create(fails: bool) -> Callable[[Unit], Awaitable[None]]:
-        async def work(unit: Unit) -> None:
-            await unit.put(Draft(patient("a", gender="male", birthDate="2010-01-01")), "PUT")
-            if fails:
-                raise Refused
+async def test_parameters_first_used_in_what_is_taken_back_stay_apart(store: Store) -> None:
+    async def work(unit: Unit) -> None:
+        for resource_id in ("a", "b", "c"):
+            await unit.put(Draft(patient(resource_id, gender="male")), "PUT")
+        raise Refused
 
-        return work
-
-    await asyncio.gather(
-        *(store.commit(create(fails)) for fails in (True, True, False)), return_exceptions=True
+    with pytest.raises(Refused):
+        await store.commit(work)
+    await put(store, patient("born", birthDate="2010-01-01"))
+    await put(store, patient("male", gender="male"))
+    await put(
+        store, patient("language", communication=[{"language": {"coding": [{"code": "cy"}]}}])
     )
-    assert await found(store, "Patient?gender=male&birthdate=2010") == ["a"]
+    assert await found(store, "Patient?gender=male") == ["male"]
+    assert await found(store, "Patient?gender:missing=false") == ["male"]
+    assert await found(store, "Patient?birthdate:missing=false") == ["born"]
+    assert await found(store, "Patient?language:missing=false") == ["language"]
 
 
 async def test_200_concurrent_commits_all_land(store: Store) -> None:

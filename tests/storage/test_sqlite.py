@@ -97,6 +97,27 @@ async def test_a_database_fault_in_one_commit_leaves_the_others_of_the_group(pat
         await store.close()
 
 
+async def test_a_commit_whose_caller_left_before_its_turn_is_not_made(path: Path) -> None:
+    store = SqliteStore(path)
+    let_go = asyncio.Event()
+
+    async def slow(unit: Unit) -> None:
+        await unit.put(Draft(patient("slow")), "PUT")
+        await let_go.wait()
+
+    try:
+        first = asyncio.create_task(store.commit(slow))
+        left = asyncio.create_task(put(store, patient("left")))
+        last = asyncio.create_task(put(store, patient("last")))
+        await asyncio.sleep(0.01)
+        left.cancel()
+        let_go.set()
+        await asyncio.gather(first, last)
+        assert await found(store, "Patient?_sort=_id") == ["last", "slow"]
+    finally:
+        await store.close()
+
+
 async def test_a_search_that_takes_too_long_is_refused_as_too_costly(path: Path) -> None:
     store = SqliteStore(path, patience=0.0)
     try:
