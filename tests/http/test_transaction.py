@@ -235,7 +235,6 @@ async def test_order_is_delete_create_update_read_whatever_the_bundle_says(
             "colour",
             "Bundle.entry[1].resource.colour",
         ),
-        (_entry("DELETE", "Patient/nobody"), 404, "not-found", "nobody", "Bundle.entry[1]"),
         (_entry("GET", "Patient/nobody"), 404, "not-found", "nobody", "Bundle.entry[1]"),
         (
             _entry("GET", "Patient?colour=blue"),
