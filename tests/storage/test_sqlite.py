@@ -2,11 +2,13 @@
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -16,6 +18,8 @@ from fhir_server.storage.sqlite.entries import keyed_hash
 from fhir_server.storage.sqlite.schema import MIGRATIONS
 from fhir_server.storage.sqlite.store import SqliteStore
 from tests.storage.questions import found, patient, put, query
+
+ROOT: Final = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -137,7 +141,41 @@ def test_refuses_a_file_of_a_newer_release(path: Path, locker: sqlite3.Connectio
     assert locker.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
 
 
+OPENER: Final = """
+import asyncio, pathlib, sys
+from fhir_server.storage.sqlite.store import SqliteStore
+from tests.storage.questions import patient, put
+
+async def main():
+    sys.stdin.read(1)
+    store = SqliteStore(pathlib.Path(sys.argv[1]))
+    await put(store, patient(sys.argv[2], "Ash"))
+    print((await store.secret("pages")).hex())
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
 async def test_many_processes_may_make_the_file_at_once(path: Path) -> None:
+    command = [sys.executable, "-c", OPENER, str(path)]
+    processes = [
+        await asyncio.create_subprocess_exec(
+            *command, f"p{number}", cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for number in range(6)
+    ]
+    outputs = await asyncio.gather(*(process.communicate(b"!") for process in processes))
+    assert [process.returncode for process in processes] == [0] * 6
+    assert len({secret for secret, _ in outputs}) == 1
+    store = SqliteStore(path)
+    try:
+        assert sorted(await found(store, "Patient?family=ash")) == [f"p{n}" for n in range(6)]
+    finally:
+        await store.close()
+
+
+async def test_many_stores_of_one_process_may_make_the_file_at_once(path: Path) -> None:
     stores = await asyncio.gather(*(asyncio.to_thread(SqliteStore, path) for _ in range(8)))
     try:
         await asyncio.gather(*(put(one, patient(f"p{n}")) for n, one in enumerate(stores)))

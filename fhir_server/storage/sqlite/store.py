@@ -27,6 +27,7 @@ Clock = Callable[[], int]
 
 _READERS: Final = 2
 _STATEMENTS: Final = 256
+_BUSY_WAIT: Final = 0.005
 _SETTING: Final = "SELECT value FROM setting WHERE name = ?"
 
 
@@ -60,9 +61,10 @@ class SqliteStore:
         self._path = path
         self._clock = clock
         self._write_patience = write_patience
-        self._writer = _migrated(path)
+        self._writer, secret = _prepared(path)
+        # From here on, waiting is the committer's: it must not hold up the loop.
         self._writer.execute("PRAGMA busy_timeout = 0")
-        hashed = keyed_hash(_secret(self._writer, "index"))
+        hashed = keyed_hash(secret)
 
         def open_reader() -> ConnectionReader:
             connection = _connect(path, read_only=True)
@@ -151,25 +153,44 @@ def _connect(
     )
     pragmas: list[tuple[str, Any]] = [
         ("busy_timeout", busy_timeout_ms),
-        ("journal_mode", "WAL"),
         ("synchronous", "FULL"),
         ("cache_size", -16_000),
         ("temp_store", "MEMORY"),
         ("query_only", int(read_only)),
     ]
-    for name, value in pragmas:
-        connection.execute(f"PRAGMA {name} = {value}")
-    return connection
-
-
-def _migrated(path: Path) -> sqlite3.Connection:
-    connection = _connect(path, busy_timeout_ms=10_000)
     try:
-        migrate(connection)
+        _use_wal(connection, busy_timeout_ms / 1000)
+        for name, value in pragmas:
+            connection.execute(f"PRAGMA {name} = {value}")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _use_wal(connection: sqlite3.Connection, patience: float) -> None:
+    """The switch to WAL, once in a file's life, does not honour `busy_timeout`."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(_BUSY_WAIT)
+        else:
+            return
+
+
+def _prepared(path: Path) -> tuple[sqlite3.Connection, bytes]:
+    """A connection to a file that has the newest schema, and the secret of its hashes."""
+    connection = _connect(path, busy_timeout_ms=10_000)
+    try:
+        migrate(connection)
+        return connection, _secret(connection, "index")
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _secret_of_file(path: Path, name: str, patience: float) -> bytes:
