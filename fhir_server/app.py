@@ -31,14 +31,15 @@ class Application(FastAPI):
     fhir: FhirEndpoint | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if self.fhir is not None and scope["type"] == "http" and _is_fhir(scope["path"]):
+        if self.fhir is not None and scope["type"] == "http" and _is_fhir(scope["raw_path"]):
             await self.fhir(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
 
-def _is_fhir(path: str) -> bool:
-    return path.startswith(PATH) and path[len(PATH) :][:1] in ("", "/")
+def _is_fhir(raw_path: bytes) -> bool:
+    start = PATH.encode()
+    return raw_path.startswith(start) and raw_path[len(start) :][:1] in (b"", b"/", b"?")
 
 
 def create_app(settings: Settings | None = None) -> Application:
@@ -91,10 +92,16 @@ async def fhir_server(settings: Settings, store: Store, operations: Operations) 
         pages=pages,
         router=ROUTER,
         operations=operations,
-        limits=Limits(default_count=settings.default_count, max_count=settings.max_count),
+        limits=Limits(
+            default_count=settings.default_count,
+            max_count=settings.max_count,
+            max_chain=settings.max_chain,
+        ),
         page_lifetime=settings.page_lifetime,
         max_includes=settings.max_includes,
         max_entries=settings.max_entries,
+        max_body=settings.max_body,
+        conditional_delete=settings.conditional_delete,
         open_access=settings.auth == "none",
     )
 

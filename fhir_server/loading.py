@@ -11,6 +11,7 @@ import codecs
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -27,6 +28,7 @@ _JSON: Final = "application/fhir+json"
 _HEADERS: Final = {"Content-Type": _JSON, "Accept": _JSON, "Prefer": "return=minimal"}
 _LINES: Final = (".ndjson", ".jsonl")
 _ENDINGS: Final = (".json", *_LINES)
+_NOTHING: Final = "There is nothing in it to load"
 _TRIES: Final = 5
 """For what the server cannot take just now (503)."""
 _PATIENCE: Final = 60.0
@@ -96,9 +98,21 @@ def files(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         inside = sorted(path.rglob("*")) if path.is_dir() else [path]
         for file in inside:
-            if file == path or (file.is_file() and file.suffix.lower() in _ENDINGS):
+            if file == path or (file.suffix.lower() in _ENDINGS and _is_input(file)):
                 found[file] = None
     return list(found)
+
+
+def _is_input(file: Path) -> bool:
+    """A link that leads nowhere is one, too: somebody misses what it should lead to."""
+    return file.is_file() or (file.is_symlink() and not file.exists())
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:  # which reading it will tell
+        return 0
 
 
 async def _load(found: Sequence[Path], server: str, concurrency: int) -> Report:
@@ -107,7 +121,7 @@ async def _load(found: Sequence[Path], server: str, concurrency: int) -> Report:
     async with httpx.AsyncClient(headers=_HEADERS, limits=limits, timeout=_PATIENCE) as client:
         await _require_server(client, server)
         with _progress() as progress:
-            task = progress.add_task("Loading", total=sum(file.stat().st_size for file in found))
+            task = progress.add_task("Loading", total=sum(map(_size, found)))
             reader = Reader(report, lambda size: progress.advance(task, size))
             # All draw from the one iterator, so a file is read only as it is sent.
             items = reader.items(found)
@@ -157,11 +171,15 @@ class Reader:
             yield from self._of_text(raw, str(file))
             self.advance(len(raw))
             return
+        empty = True
         with file.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
+                    empty = False
                     yield from self._of_text(line.rstrip(), f"{file} line {number}")
                 self.advance(len(line))
+        if empty:
+            self._refuse(str(file), _NOTHING)
 
     def _of_text(self, raw: bytes, place: str) -> Iterator[Item]:
         # Editors put a byte order mark in front, which only a body over HTTP may not have.
@@ -179,7 +197,7 @@ class Reader:
             case "Bundle", "message":
                 yield Item(place, "POST", "$process-message", json.encode(resource), "message")
             case "Bundle", ("collection" | "searchset"):
-                yield from self._of_entries(resource.get("entry", []), place)
+                yield from self._of_entries(resource.get("entry"), place)
             case "Bundle", _:
                 yield Item(place, "POST", "Bundle", json.encode(resource), "Bundle")
             case str(name), _:
@@ -188,15 +206,27 @@ class Reader:
                 self._refuse(place, "It has no resourceType; a FHIR resource is expected")
 
     def _of_entries(self, entries: Any, place: str) -> Iterator[Item]:
-        for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+        if not isinstance(entries, list | None):
+            self._refuse(place, "Bundle.entry: It is not an array of entries")
+            return
+        inputs = [*filter(_is_no_outcome, enumerate(entries or ()))]
+        if not inputs:
+            self._refuse(place, _NOTHING)
+        for index, entry in inputs:
             within = f"{place} entry[{index}]"
             if not isinstance(entry, dict) or not isinstance(entry.get("resource"), dict):
                 self._refuse(within, "It has no resource")
-            elif entry.get("search") != {"mode": "outcome"}:
+            else:
                 yield from self._of_resource(entry["resource"], within)
 
     def _refuse(self, place: str, reason: str) -> None:
         self.report.refusals.append(Refusal(place, None, [reason]))
+
+
+def _is_no_outcome(numbered: tuple[int, Any]) -> bool:
+    """What a search says of itself (https://hl7.org/fhir/R4/search.html#entry) is no record."""
+    entry = numbered[1]
+    return not isinstance(entry, dict) or entry.get("search") != {"mode": "outcome"}
 
 
 def _item(resource: Resource, name: str, place: str) -> Item:
@@ -214,7 +244,7 @@ async def _send_all(
         address = f"{server}/{item.address}" if item.address else server
         try:
             answer = await _answer(client, item, address)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             reason = f"No answer: {type(error).__name__} {error}".rstrip()
             report.refusals.append(Refusal(item.place, None, [reason]))
         else:
@@ -244,14 +274,31 @@ def _note_entries(report: Report, item: Item, bundle: Any) -> None:
     """Each entry of a batch has an outcome of its own; those of a transaction are all well."""
     asked = json.decode(item.body).get("entry", [])
     answered = bundle.get("entry", []) if isinstance(bundle, dict) else []
-    for index, (entry, told) in enumerate(zip(asked, answered, strict=False)):
+    if not asked:
+        report.refusals.append(Refusal(item.place, None, [_NOTHING]))
+    nothing: Resource = {}
+    pairs = zip_longest(asked, answered[: len(asked)], fillvalue=nothing)
+    for index, (entry, told) in enumerate(pairs):
         response = told.get("response", {})
-        status = int(str(response.get("status", "0"))[:3])
-        if status >= 400:
+        status = _status(response)
+        if status is None or status >= 400:
             reasons = _reasons(response.get("outcome"))
             report.refusals.append(Refusal(f"{item.place} entry[{index}]", status, reasons))
-        elif entry["request"]["method"] in ("POST", "PUT") and "resource" in entry:
-            report.stored[entry["resource"]["resourceType"]] += 1
+        else:
+            report.stored[_kind(entry)] += 1
+
+
+def _status(response: Resource) -> int | None:
+    """Three digits (https://hl7.org/fhir/R4/bundle.html: Bundle.entry.response.status)."""
+    digits = str(response.get("status", ""))[:3]
+    return int(digits) if digits.isascii() and digits.isdigit() else None
+
+
+def _kind(entry: Resource) -> str:
+    """The type of what was stored; for a request that stores nothing, its method."""
+    method = entry["request"]["method"]
+    stores = method in ("POST", "PUT") and "resource" in entry
+    return str(entry["resource"]["resourceType"]) if stores else f"({method})"
 
 
 def _content(answer: httpx.Response) -> Any:
@@ -263,10 +310,10 @@ def _content(answer: httpx.Response) -> Any:
 
 def _reasons(outcome: Any) -> list[str]:
     """Each issue of an OperationOutcome in a line: its place and what is wrong there."""
-    issues = outcome.get("issue", []) if isinstance(outcome, dict) else []
+    issues = outcome.get("issue") if isinstance(outcome, dict) else None
     reasons = [
         ": ".join([*issue.get("expression", []), _text(issue)])
-        for issue in issues
+        for issue in (issues if isinstance(issues, list) else ())
         if issue.get("severity") in ("error", "fatal")
     ]
     return reasons or ["The server does not say why"]

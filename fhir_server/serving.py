@@ -1,15 +1,32 @@
-"""`keyworking serve`: settings, a warning where one is due, the processes."""
+"""`keyworking serve`: settings, a warning where one is due, the processes.
 
+Whatever may be wrong with the settings is found here, before anything is loaded and before
+worker processes start: one that dies of its settings would be started again and again.
+"""
+
+import asyncio
 import os
+import socket
+import sqlite3
+import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import click
 import uvicorn
 from pydantic import ValidationError
 
-from fhir_server.app import create_app
-from fhir_server.settings import PREFIX, Settings, refuse_unknown_variables
+from fhir_server.app import Application, create_app, open_store
+from fhir_server.errors import FhirError
+from fhir_server.operation.registry import BadOperation
+from fhir_server.settings import (
+    PREFIX,
+    Settings,
+    refuse_unknown_variables,
+    sqlite_path,
+    variables,
+)
 
 _OPEN: Final = """
   ****************************************************************************
@@ -27,18 +44,18 @@ def serve(options: Mapping[str, object], *, synthetic_caseload: bool) -> None:
     """Serve until interrupted.
 
     Raises:
-        BadSettings: before anything is opened.
+        BadSettings: before anything is loaded, and when the server does not come up.
     """
     settings = _settings(options)
+    _require_port(settings)
+    application = _application(settings)
+    asyncio.run(_require_store(settings))
     if settings.auth == "none":
         click.secho(_OPEN, fg="yellow", bold=True, err=True)
     lines: list[str] = []
     if synthetic_caseload:
-        from fhir_server.synthetic import ensure_loaded
-
-        lines = ensure_loaded(settings)
-    _export(settings)
-    _run(settings, lines)
+        lines = _loaded(settings)
+    _run(settings, application, lines)
 
 
 def _settings(options: Mapping[str, object]) -> Settings:
@@ -46,11 +63,7 @@ def _settings(options: Mapping[str, object]) -> Settings:
         refuse_unknown_variables()
         settings = Settings(**dict(options))  # type: ignore[arg-type]
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(p) for p in e['loc']) or 'settings'}: {e['msg']}"
-            for e in error.errors()
-        )
-        raise BadSettings(problems) from None
+        raise BadSettings("; ".join(map(_problem, error.errors()))) from None
     except ValueError as error:
         raise BadSettings(str(error)) from None
     if settings.auth is None:
@@ -60,15 +73,68 @@ def _settings(options: Mapping[str, object]) -> Settings:
     return settings
 
 
-def _export(settings: Settings) -> None:
-    """Worker processes read their settings from the environment."""
+def _problem(error: Any) -> str:
+    where = ".".join(map(str, error["loc"]))
+    text = str(error["msg"]).removeprefix("Value error, ")
+    return f"{where}: {text}" if where else text
+
+
+def _require_port(settings: Settings) -> None:
+    host, port = settings.host, settings.port
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for family, kind, protocol, _, address in addresses:
+            with socket.socket(family, kind, protocol) as listener:
+                if os.name == "posix":  # else it would allow what it is to find out
+                    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind(address)
+    except OSError as error:
+        raise BadSettings(
+            f"Nothing can listen on {host}, port {port}: {error.strerror}. "
+            "Choose another with --port or KEYWORKING_PORT"
+        ) from None
+
+
+def _application(settings: Settings) -> Application:
+    packages = ", ".join(settings.operations)
+    try:
+        return create_app(settings)
+    except BadOperation as error:
+        raise BadSettings(f"The operations in {packages}: {error}") from None
+    except Exception as error:  # whatever a package of somebody else's does when it is imported
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__} {error} ({frame.filename}, line {frame.lineno})"
+        raise BadSettings(f"The operations in {packages} cannot be loaded: {what}") from None
+
+
+async def _require_store(settings: Settings) -> None:
+    try:
+        await open_store(settings).close()
+    except (OSError, RuntimeError, sqlite3.Error) as error:
+        path = sqlite_path(settings.store)
+        raise BadSettings(f"The store {path} cannot be used: {error}") from None
+
+
+def _loaded(settings: Settings) -> list[str]:
+    from fhir_server.synthetic import ensure_loaded  # here: who does not ask does not wait
+
+    try:
+        return ensure_loaded(settings)
+    except (OSError, FhirError) as error:
+        raise BadSettings(f"The synthetic caseload cannot be loaded: {error}") from None
+
+
+def export(settings: Settings) -> None:
+    """Write the settings to the environment, where worker processes read them."""
+    for name in [*variables()]:
+        del os.environ[name]
     for name, value in settings.model_dump().items():
         if value is not None:
             text = ",".join(value) if isinstance(value, tuple) else str(value)
             os.environ[PREFIX + name.upper()] = text
 
 
-def _run(settings: Settings, lines: list[str]) -> None:
+def _run(settings: Settings, application: Application, lines: list[str]) -> None:
     common: dict[str, Any] = {
         "host": settings.host,
         "port": settings.port,
@@ -80,9 +146,14 @@ def _run(settings: Settings, lines: list[str]) -> None:
     if settings.workers > 1:
         for line in lines:
             click.echo(line)
+        export(settings)
         uvicorn.run("fhir_server.app:create_app", factory=True, workers=settings.workers, **common)
-    else:
-        _Server(uvicorn.Config(create_app(settings), **common), lines).run()
+        return
+    server = _Server(uvicorn.Config(application, **common), lines)
+    with suppress(SystemExit):  # how uvicorn says that it did not start
+        server.run()
+    if not server.started:
+        raise BadSettings("The server did not start; what is above says why")
 
 
 class _Server(uvicorn.Server):

@@ -5,8 +5,10 @@ A value that does not fit, or a name that is not known, is an error at start.
 
 import ipaddress
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
@@ -15,6 +17,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 PREFIX = "KEYWORKING_"
 PATH = "/fhir"
 """Where the FHIR interface stands below the host."""
+_FOR_TESTS: Final = PREFIX + "TEST_"
+_OF_ADDRESSES: Final = re.compile(r"[\w.~:/\[\]@!$&()*+,;=%?#-]*", re.ASCII)
+"""What may stand in an address (RFC 3986), but for the quotation mark: shells read it too."""
 
 
 class Settings(BaseSettings):
@@ -34,21 +39,25 @@ class Settings(BaseSettings):
     public_base: str = ""
     """The FHIR base that clients use, such as https://fhir.example.nhs.uk/fhir, when it is not
     the host and port that the server listens on."""
-    operations: Annotated[tuple[str, ...], NoDecode] = ("operations",)
+    operations: Annotated[tuple[str, ...], NoDecode] = ("operations", "fhir_operations")
     """Python packages with operations, separated by commas."""
     max_body: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
     """Bytes of a request's body."""
     max_entries: Annotated[int, Field(ge=1)] = 1000
     """Entries of a transaction or batch."""
+    conditional_delete: Literal["single", "multiple"] = "single"
+    """What a delete by criteria may find: one resource, or several at once."""
     default_count: Annotated[int, Field(ge=1)] = 50
     """Matches on a page when `_count` is not given."""
     max_count: Annotated[int, Field(ge=1)] = 1000
     """Matches on a page at the most."""
     max_includes: Annotated[int, Field(ge=1)] = 1000
     """Resources that includes may add to a page."""
+    max_chain: Annotated[int, Field(ge=1, le=10)] = 5
+    """Steps from resource to resource in one criterion of a search."""
     page_lifetime: Annotated[int, Field(ge=1)] = 3600
     """Seconds for which a link to a further page is good."""
-    search_patience: Annotated[float, Field(gt=0)] = 10.0
+    search_patience: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
     """Seconds that a search may take."""
 
     @model_validator(mode="before")
@@ -56,7 +65,7 @@ class Settings(BaseSettings):
     def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
         packages = values.get("operations")
         if isinstance(packages, str):
-            values["operations"] = tuple(name.strip() for name in packages.split(",") if name)
+            values["operations"] = tuple(name.strip() for name in packages.split(","))
         return values
 
     @model_validator(mode="after")
@@ -67,8 +76,15 @@ class Settings(BaseSettings):
                 f"auth 'none' serves on loopback only, and {self.host} is not loopback; "
                 "use 127.0.0.1, ::1 or localhost"
             )
-        if self.public_base and urlsplit(self.public_base).scheme not in ("http", "https"):
-            raise ValueError("public_base is not an http or https address")
+        if self.port == 0:
+            raise ValueError("port 0 would be one that nobody is told of; choose one from 1 on")
+        if self.default_count > self.max_count:
+            raise ValueError(
+                f"default_count {self.default_count} is above max_count {self.max_count}"
+            )
+        if self.public_base:
+            _require_base(self.public_base)
+        _require_packages(self.operations)
         return self
 
     @property
@@ -87,9 +103,51 @@ def refuse_unknown_variables() -> None:
         ValueError: naming the variable and those that exist.
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    for name in os.environ:
-        if name.startswith(PREFIX) and name not in known and not name.startswith(PREFIX + "TEST_"):
+    seen: dict[str, str] = {}
+    for name in variables():
+        if name.upper() not in known:
             raise ValueError(f"{name} is not a setting; there are {', '.join(sorted(known))}")
+        other = seen.setdefault(name.upper(), name)
+        if other != name:
+            raise ValueError(f"{other} and {name} are the same setting; give one of them")
+
+
+def variables() -> Iterator[str]:
+    """The names in the environment that are read as settings: in any case, as pydantic does."""
+    for name in sorted(os.environ):
+        if name.upper().startswith(PREFIX) and not name.upper().startswith(_FOR_TESTS):
+            yield name
+
+
+def _require_base(address: str) -> None:
+    wrong = _wrong_with_base(address)
+    if wrong:
+        raise ValueError(f"public_base {wrong}; https://fhir.example.nhs.uk/fhir is one")
+
+
+def _wrong_with_base(address: str) -> str:
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError as error:
+        return f"is no address: {error}"
+    if parts.scheme not in ("http", "https"):
+        return "is not an http or https address"
+    if not parts.hostname or port == 0:
+        return "has no host, or port 0"
+    if "?" in address or "#" in address:
+        return "has a query or fragment"
+    if "@" in parts.netloc:
+        return "has a user in it"
+    return "" if _OF_ADDRESSES.fullmatch(address) else "has a character that stands in no address"
+
+
+def _require_packages(names: tuple[str, ...]) -> None:
+    for name in names:
+        if not name:
+            raise ValueError("operations has a blank name; give names of packages, with commas")
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ValueError(f"operations: '{name}' is not the name of a package")
 
 
 def sqlite_path(store: str) -> Path:
@@ -99,7 +157,7 @@ def sqlite_path(store: str) -> Path:
         ValueError: for any other URL.
     """
     head = "sqlite:///"
-    if not store.startswith(head) or len(store) == len(head):
+    if not store.startswith(head) or store.removeprefix(head) in ("", ":memory:"):
         raise ValueError(
             f"'{store}' is not a store; sqlite:///relative/path or sqlite:////absolute/path is. "
             "MongoDB is not supported yet"

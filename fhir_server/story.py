@@ -4,9 +4,11 @@ A ward of the synthetic caseload admits a young person who has a plan and goals,
 them again. The messages are in the shape of NHS England's encounter event.
 """
 
+import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import uuid4
 
 from fhir_server.fhir import canonicals, nhs_number
 
@@ -91,21 +93,19 @@ class Stay:
         }
 
 
+def is_of_the_story(spell: str) -> bool:
+    """Whether the stay is one that `make run`'s lines or the demo began."""
+    return re.fullmatch(r"SPELL-\d{14}(-\w+)?", spell) is not None
+
+
+def stay(number: str, at: datetime) -> Stay:
+    """A stay like no other, of the young person with that NHS number, from that time on."""
+    return Stay(number, f"SPELL-{at.astimezone(UTC):%Y%m%d%H%M%S}-{uuid4().hex[:8]}", at)
+
+
 def admission(at: datetime) -> dict[str, Any]:
-    """The admission that `make run` writes down, at that time."""
-    return _written_down(at).admission()
-
-
-def discharge(at: datetime) -> dict[str, Any]:
-    """The end, a second later, of the stay that `make run` has begin at that time.
-
-    No later: a message is about what has happened, and somebody may post it at once.
-    """
-    return _written_down(at).discharge(at + timedelta(seconds=1))
-
-
-def _written_down(at: datetime) -> Stay:
-    return Stay(nhs_number.synthetic(_SERIAL), f"SPELL-{at:%Y%m%d%H%M%S}", at)
+    """The admission, at that time, of whom the story is about."""
+    return stay(nhs_number.synthetic(_SERIAL), at).admission()
 
 
 def _detained_for_assessment() -> dict[str, Any]:

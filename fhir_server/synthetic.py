@@ -6,8 +6,10 @@ it stopped, and a finished one is known by one look.
 
 import asyncio
 import json
+import shlex
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,39 +17,70 @@ import click
 
 from fhir_server.access.session import Session
 from fhir_server.app import fhir_server, open_store, session
+from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import LOCAL
+from fhir_server.fhir.json import Resource
 from fhir_server.interactions.exchange import Request, Server
 from fhir_server.interactions.routing import run
 from fhir_server.interactions.table import BUNDLE
+from fhir_server.operation.records import Lookup
 from fhir_server.operation.registry import Operations
-from fhir_server.settings import Settings
-from fhir_server.story import DEFAULT_SERVER, admission, discharge, goes_to_hospital
+from fhir_server.settings import Settings, sqlite_path
+from fhir_server.storage.sqlite.store import system_clock
+from fhir_server.story import (
+    DEFAULT_SERVER,
+    SPELL_SYSTEM,
+    Stay,
+    goes_to_hospital,
+    is_of_the_story,
+    stay,
+)
 
 MARKER: Final = ("Provenance", "kw-synthetic-caseload")
 _SEED: Final = 1
+_YOUNG_PEOPLE: Final = 30
+_OWN_BOUNDS: Final = {
+    name: Settings.model_fields[name].default for name in ("max_entries", "search_patience")
+}
+"""What is set for requests is not for the caseload, which is as large as it is."""
+_PLAN: Final = f"category={canonicals.CARE_PLAN_CATEGORY}|keyworking-plan&status=active"
+_IN_HOSPITAL: Final = "class=IMP,ACUTE,NONAC"
+_ENDED: Final = ("finished", "cancelled", "entered-in-error")
+_SECOND: Final = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """Whom the printed lines admit and discharge."""
+
+    young_person: str
+    """The id of the Patient."""
+    stay: Stay
 
 
 def ensure_loaded(settings: Settings) -> list[str]:
     """Load the caseload unless it is there; lines for a terminal on what to try next."""
-    asyncio.run(_ensure_loaded(settings))
-    return _what_to_try(settings)
+    return asyncio.run(_ensure_loaded(settings.model_copy(update=_OWN_BOUNDS)))
 
 
-async def _ensure_loaded(settings: Settings) -> None:
+async def _ensure_loaded(settings: Settings) -> list[str]:
     store = open_store(settings)
     try:
         data = session(settings, store, "synthetic-caseload")
         if await data.read(*MARKER) is not None:
             click.echo("The synthetic caseload is there already.")
-            return
-        server = await fhir_server(settings, store, Operations())
-        await _load(data, server, _today())
+        else:
+            server = await fhir_server(settings, store, Operations())
+            await _load(data, server, _now().date())
+        return _what_to_try(
+            settings, await _whom_to_try(Lookup(data, base=settings.base, now=system_clock()))
+        )
     finally:
         await store.close()
 
 
-def _today() -> date:
-    return datetime.now(UTC).astimezone(LOCAL).date()
+def _now() -> datetime:
+    return datetime.now(UTC).astimezone(LOCAL).replace(microsecond=0)
 
 
 async def _load(data: Session, server: Server, as_of: date) -> None:
@@ -68,42 +101,125 @@ async def _is_there(data: Session, bundle: dict[str, Any]) -> bool:
     return await data.read(first["resourceType"], first["id"]) is not None
 
 
-def _what_to_try(settings: Settings) -> list[str]:
-    base, young_person = settings.base, goes_to_hospital()
-    folder = Path("var") / "try"
-    sent = datetime.now(UTC).astimezone(LOCAL).replace(microsecond=0)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, message in (("admission", admission(sent)), ("discharge", discharge(sent))):
-        (folder / f"{name}.json").write_text(json.dumps(message, indent=2) + "\n")
-    patient = f"{base}/Patient/{young_person}"
-    category = "https://keyworking.example/fhir/CodeSystem/care-plan-category%7Cdischarge-plan"
-    post = (
-        f"curl -s -H 'Content-Type: application/fhir+json' '{base}/$process-message?_pretty=true'"
+async def _whom_to_try(records: Lookup) -> _Try | None:
+    """Somebody with a plan who is at home, or in hospital since an earlier try broke off."""
+    others = (f"kw-synthetic-{serial:03d}" for serial in range(1, _YOUNG_PEOPLE + 1))
+    for young_person in (goes_to_hospital(), *others):
+        patient = await records.get("Patient", young_person)
+        found = await _stay_of(records, patient) if patient else None
+        if found:
+            return _Try(young_person, found)
+    return None
+
+
+async def _stay_of(records: Lookup, patient: Resource) -> Stay | None:
+    """The stay that the messages are to be about; None for who had better be left alone."""
+    number = _identifier(patient, canonicals.NHS_NUMBER)
+    about = f"patient={patient['id']}"
+    plans = await records.find("CarePlan", f"{about}&{_PLAN}")
+    if not number or not any(plan.get("goal") for plan in plans):
+        return None
+    stays = await records.find("Encounter", f"{about}&{_IN_HOSPITAL}")
+    match [encounter for encounter in stays if encounter["status"] not in _ENDED]:
+        case []:
+            return stay(number, _after(stays))
+        case [encounter]:
+            return _broken_off(number, encounter)
+    return None
+
+
+def _after(stays: Sequence[Resource]) -> datetime:
+    """Now, or when the lines of an earlier start have had the young person leave hospital."""
+    own = (encounter for encounter in stays if is_of_the_story(_spell(encounter)))
+    ends = [end for encounter in own if (end := _moment(encounter, "end"))]
+    return max([_now(), *(end.astimezone(LOCAL) + _SECOND for end in ends)])
+
+
+def _moment(encounter: Resource, which: str) -> datetime | None:
+    """The start or end as the story's messages tell it, None where it is told otherwise."""
+    try:
+        found = datetime.fromisoformat(encounter.get("period", {}).get(which, ""))
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
+
+
+def _spell(encounter: Resource) -> str:
+    return _identifier(encounter, SPELL_SYSTEM)
+
+
+def _broken_off(number: str, encounter: Resource) -> Stay | None:
+    """The stay as an earlier start's admission told of it, None for one of somebody else."""
+    spell, start = _spell(encounter), _moment(encounter, "start")
+    return Stay(number, spell, start) if start and is_of_the_story(spell) else None
+
+
+def _identifier(resource: Resource, system: str) -> str:
+    return next(
+        (
+            str(identifier["value"])
+            for identifier in resource.get("identifier", ())
+            if identifier.get("system") == system and identifier.get("value")
+        ),
+        "",
     )
-    return _lines(
-        base,
-        [
-            ("Who is supported?", f"curl -s '{base}/Patient?_count=3&_pretty=true'"),
-            (
-                "One young person's plan, with its goals",
-                f"curl -s '{base}/CarePlan?patient={young_person}&_include=CarePlan:goal"
-                "&_pretty=true'",
-            ),
-            ("How likely is an admission?", f"curl -s '{patient}/$admission-risk?_pretty=true'"),
-            ("The ward tells of an admission", f"{post} -d @{folder}/admission.json"),
-            ("Now the rating is blue", f"curl -s '{patient}/$admission-risk?_pretty=true'"),
-            ("and a discharge plan is open", f"curl -s '{patient}/$discharge-plan?_pretty=true'"),
-            (
-                "CAMHS looks for discharge plans",
-                f"curl -s '{base}/CarePlan?category={category}&_sort=-_lastUpdated&_pretty=true'",
-            ),
-            ("The ward tells of the discharge", f"{post} -d @{folder}/discharge.json"),
-            (
-                "What must be done by when?",
-                f"curl -s '{base}/Task?patient={young_person}&status=requested&_pretty=true'",
-            ),
-            ("What can this server do?", f"curl -s '{base}/metadata?_pretty=true'"),
-        ],
+
+
+def _what_to_try(settings: Settings, tried: _Try | None) -> list[str]:
+    base = settings.base
+    steps = [("Who is supported?", _get(f"{base}/Patient?_count=3&"))]
+    if tried:
+        steps += _story(base, tried, _write_down(settings, tried.stay))
+    return _lines(base, [*steps, ("What can this server do?", _get(f"{base}/metadata?"))])
+
+
+def _write_down(settings: Settings, stay: Stay) -> Path:
+    """The folder with the messages: beside the store, as they are about what it holds."""
+    store = sqlite_path(settings.store)
+    usual = sqlite_path(Settings.model_fields["store"].default).name
+    folder = store.with_name("try" if store.name == usual else f"{store.name}-try")
+    folder.mkdir(parents=True, exist_ok=True)
+    # No later than that: a message is about what has happened, and may be posted at once.
+    end = max(_now(), stay.start + _SECOND)
+    messages = {"admission": stay.admission(), "discharge": stay.discharge(end)}
+    for name, message in messages.items():
+        (folder / f"{name}.json").write_text(json.dumps(message, indent=2) + "\n")
+    return folder
+
+
+def _story(base: str, tried: _Try, folder: Path) -> list[tuple[str, str]]:
+    young_person = tried.young_person
+    patient = f"{base}/Patient/{young_person}"
+    category = f"{canonicals.CARE_PLAN_CATEGORY}%7Cdischarge-plan"
+    return [
+        (
+            "One young person's plan, with its goals",
+            _get(f"{base}/CarePlan?patient={young_person}&_include=CarePlan:goal&"),
+        ),
+        ("How likely is an admission?", _get(f"{patient}/$admission-risk?")),
+        ("The ward tells of an admission", _post(base, folder / "admission.json")),
+        ("Now the rating is blue", _get(f"{patient}/$admission-risk?")),
+        ("and a discharge plan is open", _get(f"{patient}/$discharge-plan?")),
+        (
+            "CAMHS looks for discharge plans",
+            _get(f"{base}/CarePlan?category={category}&_sort=-_lastUpdated&"),
+        ),
+        ("The ward tells of the discharge", _post(base, folder / "discharge.json")),
+        (
+            "What must be done by when?",
+            _get(f"{base}/Task?patient={young_person}&status=requested&"),
+        ),
+    ]
+
+
+def _get(address: str) -> str:
+    return f"curl -s '{address}_pretty=true'"
+
+
+def _post(base: str, file: Path) -> str:
+    return (
+        f"curl -s -H 'Content-Type: application/fhir+json' '{base}/$process-message?_pretty=true'"
+        f" -d {shlex.quote(f'@{file}')}"
     )
 
 

@@ -1,31 +1,63 @@
 """Whether a message agrees with itself: its dates, its status, whom it is about, who sends it."""
 
-from collections.abc import Iterator
 from typing import Final
 
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir.dates import interval
-from fhir_server.fhir.json import Resource
-from fhir_server.fhir.references import parse_relative
+from operations._identity import identifiers_of
 from operations._message import Message, Part, Trigger
+from operations._person import local_time, status_of
 
 _SENDERS: Final = ("Organization", "Practitioner", "PractitionerRole")
 _ADMITTED: Final = frozenset({"arrived", "triaged", "in-progress", "onleave"})
 _OUR_TIME: Final = (interval("1900").low, interval("2199").high)
 """Events lie in it; due dates reckoned from others could leave the calendar."""
+_CLOCKS_DIFFER: Final = 3_600_000_000
+"""How far ahead an event may lie, in microseconds: clocks differ, and a sender that takes winter
+time for summer time is out by an hour."""
+_ALLOWED: Final = (
+    *("AllergyIntolerance", "Condition", "Coverage", "DocumentReference", "Encounter"),
+    *("HealthcareService", "Location", "Medication", "MedicationRequest", "MedicationStatement"),
+    *("Observation", "Organization", "Patient", "Practitioner", "PractitionerRole", "Procedure"),
+    *("QuestionnaireResponse", "RelatedPerson"),
+)
+"""What admission messages of the NHS and of Da Vinci carry. Never what decides over them, such as
+a Consent, or what they bring about, such as a Flag, a CarePlan, a Task or a Provenance."""
 
 
-def require_coherent(message: Message) -> None:
+def require_coherent(message: Message, now: int) -> None:
     """Raise for a message that contradicts itself, or lacks what its effects need.
 
     Raises:
         FhirError: INVALID or BUSINESS_RULE, with the place of what is wrong.
     """
+    _require_allowed(message)
     _require_sender(message)
     _require_spell(message.encounter)
-    _require_one_patient(message)
+    if message.patient is not None:
+        _require_identified(message.patient)
     _require_period(message)
-    _require_status(message, message.encounter.resource.get("status", ""))
+    _require_past(message, now)
+    _require_status(message, status_of(message.encounter.resource))
+
+
+def _require_allowed(message: Message) -> None:
+    """An event tells of a stay: it gives no consent, no rating and no plan."""
+    for part in message.parts:
+        kind = part.resource["resourceType"]
+        if kind not in _ALLOWED:
+            raise FhirError.at(
+                Kind.BUSINESS_RULE,
+                part.expression,
+                f"A message about a stay holds no {kind}; beside its MessageHeader, "
+                f"{', '.join(_ALLOWED)} are allowed",
+            )
+        if kind == "Encounter" and part is not message.encounter:
+            raise FhirError.at(
+                Kind.BUSINESS_RULE,
+                part.expression,
+                "A message is about one Encounter, its focus; another has a message of its own",
+            )
 
 
 def _require_sender(message: Message) -> None:
@@ -41,46 +73,30 @@ def _require_sender(message: Message) -> None:
 
 
 def _require_spell(encounter: Part) -> None:
-    identifiers = encounter.resource.get("identifier", ())
-    if not any(identifier.get("value") for identifier in identifiers):
+    """With its system: two hospitals may count their stays alike."""
+    if not identifiers_of(encounter.resource):
         raise FhirError(
             Kind.BUSINESS_RULE,
             Issue(
-                "The Encounter has no identifier; the provider's spell id is required",
+                "The Encounter has no identifier with system and value; the provider's spell id "
+                "is required",
                 f"{encounter.expression}.identifier",
                 "required",
             ),
         )
 
 
-def about(resource: Resource) -> Iterator[str]:
-    """References to whom the resource is about."""
-    for element in ("subject", "patient", "beneficiary"):
-        value = resource.get(element)
-        if isinstance(value, dict) and isinstance(value.get("reference"), str):
-            yield value["reference"]
-
-
-def _require_one_patient(message: Message) -> None:
-    """Nothing in the message is about somebody else: it would end up in the wrong record."""
-    whom = set(about(message.encounter.resource))
-    whom |= set(message.patient.names) if message.patient else set()
-    known = {name for part in message.parts for name in part.names}
-    for part in message.parts:
-        for reference in about(part.resource):
-            if reference not in whom | known and _may_be_patient(reference):
-                raise FhirError.at(
-                    Kind.INVALID,
-                    part.expression,
-                    f"A message is about one Patient; this is about '{reference}'",
-                )
-
-
-def _may_be_patient(reference: str) -> bool:
-    local = parse_relative(reference)
-    if local is not None:
-        return local.type == "Patient"
-    return reference.startswith("urn:") or "/Patient/" in reference
+def _require_identified(patient: Part) -> None:
+    if not identifiers_of(patient.resource):
+        raise FhirError(
+            Kind.BUSINESS_RULE,
+            Issue(
+                "The Patient has no identifier with system and value, and cannot be told from "
+                "others",
+                f"{patient.expression}.identifier",
+                "required",
+            ),
+        )
 
 
 def _require_period(message: Message) -> None:
@@ -99,6 +115,24 @@ def _require_period(message: Message) -> None:
             f"{place}.period",
             "The stay lies in 1900 to 2199, and no other time",
         )
+
+
+def _require_past(message: Message, now: int) -> None:
+    """What is to happen yet may not happen: only what has is acted on."""
+    encounter, place = message.encounter.resource, message.encounter.expression
+    told = status_of(encounter)
+    if told == "planned":
+        return
+    ends = told == "finished"
+    for name, at, counts in (("start", message.start, True), ("end", message.end, ends)):
+        if counts and at > now + _CLOCKS_DIFFER:
+            raise FhirError.at(
+                Kind.BUSINESS_RULE,
+                f"{place}.period",
+                f"The {name} of the stay lies in the future, at "
+                f"{encounter.get('period', {}).get(name, local_time(at))}; an event is told once "
+                "it has happened",
+            )
 
 
 def _require_status(message: Message, status: str) -> None:

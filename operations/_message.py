@@ -16,7 +16,7 @@ from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.dates import interval
 from fhir_server.fhir.json import Resource
-from fhir_server.fhir.references import parse_relative
+from fhir_server.fhir.references import localised, parse_local, parse_relative
 from fhir_server.operation.records import stable_id
 
 DAVINCI_EVENT: Final = "http://hl7.org/fhir/us/davinci-alerts/CodeSystem/notification-event"
@@ -103,14 +103,27 @@ class Message:
         text = self._period.get("end")
         return interval(text).high if text else self.timestamp
 
+    def happened(self, known: Resource | None) -> int:
+        """When what it tells of did: the end of a stay that is over, else its start.
+
+        What the message leaves out is as it is known here.
+        """
+        name = "end" if self.encounter.resource.get("status") == "finished" else "start"
+        earlier = (known or {}).get("period", {}).get(name)
+        if name not in self._period and earlier:
+            return interval(earlier).low
+        return self.end if name == "end" else self.start
+
     @property
     def _period(self) -> Resource:
         found: Resource = self.encounter.resource.get("period", {})
         return found
 
 
-def read(bundle: Resource, received: int) -> Message:
+def read(bundle: Resource, received: int, base: str) -> Message:
     """The message in a Bundle that R4 allows; one without timestamp was sent when `received`.
+
+    What it says of addresses below `base`, this server's own, is read as relative to it.
 
     Raises:
         FhirError: INVALID, UNSUPPORTED or BUSINESS_RULE, with the place of what is wrong.
@@ -119,7 +132,9 @@ def read(bundle: Resource, received: int) -> Message:
         raise _wrong(
             "Bundle.type", f"The Bundle is a '{bundle.get('type')}'; 'message' is expected"
         )
-    parts = list(_parts(bundle))
+    digest = hashlib.sha256(_canonical(bundle)).hexdigest()
+    bundle = localised(bundle, base)
+    parts = list(_parts(bundle, base))
     if not parts or parts[0].resource["resourceType"] != "MessageHeader":
         raise _wrong("Bundle.entry[0]", "The first entry of a message is its MessageHeader")
     header, *others = parts
@@ -128,7 +143,7 @@ def read(bundle: Resource, received: int) -> Message:
     trigger = _trigger(header.resource)
     return Message(
         id=_message_id(bundle, header),
-        digest=hashlib.sha256(_canonical(bundle)).hexdigest(),
+        digest=digest,
         name=_name(bundle, header),
         trigger=trigger,
         header=header,
@@ -139,11 +154,17 @@ def read(bundle: Resource, received: int) -> Message:
     )
 
 
-def _parts(bundle: Resource) -> Iterator[Part]:
+def unversioned(reference: str) -> str:
+    """What a reference leads to, whichever version of it."""
+    return reference.partition("/_history/")[0]
+
+
+def _parts(bundle: Resource, base: str) -> Iterator[Part]:
     for index, entry in enumerate(bundle.get("entry", ())):
         if "resource" not in entry:
             raise _wrong(f"Bundle.entry[{index}]", "Each entry of a message holds a resource")
-        yield Part(index, entry.get("fullUrl", ""), entry["resource"])
+        url = entry.get("fullUrl", "")
+        yield Part(index, str(parse_local(url, base) or url), entry["resource"])
 
 
 def _require_distinct(parts: Sequence[Part]) -> None:
@@ -203,7 +224,9 @@ def _known_events() -> str:
 def _focus(header: Part, others: Sequence[Part]) -> Part:
     """NHS England's event has the Encounter and the Patient in focus, in no fixed order."""
     place = "Bundle.entry[0].resource.focus"
-    references = [focus.get("reference") for focus in header.resource.get("focus", ())]
+    references = [
+        unversioned(focus.get("reference", "")) for focus in header.resource.get("focus", ())
+    ]
     named = [part for name in references for part in others if name in part.names]
     for part in named:
         if part.resource["resourceType"] == "Encounter":
@@ -230,7 +253,7 @@ def _patient(encounter: Part, others: Sequence[Part]) -> Part | None:
             ),
         )
     for part in patients:
-        if subject in part.names:
+        if unversioned(subject) in part.names:
             return part
     local = parse_relative(subject)
     if local is not None and local.type == "Patient" and not patients:

@@ -7,16 +7,14 @@ from typing import Any, Final
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import LOCAL, interval, moment
 from fhir_server.fhir.json import Resource
+from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.records import Lookup, reference_to
 
 OPEN_STAY: Final = ("arrived", "triaged", "in-progress", "onleave")
-_TO_ANOTHER_HOSPITAL: Final = frozenset({"49", "50", "53", "84", "87", "psy"})
-_DIED: Final = frozenset({"79", "exp"})
-"""Destinations in the NHS Data Dictionary's codes, whichever system names them, and in those of
-http://terminology.hl7.org/CodeSystem/discharge-disposition, which Da Vinci's senders use."""
-_METHOD_DIED: Final = "4"
-INPATIENT_CLASSES: Final = ("IMP", "ACUTE", "NONAC")
+UNDONE_STAY: Final = ("cancelled", "entered-in-error")
+_INPATIENT_CLASSES: Final = ("IMP", "ACUTE", "NONAC")
 _OPEN_PLAN: Final = ("draft", "active", "on-hold")
+COLOURS: Final = (canonicals.RED, canonicals.AMBER, canonicals.GREEN, canonicals.BLUE)
 
 
 class Person:
@@ -38,27 +36,29 @@ class Person:
 
     async def stays(self) -> list[Resource]:
         """Encounters that are a stay in hospital: by class, or because a plan hangs on them."""
-        found = await self._about("Encounter")
-        planned = {
-            plan.get("encounter", {}).get("reference") for plan in await self.discharge_plans()
-        }
+        plans = await self.discharge_plans()
         return [
             encounter
-            for encounter in found
-            if encounter["class"].get("code") in INPATIENT_CLASSES
-            or reference_to(encounter) in planned
+            for encounter in await self._about("Encounter")
+            if encounter["class"].get("code") in _INPATIENT_CLASSES
+            or any(refers(plan.get("encounter"), encounter) for plan in plans)
         ]
+
+    async def is_stay(self, encounter: Resource) -> bool:
+        """Whether it is a stay in hospital, of this person's."""
+        return any(stay["id"] == encounter["id"] for stay in await self.stays())
 
     async def open_stays(self) -> list[Resource]:
         return [stay for stay in await self.stays() if status_of(stay) in OPEN_STAY]
 
     async def ratings(self) -> list[Resource]:
-        """Rating flags, past and present."""
+        """Rating flags, past and present; one of an unknown colour is none."""
         flags = await self._about("Flag")
         return [
             flag
             for flag in flags
-            if has_code(
+            if colour_of(flag) is not None
+            and has_code(
                 flag.get("category"), canonicals.FLAG_CATEGORY, canonicals.DSR_ADMISSION_RISK
             )
         ]
@@ -99,19 +99,20 @@ class Person:
 
     async def open_discharge_plan(self) -> Resource | None:
         """The newest that is not over; before all others, that of a stay that is going on."""
-        plans = [plan for plan in await self.discharge_plans() if status_of(plan) in _OPEN_PLAN]
-        staying = {reference_to(stay) for stay in await self.open_stays()}
+        plans = filter(is_open_plan, await self.discharge_plans())
+        stays = await self.open_stays()
 
         def order(plan: Resource) -> tuple[bool, int]:
-            return plan.get("encounter", {}).get("reference") in staying, begun(plan)
+            return any(refers(plan.get("encounter"), stay) for stay in stays), begun(plan)
 
         return max(plans, key=order, default=None)
 
     async def keyworking_plan(self) -> Resource | None:
         plans = await self._plans("keyworking-plan")
-        return max(
-            (plan for plan in plans if status_of(plan) in _OPEN_PLAN), key=begun, default=None
-        )
+        return max(filter(is_open_plan, plans), key=begun, default=None)
+
+    async def has_active_plan(self, category: str) -> bool:
+        return any(status_of(plan) == "active" for plan in await self._plans(category))
 
     async def tasks(self) -> list[Resource]:
         return await self._about("Task")
@@ -151,26 +152,25 @@ def status_of(resource: Resource) -> str:
     return str(resource.get("status", ""))
 
 
+def is_open_plan(plan: Resource) -> bool:
+    return status_of(plan) in _OPEN_PLAN
+
+
+def colour_of(flag: Resource) -> str | None:
+    """The rating, None where it is none of the four."""
+    found = (code for system, code in codes(flag.get("code")) if system == canonicals.DSR_RATING)
+    return next((code for code in found if code in COLOURS), None)
+
+
+def refers(element: Resource | None, resource: Resource) -> bool:
+    """Whether a Reference leads to the resource, whichever version of it."""
+    local = parse_relative((element or {}).get("reference", ""))
+    return local is not None and str(local) == reference_to(resource)
+
+
 def begun(resource: Resource) -> int:
     """When its period began, in microseconds since the epoch; long ago where that is not known."""
     return since(resource.get("period", {}).get("start"))
-
-
-def left_for_hospital(stay: Resource) -> bool:
-    """Whether the stay ended with a transfer: the young person is still in hospital."""
-    return bool(_destinations(stay) & _TO_ANOTHER_HOSPITAL)
-
-
-def died(stay: Resource) -> bool:
-    """Whether the stay ended with the young person's death."""
-    method = extension(stay, canonicals.DISCHARGE_METHOD_EXTENSION) or {}
-    found = code_in(method.get("valueCodeableConcept"), canonicals.DISCHARGE_METHOD)
-    return found == _METHOD_DIED or bool(_destinations(stay) & _DIED)
-
-
-def _destinations(stay: Resource) -> set[str]:
-    disposition = stay.get("hospitalization", {}).get("dischargeDisposition")
-    return {code for _, code in codes(disposition)}
 
 
 def since(text: str | None) -> int:

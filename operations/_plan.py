@@ -16,8 +16,10 @@ from operations._person import (
     code_in,
     codes,
     extension,
+    is_open_plan,
     local_day,
     local_time,
+    refers,
     status_of,
     with_extension,
 )
@@ -46,10 +48,23 @@ async def note_aftercare(records: Records, plan: Resource, stay: Resource) -> bo
     return True
 
 
+async def end_plan(records: Records, plan: Resource, left: int) -> None:
+    """Note when the stay ended; people complete what is left of the checklist."""
+    if is_open_plan(plan):
+        period = {**plan.get("period", {}), "end": local_day(left).isoformat()}
+        await records.save({**plan, "period": period})
+
+
+async def revoke_plan(records: Records, plan: Resource) -> str:
+    """End the plan of a stay that never was; what was done, in words."""
+    await records.save({**plan, "status": "revoked"})
+    return f"The discharge plan is revoked: {reference_to(plan)}"
+
+
 async def plan_of(person: Person, stay: Resource) -> Resource | None:
     """The discharge plan of this stay."""
     for plan in await person.discharge_plans():
-        if plan.get("encounter", {}).get("reference") == reference_to(stay):
+        if refers(plan.get("encounter"), stay):
             return plan
     return None
 

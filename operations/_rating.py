@@ -3,19 +3,24 @@
 A rating is superseded, never deleted, and never given without consent to be on the register.
 """
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Final
 
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import Records, reference_to, stable_id
+from operations._event import Event
 from operations._person import (
     Person,
     begun,
     code_in,
+    colour_of,
     extension,
     local_day,
     local_time,
+    refers,
+    since,
     status_of,
     with_extension,
 )
@@ -31,30 +36,69 @@ _TITLES: Final = {
 }
 
 
-def colour_of(flag: Resource) -> str | None:
-    return code_in(flag["code"], canonicals.DSR_RATING)
-
-
-async def rate_blue(
-    records: Records, person: Person, stay: Resource, since_when: int, author: Resource
-) -> str:
+async def rate_blue(event: Event) -> str:
     """Blue while in hospital; what was done, in words."""
-    flag = _flag(person, canonicals.BLUE, stay, since_when, author)
-    return await _replace(
-        records, person, {**flag, "encounter": {"reference": reference_to(stay)}}, stay
-    )
+    flag = _flag(event, canonicals.BLUE)
+    return await _replace(event, {**flag, "encounter": {"reference": reference_to(event.stay)}})
 
 
-async def rate_red_after_discharge(
-    records: Records, person: Person, stay: Resource, left: int, author: Resource
-) -> str:
+async def rate_red_after_discharge(event: Event) -> str:
     """Red, with the date before which nobody sets it lower by accident."""
-    until = local_day(left) + RED_HOLD
+    until = event.day + RED_HOLD
     flag = with_extension(
-        _flag(person, canonicals.RED, stay, left, author),
+        _flag(event, canonicals.RED),
         {"url": canonicals.MINIMUM_UNTIL_EXTENSION, "valueDate": until.isoformat()},
     )
-    return await _replace(records, person, flag, stay)
+    return await _replace(event, flag)
+
+
+async def undo_ratings(event: Event) -> list[str]:
+    """End what a stay that never was has brought, and give back the rating before it."""
+    ours = {_id(colour, event.stay) for colour in (canonicals.BLUE, canonicals.RED)}
+    active = await event.person.active_ratings()
+    wrong = [flag for flag in active if flag["id"] in ours]
+    for flag in wrong:
+        await event.records.save(_ended(flag, event.person.now, "added-in-error"))
+    said = [
+        f"The rating {colour_of(flag)} was added in error and has ended: {reference_to(flag)}"
+        for flag in wrong
+    ]
+    if not wrong or len(active) > len(wrong):
+        return said
+    return [*said, await _give_back(event, ours)]
+
+
+async def _give_back(event: Event, ours: Collection[str]) -> str:
+    if not event.consented:
+        return "There is no rating now, because no consent to be on the register is recorded"
+    before = [
+        flag
+        for flag in await event.person.ratings()
+        if flag["id"] not in ours and _end_reason(flag) == "superseded"
+    ]
+    if not before:
+        return "There was no rating before; somebody has to rate again"
+    last = max(before, key=lambda flag: since(flag.get("period", {}).get("end")))
+    kept = {name: value for name, value in last.items() if name not in ("meta", "extension")}
+    restored = {
+        **kept,
+        "id": stable_id("rating", "restored", event.stay["id"]),
+        "status": "active",
+        "period": {"start": local_time(event.person.now)},
+        "author": event.author,
+    }
+    others = [
+        item
+        for item in last.get("extension", ())
+        if item.get("url") != canonicals.RATING_END_REASON_EXTENSION
+    ]
+    saved = await event.records.save(restored | ({"extension": others} if others else {}))
+    return f"The rating is {colour_of(saved)} again, as before the stay: {reference_to(saved)}"
+
+
+def _end_reason(flag: Resource) -> str | None:
+    found = extension(flag, canonicals.RATING_END_REASON_EXTENSION) or {}
+    return code_in(found.get("valueCodeableConcept"), canonicals.RATING_END_REASON)
 
 
 async def end_ratings(records: Records, person: Person, at: int, reason: str) -> None:
@@ -62,16 +106,17 @@ async def end_ratings(records: Records, person: Person, at: int, reason: str) ->
         await records.save(_ended(flag, at, reason))
 
 
-async def _replace(records: Records, person: Person, flag: Resource, stay: Resource) -> str:
+async def _replace(event: Event, flag: Resource) -> str:
     """Make it the active rating, unless that has been so already or a later one stands."""
-    if not await person.consented("register"):
-        return await _left_off(records, person, flag, stay)
+    records, person = event.records, event.person
+    if not event.consented:
+        return await _left_off(event, flag)
     known = await records.get("Flag", flag["id"])
     if known is not None and status_of(known) != "active":
         return f"The rating {colour_of(flag)} for this stay has been superseded already"
     others = [other for other in await person.active_ratings() if other["id"] != flag["id"]]
     for other in others:
-        if _stands(other, flag, stay, person.now):
+        if _stands(other, flag, event.stay, person.now):
             return f"A later rating stands: {colour_of(other)} ({reference_to(other)})"
     for other in others:
         await records.save(_ended(other, begun(flag), "superseded"))
@@ -79,12 +124,12 @@ async def _replace(records: Records, person: Person, flag: Resource, stay: Resou
     return f"The rating is {colour_of(flag)}: {reference_to(flag)}"
 
 
-async def _left_off(records: Records, person: Person, flag: Resource, stay: Resource) -> str:
+async def _left_off(event: Event, flag: Resource) -> str:
     """Without consent there is no new rating; a blue one does not outlive its stay either."""
     if colour_of(flag) != canonicals.BLUE:
-        for other in await person.active_ratings():
-            if _belongs_to(other, stay):
-                await records.save(_ended(other, begun(flag), "consent-withdrawn"))
+        for other in await event.person.active_ratings():
+            if _belongs_to(other, event.stay):
+                await event.records.save(_ended(other, begun(flag), "consent-withdrawn"))
     return (
         f"The rating would be {colour_of(flag)}; it is not put on the register, because no "
         "consent to be on it is recorded"
@@ -92,7 +137,7 @@ async def _left_off(records: Records, person: Person, flag: Resource, stay: Reso
 
 
 def _belongs_to(flag: Resource, stay: Resource) -> bool:
-    return bool(flag.get("encounter", {}).get("reference") == reference_to(stay))
+    return refers(flag.get("encounter"), stay)
 
 
 def _stands(other: Resource, flag: Resource, stay: Resource, now: int) -> bool:
@@ -122,10 +167,14 @@ def _redated(known: Resource, flag: Resource) -> Resource:
     return dated
 
 
-def _flag(person: Person, colour: str, stay: Resource, start: int, author: Resource) -> Resource:
+def _id(colour: str, stay: Resource) -> str:
+    return stable_id("rating", colour, stay["id"])
+
+
+def _flag(event: Event, colour: str) -> Resource:
     return {
         "resourceType": "Flag",
-        "id": stable_id("rating", colour, stay["id"]),
+        "id": _id(colour, event.stay),
         "status": "active",
         "category": [
             {
@@ -138,9 +187,9 @@ def _flag(person: Person, colour: str, stay: Resource, start: int, author: Resou
             "coding": [{"system": canonicals.DSR_RATING, "code": colour}],
             "text": _TITLES[colour],
         },
-        "subject": {"reference": person.reference},
-        "period": {"start": local_time(start)},
-        "author": author,
+        "subject": {"reference": event.person.reference},
+        "period": {"start": local_time(event.at)},
+        "author": event.author,
     }
 
 

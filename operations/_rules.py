@@ -13,16 +13,9 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.canonicals import AMBER, BLUE, GREEN, RED
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
-from operations._person import (
-    Person,
-    died,
-    extension,
-    left_for_hospital,
-    local_day,
-    since,
-    status_of,
-)
-from operations._rating import RED_HOLD, colour_of
+from operations._leaving import died, left_for_hospital
+from operations._person import Person, colour_of, extension, local_day, since, status_of
+from operations._rating import RED_HOLD
 
 _RANK: Final = {BLUE: 4, RED: 3, AMBER: 2, GREEN: 1}
 

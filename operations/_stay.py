@@ -1,42 +1,44 @@
 """What an admission and a discharge bring about, besides the stay itself."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
 
 from fhir_server.fhir import canonicals
-from fhir_server.fhir.json import Resource
-from fhir_server.operation.records import Records, reference_to
+from fhir_server.operation.records import reference_to
 from operations import _plan, _rating
+from operations._event import Event
+from operations._leaving import died, is_understood, left_for_hospital, was_planned
 from operations._person import (
     Person,
     codes,
-    died,
+    colour_of,
     extension,
     has_code,
-    left_for_hospital,
+    is_open_plan,
     local_day,
+    refers,
     since,
     status_of,
     with_extension,
 )
 from operations._tasks import (
     Work,
+    cancel,
     cancel_tasks,
     hours_after,
     months_after,
     open_tasks,
+    reopen,
     task_code,
     working_days_after,
 )
 
-_ELECTIVE: Final = frozenset({"11", "12", "13"})
-"""Admission methods that were planned; what is not known to be planned counts as not."""
 _INVOLVED: Final = frozenset(
     {"information-gathering", "planning", "plan-active", "discharge-planning", "step-down"}
 )
 """Pathway states that an admission turns into in-hospital; consent goes before keyworking."""
+_IN_HOSPITAL: Final = frozenset({"in-hospital", "discharge-planning"})
 _SELF_HARM: Final = (canonicals.SNOMED_CT, "401206008")
 _COMMUNITY_REVIEW_COUNTS: Final = timedelta(days=90)
 _HOSPITAL_TASKS: Final = (
@@ -46,41 +48,50 @@ _HOSPITAL_TASKS: Final = (
     "T-CETR-REPEAT",
 )
 """What has no point any more once the young person has left."""
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One thing that happened to one young person in one stay."""
-
-    records: Records
-    person: Person
-    stay: Resource
-    at: int
-    """When it happened, in microseconds since the epoch."""
-    author: Resource
-    """A Reference to who reports it."""
-
-    @property
-    def day(self) -> date:
-        return local_day(self.at)
+_FOLLOW_UP_TASKS: Final = ("T-FU-48", "T-FU-72", "T-FU-7D", "T-RED-HOLD")
+"""What has no point any more once the young person is back; the plan is to be shared still."""
+_REVIEW_TASKS: Final = ("T-REVIEW-RED", "T-REVIEW-AMBER", "T-REVIEW-GREEN")
+"""Timers of ratings that blue supersedes."""
+_ADMITTED_AGAIN: Final = "Admitted again"
+_RATED_BLUE: Final = "In hospital: rated blue"
 
 
 async def admitted(event: Event) -> list[str]:
     """Blue, the plan, the first tasks, the pathway; what was done, in words."""
     records, person = event.records, event.person
-    rating = await _rating.rate_blue(records, person, event.stay, event.at, event.author)
+    rating = await _rating.rate_blue(event)
     known = await _plan.plan_of(person, event.stay)
     plan = known or await _plan.open_plan(records, person, event.stay, event.at)
     works = await _works_of_admission(event)
     said = [
         rating,
         f"The discharge plan is {status_of(plan)}: {reference_to(plan)}",
+        *await _end_what_went_before(event),
         *await open_tasks(records, person, event.stay, works, person.now),
     ]
     if known is not None:
         # Told again: by now the pathway may have gone on from in-hospital.
         return said + await corrected(event)
     return said + await _move_to(event, "in-hospital", _INVOLVED)
+
+
+async def _end_what_went_before(event: Event) -> list[str]:
+    """Cancel the follow-up of earlier stays, and the reviews of ratings that blue supersedes."""
+    person = event.person
+    left_since = [
+        stay for stay in await person.stays() if since(stay.get("period", {}).get("end")) > event.at
+    ]
+    follow_up = [
+        task
+        for task in await person.tasks()
+        if task_code(task) in _FOLLOW_UP_TASKS
+        and not any(refers(task.get("focus"), stay) for stay in left_since)
+    ]
+    count = await cancel(event.records, person, follow_up, _ADMITTED_AGAIN)
+    active = await person.active_ratings()
+    if active and colour_of(active[0]) == canonicals.BLUE:
+        await cancel_tasks(event.records, person, _REVIEW_TASKS, _RATED_BLUE)
+    return [f"The follow-up of the stay before is cancelled: {count} tasks"] if count else []
 
 
 async def corrected(event: Event) -> list[str]:
@@ -107,7 +118,7 @@ async def _works_of_admission(event: Event) -> list[Work]:
             day + timedelta(days=56 if adult else 42),
         ),
     ]
-    if not await person.consented("register"):
+    if not event.consented:
         works.append(
             Work(
                 "obtain-consent",
@@ -136,7 +147,7 @@ async def _reviews(event: Event, adult: bool) -> list[Work]:
             event.day + timedelta(days=28),
         ),
     ]
-    if not _planned(event.stay):
+    if not was_planned(event.stay):
         works.append(
             Work(
                 "T-CETR-POSTADM",
@@ -163,40 +174,78 @@ async def _community_review(event: Event) -> date | None:
     return max((day for day in days if earliest <= day <= event.day), default=None)
 
 
-def _planned(stay: Resource) -> bool:
-    method = extension(stay.get("hospitalization", {}), canonicals.ADMISSION_METHOD_EXTENSION)
-    concept = (method or {}).get("valueCodeableConcept")
-    return any(code in _ELECTIVE for _, code in codes(concept))
-
-
 async def discharged(event: Event) -> list[str]:
     """Red and its floor, the follow-up, the pathway; what was done, in words."""
     records, person = event.records, event.person
+    plan = await _plan.plan_of(person, event.stay)
+    if plan is not None:
+        await _plan.end_plan(records, plan, event.at)
     if died(event.stay):
         return await _died(event)
     if left_for_hospital(event.stay):
-        return ["The young person goes to another hospital: the rating stays blue"]
+        return [f"The young person goes to another hospital: {await _rating_stays(person)}"]
     if await person.open_stays():
-        return ["Another stay is open: the rating stays blue"]
-    rating = await _rating.rate_red_after_discharge(
-        records, person, event.stay, event.at, event.author
-    )
+        return [f"Another stay is open: {await _rating_stays(person)}"]
+    unclear = [] if is_understood(event.stay) else [_UNCLEAR]
+    rating = await _rating.rate_red_after_discharge(event)
     await cancel_tasks(records, person, _HOSPITAL_TASKS, "Discharged")
     works = await _works_of_discharge(event)
     return [
+        *unclear,
         rating,
         *await open_tasks(records, person, event.stay, works, person.now),
-        *await _move_to(event, "plan-active", {"in-hospital", "discharge-planning"}),
+        *await _move_to(event, "plan-active", _IN_HOSPITAL),
         *await corrected(event),
     ]
+
+
+_UNCLEAR: Final = (
+    "It is not understood where the young person went: dischargeDisposition has no code of "
+    f"{canonicals.DISCHARGE_DESTINATION}. It is taken as home, so that somebody follows up"
+)
+
+
+async def _rating_stays(person: Person) -> str:
+    active = await person.active_ratings()
+    return f"the rating stays {colour_of(active[0])}" if active else "there is no rating"
 
 
 async def _died(event: Event) -> list[str]:
     """Nobody is reminded of a visit to, or asks for the consent of, somebody who has died."""
     await _rating.end_ratings(event.records, event.person, event.at, "deceased")
-    ended = (*_HOSPITAL_TASKS, "obtain-consent")
+    ended = (*_HOSPITAL_TASKS, *_FOLLOW_UP_TASKS, *_REVIEW_TASKS, "obtain-consent")
     await cancel_tasks(event.records, event.person, ended, "The young person has died")
     return ["The young person has died: the rating has ended, nothing is to be followed up"]
+
+
+async def undone(event: Event) -> list[str]:
+    """Take back what a stay has brought that never was; what was done, in words."""
+    records, person = event.records, event.person
+    said = await _rating.undo_ratings(event)
+    tasks = [task for task in await person.tasks() if refers(task.get("focus"), event.stay)]
+    if count := await cancel(records, person, tasks, "Added in error"):
+        said.append(f"The tasks of the stay are cancelled: {count}")
+    plan = await _plan.plan_of(person, event.stay)
+    if plan is None:
+        return said
+    if is_open_plan(plan):
+        said.append(await _plan.revoke_plan(records, plan))
+    if await person.open_stays():
+        return said
+    reasons = (_ADMITTED_AGAIN, _RATED_BLUE)
+    if count := await reopen(records, person, reasons, plan.get("created")):
+        said.append(f"Tasks that the admission cancelled are asked for again: {count}")
+    return said + await _move_to(event, await _state_at_home(person), _IN_HOSPITAL)
+
+
+async def _state_at_home(person: Person) -> str:
+    """The pathway state that the plans speak for; the one before is recorded nowhere else."""
+    if await person.has_active_plan("step-down-plan"):
+        return "step-down"
+    plan = await person.keyworking_plan()
+    if plan is None:
+        return "information-gathering"
+    return "planning" if status_of(plan) == "draft" else "plan-active"
 
 
 async def _works_of_discharge(event: Event) -> Sequence[Work]:

@@ -4,7 +4,7 @@ Codes and times are those of the code systems `timer` and `task` in terminology/
 one area's practice or the project's own and is to become a setting.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
@@ -79,9 +79,35 @@ async def open_tasks(
 async def cancel_tasks(records: Records, person: Person, codes: Iterable[str], reason: str) -> None:
     """End the open tasks of these codes, saying why."""
     wanted = set(codes)
-    for task in await person.tasks():
-        if is_open(task) and task_code(task) in wanted:
-            await records.save({**task, "status": "cancelled", "statusReason": {"text": reason}})
+    tasks = [task for task in await person.tasks() if task_code(task) in wanted]
+    await cancel(records, person, tasks, reason)
+
+
+async def cancel(records: Records, person: Person, tasks: Iterable[Resource], reason: str) -> int:
+    """End those that are open, saying why; how many they were."""
+    found = [task for task in tasks if is_open(task)]
+    for task in found:
+        ended = {"status": "cancelled", "statusReason": {"text": reason}}
+        await records.save({**task, **ended, "lastModified": local_time(person.now)})
+    return len(found)
+
+
+async def reopen(
+    records: Records, person: Person, reasons: Collection[str], cancelled: str | None
+) -> int:
+    """Ask again for what was cancelled at that time for one of these reasons; how many."""
+    found = [
+        task
+        for task in await person.tasks()
+        if status_of(task) == "cancelled"
+        and task.get("statusReason", {}).get("text") in reasons
+        and task.get("lastModified") == cancelled
+    ]
+    for task in found:
+        asked = {name: value for name, value in task.items() if name != "statusReason"}
+        again = {"status": "requested", "lastModified": local_time(person.now)}
+        await records.save({**asked, **again})
+    return len(found)
 
 
 def task_code(task: Resource) -> str | None:

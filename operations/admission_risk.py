@@ -7,8 +7,7 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Lookup, reference_to
-from operations._person import Person, local_day
-from operations._rating import colour_of
+from operations._person import Person, colour_of, local_day
 from operations._rules import Fired, fired_rules, suggested
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
+from fhir_server.fhir.references import parse_local
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Lookup
 from operations._person import Person, begun, code_in, status_of
@@ -53,9 +54,9 @@ async def _goals(call: Call, plan: Resource) -> list[Resource]:
     lookup = Lookup(call.session, base=call.base, now=call.now)
     found = []
     for goal in plan.get("goal", ()):
-        reference = goal.get("reference", "")
-        if reference.startswith("Goal/"):
-            found.append(await lookup.get("Goal", reference.removeprefix("Goal/")))
+        local = parse_local(goal.get("reference", ""), call.base)
+        if local is not None and local.type == "Goal":
+            found.append(await lookup.get("Goal", local.id))
     return [goal for goal in found if goal is not None]
 
 

@@ -15,13 +15,16 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import instant
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.outcomes import outcome
-from fhir_server.fhir.references import rewrite
+from fhir_server.fhir.references import parse_relative, rewrite
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Records, reference_to, stable_id
-from operations._coherence import about, require_coherent
-from operations._message import Message, Part, Trigger, read
-from operations._person import OPEN_STAY, Person, since, status_of
-from operations._stay import Event, admitted, corrected, discharged
+from operations._coherence import require_coherent
+from operations._event import Event
+from operations._identity import has_reliable, identified, shares_identifier, wrong_numbers
+from operations._message import Message, Part, Trigger, read, unversioned
+from operations._person import OPEN_STAY, UNDONE_STAY, Person, refers, since, status_of
+from operations._stay import admitted, corrected, discharged, undone
+from operations._whose import named, require_own
 
 _DIGEST: Final = f"{canonicals.KW}/NamingSystem/message-digest"
 _MASTER: Final = frozenset(
@@ -34,8 +37,8 @@ _MASTER: Final = frozenset(
 
 
 async def run(call: Call) -> Resource:
-    message = read(call.parameters.one("content"), call.now)
-    require_coherent(message)
+    message = read(call.parameters.one("content"), call.now, call.base)
+    require_coherent(message, call.now)
 
     async def work(unit: SessionUnit) -> Resource:
         return await _Processing(
@@ -59,14 +62,18 @@ class _Processing:
         if answered is not None:
             await self._require_same_content()
             return answered
-        patient = await self._patient()
-        known = await self._known_stay(patient)
-        ids = [(part, await self._id(part, patient)) for part in self._message.parts]
+        known = await identified(self._records, self._message.encounter)
+        patient = await self._patient(known)
+        self._require_same_stay(known, patient)
+        ids = [(part, await self._id(part, patient, known)) for part in self._message.parts]
         for part, resource_id in ids:
             for name in part.names:
                 self._names[name] = f"{part.resource['resourceType']}/{resource_id}"
-        said = await self._effects(patient, known, ids)
-        return await self._conclude(said)
+        resources = [(part, self._resolved(part, resource_id)) for part, resource_id in ids]
+        told = frozenset(self._names.values())
+        for part, resource in resources:
+            await require_own(self._records, patient, part, resource, told)
+        return await self._conclude(await self._effects(patient, known, resources))
 
     async def _require_same_content(self) -> None:
         receipt = await self._records.get("Provenance", self._message.id)
@@ -82,97 +89,118 @@ class _Processing:
                 "a new message has a new identifier",
             )
 
-    async def _patient(self) -> Resource:
+    async def _patient(self, stay: Resource | None) -> Resource:
         """The Patient that the message is about, as known here or as the message has it."""
         part = self._message.patient
         if part is None:
-            reference = self._message.encounter.resource["subject"]["reference"]
-            resource_type, resource_id, *_ = reference.split("/")
-            found = await self._records.get(resource_type, resource_id)
-            if found is None:
-                raise FhirError(
-                    Kind.INVALID,
-                    Issue(
-                        f"'{reference}' is not known here, and the message holds no Patient",
-                        f"{self._message.encounter.expression}.subject",
-                        "required",
-                    ),
-                )
-            return found
-        known = await self._identified(part)
+            return await self._referred()
+        known = await identified(self._records, part)
+        if known is None and not has_reliable(part.resource):
+            known = await self._patient_of(stay, part)
         if known is None:
             return {**part.resource, "id": self._new_id(part)}
         _require_same_person(known, part)
         return known
 
-    async def _known_stay(self, patient: Resource) -> Resource | None:
-        """The stay as it is known here, which must be this person's and not end before it began."""
-        known = await self._identified(self._message.encounter)
+    async def _referred(self) -> Resource:
+        place = f"{self._message.encounter.expression}.subject"
+        reference = self._message.encounter.resource["subject"]["reference"]
+        found = await self._get(reference)
+        if found is None:
+            text = f"'{reference}' is not known here, and the message holds no Patient"
+            raise FhirError(Kind.INVALID, Issue(text, place, "required"))
+        return found
+
+    async def _patient_of(self, stay: Resource | None, part: Part) -> Resource | None:
+        """Whom a known stay is about, if that is who the sender means by the same identifier."""
+        found = await self._get((stay or {}).get("subject", {}).get("reference", ""))
+        return found if found and shares_identifier(found, part.resource) else None
+
+    async def _get(self, reference: str) -> Resource | None:
+        local = parse_relative(reference)
+        return None if local is None else await self._records.get(local.type, local.id)
+
+    def _require_same_stay(self, known: Resource | None, patient: Resource) -> None:
+        """The stay as it is known here must be this person's, and go on as it can from there."""
         if known is None:
-            return None
+            return
         place = self._message.encounter.expression
-        subject = known.get("subject", {}).get("reference")
-        if subject != reference_to(patient):
+        if not refers(known.get("subject"), patient):
             raise FhirError.at(
                 Kind.BUSINESS_RULE,
                 f"{place}.subject",
                 "The spell with this identifier is another patient's",
             )
         start = known.get("period", {}).get("start")
-        if self._message.trigger is Trigger.DISCHARGE and self._message.over <= since(start):
+        told = status_of(self._message.encounter.resource)
+        if told == "finished" and self._message.over <= since(start):
             raise FhirError.at(
                 Kind.BUSINESS_RULE,
                 f"{place}.period.end",
                 f"The stay would end before it began, at {start}",
             )
-        return known
-
-    async def _identified(self, part: Part) -> Resource | None:
-        """The resource here that has one of the part's identifiers."""
-        identifiers = part.resource.get("identifier", [])
-        nhs = [item for item in identifiers if item.get("system") == canonicals.NHS_NUMBER]
-        kind = part.resource["resourceType"]
-        found = await self._records.by_identifier(kind, nhs or identifiers)
-        if len(found) > 1:
+        if not _may_follow(status_of(known), told):
             raise FhirError.at(
-                Kind.CONFLICT,
-                f"{part.expression}.identifier",
-                f"{len(found)} resources of type {kind} have these identifiers",
+                Kind.BUSINESS_RULE,
+                f"{place}.status",
+                f"The stay is {status_of(known)} here and cannot become '{told}'; "
+                f"{', '.join((*OPEN_STAY, 'finished', *UNDONE_STAY))} are allowed",
             )
-        return found[0] if found else None
 
-    async def _id(self, part: Part, patient: Resource) -> str:
-        if isinstance(part.resource.get("identifier"), list):
-            known = await self._identified(part)
-            if known is not None:
-                _require_about(known, patient, part)
-                return str(known["id"])
-        return self._new_id(part)
+    async def _id(self, part: Part, patient: Resource, stay: Resource | None) -> str:
+        if part is self._message.patient:
+            return str(patient["id"])
+        is_stay = part is self._message.encounter
+        known = stay if is_stay else await identified(self._records, part)
+        if known is None:
+            return self._new_id(part)
+        _require_about(known, patient, part)
+        return str(known["id"])
 
     def _new_id(self, part: Part) -> str:
         return stable_id(self._message.id, str(part.index))
 
+    def _resolved(self, part: Part, resource_id: str) -> Resource:
+        found: Resource = rewrite({**part.resource, "id": resource_id}, self._name)
+        return found
+
+    def _name(self, reference: str) -> str | None:
+        """What the sender's name of an entry is here, of whichever version of it."""
+        return self._names.get(reference) or self._names.get(unversioned(reference))
+
     async def _effects(
-        self, patient: Resource, known: Resource | None, ids: Iterable[tuple[Part, str]]
+        self,
+        patient: Resource,
+        known: Resource | None,
+        resources: Iterable[tuple[Part, Resource]],
     ) -> list[str]:
-        if known is not None and _is_late(self._message, known):
-            return [f"The stay has ended already, nothing is changed: {reference_to(known)}"]
+        if known is not None and (overtaken := _overtaken(self._message, known)):
+            return [f"{overtaken}, nothing is changed: {reference_to(known)}"]
+        person = Person(self._records, patient, self._now)
+        consented = await person.consented("register")
         stay: Resource = {}
-        for part, resource_id in ids:
-            saved = await self._store(part, resource_id)
+        for part, resource in resources:
+            saved = await self._store(part, resource)
             if part is self._message.encounter:
                 stay = saved
-        patient = await self._records.get("Patient", patient["id"]) or patient
+        person = Person(self._records, await self._get(person.reference) or patient, self._now)
+        event = Event(
+            self._records,
+            person,
+            stay,
+            self._message.happened(known),
+            rewrite(self._message.sender, self._name),
+            consented,
+        )
         said = [f"The event is stored: {reference_to(stay)}"]
-        return said + await self._consequences(patient, stay)
+        return said + await self._consequences(event)
 
-    async def _store(self, part: Part, resource_id: str) -> Resource:
-        kind = part.resource["resourceType"]
+    async def _store(self, part: Part, resource: Resource) -> Resource:
+        kind = resource["resourceType"]
         if kind in _MASTER:
-            known = await self._records.get(kind, resource_id)
+            known = await self._records.get(kind, resource["id"])
             if known is not None:
                 return known
-        resource = rewrite({**part.resource, "id": resource_id}, self._names.get)
         linked = await self._linked(resource, part)
         try:
             return await self._records.save(linked)
@@ -183,28 +211,32 @@ class _Processing:
         """The stay points to the keyworking involvement that it falls into."""
         if part is not self._message.encounter or "episodeOfCare" in resource:
             return resource
-        subject = resource["subject"]["reference"]
+        subject = unversioned(resource["subject"]["reference"])
         patient = {"resourceType": "Patient", "id": subject.split("/")[1]}
         episode = await Person(self._records, patient, self._now).episode()
         if episode is None:
             return resource
         return {**resource, "episodeOfCare": [{"reference": reference_to(episode)}]}
 
-    async def _consequences(self, patient: Resource, stay: Resource) -> list[str]:
-        message = self._message
-        person = Person(self._records, patient, self._now)
-        author = rewrite(message.sender, self._names.get)
-        match message.trigger:
-            case Trigger.ADMIT:
-                return await admitted(Event(self._records, person, stay, message.start, author))
-            case Trigger.DISCHARGE:
-                return await discharged(Event(self._records, person, stay, message.end, author))
-            case _:
-                return await corrected(Event(self._records, person, stay, message.start, author))
+    async def _consequences(self, event: Event) -> list[str]:
+        """By what has become of the stay; the trigger only says so of a stay of any class."""
+        status, trigger = status_of(event.stay), self._message.trigger
+        if status in UNDONE_STAY:
+            return await undone(event)
+        is_stay = await event.person.is_stay(event.stay)
+        if status in OPEN_STAY and (is_stay or trigger is Trigger.ADMIT):
+            return await admitted(event)
+        if status == "finished" and (is_stay or trigger is Trigger.DISCHARGE):
+            return await discharged(event)
+        return await corrected(event)
 
     async def _conclude(self, said: list[str]) -> Resource:
         """Keep the answer and the receipt, beside what was done."""
-        issues = [Issue(text, severity="information") for text in said]
+        patient = self._message.patient
+        issues = [
+            *(Issue(text, severity="information") for text in said),
+            *(wrong_numbers(patient) if patient else ()),
+        ]
         written = [*self._records.saved]
         answer = {**outcome(issues, default_code="informational"), "id": self._message.id}
         await self._records.save(answer)
@@ -224,7 +256,7 @@ class _Processing:
             "id": message.id,
             "target": versions or [{"reference": f"OperationOutcome/{message.id}"}],
             "recorded": instant(self._now),
-            "agent": [{"who": rewrite(message.sender, self._names.get)}],
+            "agent": [{"who": rewrite(message.sender, self._name)}],
             "entity": [
                 {"role": "source", "what": {"identifier": message.name}},
                 {"role": "source", "what": {"identifier": digest}},
@@ -232,11 +264,21 @@ class _Processing:
         }
 
 
-def _is_late(message: Message, known: Resource) -> bool:
-    """What is told of an open stay after the stay has ended: it must not open it again."""
-    open_statuses = (*OPEN_STAY, "planned")
-    told = status_of(message.encounter.resource)
-    return told in open_statuses and status_of(known) not in open_statuses
+def _overtaken(message: Message, known: Resource) -> str | None:
+    """Why what is told of a stay has been overtaken: it must not open it again."""
+    told, now = status_of(message.encounter.resource), status_of(known)
+    if now in UNDONE_STAY and told not in UNDONE_STAY:
+        return f"The stay is {now} already"
+    if now == "finished" and told in (*OPEN_STAY, "planned"):
+        return "The stay has ended already"
+    return None
+
+
+def _may_follow(known: str, told: str) -> bool:
+    """Whether what a stay has brought can be squared with its new status."""
+    if known in OPEN_STAY:
+        return told in (*OPEN_STAY, "finished", *UNDONE_STAY)
+    return known != "finished" or told in (*OPEN_STAY, "planned", "finished", *UNDONE_STAY)
 
 
 def _located(error: FhirError, part: Part) -> FhirError:
@@ -251,7 +293,7 @@ def _located(error: FhirError, part: Part) -> FhirError:
 
 def _require_about(known: Resource, patient: Resource, part: Part) -> None:
     """Two senders may number their resources alike: one's must not end up in the other's record."""
-    if any(reference != reference_to(patient) for reference in about(known)):
+    if named(known) - {reference_to(patient)}:
         raise FhirError.at(
             Kind.BUSINESS_RULE,
             f"{part.expression}.identifier",

@@ -6,21 +6,42 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import pytest
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 
+from fhir_server.caseload import generate
 from fhir_server.fhir import json
 from fhir_server.storage.interface import Store, StoredVersion
 
 REPOSITORY: Final = Path(__file__).parents[1]
 SHARED: Final = REPOSITORY.parent / "shared"
 """Beside a developer's checkout; tests pass without it."""
+PACKAGE: Final = SHARED / "fhir" / "hl7.fhir.r4.core.tgz"
+"""HL7's own definitions of R4."""
+_ABSENT: Final = "the official files are not here"
+needs_package: Final = pytest.mark.skipif(not PACKAGE.exists(), reason=_ABSENT)
 VALID: Final = REPOSITORY / "tests" / "validation" / "valid"
 FHIR_JSON: Final = {"content-type": "application/fhir+json"}
 _START_PATIENCE: Final = 20.0
+
+
+def official_examples(pattern: str = "*.json") -> list[Any]:
+    """Files of NHS England and HL7 to run a test with; without them, one that is skipped."""
+    found = sorted((SHARED / "examples").glob(pattern))
+    skipped = pytest.param(None, id="official", marks=pytest.mark.skip(reason=_ABSENT))
+    return [pytest.param(path, id=path.stem) for path in found] or [skipped]
+
+
+@cache
+def caseload() -> tuple[dict[str, Any], ...]:
+    """The transactions of the synthetic caseload: 770 resources, on whatever machine."""
+    return tuple(generate(1, date(2026, 6, 1)))
 
 
 def assert_outcome(
@@ -46,6 +67,7 @@ def assert_outcome(
 def outcome_issues(response: httpx.Response) -> list[dict[str, Any]]:
     """The issues of an OperationOutcome that R4B's own model takes as valid."""
     assert response.headers["content-type"] == "application/fhir+json; charset=utf-8"
+    assert response.headers["vary"] == "Accept, Accept-Encoding, Prefer"
     OperationOutcome.model_validate_json(response.content)
     issues: list[dict[str, Any]] = response.json()["issue"]
     return issues

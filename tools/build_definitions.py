@@ -4,8 +4,8 @@
 
 The package is `hl7.fhir.r4.core` 4.0.1 of HL7's package registry
 (https://hl7.org/fhir/R4/downloads.html), licence CC0-1.0. The tables hold paths,
-cardinalities, types, bindings, codes and expressions, no prose. One entry a line and sorted,
-so that a second run gives the same bytes and a change shows as a small diff.
+cardinalities, types, bindings, summary flags, codes and expressions, no prose. One entry a line,
+sorted, so that a second run gives the same bytes and a change shows as a small diff.
 """
 
 import argparse
@@ -131,7 +131,10 @@ def _base(definition: Json) -> str:
 
 
 def _element_row(package: Package, element: Json, backbones: set[str]) -> list[object]:
-    """[name, min, max or null, [[type, target, ...], ...], required value set or null]"""
+    """[name, min, max or null, [[type, target, ...], ...], required value set or null, summary]
+
+    The last stands only where it is true.
+    """
     path, most = element["path"], element["max"]
     return [
         path.rpartition(".")[2],
@@ -139,6 +142,7 @@ def _element_row(package: Package, element: Json, backbones: set[str]) -> list[o
         None if most == "*" else int(most),
         [[path]] if path in backbones else list(_types(package, element)),
         _required_value_set(element),
+        *([True] if element.get("isSummary") else ()),
     ]
 
 

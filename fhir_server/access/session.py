@@ -5,18 +5,20 @@ caller may not see answers exactly as what is not there.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 
 from fhir_server.access.policy import Caller, ClosedPolicy, Policy
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
-from fhir_server.search.ast import Everything, Node, Query, conjunction
+from fhir_server.search.ast import Everything, Node, Search
 from fhir_server.search.match import match
+from fhir_server.search.rewrite import guarded
 from fhir_server.storage.interface import (
     AuditRow,
     Draft,
+    HistoryEntry,
+    HistoryOf,
     Page,
     Position,
     Reader,
@@ -25,7 +27,17 @@ from fhir_server.storage.interface import (
     Unit,
 )
 
-__all__ = ["Data", "Draft", "Page", "Position", "Session", "SessionUnit", "StoredVersion"]
+__all__ = [
+    "Data",
+    "Draft",
+    "HistoryEntry",
+    "HistoryOf",
+    "Page",
+    "Position",
+    "Session",
+    "SessionUnit",
+    "StoredVersion",
+]
 
 T = TypeVar("T")
 
@@ -40,12 +52,12 @@ class Data(Protocol):
     ) -> StoredVersion | None: ...
 
     async def history(
-        self, resource_type: str, resource_id: str, count: int, before: int | None = None
-    ) -> Sequence[StoredVersion]: ...
+        self, scope: HistoryOf, count: int, before: int | None = None
+    ) -> Sequence[HistoryEntry]: ...
 
-    async def search(self, query: Query, count: int, after: Position | None = None) -> Page: ...
+    async def search(self, query: Search, count: int, after: Position | None = None) -> Page: ...
 
-    async def total(self, query: Query) -> int: ...
+    async def total(self, query: Search) -> int: ...
 
 
 class _GuardedReader:
@@ -66,20 +78,24 @@ class _GuardedReader:
         return self._shown(await self._reader.vread(resource_type, resource_id, version))
 
     async def history(
-        self, resource_type: str, resource_id: str, count: int, before: int | None = None
-    ) -> Sequence[StoredVersion]:
-        found = await self._reader.history(resource_type, resource_id, count, before)
-        return [version for version in found if self._shown(version)]
+        self, scope: HistoryOf, count: int, before: int | None = None
+    ) -> Sequence[HistoryEntry]:
+        """As many as were asked for, as long as there are so many that may be seen."""
+        shown: list[HistoryEntry] = []
+        while len(shown) < count:
+            found = await self._reader.history(scope, count, before)
+            shown += [entry for entry in found if self._shown(entry.stored)]
+            if len(found) < count:
+                break
+            before = found[-1].seq
+        return shown[:count]
 
-    async def search(self, query: Query, count: int, after: Position | None = None) -> Page:
-        return await self._reader.search(self._within(query), count, after)
+    async def search(self, query: Search, count: int, after: Position | None = None) -> Page:
+        asked = guarded(query, self._policy.readable)
+        return await self._reader.search(asked, count, after)
 
-    async def total(self, query: Query) -> int:
-        return await self._reader.total(self._within(query))
-
-    def _within(self, query: Query) -> Query:
-        allowed = self._policy.readable(query.resource_type)
-        return replace(query, where=conjunction(query.where, allowed))
+    async def total(self, query: Search) -> int:
+        return await self._reader.total(guarded(query, self._policy.readable))
 
     def _shown(self, version: StoredVersion | None) -> StoredVersion | None:
         if version is None:

@@ -7,7 +7,6 @@ words that need no knowledge of FHIR.
 import time
 from collections.abc import Callable
 from typing import Final
-from uuid import uuid4
 
 from rich.console import Console
 
@@ -17,7 +16,7 @@ from fhir_server.demo.conversation import CannotPlay, Conversation, NotAsTold, i
 from fhir_server.demo.readings import now
 from fhir_server.demo.script import CHAPTERS, Chapter
 from fhir_server.demo.telling import Teller, console
-from fhir_server.story import Stay
+from fhir_server.story import Stay, stay
 
 __all__ = ["CannotPlay", "NotAsTold", "is_loopback", "play", "waiting"]
 
@@ -58,9 +57,7 @@ def _await_enter(out: Console) -> None:
 def _cast(server: Conversation) -> tuple[YoungPerson, Stay]:
     """Whom it is about, and a stay that no other run has."""
     person = find(server)
-    start = now()
-    spell = f"SPELL-{start:%Y%m%d%H%M%S}-{uuid4().hex[:8]}"
-    return person, Stay(person.nhs_number, spell, start)
+    return person, stay(person.nhs_number, now())
 
 
 def _tell(tale: Tale, wait: Wait) -> None:

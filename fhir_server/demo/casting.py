@@ -156,26 +156,32 @@ def _consenting(server: Conversation, people: Iterable[str]) -> set[str]:
 
 
 def _in_hospital(server: Conversation, people: Iterable[str]) -> set[str]:
-    pages = server.pages(
+    return _subjects(
+        server,
         "Encounter",
+        people,
         ("class", "IMP,ACUTE,NONAC"),
         ("status", "planned,arrived,triaged,in-progress,onleave"),
-        ("subject", ",".join(people)),
     )
-    return {
-        stay["subject"]["reference"]
-        for page in pages
-        for stay in page.entries("match", "Encounter")
-    }
 
 
 def _planning_discharge(server: Conversation, people: Iterable[str]) -> set[str]:
-    pages = server.pages(
+    return _subjects(
+        server,
         "CarePlan",
+        people,
         ("category", f"{canonicals.CARE_PLAN_CATEGORY}|discharge-plan"),
         ("status", "draft,active,on-hold"),
-        ("subject", ",".join(people)),
     )
+
+
+def _subjects(
+    server: Conversation, resource_type: str, people: Iterable[str], *criteria: tuple[str, str]
+) -> set[str]:
+    """Which of these people a resource of the type is about that meets the criteria."""
+    pages = server.pages(resource_type, *criteria, ("subject", ",".join(people)))
     return {
-        plan["subject"]["reference"] for page in pages for plan in page.entries("match", "CarePlan")
+        found["subject"]["reference"]
+        for page in pages
+        for found in page.entries("match", resource_type)
     }

@@ -30,7 +30,8 @@ class ElementDefinition:
     `type` is a FHIR type code, the path of a backbone element (`Patient.contact`) or `Resource`.
     `max` is None for `*`; `min` of a choice is that of the whole choice.
     `targets` are the resource types that a Reference or canonical may point to, () for any.
-    `value_set` is the canonical, without version, of a required binding.
+    `value_set` is the canonical, without version, of a required binding. `summary` elements are
+    those of https://hl7.org/fhir/R4/search.html#summary.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ElementDefinition:
     repeats: bool
     targets: tuple[str, ...]
     value_set: str | None
+    summary: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class _ElementRow(msgspec.Struct, array_like=True, frozen=True):
     max: int | None
     types: tuple[tuple[str, ...], ...]
     value_set: str | None
+    summary: bool = False
 
 
 class _TypeEntry(msgspec.Struct, frozen=True):
@@ -154,6 +157,7 @@ def _elements(row: _ElementRow) -> Iterator[ElementDefinition]:
             repeats=row.max != 1,
             targets=tuple(targets),
             value_set=row.value_set,
+            summary=row.summary,
         )
 
 

@@ -40,9 +40,15 @@ def _spelt_out(value: Any) -> Any:
             return {name: _spelt_out(inner) for name, inner in value.items()}
         case list() | tuple():
             return [_spelt_out(inner) for inner in value]
-        case Decimal() if value.is_finite() and -_MOST_NOUGHTS < value.adjusted() < -6:
-            return msgspec.Raw(format(value, "f").encode())
+        case Decimal() if value.is_finite():
+            return msgspec.Raw(decimal_text(value).encode())
     return value
+
+
+def decimal_text(value: Decimal) -> str:
+    """The digits as `encode` writes them."""
+    small = value.is_finite() and -_MOST_NOUGHTS < value.adjusted() < -6
+    return format(value, "f") if small else str(value)
 
 
 def decode(raw: bytes) -> Any:
@@ -54,7 +60,7 @@ def decode(raw: bytes) -> Any:
     """
     value = _parse(raw)
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
-        _refuse_depth(value)
+        refuse_depth(value)
     # Decoding keeps the last of two equal names. When writing the value gives the same text
     # back, nothing was dropped; only otherwise is the slower look worth its price.
     if encode(value) != msgspec.json.format(raw, indent=-1):
@@ -77,6 +83,11 @@ def decode_resource(raw: bytes) -> Resource:
             f"The body is a JSON {_json_type(value)}; a resource is a JSON object",
         )
     return value
+
+
+def decode_own(raw: bytes) -> Any:
+    """The value of JSON that this server wrote: whatever `decode` refuses is not in there."""
+    return _decoder.decode(raw)
 
 
 def _parse(raw: bytes) -> Any:
@@ -103,10 +114,15 @@ def _reason(raw: bytes, error: Exception) -> str:
 
 
 def _too_deep() -> FhirError:
-    return FhirError(Kind.MALFORMED, f"The JSON is nested deeper than {MAX_DEPTH} levels")
+    return FhirError(Kind.MALFORMED, f"The body is nested deeper than {MAX_DEPTH} levels")
 
 
-def _refuse_depth(value: Any) -> None:
+def refuse_depth(value: Any) -> None:
+    """Raise for more than `MAX_DEPTH` levels of objects and arrays.
+
+    Raises:
+        FhirError: MALFORMED.
+    """
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [child for node in level for child in _children(node)]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
+from fhir_server.fhir import json
 from fhir_server.fhir.definitions import is_resource_type
 
 ID_PATTERN: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
@@ -54,6 +55,24 @@ def parse_local(text: str, base: str) -> LocalReference | None:
     if text.startswith(base + "/"):
         text = text[len(base) + 1 :]
     return parse_relative(text)
+
+
+def localised(resource: dict[str, Any], base: str) -> dict[str, Any]:
+    """The resource with references below `base` told relative to it.
+
+    One resource is then named in one way, in its compartment, in searches and for access.
+    """
+    if base.encode() not in json.encode(resource):
+        return resource
+    changed: dict[str, Any] = rewrite(resource, lambda text: _local_text(text, base))
+    return changed
+
+
+def _local_text(text: str, base: str) -> str | None:
+    if not text.startswith(base + "/"):
+        return None
+    relative = text[len(base) + 1 :]
+    return relative if parse_relative(relative) is not None else None
 
 
 def is_absolute(text: str) -> bool:

@@ -7,9 +7,12 @@ fetched. Source: https://hl7.org/fhir/R4/xml.html.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
+from functools import cache
+from itertools import zip_longest
 from typing import Any, Final
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
@@ -21,92 +24,146 @@ from fhir_server.fhir.definitions import (
     is_resource_type,
     type_definition,
 )
-from fhir_server.fhir.json import MAX_DEPTH, Resource
+from fhir_server.fhir.json import MAX_DEPTH, Resource, decimal_text, refuse_depth
 
 FHIR: Final = "http://hl7.org/fhir"
 XHTML: Final = "http://www.w3.org/1999/xhtml"
 
-_WHOLE: Final = re.compile(r"-?\d{1,1000}", re.ASCII)
+_WHOLE: Final = re.compile(r"-?(?:0|[1-9]\d{0,999})", re.ASCII)
+_NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
+"""https://hl7.org/fhir/R4/datatypes.html#decimal"""
 _WHOLE_TYPES: Final = frozenset({"integer", "positiveInt", "unsignedInt", "integer64"})
+_BOOLEANS: Final = {"true": True, "false": False}
+_VALUE: Final = {"value"}
+_SPECIAL: Final = re.compile('[<>&"\\t\\n\\r]')
+_NO_CHARACTER: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 cannot say, not even escaped: U+FFFE, U+FFFF, most control characters."""
 
 
 # --- from a resource to XML -----------------------------------------------------------------
 
 
-def encode(resource: Mapping[str, Any]) -> bytes:
-    """The resource, which has passed the structural check, as an XML document in UTF-8."""
-    parts = ['<?xml version="1.0" encoding="UTF-8"?>']
+def encode(resource: Mapping[str, Any], *, pretty: bool = False) -> bytes:
+    """The resource, which has passed the structural check, as an XML document in UTF-8.
+
+    `pretty` breaks lines, for people; a narrative stays as it is.
+    """
+    parts: list[str] = []
     _write_resource(parts, resource, namespace=True)
-    return "".join(parts).encode()
+    lines = _indented(parts) if pretty else parts
+    document = '<?xml version="1.0" encoding="UTF-8"?>' + "".join(lines)
+    return _NO_CHARACTER.sub("\N{REPLACEMENT CHARACTER}", document).encode()
+
+
+def _indented(parts: list[str]) -> Iterator[str]:
+    level = 0
+    for part in parts:
+        closes = part.startswith("</")
+        level -= closes
+        yield "\n" + "  " * level + part
+        # A narrative is one part that holds its end tag; in attributes `<` is escaped.
+        level += not (closes or part.endswith("/>") or "</" in part)
+    yield "\n"
 
 
 def _write_resource(parts: list[str], resource: Mapping[str, Any], *, namespace: bool) -> None:
     name = resource["resourceType"]
     parts.append(f'<{name} xmlns="{FHIR}">' if namespace else f"<{name}>")
-    _write_children(parts, type_definition(name), resource)
+    _write_children(parts, name, resource)
     parts.append(f"</{name}>")
 
 
-def _write_children(parts: list[str], definition: TypeDefinition, node: Mapping[str, Any]) -> None:
-    as_attributes = _attributes_of(definition)
-    for name, element in definition.elements.items():
-        if name in as_attributes or (name not in node and f"_{name}" not in node):
+def _write_children(parts: list[str], type_name: str, node: Mapping[str, Any]) -> None:
+    places, writers = _writers(type_name)
+    for place in sorted({places[name] for name in node if name in places}):
+        name, write = writers[place]
+        value, sibling = node.get(name), node.get(f"_{name}")
+        if not (isinstance(value, list) or isinstance(sibling, list)):
+            write(parts, value, sibling)
             continue
-        for value, sibling in _items(node.get(name), node.get(f"_{name}")):
-            _write_element(parts, element, value, sibling)
+        for item, beside in zip_longest(value or (), sibling or ()):
+            write(parts, item, beside)
 
 
-def _items(value: Any, siblings: Any) -> Iterator[tuple[Any, Any]]:
-    """Each value with its `_` sibling; either may be None."""
-    values = value if isinstance(value, list) else [value]
-    beside = siblings if isinstance(siblings, list) else [siblings]
-    for index in range(max(len(values), len(beside))):
-        yield (
-            values[index] if index < len(values) else None,
-            beside[index] if index < len(beside) else None,
-        )
+Write = Callable[[list[str], Any, Any], None]
+"""Writes one value with its `_` sibling; either may be None."""
 
 
-def _write_element(parts: list[str], element: ElementDefinition, value: Any, sibling: Any) -> None:
-    name = element.name
+@cache
+def _writers(type_name: str) -> tuple[Mapping[str, int], Sequence[tuple[str, Write]]]:
+    """Where a member of a type stands in its order, and how each is written."""
+    definition = type_definition(type_name)
+    as_attributes = _attributes_of(definition)
+    elements = [one for one in definition.elements.values() if one.name not in as_attributes]
+    places: dict[str, int] = {}
+    for place, element in enumerate(elements):
+        places[element.name] = places[f"_{element.name}"] = place
+    return places, [(element.name, _writer(element)) for element in elements]
+
+
+def _writer(element: ElementDefinition) -> Write:
     if element.type == "xhtml":
-        parts.append(str(value))
-    elif element.type == "Resource":
+        return lambda parts, value, _: parts.append(str(value))
+    if element.type == "Resource":
+        return _resource_writer(element.name)
+    if _is_primitive(element.type):
+        return _primitive_writer(element.name)
+    return _object_writer(element.name, element.type)
+
+
+def _resource_writer(name: str) -> Write:
+    def write(parts: list[str], value: Any, sibling: Any) -> None:
+        del sibling
         parts.append(f"<{name}>")
         _write_resource(parts, value, namespace=False)
         parts.append(f"</{name}>")
-    elif _is_primitive(element.type):
-        _write_primitive(parts, name, value, sibling)
-    else:
-        definition = type_definition(element.type)
-        attributes = "".join(
-            f" {attribute}={quoteattr(str(value[attribute]))}"
-            for attribute in _attributes_of(definition)
-            if attribute in value
-        )
+
+    return write
+
+
+def _object_writer(name: str, type_name: str) -> Write:
+    as_attributes = _attributes_of(type_definition(type_name))
+
+    def write(parts: list[str], value: Any, sibling: Any) -> None:
+        del sibling
+        attributes = ""
+        for attribute in as_attributes:
+            if attribute in value:
+                attributes += f" {attribute}={_quoted(value[attribute])}"
         parts.append(f"<{name}{attributes}>")
-        _write_children(parts, definition, value)
+        _write_children(parts, type_name, value)
         parts.append(f"</{name}>")
 
+    return write
 
-def _write_primitive(parts: list[str], name: str, value: Any, sibling: Any) -> None:
-    sibling = sibling or {}
-    attributes = f" id={quoteattr(sibling['id'])}" if "id" in sibling else ""
-    if value is not None:
-        attributes += f" value={_quoted(value)}"
-    if "extension" not in sibling:
-        parts.append(f"<{name}{attributes}/>")
-        return
-    parts.append(f"<{name}{attributes}>")
-    _write_children(parts, type_definition("Element"), {"extension": sibling["extension"]})
-    parts.append(f"</{name}>")
+
+def _primitive_writer(name: str) -> Write:
+    def write(parts: list[str], value: Any, sibling: Any) -> None:
+        if sibling is None:
+            if value is not None:
+                parts.append(f"<{name} value={_quoted(value)}/>")
+            return
+        attributes = f" id={_quoted(sibling['id'])}" if "id" in sibling else ""
+        if value is not None:
+            attributes += f" value={_quoted(value)}"
+        if "extension" not in sibling:
+            parts.append(f"<{name}{attributes}/>")
+            return
+        parts.append(f"<{name}{attributes}>")
+        _write_children(parts, "Element", {"extension": sibling["extension"]})
+        parts.append(f"</{name}>")
+
+    return write
 
 
 def _quoted(value: Any) -> str:
     if isinstance(value, bool):
         return '"true"' if value else '"false"'
+    text = decimal_text(value) if isinstance(value, Decimal) else str(value)
+    if _SPECIAL.search(text) is None:
+        return f'"{text}"'
     # A line break or tab in an attribute would be read back as a space.
-    return quoteattr(str(value), {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})
+    return quoteattr(text, {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})
 
 
 def _attributes_of(definition: TypeDefinition) -> tuple[str, ...]:
@@ -144,10 +201,16 @@ def decode_resource(raw: bytes) -> Resource:
         FhirError: MALFORMED, for what is not well-formed, has a DTD, is not in UTF-8, or has
             elements, attributes or text that R4 does not have.
     """
-    root = _Reader(raw).root()
+    if not raw.strip():
+        raise FhirError(Kind.MALFORMED, "The body is empty; a FHIR resource in XML is expected")
+    reader = _Reader(raw)
+    root = reader.root()
     if not is_resource_type(root.name):
         raise _malformed(root, f"<{root.name}> is not a resource type of FHIR R4")
-    return _resource(root, root.name)
+    resource = _resource(root, root.name)
+    if 2 * reader.deepest > MAX_DEPTH:  # an element is an array and an object at the most
+        refuse_depth(resource)
+    return resource
 
 
 def _resource(node: _Node, place: str) -> Resource:
@@ -206,28 +269,33 @@ def _value(element: ElementDefinition, child: _Node, place: str) -> tuple[Any, A
 
 
 def _inner_resource(child: _Node, place: str) -> Resource:
-    if len(child.children) != 1 or not is_resource_type(child.children[0].name):
+    if child.attributes or len(child.children) != 1 or not is_resource_type(child.children[0].name):
         raise _malformed(child, f"{place} holds one resource")
     inner = child.children[0]
     return _resource(inner, f"{place}.{inner.name}")
 
 
 def _primitive(type_name: str, child: _Node, place: str) -> tuple[Any, Any]:
+    attributes = child.attributes
+    if not child.children and attributes.keys() == _VALUE:
+        return _typed(type_name, attributes["value"]), None
     sibling: dict[str, Any] = {}
-    for name in child.attributes:
+    for name in attributes:
         if name not in ("id", "value"):
             raise _malformed(child, f"The attribute '{name}' is not known at {place}")
-    if "id" in child.attributes:
-        sibling["id"] = child.attributes["id"]
+    if "id" in attributes:
+        sibling["id"] = attributes["id"]
     holder = _Node(child.name, child.line, children=child.children)
     sibling |= _members(holder, type_definition("Element"), place)
-    text = child.attributes.get("value")
+    text = attributes.get("value")
+    if text is None and "extension" not in sibling:
+        raise _malformed(child, f"{place} has neither a value nor an extension")
     return None if text is None else _typed(type_name, text), sibling or None
 
 
 def _typed(type_name: str, text: str) -> Any:
     if type_name == "boolean":
-        return {"true": True, "false": False}.get(text, text)
+        return _BOOLEANS.get(text, text)
     if type_name in _WHOLE_TYPES:
         return int(text) if _WHOLE.fullmatch(text) else text
     if type_name == "decimal":
@@ -240,10 +308,9 @@ def _decimal(text: str) -> Decimal | int | str:
     if _WHOLE.fullmatch(text):
         return int(text)
     try:
-        number = Decimal(text)
+        return Decimal(text) if _NUMBER.fullmatch(text) else text
     except InvalidOperation:
         return text
-    return number if number.is_finite() else text
 
 
 class _Reader:
@@ -252,10 +319,12 @@ class _Reader:
     def __init__(self, raw: bytes) -> None:
         self._raw = raw
         self._open: list[_Node] = []
+        self.deepest = 0
         self._root: _Node | None = None
         self._div_depth = 0
         self._div_start = 0
-        parser = expat.ParserCreate(namespace_separator=" ")
+        # In UTF-8 whatever the document says: the places of narratives are counted in its bytes.
+        parser = expat.ParserCreate("UTF-8", " ")
         parser.buffer_text = True
         parser.StartDoctypeDeclHandler = self._refuse_doctype
         parser.XmlDeclHandler = self._declaration
@@ -265,6 +334,9 @@ class _Reader:
         self._parser = parser
 
     def root(self) -> _Node:
+        # Expat would follow the byte order mark of another encoding; UTF-8 has no NUL.
+        if b"\x00" in self._raw[:4] or self._raw.startswith((BOM_UTF16_BE, BOM_UTF16_LE)):
+            raise FhirError(Kind.MALFORMED, "The XML is not in UTF-8, which is expected")
         try:
             self._parser.Parse(self._raw, True)
         except (expat.ExpatError, ValueError) as error:
@@ -298,6 +370,7 @@ class _Reader:
         else:
             self._root = node
         self._open.append(node)
+        self.deepest = max(self.deepest, len(self._open))
 
     def _end(self, qualified: str) -> None:
         del qualified

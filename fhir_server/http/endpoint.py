@@ -1,23 +1,28 @@
 """The FHIR interface as an ASGI application: one dispatcher over the one table of routes."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
 from fhir_server.access.session import Session
 from fhir_server.errors import FhirError, Kind
-from fhir_server.fhir.json import Resource, decode_resource
+from fhir_server.fhir import xml
+from fhir_server.fhir.json import Resource, decode, decode_resource
 from fhir_server.http import render
 from fhir_server.http.messages import HttpAnswer, HttpRequest, Receive
 from fhir_server.http.middleware import wrapped
-from fhir_server.http.negotiate import require_json_sent, require_json_wanted
+from fhir_server.http.negotiate import Format, presentation, sent
 from fhir_server.interactions.exchange import Request, Server, preferences
+from fhir_server.interactions.patch import JSON_PATCH
 from fhir_server.interactions.routing import Match, run
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Scope = Mapping[str, Any]
 OpenSession = Callable[[HttpRequest], Session]
 
+_LARGE: Final = 64 * 1024
+"""Bytes of XML that are read beside the loop, which goes on meanwhile."""
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -52,24 +57,35 @@ class FhirEndpoint:
         await _send(await self._handle(request), send, bodiless=request.method == "HEAD")
 
     async def _interact(self, http: HttpRequest) -> HttpAnswer:
-        match = self._server.router.match(http.method, http.path)
+        if http.method == "OPTIONS":
+            return await self._options(http)
+        return await self._perform(http, self._server.router.match(http.method, http.path))
+
+    async def _options(self, http: HttpRequest) -> HttpAnswer:
+        """What an address takes; at the base, what the server is."""
+        router = self._server.router
+        allowed = ", ".join(router.allowed(http.path))
+        if http.path.strip("/"):
+            return HttpAnswer(204, headers={"allow": allowed})
+        answered = await self._perform(http, router.match("GET", "metadata"))
+        answered.headers["allow"] = allowed
+        return answered
+
+    async def _perform(self, http: HttpRequest, match: Match) -> HttpAnswer:
         request = await self._request(http, match, _query(http.query))
-        named = dict(request.parameters) if request.parameters else {}
-        require_json_wanted(http.headers, named.get("_format"))
-        answered = render.answer(
-            await run(self._open_session(http), match.interaction, request), self._server.base
-        )
-        return render.pretty(answered) if named.get("_pretty") == "true" else answered
+        http.look = look = presentation(http.headers, request.parameters)
+        answer = await run(self._open_session(http), match.interaction, request)
+        return await render.presented(render.answer(answer, self._server.base), look)
 
     async def _request(
         self, http: HttpRequest, match: Match, parameters: list[tuple[str, str]]
     ) -> Request:
-        resource = None
-        if http.method not in ("GET", "HEAD", "DELETE"):
-            if match.interaction.code == "search-type":
+        resource, patch = None, None
+        if http.method not in ("GET", "HEAD", "DELETE", "OPTIONS"):
+            if match.interaction.code.startswith("search-"):
                 parameters = [*parameters, *await _form(http)]
             else:
-                resource = await _resource(http, optional=bool(match.operation))
+                resource, patch = await _content(http, optional=bool(match.operation))
         headers = http.headers
         return Request(
             server=self._server,
@@ -77,9 +93,11 @@ class FhirEndpoint:
             id=match.id,
             version=match.version,
             operation=match.operation,
+            member=match.member,
             method=http.method,
             parameters=parameters,
             resource=resource,
+            patch=patch,
             if_match=headers.get("if-match"),
             if_none_match=headers.get("if-none-match"),
             if_none_exist=headers.get("if-none-exist"),
@@ -96,12 +114,23 @@ def _headers(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     return found
 
 
+async def _content(http: HttpRequest, *, optional: bool) -> tuple[Resource | None, Any]:
+    """The resource in the body, or the JSON Patch."""
+    declared = http.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if http.method == "PATCH" and declared == JSON_PATCH:
+        return None, decode(await http.body())
+    return await _resource(http, optional=optional), None
+
+
 async def _resource(http: HttpRequest, *, optional: bool) -> Resource | None:
     raw = await http.body()
     if optional and not raw:
         return None
-    require_json_sent(http.headers)
-    return decode_resource(raw)
+    if sent(http.headers) is Format.JSON:
+        return decode_resource(raw)
+    if len(raw) < _LARGE:
+        return xml.decode_resource(raw)
+    return await asyncio.to_thread(xml.decode_resource, raw)
 
 
 async def _form(http: HttpRequest) -> list[tuple[str, str]]:

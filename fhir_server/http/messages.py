@@ -1,10 +1,12 @@
 """HTTP as the FHIR interface sees it: one request, one answer."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from fhir_server.errors import FhirError, Kind
+from fhir_server.http.gzip import CODINGS, Gunzip
+from fhir_server.http.negotiate import Presentation
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
@@ -20,17 +22,41 @@ class HttpRequest:
     receive: Receive
     max_body: int
     request_id: str = ""
+    look: Presentation | None = None
+    """How the answer is to look, once that is read."""
 
     async def body(self) -> bytes:
-        """All of it.
+        """All of it, inflated where it comes compressed.
 
         Raises:
-            FhirError: TOO_LARGE, as soon as that is known.
+            FhirError: TOO_LARGE, as soon as that is known; UNSUPPORTED_MEDIA_TYPE for a coding
+                other than gzip, INVALID for gzip that is broken.
         """
+        gunzip = self._gunzip()
+        if gunzip is None:
+            chunks = [chunk async for chunk in self._chunks()]
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        async for chunk in self._chunks():
+            gunzip.feed(chunk)
+        return gunzip.whole()
+
+    def _gunzip(self) -> Gunzip | None:
+        coding = self.headers.get("content-encoding", "identity").strip().lower()
+        if coding in CODINGS:
+            return Gunzip(self.max_body)
+        if coding not in ("", "identity"):
+            raise FhirError.at(
+                Kind.UNSUPPORTED_MEDIA_TYPE,
+                "http.Content-Encoding",
+                f"Content-Encoding '{coding}' is not supported; gzip and identity are",
+            )
+        return None
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
         declared = self.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > self.max_body:
             raise self._too_large()
-        chunks, size, more = [], 0, True
+        size, more = 0, True
         while more:
             message = await self.receive()
             if message["type"] == "http.disconnect":
@@ -39,9 +65,8 @@ class HttpRequest:
             size += len(chunk)
             if size > self.max_body:
                 raise self._too_large()
-            chunks.append(chunk)
+            yield chunk
             more = message.get("more_body", False)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _too_large(self) -> FhirError:
         return FhirError(

@@ -2,12 +2,16 @@
 
 import logging
 import re
+from contextlib import suppress
 from typing import Final
+from urllib.parse import parse_qsl
 from uuid import uuid4
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.http import render
+from fhir_server.http.gzip import compressed, is_worthwhile
 from fhir_server.http.messages import Handler, HttpAnswer, HttpRequest, Middleware
+from fhir_server.http.negotiate import Gzip, Presentation, gzip_taken, presentation_of_error
 
 _log: Final = logging.getLogger(__name__)
 _PLAIN: Final = re.compile(r"[\x21-\x7e]{1,128}")
@@ -33,11 +37,33 @@ async def answer_errors(request: HttpRequest, handle: Handler) -> HttpAnswer:
     try:
         return await handle(request)
     except FhirError as error:
-        return render.error(error)
+        refusal = error
     except Exception:
         _log.exception("Request %s failed", request.request_id)
         text = f"The server failed; the request id is {request.request_id}"
-        return render.error(FhirError(Kind.INTERNAL, text))
+        refusal = FhirError(Kind.INTERNAL, text)
+    return await render.presented(render.error(refusal), request.look or _look(request))
+
+
+def _look(request: HttpRequest) -> Presentation:
+    """Of a refusal that came before it was read how an answer is to look."""
+    parameters: list[tuple[str, str]] = []
+    with suppress(ValueError):
+        parameters = parse_qsl(request.query, max_num_fields=1000)
+    return presentation_of_error(request.headers, parameters)
+
+
+async def compress(request: HttpRequest, handle: Handler) -> HttpAnswer:
+    """gzip, where the client takes it and the answer is long enough to gain by it."""
+    answered = await handle(request)
+    answered.headers["vary"] = "Accept, Accept-Encoding, Prefer"
+    taken = gzip_taken(request.headers.get("accept-encoding"))
+    if (taken is Gzip.YES and is_worthwhile(answered.body)) or (
+        taken is Gzip.ONLY and answered.body
+    ):
+        answered.body = await compressed(answered.body)
+        answered.headers["content-encoding"] = "gzip"
+    return answered
 
 
 async def forbid_caching(request: HttpRequest, handle: Handler) -> HttpAnswer:
@@ -47,7 +73,12 @@ async def forbid_caching(request: HttpRequest, handle: Handler) -> HttpAnswer:
     return answered
 
 
-MIDDLEWARE: Final[tuple[Middleware, ...]] = (mirror_ids, forbid_caching, answer_errors)
+MIDDLEWARE: Final[tuple[Middleware, ...]] = (
+    mirror_ids,
+    forbid_caching,
+    compress,
+    answer_errors,
+)
 
 
 def wrapped(handle: Handler) -> Handler:

@@ -1,18 +1,22 @@
 """The only maker of HTTP answers: from what an interaction gives, or from an error."""
 
+import asyncio
 from email.utils import formatdate
 from typing import Final
 
 import msgspec
 
 from fhir_server.errors import FhirError
-from fhir_server.fhir import json
+from fhir_server.fhir import json, xml
 from fhir_server.fhir.outcomes import outcome_of
 from fhir_server.http.messages import HttpAnswer
+from fhir_server.http.negotiate import PLAIN, Format, Presentation
 from fhir_server.interactions.exchange import Answer
 from fhir_server.interactions.preconditions import etag
 
-_CONTENT_TYPE: Final = "application/fhir+json; charset=utf-8"
+_CONTENT_TYPE: Final = Format.JSON.content_type
+_LARGE: Final = 64 * 1024
+"""Bytes that are written anew beside the loop, which goes on meanwhile."""
 
 
 def answer(answer: Answer, base: str) -> HttpAnswer:
@@ -36,11 +40,24 @@ def error(error: FhirError) -> HttpAnswer:
         headers["retry-after"] = "1"
     if error.allowed_methods:
         headers["allow"] = ", ".join(error.allowed_methods)
+    if any(issue.expression == "http.Content-Encoding" for issue in error.issues):
+        headers["accept-encoding"] = "gzip, identity"
     return HttpAnswer(error.kind.status, json.encode(outcome_of(error)), headers)
 
 
-def pretty(answered: HttpAnswer) -> HttpAnswer:
-    """With line breaks, for people (`_pretty=true`)."""
-    if answered.body:
-        answered.body = msgspec.json.format(answered.body, indent=2)
+async def presented(answered: HttpAnswer, look: Presentation) -> HttpAnswer:
+    """The answer, which is JSON without line breaks, as the client wants it to look."""
+    if look is PLAIN or not answered.body:
+        return answered
+    if len(answered.body) < _LARGE:
+        answered.body = _written(answered.body, look)
+    else:
+        answered.body = await asyncio.to_thread(_written, answered.body, look)
+    answered.headers["content-type"] = look.format.content_type
     return answered
+
+
+def _written(body: bytes, look: Presentation) -> bytes:
+    if look.format is Format.XML:
+        return xml.encode(json.decode_own(body), pretty=look.pretty)
+    return msgspec.json.format(body, indent=2)

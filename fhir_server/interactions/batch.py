@@ -24,7 +24,7 @@ _log: Final = logging.getLogger(__name__)
 async def perform(session: Session, request: Request) -> Answer:
     """A Bundle at the base address: a transaction or a batch, as its type says."""
     outline = _outline(request.resource) if request.resource else None
-    bundle_type = checked(replace(request, resource_type="Bundle", resource=outline))["type"]
+    bundle_type = checked(replace(request, resource_type="Bundle", resource=outline)).get("type")
     match bundle_type:
         case "transaction":
             return await transaction.perform(session, request)

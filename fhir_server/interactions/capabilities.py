@@ -12,7 +12,7 @@ from fhir_server.access.session import Data
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.dates import instant
-from fhir_server.fhir.definitions import resource_types
+from fhir_server.fhir.definitions import compartments, resource_types
 from fhir_server.fhir.json import Resource
 from fhir_server.interactions.exchange import Answer, Request, Server
 from fhir_server.search.extract import indexed_parameters
@@ -25,11 +25,16 @@ _TYPE_INTERACTIONS: Final = (
     "read",
     "vread",
     "update",
+    "patch",
     "delete",
     "history-instance",
+    "history-type",
     "create",
     "search-type",
 )
+
+
+_SYSTEM_INTERACTIONS: Final = ("transaction", "batch", "history-system", "search-system")
 
 
 async def perform(data: Data, request: Request) -> Answer:  # noqa: ARG001
@@ -63,7 +68,7 @@ def _statement(server: Server) -> bytes:
                 "url": server.base,
             },
             "fhirVersion": "4.0.1",
-            "format": ["json"],
+            "format": ["application/fhir+json", "application/fhir+xml", "json", "xml"],
             "rest": [_rest(server)],
         }
     )
@@ -74,8 +79,12 @@ def _rest(server: Server) -> Resource:
     rest: Resource = {
         "mode": "server",
         "resource": [_resource(name, wired, server) for name in resource_types()],
-        "interaction": [{"code": "transaction"}, {"code": "batch"}],
+        "interaction": [{"code": code} for code in _SYSTEM_INTERACTIONS],
     }
+    rest["compartment"] = [
+        f"http://hl7.org/fhir/CompartmentDefinition/{name[0].lower()}{name[1:]}"
+        for name in compartments()
+    ]
     if server.open_access:
         rest["security"] = {"description": _OPEN}
     operations = _operations(server, "")
@@ -93,8 +102,8 @@ def _resource(name: str, wired: Iterable[str], server: Server) -> Resource:
         "updateCreate": True,
         "conditionalCreate": True,
         "conditionalRead": "not-match",
-        "conditionalUpdate": False,
-        "conditionalDelete": "not-supported",
+        "conditionalUpdate": True,
+        "conditionalDelete": server.conditional_delete,
         "searchInclude": [
             f"{name}:{code}"
             for code, parameter in indexed_parameters(name).items()

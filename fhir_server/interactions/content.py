@@ -1,11 +1,13 @@
 """Resources that come in: of the type that the address names, and as R4 defines them."""
 
-from fhir_server.access.session import StoredVersion
+from fhir_server.access.session import Draft, StoredVersion
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.outcomes import outcome
-from fhir_server.interactions.exchange import Answer, Preferences, Request
+from fhir_server.fhir.references import localised
+from fhir_server.fhir.summary import refuse_subset
+from fhir_server.interactions.exchange import Answer, Preferences, Request, Server
 from fhir_server.validation.structure import check_resource
 
 
@@ -14,12 +16,14 @@ def checked(request: Request) -> Resource:
 
     Raises:
         FhirError: MALFORMED where there is none or it is of another type; INVALID with an
-            issue for every place where it breaks its definition.
+            issue for every place where it breaks its definition; BUSINESS_RULE where it is
+            marked as a part of one.
     """
     resource = request.resource
     if resource is None:
-        raise FhirError(Kind.MALFORMED, "The body is empty; a FHIR resource in JSON is expected")
+        raise FhirError(Kind.MALFORMED, "The body is empty; a FHIR resource is expected")
     check(resource, request.resource_type)
+    refuse_subset(resource)
     return resource
 
 
@@ -37,6 +41,11 @@ def check(resource: Resource, resource_type: str) -> None:
     issues = check_resource(resource, expected_type=resource_type)
     if any(issue.severity in ("error", "fatal") for issue in issues):
         raise FhirError.of(Kind.INVALID, issues)
+
+
+def draft(resource: Resource, server: Server) -> Draft:
+    """The resource, ready to be written."""
+    return Draft(localised(resource, server.base))
 
 
 def written(stored: StoredVersion, preferences: Preferences, *, created: bool) -> Answer:

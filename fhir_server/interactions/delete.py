@@ -1,9 +1,11 @@
 """delete: the resource is gone, its history stays. What is not there is gone already.
 
-https://hl7.org/fhir/R4/http.html#delete
+https://hl7.org/fhir/R4/http.html#delete, conditional: #3.1.0.7.1
 """
 
 from fhir_server.access.session import SessionUnit
+from fhir_server.errors import FhirError, Kind
+from fhir_server.interactions.conditions import matches
 from fhir_server.interactions.exchange import Answer, Request
 from fhir_server.interactions.preconditions import require_match
 
@@ -14,3 +16,18 @@ async def perform(unit: SessionUnit, request: Request) -> Answer:
     if current is None or current.deleted:
         return Answer(204, current)
     return Answer(204, await unit.delete(current))
+
+
+async def perform_conditional(unit: SessionUnit, request: Request) -> Answer:
+    """What the criteria find: one resource or, where the server is set so, all of them."""
+    if request.server.conditional_delete == "single":
+        return await perform(unit, request) if request.id else Answer(204)
+    most = request.server.max_entries
+    found = await matches(unit, request, request.parameters, most + 1)
+    if len(found) > most:
+        raise FhirError(
+            Kind.TOO_COSTLY, f"The criteria find more than the {most} that may be deleted at once"
+        )
+    for version in found:
+        await unit.delete(version)
+    return Answer(204)

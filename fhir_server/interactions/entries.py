@@ -47,15 +47,17 @@ def _planned(index: int, entry: Resource, outer: Request) -> Planned:
         raise FhirError.at(
             Kind.INVALID, "request", "The entry has no request; its method and url are needed"
         )
-    path, _, query = _relative(str(asked["url"]), outer.server.base).partition("?")
-    match = outer.server.router.match(str(asked["method"]), path)
+    url, method = _told(asked, "url"), _told(asked, "method")
+    path, _, query = _relative(url, outer.server.base).partition("?")
+    match = outer.server.router.match(method, path)
     request = Request(
         server=outer.server,
         resource_type=match.resource_type,
         id=match.id,
         version=match.version,
         operation=match.operation,
-        method=str(asked["method"]),
+        member=match.member,
+        method=method,
         parameters=parse_qsl(query, keep_blank_values=True),
         resource=entry.get("resource"),
         if_match=asked.get("ifMatch"),
@@ -64,6 +66,13 @@ def _planned(index: int, entry: Resource, outer: Request) -> Planned:
         preferences=replace(outer.preferences, returns=outer.preferences.returns or "minimal"),
     )
     return Planned(index, str(entry.get("fullUrl", "")), match.interaction, request)
+
+
+def _told(asked: Resource, name: str) -> str:
+    """A member that R4 requires, and which may yet be an extension without a value."""
+    if name not in asked:
+        raise FhirError.at(Kind.INVALID, f"request.{name}", f"The request has no {name}")
+    return str(asked[name])
 
 
 def _relative(url: str, base: str) -> str:

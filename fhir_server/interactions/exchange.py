@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.fernet import Fernet
 
@@ -35,6 +35,10 @@ class Server:
     max_includes: int = 1000
     max_entries: int = 1000
     """Entries of a transaction or batch."""
+    max_body: int = 16 * 1024 * 1024
+    """Bytes of a resource."""
+    conditional_delete: str = "single"
+    """single or multiple: what a delete by criteria may find."""
     open_access: bool = False
     """Served without tokens, which the CapabilityStatement then says."""
 
@@ -57,6 +61,8 @@ class Request:
     id: str = ""
     version: str = ""
     operation: str = ""
+    member: str = ""
+    """What is searched in a compartment: a type, or `*`."""
     method: str = "GET"
     parameters: Sequence[tuple[str, str]] = ()
     resource: Resource | None = None
@@ -64,6 +70,10 @@ class Request:
     if_none_match: str | None = None
     if_none_exist: str | None = None
     preferences: Preferences = Preferences()
+    patch: Any = None
+    """A JSON Patch, which is an array and so no resource."""
+    matched: StoredVersion | None = None
+    """What the criteria of a conditional interaction found, once that is known."""
 
 
 @dataclass(frozen=True, slots=True)

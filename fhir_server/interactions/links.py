@@ -7,7 +7,7 @@ called by everyone (`ValueSet.url`), wherever it is stored.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ Names = Mapping[str, str]
 
 _TEMPORARY: Final = ("urn:uuid:", "urn:oid:")
 _RESTFUL: Final = re.compile(r"(https?://.+)/[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64}", re.ASCII)
+_CONDITIONAL: Final = re.compile(r"[A-Z][A-Za-z]+\?.+", re.ASCII)
 _NARRATIVE_LINK: Final = re.compile(r"""(\s(?:href|src)\s*=\s*)(["'])([^"'<>]*)\2""")
 
 
@@ -35,6 +36,19 @@ def relinked(resource: Resource, full_url: str, names: Names) -> Resource:
     restful = _RESTFUL.fullmatch(full_url)
     links = _Links(names, restful[1] if restful else "")
     return links.object(resource, resource["resourceType"], resource["resourceType"])
+
+
+def conditional_references(node: Any, place: str) -> Iterator[tuple[str, str]]:
+    """References of the form `Type?criteria`, each with its place."""
+    if isinstance(node, dict):
+        text = node.get("reference")
+        if isinstance(text, str) and _CONDITIONAL.fullmatch(text):
+            yield text, f"{place}.reference"
+        for name, value in node.items():
+            yield from conditional_references(value, f"{place}.{name}")
+    elif isinstance(node, list):
+        for index, item in enumerate(node):
+            yield from conditional_references(item, f"{place}[{index}]")
 
 
 @dataclass(frozen=True, slots=True)

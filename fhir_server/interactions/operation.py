@@ -3,42 +3,66 @@
 https://hl7.org/fhir/R4/operations.html
 """
 
+from dataclasses import replace
+
 from fhir_server.access.session import Session
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
+from fhir_server.interactions import paging
 from fhir_server.interactions.content import check
 from fhir_server.interactions.exchange import Answer, Request
 from fhir_server.interactions.routing import refuse_parameters
 from fhir_server.operation.api import Call
-from fhir_server.operation.parameters import from_body, from_query
+from fhir_server.operation.parameters import Inputs, from_body, from_query
 from fhir_server.operation.registry import Operation
 
 
 async def perform(session: Session, request: Request) -> Answer:
     operation = _operation(request)
-    body = _checked_body(request)
-    if body is None:
-        parameters = from_query(operation.definition, request.parameters)
-    else:
-        refuse_parameters("an operation with a body", request)
-        parameters = from_body(operation.definition, body)
+    token = _page_token(request) if operation.paged else None
     call = Call(
         session=session,
         base=request.server.base,
         now=request.server.clock(),
         resource_type=request.resource_type,
         id=request.id,
-        parameters=parameters,
+        parameters=_inputs(operation, request) if token is None else Inputs({}),
+        code=operation.code,
+        pages=paging.pages(request.server),
+        limits=request.server.limits,
     )
+    if token is not None:
+        call = replace(call, page=call.pages.opened(call.address, token))
     result = await operation.run(call)
-    return Answer(200, body=json.encode(result))
+    return Answer(200, body=result if isinstance(result, bytes) else json.encode(result))
+
+
+def _inputs(operation: Operation, request: Request) -> Inputs:
+    body = _checked_body(request)
+    if body is None:
+        return from_query(operation.definition, request.parameters)
+    refuse_parameters("an operation with a body", request)
+    return from_body(operation.definition, body)
+
+
+def _page_token(request: Request) -> str | None:
+    """What the link to a further page holds; it goes with nothing else."""
+    tokens = [value for name, value in request.parameters if name == "_page"]
+    if not tokens:
+        return None
+    others = {name for name, _ in request.parameters} - {"_page", "_format", "_pretty"}
+    if len(tokens) > 1 or others or request.resource is not None:
+        raise FhirError.at(
+            Kind.INVALID, "http._page", "A link to a further page takes no other parameters"
+        )
+    return tokens[0]
 
 
 def _operation(request: Request) -> Operation:
-    found = request.server.operations.find(request.operation)
     level = "instance" if request.id else "type" if request.resource_type else "system"
-    if found is None or not found.answers_at(level, request.resource_type):
+    found = request.server.operations.find(request.operation, level, request.resource_type)
+    if found is None:
         place = "/".join(part for part in (request.resource_type, request.id) if part)
         raise FhirError(
             Kind.NOT_FOUND,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote
 
-from fhir_server.access.session import Session
+from fhir_server.access.session import Data, Session, SessionUnit
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.references import is_id
@@ -35,8 +35,12 @@ class Interaction:
     prepare: Callable[[Request], Request] = _as_it_is
     in_transaction: bool = True
     """Whether it may be an entry of a transaction."""
+    resolve: Callable[[Any, Request], Awaitable[Request]] | None = None
+    """Of a conditional interaction: which resource it is about, decided in the commit."""
     reads_parameters: bool = False
     """Whether it looks at the query; any other refuses what stands there."""
+    takes: tuple[str, ...] = ()
+    """The parameters that it knows, of one that does not read the whole query."""
 
     def prepared(self, request: Request) -> Request:
         """The request, checked and complete.
@@ -45,18 +49,23 @@ class Interaction:
             FhirError: for what the interaction cannot be asked.
         """
         if not self.reads_parameters and not request.preferences.lenient:
-            refuse_parameters(self.code, request)
+            refuse_parameters(self.code, request, self.takes)
         return self.prepare(request)
 
+    async def resolved(self, data: Data, request: Request) -> Request:
+        """The request, about a resource that is known by now."""
+        return request if self.resolve is None else await self.resolve(data, request)
 
-def refuse_parameters(code: str, request: Request) -> None:
+
+def refuse_parameters(code: str, request: Request, takes: tuple[str, ...] = ()) -> None:
     # Ignored, `POST Patient?identifier=...` would make the duplicates that it means to prevent.
     hint = "; conditions go into If-None-Exist" if code == "create" else ""
-    allowed = ", ".join(_ANYWHERE)
+    known = (*_ANYWHERE, *takes)
+    allowed = ", ".join(known)
     issues = [
         Issue(f"'{name}' is not a parameter of {code}; allowed: {allowed}{hint}", f"http.{name}")
         for name, _ in request.parameters
-        if name not in _ANYWHERE
+        if name not in known
     ]
     if issues:
         raise FhirError.of(Kind.INVALID, issues)
@@ -67,12 +76,16 @@ async def run(session: Session, interaction: Interaction, request: Request) -> A
     prepared = interaction.prepared(request)
     if not interaction.writes:
         return await interaction.perform(session, prepared)
-    return await session.commit(interaction.code, lambda unit: interaction.perform(unit, prepared))
+
+    async def work(unit: SessionUnit) -> Answer:
+        return await interaction.perform(unit, await interaction.resolved(unit, prepared))
+
+    return await session.commit(interaction.code, work)
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`pattern` is made of `{type}`, `{id}`, `{version}`, `{operation}` and fixed words."""
+    """`pattern` is made of `{type}`, `{id}`, `{member}`, `{version}`, `{operation}` and words."""
 
     method: str
     pattern: str
@@ -86,11 +99,13 @@ class Match:
     id: str = ""
     version: str = ""
     operation: str = ""
+    member: str = ""
+    """What is searched in a compartment: a type, or `*`."""
 
 
 _WORDS: Final = frozenset({"_history", "_search"})
 """No id has an underscore, so these stand for themselves wherever they are."""
-_PLACES: Final = ("{type}", "{id}", "", "{version}")
+_PLACES: Final = ("{type}", "{id}", "{member}", "{version}")
 """What a segment stands for that is no fixed word, by its position."""
 
 
@@ -110,13 +125,7 @@ class Router:
             FhirError: NOT_FOUND, METHOD_NOT_ALLOWED with what is allowed; INVALID for an id
                 that is none.
         """
-        inner = path.strip("/")
-        segments = [unquote(segment) for segment in inner.split("/")] if inner else []
-        pattern, named = _pattern(segments)
-        methods = self._table.get(pattern)
-        if methods is None:
-            raise FhirError(Kind.NOT_FOUND, f"'{path}' is no address of this server")
-        _check_names(named)
+        methods, named = self._place(path)
         interaction = methods.get("GET" if method == "HEAD" else method)
         if interaction is None:
             raise _not_allowed(method, path, methods)
@@ -126,7 +135,28 @@ class Router:
             named.get("{id}", ""),
             named.get("{version}", ""),
             named.get("{operation}", ""),
+            named.get("{member}", ""),
         )
+
+    def allowed(self, path: str) -> tuple[str, ...]:
+        """The methods at a path relative to the base.
+
+        Raises:
+            FhirError: NOT_FOUND, INVALID, as `match`.
+        """
+        return _allowed(self._place(path)[0])
+
+    def _place(self, path: str) -> tuple[Mapping[str, Interaction], Mapping[str, str]]:
+        """What is at a path, by method, and what its segments name."""
+        inner = path.strip("/")
+        segments = [unquote(segment) for segment in inner.split("/")] if inner else []
+        pattern, named = _pattern(segments)
+        methods = self._table.get(pattern)
+        member = named.get("{member}", "*")
+        if methods is None or not (member == "*" or is_resource_type(member)):
+            raise FhirError(Kind.NOT_FOUND, f"'{path}' is no address of this server")
+        _check_names(named)
+        return methods, named
 
 
 def _pattern(segments: Sequence[str]) -> tuple[str, Mapping[str, str]]:
@@ -156,7 +186,11 @@ def _check_names(named: Mapping[str, str]) -> None:
         )
 
 
+def _allowed(methods: Mapping[str, Interaction]) -> tuple[str, ...]:
+    return tuple(sorted({*methods, "OPTIONS", *(("HEAD",) if "GET" in methods else ())}))
+
+
 def _not_allowed(method: str, path: str, methods: Mapping[str, Interaction]) -> FhirError:
-    allowed = tuple(sorted({*methods, *(("HEAD",) if "GET" in methods else ())}))
+    allowed = _allowed(methods)
     text = f"{method} is not allowed on '{path}'; allowed: {', '.join(allowed)}"
     return FhirError(Kind.METHOD_NOT_ALLOWED, text, allowed_methods=allowed)

@@ -1,40 +1,118 @@
-"""search of one resource type.
+"""search of one resource type, of all, and within a compartment.
 
 https://hl7.org/fhir/R4/http.html#search, https://hl7.org/fhir/R4/search.html
 """
 
 from collections.abc import Sequence
+from typing import TypedDict
 from urllib.parse import urlencode
 
 from fhir_server.access.session import Data, Page, StoredVersion
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.bundles import Entry, bundle
+from fhir_server.fhir.compartments import memberships
+from fhir_server.fhir.definitions import compartments, resource_types
 from fhir_server.fhir.outcomes import outcome
+from fhir_server.fhir.summary import Subset
 from fhir_server.interactions import paging
 from fhir_server.interactions.exchange import Answer, Request, Server
 from fhir_server.interactions.include import included
-from fhir_server.search.parse import SearchRequest, parse
+from fhir_server.search.ast import ReferenceTo
+from fhir_server.search.chains import forms
+from fhir_server.search.limits import Limits
+from fhir_server.search.parse import SearchRequest, parse, parse_several
 
 
 async def perform(data: Data, request: Request) -> Answer:
     parameters, after = _page_asked_for(request)
-    search = parse(
-        request.resource_type,
-        parameters,
-        base=request.server.base,
-        now=request.server.clock(),
-        limits=request.server.limits,
+    search = parse(request.resource_type, parameters, **_reading(request))
+    return await _answer(data, request, search, after)
+
+
+async def perform_on_all(data: Data, request: Request) -> Answer:
+    """https://hl7.org/fhir/R4/http.html#vsearch"""
+    parameters, after = _page_asked_for(request)
+    search = parse_several(resource_types(), parameters, **_reading(request))
+    return await _answer(data, request, search, after)
+
+
+async def perform_in_compartment(data: Data, request: Request) -> Answer:
+    """https://hl7.org/fhir/R4/http.html#vsearch
+
+    Raises:
+        FhirError: NOT_FOUND where R4 has no such compartment, or no such type in it.
+    """
+    members = _members(request)
+    parameters, after = _page_asked_for(request)
+    if request.member != "*" and any(name == "_type" for name, _ in parameters):
+        raise FhirError.at(
+            Kind.INVALID,
+            "http._type",
+            "'_type' has a meaning only where several types are searched",
+        )
+    within = ReferenceTo(
+        f"{{{request.resource_type}}}",
+        tuple(form + request.id for form in forms(request.resource_type, request.server.base)),
+    )
+    search = parse_several(members, parameters, **_reading(request), within=within)
+    return await _answer(data, request, search, after)
+
+
+def _members(request: Request) -> tuple[str, ...]:
+    """The types that are searched in the compartment."""
+    compartment = request.resource_type
+    if compartment not in compartments():
+        known = ", ".join(compartments())
+        raise FhirError(Kind.NOT_FOUND, f"{compartment} is no compartment of R4; {known} are")
+    members = tuple(
+        name
+        for name in resource_types()
+        if any(place == compartment for place, _ in memberships(name))
+    )
+    if request.member == "*":
+        return members
+    if request.member not in members:
+        raise FhirError(
+            Kind.NOT_FOUND, f"No {request.member} is ever in the compartment of a {compartment}"
+        )
+    return (request.member,)
+
+
+class _Reading(TypedDict):
+    base: str
+    now: int
+    limits: Limits
+    lenient: bool
+
+
+def _reading(request: Request) -> _Reading:
+    server = request.server
+    return _Reading(
+        base=server.base,
+        now=server.clock(),
+        limits=server.limits,
         lenient=request.preferences.lenient,
     )
-    total = await data.total(search.query) if search.total else None
+
+
+def _address(request: Request) -> str:
+    """Where the search stands, relative to the base."""
+    parts = (request.resource_type, request.id, request.member)
+    return "/".join(part for part in parts if part)
+
+
+async def _answer(
+    data: Data, request: Request, search: SearchRequest, after: tuple[object, ...] | None
+) -> Answer:
+    total = await data.total(search.asked) if search.total else None
     page = Page((), None)
     if search.count:
-        page = await data.search(search.query, search.count, after)
+        page = await data.search(search.asked, search.count, after)
     extra = await included(data, request.server, search.includes, page.matches)
     entries = [
-        *_entries(request.server, page.matches, "match"),
-        *_entries(request.server, extra.versions, "include"),
+        *_entries(request.server, page.matches, "match", search.subset),
+        *_entries(request.server, extra.versions, "include", search.subset),
         *_notes([*search.ignored, *extra.notes]),
     ]
     links = _links(request, search, page)
@@ -53,24 +131,31 @@ def _page_asked_for(
         raise FhirError.at(
             Kind.INVALID, "http._page", "A link to a further page takes no other parameters"
         )
-    parameters, after = paging.opened(request.server, request.resource_type, sealed[0])
+    parameters, after = paging.opened(request.server, _address(request), sealed[0])
     return [(name, value) for name, value in parameters], tuple(after)
 
 
 def _links(request: Request, search: SearchRequest, page: Page) -> list[tuple[str, str]]:
-    server, address = request.server, request.resource_type
+    server, address = request.server, _address(request)
     query = urlencode(search.used)
-    links = [("self", f"{server.base}/{address}" + (f"?{query}" if query else ""))]
+    links = [("self", server.base + (address and f"/{address}") + (f"?{query}" if query else ""))]
     if page.after is not None:
         state = [search.used, page.after]
         links.append(("next", paging.link(server, address, state)))
     return links
 
 
-def _entries(server: Server, versions: Sequence[StoredVersion], mode: str) -> list[Entry]:
+def _entries(
+    server: Server, versions: Sequence[StoredVersion], mode: str, subset: Subset | None
+) -> list[Entry]:
+    included = mode == "include"
     return [
         Entry(
-            f"{server.base}/{version.type}/{version.id}", version.body, {"search": {"mode": mode}}
+            f"{server.base}/{version.type}/{version.id}",
+            version.body
+            if subset is None
+            else subset.of(version.type, version.body, included=included),
+            {"search": {"mode": mode}},
         )
         for version in versions
     ]

@@ -5,13 +5,16 @@ https://hl7.org/fhir/R4/http.html#summary
 
 from typing import Final
 
+from fhir_server.fhir.summary import PARAMETERS
 from fhir_server.interactions import (
     batch,
     capabilities,
+    conditions,
     create,
     delete,
     history,
     operation,
+    patch,
     read,
     search,
     update,
@@ -19,13 +22,49 @@ from fhir_server.interactions import (
 )
 from fhir_server.interactions.routing import Interaction, Route, Router
 
-READ: Final = Interaction("read", read.perform)
-VREAD: Final = Interaction("vread", vread.perform)
+READ: Final = Interaction("read", read.perform, takes=PARAMETERS)
+VREAD: Final = Interaction("vread", vread.perform, takes=PARAMETERS)
 HISTORY: Final = Interaction("history-instance", history.perform, reads_parameters=True)
 SEARCH: Final = Interaction("search-type", search.perform, reads_parameters=True)
-CREATE: Final = Interaction("create", create.perform, writes=True, prepare=create.prepare)
+SEARCH_ALL: Final = Interaction("search-system", search.perform_on_all, reads_parameters=True)
+SEARCH_COMPARTMENT: Final = Interaction(
+    "search-compartment", search.perform_in_compartment, reads_parameters=True
+)
+HISTORY_OF_TYPE: Final = Interaction("history-type", history.perform, reads_parameters=True)
+HISTORY_OF_ALL: Final = Interaction("history-system", history.perform, reads_parameters=True)
+CREATE: Final = Interaction(
+    "create",
+    create.perform,
+    writes=True,
+    prepare=create.prepare,
+    resolve=conditions.resolve_create,
+)
 UPDATE: Final = Interaction("update", update.perform, writes=True, prepare=update.prepare)
+UPDATE_CONDITIONAL: Final = Interaction(
+    "update",
+    update.perform,
+    writes=True,
+    prepare=update.prepare_conditional,
+    resolve=conditions.resolve_update,
+    reads_parameters=True,
+)
+PATCH: Final = Interaction("patch", patch.perform, writes=True, prepare=patch.prepare)
+PATCH_CONDITIONAL: Final = Interaction(
+    "patch",
+    patch.perform,
+    writes=True,
+    prepare=patch.prepare,
+    resolve=conditions.resolve_patch,
+    reads_parameters=True,
+)
 DELETE: Final = Interaction("delete", delete.perform, writes=True)
+DELETE_CONDITIONAL: Final = Interaction(
+    "delete",
+    delete.perform_conditional,
+    writes=True,
+    resolve=conditions.resolve_delete,
+    reads_parameters=True,
+)
 BUNDLE: Final = Interaction("batch", batch.perform, in_transaction=False)
 CAPABILITIES: Final = Interaction(
     "capabilities", capabilities.perform, in_transaction=False, reads_parameters=True
@@ -38,14 +77,24 @@ ROUTER: Final = Router(
     (
         Route("GET", "metadata", CAPABILITIES),
         Route("POST", "", BUNDLE),
+        Route("GET", "", SEARCH_ALL),
+        Route("POST", "_search", SEARCH_ALL),
+        Route("GET", "_history", HISTORY_OF_ALL),
         Route("GET", "{type}", SEARCH),
         Route("POST", "{type}/_search", SEARCH),
         Route("POST", "{type}", CREATE),
+        Route("PUT", "{type}", UPDATE_CONDITIONAL),
+        Route("PATCH", "{type}", PATCH_CONDITIONAL),
+        Route("DELETE", "{type}", DELETE_CONDITIONAL),
+        Route("GET", "{type}/_history", HISTORY_OF_TYPE),
         Route("GET", "{type}/{id}", READ),
         Route("PUT", "{type}/{id}", UPDATE),
+        Route("PATCH", "{type}/{id}", PATCH),
         Route("DELETE", "{type}/{id}", DELETE),
         Route("GET", "{type}/{id}/_history", HISTORY),
         Route("GET", "{type}/{id}/_history/{version}", VREAD),
+        Route("GET", "{type}/{id}/{member}", SEARCH_COMPARTMENT),
+        Route("POST", "{type}/{id}/{member}/_search", SEARCH_COMPARTMENT),
         Route("GET", "{operation}", OPERATION),
         Route("POST", "{operation}", OPERATION),
         Route("GET", "{type}/{operation}", OPERATION),

@@ -7,19 +7,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from fhir_server.access.session import Session, SessionUnit, StoredVersion
+from fhir_server.access.session import Session, SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.bundles import bundle
 from fhir_server.fhir.references import new_id
-from fhir_server.interactions import create
+from fhir_server.interactions import conditions
 from fhir_server.interactions.entries import Planned, entries_of, placed, planned, response
 from fhir_server.interactions.exchange import Answer, Request
-from fhir_server.interactions.links import relinked
+from fhir_server.interactions.links import conditional_references, relinked
 
 _ORDER: Final = ("DELETE", "POST", "PUT", "PATCH", "GET", "HEAD")
 
+_LINKED: Final = ("create", "update")
+"""Interactions whose resources may refer to other entries."""
+
 Names = dict[str, str]
-"""From an entry's fullUrl to the `Type/id` that it has on this server."""
+"""From an entry's fullUrl, or a reference by criteria, to the `Type/id` on this server."""
 
 
 async def perform(session: Session, request: Request) -> Answer:
@@ -67,10 +70,9 @@ def _prepared(index: int, entry: dict[str, object], outer: Request) -> Planned:
 def _refuse_same_identity_twice(plan: Sequence[Planned]) -> None:
     seen: dict[str, int] = {}
     for item in plan:
-        if not item.interaction.writes:
+        if not item.interaction.writes or not item.request.id or _is_matched_create(item):
             continue
-        target = f"{item.request.resource_type}/{item.request.id}"
-        for identity in {target, item.full_url} - {""}:
+        for identity in {_target(item), item.full_url} - {""}:
             if identity in seen:
                 raise FhirError.at(
                     Kind.INVALID,
@@ -82,70 +84,100 @@ def _refuse_same_identity_twice(plan: Sequence[Planned]) -> None:
 
 
 async def _carry_out(unit: SessionUnit, plan: Sequence[Planned]) -> list[Answer]:
+    known = [await _resolved(unit, item) for item in plan]
+    _refuse_same_identity_twice(known)
+    _refuse_written_matches(known)
+    names = _names(known)
+    for item in known:
+        names |= await _referred_by_criteria(unit, item, names)
     answers: dict[int, Answer] = {}
-    names = await _names(unit, plan, answers)
-    for item in sorted(plan, key=lambda item: _ORDER.index(item.request.method)):
-        if item.index in answers:
-            continue
+    for item in sorted(known, key=lambda item: _ORDER.index(item.request.method)):
         try:
+            await _require_still_unmatched(unit, item)
             request = _with_links(item, names)
             answers[item.index] = await item.interaction.perform(unit, request)
-            _require_own(item, answers[item.index])
         except FhirError as error:
             raise placed(error, item.index) from None
-    return [answers[item.index] for item in plan]
+    return [_shown(answers[item.index], item) for item in known]
 
 
-async def _names(unit: SessionUnit, plan: Sequence[Planned], answers: dict[int, Answer]) -> Names:
+async def _resolved(unit: SessionUnit, item: Planned) -> Planned:
+    """Conditions are decided before anything is written."""
+    try:
+        return replace(item, request=await item.interaction.resolved(unit, item.request))
+    except FhirError as error:
+        raise placed(error, item.index) from None
+
+
+def _names(plan: Sequence[Planned]) -> Names:
     """What the entries are called on this server; conditional creates may already be there."""
-    names: Names = {}
-    for item in plan:
-        request = item.request
-        target = f"{request.resource_type}/{request.id}"
-        if item.interaction.code == "create":
+    return {item.full_url: _target(item) for item in plan if item.full_url and _has_name(item)}
+
+
+async def _referred_by_criteria(unit: SessionUnit, item: Planned, names: Names) -> Names:
+    """What `Type?criteria` stands for in the entry's references: the one resource it finds."""
+    request, found = item.request, Names()
+    if request.resource is None or item.interaction.code not in _LINKED:
+        return found
+    for text, place in conditional_references(request.resource, request.resource_type):
+        if text not in names and text not in found:
             try:
-                existing = await create.match_of(unit, request)
+                found[text] = await conditions.referred(unit, request.server, text, place)
             except FhirError as error:
                 raise placed(error, item.index) from None
-            if existing is not None:
-                _refuse_deleted_match(item, existing, plan)
-                target = f"{existing.type}/{existing.id}"
-                answers[item.index] = Answer(200, existing, located=True)
-        if item.full_url and item.interaction.writes:
-            names[item.full_url] = target
-    return names
+    return found
 
 
-def _refuse_deleted_match(item: Planned, existing: StoredVersion, plan: Sequence[Planned]) -> None:
-    for other in plan:
-        request = other.request
-        if other.interaction.code == "delete" and (request.resource_type, request.id) == (
-            existing.type,
-            existing.id,
-        ):
-            error = FhirError.at(
-                Kind.INVALID,
-                "request.ifNoneExist",
-                f"The condition finds {existing.type}/{existing.id}, "
-                f"which entry[{other.index}] deletes",
-            )
-            raise placed(error, item.index)
+def _has_name(item: Planned) -> bool:
+    return item.interaction.writes and bool(item.request.id)
 
 
-def _with_links(item: Planned, names: Names) -> Request:
-    # What a read or deletion brings along is neither checked nor used.
-    if item.request.resource is None or item.interaction.code not in ("create", "update"):
-        return item.request
-    return replace(item.request, resource=relinked(item.request.resource, item.full_url, names))
+def _target(item: Planned) -> str:
+    request, found = item.request, item.request.matched
+    return f"{request.resource_type}/{request.id if found is None else found.id}"
 
 
-def _require_own(item: Planned, answer: Answer) -> None:
-    """Links to a conditional create already name the id that it was to have."""
-    found = answer.version
-    if item.interaction.code == "create" and found is not None and found.id != item.request.id:
+def _refuse_written_matches(plan: Sequence[Planned]) -> None:
+    """What a conditional create finds is not changed beside it: its answer would be stale."""
+    written = {
+        _target(item): item
+        for item in plan
+        if item.interaction.writes and not _is_matched_create(item)
+    }
+    for item in plan:
+        other = written.get(_target(item))
+        if _is_matched_create(item) and other is not None:
+            does = "deletes" if other.interaction.code == "delete" else "writes"
+            text = f"The condition finds {_target(item)}, which entry[{other.index}] {does}"
+            raise placed(FhirError.at(Kind.INVALID, "request.ifNoneExist", text), item.index)
+
+
+def _is_matched_create(item: Planned) -> bool:
+    return item.interaction.code == "create" and item.request.matched is not None
+
+
+async def _require_still_unmatched(unit: SessionUnit, item: Planned) -> None:
+    """What an earlier entry wrote may be the very thing that this one asks not to double."""
+    if item.interaction.code != "create" or item.request.matched is not None:
+        return
+    found = (await item.interaction.resolved(unit, item.request)).matched
+    if found is not None:
         raise FhirError.at(
             Kind.INVALID,
             "request.ifNoneExist",
             f"The condition finds {found.type}/{found.id}, which this transaction writes itself; "
             "a transaction may write a resource once",
         )
+
+
+def _with_links(item: Planned, names: Names) -> Request:
+    # What a read or deletion brings along is neither checked nor used.
+    if item.request.resource is None or item.interaction.code not in _LINKED:
+        return item.request
+    return replace(item.request, resource=relinked(item.request.resource, item.full_url, names))
+
+
+def _shown(answer: Answer, item: Planned) -> Answer:
+    """A conditional create that found something sends it along only when that is asked for."""
+    wanted = item.request.preferences.returns == "representation"
+    return replace(answer, body=b"") if _is_matched_create(item) and not wanted else answer

@@ -1,11 +1,11 @@
 """update: the next version of a resource, or its first under an id that the client gives.
 
-https://hl7.org/fhir/R4/http.html#update, create-by-update: #upsert
+https://hl7.org/fhir/R4/http.html#update, create-by-update: #upsert, conditional: #cond-update
 """
 
-from fhir_server.access.session import Draft, SessionUnit
+from fhir_server.access.session import SessionUnit
 from fhir_server.errors import FhirError, Kind
-from fhir_server.interactions.content import checked, written
+from fhir_server.interactions.content import checked, draft, written
 from fhir_server.interactions.exchange import Answer, Request
 from fhir_server.interactions.preconditions import require_match, require_no_match
 
@@ -24,11 +24,17 @@ def prepare(request: Request) -> Request:
     return request
 
 
+def prepare_conditional(request: Request) -> Request:
+    """Check the resource; which one it is, the criteria say in the commit."""
+    checked(request)
+    return request
+
+
 async def perform(unit: SessionUnit, request: Request) -> Answer:
     resource = request.resource
     assert resource is not None  # noqa: S101 - prepare saw to it
     current = await unit.read(request.resource_type, request.id)
     require_match(request.if_match, current)
     require_no_match(request.if_none_match, current)
-    stored = await unit.put(resource, "PUT", Draft(resource))
+    stored = await unit.put(resource, "PUT", draft(resource, request.server))
     return written(stored, request.preferences, created=current is None or current.deleted)

@@ -7,6 +7,7 @@ from fhir_server.access.session import Data
 from fhir_server.errors import FhirError, Kind
 from fhir_server.interactions.exchange import Answer, Request
 from fhir_server.interactions.preconditions import is_current
+from fhir_server.interactions.read import asked_part
 
 
 async def perform(data: Data, request: Request) -> Answer:
@@ -20,4 +21,4 @@ async def perform(data: Data, request: Request) -> Answer:
         raise FhirError(Kind.GONE, f"{name} is a deletion")
     if is_current(request.if_none_match, found):
         return Answer(304, found)
-    return Answer(200, found, found.body)
+    return Answer(200, found, asked_part(request, found))

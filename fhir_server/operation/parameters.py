@@ -126,6 +126,9 @@ def _read(expected: str, text: str, place: str) -> Any:
             if _DECIMAL.fullmatch(text):
                 return Decimal(text)
             raise FhirError.at(Kind.INVALID, place, f"'{text[:40]}' is not a decimal number")
+        case "instant" | "dateTime":
+            # The + of a zone arrives as a space where it was not percent-encoded.
+            return text.replace(" ", "+")
         case _:
             return text
 

@@ -1,14 +1,15 @@
 """Records of one commit, for operations: found as dicts, saved only where they changed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 from uuid import UUID, uuid5
 
-from fhir_server.access.session import Data, SessionUnit
+from fhir_server.access.session import Data, Position, SessionUnit, StoredVersion
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
+from fhir_server.fhir.references import localised
 from fhir_server.search.ast import Query, TokenIs, disjunction
 from fhir_server.search.parse import parse
 from fhir_server.validation.structure import check_resource
@@ -16,11 +17,39 @@ from fhir_server.validation.structure import check_resource
 _NAMESPACE = UUID("5f2d4c1e-6a37-5d0b-9c41-8b6f0a3e7d92")
 _MOST = 1000
 """Resources of one kind about one person that a rule looks at."""
+_AT_ONCE = 200
+"""Resources of a long walk that are in memory at one time."""
 
 
 def stable_id(*parts: str) -> str:
     """The same id for the same parts, so that what an event makes is never made twice."""
     return str(uuid5(_NAMESPACE, "\x1f".join(parts)))
+
+
+async def current(data: Data, resource_type: str, resource_id: str) -> StoredVersion:
+    """The current version.
+
+    Raises:
+        FhirError: NOT_FOUND, or GONE after a deletion.
+    """
+    found = await data.read(resource_type, resource_id)
+    if found is None:
+        raise FhirError(Kind.NOT_FOUND, f"{resource_type}/{resource_id} is not known")
+    if found.deleted:
+        raise FhirError(Kind.GONE, f"{resource_type}/{resource_id} was deleted")
+    return found
+
+
+async def walked(data: Data, query: Query) -> AsyncIterator[StoredVersion]:
+    """Whatever a query finds, however much that is, a page at a time."""
+    after: Position | None = None
+    while True:
+        page = await data.search(query, _AT_ONCE, after)
+        for version in page.matches:
+            yield version
+        if page.after is None:
+            return
+        after = page.after
 
 
 class Lookup:
@@ -86,7 +115,7 @@ class Records(Lookup):
         issues = check_resource(resource)
         if any(issue.severity in ("error", "fatal") for issue in issues):
             raise FhirError.of(Kind.INVALID, issues)
-        stored = await self._unit.put(resource, "PUT")
+        stored = await self._unit.put(localised(resource, self._base), "PUT")
         saved = json.decode_resource(stored.body)
         self.saved.append(saved)
         return saved

@@ -29,6 +29,8 @@ class Operation:
 
     definition: Resource
     run: Run
+    paged: bool = False
+    """Whether it answers page by page, by links of its own making."""
 
     @property
     def code(self) -> str:
@@ -45,6 +47,17 @@ class Operation:
         types = self.definition.get("resource", ())
         return level == "system" or resource_type in types or "Resource" in types
 
+    def meets(self, other: "Operation") -> bool:
+        """Whether there is a place where both would answer."""
+        if self.code != other.code:
+            return False
+        types = [*self.definition.get("resource", ()), *other.definition.get("resource", ())]
+        return any(
+            self.answers_at(level, name) and other.answers_at(level, name)
+            for level in ("system", "type", "instance")
+            for name in types or [""]
+        )
+
     def stands_on(self, resource_type: str) -> bool:
         """Whether the CapabilityStatement lists it there; '' is the system."""
         if not resource_type:
@@ -53,16 +66,20 @@ class Operation:
 
 
 class Operations:
-    """The operations that are wired, by code."""
+    """The operations that are wired; one code may mean another one on another type."""
 
     def __init__(self, operations: Iterable[Operation] = ()) -> None:
-        self._by_code = {operation.code: operation for operation in operations}
+        self._all = tuple(operations)
 
-    def find(self, code: str) -> Operation | None:
-        return self._by_code.get(code)
+    def find(self, code: str, level: str, resource_type: str) -> Operation | None:
+        """The one that answers at `system`, `type` or `instance`, on that type."""
+        for operation in self._all:
+            if operation.code == code and operation.answers_at(level, resource_type):
+                return operation
+        return None
 
     def __iter__(self) -> Iterator[Operation]:
-        return iter(self._by_code.values())
+        return iter(self._all)
 
 
 def load(packages: Iterable[str]) -> Operations:
@@ -70,15 +87,16 @@ def load(packages: Iterable[str]) -> Operations:
 
     Raises:
         BadOperation: for a package that is none, a definition without function or the reverse,
-            a definition that R4 does not allow or that answers nowhere, or two of one code.
+            a definition that R4 does not allow or that answers nowhere, or two of one code
+            at one place.
     """
-    found: dict[str, Operation] = {}
+    found: list[Operation] = []
     for package in packages:
         for operation in _in_package(_imported(package)):
-            if operation.code in found:
+            if any(operation.meets(other) for other in found):
                 raise BadOperation(f"${operation.code} is defined twice")
-            found[operation.code] = operation
-    return Operations(found.values())
+            found.append(operation)
+    return Operations(found)
 
 
 def _imported(package: str) -> ModuleType:
@@ -125,13 +143,19 @@ def _operation(name: str, definition: Resource, module: ModuleType) -> Operation
     issues = check_resource(definition, expected_type="OperationDefinition")
     if issues:
         raise BadOperation(f"{name}.json: {issues[0].expression}: {issues[0].text}")
-    code = definition.get("code", "")
-    if code.replace("-", "_") != name:
-        raise BadOperation(f"{name}.json defines ${code}")
+    if name not in _names(definition):
+        raise BadOperation(f"{name}.json defines ${definition.get('code', '')}")
     levels = [level for level in ("system", "type", "instance") if definition.get(level)]
     if not levels or (levels != ["system"] and not definition.get("resource")):
         raise BadOperation(f"{name}.json names no level or no resource where it is invoked")
     run = getattr(module, "run", None)
     if not inspect.iscoroutinefunction(run):
         raise BadOperation(f"{name}.py has no 'async def run(call)'")
-    return Operation(definition, run)
+    return Operation(definition, run, paged=bool(getattr(module, "PAGED", False)))
+
+
+def _names(definition: Resource) -> list[str]:
+    """What its file may be called: after the code, with its one type before it or not."""
+    code = str(definition.get("code", "")).replace("-", "_")
+    types = definition.get("resource", ())
+    return [code, f"{types[0].lower()}_{code}"] if len(types) == 1 else [code]

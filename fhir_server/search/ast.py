@@ -104,6 +104,14 @@ class UriIs:
 
 
 @dataclass(frozen=True, slots=True)
+class UriBelow:
+    """`stem` itself, or an address that goes on after it with a slash."""
+
+    code: str
+    stem: str
+
+
+@dataclass(frozen=True, slots=True)
 class DateCompares:
     """Against `[low, high)`; for AP already widened by the parser."""
 
@@ -137,6 +145,40 @@ class QuantityCompares:
     unit: str
 
 
+@dataclass(frozen=True, slots=True)
+class CompositeMatches:
+    """One element satisfies all the nodes, each a predicate on its component or an Or of them."""
+
+    code: str
+    nodes: "tuple[Node, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """By the parameter it refers to a resource of type `target` for which `node` holds.
+
+    `forms` are what stands before the id in such a reference.
+    """
+
+    code: str
+    target: str
+    forms: tuple[str, ...]
+    node: "Node"
+
+
+@dataclass(frozen=True, slots=True)
+class Has:
+    """A resource of type `source`, for which `node` holds, refers to it by the parameter.
+
+    `forms` are what stands before the id in such a reference.
+    """
+
+    source: str
+    code: str
+    forms: tuple[str, ...]
+    node: "Node"
+
+
 Predicate = (
     Missing
     | IdIn
@@ -144,11 +186,13 @@ Predicate = (
     | StringMatches
     | ReferenceTo
     | UriIs
+    | UriBelow
     | DateCompares
     | NumberCompares
     | QuantityCompares
+    | CompositeMatches
 )
-Node = Everything | Nothing | And | Or | Not | Predicate
+Node = Everything | Nothing | And | Or | Not | Chain | Has | Predicate
 
 LAST_UPDATED: Final = "_lastUpdated"
 
@@ -164,12 +208,16 @@ class SortKey:
 
 @dataclass(frozen=True, slots=True)
 class Include:
-    """`_include` (`reverse` False) or `_revinclude`: `source:code[:target]`."""
+    """`_include` (`reverse` False) or `_revinclude`: `source:code[:target]`.
+
+    `source` and `code` may be `*`: any. `iterate`: also of what was included.
+    """
 
     source: str
     code: str
     target: str | None = None
     reverse: bool = False
+    iterate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +227,17 @@ class Query:
     resource_type: str
     where: Node = field(default_factory=Everything)
     sort: tuple[SortKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """A search of several resource types as one: each has its own criteria, all one order."""
+
+    parts: tuple[Query, ...]
+    sort: tuple[SortKey, ...] = ()
+
+
+Search = Query | Queries
 
 
 def conjunction(*nodes: Node) -> Node:
@@ -204,3 +263,8 @@ def disjunction(*nodes: Node) -> Node:
     if not nodes:
         return Nothing()
     return nodes[0] if len(nodes) == 1 else Or(nodes)
+
+
+def component(code: str, index: int) -> str:
+    """The code under which a backend keeps a component of a composite parameter."""
+    return f"{code}${index}"

@@ -3,14 +3,17 @@
 The oracle for every backend, and the check on a single resource that access needs.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import singledispatch
 from typing import Any
 
 from fhir_server.search.ast import (
     And,
+    Chain,
+    CompositeMatches,
     DateCompares,
     Everything,
+    Has,
     IdIn,
     Missing,
     Node,
@@ -24,10 +27,12 @@ from fhir_server.search.ast import (
     StringMatches,
     StringMode,
     TokenIs,
+    UriBelow,
     UriIs,
 )
 from fhir_server.search.extract import extract
 from fhir_server.search.values import (
+    CompositeValue,
     DateValue,
     IndexValue,
     NumberValue,
@@ -42,34 +47,85 @@ Values = Mapping[str, Sequence[IndexValue]]
 """A resource's index values by parameter code."""
 
 
-def match(node: Node, resource: Mapping[str, Any]) -> bool:
-    """Whether the resource, with `id` and `meta`, satisfies the node."""
-    if isinstance(node, Everything):
-        return True
+Others = Mapping[str, Mapping[str, Values]]
+"""Resources that chains may lead to: their index values by type and id."""
+
+
+def others(resources: Iterable[Mapping[str, Any]]) -> Others:
+    found: dict[str, dict[str, Values]] = {}
+    for resource in resources:
+        found.setdefault(resource["resourceType"], {})[resource["id"]] = values_of(resource)
+    return found
+
+
+def values_of(resource: Mapping[str, Any]) -> Values:
     values: dict[str, list[IndexValue]] = {}
     for code, value in extract(resource):
         values.setdefault(code, []).append(value)
-    return holds(node, str(resource.get("id", "")), values)
+    return values
 
 
-def holds(node: Node, resource_id: str, values: Values) -> bool:
+def match(node: Node, resource: Mapping[str, Any], others: Others | None = None) -> bool:
+    """Whether the resource, with `id` and `meta`, satisfies the node.
+
+    Raises:
+        LookupError: for a chain, where `others` are not given: what is not known must not pass
+            for what is not there.
+    """
+    if isinstance(node, Everything):
+        return True
+    return holds(node, str(resource.get("id", "")), values_of(resource), others)
+
+
+def holds(node: Node, resource_id: str, values: Values, others: Others | None = None) -> bool:
     match node:
         case Everything():
             return True
         case Nothing():
             return False
         case And(nodes):
-            return all(holds(inner, resource_id, values) for inner in nodes)
+            return all(holds(inner, resource_id, values, others) for inner in nodes)
         case Or(nodes):
-            return any(holds(inner, resource_id, values) for inner in nodes)
+            return any(holds(inner, resource_id, values, others) for inner in nodes)
         case Not(inner):
-            return not holds(inner, resource_id, values)
+            return not holds(inner, resource_id, values, others)
         case Missing(code):
             return not values.get(code)
         case IdIn(ids):
             return resource_id in ids
+        case Chain() | Has():
+            if others is None:
+                raise LookupError("A chain is decided among other resources, and there are none")
+            return _linked(node, resource_id, values, others)
         case _:
             return any(satisfies(node, value) for value in values.get(node.code, ()))
+
+
+def _linked(node: Chain | Has, resource_id: str, values: Values, others: Others) -> bool:
+    match node:
+        case Chain(code, target, forms, inner):
+            known = others.get(target, {})
+            return any(
+                other in known and holds(inner, other, known[other], others)
+                for other in _ids(values.get(code, ()), forms)
+            )
+        case Has(source, code, forms, inner):
+            return any(
+                resource_id in _ids(known.get(code, ()), forms)
+                and holds(inner, other, known, others)
+                for other, known in others.get(source, {}).items()
+            )
+
+
+def _ids(values: Iterable[IndexValue], forms: Sequence[str]) -> list[str]:
+    """The ids in references that begin with one of the forms."""
+    return [
+        value.target[len(form) :]
+        for value in values
+        if isinstance(value, ReferenceValue)
+        for form in forms
+        if value.target.startswith(form)
+    ]
 
 
 @singledispatch
@@ -104,6 +160,25 @@ def _(node: ReferenceTo, value: ReferenceValue) -> bool:
 @satisfies.register
 def _(node: UriIs, value: UriValue) -> bool:
     return node.uri == value.uri
+
+
+@satisfies.register
+def _(node: UriBelow, value: UriValue) -> bool:
+    return value.uri == node.stem or value.uri.startswith(node.stem + "/")
+
+
+@satisfies.register
+def _(node: CompositeMatches, value: CompositeValue) -> bool:
+    return all(
+        any(_part_satisfies(inner, one) for one in part)
+        for inner, part in zip(node.nodes, value.parts, strict=True)
+    )
+
+
+def _part_satisfies(node: Node, value: IndexValue) -> bool:
+    if isinstance(node, Or):
+        return any(_part_satisfies(inner, value) for inner in node.nodes)
+    return satisfies(node, value)
 
 
 _DATES: Mapping[Prefix, Callable[[DateValue, DateCompares], bool]] = {

@@ -5,7 +5,7 @@ Source: https://hl7.org/fhir/R4/search.html#ptypes, with escapes as in #escaping
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from decimal import Context, Decimal, localcontext
 from typing import Final, NamedTuple
 
@@ -22,9 +22,11 @@ from fhir_server.search.ast import (
     StringMatches,
     StringMode,
     TokenIs,
+    UriBelow,
     UriIs,
     disjunction,
 )
+from fhir_server.search.convert import of_type
 from fhir_server.search.values import INFINITY, fold, to_float
 
 Operand = Callable[[str], Node]
@@ -34,16 +36,37 @@ class BadOperand(ValueError):
     """The value or modifier does not fit the parameter; the text says what does."""
 
 
-def reader(parameter: SearchParameter, modifier: str, *, base: str, now: int) -> Operand:
+class NotSupported(ValueError):
+    """The standard has it, this server has not; the text says so."""
+
+
+def reader(
+    parameter: SearchParameter,
+    modifier: str,
+    *,
+    base: str,
+    now: int,
+    indexed: Collection[str] = (),
+) -> Operand:
     """What turns one value of the parameter into a node.
+
+    Args:
+        indexed: modifiers for which the parameter has values of their own.
 
     Raises:
         BadOperand: for a modifier that the type does not have.
+        NotSupported: for one that the standard has, and the server not.
     """
+    if modifier in _OWN_VALUES:
+        _require_indexed(parameter, modifier, indexed)
+        own = _OWN_VALUES[modifier]
+        return lambda text: own(f"{parameter.code}:{modifier}", text)
     if parameter.type == "reference":
         return _reference_reader(parameter, modifier, base)
     allowed = MODIFIERS[parameter.type]
     if modifier not in ("", *allowed):
+        if parameter.type == "token" and modifier in _TERMINOLOGY:
+            raise NotSupported(f"':{modifier}' needs a terminology service, which is not there yet")
         names = ", ".join(f":{name}" for name in ("missing", *allowed))
         raise BadOperand(
             f"':{modifier}' is not a modifier for {parameter.code}, a {parameter.type} "
@@ -54,20 +77,40 @@ def reader(parameter: SearchParameter, modifier: str, *, base: str, now: int) ->
             return _string_reader(parameter.code, modifier)
         case "date":
             return lambda text: _date(parameter.code, text, now)
+        case "uri" if modifier:
+            relation = {"above": _uri_above, "below": _uri_below}[modifier]
+            return lambda text: relation(parameter.code, text)
         case kind:
             plain = _PLAIN[kind]
             return lambda text: plain(parameter.code, text)
 
 
 MODIFIERS: Final[Mapping[str, tuple[str, ...]]] = {
-    "token": ("not",),
+    "token": ("not", "text", "of-type"),
     "string": ("exact", "contains"),
     "date": (),
     "number": (),
     "quantity": (),
-    "uri": (),
+    "uri": ("above", "below"),
+    "composite": (),
 }
-"""Besides `:missing`, and `:Type` on references."""
+"""Besides `:missing`, and `:identifier` and `:Type` on references."""
+
+_TERMINOLOGY: Final = ("in", "not-in", "above", "below")
+
+
+def _require_indexed(parameter: SearchParameter, modifier: str, indexed: Collection[str]) -> None:
+    if modifier not in indexed:
+        raise BadOperand(
+            f"':{modifier}' is not a modifier for {parameter.code}: {_LACKS[modifier]}"
+        )
+
+
+_LACKS: Final = {
+    "text": "there is no text beside its codes",
+    "of-type": "it is no identifier",
+    "identifier": "it is no reference",
+}
 
 
 def split(text: str, separator: str, most: int = -1) -> list[str]:
@@ -124,16 +167,64 @@ def _uri(code: str, text: str) -> Node:
     return UriIs(code, unescape(text))
 
 
+_URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^/]+)(/.*)?", re.DOTALL)
+
+
+def _uri_below(code: str, text: str) -> Node:
+    return UriBelow(code, _url(text).rstrip("/"))
+
+
+def _uri_above(code: str, text: str) -> Node:
+    """The address itself and each beginning of its path, with and without a slash."""
+    url = _url(text).rstrip("/")
+    found = _URL.fullmatch(url)
+    assert found is not None  # noqa: S101 - as _url has seen
+    host, path = found[1], found[2] or ""
+    stems = [host + path[:end] for end in (*_slashes(path), len(path))]
+    return disjunction(*(UriIs(code, uri) for stem in stems for uri in (stem, f"{stem}/")))
+
+
+def _slashes(path: str) -> list[int]:
+    return [at for at, char in enumerate(path) if char == "/"]
+
+
+def _url(text: str) -> str:
+    url = unescape(text)
+    if not _URL.fullmatch(url):
+        raise BadOperand(f"'{url}' is no URL with a path, such as http://example.org/fhir")
+    if url.count("/") > _MAX_PATH:
+        raise BadOperand(f"'{url[:60]}…' has more than {_MAX_PATH} slashes")
+    return url
+
+
+_MAX_PATH: Final = 40
+
+
+def _text(code: str, text: str) -> Node:
+    folded = fold(unescape(text))
+    if not folded:
+        raise BadOperand("the text to look for is empty")
+    return StringMatches(code, StringMode.STARTS, folded)
+
+
+def _of_type(code: str, text: str) -> Node:
+    parts = [unescape(part) for part in split(text, "|")]
+    if len(parts) != 3 or not all(parts):
+        raise BadOperand(f"'{text}' is not of the form system|code|value: all three are needed")
+    system, type_code, value = parts
+    return TokenIs(code, system, of_type(type_code, value))
+
+
 def _reference_reader(parameter: SearchParameter, modifier: str, base: str) -> Operand:
     if modifier and not is_resource_type(modifier):
         raise BadOperand(
             f"':{modifier}' is not a modifier for {parameter.code}, a reference parameter; "
-            "allowed: :missing and :Type, a resource type"
+            "allowed: :missing, :identifier and :Type, a resource type"
         )
     if modifier and parameter.targets and modifier not in parameter.targets:
         raise BadOperand(
             f"{parameter.code} never refers to a {modifier}; "
-            f"allowed: :missing and :{', :'.join(parameter.targets)}"
+            f"allowed: :missing, :identifier and :{', :'.join(parameter.targets)}"
         )
     types = (modifier,) if modifier else parameter.targets or resource_types()
 
@@ -256,4 +347,10 @@ _PLAIN: Final[Mapping[str, Callable[[str, str], Node]]] = {
     "uri": _uri,
     "number": _number,
     "quantity": _quantity,
+}
+
+_OWN_VALUES: Final[Mapping[str, Callable[[str, str], Node]]] = {
+    "text": _text,
+    "of-type": _of_type,
+    "identifier": _token,
 }

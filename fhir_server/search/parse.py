@@ -5,42 +5,31 @@ allowed; with `Prefer: handling=lenient` it is left out and reported
 (https://hl7.org/fhir/R4/search.html#errors).
 """
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
 
 from fhir_server.errors import FhirError, Issue, Kind
-from fhir_server.fhir.definitions import SearchParameter, is_resource_type, resource_types
-from fhir_server.fhir.references import is_id
-from fhir_server.search import operands
+from fhir_server.fhir import summary
+from fhir_server.fhir.definitions import is_resource_type
+from fhir_server.fhir.summary import Subset
 from fhir_server.search.ast import (
     Everything,
-    IdIn,
     Include,
-    Missing,
     Node,
-    Not,
-    Nothing,
+    Queries,
     Query,
+    Search,
     SortKey,
     conjunction,
-    disjunction,
 )
+from fhir_server.search.criteria import RESULT_PARAMETERS as RESULT_PARAMETERS
+from fhir_server.search.criteria import Criteria, at, not_known, unsupported
 from fhir_server.search.extract import indexed_parameters
+from fhir_server.search.limits import Limits as Limits
 
 Parameters = Sequence[tuple[str, str]]
 """Names and values of a query string, decoded, in order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds on one search; beyond them it is refused or, for the page size, cut."""
-
-    default_count: int = 50
-    max_count: int = 1000
-    max_values: int = 1000
-    max_parameters: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +37,7 @@ class SearchRequest:
     """A parsed search: what matches, and how it is to be answered."""
 
     query: Query
+    """The search of the type, of the first where there are several."""
     count: int
     """Matches on a page; 0 asks for the total alone."""
     total: bool = False
@@ -56,16 +46,28 @@ class SearchRequest:
     """The parameters that were understood, for the self link."""
     ignored: tuple[Issue, ...] = ()
     """What was left out under lenient handling."""
+    subset: Subset | None = None
+    """The part of each resource that is asked for, None for all of it."""
+    further: tuple[Query, ...] = ()
+    """The same of the other types."""
+
+    @property
+    def asked(self) -> Search:
+        """The whole search."""
+        if not self.further:
+            return self.query
+        return Queries((self.query, *self.further), self.query.sort)
 
 
-RESULT_PARAMETERS: Final = (
-    "_sort",
-    "_count",
-    "_total",
-    "_summary",
-    "_include",
-    "_revinclude",
-)
+class Reading(NamedTuple):
+    """How a search is read, whatever it says."""
+
+    base: str
+    now: int
+    limits: Limits
+    lenient: bool
+
+
 _NEGOTIATION: Final = frozenset({"_format", "_pretty"})
 """Read where the answer is rendered."""
 
@@ -88,9 +90,35 @@ def parse(
     Raises:
         FhirError: INVALID or UNSUPPORTED, with an issue for each parameter that is wrong.
     """
-    parser = _Parser(resource_type, base, now, limits or Limits())
-    parser.read(parameters, lenient=lenient)
-    return parser.request()
+    parser = _Parser((resource_type,), Reading(base, now, limits or Limits(), lenient))
+    parser.read(parameters)
+    return parser.request(Everything())
+
+
+def parse_several(
+    types: Sequence[str],
+    parameters: Parameters,
+    *,
+    base: str,
+    now: int,
+    limits: Limits | None = None,
+    lenient: bool = False,
+    within: Node | None = None,
+) -> SearchRequest:
+    """The meaning of a search of several types, or of those among them that `_type` names.
+
+    Args:
+        within: what every match satisfies besides, whatever its type.
+
+    Raises:
+        FhirError: as `parse`, also for a parameter that one of the types has not.
+    """
+    named = [value for name, value in parameters if name == "_type"]
+    parser = _Parser(
+        _types(named, types), Reading(base, now, limits or Limits(), lenient), several=True
+    )
+    parser.read(parameters)
+    return parser.request(within or Everything())
 
 
 def parse_criteria(resource_type: str, parameters: Parameters, *, base: str, now: int) -> Node:
@@ -100,8 +128,8 @@ def parse_criteria(resource_type: str, parameters: Parameters, *, base: str, now
         FhirError: INVALID, as `parse`, and for result parameters.
     """
     for name, _ in parameters:
-        if name in RESULT_PARAMETERS:
-            raise _at(name, f"'{name}' has no meaning in the criteria of a condition")
+        if name.partition(":")[0] in RESULT_PARAMETERS:
+            raise at(name, f"'{name}' has no meaning in the criteria of a condition")
     where = parse(resource_type, parameters, base=base, now=now).query.where
     if isinstance(where, Everything):
         raise FhirError(Kind.INVALID, "The condition has no search criteria; give at least one")
@@ -110,24 +138,28 @@ def parse_criteria(resource_type: str, parameters: Parameters, *, base: str, now
 
 @dataclass(slots=True)
 class _Parser:
-    resource_type: str
-    base: str
-    now: int
-    limits: Limits
-    nodes: list[Node] = field(default_factory=list)
+    types: tuple[str, ...]
+    reading: Reading
+    criteria: dict[str, Criteria] = field(default_factory=dict)
+    nodes: dict[str, list[Node]] = field(default_factory=dict)
     includes: list[Include] = field(default_factory=list)
     sort: tuple[SortKey, ...] = ()
     count: int | None = None
     total: bool = False
+    summary: str | None = None
+    elements: tuple[str, ...] = ()
     used: list[tuple[str, str]] = field(default_factory=list)
     problems: list[Issue] = field(default_factory=list)
-    values: int = 0
+    several: bool = False
 
-    def read(self, parameters: Parameters, *, lenient: bool) -> None:
-        if len(parameters) > self.limits.max_parameters:
+    def read(self, parameters: Parameters) -> None:
+        base, now, limits, lenient = self.reading
+        most = limits.max_parameters
+        # Each type has its own account of what its criteria cost.
+        self.criteria = {name: Criteria(base, now, limits) for name in self.types}
+        if len(parameters) > most:
             raise FhirError(
-                Kind.TOO_COSTLY,
-                f"{len(parameters)} search parameters; {self.limits.max_parameters} are allowed",
+                Kind.TOO_COSTLY, f"{len(parameters)} search parameters; {most} are allowed"
             )
         for name, value in parameters:
             try:
@@ -142,14 +174,21 @@ class _Parser:
         if self.problems and not lenient:
             raise FhirError.of(Kind.INVALID, self.problems)
 
-    def request(self) -> SearchRequest:
-        query = Query(self.resource_type, conjunction(*self.nodes), self.sort)
-        count = self.limits.default_count if self.count is None else self.count
+    def _query(self, resource_type: str, within: Node) -> Query:
+        where = conjunction(within, *self.nodes.get(resource_type, ()))
+        return Query(resource_type, where, self.sort)
+
+    def request(self, within: Node) -> SearchRequest:
+        first, *further = (self._query(name, within) for name in self.types)
+        limits = self.reading.limits
+        count = limits.default_count if self.count is None else self.count
         return SearchRequest(
-            query=query,
-            count=min(count, self.limits.max_count),
+            query=first,
+            further=tuple(further),
+            count=min(count, limits.max_count),
             total=self.total or count == 0,
             includes=tuple(self.includes),
+            subset=self._subset(),
             used=tuple(self.used),
             ignored=tuple(
                 Issue(f"Ignored: {issue.text}", issue.expression, issue.code, "warning")
@@ -158,62 +197,17 @@ class _Parser:
         )
 
     def _read_one(self, name: str, value: str) -> None:
-        if name in _NEGOTIATION:
+        if name in _NEGOTIATION or (name == "_type" and self.several):
             return
         if not value:
-            raise _at(name, f"'{name}' has no value")
+            raise at(name, f"'{name}' has no value")
         read = _RESULT_READERS.get(name)
         if read is not None:
             read(self, value)
         else:
-            self.nodes.append(self._criterion(name, value))
-
-    def _criterion(self, name: str, value: str) -> Node:
-        code, colon, modifier = name.partition(":")
-        parameter = self._parameter(code, name)
-        if colon and not modifier:
-            raise _at(name, f"'{name}' ends before its modifier; leave the colon out or name one")
-        texts = operands.split(value, ",")
-        self.values += len(texts)
-        if self.values > self.limits.max_values:
-            raise FhirError.at(
-                Kind.TOO_COSTLY,
-                f"http.{name}",
-                f"More than {self.limits.max_values} values; {self.limits.max_values} are allowed "
-                "in one search",
-            )
-        if _fan_out(parameter, modifier, texts) > _MAX_TARGETS:
-            raise FhirError.at(
-                Kind.TOO_COSTLY,
-                f"http.{name}",
-                f"{len(texts)} ids of many possible types; give each as Type/id",
-            )
-        try:
-            return self._node(parameter, modifier, texts)
-        except operands.BadOperand as error:
-            raise _at(name, f"{error}") from None
-
-    def _node(self, parameter: SearchParameter, modifier: str, texts: list[str]) -> Node:
-        if modifier == "missing":
-            return _missing(parameter, texts)
-        if parameter.code == "_id":
-            return _ids(modifier, texts)
-        operand = operands.reader(parameter, modifier, base=self.base, now=self.now)
-        found = disjunction(*(operand(text) for text in texts))
-        return Not(found) if modifier == "not" else found
-
-    def _parameter(self, code: str, name: str) -> SearchParameter:
-        known = indexed_parameters(self.resource_type)
-        if "." in name or code == "_has":
-            raise _unsupported(name, "Chained parameters are not supported yet")
-        if code in RESULT_PARAMETERS:
-            raise _unsupported(name, f"'{code}' takes no modifier; '{name}' is not supported")
-        if code == "_id":
-            return _ID
-        if code not in known:
-            every = ["_id", *known, *RESULT_PARAMETERS]
-            raise _at(name, _unknown(code, self.resource_type, every))
-        return known[code]
+            for resource_type, criteria in self.criteria.items():
+                node = criteria.read(resource_type, name, value)
+                self.nodes.setdefault(resource_type, []).append(node)
 
     def _sort(self, value: str) -> None:
         self.sort = tuple(self._sort_key(part) for part in value.split(","))
@@ -222,35 +216,54 @@ class _Parser:
         code, descending = part.removeprefix("-"), part.startswith("-")
         if code == "_id":
             return SortKey(code, "token", descending)
-        parameter = indexed_parameters(self.resource_type).get(code)
-        if parameter is None:
-            known = indexed_parameters(self.resource_type)
-            raise _at("_sort", _unknown(code, self.resource_type, known))
+        for resource_type in self.types:
+            known = indexed_parameters(resource_type)
+            if code not in known:
+                raise at("_sort", not_known(code, resource_type, known))
+        kinds = {indexed_parameters(name)[code].type for name in self.types}
+        if len(kinds) > 1:
+            raise at("_sort", f"'{code}' is not of the same kind in all types")
+        parameter = indexed_parameters(self.types[0])[code]
+        if parameter.type == "composite":
+            raise at("_sort", f"'{code}' is a composite parameter; sort by one of its components")
         return SortKey(code, parameter.type, descending)
 
     def _count(self, value: str) -> None:
         if not (value.isascii() and value.isdigit()) or len(value) > 9:
-            raise _at("_count", f"'{value}' is not a page size; a whole number from 0 is expected")
+            raise at("_count", f"'{value}' is not a page size; a whole number from 0 is expected")
         self.count = int(value)
 
     def _total(self, value: str) -> None:
         if value not in ("none", "estimate", "accurate"):
-            raise _at("_total", f"'{value}' is not allowed; none, estimate or accurate is")
+            raise at("_total", f"'{value}' is not allowed; none, estimate or accurate is")
         self.total = value != "none"
 
     def _summary(self, value: str) -> None:
-        if value not in ("count", "false"):
-            raise _unsupported(
-                "_summary", f"'_summary={value}' is not supported yet; count and false are"
-            )
+        if self.summary is not None:
+            raise at("_summary", "'_summary' stands twice; it may stand once")
+        self.summary = summary.summary_form(value)
         if value == "count":
             self.count = 0
 
+    def _elements(self, value: str) -> None:
+        self.elements += _elements(value, self.types)
+
+    def _subset(self) -> Subset | None:
+        if self.summary == "text" and self.includes:
+            raise at("_summary", "'_summary=text' does not go with _include and _revinclude")
+        return summary.combined(self.summary, self.elements)
+
     def _include(self, value: str) -> None:
-        self.includes.append(_include("_include", value, reverse=False))
+        self.includes.append(_include("_include", value))
+
+    def _include_iterate(self, value: str) -> None:
+        self.includes.append(replace(_include("_include:iterate", value), iterate=True))
 
     def _revinclude(self, value: str) -> None:
-        self.includes.append(_include("_revinclude", value, reverse=True))
+        self.includes.append(_revinclude("_revinclude", value))
+
+    def _revinclude_iterate(self, value: str) -> None:
+        self.includes.append(replace(_revinclude("_revinclude:iterate", value), iterate=True))
 
 
 _RESULT_READERS: Final[Mapping[str, Callable[[_Parser, str], None]]] = {
@@ -258,72 +271,73 @@ _RESULT_READERS: Final[Mapping[str, Callable[[_Parser, str], None]]] = {
     "_count": _Parser._count,
     "_total": _Parser._total,
     "_summary": _Parser._summary,
+    "_elements": _Parser._elements,
     "_include": _Parser._include,
+    "_include:iterate": _Parser._include_iterate,
     "_revinclude": _Parser._revinclude,
+    "_revinclude:iterate": _Parser._revinclude_iterate,
 }
 
-_ID: Final = SearchParameter("_id", "token", "", "", (), ())
+
+def _types(named: Sequence[str], searched: Sequence[str]) -> tuple[str, ...]:
+    """https://hl7.org/fhir/R4/http.html#vsearch"""
+    if not named:
+        return tuple(searched)
+    if len(named) > 1:
+        raise at("_type", "'_type' stands twice; it may stand once, with commas between types")
+    wanted = dict.fromkeys(named[0].split(","))
+    for name in wanted:
+        if not is_resource_type(name):
+            raise at("_type", f"'{name}' is not a resource type of R4")
+        if name not in searched:
+            raise at("_type", f"No {name} can be in what is searched")
+    return tuple(wanted)
 
 
-_MAX_TARGETS: Final = 20_000
-"""Resources that the ids of one parameter may stand for."""
+def _elements(value: str, types: Sequence[str]) -> tuple[str, ...]:
+    """Names that at least one of the types has."""
+    found: dict[str, None] = {}
+    refusal: FhirError | None = None
+    for name in value.split(","):
+        known = False
+        for resource_type in types:
+            try:
+                found.update(dict.fromkeys(summary.element_names(name, resource_type)))
+                known = True
+            except FhirError as error:
+                refusal = refusal or error
+        if not known and refusal is not None:
+            raise refusal
+    return tuple(found)
 
 
-def _fan_out(parameter: SearchParameter, modifier: str, texts: Sequence[str]) -> int:
-    """How many resources bare ids stand for: one for each type that may be meant."""
-    if parameter.type != "reference" or modifier:
-        return 0
-    types = len(parameter.targets) or len(resource_types())
-    return types * sum(map(is_id, texts))
-
-
-def _ids(modifier: str, texts: list[str]) -> Node:
-    if modifier not in ("", "not"):
-        raise operands.BadOperand(f"':{modifier}' is not allowed on _id; :not and :missing are")
-    for text in texts:
-        if not is_id(text):
-            raise operands.BadOperand(f"'{text}' is not an id: 1 to 64 of A-Z a-z 0-9 - .")
-    found = IdIn(tuple(texts))
-    return Not(found) if modifier else found
-
-
-def _missing(parameter: SearchParameter, texts: list[str]) -> Node:
-    if texts not in (["true"], ["false"]):
-        raise operands.BadOperand("':missing' takes true or false")
-    absent = texts == ["true"]
-    if parameter.code == "_id":
-        return Nothing() if absent else Everything()
-    missing = Missing(parameter.code, parameter.type)
-    return missing if absent else Not(missing)
-
-
-def _include(name: str, value: str, *, reverse: bool) -> Include:
+def _include(name: str, value: str) -> Include:
+    """https://hl7.org/fhir/R4/search.html#include"""
+    if value == "*":
+        return Include("*", "*")
     parts = value.split(":")
     if len(parts) not in (2, 3) or not all(parts):
-        raise _at(name, f"'{value}' is not of the form Source:parameter or Source:parameter:Target")
+        raise at(
+            name,
+            f"'{value}' is not of the form Source:parameter, Source:parameter:Target or Source:*",
+        )
     source, code, target = parts[0], parts[1], parts[2] if len(parts) == 3 else None
     for type_name in (source, target):
         if type_name is not None and not is_resource_type(type_name):
-            raise _at(name, f"'{type_name}' is not a resource type of R4")
+            raise at(name, f"'{type_name}' is not a resource type of R4")
     known = indexed_parameters(source)
-    if code not in known or known[code].type != "reference":
+    if code != "*" and (code not in known or known[code].type != "reference"):
         references = sorted(c for c, parameter in known.items() if parameter.type == "reference")
-        raise _at(
+        raise at(
             name,
             f"'{code}' is not a reference parameter of {source}; {', '.join(references)} are",
         )
-    return Include(source, code, target, reverse)
+    return Include(source, code, target)
 
 
-def _unknown(code: str, resource_type: str, known: Sequence[str] | Mapping[str, object]) -> str:
-    close = difflib.get_close_matches(code, list(known), 3)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(sorted(known))}"
-    return f"'{code}' is not a search parameter of {resource_type}; {hint}"
-
-
-def _at(name: str, text: str) -> FhirError:
-    return FhirError.at(Kind.INVALID, f"http.{name}", text)
-
-
-def _unsupported(name: str, text: str) -> FhirError:
-    return FhirError(Kind.UNSUPPORTED, Issue(text, f"http.{name}", "not-supported"))
+def _revinclude(name: str, value: str) -> Include:
+    if value == "*":
+        raise unsupported(
+            name, "'*' alone would ask every type; name one, as in _revinclude=CarePlan:*"
+        )
+    return replace(_include(name, value), reverse=True)

@@ -61,9 +61,18 @@ class UriValue(NamedTuple):
     uri: str
 
 
-IndexValue = (
+PlainValue = (
     TokenValue | StringValue | ReferenceValue | DateValue | NumberValue | QuantityValue | UriValue
 )
+
+
+class CompositeValue(NamedTuple):
+    """What one element has for each component; none of them is empty."""
+
+    parts: tuple[tuple[PlainValue, ...], ...]
+
+
+IndexValue = PlainValue | CompositeValue
 
 
 def fold(text: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from fhir_server.fhir.json import Template
-from fhir_server.search.ast import Query
+from fhir_server.search.ast import Search
 from fhir_server.search.extract import extract
 from fhir_server.search.values import IndexValue
 
@@ -37,6 +37,32 @@ class StoredVersion:
     @property
     def deleted(self) -> bool:
         return not self.body
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryOf:
+    """Versions of one resource, of a type (no `id`) or of everything (no `resource_type`).
+
+    `since`: made at or after that moment. `at`: current at some time in `[low, high)`. Both in
+    microseconds since the epoch (https://hl7.org/fhir/R4/http.html#history).
+    """
+
+    resource_type: str = ""
+    id: str = ""
+    since: int | None = None
+    at: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """A version with its number in the order of all commits.
+
+    `created`: there was nothing before it, or a deletion.
+    """
+
+    stored: StoredVersion
+    seq: int
+    created: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +109,22 @@ class Reader(Protocol):
         """That version, which may be a deletion."""
 
     async def history(
-        self, resource_type: str, resource_id: str, count: int, before: int | None = None
-    ) -> Sequence[StoredVersion]:
-        """At most `count` versions, newest first, older than the version `before`."""
+        self, scope: HistoryOf, count: int, before: int | None = None
+    ) -> Sequence[HistoryEntry]:
+        """At most `count` versions, newest first, with numbers below `before`.
 
-    async def search(self, query: Query, count: int, after: Position | None = None) -> Page:
+        Raises:
+            FhirError: TOO_COSTLY when it takes longer than the backend allows.
+        """
+
+    async def search(self, query: Search, count: int, after: Position | None = None) -> Page:
         """At most `count` current resources that match, in the query's order.
 
         Raises:
             FhirError: TOO_COSTLY when it takes longer than the backend allows.
         """
 
-    async def total(self, query: Query) -> int:
+    async def total(self, query: Search) -> int:
         """How many resources match."""
 
 

@@ -10,10 +10,12 @@ from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy, Policy
 from fhir_server.access.session import Data, Session, SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.json import Resource
-from fhir_server.search.ast import Everything, Node, Nothing, Query, ReferenceTo
-from fhir_server.storage.interface import Position, Store
+from fhir_server.search.ast import Everything, Node, Nothing, ReferenceTo, Search
+from fhir_server.search.match import match
+from fhir_server.search.parse import parse_several
+from fhir_server.storage.interface import HistoryOf, Position, Store
 from tests.storage.backends import Backend
-from tests.storage.questions import delete, patient, put, query, versions
+from tests.storage.questions import BASE, NOW, delete, patient, put, query, versions
 
 CALLER: Final = Caller("nurse", "request-1")
 
@@ -55,7 +57,7 @@ async def two_patients(store: Store) -> None:
         await put(store, plan(f"c{number}", str(1 + number % 2), status="active"))
 
 
-async def all_pages(data: Data, asked: Query, count: int) -> list[list[str]]:
+async def all_pages(data: Data, asked: Search, count: int) -> list[list[str]]:
     pages: list[list[str]] = []
     after: Position | None = None
     while True:
@@ -70,7 +72,7 @@ async def assert_hidden(data: Data, resource_type: str, resource_id: str) -> Non
     """As if it had never been."""
     assert await data.read(resource_type, resource_id) is None
     assert await data.vread(resource_type, resource_id, 1) is None
-    assert list(await data.history(resource_type, resource_id, 10)) == []
+    assert list(await data.history(HistoryOf(resource_type, resource_id), 10)) == []
     asked = query(f"{resource_type}?_id={resource_id}")
     assert await all_pages(data, asked, 5) == [[]]
     assert await data.total(asked) == 0
@@ -110,7 +112,7 @@ async def test_without_a_policy_nothing_can_be_seen_or_written(
     await assert_forbidden(closed.commit("update", writing(plan("c0", "1"))))
     await assert_forbidden(closed.commit("create", writing(plan("new", "1"))))
     await assert_forbidden(closed.commit("delete", deleting(store, "CarePlan", "c0")))
-    assert versions(await store.history("CarePlan", "c0", 10)) == [1]
+    assert versions(await store.history(HistoryOf("CarePlan", "c0"), 10)) == [1]
     assert await store.read("CarePlan", "new") is None
     assert backend.audited(tmp_path) == []
 
@@ -126,7 +128,7 @@ async def test_a_policy_that_fails_denies(store: Store) -> None:
     ):
         with pytest.raises(LookupError):
             await attempt
-    assert versions(await store.history("CarePlan", "c0", 10)) == [1]
+    assert versions(await store.history(HistoryOf("CarePlan", "c0"), 10)) == [1]
 
 
 async def test_the_open_policy_shows_all(store: Store) -> None:
@@ -140,7 +142,7 @@ async def test_a_restricted_caller_sees_one_patient_by_every_route(store: Store)
     await two_patients(store)
     restricted = session(store, OnePatient())
     assert await restricted.read("CarePlan", "c0") == await store.read("CarePlan", "c0")
-    assert versions(await restricted.history("CarePlan", "c0", 10)) == [1]
+    assert versions(await restricted.history(HistoryOf("CarePlan", "c0"), 10)) == [1]
     assert await restricted.total(query("CarePlan")) == 15
     for hidden in ("c1", "c29", "never"):
         await assert_hidden(restricted, "CarePlan", hidden)
@@ -217,7 +219,7 @@ async def test_what_may_be_written_is_written(store: Store) -> None:
     restricted = session(store, OnePatient())
     await restricted.commit("update", writing(plan("c0", "1", status="revoked")))
     await restricted.commit("delete", deleting(store, "CarePlan", "c2"))
-    assert versions(await store.history("CarePlan", "c0", 10)) == [2, 1]
+    assert versions(await store.history(HistoryOf("CarePlan", "c0"), 10)) == [2, 1]
     deleted = await store.read("CarePlan", "c2")
     assert deleted is not None
     assert deleted.deleted
@@ -235,7 +237,7 @@ async def test_a_version_that_was_another_patients_stays_hidden(store: Store) ->
     await put(store, plan("c", "2"))
     await put(store, plan("c", "1"))
     restricted = session(store, OnePatient())
-    assert versions(await restricted.history("CarePlan", "c", 10)) == [2]
+    assert versions(await restricted.history(HistoryOf("CarePlan", "c"), 10)) == [2]
     assert await restricted.vread("CarePlan", "c", 1) is None
 
 
@@ -267,3 +269,94 @@ def test_open_means_everything_and_closed_nothing() -> None:
         assert OpenPolicy().writable(resource_type) == Everything()
         assert ClosedPolicy().readable(resource_type) == Nothing()
         assert ClosedPolicy().writable(resource_type) == Nothing()
+
+
+class AllBut:
+    """Everything but resources of one type."""
+
+    def __init__(self, hidden: str) -> None:
+        self._hidden = hidden
+
+    def readable(self, resource_type: str) -> Node:
+        return Nothing() if resource_type == self._hidden else Everything()
+
+    writable = readable
+
+
+async def chart(store: Store) -> None:
+    await put(
+        store,
+        patient("1", "Ash", generalPractitioner=[{"reference": "Practitioner/gp"}]),
+        patient("2", "Birch"),
+        {"resourceType": "Practitioner", "id": "gp", "name": [{"family": "Jones"}]},
+        {"resourceType": "Goal", "id": "g", "subject": {"reference": "Patient/2"}},
+        plan("c1", "1", status="active", goal=[{"reference": "Goal/g"}]),
+        plan("c2", "2", status="active"),
+    )
+
+
+CHAINS: Final = {
+    "CarePlan?subject:Patient.name=birch": ("c2", "Patient"),
+    "CarePlan?subject.name:exact=Ash": ("c1", "Patient"),
+    "CarePlan?subject:Patient.general-practitioner:Practitioner.name=jones": ("c1", "Patient"),
+    "CarePlan?patient.general-practitioner:Practitioner.name=jones": ("c1", "Practitioner"),
+    "CarePlan?patient.general-practitioner:missing=false": ("c1", "Patient"),
+    "Patient?_has:CarePlan:subject:goal:Goal._id=g": ("1", "Goal"),
+    "Patient?_has:CarePlan:subject:goal:Goal._id=g&name=ash": ("1", "CarePlan"),
+    "Practitioner?_has:Patient:general-practitioner:_has:CarePlan:subject:status=active": (
+        "gp",
+        "CarePlan",
+    ),
+    "Patient?_has:CarePlan:subject:status:not=draft&_id=2": ("2", "CarePlan"),
+}
+"""Searches that find one resource, and a type without which they would not."""
+
+
+@pytest.mark.parametrize("search", CHAINS)
+async def test_a_chain_goes_through_nothing_that_is_hidden(store: Store, search: str) -> None:
+    """Else it would tell of what may not be read, bit by bit (ATTACKS.md, 3)."""
+    await chart(store)
+    finds, hidden = CHAINS[search]
+    asked = query(search)
+    assert await all_pages(session(store, OpenPolicy()), asked, 5) == [[finds]]
+    blind = session(store, AllBut(hidden))
+    assert await all_pages(blind, asked, 5) == [[]]
+    assert await blind.total(asked) == 0
+
+
+async def test_a_chain_goes_through_no_other_patients_resources(store: Store) -> None:
+    await chart(store)
+    restricted = session(store, OnePatient())
+    assert await all_pages(restricted, query("CarePlan?subject:Patient.name=ash"), 5) == [["c1"]]
+    for search in ("CarePlan?goal:Goal._id=g", "CarePlan?goal.lifecycle-status:missing=true"):
+        assert await all_pages(restricted, query(search), 5) == [[]]
+
+
+async def test_a_search_without_a_policy_finds_nothing_by_chains_either(store: Store) -> None:
+    await chart(store)
+    for search in CHAINS:
+        assert await session(store).total(query(search)) == 0
+
+
+def test_a_chain_is_not_decided_without_the_resources_that_it_leads_to() -> None:
+    asked = query("CarePlan?subject:Patient.name=ash")
+    with pytest.raises(LookupError):
+        match(asked.where, plan("c", "1"))
+
+
+@pytest.mark.parametrize("criteria", [[], [("_id", "1,2,c0,c1,c2")], [("_sort", "-_id")]])
+async def test_a_search_of_several_types_shows_what_each_may_show(
+    store: Store, criteria: list[tuple[str, str]]
+) -> None:
+    await two_patients(store)
+    asked = parse_several(("Patient", "CarePlan"), criteria, base=BASE, now=NOW).asked
+    everything = {name for page in await all_pages(store, asked, 7) for name in page}
+    assert {"1", "2", "c0", "c1"} <= everything
+    restricted = session(store, OnePatient())
+    shown = {name for page in await all_pages(restricted, asked, 7) for name in page}
+    assert shown == everything & {"1", *(f"c{n}" for n in range(0, 30, 2))}
+    assert await restricted.total(asked) == len(shown)
+    assert await session(store, AllBut("Patient")).total(asked) == len(
+        [name for name in everything if name.startswith("c")]
+    )
+    assert await session(store).total(asked) == 0

@@ -36,15 +36,22 @@ PAGE_OF_INTERACTION: Final = {
     "vread": "vread",
     "create": "create",
     "update": "update",
+    "patch": "patch",
     "delete": "delete",
     "history-instance": "history",
+    "history-type": "history",
+    "history-system": "history",
     "search-type": "search",
+    "search-system": "search",
+    "search-compartment": "search",
     "batch": "transaction-and-batch",
     "capabilities": "capabilities",
     "operation": "operations",
 }
 DEFINITIONS: Final = [
-    json.loads(path.read_text()) for path in sorted((REPOSITORY / "operations").glob("*.json"))
+    json.loads(path.read_text())
+    for package in ("operations", "fhir_operations")
+    for path in sorted((REPOSITORY / package).glob("*.json"))
 ]
 _FENCED: Final = re.compile(r"^```(\w+)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 _REQUEST: Final = re.compile(r"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/fhir\S*)")
@@ -195,7 +202,7 @@ def test_every_operation_has_its_page_that_names_every_parameter(
 def test_no_page_is_about_what_is_not_there() -> None:
     wired = {f"{name}.md" for name in PAGE_OF_INTERACTION.values()}
     wired |= {f"operations/{definition['code']}.md" for definition in DEFINITIONS}
-    assert {_name(page) for page in PAGES} == wired | {"index.md", "errors.md"}
+    assert {_name(page) for page in PAGES} == wired | {"index.md", "errors.md", "formats.md"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)

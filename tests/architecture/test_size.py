@@ -12,7 +12,7 @@ LONGEST_FUNCTION = 50
 LONGEST_MODULE = 500
 MODULES = [
     path
-    for folder in ("fhir_server", "operations", "tools")
+    for folder in ("fhir_operations", "fhir_server", "operations", "tools")
     for path in sorted((REPOSITORY / folder).rglob("*.py"))
 ]
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
+from tests.cli.printed import PRINTED, printed_lines, request_of
 from tests.support import ServerProcess, free_port
 
 KEYWORKING: Final = [sys.executable, "-c", "from fhir_server.cli import main; main()"]
@@ -120,7 +121,7 @@ STORY: Final = (
     r"Follow-up within 72 hours +\w{3} ",
     r"Follow-up within 7 days +\w{3} ",
     r"/_history",
-    r"3 +\w{3} .* completed +1 of 14",
+    r"4 +\w{3} .* completed +1 of 14",
     r"1 +\w{3} .* draft +0 of 14",
     r"at home again",
 )
@@ -214,26 +215,6 @@ def test_fails_with_the_reason_when_a_step_does_not_come_out_as_told() -> None:
     assert "The disk is full" in ran.stderr
 
 
-PRINTED: Final = {
-    "Who is supported?": r'"resourceType": ?"Patient"',
-    "One young person's plan, with its goals": r'"resourceType": ?"Goal"',
-    "How likely is an admission?": r'"valueCode": ?"amber"',
-    "The ward tells of an admission": r"The rating is blue",
-    "Now the rating is blue": r'"name": ?"rating",\s*"valueCode": ?"blue"',
-    "and a discharge plan is open": r'"name": ?"open"',
-    "CAMHS looks for discharge plans": r'"code": ?"discharge-plan"',
-    "The ward tells of the discharge": r"The rating is red",
-    "What must be done by when?": r"Follow-up within 72 hours",
-    "What can this server do?": r'"fhirVersion": ?"4\.0\.1"',
-}
-"""What each printed comment promises of the answer."""
-
-
-def printed_lines(printed: str) -> list[tuple[str, str]]:
-    """Comment and command of each example."""
-    return re.findall(r"^  # (.+)\n  (curl .+)$", printed, re.MULTILINE)
-
-
 def test_each_printed_line_works_as_printed(served: Served) -> None:
     examples = printed_lines(served.printed)
     assert [comment for comment, _ in examples] == list(PRINTED)
@@ -267,21 +248,7 @@ def _run(command: str, folder: Path) -> tuple[int, str]:
 
 
 def _send(command: str, folder: Path) -> tuple[int, str]:
-    """What curl would do with `-s`, `-H`, `-d @file` and an address."""
-    words = iter(shlex.split(command)[1:])
-    headers, content, url = {}, None, ""
-    for word in words:
-        match word:
-            case "-s":
-                continue
-            case "-H":
-                name, _, value = next(words).partition(":")
-                headers[name] = value.strip()
-            case "-d":
-                content = (folder / next(words).removeprefix("@")).read_bytes()
-            case _:
-                url = word
-    method = "GET" if content is None else "POST"
+    method, url, headers, content = request_of(command, folder)
     answer = httpx.request(method, url, headers=headers, content=content)
     return answer.status_code, answer.text
 

@@ -3,14 +3,18 @@
 import json
 import threading
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Final
 from uuid import uuid4
 
 import httpx
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fhir_server.cli import main
+from fhir_server.loading import load
 from tests.support import ServerProcess, free_port
 
 
@@ -193,6 +197,143 @@ def test_goes_on_after_refusals_and_tells_each_with_its_place_and_reason(
     ):
         assert line in result.output, line
     assert _there(server, f"Patient/{mark}-7")
+
+
+@pytest.mark.parametrize("kind", ["collection", "searchset"])
+@pytest.mark.parametrize("entry", [{"resource": {"resourceType": "Patient"}}, "x", 1, True, {}])
+def test_refuses_a_bundle_whose_entries_are_no_array(
+    server: ServerProcess, tmp_path: Path, kind: str, entry: Any
+) -> None:
+    bundle = {"resourceType": "Bundle", "type": kind, "entry": entry}
+    result = _load(server, _write(tmp_path / "c.json", bundle))
+    assert result.exit_code == 1
+    assert "Stored: 0\nRefused: 1\n" in result.output
+    assert "c.json\n    Bundle.entry: It is not an array of entries" in result.output
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"resourceType": "Bundle", "type": "collection"},
+        {"resourceType": "Bundle", "type": "collection", "entry": []},
+        {"resourceType": "Bundle", "type": "collection", "entry": None},
+        {"resourceType": "Bundle", "type": "searchset", "entry": [{"search": {"mode": "outcome"}}]},
+        {"resourceType": "Bundle", "type": "transaction"},
+        {"resourceType": "Bundle", "type": "batch"},
+    ],
+)
+def test_tells_of_a_bundle_with_nothing_in_it(
+    server: ServerProcess, tmp_path: Path, content: Any
+) -> None:
+    result = _load(server, _write(tmp_path / "b.json", content))
+    assert result.exit_code == 1
+    assert "Refused: 1\n" in result.output
+    assert "b.json\n    There is nothing in it to load" in result.output
+
+
+def test_tells_of_files_with_nothing_in_them_and_of_links_that_lead_nowhere(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    _write(tmp_path / "1.ndjson", "\n \n")
+    _write(tmp_path / "2.json", "")
+    (tmp_path / "3.json").symlink_to(tmp_path / "gone.json")
+    result = _load(server, tmp_path)
+    assert result.exit_code == 1
+    assert "Stored: 0\nRefused: 3\n" in result.output
+    assert "1.ndjson\n    There is nothing in it to load" in result.output
+    assert "2.json\n    The text is empty" in result.output
+    assert "3.json\n    [Errno 2]" in result.output
+
+
+def test_refuses_what_makes_no_address(server: ServerProcess, tmp_path: Path, mark: str) -> None:
+    _write(tmp_path / "1.json", _patient("x" * 70_000))
+    _write(tmp_path / "2.json", {"resourceType": "y" * 70_000})
+    _write(tmp_path / "3.json", _patient(mark))
+    result = _load(server, tmp_path)
+    assert result.exit_code == 1
+    assert "Stored: 1\n  Patient: 1\nRefused: 2\n" in result.output
+
+
+def test_a_resource_that_comes_twice_is_stored_twice(
+    server: ServerProcess, tmp_path: Path, mark: str
+) -> None:
+    path = _write(tmp_path / "one.ndjson", "\n".join([json.dumps(_patient(mark))] * 2))
+    result = _load(server, path, path, tmp_path)
+    assert "Stored: 2\n  Patient: 2" in result.output
+    assert result.exit_code == 0
+
+
+def test_refuses_json_with_a_name_twice(server: ServerProcess, tmp_path: Path) -> None:
+    text = '{"resourceType": "Patient", "gender": "male", "gender": "female"}'
+    result = _load(server, _write(tmp_path / "one.json", text))
+    assert result.exit_code == 1
+    assert "Stored: 0\nRefused: 1\n" in result.output
+
+
+def test_counts_the_entries_of_a_batch_that_store_nothing(
+    server: ServerProcess, tmp_path: Path, mark: str
+) -> None:
+    delete = {"request": {"method": "DELETE", "url": f"Patient/{mark}"}}
+    read = {"request": {"method": "GET", "url": "Patient?_count=1"}}
+    put = _entry("PUT", f"Patient/{mark}-1", _patient(f"{mark}-1"))
+    result = _load(server, _write(tmp_path / "b.json", _bundle("batch", delete, read, put)))
+    assert result.exit_code == 0, result.output
+    assert "Stored: 3\n  (DELETE): 1\n  (GET): 1\n  Patient: 1\n" in result.output
+
+
+_ANY: Final = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 9) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
+_TYPES: Final = st.sampled_from(["Patient", "Basic", "", "..", "$meta", "Dragon"]) | _ANY
+_RESOURCES: Final = st.fixed_dictionaries(
+    {}, optional={"resourceType": _TYPES, "id": st.just("odd") | _ANY, "gender": _ANY}
+)
+_ENTRIES: Final = st.fixed_dictionaries(
+    {},
+    optional={
+        "resource": _RESOURCES | _ANY,
+        "request": _ANY
+        | st.fixed_dictionaries(
+            {}, optional={"method": st.just("POST") | _ANY, "url": st.just("Patient") | _ANY}
+        ),
+        "search": st.just({"mode": "outcome"}) | _ANY,
+    },
+)
+_BUNDLES: Final = st.fixed_dictionaries(
+    {"resourceType": st.just("Bundle")},
+    optional={
+        "type": st.sampled_from(
+            ["transaction", "batch", "collection", "searchset", "message", "document", "history"]
+        )
+        | _ANY,
+        "entry": st.lists(_ENTRIES | _ANY, max_size=3) | _ENTRIES | _ANY,
+    },
+)
+
+
+def _inputs(resource: Any) -> set[int]:
+    """How many there may be of them: a batch may be refused as a whole."""
+    if not isinstance(resource, dict) or resource.get("resourceType") != "Bundle":
+        return {1}
+    entries = resource.get("entry")
+    if resource.get("type") in ("transaction", "batch"):
+        return {1, len(entries) or 1} if isinstance(entries, list) else {1}
+    if resource.get("type") not in ("collection", "searchset") or not isinstance(entries, list):
+        return {1}
+    outcome = {"mode": "outcome"}
+    kept = [e for e in entries if not isinstance(e, dict) or e.get("search") != outcome]
+    return {len(kept) or 1}
+
+
+@settings(max_examples=60, deadline=None)
+@given(content=_BUNDLES | _RESOURCES | _ANY)
+def test_every_input_is_either_stored_or_refused(server: ServerProcess, content: Any) -> None:
+    with TemporaryDirectory() as folder:
+        report = load([_write(Path(folder) / "odd.json", content)], server.base, 2)
+    assert report.stored.total() + len(report.refusals) in _inputs(content), report
+    assert all(refusal.reasons for refusal in report.refusals)
 
 
 def test_exits_with_2_when_nothing_is_found(server: ServerProcess, tmp_path: Path) -> None:

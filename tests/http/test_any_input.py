@@ -32,6 +32,7 @@ methods = st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPT
 header_text = st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=30)
 header_names = [
     "accept",
+    "accept-encoding",
     "content-type",
     "content-length",
     "content-encoding",

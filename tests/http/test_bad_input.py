@@ -233,7 +233,8 @@ ADDRESSES = [
     Bad("a way out", _get("..%2f..%2fetc%2fpasswd"), 404, "not-found", "is not a resource type"),
     Bad("nothing there", _get("Patient/p1/name/family"), 404, "not-found", "is no address"),
     Bad("an empty segment", _get("Patient//p1"), 404, "not-found", "is no address"),
-    Bad("a compartment", _get("Patient/p1/CarePlan"), 404, "not-found", "is no address"),
+    Bad("no compartment", _get("Location/p1/CarePlan"), 404, "not-found", "no compartment"),
+    Bad("no member", _get("Patient/p1/Dragon"), 404, "not-found", "is no address"),
     Bad("an operation that is not", _post(b"", "$shout"), 404, "not-found", "no operation $shout"),
     Bad("$ alone", _get("$"), 404, "not-found", "no operation $"),
 ]
@@ -241,11 +242,18 @@ ADDRESSES = [
 HEADERS = [
     Bad("no media type", ("POST", "Patient", PATIENT, {}), 415, "not-supported", "fhir+json"),
     Bad(
-        "XML declared",
+        "JSON declared as XML",
         _post(PATIENT, content_type="application/fhir+xml"),
+        400,
+        "structure",
+        "is not well-formed XML",
+    ),
+    Bad(
+        "Turtle declared",
+        _post(PATIENT, content_type="text/turtle"),
         415,
         "not-supported",
-        "application/fhir+json in UTF-8 is expected",
+        "application/fhir+json and application/fhir+xml of FHIR 4.0 in UTF-8 are expected",
         "http.Content-Type",
     ),
     Bad(
@@ -277,19 +285,11 @@ HEADERS = [
         "",
     ),
     Bad(
-        "gzip",
-        _post(b"\x1f\x8b", content_encoding="gzip"),
-        415,
-        "not-supported",
-        "Content-Encoding",
-        "http.Content-Encoding",
-    ),
-    Bad(
-        "XML wanted",
-        _get("Patient", accept="application/fhir+xml"),
+        "Turtle wanted in Accept",
+        _get("Patient", accept="text/turtle"),
         406,
         "not-supported",
-        "fhir+json is what there is",
+        "there are application/fhir+json and application/fhir+xml",
     ),
     Bad("HTML wanted", _get("Patient", accept="text/html"), 406, "not-supported", "text/html"),
     Bad(
@@ -489,19 +489,33 @@ SEARCHES = [
         "http._page",
     ),
     Bad(
-        "a chain",
-        _get("CarePlan?patient.name=x"),
+        "a chain over a canonical",
+        _get("CarePlan?instantiates-canonical.title=x"),
         400,
         "not-supported",
-        "not supported yet",
-        "http.patient.name",
+        "chains over them are not supported",
+        "http.instantiates-canonical.title",
     ),
     Bad(
-        "a reverse chain",
-        _get("Patient?_has:CarePlan:patient:_id=x"),
+        "a chain that never ends",
+        _get("Location?" + "partof." * 6 + "name=x"),
+        403,
+        "too-costly",
+        "5 are allowed",
+    ),
+    Bad(
+        "a chain that may mean everything",
+        _get("Composition?subject.subject.subject.name=x"),
+        403,
+        "too-costly",
+        "name the types",
+    ),
+    Bad(
+        "a reverse chain without its criterion",
+        _get("Patient?_has:CarePlan:patient=x"),
         400,
-        "not-supported",
-        "not supported yet",
+        "invalid",
+        "_has:Type:parameter:criterion",
     ),
     Bad("a query not in UTF-8", _get("Patient?family=%ff"), 400, "invalid", "cannot be read"),
     Bad("a name not in UTF-8", _get("Patient?%c3%28=x"), 400, "invalid", "cannot be read"),
@@ -561,21 +575,11 @@ QUERIES = [
 
 METHODS = [
     Bad(
-        "PATCH",
-        ("PATCH", "Patient/p1", PATIENT, JSON),
-        405,
-        "not-supported",
-        "allowed: DELETE, GET, HEAD, PUT",
-    ),
-    Bad(
         "POST on an id",
         _post(PATIENT, "Patient/p1"),
         405,
         "not-supported",
-        "allowed: DELETE, GET, HEAD, PUT",
-    ),
-    Bad(
-        "PUT on a type", _put(PATIENT, "Patient"), 405, "not-supported", "allowed: GET, HEAD, POST"
+        "allowed: DELETE, GET, HEAD, OPTIONS, PATCH, PUT",
     ),
     Bad(
         "PUT on a version",
@@ -591,7 +595,13 @@ METHODS = [
         "not-supported",
         "allowed: GET, HEAD",
     ),
-    Bad("GET on the base", _get(""), 405, "not-supported", "allowed: POST"),
+    Bad(
+        "DELETE on the base",
+        ("DELETE", "", b"", {}),
+        405,
+        "not-supported",
+        "allowed: GET, HEAD, OPTIONS, POST",
+    ),
     Bad(
         "POST on the statement",
         _post(b"{}", "metadata"),
@@ -599,7 +609,13 @@ METHODS = [
         "not-supported",
         "allowed: GET, HEAD",
     ),
-    Bad("TRACE", ("TRACE", "Patient", b"", {}), 405, "not-supported", "allowed: GET, HEAD, POST"),
+    Bad(
+        "TRACE",
+        ("TRACE", "Patient", b"", {}),
+        405,
+        "not-supported",
+        "allowed: DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT",
+    ),
     Bad(
         "an invented method",
         ("BREW", "Patient", b"", {}),

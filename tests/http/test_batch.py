@@ -3,6 +3,7 @@
 from typing import Any
 
 import httpx
+import pytest
 from fhir.resources.R4B.bundle import Bundle
 
 from fhir_server.storage.interface import Store
@@ -95,3 +96,25 @@ async def test_a_broken_bundle_is_refused_as_a_whole(
     response = await client.post("", **body(bundle))
     assert_outcome(response, 400, "code-invalid", "SHOUT", "Bundle.entry[1].request.method")
     assert not await stored_versions(store)
+
+
+_NO_VALUE = {"extension": [{"url": "http://example.org/x", "valueCode": "unknown"}]}
+
+
+@pytest.mark.parametrize("kind", ["batch", "transaction"])
+@pytest.mark.parametrize("name", ["url", "method"])
+async def test_an_entry_may_not_leave_out_what_it_asks_for(
+    client: httpx.AsyncClient, kind: str, name: str
+) -> None:
+    """A primitive that is required may stand as an extension without a value."""
+    request = {"method": "GET", "url": "Patient/p1"} | {f"_{name}": _NO_VALUE}
+    del request[name]
+    bundle = {"resourceType": "Bundle", "type": kind, "entry": [{"request": request}]}
+    response = await client.post("", json=bundle)
+    assert response.status_code == (200 if kind == "batch" else 400)
+    assert f"The request has no {name}" in response.text
+
+
+async def test_a_bundle_may_not_leave_out_its_type(client: httpx.AsyncClient) -> None:
+    response = await client.post("", json={"resourceType": "Bundle", "_type": _NO_VALUE})
+    assert_outcome(response, 400, "invalid", "transaction and batch can", "Bundle.type")

@@ -10,6 +10,7 @@ import pytest
 from fhir.resources.R4B.capabilitystatement import CapabilityStatement
 
 from fhir_server.fhir.definitions import resource_types
+from fhir_server.search.composites import composites
 from fhir_server.settings import Settings
 from tests.support import assert_outcome, body
 
@@ -77,7 +78,7 @@ async def test_says_loudly_that_it_serves_without_tokens(client: httpx.AsyncClie
 async def test_every_search_parameter_of_every_type_is_answered(client: httpx.AsyncClient) -> None:
     refused = []
     for resource in (await _rest(client))["resource"]:
-        parameters = {p["name"]: _value(p) for p in resource["searchParam"]}
+        parameters = {p["name"]: _value(resource["type"], p) for p in resource["searchParam"]}
         assert "_id" in parameters
         response = await client.get(resource["type"], params=parameters)
         if response.status_code != 200:
@@ -85,7 +86,10 @@ async def test_every_search_parameter_of_every_type_is_answered(client: httpx.As
     assert not refused
 
 
-def _value(parameter: dict[str, Any]) -> str:
+def _value(resource_type: str, parameter: dict[str, Any]) -> str:
+    if parameter["type"] == "composite":
+        components = composites(resource_type)[parameter["name"]].components
+        return "$".join(VALUES[component.type] for component in components)
     # The id of a type's own resources is a token of restricted letters.
     return "x" if parameter["name"] == "_id" else VALUES[parameter["type"]]
 
@@ -118,8 +122,10 @@ async def test_every_interaction_is_carried_out(client: httpx.AsyncClient, name:
         "read",
         "vread",
         "update",
+        "patch",
         "delete",
         "history-instance",
+        "history-type",
         "search-type",
     }
     created = await client.post(name, **body({"resourceType": name, **SAMPLE[name]}))
@@ -130,26 +136,39 @@ async def test_every_interaction_is_carried_out(client: httpx.AsyncClient, name:
     assert (await client.put(address, **body(resource))).status_code == 200
     assert (await client.get(f"{address}/_history/2")).status_code == 200
     assert len((await client.get(f"{address}/_history")).json()["entry"]) == 2
+    assert len((await client.get(f"{name}/_history")).json()["entry"]) == 2
+    as_patch = {"Content-Type": "application/json-patch+json"}
+    assert (await client.patch(address, content=b"[]", headers=as_patch)).status_code == 200
     found = await client.get(name, params={"_id": resource["id"], "_total": "accurate"})
     assert found.json()["total"] == 1
     assert (await client.delete(address)).status_code == 204
     assert (await client.get(address)).status_code == 410
 
 
-async def test_conditional_creation_and_reading_are_as_promised(client: httpx.AsyncClient) -> None:
+async def test_conditional_interactions_are_as_promised(client: httpx.AsyncClient) -> None:
     patient = (await _rest(client))["resource"][resource_types().index("Patient")]
     assert patient["conditionalCreate"] is True
     assert patient["conditionalRead"] == "not-match"
-    assert patient["conditionalUpdate"] is False
-    assert patient["conditionalDelete"] == "not-supported"
+    assert patient["conditionalUpdate"] is True
+    assert patient["conditionalDelete"] == "single"
     assert patient["updateCreate"] is True
 
 
 async def test_transactions_and_batches_are_as_promised(client: httpx.AsyncClient) -> None:
-    promised = [interaction["code"] for interaction in (await _rest(client))["interaction"]]
-    for code in promised:
+    promised = {interaction["code"] for interaction in (await _rest(client))["interaction"]}
+    assert {"transaction", "batch", "history-system", "search-system"} <= promised
+    assert (await client.get("?_type=Patient")).json()["type"] == "searchset"
+    assert (await client.get("_history")).json()["type"] == "history"
+    for code in ("transaction", "batch"):
         response = await client.post("", **body({"resourceType": "Bundle", "type": code}))
         assert response.json()["type"] == f"{code}-response"
+
+
+async def test_compartments_are_searched_as_promised(client: httpx.AsyncClient) -> None:
+    named = [url.rpartition("/")[2] for url in (await _rest(client))["compartment"]]
+    assert named == ["device", "encounter", "patient", "practitioner", "relatedPerson"]
+    for name in ("Device", "Encounter", "Patient", "Practitioner", "RelatedPerson"):
+        assert (await client.get(f"{name}/1/*")).json()["type"] == "searchset"
 
 
 async def test_operations_stand_where_they_are_answered(settings: Settings) -> None:

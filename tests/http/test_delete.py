@@ -59,10 +59,3 @@ async def test_with_if_match_deletes_the_version_that_it_names(client: httpx.Asy
     await put(client, PATIENT)
     response = await client.delete("Patient/p1", headers={"If-Match": 'W/"1"'})
     assert response.status_code == 204
-
-
-async def test_is_not_allowed_on_a_whole_type(client: httpx.AsyncClient) -> None:
-    await put(client, PATIENT)
-    response = await client.delete("Patient?family=Synthetic-Deleted")
-    assert_outcome(response, 405, "not-supported", "DELETE is not allowed on '/Patient'")
-    assert await found_ids(client, "Patient") == ["p1"]

@@ -84,7 +84,7 @@ async def test_refuses_a_page_size_that_is_none(client: httpx.AsyncClient, count
 async def test_refuses_a_parameter_that_it_does_not_know(client: httpx.AsyncClient) -> None:
     await _life(client)
     response = await client.get("Patient/p1/_history?_sort=_lastUpdated")
-    assert_outcome(response, 400, "invalid", "_count is", "http._sort")
+    assert_outcome(response, 400, "invalid", "_since, _at, _summary", "http._sort")
 
 
 async def test_refuses_the_page_of_another_resource(client: httpx.AsyncClient) -> None:
@@ -94,3 +94,46 @@ async def test_refuses_the_page_of_another_resource(client: httpx.AsyncClient) -
     token = next(link["url"] for link in bundle["link"] if link["relation"] == "next")
     response = await client.get(token.replace("/p1/", "/p2/"))
     assert_outcome(response, 400, "invalid", "was given for Patient/p1/_history", "http._page")
+
+
+async def test_of_a_type_and_of_everything_goes_across_resources(
+    client: httpx.AsyncClient,
+) -> None:
+    await _life(client)
+    await put(client, {"resourceType": "Basic", "id": "b1", "code": {"text": "x"}})
+    of_type = (await client.get("Patient/_history")).json()
+    assert [tag for _, _, tag in _told(of_type)] == ['W/"4"', 'W/"3"', 'W/"2"', 'W/"1"']
+    everything = (await client.get("_history")).json()
+    assert everything["entry"][0]["request"]["url"] == "Basic/b1"
+    assert len(everything["entry"]) == 5
+    assert not (await client.get("Goal/_history")).json().get("entry")
+
+
+@pytest.mark.parametrize("address", ["_history", "Patient/_history", "Patient/p1/_history"])
+async def test_pages_hold_each_version_once_while_others_are_written(
+    client: httpx.AsyncClient, address: str
+) -> None:
+    await _life(client)
+    told: list[tuple[str, str, str]] = []
+    url = f"{address}?_count=2"
+    while url:
+        bundle = (await client.get(url)).json()
+        told += _told(bundle)
+        await put(client, {**PATIENT, "id": "p2"})
+        links = {link["relation"]: link["url"] for link in bundle["link"]}
+        url = links.get("next", "")
+    assert [tag for _, _, tag in told] == ['W/"4"', 'W/"3"', 'W/"2"', 'W/"1"']
+
+
+async def test_since_and_at_choose_by_time(client: httpx.AsyncClient) -> None:
+    await _life(client)
+    history = (await client.get("Patient/p1/_history")).json()
+    times = [entry["response"]["lastModified"] for entry in history["entry"]]
+    since = await client.get("Patient/p1/_history", params={"_since": times[1]})
+    assert [tag for _, _, tag in _told(since.json())] == ['W/"4"', 'W/"3"']
+    at = await client.get("Patient/_history", params={"_at": times[2]})
+    assert [tag for _, _, tag in _told(at.json())] == ['W/"2"']
+    assert not _told((await client.get("_history?_at=1999")).json())
+    for name in ("_since", "_at"):
+        refused = await client.get(f"_history?{name}=yesterday")
+        assert_outcome(refused, 400, "invalid", "'yesterday' is not a time", f"http.{name}")

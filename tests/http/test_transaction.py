@@ -257,7 +257,7 @@ async def test_order_is_delete_create_update_read_whatever_the_bundle_says(
             "capabilities",
             "Bundle.entry[1].request",
         ),
-        (_entry("PATCH", "Patient/there"), 405, "not-supported", "PATCH", "Bundle.entry[1]"),
+        (_entry("PATCH", "Patient/there"), 400, "structure", "patch", "Bundle.entry[1]"),
         (_entry("POST", "Patient"), 400, "structure", "empty", "Bundle.entry[1]"),
         (_entry("GET", "Dragon/1"), 404, "not-found", "'Dragon'", "Bundle.entry[1]"),
     ],

@@ -135,14 +135,6 @@ async def test_time_moves_on_with_every_version(client: httpx.AsyncClient) -> No
     assert times == sorted(set(times))
 
 
-async def test_without_criteria_support_is_not_allowed_on_a_type(
-    client: httpx.AsyncClient,
-) -> None:
-    response = await client.put("Patient?family=Synthetic-Before", **body(PATIENT))
-    assert_outcome(response, 405, "not-supported", "PUT is not allowed on '/Patient'")
-    assert response.headers["allow"] == "GET, HEAD, POST"
-
-
 @pytest.mark.parametrize("tag", ["*", 'W/"1"', 'W/"7", W/"1"'])
 async def test_with_if_none_match_does_not_write_over_what_it_names(
     client: httpx.AsyncClient, store: Store, tag: str

@@ -323,3 +323,86 @@ async def test_after_a_plain_entry_of_the_stay_still_has_its_effects(chart: Char
     await chart.tell(stay.admit())
     assert (await chart.stay())["status"] == "in-progress"
     assert (await chart.colour(), await chart.state()) == ("blue", "in-hospital")
+
+
+FOLLOW_UP = ("T-FU-48", "T-FU-72", "T-FU-7D", "T-RED-HOLD")
+
+
+async def test_after_a_discharge_cancels_the_follow_up_and_still_shares_the_plan(
+    chart: Chart,
+) -> None:
+    await chart.condition(canonicals.SNOMED_CT, "401206008")
+    await chart.tell(spell(chart, ADMITTED - timedelta(days=9)).discharge(ADMITTED))
+    await chart.tell(spell(chart, ADMITTED + timedelta(days=1)).admit())
+    tasks = await chart.tasks()
+    for code in FOLLOW_UP:
+        assert tasks[code]["status"] == "cancelled"
+        assert tasks[code]["statusReason"] == {"text": "Admitted again"}
+    assert tasks["T-CAREPLAN-SHARE"]["status"] == "requested"
+
+
+async def test_after_a_discharge_leaves_a_follow_up_that_has_taken_place(chart: Chart) -> None:
+    await chart.tell(spell(chart, ADMITTED - timedelta(days=9)).discharge(ADMITTED))
+    task = (await chart.tasks())["T-FU-72"]
+    done = await chart.write({**task, "status": "completed"})
+    await chart.tell(spell(chart, ADMITTED + timedelta(days=1)).admit())
+    assert (await chart.tasks())["T-FU-72"] == done
+
+
+async def test_that_comes_late_leaves_the_follow_up_of_a_later_discharge(chart: Chart) -> None:
+    later = spell(chart, ADMITTED + timedelta(days=5))
+    await chart.tell(later.discharge(ADMITTED + timedelta(days=9)))
+    await chart.tell(spell(chart).admit())
+    assert {"T-FU-72", "T-FU-7D", "T-RED-HOLD"} <= (await chart.dues()).keys()
+
+
+async def reviewed_by(chart: Chart, colour: str) -> None:
+    review = {
+        "resourceType": "Task",
+        "id": f"review-{colour}",
+        "status": "requested",
+        "intent": "order",
+        "code": concept(canonicals.TIMER, f"T-REVIEW-{colour.upper()}"),
+        "for": {"reference": chart.patient},
+    }
+    await chart.write(review)
+
+
+@pytest.mark.parametrize("colour", ["red", "amber", "green"])
+async def test_that_turns_blue_cancels_the_review_of_the_rating_before(
+    chart: Chart, colour: str
+) -> None:
+    await reviewed_by(chart, colour)
+    await chart.tell(spell(chart).admit())
+    review = (await chart.tasks())[f"T-REVIEW-{colour.upper()}"]
+    assert review["status"] == "cancelled"
+    assert review["statusReason"] == {"text": "In hospital: rated blue"}
+
+
+async def test_that_gives_no_rating_leaves_the_review_of_the_one_there_is(unknown: Chart) -> None:
+    await unknown.open()
+    await unknown.consent("register", status="inactive")
+    await reviewed_by(unknown, "amber")
+    await unknown.tell(spell(unknown).admit())
+    assert (await unknown.tasks())["T-REVIEW-AMBER"]["status"] == "requested"
+
+
+async def test_is_elective_by_the_codes_of_its_own_systems_alone(chart: Chart) -> None:
+    def admitted_by(system: str) -> dict[str, object]:
+        coded = {"valueCodeableConcept": concept(system, PLANNED)}
+        return {"extension": [{"url": canonicals.ADMISSION_METHOD_EXTENSION, **coded}]}
+
+    older = "https://fhir.hl7.org.uk/CodeSystem/NHSDataModelAndDictionary-AdmissionMethod"
+    stay = spell(chart)
+    await chart.tell(stay.admit(hospitalization=admitted_by(older)))
+    assert "T-CETR-POSTADM" not in await chart.dues()
+    await chart.tell(stay.admit(hospitalization=admitted_by("https://ward.example/how")))
+    assert "T-CETR-POSTADM" in await chart.dues()
+
+
+async def test_leaves_a_flag_of_an_unknown_colour_alone(chart: Chart) -> None:
+    purple = await chart.rate("purple", "2026-06-04")
+    await chart.tell(spell(chart).admit())
+    active = [flag for flag in await chart.all("Flag") if flag["status"] == "active"]
+    assert {code_of(flag["code"]) for flag in active} == {"blue", "purple"}
+    assert purple in active

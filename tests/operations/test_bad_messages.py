@@ -1,7 +1,7 @@
 """$process-message refuses, names the place and what is allowed, and stores nothing."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -157,13 +157,14 @@ async def test_two_patients(stay: Spell, refuse: Refuse) -> None:
 async def test_an_entry_about_somebody_else(stay: Spell, refuse: Refuse, reference: str) -> None:
     condition = {"resourceType": "Condition", "subject": {"reference": reference}}
     sent = with_entry(stay.admit(), condition)
-    await refuse(sent, 400, "invalid", f"this is about '{reference}'", "Bundle.entry[3].resource")
+    place = "Bundle.entry[3].resource.subject"
+    await refuse(sent, 422, "business-rule", f"this is about '{reference}'", place)
 
 
 async def test_an_entry_with_an_identifier_of_somebody_elses_record(
     chart: Chart, stay: Spell, refuse: Refuse
 ) -> None:
-    identifier = [{"value": "1"}]
+    identifier = [{"system": "https://ward.example/Id/diagnosis", "value": "1"}]
     condition = {"resourceType": "Condition", "identifier": identifier}
     await chart.write({**condition, "id": "c", "subject": {"reference": "Patient/another"}})
     sent = with_entry(stay.admit(), {**condition, "subject": {"reference": SUBJECT}})
@@ -171,7 +172,11 @@ async def test_an_entry_with_an_identifier_of_somebody_elses_record(
     await refuse(sent, 422, "business-rule", "is another patient's", place)
 
 
-@pytest.mark.parametrize("identifier", [None, [{"system": SPELL}], [{"type": {"text": "spell"}}]])
+@pytest.mark.parametrize(
+    "identifier",
+    [None, [{"system": SPELL}], [{"type": {"text": "spell"}}], [{"value": "17"}]],
+    ids=["none", "without value", "without either", "without system"],
+)
 async def test_no_spell_identifier(
     stay: Spell, refuse: Refuse, identifier: list[JSON] | None
 ) -> None:
@@ -299,6 +304,51 @@ async def test_a_stay_at_the_ends_of_the_calendar(
 ) -> None:
     sent = stay.discharge(HOME, period={"start": start, "end": end})
     await refuse(sent, 422, "business-rule", "1900 to 2199", f"{STAY_PLACE}.period")
+
+
+@pytest.mark.parametrize("trigger", ["A01", "A02", "A04", "A08"])
+async def test_an_admission_that_has_not_happened_yet(
+    chart: Chart, refuse: Refuse, trigger: str
+) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    reason = {"coding": [{"system": canonicals.V2_EVENT, "code": trigger}]}
+    sent = changed(Spell(chart.nhs_number, tomorrow).admit(), 0, reason=reason)
+    text = f"The start of the stay lies in the future, at {tomorrow.isoformat()}"
+    await refuse(sent, 422, "business-rule", text, f"{STAY_PLACE}.period")
+    assert await chart.colour() == "amber"
+
+
+@pytest.mark.parametrize("trigger", ["A03", "A08"])
+async def test_a_discharge_that_has_not_happened_yet(
+    stay: Spell, refuse: Refuse, trigger: str
+) -> None:
+    reason = {"coding": [{"system": canonicals.V2_EVENT, "code": trigger}]}
+    sent = changed(stay.discharge(datetime.now(UTC) + timedelta(hours=2)), 0, reason=reason)
+    text = "The end of the stay lies in the future"
+    await refuse(sent, 422, "business-rule", text, f"{STAY_PLACE}.period")
+
+
+async def test_an_admission_without_a_time_in_a_message_from_the_future(
+    stay: Spell, refuse: Refuse
+) -> None:
+    sent = {**stay.admit(period=None), "timestamp": "2190-01-01T00:00:00Z"}
+    await refuse(sent, 422, "business-rule", "lies in the future", f"{STAY_PLACE}.period")
+
+
+async def test_takes_an_event_by_a_clock_that_is_a_little_fast(chart: Chart) -> None:
+    soon = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=50)
+    await chart.tell(Spell(chart.nhs_number, soon).admit())
+    assert await chart.colour() == "blue"
+
+
+async def test_takes_a_stay_that_is_planned_or_is_to_end_at_a_known_time(chart: Chart) -> None:
+    now = datetime.now(UTC)
+    ahead = Spell(chart.nhs_number, now + timedelta(days=5))
+    await chart.tell(ahead.update(status="planned"))
+    assert await chart.colour() == "amber"
+    period = {"start": ADMITTED.isoformat(), "end": (now + timedelta(days=30)).isoformat()}
+    await chart.tell(Spell(chart.nhs_number, ADMITTED).admit(period=period))
+    assert await chart.colour() == "blue"
 
 
 async def test_a_known_nhs_number_with_another_date_of_birth(chart: Chart, refuse: Refuse) -> None:

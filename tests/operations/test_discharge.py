@@ -6,7 +6,15 @@ import pytest
 
 from fhir_server.fhir import canonicals
 from tests.operations.chart import Chart, code_of, concept, extension_of
-from tests.operations.messages import Spell, changed, detained, notification, part, with_part
+from tests.operations.messages import (
+    JSON,
+    Spell,
+    changed,
+    detained,
+    notification,
+    part,
+    with_part,
+)
 
 ADMITTED = datetime.fromisoformat("2026-06-03T19:40:00+01:00")
 HOME = datetime.fromisoformat("2026-07-06T14:00:00+01:00")
@@ -228,6 +236,64 @@ async def test_understands_hl7s_destinations_in_a_da_vinci_message(
     message = stay.discharge(HOME, hospitalization=disposition, extension=[])
     await chart.tell(notification("notification-discharge", message))
     assert await chart.colour() == colour
+
+
+DICTIONARY = "https://fhir.hl7.org.uk/CodeSystem/NHSDataModelAndDictionary"
+LOCAL_CODES = "https://ward.example/CodeSystem/where-to"
+
+
+@pytest.mark.parametrize(("code", "colour"), [("79", None), ("53", "blue"), ("19", "red")])
+async def test_understands_destinations_by_the_data_dictionarys_older_name(
+    chart: Chart, stay: Spell, code: str, colour: str | None
+) -> None:
+    disposition = concept(f"{DICTIONARY}-DischargeDestination", code)
+    said = await chart.tell(stay.discharge(HOME, hospitalization=went(disposition)))
+    assert await chart.colour() == colour
+    assert not any("not understood" in text for text in said)
+
+
+@pytest.mark.parametrize(
+    ("system", "colour"), [(f"{DICTIONARY}-DischargeMethod", None), (LOCAL_CODES, "red")]
+)
+async def test_understands_a_discharge_method_by_its_system_alone(
+    chart: Chart, stay: Spell, system: str, colour: str | None
+) -> None:
+    method = {
+        "url": canonicals.DISCHARGE_METHOD_EXTENSION,
+        "valueCodeableConcept": concept(system, "4"),
+    }
+    await chart.tell(stay.discharge(HOME, extension=[method]))
+    assert await chart.colour() == colour
+
+
+@pytest.mark.parametrize(
+    "disposition",
+    [
+        concept(LOCAL_CODES, "79"),
+        concept(LOCAL_CODES, "53"),
+        concept(canonicals.DISCHARGE_DESTINATION, "exp"),
+        concept("http://terminology.hl7.org/CodeSystem/discharge-disposition", "79"),
+        {"coding": [{"code": "79"}]},
+        {"text": "Taken in by an aunt"},
+    ],
+)
+async def test_to_somewhere_not_understood_is_followed_up_as_home_and_says_so(
+    chart: Chart, stay: Spell, disposition: JSON
+) -> None:
+    said = await chart.tell(stay.discharge(HOME, hospitalization=went(disposition)))
+    assert await chart.colour() == "red"
+    assert set(await chart.dues()) >= FOLLOW_UP
+    assert any("not understood where the young person went" in text for text in said)
+
+
+async def test_to_somewhere_that_is_not_told_is_followed_up_too(chart: Chart, stay: Spell) -> None:
+    said = await chart.tell(stay.discharge(HOME, hospitalization=None))
+    assert set(await chart.dues()) >= FOLLOW_UP
+    assert not any("not understood" in text for text in said)
+
+
+def went(disposition: JSON) -> JSON:
+    return {"dischargeDisposition": disposition}
 
 
 async def test_while_another_stay_is_open_stays_blue(chart: Chart, stay: Spell) -> None:

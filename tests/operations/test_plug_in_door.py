@@ -101,6 +101,9 @@ async def test_the_projects_own_operations_come_through_the_same_door() -> None:
     assert {operation.code for operation in load(["operations"])} == {
         *("admission-risk", "discharge-plan", "process-message"),
     }
+    assert {operation.code for operation in load(["fhir_operations"])} == {
+        *("everything", "lastn", "meta", "meta-add", "meta-delete"),
+    }
 
 
 # What is refused when it is loaded -------------------------------------------------------------
@@ -164,6 +167,43 @@ def test_refuses_what_would_not_work(
 def test_refuses_two_of_one_code() -> None:
     with pytest.raises(BadOperation, match=r"\$check-nhs-number is defined twice"):
         load([PLUGINS, PLUGINS])
+
+
+def test_one_code_may_mean_another_operation_on_another_type(load_package: LoadPackage) -> None:
+    there = {"system": False, "instance": True}
+    files = {
+        f"{name}_greet.{ending}": text
+        for name in ("goal", "flag")
+        for ending, text in (
+            ("py", RUN),
+            ("json", defined(**there, resource=[name.title()], title=name)),
+        )
+    }
+    operations = load_package(files)
+    for name in ("Goal", "Flag"):
+        found = operations.find("greet", "instance", name)
+        assert found is not None
+        assert found.definition["title"] == name.lower()
+    assert operations.find("greet", "instance", "Task") is None
+    assert operations.find("greet", "type", "Goal") is None
+
+
+def test_refuses_two_of_one_code_at_one_place(load_package: LoadPackage) -> None:
+    there = {"system": False, "instance": True}
+    files = {
+        "greet.py": RUN,
+        "greet.json": defined(**there, resource=["Resource"]),
+        "goal_greet.py": RUN,
+        "goal_greet.json": defined(**there, resource=["Goal"]),
+    }
+    with pytest.raises(BadOperation, match=r"\$greet is defined twice"):
+        load_package(files)
+
+
+def test_a_file_is_not_named_after_a_type_of_another(load_package: LoadPackage) -> None:
+    made = defined(system=False, instance=True, resource=["Goal"])
+    with pytest.raises(BadOperation, match=r"flag_greet.json defines \$greet"):
+        load_package({"flag_greet.py": RUN, "flag_greet.json": made})
 
 
 def test_refuses_a_package_that_is_not_there() -> None:

@@ -1,4 +1,6 @@
-"""Messages as real senders send them: ../shared/examples where it is, and two of our own."""
+"""Messages as real senders send them: NHS England's and Da Vinci's, where they are beside the
+checkout, and always three of our own in the same shapes.
+"""
 
 import json
 from pathlib import Path
@@ -12,16 +14,20 @@ from fhir_server.fhir.references import rewrite
 from fhir_server.storage.interface import Store
 from tests.operations.chart import everything, require_typed
 from tests.operations.messages import JSON
-from tests.support import SHARED, exact, without_server_parts
+from tests.support import exact, official_examples, without_server_parts
 
 OWN: Final = Path(__file__).parent / "examples"
 MESSAGES: Final = [
-    *sorted(OWN.glob("*.json")),
-    *sorted((SHARED / "examples").glob("*message*.json")),
+    *(pytest.param(path, id=path.stem) for path in sorted(OWN.glob("*.json"))),
+    *official_examples("*message*.json"),
 ]
 
 
-@pytest.fixture(params=MESSAGES, ids=lambda path: path.stem)
+def test_there_are_messages_of_our_own() -> None:
+    assert len([*OWN.glob("*.json")]) >= 3
+
+
+@pytest.fixture(params=MESSAGES)
 def sent(request: pytest.FixtureRequest) -> bytes:
     content: bytes = request.param.read_bytes()
     return content

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from fhir_server.fhir.definitions import type_definition
 from fhir_server.fhir.json import Resource
-from fhir_server.search.extract import _routes_of, indexed_parameters
+from fhir_server.search.composites import composites
+from fhir_server.search.extract import _routes_of, indexed_modifiers, indexed_parameters
 from fhir_server.search.paths import Route
 from tests.storage.questions import BASE
 
@@ -131,9 +132,15 @@ URIS: Final = (
     "http://q.example/1|1.0",
     "http://q.example/1|2.0",
     "http://q.example/2",
+    "http://q.example/1/2",
+    "http://q.example/1/",
+    "http://q.example/10",
     "urn:oid:1.2.3",
     "Questionnaire/1",
 )
+
+
+ADDRESSES: Final = ("http://q.example", "http://q.example/", "http://q.example/1", "http://q.ex/1")
 
 
 def _one(pool: tuple[Any, ...]) -> Values:
@@ -153,11 +160,20 @@ def _maybe(random: Random, make: Values) -> Any:
 
 
 def _coding(random: Random) -> Any:
-    return _present(system=random.choice(SYSTEMS), code=_maybe(random, _one(CODES)), display="x")
+    return _present(
+        system=random.choice(SYSTEMS),
+        code=_maybe(random, _one(CODES)),
+        display=_maybe(random, _one(STRINGS)),
+    )
 
 
 def _identifier(random: Random) -> Any:
-    return _present(system=random.choice(SYSTEMS), value=_maybe(random, _one(CODES)), use="usual")
+    return _present(
+        system=random.choice(SYSTEMS),
+        value=_maybe(random, _one(CODES)),
+        type=_concept(random) if random.random() < 0.3 else None,
+        use="usual",
+    )
 
 
 def _contact(random: Random) -> Any:
@@ -166,7 +182,9 @@ def _contact(random: Random) -> Any:
 
 
 def _concept(random: Random) -> Any:
-    return _present(coding=_maybe(random, lambda r: _some(r, _coding)), text="x")
+    return _present(
+        coding=_maybe(random, lambda r: _some(r, _coding)), text=random.choice(("x", *STRINGS))
+    )
 
 
 def _name(random: Random) -> Any:
@@ -196,6 +214,7 @@ def _reference(random: Random) -> Any:
     return _present(
         reference=_maybe(random, _one(REFERENCES)),
         type=random.choice((None, None, "Patient")),
+        identifier=_identifier(random) if random.random() < 0.3 else None,
         display="x",
     )
 
@@ -264,9 +283,25 @@ _VALUES: Final[Mapping[str, Values]] = {
 def resource(resource_type: str, resource_id: str, random: Random, share: float = 0.35) -> Resource:
     """A resource with values for a share of its search parameters."""
     grown: Resource = {"resourceType": resource_type, "id": resource_id}
-    for route, kept in _routes(resource_type):
+    planted = _routes(resource_type)
+    # In any order, so that every type of a choice comes first once in a while.
+    for route, kept in random.sample(planted, len(planted)):
         if random.random() < share:
             _plant(grown, route, kept, random)
+    return grown
+
+
+def linked(resource_type: str, resource_id: str, random: Random, highest: int) -> Resource:
+    """As `resource`, with references that mostly lead to one of the `WORLD`."""
+    grown = resource(resource_type, resource_id, random, 0.6)
+    for route, kept in _routes(resource_type):
+        for value in route.values(grown):
+            if route.type == "Reference" and not kept and random.random() < 0.8:
+                assert route.element is not None
+                near = [name for name in route.element.targets or WORLD if name in WORLD]
+                target = f"{random.choice(near or WORLD)}/{random.randint(1, highest)}"
+                base = random.choice(("", "", "", f"{BASE}/"))
+                value["reference"] = base + target
     return grown
 
 
@@ -281,6 +316,13 @@ def _routes(resource_type: str) -> tuple[tuple[Route, Kept], ...]:
         for parameter in indexed_parameters(resource_type).values()
         for route in _routes_of(parameter, resource_type)
         if parameter.code != "_lastUpdated"
+    ) + tuple(
+        (Route((*context.steps, *route.steps), route.type, route.element), {})
+        for composite in composites(resource_type).values()
+        for context, components in composite.contexts
+        for component in components
+        if not component.from_resource
+        for route, _ in component.routes
     )
 
 
@@ -347,19 +389,93 @@ def _criterion(resource_type: str, random: Random) -> tuple[str, str]:
     if code == "_lastUpdated":
         return code, random.choice(PREFIXES) + f"@{random.randint(0, 12)}"
     kind = indexed_parameters(resource_type)[code].type
-    name = f"{code}{random.choice(MODIFIERS[kind])}"
-    return name, ",".join(OPERANDS[kind](random) for _ in range(random.choice((1, 1, 2, 3))))
+    if kind == "composite":
+        components = composites(resource_type)[code].components
+        return code, ",".join(
+            "$".join(OPERANDS[one.type](random) for one in components)
+            for _ in range(random.choice((1, 1, 2)))
+        )
+    beside = indexed_modifiers(indexed_parameters(resource_type)[code], resource_type)
+    offered = [m for m in MODIFIERS[kind] if m[1:] in beside or m[1:] not in OWN_VALUES]
+    modifier = random.choice(offered)
+    name, operand = f"{code}{modifier}", MODIFIED.get(modifier, OPERANDS[kind])
+    return name, ",".join(operand(random) for _ in range(random.choice((1, 1, 2, 3))))
 
 
+WORLD: Final = (
+    "Patient",
+    "Group",
+    "Practitioner",
+    "Organization",
+    "Encounter",
+    "Location",
+    "EpisodeOfCare",
+    "CarePlan",
+    "CareTeam",
+    "Goal",
+    "Observation",
+    "Task",
+)
+"""Types that refer to each other, in the tests of chains."""
+
+
+def chained(resource_type: str, random: Random, steps: int = 0) -> tuple[str, str]:
+    """A criterion behind one to four steps, forward and back."""
+    backward = random.random() < 0.4
+    link = _back(resource_type, random) if backward else _on(resource_type, random)
+    if link is None:
+        return _criterion(resource_type, random)
+    head, landing = link
+    further = steps < 4 and random.random() < 0.35
+    name, value = chained(landing, random, steps + 1) if further else _end(landing, random)
+    return f"{head}{name}", value
+
+
+def _end(resource_type: str, random: Random) -> tuple[str, str]:
+    if random.random() < 0.3:
+        return "_id", random.choice(("1", "2", "1,2", "2,3"))
+    if random.random() < 0.2:
+        return random.choice([*indexed_parameters(resource_type)]) + ":missing", "false"
+    return _criterion(resource_type, random)
+
+
+def _on(resource_type: str, random: Random) -> tuple[str, str] | None:
+    links = [
+        (code, target)
+        for code, parameter in indexed_parameters(resource_type).items()
+        if parameter.type == "reference"
+        for target in parameter.targets or WORLD
+        if target in WORLD
+    ]
+    if not links:
+        return None
+    code, target = random.choice(links)
+    return (f"{code}." if random.random() < 0.3 else f"{code}:{target}."), target
+
+
+def _back(resource_type: str, random: Random) -> tuple[str, str] | None:
+    links = [
+        (source, code)
+        for source in WORLD
+        for code, parameter in indexed_parameters(source).items()
+        if parameter.type == "reference" and resource_type in (parameter.targets or WORLD)
+    ]
+    if not links:
+        return None
+    source, code = random.choice(links)
+    return f"_has:{source}:{code}:", source
+
+
+OWN_VALUES: Final = ("text", "of-type", "identifier")
 PREFIXES: Final = ("", "", "eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap")
 MODIFIERS: Final[Mapping[str, tuple[str, ...]]] = {
-    "token": ("", "", "", ":not"),
+    "token": ("", "", "", "", ":not", ":text", ":of-type"),
     "string": ("", "", ":exact", ":contains"),
-    "reference": ("", "", "", ":Patient", ":Group", ":Organization"),
+    "reference": ("", "", "", ":Patient", ":Group", ":Organization", ":identifier"),
     "date": ("",),
     "number": ("",),
     "quantity": ("",),
-    "uri": ("",),
+    "uri": ("", "", ":above", ":below"),
 }
 
 
@@ -401,3 +517,13 @@ OPERANDS: Final[Mapping[str, Callable[[Random], str]]] = {
     "quantity": _quantity_text,
     "uri": lambda random: escaped(random.choice(URIS)),
 }
+MODIFIED: Final[Mapping[str, Callable[[Random], str]]] = {
+    ":text": _string_text,
+    ":of-type": lambda random: "|".join(
+        escaped(random.choice(pool)) for pool in (("", *SYSTEMS[1:]), CODES, CODES)
+    ),
+    ":identifier": _token_text,
+    ":above": lambda random: random.choice((*ADDRESSES, "http://q.example/1/2/3")),
+    ":below": lambda random: random.choice(ADDRESSES),
+}
+"""Values that a modifier takes instead of its parameter's."""

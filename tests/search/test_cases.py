@@ -11,7 +11,7 @@ import pytest
 
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
-from fhir_server.search.match import match
+from fhir_server.search.match import match, others
 from tests.storage.backends import BACKENDS
 from tests.storage.questions import found, put, query
 
@@ -40,10 +40,11 @@ def every_case() -> Iterator[Any]:
 @pytest.mark.parametrize(("path", "search", "finds"), [*every_case()])
 def test_match_finds(path: Path, search: str, finds: list[str]) -> None:
     asked = query(search)
+    world = others(resources(path))
     matching = [
         resource["id"]
         for resource in resources(path)
-        if resource["resourceType"] == asked.resource_type and match(asked.where, resource)
+        if resource["resourceType"] == asked.resource_type and match(asked.where, resource, world)
     ]
     assert sorted(matching) == sorted(finds)
 

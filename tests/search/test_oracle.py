@@ -22,11 +22,12 @@ from fhir_server.errors import FhirError
 from fhir_server.fhir import json
 from fhir_server.fhir.definitions import resource_types
 from fhir_server.fhir.json import Resource
-from fhir_server.search.ast import Query, SortKey
+from fhir_server.search.ast import Search, SortKey
 from fhir_server.search.extract import extract
-from fhir_server.search.match import match
-from fhir_server.search.parse import parse
+from fhir_server.search.match import Others, match, others
+from fhir_server.search.parse import parse, parse_several
 from fhir_server.search.values import (
+    CompositeValue,
     DateValue,
     IndexValue,
     NumberValue,
@@ -126,10 +127,20 @@ async def write(store: Store, resources: Sequence[Resource]) -> list[Resource]:
 async def compare_one(
     store: Store, resource_type: str, stored: Sequence[Resource], random: Random
 ) -> None:
-    asked = [
-        (name, with_times(value, stored, random))
-        for name, value in generate.parameters(resource_type, random)
-    ]
+    await compare_asked(
+        store, resource_type, generate.parameters(resource_type, random), stored, {}, random
+    )
+
+
+async def compare_asked(
+    store: Store,
+    resource_type: str,
+    parameters: Sequence[tuple[str, str]],
+    stored: Sequence[Resource],
+    world: Others,
+    random: Random,
+) -> None:
+    asked = [(name, with_times(value, stored, random)) for name, value in parameters]
     try:
         query = parse(resource_type, asked, base=BASE, now=NOW).query
     except FhirError:
@@ -137,11 +148,124 @@ async def compare_one(
         return
     count = random.randint(1, 7)
     found = await pages(store, query, count)
-    expected = {resource["id"] for resource in stored if match(query.where, resource)}
+    expected = {resource["id"] for resource in stored if match(query.where, resource, world)}
     assert sorted(found) == sorted(expected), f"{resource_type}?{asked} by {count}: {stored}"
     assert await store.total(query) == len(expected), f"{resource_type}?{asked}"
     by_id = {resource["id"]: resource for resource in stored}
     assert_sorted([by_id[resource_id] for resource_id in found], query.sort)
+    event("some" if expected else "none")
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@settings(
+    max_examples=EXAMPLES // 3,
+    deadline=None,
+    derandomize=EXAMPLES == 300,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    resource_seeds=st.lists(SEEDS, min_size=8, max_size=40, unique=True),
+    query_seeds=st.lists(SEEDS, min_size=20, max_size=40, unique=True),
+)
+def test_a_backend_finds_by_chains_what_they_mean(
+    runner: asyncio.Runner, backend: str, resource_seeds: list[int], query_seeds: list[int]
+) -> None:
+    resources = [
+        linked_resource(number, random_of(seed)) for number, seed in enumerate(resource_seeds)
+    ]
+    runner.run(compare_chains(backend, resources, query_seeds))
+
+
+def linked_resource(number: int, random: Random) -> Resource:
+    """One whose id others are likely to refer to."""
+    resource_type = generate.WORLD[number % len(generate.WORLD)]
+    return generate.linked(resource_type, str(1 + number // len(generate.WORLD)), random, 3)
+
+
+async def compare_chains(
+    backend: str, resources: Sequence[Resource], query_seeds: Sequence[int]
+) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        store = await BACKENDS[backend].open(Path(place))
+        try:
+            stored = await write(store, resources)
+            world = others(stored)
+            for seed in query_seeds:
+                await compare_chain(store, stored, world, random_of(seed))
+        finally:
+            await store.close()
+
+
+async def compare_chain(
+    store: Store, stored: Sequence[Resource], world: Others, random: Random
+) -> None:
+    resource_type = random.choice(generate.WORLD)
+    asked = [generate.chained(resource_type, random)]
+    if random.random() < 0.3:
+        asked += generate.parameters(resource_type, random)
+    among = [resource for resource in stored if resource["resourceType"] == resource_type]
+    if among:
+        await compare_asked(store, resource_type, asked, among, world, random)
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@settings(
+    max_examples=EXAMPLES // 10,
+    deadline=None,
+    derandomize=EXAMPLES == 300,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    types=st.lists(st.sampled_from(COMMON), min_size=1, max_size=4, unique=True),
+    resource_seeds=st.lists(SEEDS, min_size=1, max_size=20, unique=True),
+    query_seeds=st.lists(SEEDS, min_size=10, max_size=20, unique=True),
+)
+def test_a_backend_finds_in_several_types_what_each_query_means(
+    runner: asyncio.Runner,
+    backend: str,
+    types: list[str],
+    resource_seeds: list[int],
+    query_seeds: list[int],
+) -> None:
+    resources = [
+        generate.resource(types[number % len(types)], f"r{number}", random_of(seed))
+        for number, seed in enumerate(resource_seeds)
+    ]
+    runner.run(compare_several(backend, types, resources, query_seeds))
+
+
+async def compare_several(
+    backend: str, types: list[str], resources: Sequence[Resource], query_seeds: Sequence[int]
+) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        store = await BACKENDS[backend].open(Path(place))
+        try:
+            stored = await write(store, resources)
+            for seed in query_seeds:
+                await compare_together(store, types, stored, random_of(seed))
+        finally:
+            await store.close()
+
+
+async def compare_together(
+    store: Store, types: list[str], stored: Sequence[Resource], random: Random
+) -> None:
+    asked = [
+        (name, with_times(value, stored, random))
+        for name, value in generate.parameters(random.choice(types), random)
+    ]
+    try:
+        search = parse_several(types, asked, base=BASE, now=NOW)
+    except FhirError:
+        event("refused")
+        return
+    found = await pages(store, search.asked, random.randint(1, 7))
+    parts = {part.resource_type: part.where for part in (search.query, *search.further)}
+    by_id = {resource["id"]: resource for resource in stored}
+    expected = [name for name, one in by_id.items() if match(parts[one["resourceType"]], one, {})]
+    assert sorted(found) == sorted(expected), f"{types}?{asked}: {stored}"
+    assert await store.total(search.asked) == len(expected)
+    assert_sorted([by_id[name] for name in found], search.query.sort)
     event("some" if expected else "none")
 
 
@@ -154,7 +278,7 @@ def with_times(text: str, stored: Sequence[Resource], random: Random) -> str:
     return before + random.choice((written, written[:-4] + "Z", written[:-8] + "Z", written[:10]))
 
 
-async def pages(store: Store, query: Query, count: int) -> list[str]:
+async def pages(store: Store, query: Search, count: int) -> list[str]:
     found: list[str] = []
     after: Position | None = None
     while True:
@@ -208,6 +332,8 @@ def comparable(value: IndexValue) -> tuple[Any, Any]:
             return text, text
         case DateValue(low, high) | NumberValue(low, high) | QuantityValue(low, high):
             return low, high
+        case CompositeValue():
+            raise TypeError("nothing is sorted by a composite")
 
 
 def test_the_searches_that_are_generated_mostly_find_something() -> None:
@@ -227,3 +353,27 @@ def test_the_searches_that_are_generated_mostly_find_something() -> None:
         outcomes[{0: "none", 12: "all"}.get(hits, "some")] += 1
     assert outcomes["some"] > 150, outcomes
     assert outcomes["refused"] < 200, outcomes
+
+
+def test_the_chains_that_are_generated_often_find_something() -> None:
+    outcomes = {"refused": 0, "some": 0, "none": 0}
+    for seed in range(60):
+        random = random_of(seed)
+        resources = [{"meta": {}, **linked_resource(number, random)} for number in range(36)]
+        world = others(resources)
+        for _ in range(20):
+            resource_type = random.choice(generate.WORLD)
+            name, value = generate.chained(resource_type, random)
+            try:
+                query = parse(resource_type, [(name, value)], base=BASE, now=NOW).query
+            except FhirError:
+                outcomes["refused"] += 1
+                continue
+            hits = [
+                resource
+                for resource in resources
+                if resource["resourceType"] == resource_type and match(query.where, resource, world)
+            ]
+            outcomes["some" if hits else "none"] += 1
+    assert outcomes["some"] > 200, outcomes
+    assert outcomes["refused"] < 400, outcomes

@@ -25,6 +25,7 @@ from fhir_server.search.ast import (
     SortKey,
     TokenIs,
 )
+from fhir_server.search.composites import composites
 from fhir_server.search.extract import indexed_parameters
 from fhir_server.search.parse import Limits, SearchRequest, parse, parse_criteria
 from tests.storage.questions import BASE, NOW
@@ -58,17 +59,51 @@ REFUSED: Final = [
     ("Patient", "status", "x", ("not a search parameter of Patient",)),
     ("Patient", "", "x", ("not a search parameter",)),
     ("Patient", "_content", "x", ("not a search parameter of Patient",)),
-    ("Observation", "code-value-quantity", "a$1", ("not a search parameter",)),
+    ("Observation", "code-value-quantity", "a", ("1 of 2 parts", "code$value-quantity")),
+    ("Observation", "code-value-quantity", "a$1$2", ("3 of 2 parts",)),
+    ("Observation", "code-value-quantity", "a$five", ("not a prefix",)),
+    ("Observation", "code-value-quantity", "$5", ("code is empty",)),
+    ("Observation", "code-value-quantity:not", "a$5", ("':not'", ":missing")),
+    ("Observation", "_sort", "code-value-quantity", ("composite",)),
     ("Patient", "$where", "1", ("not a search parameter",)),
-    ("Patient", "name.family", "x", ("not supported yet",)),
-    ("Patient", "_has:Observation:patient:code", "x", ("not supported yet",)),
+    # Chains
+    ("Patient", "name.family", "x", ("'name' is not a reference parameter of Patient",)),
+    ("CarePlan", "subject.", "x", ("ends before the parameter",)),
+    ("CarePlan", "subject:.name", "x", ("'' is not a resource type",)),
+    ("CarePlan", "subject:Dragon.name", "x", ("'Dragon' is not a resource type",)),
+    ("CarePlan", "subject:Location.name", "x", ("never refers to a Location", "Patient")),
+    ("CarePlan", "subject:Patient.nmae", "x", ("'nmae' is not a search parameter of Patient",)),
+    ("CarePlan", "subject.nmae", "x", ("'nmae' is not a search parameter of Group or Patient",)),
+    ("CarePlan", "patient.birthdate", "soon", ("'soon' is not a prefix",)),
+    ("CarePlan", "patient.name:near", "x", ("':near' is not a modifier",)),
+    ("CarePlan", "patient._sort", "name", ("_sort",)),
+    ("CarePlan", "instantiates-canonical.title", "x", ("canonical",)),
+    ("Patient", "_has", "x", ("_has:Type:parameter:criterion",)),
+    ("Patient", "_has:Observation:patient", "x", ("_has:Type:parameter:criterion",)),
+    ("Patient", "_has:Dragon:patient:code", "x", ("'Dragon' is not a resource type",)),
+    ("Patient", "_has:Observation:code:code", "x", ("not a reference parameter of Observation",)),
+    ("Location", "_has:CarePlan:patient:status", "x", ("never refers to a Location",)),
+    ("Patient", "_has:CarePlan:patient:stauts", "x", ("not a search parameter of CarePlan",)),
     # Modifiers
     ("Patient", "name:near", "x", ("':near' is not a modifier", ":exact", ":contains", ":missing")),
     ("Patient", "gender:exact", "male", ("':exact'", ":not", ":missing")),
     ("Patient", "birthdate:not", "2010", ("':not'", ":missing")),
     ("Observation", "value-quantity:contains", "5", ("':contains'",)),
-    ("ValueSet", "url:below", "http://x", ("':below'",)),
-    ("CarePlan", "subject:identifier", "x", ("':identifier'", ":Type")),
+    ("ValueSet", "url:exact", "http://x", ("':exact'", ":above", ":below")),
+    ("ValueSet", "url:below", "urn:oid:1.2", ("no URL",)),
+    ("ValueSet", "url:above", "1.2", ("no URL",)),
+    ("ValueSet", "url:above", "http://x" + "/y" * 41, ("slashes",)),
+    ("CarePlan", "subject:above", "x", ("':above'", ":identifier", ":Type")),
+    ("CarePlan", "subject:identifier", "", ("has no value",)),
+    ("Patient", "gender:text", "x", ("no text beside its codes",)),
+    ("Condition", "code:text", " ", ("empty",)),
+    ("Condition", "code:of-type", "a|b|c", ("it is no identifier",)),
+    ("Patient", "identifier:of-type", "a|b", ("system|code|value",)),
+    ("Patient", "identifier:of-type", "a||c", ("system|code|value",)),
+    ("Condition", "code:in", "http://vs", ("terminology service",)),
+    ("Condition", "code:not-in", "http://vs", ("terminology service",)),
+    ("Condition", "code:above", "x", ("terminology service",)),
+    ("Condition", "code:below", "x", ("terminology service",)),
     ("CarePlan", "subject:Dragon", "1", ("':Dragon'", ":Type")),
     ("CarePlan", "subject:Location", "1", ("Location", ":Patient")),
     ("CarePlan", "subject:Patient", "Group/1", ("Group/1", "Patient")),
@@ -76,7 +111,10 @@ REFUSED: Final = [
     ("Patient", "name:", "x", ("modifier",)),
     ("Patient", "name:exact:missing", "x", ("'exact:missing'"[1:-1],)),
     ("Patient", "_sort:asc", "name", ("modifier",)),
-    ("Patient", "_include:iterate", "Patient:organization", ("modifier",)),
+    ("Patient", "_include:recurse", "Patient:organization", (":iterate",)),
+    ("Patient", "_revinclude", "*", ("name one",)),
+    ("Patient", "_revinclude:iterate", "*", ("name one",)),
+    ("Patient", "_include:iterate", "Patient:name", ("not a reference parameter",)),
     # Values
     ("Patient", "name", "", ("has no value",)),
     ("Patient", "name", " ", ("empty",)),
@@ -118,12 +156,14 @@ REFUSED: Final = [
     ("Patient", "_count", "٣", ("whole number",)),
     ("Patient", "_count", "1" * 10, ("whole number",)),
     ("Patient", "_total", "all", ("none, estimate or accurate",)),
-    ("Patient", "_summary", "true", ("count and false",)),
+    ("Patient", "_summary", "most", ("true, text, data, count, false",)),
+    ("Patient", "_elements", "colour", ("is not an element of Patient", "birthDate")),
+    ("Patient", "_elements", "name.family", ("an element of the resource itself",)),
     ("Patient", "_sort", "nmae", ("not a search parameter", "name")),
     ("Patient", "_sort", "name,,birthdate", ("not a search parameter",)),
     ("Patient", "_sort", "--name", ("not a search parameter",)),
     ("Patient", "_include", "Patient", ("Source:parameter",)),
-    ("Patient", "_include", "*", ("Source:parameter",)),
+    ("Patient", "_include", "*:organization", ("'*' is not a resource type",)),
     (
         "Patient",
         "_include",
@@ -168,7 +208,9 @@ def test_names_every_wrong_parameter_at_once() -> None:
 
 
 def test_what_is_not_supported_says_so_by_its_code() -> None:
-    assert [issue.code for issue in refusal("Patient", ("name.x", "y")).issues] == ["not-supported"]
+    assert [
+        issue.code for issue in refusal("CarePlan", ("instantiates-canonical.title", "y")).issues
+    ] == ["not-supported"]
 
 
 # Limits
@@ -298,7 +340,13 @@ def test_how_it_is_answered() -> None:
 def test_every_indexed_parameter_can_be_searched_and_sorted_by(resource_type: str) -> None:
     samples = {"date": "2026", "number": "1", "quantity": "1", "reference": "a", "uri": "urn:x"}
     for code, parameter in indexed_parameters(resource_type).items():
-        search(resource_type, (code, samples.get(parameter.type, "x")), ("_sort", f"-{code}"))
+        if parameter.type == "composite":
+            parts = [
+                samples.get(one.type, "x") for one in composites(resource_type)[code].components
+            ]
+            search(resource_type, (code, "$".join(parts)))
+        else:
+            search(resource_type, (code, samples.get(parameter.type, "x")), ("_sort", f"-{code}"))
 
 
 # Criteria of conditions
@@ -310,7 +358,7 @@ def test_a_condition_needs_criteria() -> None:
             parse_criteria("Patient", pairs, base=BASE, now=NOW)
 
 
-@pytest.mark.parametrize("name", ["_sort", "_count", "_include", "_total"])
+@pytest.mark.parametrize("name", ["_sort", "_count", "_include", "_include:iterate", "_total"])
 def test_a_condition_takes_no_result_parameters(name: str) -> None:
     with pytest.raises(FhirError) as caught:
         parse_criteria("Patient", [("_id", "a"), (name, "1")], base=BASE, now=NOW)

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 from fhir_server.fhir.json import Resource
 from fhir_server.search.ast import Query
 from fhir_server.search.parse import parse
-from fhir_server.storage.interface import Draft, Reader, Store, StoredVersion, Unit
+from fhir_server.storage.interface import Draft, HistoryEntry, Reader, Store, StoredVersion, Unit
 
 BASE: Final = "https://keyworking.example/fhir"
 NOW: Final = 1_767_225_600_000_000
@@ -54,5 +54,5 @@ def patient(resource_id: str, family: str | None = None, **rest: Any) -> Resourc
     return {"resourceType": "Patient", "id": resource_id, **names, **rest}
 
 
-def versions(history: Sequence[StoredVersion]) -> list[int]:
-    return [stored.version for stored in history]
+def versions(history: Sequence[HistoryEntry]) -> list[int]:
+    return [entry.stored.version for entry in history]

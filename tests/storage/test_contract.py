@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,15 @@ import pytest
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.dates import interval
-from fhir_server.storage.interface import AuditRow, Draft, Store, StoredVersion, Unit
+from fhir_server.storage.interface import (
+    AuditRow,
+    Draft,
+    HistoryEntry,
+    HistoryOf,
+    Store,
+    StoredVersion,
+    Unit,
+)
 from tests.storage.backends import Backend
 from tests.storage.questions import delete, found, patient, put, query, versions
 
@@ -24,7 +32,7 @@ class Refused(Exception):
 async def assert_absent(store: Store, resource_id: str, family: str) -> None:
     assert await store.read("Patient", resource_id) is None
     assert await store.vread("Patient", resource_id, 1) is None
-    assert await store.history("Patient", resource_id, 10) == []
+    assert await store.history(HistoryOf("Patient", resource_id), 10) == []
     assert await found(store, f"Patient?family={family}") == []
     assert await found(store, f"Patient?_id={resource_id}") == []
 
@@ -81,10 +89,59 @@ async def test_every_version_stays_readable_after_updates(store: Store) -> None:
 async def test_history_goes_from_the_newest_version_page_by_page(store: Store) -> None:
     for number in range(5):
         await put(store, patient("a", f"Name{number}"))
-    assert versions(await store.history("Patient", "a", 10)) == [5, 4, 3, 2, 1]
-    assert versions(await store.history("Patient", "a", 2)) == [5, 4]
-    assert versions(await store.history("Patient", "a", 2, before=4)) == [3, 2]
-    assert versions(await store.history("Patient", "a", 2, before=1)) == []
+    assert versions(await store.history(HistoryOf("Patient", "a"), 10)) == [5, 4, 3, 2, 1]
+    assert versions(await store.history(HistoryOf("Patient", "a"), 2)) == [5, 4]
+    page = await store.history(HistoryOf("Patient", "a"), 2)
+    page = await store.history(HistoryOf("Patient", "a"), 2, before=page[-1].seq)
+    assert versions(page) == [3, 2]
+    page = await store.history(HistoryOf("Patient", "a"), 2, before=page[-1].seq)
+    assert versions(page) == [1]
+    assert not await store.history(HistoryOf("Patient", "a"), 2, before=page[-1].seq)
+
+
+async def test_history_of_a_type_and_of_everything_goes_across_resources(store: Store) -> None:
+    await put(store, patient("a"))
+    await put(store, {"resourceType": "Basic", "id": "b", "code": {"text": "x"}})
+    await put(store, patient("c"))
+    await delete(store, "Patient", "a")
+
+    def named(entries: Sequence[HistoryEntry]) -> list[str]:
+        return [f"{e.stored.type}/{e.stored.id}/{e.stored.version}" for e in entries]
+
+    everything = await store.history(HistoryOf(), 10)
+    assert named(everything) == ["Patient/a/2", "Patient/c/1", "Basic/b/1", "Patient/a/1"]
+    of_type = await store.history(HistoryOf("Patient"), 2)
+    assert named(of_type) == ["Patient/a/2", "Patient/c/1"]
+    rest = await store.history(HistoryOf("Patient"), 2, before=of_type[-1].seq)
+    assert named(rest) == ["Patient/a/1"]
+
+
+async def test_history_tells_what_came_into_being(store: Store) -> None:
+    await put(store, patient("a"))
+    await put(store, patient("a", "Ash"))
+    await delete(store, "Patient", "a")
+    await put(store, patient("a"))
+    entries = await store.history(HistoryOf("Patient", "a"), 10)
+    assert [(e.stored.version, e.created) for e in entries] == [
+        (4, True),
+        (3, False),
+        (2, False),
+        (1, True),
+    ]
+
+
+async def test_history_since_a_moment_and_at_one(store: Store) -> None:
+    for number in range(3):
+        await put(store, patient("a", f"Name{number}"))
+    newest_first = await store.history(HistoryOf("Patient", "a"), 10)
+    third, second, first = [entry.stored.last_updated for entry in newest_first]
+    since = await store.history(HistoryOf("Patient", "a", since=second), 10)
+    assert versions(since) == [3, 2]
+    between = await store.history(HistoryOf("Patient", "a", at=(second, second + 1)), 10)
+    assert versions(between) == [2]
+    over_all = await store.history(HistoryOf("Patient", at=(first, third)), 10)
+    assert versions(over_all) == [2, 1]
+    assert not await store.history(HistoryOf("Patient", "a", at=(first - 9, first)), 10)
 
 
 async def test_an_update_replaces_the_index_values(store: Store) -> None:
@@ -115,8 +172,8 @@ async def test_versions_continue_when_a_deleted_resource_comes_back(store: Store
     await delete(store, "Patient", "a")
     (again,) = await put(store, patient("a", "Birch"))
     assert again.version == 3
-    history = await store.history("Patient", "a", 10)
-    assert [(stored.version, stored.method) for stored in history] == [
+    history = await store.history(HistoryOf("Patient", "a"), 10)
+    assert [(entry.stored.version, entry.stored.method) for entry in history] == [
         (3, "PUT"),
         (2, "DELETE"),
         (1, "PUT"),
@@ -130,7 +187,8 @@ async def test_times_grow_from_version_to_version_however_fast_they_come(store: 
             await unit.put(Draft(patient("a", f"Name{number}")), "PUT")
 
     await store.commit(work)
-    times = [stored.last_updated for stored in await store.history("Patient", "a", 50)]
+    entries = await store.history(HistoryOf("Patient", "a"), 50)
+    times = [entry.stored.last_updated for entry in entries]
     assert all(later > earlier for later, earlier in pairwise(times))
 
 
@@ -187,7 +245,7 @@ async def test_a_raising_work_leaves_what_was_there_before(store: Store) -> None
 
     with pytest.raises(Refused):
         await store.commit(work)
-    assert versions(await store.history("Patient", "a", 10)) == [1]
+    assert versions(await store.history(HistoryOf("Patient", "a"), 10)) == [1]
     assert sorted(await found(store, "Patient")) == ["a", "b"]
     assert await found(store, "Patient?family=ash") == ["a"]
     assert await found(store, "Patient?family=cedar") == []
@@ -218,7 +276,7 @@ async def test_reads_inside_a_commit_see_its_own_writes(store: Store) -> None:
             old and old.deleted,
             await found(unit, "Patient?family=ash"),
             await unit.total(query("Patient")),
-            versions(await unit.history("Patient", "old", 10)),
+            versions(await unit.history(HistoryOf("Patient", "old"), 10)),
             await unit.vread("Patient", "new", 1) == new,
         ]
 
@@ -278,7 +336,7 @@ async def test_of_64_updates_of_the_same_version_one_wins(store: Store) -> None:
     winners = [result for result in results if isinstance(result, StoredVersion)]
     losers = [result for result in results if isinstance(result, FhirError)]
     assert (len(winners), len(losers)) == (1, 63)
-    assert versions(await store.history("Patient", "a", 10)) == [2, 1]
+    assert versions(await store.history(HistoryOf("Patient", "a"), 10)) == [2, 1]
     assert (await store.read("Patient", "a")) == winners[0]
 
 
@@ -406,7 +464,7 @@ async def test_everything_is_there_after_a_reopen(backend: Backend, tmp_path: Pa
     second = await backend.open(tmp_path)
     try:
         assert await second.secret("pages") == secret
-        assert versions(await second.history("Patient", "a", 10)) == [2, 1]
+        assert versions(await second.history(HistoryOf("Patient", "a"), 10)) == [2, 1]
         assert await found(second, "Patient?family=birch&gender=female") == ["a"]
         (stored,) = await put(second, patient("a", "Cedar"))
         assert stored.version == 3
@@ -441,7 +499,7 @@ async def test_two_stores_on_one_place_write_and_see_each_other(
         )
         for one in stores:
             assert await one.total(query("Patient?family=n")) == 80
-            shared = await one.history("Patient", "shared", 100)
+            shared = await one.history(HistoryOf("Patient", "shared"), 100)
             assert versions(shared) == list(range(80, 0, -1))
             assert len(await one.changes(0, 200)) == 160
     finally:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fhir_server.storage.interface import Store
+from fhir_server.storage.interface import HistoryOf, Store
 from tests.storage.backends import BACKENDS
 from tests.storage.crash_writer import TYPES
 from tests.storage.questions import found, put, versions
@@ -33,7 +33,9 @@ async def assert_whole(store: Store, acknowledged: Mapping[str, int]) -> None:
     changed = {stored.id for _, stored in await store.changes(0, 1_000_000)}
     assert set(acknowledged) <= changed
     for key in changed:
-        histories = [versions(await store.history(type_, key, 1_000_000)) for type_ in TYPES]
+        histories = [
+            versions(await store.history(HistoryOf(type_, key), 1_000_000)) for type_ in TYPES
+        ]
         newest = histories[0][0]
         assert histories == [list(range(newest, 0, -1))] * len(TYPES), key
         assert newest >= acknowledged.get(key, 1)

@@ -13,11 +13,14 @@ from typing import Any, Final
 import pytest
 
 from fhir_server.errors import FhirError, Kind
+from fhir_server.fhir.json import Resource
+from fhir_server.search.extract import CONTENT, extract
 from fhir_server.storage.interface import Draft, Unit
+from fhir_server.storage.sqlite import reindex
 from fhir_server.storage.sqlite.entries import keyed_hash
 from fhir_server.storage.sqlite.schema import MIGRATIONS
 from fhir_server.storage.sqlite.store import SqliteStore
-from tests.storage.questions import found, patient, put, query
+from tests.storage.questions import delete, found, patient, put, query
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -232,3 +235,104 @@ async def test_codes_whose_hashes_meet_are_still_told_apart(
         assert await found(store, "Patient?gender:not=male") == ["b"]
     finally:
         await store.close()
+
+
+# An index that an older release has made
+
+
+async def older_store(path: Path, count: int) -> None:
+    """A file as the first release left it: it knows nothing of texts, and keeps no account."""
+    store = SqliteStore(path)
+    try:
+        code = {"text": "Autism"}
+        resources: list[Resource] = [
+            {"resourceType": "Condition", "id": f"c{n}", "code": code} for n in range(count)
+        ]
+        await put(store, *resources)
+        await delete(store, "Condition", "c1")
+    finally:
+        await store.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        texts = "SELECT number FROM parameter WHERE code LIKE '%:%'"
+        connection.execute(f"DELETE FROM entry_string WHERE parameter IN ({texts})")
+        connection.execute("DELETE FROM parameter WHERE code LIKE '%:%'")
+        connection.execute("DELETE FROM setting WHERE name LIKE 'index:%'")
+
+
+def accounts(path: Path) -> dict[str, int]:
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT name, value FROM setting WHERE name LIKE 'index:%'")
+        return {name: int(value) for name, value in rows}
+
+
+async def test_an_index_of_an_older_release_is_made_anew_before_it_serves(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reindex, "BATCH", 7)
+    await older_store(path, 30)
+    store = SqliteStore(path)
+    try:
+        assert len(await found(store, "Condition?code:text=autism")) == 29
+        assert "c1" not in await found(store, "Condition")
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("SELECT count(*) FROM entry_string").fetchone() == (29,)
+        assert accounts(path) == {"index:content": CONTENT}
+    finally:
+        await store.close()
+
+
+async def test_a_remaking_that_was_interrupted_goes_on_where_it_ended(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reindex, "BATCH", 7)
+    await older_store(path, 30)
+    taken: list[int] = []
+    extracted = extract
+
+    def interrupted(resource: Any) -> Any:
+        taken.append(1)
+        if len(taken) == 20:
+            raise KeyboardInterrupt
+        return extracted(resource)
+
+    monkeypatch.setattr(reindex, "extract", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        SqliteStore(path)
+    assert accounts(path) == {"index:reached": 14}
+    store = SqliteStore(path)
+    try:
+        assert len(taken) == 20 + 30 - 14  # the one that was deleted has nothing to extract
+        assert len(await found(store, "Condition?code:text=autism")) == 29
+    finally:
+        await store.close()
+
+
+async def test_several_stores_may_share_the_remaking(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reindex, "BATCH", 3)
+    await older_store(path, 40)
+    stores = await asyncio.gather(*(asyncio.to_thread(SqliteStore, path) for _ in range(4)))
+    try:
+        for one in stores:
+            assert len(await found(one, "Condition?code:text=autism")) == 39
+    finally:
+        for one in stores:
+            await one.close()
+
+
+async def test_a_new_file_has_nothing_to_remake(path: Path) -> None:
+    store = SqliteStore(path)
+    await store.close()
+    assert accounts(path) == {"index:content": CONTENT}
+
+
+async def test_refuses_an_index_of_a_newer_release(path: Path) -> None:
+    store = SqliteStore(path)
+    await store.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(
+            "UPDATE setting SET value = ? WHERE name = 'index:content'", (b"%d" % (CONTENT + 1),)
+        )
+    with pytest.raises(RuntimeError, match="this release knows up to"):
+        SqliteStore(path)

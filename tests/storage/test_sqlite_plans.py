@@ -65,6 +65,7 @@ class Cost(NamedTuple):
 def cost(store: SqliteStore, sql: Sql) -> Cost:
     with closing(sqlite3.connect(store._path)) as connection:
         steps = 0
+        connection.create_function("keyed_hash", 1, store._here._hashed, deterministic=True)
 
         def step() -> None:
             nonlocal steps
@@ -106,6 +107,12 @@ HOT: Final = {
     "CarePlan?_lastUpdated=gt2020&_sort=_lastUpdated": 200,
     "CarePlan?_lastUpdated=gt2100": 50,
     "CarePlan?status:missing=true&patient=p77": 100,
+    f"CarePlan?subject:Patient.identifier={NHS}|9000000123": 100,
+    f"CarePlan?subject.identifier={NHS}|9000000123&status=active": 150,
+    "CarePlan?subject:Patient.name=okafor11": 200,
+    f"Patient?identifier={NHS}|9000000123&_has:CarePlan:subject:status=active": 100,
+    "Patient?_has:CarePlan:subject:_id=c77": 50,
+    "Observation?subject:Patient._has:CarePlan:subject:_id=c77&_sort=-date": 200,
 }
 """Searches and the tens of steps that their first page may take."""
 

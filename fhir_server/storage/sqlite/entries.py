@@ -6,15 +6,18 @@ with a probability of 3e-8.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 
+from fhir_server.search.ast import component
 from fhir_server.search.values import (
+    CompositeValue,
     DateValue,
     IndexValue,
     NumberValue,
+    PlainValue,
     QuantityValue,
     ReferenceValue,
     StringValue,
@@ -97,7 +100,7 @@ class EntryWriter:
     ) -> None:
         rows: list[_Row] = []
         strings: list[_StringRow] = []
-        for ordinal, (code, value) in enumerate(values):
+        for ordinal, code, value in _flat(values):
             number = self._numbers.assigned(connection, resource_type, code)
             if isinstance(value, StringValue):
                 strings.append((rid, number, ordinal, value.text, value.exact))
@@ -111,7 +114,7 @@ class EntryWriter:
         connection.execute("DELETE FROM entry WHERE rid = ?", (rid,))
         connection.execute("DELETE FROM entry_string WHERE rid = ?", (rid,))
 
-    def _columns(self, value: IndexValue) -> tuple[Any, Any, str | None, str | None, str | None]:
+    def _columns(self, value: PlainValue) -> tuple[Any, Any, str | None, str | None, str | None]:
         hashed = self._hashed
         match value:
             case TokenValue(system, code):
@@ -128,3 +131,18 @@ class EntryWriter:
                 return low_number, high_number, code, system, unit
             case StringValue():
                 raise TypeError("strings have a table of their own")
+
+
+GROUP: Final = 16
+"""Bits of an ordinal that tell the values of one component of one element apart."""
+
+
+def _flat(values: Iterable[tuple[str, IndexValue]]) -> Iterator[tuple[int, str, PlainValue]]:
+    """With an ordinal; what belongs to one element of a composite shares its upper bits."""
+    for ordinal, (code, value) in enumerate(values):
+        if not isinstance(value, CompositeValue):
+            yield ordinal, code, value
+            continue
+        for index, part in enumerate(value.parts):
+            for number, one in enumerate(part[: 1 << GROUP]):
+                yield (ordinal << GROUP) + number, component(code, index), one

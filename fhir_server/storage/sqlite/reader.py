@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from fhir_server.errors import FhirError, Kind
-from fhir_server.search.ast import Query
-from fhir_server.storage.interface import Page, Position, StoredVersion
-from fhir_server.storage.sqlite.compile import Compiler, Sql
+from fhir_server.search.ast import Queries, Search
+from fhir_server.storage.interface import HistoryEntry, HistoryOf, Page, Position, StoredVersion
+from fhir_server.storage.sqlite.compile import Compiler, SeveralCompiler, Sql
 from fhir_server.storage.sqlite.entries import Hash, ParameterNumbers
+from fhir_server.storage.sqlite.history import history
 
 _READ: Final = """
     SELECT r.type, r.id, v.version, v.updated, v.method, v.body
@@ -20,11 +21,6 @@ _VREAD: Final = """
     SELECT r.type, r.id, v.version, v.updated, v.method, v.body
     FROM resource r JOIN version v ON v.rid = r.rid
     WHERE r.type = ? AND r.id = ? AND v.version = ?
-"""
-_HISTORY: Final = """
-    SELECT r.type, r.id, v.version, v.updated, v.method, v.body
-    FROM resource r JOIN version v ON v.rid = r.rid
-    WHERE r.type = ? AND r.id = ? AND v.version < ? ORDER BY v.version DESC LIMIT ?
 """
 _BODIES: Final = """
     SELECT v.seq, r.type, r.id, v.version, v.updated, v.method, v.body
@@ -36,7 +32,6 @@ _CHANGES: Final = """
     FROM version v JOIN resource r ON r.rid = v.rid
     WHERE v.seq > ? ORDER BY v.seq LIMIT ?
 """
-_NO_VERSION: Final = 2**62
 _PROGRESS_STEPS: Final = 20_000
 """Virtual machine instructions between two looks at the clock."""
 
@@ -55,6 +50,7 @@ class ConnectionReader:
         self._hashed = hashed
         self._numbers = numbers
         self._patience = patience
+        connection.create_function("keyed_hash", 1, hashed, deterministic=True)
 
     def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
         row = self._connection.execute(_READ, (resource_type, resource_id)).fetchone()
@@ -64,14 +60,11 @@ class ConnectionReader:
         row = self._connection.execute(_VREAD, (resource_type, resource_id, version)).fetchone()
         return None if row is None else StoredVersion(*row)
 
-    def history(
-        self, resource_type: str, resource_id: str, count: int, before: int | None
-    ) -> list[StoredVersion]:
-        below = _NO_VERSION if before is None else before
-        rows = self._connection.execute(_HISTORY, (resource_type, resource_id, below, count))
-        return [StoredVersion(*row) for row in rows]
+    def history(self, scope: HistoryOf, count: int, before: int | None) -> list[HistoryEntry]:
+        rows = self._patiently(history(scope, count, before))
+        return [HistoryEntry(StoredVersion(*row[:6]), row[6], bool(row[7])) for row in rows]
 
-    def search(self, query: Query, count: int, after: Position | None) -> Page:
+    def search(self, query: Search, count: int, after: Position | None) -> Page:
         rows = self._patiently(self._compiler(query).page(count, after))
         shown = rows[:count]
         bodies = self._bodies([row[0] for row in shown])
@@ -80,7 +73,7 @@ class ConnectionReader:
             after=(*shown[-1][2:], shown[-1][1]) if shown and len(rows) > count else None,
         )
 
-    def total(self, query: Query) -> int:
+    def total(self, query: Search) -> int:
         return int(self._patiently(self._compiler(query).total())[0][0])
 
     def changes(self, after: int, count: int) -> list[tuple[int, StoredVersion]]:
@@ -91,10 +84,12 @@ class ConnectionReader:
         rows = self._connection.execute(_BODIES, (json.dumps(seqs),))
         return {row[0]: StoredVersion(*row[1:]) for row in rows}
 
-    def _compiler(self, query: Query) -> Compiler:
+    def _compiler(self, query: Search) -> Compiler | SeveralCompiler:
         def number(resource_type: str, code: str) -> int:
             return self._numbers.known(self._connection, resource_type, code)
 
+        if isinstance(query, Queries):
+            return SeveralCompiler(query, self._hashed, number)
         return Compiler(query, self._hashed, number)
 
     def _patiently(self, sql: Sql) -> list[Any]:
@@ -104,6 +99,8 @@ class ConnectionReader:
         try:
             return self._connection.execute(sql.text, sql.arguments).fetchall()
         except sqlite3.OperationalError as error:
+            if "stack overflow" in str(error) or "too large" in str(error):
+                raise _too_deep() from None
             if "interrupted" not in str(error):
                 raise
             raise FhirError(
@@ -116,3 +113,11 @@ class ConnectionReader:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _too_deep() -> FhirError:
+    return FhirError(
+        Kind.TOO_COSTLY,
+        "The criteria lie deeper within each other than the store can follow; name the types in "
+        "chains, as in subject:Patient.name, or ask in several searches",
+    )

@@ -8,6 +8,8 @@ index by value. See docs/decisions/0004-sqlite-index.md.
 import sqlite3
 from typing import Final
 
+from fhir_server.storage.sqlite import reindex
+
 MIGRATIONS: Final[tuple[str, ...]] = (
     """
     CREATE TABLE setting (
@@ -86,7 +88,8 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     );
     """,
 )
-"""Forward only; the file's `user_version` counts those that it has had."""
+"""Forward only; the file's `user_version` counts those that it has had. What the index holds is
+counted apart (`reindex`): it changes without the tables."""
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -106,6 +109,8 @@ def migrate(connection: sqlite3.Connection) -> None:
             for statement in _statements(script):
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        if not done:
+            reindex.mark_as_new(connection)
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")

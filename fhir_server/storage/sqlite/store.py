@@ -14,18 +14,28 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from fhir_server.errors import FhirError, Kind
-from fhir_server.search.ast import Query
-from fhir_server.storage.interface import Page, Position, StoredVersion, Unit
+from fhir_server.search.ast import Search
+from fhir_server.storage.interface import (
+    HistoryEntry,
+    HistoryOf,
+    Page,
+    Position,
+    StoredVersion,
+    Unit,
+)
 from fhir_server.storage.sqlite.committer import Committer
 from fhir_server.storage.sqlite.entries import EntryWriter, ParameterNumbers, keyed_hash
 from fhir_server.storage.sqlite.reader import ConnectionReader
+from fhir_server.storage.sqlite.reindex import bring_up_to_date
 from fhir_server.storage.sqlite.schema import migrate
 from fhir_server.storage.sqlite.unit import SqliteUnit
 
 T = TypeVar("T")
 Clock = Callable[[], int]
 
-_READERS: Final = 2
+_READERS: Final = 4
+_PATIENCE_INSIDE: Final = 1.0
+"""Seconds that a search within a commit may take: every other request waits for it."""
 _STATEMENTS: Final = 256
 _BUSY_WAIT: Final = 0.005
 _SETTING: Final = "SELECT value FROM setting WHERE name = ?"
@@ -76,7 +86,7 @@ class SqliteStore:
         self._threads = ThreadPoolExecutor(_READERS, thread_name_prefix="search")
         numbers = ParameterNumbers()
         entries = EntryWriter(hashed, numbers)
-        inside = ConnectionReader(self._writer, hashed, numbers, patience)
+        inside = ConnectionReader(self._writer, hashed, numbers, min(patience, _PATIENCE_INSIDE))
         self._committer = Committer(
             self._writer,
             lambda: SqliteUnit(self._writer, inside, entries, self._clock()),
@@ -93,14 +103,14 @@ class SqliteStore:
         return self._here.vread(resource_type, resource_id, version)
 
     async def history(
-        self, resource_type: str, resource_id: str, count: int, before: int | None = None
-    ) -> Sequence[StoredVersion]:
-        return self._here.history(resource_type, resource_id, count, before)
+        self, scope: HistoryOf, count: int, before: int | None = None
+    ) -> Sequence[HistoryEntry]:
+        return await self._elsewhere(lambda reader: reader.history(scope, count, before))
 
-    async def search(self, query: Query, count: int, after: Position | None = None) -> Page:
+    async def search(self, query: Search, count: int, after: Position | None = None) -> Page:
         return await self._elsewhere(lambda reader: reader.search(query, count, after))
 
-    async def total(self, query: Query) -> int:
+    async def total(self, query: Search) -> int:
         return await self._elsewhere(lambda reader: reader.total(query))
 
     async def changes(self, after: int, count: int) -> Sequence[tuple[int, StoredVersion]]:
@@ -183,11 +193,13 @@ def _use_wal(connection: sqlite3.Connection, patience: float) -> None:
 
 
 def _prepared(path: Path) -> tuple[sqlite3.Connection, bytes]:
-    """A connection to a file that has the newest schema, and the secret of its hashes."""
+    """A connection to a file with the newest schema and index, and the secret of its hashes."""
     connection = _connect(path, busy_timeout_ms=10_000)
     try:
         migrate(connection)
-        return connection, _secret(connection, "index")
+        secret = _secret(connection, "index")
+        bring_up_to_date(connection, EntryWriter(keyed_hash(secret), ParameterNumbers()))
+        return connection, secret
     except BaseException:
         connection.close()
         raise

@@ -5,8 +5,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from fhir_server.fhir.dates import instant
-from fhir_server.search.ast import Query
-from fhir_server.storage.interface import AuditRow, Draft, Page, Position, StoredVersion
+from fhir_server.search.ast import Search
+from fhir_server.storage.interface import (
+    AuditRow,
+    Draft,
+    HistoryEntry,
+    HistoryOf,
+    Page,
+    Position,
+    StoredVersion,
+)
 from fhir_server.storage.sqlite.entries import EntryWriter
 from fhir_server.storage.sqlite.reader import ConnectionReader
 
@@ -49,14 +57,14 @@ class SqliteUnit:
         return self._reader.vread(resource_type, resource_id, version)
 
     async def history(
-        self, resource_type: str, resource_id: str, count: int, before: int | None = None
-    ) -> Sequence[StoredVersion]:
-        return self._reader.history(resource_type, resource_id, count, before)
+        self, scope: HistoryOf, count: int, before: int | None = None
+    ) -> Sequence[HistoryEntry]:
+        return self._reader.history(scope, count, before)
 
-    async def search(self, query: Query, count: int, after: Position | None = None) -> Page:
+    async def search(self, query: Search, count: int, after: Position | None = None) -> Page:
         return self._reader.search(query, count, after)
 
-    async def total(self, query: Query) -> int:
+    async def total(self, query: Search) -> int:
         return self._reader.total(query)
 
     async def put(self, draft: Draft, method: str) -> StoredVersion:

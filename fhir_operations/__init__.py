@@ -1,0 +1,1 @@
+"""The operations that FHIR itself defines, each a module beside its OperationDefinition."""

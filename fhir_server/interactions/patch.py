@@ -1,0 +1,122 @@
+"""patch: a change to a resource, told as JSON Patch or as FHIRPath Patch.
+
+https://hl7.org/fhir/R4/http.html#patch, conditional: #cond-patch
+"""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from jsonpatch import JsonPatch, JsonPatchException, JsonPatchTestFailed
+from jsonpointer import JsonPointerException
+
+from fhir_server.access.session import SessionUnit
+from fhir_server.errors import FhirError, Issue, Kind
+from fhir_server.fhir import fhirpath_patch, json
+from fhir_server.fhir.json import Resource
+from fhir_server.fhir.summary import refuse_subset
+from fhir_server.interactions.content import check, draft, written
+from fhir_server.interactions.exchange import Answer, Request
+from fhir_server.interactions.preconditions import require_match
+from fhir_server.interactions.read import current
+
+JSON_PATCH: Final = "application/json-patch+json"
+MAX_OPERATIONS: Final = 1000
+
+
+def prepare(request: Request) -> Request:
+    """Check the patch itself, before the commit."""
+    patch = request.patch
+    if patch is None and request.resource is not None:
+        if request.resource.get("resourceType") == "Binary":
+            patch = _in_binary(request.resource)  # an entry of a Bundle holds no array
+        else:
+            check(request.resource, "Parameters")
+    if patch is not None:
+        _check_operations(patch)
+    elif request.resource is None:
+        raise FhirError(
+            Kind.MALFORMED,
+            f"The body is empty; a patch as {JSON_PATCH} or a Parameters resource is expected",
+        )
+    return replace(request, patch=patch)
+
+
+async def perform(unit: SessionUnit, request: Request) -> Answer:
+    found = await current(unit, request.resource_type, request.id)
+    require_match(request.if_match, found)
+    patched = _patched(json.decode_resource(found.body), request)
+    _require_same_identity(patched, request)
+    try:
+        check(patched, request.resource_type)
+    except FhirError as error:
+        # The request was well formed: what it leads to is not.
+        raise FhirError.of(Kind.BUSINESS_RULE, error.issues) from None
+    refuse_subset(patched)
+    stored = await unit.put(patched, "PATCH", draft(patched, request.server))
+    return written(stored, request.preferences, created=False)
+
+
+def _patched(resource: Resource, request: Request) -> Resource:
+    if request.patch is not None:
+        return _json_patched(resource, request.patch, request.server.max_body)
+    assert request.resource is not None  # noqa: S101 - prepare saw to it
+    return fhirpath_patch.apply(resource, request.resource)
+
+
+def _json_patched(resource: Resource, patch: Sequence[Resource], most: int) -> Resource:
+    """RFC 6902, operation by operation, so that no chain of copies outgrows the server."""
+    for index, operation in enumerate(patch):
+        try:
+            resource = JsonPatch([operation]).apply(resource, in_place=True)
+        except JsonPatchTestFailed:
+            text = f"The test of {operation['path']} failed; nothing is changed"
+            raise _refused(Kind.BUSINESS_RULE, index, text, "processing") from None
+        except (JsonPatchException, JsonPointerException, TypeError, KeyError) as error:
+            raise _refused(Kind.BUSINESS_RULE, index, str(error), "processing") from None
+        if operation["op"] == "copy" and len(json.encode(resource)) > most:
+            raise _refused(Kind.TOO_LARGE, index, f"The result is larger than {most} bytes")
+        if not isinstance(resource, dict):
+            raise _refused(Kind.BUSINESS_RULE, index, "The result is not a resource", "processing")
+    return resource
+
+
+def _check_operations(patch: Any) -> None:
+    if not isinstance(patch, list):
+        raise FhirError(Kind.MALFORMED, "A JSON Patch is an array of operations")
+    if len(patch) > MAX_OPERATIONS:
+        raise FhirError(Kind.TOO_COSTLY, f"{len(patch)} operations; {MAX_OPERATIONS} are allowed")
+    for index, operation in enumerate(patch):
+        try:
+            JsonPatch([operation])
+        except (JsonPatchException, JsonPointerException, TypeError, AttributeError) as error:
+            text = f"This is no operation of JSON Patch: {error}"
+            raise _refused(Kind.MALFORMED, index, text) from None
+
+
+def _in_binary(binary: Resource) -> Any:
+    if str(binary.get("contentType", "")).partition(";")[0] != JSON_PATCH:
+        raise FhirError.at(
+            Kind.INVALID, "Binary.contentType", f"A patch in a Binary is {JSON_PATCH}"
+        )
+    try:
+        raw = base64.b64decode(str(binary.get("data", "")), validate=True)
+    except binascii.Error:
+        raise FhirError.at(Kind.INVALID, "Binary.data", "This is not base64") from None
+    return json.decode(raw)
+
+
+def _require_same_identity(patched: Resource, request: Request) -> None:
+    for name, value in (("resourceType", request.resource_type), ("id", request.id)):
+        if patched.get(name) != value:
+            raise FhirError.at(
+                Kind.BUSINESS_RULE,
+                f"{request.resource_type}.{name}",
+                f"A patch may not change the {name}; it is '{value}'",
+            )
+
+
+def _refused(kind: Kind, index: int, text: str, code: str | None = None) -> FhirError:
+    return FhirError(kind, Issue(text, f"$[{index}]", code))

@@ -1,0 +1,116 @@
+"""Chains and reverse chains: the steps from one resource to another in a parameter's name.
+
+Sources: https://hl7.org/fhir/R4/search.html#chaining, https://hl7.org/fhir/R4/search.html#has.
+"""
+
+from typing import Final, NamedTuple
+
+from fhir_server.fhir.definitions import SearchParameter, is_resource_type, resource_types
+from fhir_server.search.extract import indexed_parameters, refers
+from fhir_server.search.operands import BadOperand, NotSupported
+
+HAS_FORM: Final = (
+    "'_has' is written _has:Type:parameter:criterion, as in _has:CarePlan:subject:status"
+)
+
+
+class Unknown(ValueError):
+    """The type has no such parameter; among several types that is no error yet."""
+
+
+class Forward(NamedTuple):
+    """`subject:Patient.name`: by the parameter to resources of the types, and on with the rest."""
+
+    code: str
+    targets: tuple[str, ...]
+    rest: str
+
+
+class Reverse(NamedTuple):
+    """`_has:CarePlan:subject:status`: resources of the type that refer by the parameter."""
+
+    source: str
+    code: str
+    rest: str
+
+
+def forward(resource_type: str, name: str) -> Forward:
+    """The first step of a chain.
+
+    Raises:
+        Unknown: where the type has no such parameter.
+        BadOperand: where the parameter leads to no resource, or not to that type.
+        NotSupported: for a step over a canonical.
+    """
+    head, _, rest = name.partition(".")
+    code, colon, target = head.partition(":")
+    parameter = _reference(resource_type, code)
+    if not rest:
+        raise BadOperand(f"'{name}' ends before the parameter that the chain leads to")
+    if not colon:
+        return Forward(code, parameter.targets or resource_types(), rest)
+    if not is_resource_type(target):
+        raise BadOperand(f"'{target}' is not a resource type of R4")
+    _require_target(parameter, target)
+    return Forward(code, (target,), rest)
+
+
+def reverse(resource_type: str, name: str) -> Reverse:
+    """The first step of a reverse chain.
+
+    Raises:
+        Unknown: where that reference never leads to the resource type.
+        BadOperand, NotSupported: as `forward`.
+    """
+    parts = name.split(":", 3)
+    if len(parts) != 4 or not all(parts):
+        raise BadOperand(HAS_FORM)
+    _, source, code, rest = parts
+    if not is_resource_type(source):
+        raise BadOperand(f"'{source}' is not a resource type of R4")
+    try:
+        parameter = _reference(source, code)
+    except Unknown as error:
+        raise BadOperand(f"{error}") from None
+    if parameter.targets and resource_type not in parameter.targets:
+        raise Unknown(_never(parameter, resource_type))
+    return Reverse(source, code, rest)
+
+
+def forms(target: str, base: str) -> tuple[str, ...]:
+    """What stands before the id in references to a resource of the type on this server."""
+    return f"{target}/", f"{base}/{target}/"
+
+
+def nowhere(link: Forward) -> str:
+    """No type that the reference may lead to knows the rest."""
+    head = link.rest.split(".")[0].split(":")[0]
+    types = f"{len(link.targets)} types" if len(link.targets) > 8 else " or ".join(link.targets)
+    return f"'{head}' is not a search parameter of {types}, which {link.code} may refer to"
+
+
+def _reference(resource_type: str, code: str) -> SearchParameter:
+    known = indexed_parameters(resource_type)
+    parameter = known.get(code)
+    if parameter is None or parameter.type != "reference":
+        references = sorted(name for name, one in known.items() if one.type == "reference")
+        raise Unknown(
+            f"'{code}' is not a reference parameter of {resource_type}; {', '.join(references)} are"
+        )
+    if not refers(parameter, resource_type):
+        raise NotSupported(
+            f"{code} of {resource_type} holds canonical addresses; chains over them are not "
+            "supported"
+        )
+    return parameter
+
+
+def _require_target(parameter: SearchParameter, target: str) -> None:
+    if parameter.targets and target not in parameter.targets:
+        raise BadOperand(_never(parameter, target))
+
+
+def _never(parameter: SearchParameter, target: str) -> str:
+    return (
+        f"{parameter.code} never refers to a {target}; it refers to {', '.join(parameter.targets)}"
+    )

@@ -1,0 +1,256 @@
+"""One criterion of a search: from a parameter's name and value to a node.
+
+Source: https://hl7.org/fhir/R4/search.html#parameters, with chains as in #chaining and #has.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from fhir_server.errors import FhirError, Issue, Kind
+from fhir_server.fhir.definitions import SearchParameter, resource_types
+from fhir_server.fhir.references import is_id
+from fhir_server.search import chains, operands
+from fhir_server.search.ast import (
+    Chain,
+    CompositeMatches,
+    Everything,
+    Has,
+    IdIn,
+    Missing,
+    Node,
+    Not,
+    Nothing,
+    component,
+    disjunction,
+)
+from fhir_server.search.chains import Unknown
+from fhir_server.search.composites import composites
+from fhir_server.search.extract import indexed_modifiers, indexed_parameters
+from fhir_server.search.limits import Limits
+
+RESULT_PARAMETERS: Final = (
+    "_sort",
+    "_count",
+    "_total",
+    "_summary",
+    "_elements",
+    "_include",
+    "_revinclude",
+)
+_ID: Final = SearchParameter("_id", "token", "", "", (), ())
+_WORKED_OUT: Final = ("_list", "_contained")
+"""https://hl7.org/fhir/R4/search.html#list, https://hl7.org/fhir/R4/search.html#contained"""
+_MAX_TARGETS: Final = 20_000
+"""Resources that the ids of one parameter may stand for."""
+
+
+@dataclass(slots=True)
+class Criteria:
+    """Reads the criteria of one search, and counts what they cost.
+
+    Args:
+        base: the server's address without a slash at its end.
+        now: microseconds since the epoch.
+    """
+
+    base: str
+    now: int
+    limits: Limits
+    _name: str = ""
+    """The parameter that is read, as it was written."""
+    _values: int = 0
+    _links: int = 0
+
+    def read(self, resource_type: str, name: str, value: str) -> Node:
+        """What resources of the type must satisfy.
+
+        Raises:
+            FhirError: INVALID, UNSUPPORTED or TOO_COSTLY, at the parameter.
+        """
+        self._name = name
+        try:
+            return self._criterion(resource_type, name, value, 0)
+        except (Unknown, operands.BadOperand) as error:
+            raise at(name, f"{error}") from None
+        except operands.NotSupported as error:
+            raise unsupported(name, f"{error}") from None
+
+    def _criterion(self, resource_type: str, name: str, value: str, depth: int) -> Node:
+        if name.startswith("_has:"):
+            return self._reverse(resource_type, name, value, depth + 1)
+        if "." in name:
+            return self._forward(resource_type, name, value, depth + 1)
+        code, colon, modifier = name.partition(":")
+        if code in _WORKED_OUT and not colon:
+            return self._worked_out(resource_type, code, value)
+        parameter = self._parameter(resource_type, code, name)
+        if colon and not modifier:
+            raise operands.BadOperand(
+                f"'{name}' ends before its modifier; leave the colon out or name one"
+            )
+        texts = operands.split(value, ",")
+        self._count(parameter, modifier, texts)
+        return self._node(resource_type, parameter, modifier, texts)
+
+    def _worked_out(self, resource_type: str, code: str, value: str) -> Node:
+        """Parameters of every type that the standard defines without an expression."""
+        if code == "_contained":
+            if value != "false":
+                raise operands.NotSupported(
+                    "'_contained' takes false: contained resources are not found by themselves"
+                )
+            return Everything()
+        ids = _ids("", operands.split(value, ","))
+        return Has("List", "item", chains.forms(resource_type, self.base), ids)
+
+    def _forward(self, resource_type: str, name: str, value: str, depth: int) -> Node:
+        self._require_depth(depth)
+        link = chains.forward(resource_type, name)
+        found: list[Node] = []
+        unknown: list[Unknown] = []
+        for target in link.targets:
+            self._count_link()
+            try:
+                node = self._criterion(target, link.rest, value, depth)
+            except Unknown as error:
+                unknown.append(error)
+            else:
+                found.append(Chain(link.code, target, chains.forms(target, self.base), node))
+        if not found:
+            raise unknown[0] if len(unknown) == 1 else Unknown(chains.nowhere(link))
+        return disjunction(*found)
+
+    def _reverse(self, resource_type: str, name: str, value: str, depth: int) -> Node:
+        self._require_depth(depth)
+        self._count_link()
+        source, code, rest = chains.reverse(resource_type, name)
+        node = self._criterion(source, rest, value, depth)
+        return Has(source, code, chains.forms(resource_type, self.base), node)
+
+    def _require_depth(self, depth: int) -> None:
+        if depth > self.limits.max_chain:
+            raise self._too_costly(
+                f"A chain of more than {self.limits.max_chain} steps from resource to resource; "
+                f"{self.limits.max_chain} are allowed"
+            )
+
+    def _count_link(self) -> None:
+        self._links += 1
+        if self._links > self.limits.max_links:
+            raise self._too_costly(
+                f"The chains stand for more than {self.limits.max_links} steps, one for each type "
+                "that may be meant; name the types, as in subject:Patient.name"
+            )
+
+    def _count(self, parameter: SearchParameter, modifier: str, texts: Sequence[str]) -> None:
+        self._values += len(texts)
+        if self._values > self.limits.max_values:
+            raise self._too_costly(
+                f"More than {self.limits.max_values} values; {self.limits.max_values} are allowed "
+                "in one search"
+            )
+        if _fan_out(parameter, modifier, texts) > _MAX_TARGETS:
+            raise self._too_costly(f"{len(texts)} ids of many possible types; give each as Type/id")
+
+    def _too_costly(self, text: str) -> FhirError:
+        return FhirError.at(Kind.TOO_COSTLY, f"http.{self._name}", text)
+
+    def _node(
+        self, resource_type: str, parameter: SearchParameter, modifier: str, texts: list[str]
+    ) -> Node:
+        if modifier == "missing":
+            return _missing(parameter, texts)
+        if parameter.code == "_id":
+            return _ids(modifier, texts)
+        if parameter.type == "composite":
+            if modifier:
+                raise operands.BadOperand(
+                    f"':{modifier}' is not a modifier for {parameter.code}, a composite "
+                    "parameter; allowed: :missing"
+                )
+            return disjunction(*(self._composite(resource_type, parameter, t) for t in texts))
+        operand = operands.reader(
+            parameter,
+            modifier,
+            base=self.base,
+            now=self.now,
+            indexed=indexed_modifiers(parameter, resource_type),
+        )
+        found = disjunction(*(operand(text) for text in texts))
+        return Not(found) if modifier == "not" else found
+
+    def _composite(self, resource_type: str, parameter: SearchParameter, text: str) -> Node:
+        """https://hl7.org/fhir/R4/search.html#composite"""
+        components = composites(resource_type)[parameter.code].components
+        parts = operands.split(text, "$")
+        if len(parts) != len(components):
+            form = "$".join(component.code for component in components)
+            raise operands.BadOperand(
+                f"'{text}' has {len(parts)} of {len(components)} parts; it is written {form}"
+            )
+        nodes = []
+        for index, (one, part) in enumerate(zip(components, parts, strict=True)):
+            inner = replace(one, code=component(parameter.code, index))
+            nodes.append(operands.reader(inner, "", base=self.base, now=self.now)(part))
+        return CompositeMatches(parameter.code, tuple(nodes))
+
+    def _parameter(self, resource_type: str, code: str, name: str) -> SearchParameter:
+        known = indexed_parameters(resource_type)
+        if code == "_has":
+            raise operands.BadOperand(chains.HAS_FORM)
+        if code in RESULT_PARAMETERS:
+            takes = ":iterate" if code in ("_include", "_revinclude") else "no modifier"
+            raise operands.NotSupported(f"'{code}' takes {takes}; '{name}' is not supported")
+        if code in _WORKED_OUT:
+            raise operands.BadOperand(f"'{code}' takes no modifier")
+        if code == "_type":
+            raise operands.BadOperand("'_type' has a meaning only where several types are searched")
+        if code == "_id":
+            return _ID
+        if code not in known:
+            raise Unknown(not_known(code, resource_type, ["_id", *known, *RESULT_PARAMETERS]))
+        return known[code]
+
+
+def _fan_out(parameter: SearchParameter, modifier: str, texts: Sequence[str]) -> int:
+    """How many resources bare ids stand for: one for each type that may be meant."""
+    if parameter.type != "reference" or modifier:
+        return 0
+    types = len(parameter.targets) or len(resource_types())
+    return types * sum(map(is_id, texts))
+
+
+def _ids(modifier: str, texts: list[str]) -> Node:
+    if modifier not in ("", "not"):
+        raise operands.BadOperand(f"':{modifier}' is not allowed on _id; :not and :missing are")
+    for text in texts:
+        if not is_id(text):
+            raise operands.BadOperand(f"'{text}' is not an id: 1 to 64 of A-Z a-z 0-9 - .")
+    found = IdIn(tuple(texts))
+    return Not(found) if modifier else found
+
+
+def _missing(parameter: SearchParameter, texts: list[str]) -> Node:
+    if texts not in (["true"], ["false"]):
+        raise operands.BadOperand("':missing' takes true or false")
+    absent = texts == ["true"]
+    if parameter.code == "_id":
+        return Nothing() if absent else Everything()
+    missing = Missing(parameter.code, parameter.type)
+    return missing if absent else Not(missing)
+
+
+def not_known(code: str, resource_type: str, known: Sequence[str] | Mapping[str, object]) -> str:
+    close = difflib.get_close_matches(code, list(known), 3)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(sorted(known))}"
+    return f"'{code}' is not a search parameter of {resource_type}; {hint}"
+
+
+def at(name: str, text: str) -> FhirError:
+    return FhirError.at(Kind.INVALID, f"http.{name}", text)
+
+
+def unsupported(name: str, text: str) -> FhirError:
+    return FhirError(Kind.UNSUPPORTED, Issue(text, f"http.{name}", "not-supported"))

@@ -1,0 +1,15 @@
+"""Bounds on one search; beyond them it is refused or, for the page size, cut."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    default_count: int = 50
+    max_count: int = 1000
+    max_values: int = 1000
+    max_parameters: int = 100
+    max_chain: int = 5
+    """Steps from resource to resource in one criterion."""
+    max_links: int = 500
+    """Steps that one search stands for, once each type that a reference may mean is counted."""

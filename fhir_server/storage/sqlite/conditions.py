@@ -1,0 +1,375 @@
+"""From nodes to conditions on a resource.
+
+The criterion that promises the fewest resources leads, as an IN that SQLite walks by value; the
+others probe the candidates, one seek each. A hash is followed by the text itself where it is at
+hand. The steps of a chain are joins, not queries within queries, which SQLite takes only so deep.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
+from typing import Any, Final, NamedTuple
+
+from fhir_server.search.ast import (
+    LAST_UPDATED,
+    And,
+    Chain,
+    CompositeMatches,
+    DateCompares,
+    Everything,
+    Has,
+    IdIn,
+    Missing,
+    Node,
+    Not,
+    Nothing,
+    NumberCompares,
+    Or,
+    QuantityCompares,
+    ReferenceTo,
+    StringMatches,
+    StringMode,
+    TokenIs,
+    UriBelow,
+    UriIs,
+    component,
+)
+from fhir_server.storage.sqlite.entries import GROUP, Hash
+from fhir_server.storage.sqlite.predicates import (
+    INSTANTS,
+    AnyOf,
+    Predicates,
+    compared,
+    gathered,
+    table_of,
+)
+from fhir_server.storage.sqlite.sql import MANY, Sql, among, either, joined
+
+NumberOf = Callable[[str, str], int]
+"""The number of (resource type, parameter code), 0 for one without entries."""
+
+_LEADERS: Final = (TokenIs, ReferenceTo, UriIs, StringMatches, DateCompares, AnyOf)
+_LEADING: Final = (*_LEADERS, Chain, Has, CompositeMatches)
+_PROBED: Final = (*_LEADERS, UriBelow, NumberCompares, QuantityCompares)
+_UNFIT: Final = 100
+
+
+class _Hop(NamedTuple):
+    """A step of a chain, with those that follow it: tables to join, and on what."""
+
+    tables: list[str]
+    conditions: list[Sql]
+
+
+class Conditions:
+    """Compiles what resources of one type must satisfy.
+
+    Args:
+        row: what the row of the table `resource` is called.
+        names: numbers for the rows of further steps.
+    """
+
+    def __init__(
+        self,
+        resource_type: str,
+        hashed: Hash,
+        number: NumberOf,
+        row: str = "r",
+        names: Iterator[int] | None = None,
+    ) -> None:
+        self._type = resource_type
+        self._hashed = hashed
+        self._number = number
+        self._row = row
+        self._names = count(1) if names is None else names
+        self._predicates = Predicates(hashed)
+
+    def where(self, node: Node) -> Sql:
+        """Current resources of the type that satisfy the node."""
+        nodes = list(_conjuncts(node))
+        parts = [Sql(f"{self._row}.type = ? AND NOT {self._row}.deleted", [self._type])]
+        leading = leader(node)
+        if leading is not None:
+            nodes.remove(leading)
+            parts.append(self._leading(leading))
+        parts += [self._condition(inner) for inner in nodes]
+        return joined(" AND ", parts)
+
+    def _leading(self, node: Node) -> Sql:
+        if isinstance(node, Nothing):
+            return self._condition(node)
+        if isinstance(node, IdIn):
+            ids = among("i.id", node.ids)
+            return Sql(
+                f"{self._row}.rid IN"
+                f" (SELECT i.rid FROM resource i WHERE i.type = ? AND {ids.text})",
+                [self._type, *ids.arguments],
+            )
+        alternatives = gathered(node.nodes) if isinstance(node, Or) else [node]
+        selects = [self._select(alternative) for alternative in alternatives]
+        if len(selects) > MANY:
+            return self._condition(node)
+        found = joined(" UNION ", selects)
+        return Sql(f"{self._row}.rid IN ({found.text})", found.arguments)
+
+    def _select(self, node: Node | AnyOf) -> Sql:
+        match node:
+            case Chain():
+                return self._select_by_chain(node)
+            case Has():
+                return self._select_by_has(node)
+            case CompositeMatches():
+                return self._select_composite(node)
+        assert isinstance(node, _LEADERS)  # noqa: S101 - `leader` lets no other through
+        test = self._predicates.test(node)
+        return Sql(
+            f"SELECT e.rid FROM {table_of(node)} e WHERE e.parameter = ? AND {test.text}",
+            [self._number(self._type, node.code), *test.arguments],
+        )
+
+    def _select_by_chain(self, node: Chain) -> Sql:
+        """From the resources at the chain's end to those that refer to them."""
+        end = self._beyond(node.target)
+        found = end.where(node.node)
+        refers = _refers("e", end._row, node.forms)
+        return Sql(
+            f"SELECT e.rid FROM resource {end._row}"
+            f" CROSS JOIN entry e INDEXED BY entry_by_value WHERE {found.text}"
+            f" AND e.parameter = ? AND {refers.text}",
+            [*found.arguments, self._number(self._type, node.code), *refers.arguments],
+        )
+
+    def _select_by_has(self, node: Has) -> Sql:
+        """From the resources that refer to those that they refer to."""
+        source = self._beyond(node.source)
+        found = source.where(node.node)
+        id_of = _id_in_reference("e.text", node.forms)
+        return Sql(
+            f"SELECT t.rid FROM resource {source._row} CROSS JOIN {_by_resource('entry')}"
+            f" CROSS JOIN resource t WHERE {found.text} AND e.rid = {source._row}.rid"
+            f" AND e.parameter = ? AND t.type = ? AND t.id = {id_of.text}",
+            [
+                *found.arguments,
+                self._number(node.source, node.code),
+                self._type,
+                *id_of.arguments,
+            ],
+        )
+
+    def _condition(self, node: Node | AnyOf) -> Sql:
+        match node:
+            case Everything():
+                return Sql("1")
+            case Nothing():
+                return Sql("0")
+            case And(nodes):
+                inner_nodes = [self._condition(inner) for inner in nodes]
+                return joined(" AND ", inner_nodes) if inner_nodes else Sql("1")
+            case Or(nodes):
+                return self._either(nodes)
+            case Not(inner):
+                negated = self._condition(inner)
+                return Sql(f"NOT ({negated.text})", negated.arguments)
+            case _:
+                return self._criterion(node)
+
+    def _criterion(self, node: Any) -> Sql:
+        match node:
+            case IdIn(ids):
+                return among(f"{self._row}.id", ids)
+            case Missing(code, kind):
+                return self._missing(code, kind)
+            case Chain() | Has():
+                return self._linked(node)
+            case CompositeMatches():
+                return self._composite(node)
+            case DateCompares(code=code) if code == LAST_UPDATED:
+                return compared(node, INSTANTS, self._row)
+            case _:
+                return self._exists(node)
+
+    def _either(self, nodes: Iterable[Node]) -> Sql:
+        """Alternatives on one parameter share one probe."""
+        probes: dict[tuple[str, str], list[Sql]] = {}
+        parts: list[Sql] = []
+        for node in gathered(nodes):
+            if isinstance(node, _PROBED) and node.code != LAST_UPDATED:
+                probes.setdefault((table_of(node), node.code), []).append(
+                    self._predicates.test(node)
+                )
+            else:
+                parts.append(self._condition(node))
+        parts += [
+            self._probe(table, code, either(tests)) for (table, code), tests in probes.items()
+        ]
+        return either(parts)
+
+    def _exists(self, node: Any) -> Sql:
+        return self._probe(table_of(node), node.code, self._predicates.test(node))
+
+    def _missing(self, code: str, kind: str) -> Sql:
+        if code == LAST_UPDATED:
+            return Sql("0")
+        if kind == "composite":
+            code = component(code, 0)
+        found = self._probe("entry_string" if kind == "string" else "entry", code, Sql("1"))
+        return Sql(f"NOT {found.text}", found.arguments)
+
+    def _probe(self, table: str, code: str, test: Sql) -> Sql:
+        return Sql(
+            f"EXISTS (SELECT 1 FROM {_by_resource(table)}"
+            f" WHERE e.rid = {self._row}.rid AND e.parameter = ? AND ({test.text}))",
+            [self._number(self._type, code), *test.arguments],
+        )
+
+    def _composite(self, node: CompositeMatches) -> Sql:
+        """Of one candidate: an element that is found for every component."""
+        parts = [
+            self._part(node, index, f"e.ordinal >> {GROUP}", f"e.rid = {self._row}.rid AND ")
+            for index in range(len(node.nodes))
+        ]
+        found = joined(" INTERSECT ", parts)
+        return Sql(f"EXISTS ({found.text})", found.arguments)
+
+    def _select_composite(self, node: CompositeMatches) -> Sql:
+        """What the first component finds, kept where the same element fits the others."""
+        first = self._part(node, 0, f"e.rid, e.ordinal >> {GROUP} AS element", "")
+        others = [
+            self._part(node, index, "1", f"e.rid = o.rid AND e.ordinal >> {GROUP} = o.element AND ")
+            for index in range(1, len(node.nodes))
+        ]
+        where = joined(" AND ", [Sql(f"EXISTS ({one.text})", one.arguments) for one in others])
+        return Sql(
+            f"SELECT o.rid FROM ({first.text}) o WHERE {where.text}",
+            [*first.arguments, *where.arguments],
+        )
+
+    def _part(self, node: CompositeMatches, index: int, columns: str, beside: str) -> Sql:
+        inner = node.nodes[index]
+        test = self._predicates.test(inner)
+        table = table_of(inner)
+        source = _by_resource(table) if beside else f"{table} e"
+        return Sql(
+            f"SELECT {columns} FROM {source} WHERE {beside}e.parameter = ? AND ({test.text})",
+            [self._number(self._type, component(node.code, index)), *test.arguments],
+        )
+
+    def _linked(self, node: Chain | Has) -> Sql:
+        """Of one candidate: along the steps to where they lead."""
+        hop = self._hop(node)
+        where = joined(" AND ", hop.conditions)
+        return Sql(
+            f"EXISTS (SELECT 1 FROM {' CROSS JOIN '.join(hop.tables)} WHERE {where.text})",
+            where.arguments,
+        )
+
+    def _hop(self, node: Chain | Has) -> _Hop:
+        match node:
+            case Chain(target=landing):
+                end = self._beyond(landing)
+                hop = self._forward(node, end)
+            case Has(source=landing):
+                end = self._beyond(landing)
+                hop = self._backward(node, end)
+        for inner in _conjuncts(node.node):
+            if isinstance(inner, Chain | Has):
+                further = end._hop(inner)
+                hop.tables.extend(further.tables)
+                hop.conditions.extend(further.conditions)
+            else:
+                hop.conditions.append(end._condition(inner))
+        return hop
+
+    def _forward(self, node: Chain, end: "Conditions") -> _Hop:
+        row, entry = end._row, f"e_{end._row}"
+        id_of = _id_in_reference(f"{entry}.text", node.forms)
+        return _Hop(
+            [_by_resource("entry", entry), f"resource {row}"],
+            [
+                Sql(
+                    f"{entry}.rid = {self._row}.rid AND {entry}.parameter = ?",
+                    [self._number(self._type, node.code)],
+                ),
+                Sql(
+                    f"{row}.type = ? AND {row}.id = {id_of.text} AND NOT {row}.deleted",
+                    [node.target, *id_of.arguments],
+                ),
+            ],
+        )
+
+    def _backward(self, node: Has, end: "Conditions") -> _Hop:
+        row, entry = end._row, f"e_{end._row}"
+        refers = _refers(entry, self._row, node.forms)
+        return _Hop(
+            [f"entry {entry} INDEXED BY entry_by_value", f"resource {row}"],
+            [
+                Sql(
+                    f"{entry}.parameter = ? AND {refers.text}",
+                    [self._number(node.source, node.code), *refers.arguments],
+                ),
+                Sql(f"{row}.rid = {entry}.rid AND NOT {row}.deleted"),
+            ],
+        )
+
+    def _beyond(self, resource_type: str) -> "Conditions":
+        """Conditions on what a step leads to."""
+        row = f"r{next(self._names)}"
+        return Conditions(resource_type, self._hashed, self._number, row, self._names)
+
+
+def _by_resource(table: str, name: str = "e") -> str:
+    """A probe of one candidate goes by the primary key; SQLite, left alone, may walk a value."""
+    return f"{table} {name} INDEXED BY sqlite_autoindex_{table}_1"
+
+
+def _refers(entry: str, row: str, forms: tuple[str, ...]) -> Sql:
+    """The entry refers to the resource."""
+    hashes = ", ".join(f"keyed_hash(? || {row}.id)" for _ in forms)
+    texts = ", ".join(f"? || {row}.id" for _ in forms)
+    return Sql(f"{entry}.low IN ({hashes}) AND {entry}.text IN ({texts})", [*forms, *forms])
+
+
+def _id_in_reference(text: str, forms: tuple[str, ...]) -> Sql:
+    """What follows the form in the text of an entry."""
+    cases = " ".join(f"WHEN substr({text}, 1, ?) = ? THEN substr({text}, ?)" for _ in forms)
+    return Sql(
+        f"CASE {cases} END", [part for form in forms for part in (len(form), form, len(form) + 1)]
+    )
+
+
+def leader(node: Node) -> Node | None:
+    """The criterion that promises the fewest resources, if one promises few."""
+    found = min(_conjuncts(node), key=_breadth, default=Everything())
+    return found if _breadth(found) < _UNFIT else None
+
+
+def _conjuncts(node: Node) -> tuple[Node, ...]:
+    return node.nodes if isinstance(node, And) else (node,)
+
+
+def _breadth(node: Node) -> int:
+    """How many resources a criterion is likely to leave, as a rank."""
+    match node:
+        case Nothing() | IdIn():
+            return 0
+        case ReferenceTo(targets=targets):
+            return 1 if len(targets) <= 8 else 3
+        case TokenIs(code=code, token=token) if token is not None:
+            return 2 if code == "identifier" else 10
+        case UriIs():
+            return 5
+        case StringMatches(mode=StringMode.STARTS | StringMode.EXACT):
+            return 4
+        case Or(nodes):
+            ranks = [_breadth(inner) for inner in nodes]
+            fit = all(
+                isinstance(inner, (*_LEADERS, Chain, Has, CompositeMatches)) for inner in nodes
+            )
+            return max(ranks) if fit else _UNFIT
+        case DateCompares(code=code) if code != LAST_UPDATED:
+            return 20
+        case CompositeMatches(nodes=(first, *_)):
+            return _breadth(first) + 1
+        case Chain(node=end) | Has(node=end):
+            return min(min(map(_breadth, _conjuncts(end)), default=_UNFIT) + 3, _UNFIT)
+        case _:
+            return _UNFIT

@@ -1,0 +1,191 @@
+"""What an index entry `e` must be to satisfy a predicate."""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import singledispatchmethod
+from typing import Any, Final
+
+from fhir_server.search.ast import (
+    DateCompares,
+    Node,
+    NumberCompares,
+    Or,
+    Prefix,
+    QuantityCompares,
+    ReferenceTo,
+    StringMatches,
+    StringMode,
+    TokenIs,
+    UriBelow,
+    UriIs,
+)
+from fhir_server.search.values import fold
+from fhir_server.storage.sqlite.entries import Hash
+from fhir_server.storage.sqlite.sql import Sql, among, either, joined
+
+# A value's low is never above its high: where only the high is in question, a bound on the low
+# changes nothing but lets the index, which goes by the low, serve it.
+_DATES: Final = {
+    Prefix.EQ: ("e.low >= ? AND e.low < ? AND e.high <= ?", "lhh"),
+    Prefix.NE: ("(e.low < ? OR e.high > ?)", "lh"),
+    Prefix.GT: ("e.high > ?", "h"),
+    Prefix.LT: ("e.low < ?", "l"),
+    Prefix.GE: ("(e.high > ? OR e.low >= ?)", "hl"),
+    Prefix.LE: ("(e.low < ? OR e.high <= ?)", "lh"),
+    Prefix.SA: ("e.low >= ?", "h"),
+    Prefix.EB: ("e.low < ? AND e.high <= ?", "ll"),
+    Prefix.AP: ("e.low < ? AND e.high > ?", "hl"),
+}
+INSTANTS: Final = {
+    Prefix.EQ: ("{row}.updated >= ? AND {row}.updated < ?", "lh"),
+    Prefix.NE: ("({row}.updated < ? OR {row}.updated >= ?)", "lh"),
+    Prefix.GT: ("{row}.updated >= ?", "h"),
+    Prefix.LT: ("{row}.updated < ?", "l"),
+    Prefix.GE: ("{row}.updated >= ?", "l"),
+    Prefix.LE: ("{row}.updated < ?", "h"),
+    Prefix.SA: ("{row}.updated >= ?", "h"),
+    Prefix.EB: ("{row}.updated < ?", "l"),
+    Prefix.AP: ("{row}.updated < ? AND {row}.updated >= ?", "hl"),
+}
+"""`_DATES` for `[updated, updated + 1)`, put so that an index can serve them."""
+_NUMBERS: Final = {
+    Prefix.EQ: ("e.low >= ? AND e.low < ? AND e.high < ?", "lhh"),
+    Prefix.NE: ("(e.low < ? OR e.high >= ?)", "lh"),
+    Prefix.GT: ("e.high > ?", "v"),
+    Prefix.LT: ("e.low < ?", "v"),
+    Prefix.GE: ("e.high >= ?", "v"),
+    Prefix.LE: ("e.low <= ?", "v"),
+    Prefix.SA: ("e.low > ?", "v"),
+    Prefix.EB: ("e.low < ? AND e.high < ?", "vv"),
+    Prefix.AP: ("e.low <= ? AND e.high >= ?", "hl"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """One of many codes, targets or addresses, whatever their systems or versions."""
+
+    code: str
+    texts: tuple[str, ...]
+
+
+class Predicates:
+    """Tests on entries, with hashes of one file."""
+
+    def __init__(self, hashed: Hash) -> None:
+        self._hashed = hashed
+
+    @singledispatchmethod
+    def test(self, node: object) -> Sql:
+        raise TypeError(f"{node!r} is not a predicate")
+
+    @test.register
+    def _(self, node: TokenIs) -> Sql:
+        parts: list[Sql] = []
+        if node.token is not None:
+            parts.append(self._is(node.token))
+        if node.system is not None:
+            parts.append(Sql("e.high = ?", [self._hashed(node.system)]))
+        return joined(" AND ", parts) if parts else Sql("1")
+
+    @test.register
+    def _(self, node: AnyOf) -> Sql:
+        hashes = among("e.low", [self._hashed(text) for text in node.texts])
+        return joined(" AND ", [hashes, among("e.text", node.texts)])
+
+    @test.register
+    def _(self, node: ReferenceTo) -> Sql:
+        found = self.test(AnyOf(node.code, node.targets))
+        if node.version:
+            found = joined(" AND ", [found, Sql("e.high = ?", [self._hashed(node.version)])])
+        return found
+
+    @test.register
+    def _(self, node: UriIs) -> Sql:
+        return self._is(node.uri)
+
+    @test.register
+    def _(self, node: UriBelow) -> Sql:
+        stem = f"{node.stem}/"
+        end = f"{node.stem}0"  # the character after the slash
+        return Sql("(e.text = ? OR (e.text >= ? AND e.text < ?))", [node.stem, stem, end])
+
+    @test.register
+    def _(self, node: Or) -> Sql:
+        """Of one component of a composite."""
+        found = either([self.test(inner) for inner in node.nodes])
+        return Sql(f"({found.text})", found.arguments)
+
+    def _is(self, text: str) -> Sql:
+        return Sql("e.low = ? AND e.text = ?", [self._hashed(text), text])
+
+    @test.register
+    def _(self, node: StringMatches) -> Sql:
+        match node.mode:
+            case StringMode.EXACT:
+                return Sql("e.text = ? AND e.exact = ?", [fold(node.text), node.text])
+            case StringMode.CONTAINS:
+                return Sql("instr(e.text, ?) > 0", [node.text])
+            case StringMode.STARTS:
+                end = _successor(node.text)
+                if end is None:
+                    return Sql("e.text >= ?", [node.text])
+                return Sql("e.text >= ? AND e.text < ?", [node.text, end])
+
+    @test.register
+    def _(self, node: DateCompares) -> Sql:
+        return compared(node, _DATES)
+
+    @test.register
+    def _(self, node: NumberCompares) -> Sql:
+        return compared(node, _NUMBERS)
+
+    @test.register
+    def _(self, node: QuantityCompares) -> Sql:
+        parts = [compared(node, _NUMBERS)]
+        if node.system:
+            parts.append(Sql("e.system = ? AND e.text = ?", [node.system, node.unit]))
+        elif node.unit:
+            parts.append(Sql("(e.text = ? OR e.unit = ?)", [node.unit, node.unit]))
+        return joined(" AND ", parts)
+
+
+def table_of(node: Any) -> str:
+    if isinstance(node, Or):
+        return table_of(node.nodes[0])
+    return "entry_string" if isinstance(node, StringMatches) else "entry"
+
+
+def gathered(nodes: Iterable[Node]) -> "list[Node | AnyOf]":
+    """Alternatives that differ in nothing but one text become one."""
+    texts: dict[str, dict[str, None]] = {}
+    others: list[Node | AnyOf] = []
+    for node in nodes:
+        match node:
+            case TokenIs(code, None, str(text)) | UriIs(code, text):
+                texts.setdefault(code, {})[text] = None
+            case ReferenceTo(code, targets, ""):
+                texts.setdefault(code, {}).update(dict.fromkeys(targets))
+            case _:
+                others.append(node)
+    return [*(AnyOf(code, tuple(found)) for code, found in texts.items()), *others]
+
+
+def _successor(text: str) -> str | None:
+    """The first text after all that begin with `text`; None where there is none."""
+    for at in range(len(text) - 1, -1, -1):
+        point = ord(text[at])
+        if point < sys.maxunicode:
+            return text[:at] + chr(0xE000 if point == 0xD7FF else point + 1)
+    return None
+
+
+def compared(
+    node: DateCompares | NumberCompares | QuantityCompares,
+    table: dict[Prefix, tuple[str, str]],
+    row: str = "",
+) -> Sql:
+    text, order = table[node.prefix]
+    bounds = {"l": node.low, "h": node.high, "v": getattr(node, "value", None)}
+    return Sql(text.format(row=row), [bounds[name] for name in order])

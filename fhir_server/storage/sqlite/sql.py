@@ -1,0 +1,43 @@
+"""Pieces of SQL with their arguments."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+MANY: Final = 100
+"""Beyond so many, alternatives are not walked one by one, and lists are one JSON argument:
+SQLite bounds the selects of a UNION, the depth of an expression and the number of variables."""
+
+
+@dataclass(slots=True)
+class Sql:
+    """A piece of SQL with its arguments in order."""
+
+    text: str
+    arguments: list[Any] = field(default_factory=list)
+    loose: bool = False
+    """With an OR at its top: it needs brackets beside others."""
+
+
+def joined(operator: str, parts: Sequence[Sql]) -> Sql:
+    """With no more brackets than are needed: SQLite bounds how deep they may go."""
+    if len(parts) == 1:
+        return parts[0]
+    texts = [f"({part.text})" if part.loose else part.text for part in parts]
+    arguments = [argument for part in parts for argument in part.arguments]
+    return Sql(operator.join(texts), arguments, loose=operator == " OR ")
+
+
+def either(parts: Sequence[Sql]) -> Sql:
+    """Bracketed by halves: SQLite bounds the depth of an expression."""
+    if len(parts) <= 2:
+        return joined(" OR ", parts) if parts else Sql("0")
+    half = len(parts) // 2
+    return joined(" OR ", [either(parts[:half]), either(parts[half:])])
+
+
+def among(column: str, values: Sequence[Any]) -> Sql:
+    if len(values) > MANY:
+        return Sql(f"{column} IN (SELECT value FROM json_each(?))", [json.dumps(values)])
+    return Sql(f"{column} IN ({', '.join('?' * len(values))})", list(values))

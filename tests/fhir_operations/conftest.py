@@ -1,0 +1,57 @@
+"""Servers with a few young people on them, and one for a caller who may see one of them."""
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from fhir_server.access.policy import Caller, Policy
+from fhir_server.access.session import Session
+from fhir_server.app import Application
+from fhir_server.http.messages import HttpRequest
+from fhir_server.search.ast import Everything, Node, Nothing, ReferenceTo
+from fhir_server.settings import Settings
+from fhir_server.storage.interface import Store
+from tests.fhir_operations.record import PATIENT, load
+
+
+class OnePatient:
+    """Who may see one young person's record, and of the service all but who works in it."""
+
+    def __init__(self, patient: str = PATIENT, *, writes: bool = True) -> None:
+        self._patient = patient
+        self._writes = writes
+
+    def readable(self, resource_type: str) -> Node:
+        if resource_type in ("Organization", "Location", "Basic"):
+            return Everything()
+        return ReferenceTo("{Patient}", (self._patient,))
+
+    def writable(self, resource_type: str) -> Node:
+        return self.readable(resource_type) if self._writes else Nothing()
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"max_entries": 1000, "max_body": 4 * 1024 * 1024})
+
+
+@pytest.fixture
+async def caseload(client: httpx.AsyncClient) -> httpx.AsyncClient:
+    """A client of a server with a few young people."""
+    await load(client)
+    return client
+
+
+@pytest.fixture
+def restrict(app: Application, store: Store) -> Callable[[Policy], None]:
+    """From now on, whoever asks is under that policy."""
+
+    def under(policy: Policy) -> None:
+        def open_session(request: HttpRequest) -> Session:
+            return Session(store, Caller("restricted", request.request_id), policy)
+
+        assert app.fhir is not None
+        app.fhir._open_session = open_session
+
+    return under

@@ -1,0 +1,217 @@
+"""Conditional update and delete: https://hl7.org/fhir/R4/http.html#cond-update"""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import httpx
+import pytest
+
+from fhir_server.app import create_app
+from fhir_server.settings import Settings
+from fhir_server.storage.interface import Store
+from tests.support import assert_outcome, found_ids, put, stored_versions
+
+PATIENT: dict[str, Any] = {
+    "resourceType": "Patient",
+    "identifier": [{"system": "urn:a", "value": "1"}],
+    "name": [{"family": "Synthetic-Ash"}],
+}
+BY_IDENTIFIER = "Patient?identifier=urn:a|1"
+
+
+async def test_an_update_of_what_the_criteria_find_makes_its_next_version(
+    client: httpx.AsyncClient,
+) -> None:
+    await put(client, {**PATIENT, "id": "p1"})
+    response = await client.put(BY_IDENTIFIER, json={**PATIENT, "active": True})
+    assert (response.status_code, response.headers["etag"]) == (200, 'W/"2"')
+    assert (await client.get("Patient/p1")).json()["active"] is True
+
+
+async def test_an_update_that_finds_nothing_creates(client: httpx.AsyncClient) -> None:
+    response = await client.put(BY_IDENTIFIER, json=PATIENT)
+    assert response.status_code == 201
+    assert await found_ids(client, BY_IDENTIFIER) == [response.json()["id"]]
+
+
+async def test_an_update_that_finds_nothing_creates_under_the_id_given(
+    client: httpx.AsyncClient,
+) -> None:
+    response = await client.put(BY_IDENTIFIER, json={**PATIENT, "id": "mine"})
+    assert (response.status_code, response.json()["id"]) == (201, "mine")
+
+
+async def test_an_update_that_finds_several_is_refused(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    for name in ("p1", "p2"):
+        await put(client, {**PATIENT, "id": name})
+    response = await client.put(BY_IDENTIFIER, json=PATIENT)
+    assert_outcome(response, 412, "multiple-matches", "More than one Patient", "http.criteria")
+    assert len(await stored_versions(store)) == 2
+
+
+async def test_an_update_with_another_id_than_the_match_is_refused(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    await put(client, {**PATIENT, "id": "p1"})
+    response = await client.put(BY_IDENTIFIER, json={**PATIENT, "id": "p2"})
+    assert_outcome(response, 400, "invalid", "the criteria find 'p1'", "Patient.id")
+    assert len(await stored_versions(store)) == 1
+
+
+async def test_if_match_holds_for_what_the_criteria_find(client: httpx.AsyncClient) -> None:
+    await put(client, {**PATIENT, "id": "p1"})
+    stale = await client.put(BY_IDENTIFIER, json=PATIENT, headers={"If-Match": 'W/"9"'})
+    assert_outcome(stale, 412, "conflict", "the current version is 1", "http.If-Match")
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("query", ["", "?_format=json", "?_count=1", "?colour=blue"])
+async def test_without_criteria_nothing_is_changed(
+    client: httpx.AsyncClient, store: Store, method: str, query: str
+) -> None:
+    await put(client, {**PATIENT, "id": "p1"})
+    body = {"resourceType": "Parameters"} if method == "PATCH" else PATIENT
+    kwargs: dict[str, Any] = {} if method == "DELETE" else {"json": body}
+    headers = {"Content-Type": "application/fhir+json"}
+    response = await client.request(method, f"Patient{query}", headers=headers, **kwargs)
+    assert_outcome(response, 400, "invalid", "criteri" if "colour" not in query else "'colour'")
+    assert len(await stored_versions(store)) == 1
+
+
+async def test_64_conditional_updates_at_once_make_one_resource(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    answers = await asyncio.gather(*(client.put(BY_IDENTIFIER, json=PATIENT) for _ in range(64)))
+    assert Counter(answer.status_code for answer in answers) == {201: 1, 200: 63}
+    assert len({stored.id for stored in await stored_versions(store)}) == 1
+
+
+async def test_a_delete_takes_the_one_that_the_criteria_find(client: httpx.AsyncClient) -> None:
+    await put(client, {**PATIENT, "id": "p1"})
+    await put(client, {"resourceType": "Patient", "id": "p2"})
+    assert (await client.delete(BY_IDENTIFIER)).status_code == 204
+    assert (await client.get("Patient/p1")).status_code == 410
+    assert (await client.get("Patient/p2")).status_code == 200
+    assert (await client.delete(BY_IDENTIFIER)).status_code == 204
+
+
+async def test_a_delete_that_finds_several_is_refused(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    for name in ("p1", "p2"):
+        await put(client, {**PATIENT, "id": name})
+    response = await client.delete(BY_IDENTIFIER)
+    assert_outcome(response, 412, "multiple-matches", "More than one Patient", "http.criteria")
+    assert len(await stored_versions(store)) == 2
+
+
+async def test_a_server_set_so_deletes_several_at_once(tmp_path: Any) -> None:
+    store = f"sqlite:///{tmp_path}/kw.db"
+    app = create_app(Settings(auth="none", store=store, conditional_delete="multiple"))
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080/fhir/") as client,
+    ):
+        for name in ("p1", "p2", "p3"):
+            await put(client, {**PATIENT, "id": name})
+        await put(client, {"resourceType": "Patient", "id": "other"})
+        assert (await client.delete(BY_IDENTIFIER)).status_code == 204
+        assert await found_ids(client, "Patient") == ["other"]
+
+
+async def test_a_transaction_links_to_what_a_conditional_update_finds(
+    client: httpx.AsyncClient,
+) -> None:
+    await put(client, {**PATIENT, "id": "p1"})
+    flag = {
+        "resourceType": "Flag",
+        "status": "active",
+        "code": {"text": "x"},
+        "subject": {"reference": "urn:uuid:3f1bd7e6-4a1f-4e9d-8a4c-0f7a1c2d3e4f"},
+    }
+    bundle = {
+        "resourceType": "Bundle",
+        "type": "transaction",
+        "entry": [
+            {
+                "fullUrl": "urn:uuid:3f1bd7e6-4a1f-4e9d-8a4c-0f7a1c2d3e4f",
+                "resource": PATIENT,
+                "request": {"method": "PUT", "url": BY_IDENTIFIER},
+            },
+            {"resource": flag, "request": {"method": "POST", "url": "Flag"}},
+        ],
+    }
+    (await client.post("", json=bundle)).raise_for_status()
+    assert len(await found_ids(client, "Flag?subject=Patient/p1")) == 1
+
+
+async def test_a_transaction_may_not_write_by_criteria_what_it_writes_by_id(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    await put(client, {**PATIENT, "id": "p1"})
+    bundle = {
+        "resourceType": "Bundle",
+        "type": "transaction",
+        "entry": [
+            {"resource": PATIENT, "request": {"method": "PUT", "url": BY_IDENTIFIER}},
+            {"request": {"method": "DELETE", "url": "Patient/p1"}},
+        ],
+    }
+    response = await client.post("", json=bundle)
+    assert_outcome(response, 400, "invalid", "already written by entry[0]", "Bundle.entry[1]")
+    assert len(await stored_versions(store)) == 1
+
+
+def _flag_about(reference: str) -> dict[str, Any]:
+    flag = {
+        "resourceType": "Flag",
+        "status": "active",
+        "code": {"text": "x"},
+        "subject": {"reference": reference},
+    }
+    entry = {"resource": flag, "request": {"method": "POST", "url": "Flag"}}
+    return {"resourceType": "Bundle", "type": "transaction", "entry": [entry]}
+
+
+async def test_a_transaction_resolves_references_by_criteria(client: httpx.AsyncClient) -> None:
+    await put(client, {**PATIENT, "id": "p1"})
+    (await client.post("", json=_flag_about(BY_IDENTIFIER))).raise_for_status()
+    assert len(await found_ids(client, "Flag?subject=Patient/p1")) == 1
+
+
+async def test_a_reference_by_criteria_finds_one_or_nothing_is_stored(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    place = "Bundle.entry[0].resource.subject.reference"
+    nobody = await client.post("", json=_flag_about(BY_IDENTIFIER))
+    assert_outcome(nobody, 412, "conflict", "finds nothing", place)
+    assert not await stored_versions(store)
+    for name in ("p1", "p2"):
+        await put(client, {**PATIENT, "id": name})
+    several = await client.post("", json=_flag_about(BY_IDENTIFIER))
+    assert_outcome(several, 412, "multiple-matches", "More than one Patient", place)
+    assert len(await stored_versions(store)) == 2
+
+
+async def test_a_condition_may_not_find_what_the_transaction_updates(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    """Its answer would name a version that is no longer the current one."""
+    await put(client, {**PATIENT, "id": "p1"})
+    create = {"method": "POST", "url": "Patient", "ifNoneExist": "identifier=urn:a|1"}
+    update = {"method": "PUT", "url": "Patient/p1"}
+    bundle = {
+        "resourceType": "Bundle",
+        "type": "transaction",
+        "entry": [
+            {"resource": PATIENT, "request": create},
+            {"resource": {**PATIENT, "id": "p1", "active": True}, "request": update},
+        ],
+    }
+    response = await client.post("", json=bundle)
+    assert_outcome(response, 400, "invalid", "which entry[1] writes", "Bundle.entry[0].request")
+    assert len(await stored_versions(store)) == 1
