@@ -260,9 +260,12 @@ def conjunction(*nodes: Node) -> Node:
 
 def disjunction(*nodes: Node) -> Node:
     """`Or` without needless nesting."""
-    if not nodes:
+    flat: list[Node] = []
+    for node in nodes:
+        flat.extend(node.nodes if isinstance(node, Or) else (node,))
+    if not flat:
         return Nothing()
-    return nodes[0] if len(nodes) == 1 else Or(nodes)
+    return flat[0] if len(flat) == 1 else Or(tuple(flat))
 
 
 def component(code: str, index: int) -> str:

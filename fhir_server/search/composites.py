@@ -31,31 +31,77 @@ class _Component(NamedTuple):
         return tuple(dict.fromkeys(found))
 
 
+_Context = tuple[Route, tuple[_Component, ...]]
+
+
 class Composite(NamedTuple):
     """A composite parameter; each context is a route to elements, with their components."""
 
     code: str
     components: tuple[SearchParameter, ...]
-    contexts: tuple[tuple[Route, tuple[_Component, ...]], ...]
+    contexts: tuple[_Context, ...]
+    made_of: tuple[str, ...] = ()
+    """Composites that have one of the contexts each: then it needs no values of its own."""
+
+    @property
+    def indexed(self) -> tuple[str, ...]:
+        """The codes under which its values stand."""
+        return self.made_of or (self.code,)
 
     def values(self, resource: Any) -> Iterator[CompositeValue]:
         for context, components in self.contexts:
             for element in context.values(resource):
-                parts = tuple(component.values(resource, element) for component in components)
-                if all(parts):
+                parts = _parts(components, resource, element)
+                if parts is not None:
                     yield CompositeValue(parts)
+
+
+def _parts(
+    components: tuple[_Component, ...], resource: Any, element: Any
+) -> tuple[tuple[PlainValue, ...], ...] | None:
+    """The last first: it tells the composites of a type apart."""
+    parts: list[tuple[PlainValue, ...]] = []
+    for component in reversed(components):
+        values = component.values(resource, element)
+        if not values:
+            return None
+        parts.append(values)
+    return tuple(reversed(parts))
 
 
 @cache
 def composites(resource_type: str) -> Mapping[str, Composite]:
     """The composite parameters of the type that can be searched, by code."""
     known = {one.url: one for one in search_parameters(resource_type).values()}
-    return {
+    found = {
         code: composite
         for code, parameter in search_parameters(resource_type).items()
         if parameter.type == "composite"
         and (composite := _composite(parameter, resource_type, known)) is not None
     }
+    single = {
+        _shape(one.contexts[0]): code for code, one in found.items() if len(one.contexts) == 1
+    }
+    return {
+        code: one._replace(made_of=_made_of(one.contexts, single)) for code, one in found.items()
+    }
+
+
+def _made_of(contexts: tuple[_Context, ...], single: Mapping[Any, str]) -> tuple[str, ...]:
+    codes = tuple(single.get(_shape(context), "") for context in contexts)
+    return codes if len(codes) > 1 and all(codes) else ()
+
+
+def _shape(context: _Context) -> Any:
+    """What makes two contexts give the same values."""
+    route, components = context
+    return (
+        route.steps,
+        tuple(
+            (one.parameter.type, one.from_resource, tuple((r.steps, r.type) for r, _ in one.routes))
+            for one in components
+        ),
+    )
 
 
 def _composite(

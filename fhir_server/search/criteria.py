@@ -23,6 +23,7 @@ from fhir_server.search.ast import (
     Not,
     Nothing,
     component,
+    conjunction,
     disjunction,
 )
 from fhir_server.search.chains import Unknown
@@ -161,7 +162,8 @@ class Criteria:
         self, resource_type: str, parameter: SearchParameter, modifier: str, texts: list[str]
     ) -> Node:
         if modifier == "missing":
-            return _missing(parameter, texts)
+            composite = composites(resource_type).get(parameter.code)
+            return _missing(parameter, composite.indexed if composite else (), texts)
         if parameter.code == "_id":
             return _ids(modifier, texts)
         if parameter.type == "composite":
@@ -183,18 +185,24 @@ class Criteria:
 
     def _composite(self, resource_type: str, parameter: SearchParameter, text: str) -> Node:
         """https://hl7.org/fhir/R4/search.html#composite"""
-        components = composites(resource_type)[parameter.code].components
+        composite = composites(resource_type)[parameter.code]
+        components = composite.components
         parts = operands.split(text, "$")
         if len(parts) != len(components):
             form = "$".join(component.code for component in components)
             raise operands.BadOperand(
                 f"'{text}' has {len(parts)} of {len(components)} parts; it is written {form}"
             )
+        return disjunction(*(self._elements(code, components, parts) for code in composite.indexed))
+
+    def _elements(
+        self, code: str, components: Sequence[SearchParameter], parts: Sequence[str]
+    ) -> Node:
         nodes = []
         for index, (one, part) in enumerate(zip(components, parts, strict=True)):
-            inner = replace(one, code=component(parameter.code, index))
+            inner = replace(one, code=component(code, index))
             nodes.append(operands.reader(inner, "", base=self.base, now=self.now)(part))
-        return CompositeMatches(parameter.code, tuple(nodes))
+        return CompositeMatches(code, tuple(nodes))
 
     def _parameter(self, resource_type: str, code: str, name: str) -> SearchParameter:
         known = indexed_parameters(resource_type)
@@ -232,13 +240,14 @@ def _ids(modifier: str, texts: list[str]) -> Node:
     return Not(found) if modifier else found
 
 
-def _missing(parameter: SearchParameter, texts: list[str]) -> Node:
+def _missing(parameter: SearchParameter, codes: Sequence[str], texts: list[str]) -> Node:
+    """`codes` are those under which the values of a composite stand."""
     if texts not in (["true"], ["false"]):
         raise operands.BadOperand("':missing' takes true or false")
     absent = texts == ["true"]
     if parameter.code == "_id":
         return Nothing() if absent else Everything()
-    missing = Missing(parameter.code, parameter.type)
+    missing = conjunction(*(Missing(code, parameter.type) for code in codes or (parameter.code,)))
     return missing if absent else Not(missing)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from fhir_server.fhir.compartments import memberships
 from fhir_server.fhir.definitions import SearchParameter, search_parameters
-from fhir_server.search.composites import composites
+from fhir_server.search.composites import Composite, composites
 from fhir_server.search.convert import BESIDE, Convert, converter
 from fhir_server.search.paths import Route, UnknownPath, routes
 from fhir_server.search.values import IndexValue, ReferenceValue, TokenValue
@@ -45,7 +45,7 @@ def extract(resource: Mapping[str, Any]) -> list[tuple[str, IndexValue]]:
     for name in resource:
         for extractor in extractors.get(name, ()):
             found.update(dict.fromkeys(extractor.pairs(resource)))
-    for composite in composites(resource_type).values():
+    for composite in _composites(resource_type):
         for group in composite.values(resource):
             found[composite.code, group] = None
     for code, names in _presences(resource_type):
@@ -119,6 +119,11 @@ def _by_property(resource_type: str) -> Mapping[str, tuple[_Extractor, ...]]:
                 first = route.steps[0].name
                 table.setdefault(first, []).append(_Extractor(route, ((code, convert), *more)))
     return {name: tuple(extractors) for name, extractors in table.items()}
+
+
+@cache
+def _composites(resource_type: str) -> tuple[Composite, ...]:
+    return tuple(one for one in composites(resource_type).values() if not one.made_of)
 
 
 @cache

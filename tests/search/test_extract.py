@@ -27,6 +27,7 @@ from fhir_server.search.composites import composites
 from fhir_server.search.extract import _routes_of, extract, indexed_parameters
 from fhir_server.search.values import (
     INFINITY,
+    CompositeValue,
     DateValue,
     IndexValue,
     NumberValue,
@@ -370,3 +371,12 @@ def test_extraction_is_stable_and_without_repeats(seed: int) -> None:
     found = extract(resource)
     assert found == extract(json.decode_resource(json.encode(resource)))
     assert len(found) == len(set(found))
+
+
+def test_a_composite_that_others_make_up_has_no_values_of_its_own() -> None:
+    combined = composites("Observation")["combo-code-value-quantity"]
+    assert combined.made_of == ("code-value-quantity", "component-code-value-quantity")
+    pressure = {"code": {"coding": [{"code": "8480-6"}]}, "valueQuantity": {"value": Decimal(150)}}
+    whole = {"resourceType": "Observation", **pressure, "component": [pressure]}
+    found = {code for code, value in extract(whole) if isinstance(value, CompositeValue)}
+    assert found == set(combined.made_of)

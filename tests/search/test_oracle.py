@@ -38,7 +38,7 @@ from fhir_server.search.values import (
     UriValue,
 )
 from fhir_server.storage.interface import Position, Store
-from tests.search import generate
+from tests.search import ask, generate
 from tests.storage.backends import BACKENDS
 from tests.storage.questions import BASE, NOW, put
 
@@ -128,7 +128,7 @@ async def compare_one(
     store: Store, resource_type: str, stored: Sequence[Resource], random: Random
 ) -> None:
     await compare_asked(
-        store, resource_type, generate.parameters(resource_type, random), stored, {}, random
+        store, resource_type, ask.parameters(resource_type, random), stored, {}, random
     )
 
 
@@ -200,9 +200,9 @@ async def compare_chain(
     store: Store, stored: Sequence[Resource], world: Others, random: Random
 ) -> None:
     resource_type = random.choice(generate.WORLD)
-    asked = [generate.chained(resource_type, random)]
+    asked = [ask.chained(resource_type, random)]
     if random.random() < 0.3:
-        asked += generate.parameters(resource_type, random)
+        asked += ask.parameters(resource_type, random)
     among = [resource for resource in stored if resource["resourceType"] == resource_type]
     if among:
         await compare_asked(store, resource_type, asked, among, world, random)
@@ -252,7 +252,7 @@ async def compare_together(
 ) -> None:
     asked = [
         (name, with_times(value, stored, random))
-        for name, value in generate.parameters(random.choice(types), random)
+        for name, value in ask.parameters(random.choice(types), random)
     ]
     try:
         search = parse_several(types, asked, base=BASE, now=NOW)
@@ -343,7 +343,7 @@ def test_the_searches_that_are_generated_mostly_find_something() -> None:
         random = random_of(seed)
         resource_type = random.choice(COMMON)
         resources = [generate.resource(resource_type, f"r{n}", random) for n in range(12)]
-        asked = [pair for pair in generate.parameters(resource_type, random) if "@" not in pair[1]]
+        asked = [pair for pair in ask.parameters(resource_type, random) if "@" not in pair[1]]
         try:
             query = parse(resource_type, asked, base=BASE, now=NOW).query
         except FhirError:
@@ -363,7 +363,7 @@ def test_the_chains_that_are_generated_often_find_something() -> None:
         world = others(resources)
         for _ in range(20):
             resource_type = random.choice(generate.WORLD)
-            name, value = generate.chained(resource_type, random)
+            name, value = ask.chained(resource_type, random)
             try:
                 query = parse(resource_type, [(name, value)], base=BASE, now=NOW).query
             except FhirError:

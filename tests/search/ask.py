@@ -1,0 +1,171 @@
+"""Searches of every kind, from a seed, with values from the pools of `generate.py`."""
+
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Final
+
+from fhir_server.search.composites import composites
+from fhir_server.search.extract import indexed_modifiers, indexed_parameters
+from tests.search.generate import (
+    ADDRESSES,
+    CALENDAR,
+    CLOCK,
+    CODES,
+    NUMBERS,
+    REFERENCES,
+    STRINGS,
+    SYSTEMS,
+    URIS,
+    WORLD,
+)
+
+
+def escaped(text: str) -> str:
+    for char in "\\,|$":
+        text = text.replace(char, f"\\{char}")
+    return text
+
+
+def parameters(resource_type: str, random: Random) -> list[tuple[str, str]]:
+    """Criteria, and perhaps a sort; some of them make no sense and are refused."""
+    asked = [_criterion(resource_type, random) for _ in range(random.choice((1, 1, 1, 2, 2, 3)))]
+    if random.random() < 0.5:
+        codes = [*indexed_parameters(resource_type), "_id", "_lastUpdated"]
+        keys = [
+            random.choice(("", "-")) + random.choice(codes) for _ in range(random.randint(1, 3))
+        ]
+        asked.append(("_sort", ",".join(keys)))
+    return asked
+
+
+def _criterion(resource_type: str, random: Random) -> tuple[str, str]:
+    code = random.choice([*indexed_parameters(resource_type), "_id"])
+    if random.random() < 0.1:
+        return f"{code}:missing", random.choice(("true", "false"))
+    if code == "_id":
+        ids = ",".join(f"r{random.randint(0, 12)}" for _ in range(random.randint(1, 3)))
+        return random.choice(("_id", "_id:not")), ids
+    if code == "_lastUpdated":
+        return code, random.choice(PREFIXES) + f"@{random.randint(0, 12)}"
+    kind = indexed_parameters(resource_type)[code].type
+    if kind == "composite":
+        components = composites(resource_type)[code].components
+        return code, ",".join(
+            "$".join(OPERANDS[one.type](random) for one in components)
+            for _ in range(random.choice((1, 1, 2)))
+        )
+    beside = indexed_modifiers(indexed_parameters(resource_type)[code], resource_type)
+    offered = [m for m in MODIFIERS[kind] if m[1:] in beside or m[1:] not in OWN_VALUES]
+    modifier = random.choice(offered)
+    name, operand = f"{code}{modifier}", MODIFIED.get(modifier, OPERANDS[kind])
+    return name, ",".join(operand(random) for _ in range(random.choice((1, 1, 2, 3))))
+
+
+def chained(resource_type: str, random: Random, steps: int = 0) -> tuple[str, str]:
+    """A criterion behind one to four steps, forward and back."""
+    backward = random.random() < 0.4
+    link = _back(resource_type, random) if backward else _on(resource_type, random)
+    if link is None:
+        return _criterion(resource_type, random)
+    head, landing = link
+    further = steps < 4 and random.random() < 0.35
+    name, value = chained(landing, random, steps + 1) if further else _end(landing, random)
+    return f"{head}{name}", value
+
+
+def _end(resource_type: str, random: Random) -> tuple[str, str]:
+    if random.random() < 0.3:
+        return "_id", random.choice(("1", "2", "1,2", "2,3"))
+    if random.random() < 0.2:
+        return random.choice([*indexed_parameters(resource_type)]) + ":missing", "false"
+    return _criterion(resource_type, random)
+
+
+def _on(resource_type: str, random: Random) -> tuple[str, str] | None:
+    links = [
+        (code, target)
+        for code, parameter in indexed_parameters(resource_type).items()
+        if parameter.type == "reference"
+        for target in parameter.targets or WORLD
+        if target in WORLD
+    ]
+    if not links:
+        return None
+    code, target = random.choice(links)
+    return (f"{code}." if random.random() < 0.3 else f"{code}:{target}."), target
+
+
+def _back(resource_type: str, random: Random) -> tuple[str, str] | None:
+    links = [
+        (source, code)
+        for source in WORLD
+        for code, parameter in indexed_parameters(source).items()
+        if parameter.type == "reference" and resource_type in (parameter.targets or WORLD)
+    ]
+    if not links:
+        return None
+    source, code = random.choice(links)
+    return f"_has:{source}:{code}:", source
+
+
+OWN_VALUES: Final = ("text", "of-type", "identifier")
+PREFIXES: Final = ("", "", "eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap")
+MODIFIERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "token": ("", "", "", "", ":not", ":text", ":of-type"),
+    "string": ("", "", ":exact", ":contains"),
+    "reference": ("", "", "", ":Patient", ":Group", ":Organization", ":identifier"),
+    "date": ("",),
+    "number": ("",),
+    "quantity": ("",),
+    "uri": ("", "", ":above", ":below"),
+}
+
+
+def _token_text(random: Random) -> str:
+    code = escaped(random.choice((*CODES, "true", "false", "final")))
+    system = escaped(random.choice(SYSTEMS) or "")
+    return random.choice((code, code, f"{system}|{code}", f"|{code}", f"{system}|"))
+
+
+def _string_text(random: Random) -> str:
+    text = random.choice(STRINGS)
+    start, end = sorted(random.randint(0, len(text)) for _ in range(2))
+    return escaped(random.choice((text, text.lower(), text[:end], text[start:end])))
+
+
+def _reference_text(random: Random) -> str:
+    return random.choice(("1", "2", *REFERENCES, *map(escaped, URIS), *URIS))
+
+
+def _date_text(random: Random) -> str:
+    return random.choice(PREFIXES) + random.choice((*CALENDAR, *CLOCK, "2026-01-01T00:00"))
+
+
+def _number_text(random: Random) -> str:
+    return random.choice(PREFIXES) + random.choice((*NUMBERS, "101", "2147483647"))
+
+
+def _quantity_text(random: Random) -> str:
+    unit = random.choice(("", "", "||kg", "|http://unitsofmeasure.org|kg", "||g", "|urn:other|kg"))
+    return _number_text(random) + unit
+
+
+OPERANDS: Final[Mapping[str, Callable[[Random], str]]] = {
+    "token": _token_text,
+    "string": _string_text,
+    "reference": _reference_text,
+    "date": _date_text,
+    "number": _number_text,
+    "quantity": _quantity_text,
+    "uri": lambda random: escaped(random.choice(URIS)),
+}
+MODIFIED: Final[Mapping[str, Callable[[Random], str]]] = {
+    ":text": _string_text,
+    ":of-type": lambda random: "|".join(
+        escaped(random.choice(pool)) for pool in (("", *SYSTEMS[1:]), CODES, CODES)
+    ),
+    ":identifier": _token_text,
+    ":above": lambda random: random.choice((*ADDRESSES, "http://q.example/1/2/3")),
+    ":below": lambda random: random.choice(ADDRESSES),
+}
+"""Values that a modifier takes instead of its parameter's."""
