@@ -14,10 +14,9 @@ from fhir_operations._bundle import searchset
 from fhir_operations._care_dates import cared_for
 from fhir_operations._compartment import beside, member, types_in
 from fhir_operations._referred import TooMany, looked_up, referred
-from fhir_server.access.session import Position, StoredVersion
+from fhir_server.access.session import Position, StoredVersion, current
 from fhir_server.errors import Issue
 from fhir_server.operation.api import Call
-from fhir_server.operation.records import current
 from fhir_server.search.ast import (
     LAST_UPDATED,
     DateCompares,

@@ -6,11 +6,11 @@ https://hl7.org/fhir/R4/resource.html#Meta: a tag or label is the same by its sy
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from fhir_server.access.session import SessionUnit
+from fhir_server.access.session import SessionUnit, current
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call
-from fhir_server.operation.records import Records, current
+from fhir_server.operation.records import Records
 
 Meta = dict[str, Any]
 Change = Callable[[Mapping[str, Any], Mapping[str, Any]], Meta]

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from fhir_operations._meta import SETS, answer, identity
-from fhir_server.access.session import Data
+from fhir_server.access.session import Data, current
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.definitions import resource_types
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call
-from fhir_server.operation.records import current, walked
+from fhir_server.operation.records import walked
 from fhir_server.search.ast import Missing, Not, Or, Query
 
 _MOST: Final = 100_000

@@ -37,6 +37,7 @@ __all__ = [
     "Session",
     "SessionUnit",
     "StoredVersion",
+    "current",
 ]
 
 T = TypeVar("T")
@@ -58,6 +59,20 @@ class Data(Protocol):
     async def search(self, query: Search, count: int, after: Position | None = None) -> Page: ...
 
     async def total(self, query: Search) -> int: ...
+
+
+async def current(data: Data, resource_type: str, resource_id: str) -> StoredVersion:
+    """The current version.
+
+    Raises:
+        FhirError: NOT_FOUND, or GONE after a deletion.
+    """
+    found = await data.read(resource_type, resource_id)
+    if found is None:
+        raise FhirError(Kind.NOT_FOUND, f"{resource_type}/{resource_id} is not known")
+    if found.deleted:
+        raise FhirError(Kind.GONE, f"{resource_type}/{resource_id} was deleted")
+    return found
 
 
 class _GuardedReader:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from jsonpatch import JsonPatch, JsonPatchException, JsonPatchTestFailed
 from jsonpointer import JsonPointerException
 
-from fhir_server.access.session import SessionUnit
+from fhir_server.access.session import SessionUnit, current
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import fhirpath_patch, json
 from fhir_server.fhir.json import Resource
@@ -20,7 +20,6 @@ from fhir_server.fhir.summary import refuse_subset
 from fhir_server.interactions.content import check, draft, written
 from fhir_server.interactions.exchange import Answer, Request
 from fhir_server.interactions.preconditions import require_match
-from fhir_server.interactions.read import current
 
 JSON_PATCH: Final = "application/json-patch+json"
 MAX_OPERATIONS: Final = 1000

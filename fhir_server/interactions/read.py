@@ -3,7 +3,7 @@
 https://hl7.org/fhir/R4/http.html#read
 """
 
-from fhir_server.access.session import Data, StoredVersion
+from fhir_server.access.session import Data, StoredVersion, current
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.summary import asked
 from fhir_server.interactions.exchange import Answer, Request
@@ -32,17 +32,3 @@ def asked_part(request: Request, version: StoredVersion) -> bytes:
         text = "'_summary=count' counts what a search or history finds; here is one resource"
         raise FhirError.at(Kind.INVALID, "http._summary", text)
     return subset.of(version.type, version.body)
-
-
-async def current(data: Data, resource_type: str, resource_id: str) -> StoredVersion:
-    """The current version.
-
-    Raises:
-        FhirError: NOT_FOUND, or GONE after a deletion.
-    """
-    found = await data.read(resource_type, resource_id)
-    if found is None:
-        raise FhirError(Kind.NOT_FOUND, f"{resource_type}/{resource_id} is not known")
-    if found.deleted:
-        raise FhirError(Kind.GONE, f"{resource_type}/{resource_id} was deleted")
-    return found

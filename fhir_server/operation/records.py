@@ -26,20 +26,6 @@ def stable_id(*parts: str) -> str:
     return str(uuid5(_NAMESPACE, "\x1f".join(parts)))
 
 
-async def current(data: Data, resource_type: str, resource_id: str) -> StoredVersion:
-    """The current version.
-
-    Raises:
-        FhirError: NOT_FOUND, or GONE after a deletion.
-    """
-    found = await data.read(resource_type, resource_id)
-    if found is None:
-        raise FhirError(Kind.NOT_FOUND, f"{resource_type}/{resource_id} is not known")
-    if found.deleted:
-        raise FhirError(Kind.GONE, f"{resource_type}/{resource_id} was deleted")
-    return found
-
-
 async def walked(data: Data, query: Query) -> AsyncIterator[StoredVersion]:
     """Whatever a query finds, however much that is, a page at a time."""
     after: Position | None = None
