@@ -57,15 +57,30 @@ class Settings(BaseSettings):
     """Steps from resource to resource in one criterion of a search."""
     page_lifetime: Annotated[int, Field(ge=1)] = 3600
     """Seconds for which a link to a further page is good."""
+    job_lifetime: Annotated[int, Field(ge=1)] = 24 * 3600
+    """Seconds after which an asynchronous job and its files are gone."""
+    job_concurrency: Annotated[int, Field(ge=0, le=64)] = 2
+    """Jobs that one server process works at; 0 leaves them to others."""
+    job_lease: Annotated[float, Field(ge=0.1, allow_inf_nan=False)] = 15.0
+    """Seconds after which another process takes the jobs of one that was killed."""
+    job_patience: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 300.0
+    """Seconds that a search of a job may take."""
+    max_jobs: Annotated[int, Field(ge=1)] = 20
+    """Unfinished jobs of one caller."""
+    max_import: Annotated[int, Field(ge=1024)] = 1024 * 1024 * 1024
+    """Bytes of the lines that one `$import` takes."""
+    import_from: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins from which `$import` fetches files, separated by commas; none by default."""
     search_patience: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
     """Seconds that a search may take."""
 
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
-        packages = values.get("operations")
-        if isinstance(packages, str):
-            values["operations"] = tuple(name.strip() for name in packages.split(","))
+        for name in ("operations", "import_from"):
+            listed = values.get(name)
+            if isinstance(listed, str):
+                values[name] = tuple(one.strip() for one in listed.split(",")) if listed else ()
         return values
 
     @model_validator(mode="after")

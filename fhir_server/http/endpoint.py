@@ -12,10 +12,12 @@ from fhir_server.fhir.json import Resource, decode, decode_resource
 from fhir_server.http import render
 from fhir_server.http.messages import HttpAnswer, HttpRequest, Receive
 from fhir_server.http.middleware import wrapped
-from fhir_server.http.negotiate import Format, presentation, sent
+from fhir_server.http.negotiate import Format, presentation, presentation_of_error, sent
+from fhir_server.interactions.asynchronous import NDJSON
+from fhir_server.interactions.deferred import run_or_accept
 from fhir_server.interactions.exchange import Request, Server, preferences
 from fhir_server.interactions.patch import JSON_PATCH
-from fhir_server.interactions.routing import Match, run
+from fhir_server.interactions.routing import Match
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Scope = Mapping[str, Any]
@@ -23,6 +25,7 @@ OpenSession = Callable[[HttpRequest], Session]
 
 _LARGE: Final = 64 * 1024
 """Bytes of XML that are read beside the loop, which goes on meanwhile."""
+_NDJSON: Final = (NDJSON, "application/ndjson", "application/x-ndjson")
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -34,15 +37,23 @@ class FhirEndpoint:
         open_session: makes the session of a request, from its headers.
         path: where the base stands, such as /fhir.
         max_body: bytes of a request's body.
+        max_import: bytes of a body of ndjson, which is read as it comes in.
     """
 
     def __init__(
-        self, server: Server, open_session: OpenSession, *, path: str, max_body: int
+        self,
+        server: Server,
+        open_session: OpenSession,
+        *,
+        path: str,
+        max_body: int,
+        max_import: int,
     ) -> None:
         self._server = server
         self._open_session = open_session
         self._path = path
         self._max_body = max_body
+        self._max_import = max_import
         self._handle = wrapped(self._interact)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,17 +84,20 @@ class FhirEndpoint:
 
     async def _perform(self, http: HttpRequest, match: Match) -> HttpAnswer:
         request = await self._request(http, match, _query(http.query))
-        http.look = look = presentation(http.headers, request.parameters)
-        answer = await run(self._open_session(http), match.interaction, request)
+        looked = presentation_of_error if match.interaction.own_media else presentation
+        http.look = look = looked(http.headers, request.parameters)
+        answer = await run_or_accept(self._open_session(http), match.interaction, request)
         return await render.presented(render.answer(answer, self._server.base), look)
 
     async def _request(
         self, http: HttpRequest, match: Match, parameters: list[tuple[str, str]]
     ) -> Request:
-        resource, patch = None, None
+        resource, patch, lines = None, None, None
         if http.method not in ("GET", "HEAD", "DELETE", "OPTIONS"):
             if match.interaction.code.startswith("search-"):
                 parameters = [*parameters, *await _form(http)]
+            elif match.operation and _declared(http) in _NDJSON:
+                lines = http.pieces(self._max_import)
             else:
                 resource, patch = await _content(http, optional=bool(match.operation))
         headers = http.headers
@@ -98,6 +112,7 @@ class FhirEndpoint:
             parameters=parameters,
             resource=resource,
             patch=patch,
+            lines=lines,
             if_match=headers.get("if-match"),
             if_none_match=headers.get("if-none-match"),
             if_none_exist=headers.get("if-none-exist"),
@@ -114,10 +129,14 @@ def _headers(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     return found
 
 
+def _declared(http: HttpRequest) -> str:
+    """The media type of the body, without its parameters."""
+    return http.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 async def _content(http: HttpRequest, *, optional: bool) -> tuple[Resource | None, Any]:
     """The resource in the body, or the JSON Patch."""
-    declared = http.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if http.method == "PATCH" and declared == JSON_PATCH:
+    if http.method == "PATCH" and _declared(http) == JSON_PATCH:
         return None, decode(await http.body())
     return await _resource(http, optional=optional), None
 
@@ -135,8 +154,7 @@ async def _resource(http: HttpRequest, *, optional: bool) -> Resource | None:
 
 async def _form(http: HttpRequest) -> list[tuple[str, str]]:
     raw = await http.body()
-    declared = http.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if raw and declared != _FORM:
+    if raw and _declared(http) != _FORM:
         raise FhirError.at(
             Kind.UNSUPPORTED_MEDIA_TYPE, "http.Content-Type", f"_search takes a body of {_FORM}"
         )

@@ -1,7 +1,7 @@
 """What an interaction gets and gives, whether it came over HTTP or as an entry of a Bundle."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,6 +10,7 @@ from cryptography.fernet import Fernet
 from fhir_server.access.session import StoredVersion
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.json import Resource
+from fhir_server.jobs.desk import Desk
 from fhir_server.search.parse import Limits
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ class Server:
     """Bytes of a resource."""
     conditional_delete: str = "single"
     """single or multiple: what a delete by criteria may find."""
+    desk: Desk = field(default_factory=Desk)
+    """Where jobs are started and asked for."""
+    import_from: tuple[str, ...] = ()
+    """Origins from which `$import` may fetch files."""
     open_access: bool = False
     """Served without tokens, which the CapabilityStatement then says."""
 
@@ -50,6 +55,8 @@ class Preferences:
     returns: str | None = None
     """minimal, representation or OperationOutcome."""
     lenient: bool = False
+    respond_async: bool = False
+    """The answer may come later (RFC 7240 section 4.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,8 @@ class Request:
     preferences: Preferences = Preferences()
     patch: Any = None
     """A JSON Patch, which is an array and so no resource."""
+    lines: AsyncIterator[bytes] | None = None
+    """A body of ndjson, piece by piece as it comes in."""
     matched: StoredVersion | None = None
     """What the criteria of a conditional interaction found, once that is known."""
 
@@ -89,6 +98,10 @@ class Answer:
     body: bytes = b""
     located: bool = False
     """With a Location: something was created or updated."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Further ones, by their names in small letters."""
+    media_type: str = ""
+    """Of a body that is no resource in JSON."""
 
 
 _PREFERENCE: Final = re.compile(r"\s*([A-Za-z-]+)\s*=\s*\"?([A-Za-z]+)\"?\s*")
@@ -103,11 +116,14 @@ def preferences(header: str | None) -> Preferences:
     """
     if not header:
         return Preferences()
-    pairs = (_PREFERENCE.fullmatch(part) for part in re.split("[,;]", header))
+    parts = re.split("[,;]", header)
+    pairs = map(_PREFERENCE.fullmatch, parts)
     named = {found[1].lower(): found[2] for found in pairs if found}
+    respond_async = any(part.strip().lower() == "respond-async" for part in parts)
     _require(named, "return", _RETURNS)
     _require(named, "handling", ("strict", "lenient"))
-    return Preferences(named.get("return"), named.get("handling") == "lenient")
+    lenient = named.get("handling") == "lenient"
+    return Preferences(named.get("return"), lenient, respond_async)
 
 
 def _require(named: Mapping[str, str], name: str, allowed: Sequence[str]) -> None:
