@@ -143,7 +143,8 @@ class Runner:
             except Exception:
                 _log.exception("No jobs can be taken")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), _POLL)
+                async with asyncio.timeout(_POLL):  # `wait_for` may lose a cancellation
+                    await self._woken.wait()
 
     async def _take_what_is_free(self) -> None:
         marks = sorted(await self._unfinished(), key=lambda mark: int(mark[1].value))
