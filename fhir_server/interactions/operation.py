@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from urllib.parse import urlencode
 
-from fhir_server.access.session import Session, SessionUnit, StoredVersion
+from fhir_server.access.session import Session, SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.definitions import is_resource_type
@@ -28,6 +28,7 @@ from fhir_server.operation.registry import Operation
 
 async def perform(session: Session, request: Request) -> Answer:
     operation = _operation(request)
+    lines = _lines(operation, request)
     token = _page_token(request) if operation.paged else None
     call = Call(
         session=session,
@@ -43,7 +44,7 @@ async def perform(session: Session, request: Request) -> Answer:
         desk=request.server.desk,
         query=urlencode(request.parameters),
         respond_async=request.preferences.respond_async,
-        lines=_lines(operation, request),
+        lines=lines,
         max_line=request.server.max_body,
         import_from=request.server.import_from,
     )
@@ -100,8 +101,12 @@ def _preparing(server: Server) -> Callable[[Resource], Write]:
         whole = _with_id(checked(request))
         ready = draft(whole, server)
 
-        async def write(unit: SessionUnit) -> StoredVersion:
-            return await unit.put(whole, "PUT", ready)
+        async def write(unit: SessionUnit) -> str:
+            current = await unit.read(ready.type, ready.id)
+            stored = await unit.put(whole, "PUT", ready)
+            if current is None or current.deleted:
+                return "created"
+            return "unchanged" if stored.version == current.version else "updated"
 
         return write
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from fhir_server.access.session import Session, SessionUnit, StoredVersion
+from fhir_server.access.session import Session, SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.dates import moment
@@ -101,7 +101,8 @@ class Call:
         return await self.desk.start(self.session, job or self.job(), request)
 
 
-Write = Callable[[SessionUnit], Awaitable[StoredVersion]]
+Write = Callable[[SessionUnit], Awaitable[str]]
+"""Stores a resource; says whether it is created, updated or unchanged."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,5 +165,5 @@ def _operation(name: str, definition: Resource, module: ModuleType) -> Operation
 def _names(definition: Resource) -> list[str]:
     """What its file may be called: after the code, with its one type before it or not."""
     code = str(definition.get("code", "")).replace("-", "_")
-    types = definition.get("resource", ())
+    types = definition.get("resource") or ["system"]
     return [code, f"{types[0].lower()}_{code}"] if len(types) == 1 else [code]
