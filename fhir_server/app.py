@@ -103,6 +103,7 @@ async def fhir_server(settings: Settings, store: Store, operations: Operations) 
         max_body=settings.max_body,
         conditional_delete=settings.conditional_delete,
         if_match_required=frozenset(settings.if_match_required),
+        repeat_lifetime=settings.repeat_lifetime,
         open_access=settings.auth == "none",
     )
 
