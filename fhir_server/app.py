@@ -142,6 +142,8 @@ async def fhir_server(
         conditional_delete=settings.conditional_delete,
         desk=Desk(system_clock, settings.job_lifetime, settings.max_jobs, wake),
         import_from=settings.import_from,
+        if_match_required=frozenset(settings.if_match_required),
+        repeat_lifetime=settings.repeat_lifetime,
         open_access=settings.auth == "none",
     )
 

@@ -17,10 +17,13 @@ from fhir_server.interactions import batch
 from fhir_server.interactions.asynchronous import ANSWERS, accepted
 from fhir_server.interactions.entries import Planned, entries_of, failure, planned, response
 from fhir_server.interactions.exchange import Answer, Preferences, Request, Server
+from fhir_server.interactions.repeats import once
 from fhir_server.interactions.routing import Interaction, run
 from fhir_server.jobs import desk
+from fhir_server.jobs.desk import Asking
 from fhir_server.jobs.record import REQUEST, Job, State
 from fhir_server.jobs.runner import Lost, Step, Work
+from fhir_server.operation.registry import Operation
 
 _log: Final = logging.getLogger(__name__)
 _BATCH: Final = "batch"
@@ -37,19 +40,25 @@ async def run_or_accept(session: Session, interaction: Interaction, request: Req
     """
     if request.preferences.respond_async:
         if interaction.code == "batch" and batch.type_of(request) == "batch":
-            return await _accept_batch(session, request)
-        if interaction.code.startswith("search-") or _only_reads(interaction, request):
+            return await _accept_once(session, request)
+        if interaction.code.startswith("search-") or _only_reads(request):
             return await _accept_read(session, request)
     return await run(session, interaction, request)
 
 
-def _only_reads(interaction: Interaction, request: Request) -> bool:
+def _only_reads(request: Request) -> bool:
     """Whether it is an operation that changes nothing and is no job by itself."""
-    if interaction.code != "operation" or request.resource is not None:
+    if request.resource is not None:
         return False
-    level = "instance" if request.id else "type" if request.resource_type else "system"
-    found = request.server.operations.find(request.operation, level, request.resource_type)
+    found = _operation(request)
     return found is not None and found.step is None and not found.affects_state
+
+
+def _operation(request: Request) -> Operation | None:
+    if not request.operation:
+        return None
+    level = "instance" if request.id else "type" if request.resource_type else "system"
+    return request.server.operations.find(request.operation, level, request.resource_type)
 
 
 async def _accept_read(session: Session, request: Request) -> Answer:
@@ -64,7 +73,16 @@ async def _accept_read(session: Session, request: Request) -> Answer:
     return await _start(session, request, job, asked)
 
 
-async def _accept_batch(session: Session, request: Request) -> Answer:
+async def _accept_once(session: Session, request: Request) -> Answer:
+    """A batch that is sent again under its `X-Request-ID` is the same job."""
+
+    async def work(unit: SessionUnit) -> Answer:
+        return await once(unit, request, lambda: _accept_batch(unit, request))
+
+    return await session.commit("job", work)
+
+
+async def _accept_batch(session: Asking, request: Request) -> Answer:
     asked = {"returns": request.preferences.returns, "lenient": request.preferences.lenient}
     job = request.server.desk.new(session, _BATCH)
     entries = entries_of(request)
@@ -77,7 +95,7 @@ async def _accept_batch(session: Session, request: Request) -> Answer:
 
 
 async def _start(
-    session: Session, request: Request, job: Job, asked: Mapping[str, Any], *files: Memo
+    session: Asking, request: Request, job: Job, asked: Mapping[str, Any], *files: Memo
 ) -> Answer:
     server = request.server
     return accepted(server, await server.desk.start(session, job, json.encode(asked), *files))
@@ -143,11 +161,17 @@ async def _entry(work: Work, index: int, count: int, outer: Request) -> None:
     item = planned(index, await _read_entry(work, index), outer)
     batch.require_in_batch(item)
     prepared = replace(item, request=item.interaction.prepared(item.request))
-    if item.interaction.writes:
+    if item.interaction.writes or _changes(item.request):
         await _write(work, prepared, count)
     else:
         answer = await item.interaction.perform(work.session, prepared.request)
         await _keep(work, index, response(answer), count)
+
+
+def _changes(request: Request) -> bool:
+    """Whether it is an operation that writes, which it then does in the commit of its answer."""
+    found = _operation(request)
+    return found is not None and found.affects_state
 
 
 async def _read_entry(work: Work, index: int) -> Any:

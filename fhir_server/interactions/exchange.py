@@ -44,6 +44,10 @@ class Server:
     """Where jobs are started and asked for."""
     import_from: tuple[str, ...] = ()
     """Origins from which `$import` may fetch files."""
+    if_match_required: frozenset[str] = frozenset()
+    """Types of which nothing is changed or deleted without `If-Match`."""
+    repeat_lifetime: int = 24 * 60 * 60
+    """Seconds for which a POST is known again by its `X-Request-ID`."""
     open_access: bool = False
     """Served without tokens, which the CapabilityStatement then says."""
 
@@ -57,6 +61,14 @@ class Preferences:
     lenient: bool = False
     respond_async: bool = False
     """The answer may come later (RFC 7240 section 4.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """What makes a request that is sent again recognisable: its sender's id and its content."""
+
+    id: str
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +87,16 @@ class Request:
     resource: Resource | None = None
     if_match: str | None = None
     if_none_match: str | None = None
+    if_modified_since: int | None = None
+    """Microseconds since the epoch."""
     if_none_exist: str | None = None
     preferences: Preferences = Preferences()
     patch: Any = None
     """A JSON Patch, which is an array and so no resource."""
     lines: AsyncIterator[bytes] | None = None
     """A body of ndjson, piece by piece as it comes in."""
+    repeat: Repeat | None = None
+    """Of a POST whose sender gave it an `X-Request-ID`."""
     matched: StoredVersion | None = None
     """What the criteria of a conditional interaction found, once that is known."""
 

@@ -17,6 +17,7 @@ from fhir_server.interactions import paging
 from fhir_server.interactions.asynchronous import NDJSON, accepted
 from fhir_server.interactions.content import check, checked, draft
 from fhir_server.interactions.exchange import Answer, Request, Server
+from fhir_server.interactions.repeats import once
 from fhir_server.interactions.routing import refuse_parameters
 from fhir_server.jobs import desk
 from fhir_server.jobs.record import REQUEST, Job
@@ -50,9 +51,23 @@ async def perform(session: Session, request: Request) -> Answer:
     )
     if token is not None:
         call = replace(call, page=call.pages.opened(call.address, token))
+    if request.repeat is None or not operation.affects_state:
+        return await _performed(operation, call, request.server)
+
+    async def work(unit: SessionUnit) -> Answer:
+        return await once(
+            unit,
+            request,
+            lambda: _performed(operation, replace(call, session=unit), request.server),
+        )
+
+    return await session.commit(operation.code, work)
+
+
+async def _performed(operation: Operation, call: Call, server: Server) -> Answer:
     result = await operation.run(call)
     if isinstance(result, Job):
-        return accepted(request.server, result)
+        return accepted(server, result)
     return Answer(200, body=result if isinstance(result, bytes) else json.encode(result))
 
 

@@ -17,6 +17,10 @@ _AT_ONCE: Final = 1000
 """Entries of an index that are read at one time: they are small."""
 
 
+Asking = Session | SessionUnit
+"""A session, or a commit of one that is under way."""
+
+
 def _now() -> int:
     return time.time_ns() // 1000
 
@@ -38,14 +42,14 @@ class Desk:
     most: int = 20
     wake: Callable[[], None] = _nobody
 
-    def new(self, session: Session, kind: str) -> Job:
+    def new(self, session: Asking, kind: str) -> Job:
         """A job that is not started yet: its files may be kept before."""
         now = self.clock()
         caller = session.caller
         expires = now + self.lifetime * 1_000_000
         return Job(new_id(), kind, caller.name, caller.request_id, now, expires)
 
-    async def start(self, session: Session, job: Job, request: bytes, *files: Memo) -> Job:
+    async def start(self, session: Asking, job: Job, request: bytes, *files: Memo) -> Job:
         """Put the job into the queue, with what it is asked for and further files.
 
         Raises:
@@ -97,7 +101,7 @@ class Desk:
         await forget(session, job_id)
 
 
-async def forget(session: Session, job_id: str) -> None:
+async def forget(session: Asking, job_id: str) -> None:
     """Forget whatever is kept under that id."""
 
     async def work(unit: SessionUnit) -> None:

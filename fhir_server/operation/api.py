@@ -34,7 +34,8 @@ from fhir_server.search.limits import Limits
 class Call:
     """One invocation. `resource_type` and `id` are '' on the levels above."""
 
-    session: Session
+    session: Session | SessionUnit
+    """A unit where the operation is part of a commit already; its own commit is then that one."""
     base: str
     now: int
     """Microseconds since the epoch."""

@@ -291,3 +291,27 @@ async def test_a_plain_request_is_unchanged(client: httpx.AsyncClient) -> None:
     response = await client.post("Patient", **body(_patient("x")))
     assert response.status_code == 201
     assert "preference-applied" not in response.headers
+
+
+async def test_a_batch_that_is_sent_again_is_the_same_job(client: httpx.AsyncClient) -> None:
+    sent = with_body(_batch(_post("once")))
+    sent["headers"] |= {"x-request-id": "7a0e"}
+    first, second = [await client.post("", **sent) for _ in range(2)]
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert first.headers["content-location"] == second.headers["content-location"]
+    await finished(client, first.headers["content-location"])
+    found = (await client.get("Patient?identifier=once")).json()
+    assert len(found["entry"]) == 1
+
+
+async def test_an_operation_that_writes_is_an_entry_too(client: httpx.AsyncClient) -> None:
+    await put(client, _patient("a", id="one"))
+    tag = {"system": SYSTEM, "code": "seen"}
+    parameter = {"name": "meta", "valueMeta": {"tag": [tag]}}
+    entry = {
+        "resource": {"resourceType": "Parameters", "parameter": [parameter]},
+        "request": {"method": "POST", "url": "Patient/one/$meta-add"},
+    }
+    answered = await later(client, "POST", "", **with_body(_batch(entry, entry)))
+    assert _statuses(answered) == ["200", "200"]
+    assert (await client.get("Patient/one")).json()["meta"]["tag"] == [tag]

@@ -177,7 +177,7 @@ async def test_since_leaves_out_what_was_not_changed_and_the_next_export_goes_on
 
 async def test_what_is_deleted_is_absent(client: httpx.AsyncClient) -> None:
     await _three_patients(client)
-    await client.delete("CarePlan/a-draft")
+    await client.delete("CarePlan/a-draft", headers={"if-match": 'W/"1"'})
     await client.delete("Patient/c")
     everything = _names(await _exported(client, "$export"))
     assert "CarePlan/a-draft" not in everything
