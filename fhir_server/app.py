@@ -89,13 +89,7 @@ def endpoint(settings: Settings, store: Store, server: Server) -> FhirEndpoint:
     def open_session(request: HttpRequest) -> Session:
         return session(settings, store, request.request_id)
 
-    return FhirEndpoint(
-        server,
-        open_session,
-        path=PATH,
-        max_body=settings.max_body,
-        max_import=settings.max_import,
-    )
+    return FhirEndpoint(server, open_session, path=PATH, max_body=settings.max_body)
 
 
 def runner(settings: Settings, store: Store, server: Server, woken: asyncio.Event) -> Runner:
@@ -141,6 +135,7 @@ async def fhir_server(
         max_body=settings.max_body,
         conditional_delete=settings.conditional_delete,
         desk=Desk(system_clock, settings.job_lifetime, settings.max_jobs, wake),
+        max_import=settings.max_import,
         import_from=settings.import_from,
         if_match_required=frozenset(settings.if_match_required),
         repeat_lifetime=settings.repeat_lifetime,

@@ -115,6 +115,8 @@ class Settings(BaseSettings):
         if self.public_base:
             _require_base(self.public_base)
         _require_packages(self.operations)
+        for origin in self.import_from:
+            _require_origin(origin)
         _require_types("if_match_required", self.if_match_required)
         return self
 
@@ -171,6 +173,18 @@ def _wrong_with_base(address: str) -> str:
     if "@" in parts.netloc:
         return "has a user in it"
     return "" if _OF_ADDRESSES.fullmatch(address) else "has a character that stands in no address"
+
+
+def _require_origin(origin: str) -> None:
+    """Of files: https, or http on this machine; a scheme, a host and perhaps a port."""
+    parts = urlsplit(origin)
+    wrong = _wrong_with_base(origin)
+    if not wrong and (parts.path or f"{parts.scheme}://{parts.netloc}" != origin):
+        wrong = "is more than scheme, host and port"
+    if not wrong and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        wrong = "is http, which is for this machine only"
+    if wrong:
+        raise ValueError(f"import_from: '{origin}' {wrong}; https://files.example.nhs.uk is one")
 
 
 def _require_packages(names: tuple[str, ...]) -> None:

@@ -39,23 +39,15 @@ class FhirEndpoint:
         open_session: makes the session of a request, from its headers.
         path: where the base stands, such as /fhir.
         max_body: bytes of a request's body.
-        max_import: bytes of a body of ndjson, which is read as it comes in.
     """
 
     def __init__(
-        self,
-        server: Server,
-        open_session: OpenSession,
-        *,
-        path: str,
-        max_body: int,
-        max_import: int,
+        self, server: Server, open_session: OpenSession, *, path: str, max_body: int
     ) -> None:
         self._server = server
         self._open_session = open_session
         self._path = path
         self._max_body = max_body
-        self._max_import = max_import
         self._handle = wrapped(self._interact)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,7 +91,7 @@ class FhirEndpoint:
             if match.interaction.code.startswith("search-"):
                 parameters = [*parameters, *await _form(http)]
             elif match.operation and _declared(http) in _NDJSON:
-                lines = http.pieces(self._max_import)
+                lines = http.pieces(self._server.max_import)
             else:
                 raw = await http.body()
                 resource, patch = await _content(http, raw, optional=bool(match.operation))

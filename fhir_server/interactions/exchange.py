@@ -42,6 +42,8 @@ class Server:
     """single or multiple: what a delete by criteria may find."""
     desk: Desk = field(default_factory=Desk)
     """Where jobs are started and asked for."""
+    max_import: int = 1024 * 1024 * 1024
+    """Bytes of the lines that one `$import` takes."""
     import_from: tuple[str, ...] = ()
     """Origins from which `$import` may fetch files."""
     if_match_required: frozenset[str] = frozenset()

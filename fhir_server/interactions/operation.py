@@ -47,6 +47,7 @@ async def perform(session: Session, request: Request) -> Answer:
         respond_async=request.preferences.respond_async,
         lines=lines,
         max_line=request.server.max_body,
+        max_lines=request.server.max_import,
         import_from=request.server.import_from,
     )
     if token is not None:

@@ -58,6 +58,8 @@ class Call:
     """A body of ndjson, piece by piece as it comes in."""
     max_line: int = 0
     """Bytes of a resource."""
+    max_lines: int = 0
+    """Bytes of all lines."""
     import_from: tuple[str, ...] = ()
     """Origins from which files may be fetched."""
 

@@ -289,15 +289,6 @@ async def test_other_operations_take_no_lines(client: httpx.AsyncClient, address
     assert_outcome(refused, 415, "not-supported", "does not take a body of application/fhir+ndjson")
 
 
-async def test_no_file_is_fetched_from_elsewhere(client: httpx.AsyncClient) -> None:
-    url = {"name": "url", "valueUrl": "http://169.254.169.254/latest/meta-data"}
-    parameters = [{"name": "input", "part": [url]}]
-    sent = body({"resourceType": "Parameters", "parameter": parameters})
-    sent["headers"] |= LATER
-    refused = await client.post("$import", **sent)
-    assert_outcome(refused, 400, "not-supported", "No files are fetched from elsewhere")
-
-
 class Reader:
     """May read everything and write Practitioners only."""
 
