@@ -47,6 +47,9 @@ PAGE_OF_INTERACTION: Final = {
     "batch": "transaction-and-batch",
     "capabilities": "capabilities",
     "operation": "operations",
+    "job": "asynchronous",
+    "job-cancel": "asynchronous",
+    "job-file": "asynchronous",
 }
 DEFINITIONS: Final = [
     json.loads(path.read_text())

@@ -305,5 +305,5 @@ def test_the_page_of_settings_lists_each_with_its_default() -> None:
 
 def _shown(default: object) -> str:
     if isinstance(default, tuple):
-        return ",".join(default)
+        return ",".join(default) or "—"
     return "—" if default in (None, "") else str(default)

@@ -286,6 +286,15 @@ async def test_it_is_answered_later_or_not_at_all(client: httpx.AsyncClient) -> 
     assert_outcome(refused, 406, "not-supported", "application/fhir+json")
 
 
+async def test_the_capability_statement_says_that_this_is_bulk_data(
+    client: httpx.AsyncClient,
+) -> None:
+    statement = (await client.get("metadata")).json()
+    url = "http://hl7.org/fhir/uv/bulkdata/CapabilityStatement/bulk-data"
+    assert statement["instantiates"] == [url]
+    assert {one["name"] for one in statement["rest"][0]["operation"]} >= {"export", "import"}
+
+
 async def test_a_group_that_is_not_there_has_no_export(client: httpx.AsyncClient) -> None:
     refused = await client.get("Group/nobody/$export", headers=LATER)
     assert_outcome(refused, 404, "not-found", "Group/nobody is not known")
