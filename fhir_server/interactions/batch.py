@@ -109,8 +109,8 @@ async def _entries(session: Session, request: Request) -> list[Entry]:
 def require_in_batch(item: Planned) -> None:
     """Raise for an interaction that is no entry of a batch."""
     if not item.interaction.in_batch:
-        text = f"'{item.interaction.code}' may not be an entry of a batch"
-        raise FhirError(Kind.INVALID, text)
+        what = "another batch" if item.interaction.code == "batch" else "what is about a job"
+        raise FhirError(Kind.INVALID, f"A batch may not hold {what}")
 
 
 async def _one(session: Session, index: int, entry: dict[str, object], request: Request) -> Entry:

@@ -106,7 +106,8 @@ async def test_refused_entries_say_why_and_where(client: httpx.AsyncClient) -> N
     assert _statuses(answered) == ["400", "400", "400", "400"]
     issues = [entry["response"]["outcome"]["issue"][0] for entry in answered["entry"]]
     assert issues[0]["expression"] == ["Patient.gendr"]
-    assert "may not be an entry of a batch" in issues[2]["diagnostics"]
+    assert "may not hold what is about a job" in issues[2]["diagnostics"]
+    assert "may not hold another batch" in issues[1]["diagnostics"]
     assert "Prefer: respond-async" in issues[3]["diagnostics"]
 
 
