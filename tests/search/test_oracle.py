@@ -34,6 +34,7 @@ from fhir_server.search.values import (
     QuantityValue,
     ReferenceValue,
     StringValue,
+    TextValue,
     TokenValue,
     UriValue,
 )
@@ -332,8 +333,8 @@ def comparable(value: IndexValue) -> tuple[Any, Any]:
             return text, text
         case DateValue(low, high) | NumberValue(low, high) | QuantityValue(low, high):
             return low, high
-        case CompositeValue():
-            raise TypeError("nothing is sorted by a composite")
+        case CompositeValue() | TextValue():
+            raise TypeError("nothing is sorted by a composite or a text")
 
 
 def test_the_searches_that_are_generated_mostly_find_something() -> None:
