@@ -104,7 +104,8 @@ class _Reader:
         found = words(text)
         if not found:
             raise self._cursor.expected("a phrase with a letter or digit in it")
-        if prefix and len(found[-1]) < _SHORTEST_BEGINNING:
+        # One sign of a script without an alphabet may be a word.
+        if prefix and found[-1].isascii() and len(found[-1]) < _SHORTEST_BEGINNING:
             raise self._cursor.expected(
                 f"a beginning of at least {_SHORTEST_BEGINNING} characters before the *"
             )

@@ -352,7 +352,7 @@ def test_the_searches_that_are_generated_mostly_find_something() -> None:
             continue
         hits = sum(match(query.where, {"meta": {}, **resource}, {}) for resource in resources)
         outcomes[{0: "none", 12: "all"}.get(hits, "some")] += 1
-    assert outcomes["some"] > 150, outcomes
+    assert outcomes["some"] > 120, outcomes
     assert outcomes["refused"] < 200, outcomes
 
 
@@ -395,5 +395,5 @@ def test_the_expressions_that_are_generated_often_find_something(name: str) -> N
             continue
         hits = sum(match(query.where, {"meta": {}, **resource}, {}) for resource in resources)
         outcomes["some" if 0 < hits < 12 else "none"] += 1
-    assert outcomes["some"] > 100, outcomes
-    assert outcomes["refused"] < 200, outcomes
+    assert outcomes["some"] > 80, outcomes
+    assert outcomes["refused"] < 100, outcomes
