@@ -99,13 +99,13 @@ class Criteria:
         code, colon, modifier = name.partition(":")
         if code in _WORKED_OUT and not colon:
             return self._worked_out(resource_type, code, value)
-        if code in TEXTS and code in search_parameters(resource_type):
-            return self._text(code, modifier, value)
-        parameter = self.parameter(resource_type, code, name)
         if colon and not modifier:
             raise operands.BadOperand(
                 f"'{name}' ends before its modifier; leave the colon out or name one"
             )
+        if code in TEXTS and code in search_parameters(resource_type):
+            return self._text(code, modifier, value)
+        parameter = self.parameter(resource_type, code, name)
         texts = operands.split(value, ",")
         self.charge(parameter, modifier, texts)
         return self.node(resource_type, parameter, modifier, texts)
@@ -282,7 +282,9 @@ class Criteria:
             return _ID
         if code not in known:
             texts = [name for name in TEXTS if name in search_parameters(resource_type)]
-            raise Unknown(not_known(code, resource_type, ["_id", *texts, *known, *RESULT_PARAMETERS]))
+            raise Unknown(
+                not_known(code, resource_type, ["_id", *texts, *known, *RESULT_PARAMETERS])
+            )
         return known[code]
 
 

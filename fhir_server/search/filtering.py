@@ -32,7 +32,7 @@ from fhir_server.search.ast import (
     conjunction,
     disjunction,
 )
-from fhir_server.search.chains import Unknown
+from fhir_server.search.chains import Forward, Unknown
 from fhir_server.search.composites import composites
 from fhir_server.search.criteria import TEXTS, Criteria
 from fhir_server.search.filter import (
@@ -149,16 +149,34 @@ class Filtering:
             if elements is not None:
                 return self._elements(resource_type, steps, test, elements)
 
-        def beyond(target: str) -> Node:
-            where = self._node(target, first.where, depth + 1) if first.where else Everything()
-            return conjunction(where, self._along(target, tuple(rest), test, depth + 1))
-
         name = f"{first.name.text}:{first.type}" if first.type else first.name.text
         try:
             link = chains.forward(resource_type, f"{name}.{rest[0].name.text}")
-            return self._criteria.over(link, depth + 1, beyond)
+            return self._beyond(link, first, tuple(rest), test, depth + 1)
         except (BadOperand, NotSupported, Unknown) as error:
             raise _placed(error, first.name) from None
+
+    def _beyond(
+        self, link: Forward, first: Step, rest: tuple[Step, ...], test: Test, depth: int
+    ) -> Node:
+        """What holds of the resource that the first step leads to."""
+        refused: list[Unknown] = []
+
+        def read(target: str) -> Node:
+            try:
+                where = self._node(target, first.where, depth) if first.where else Everything()
+            except Unknown as error:
+                refused.append(error)
+                raise
+            return conjunction(where, self._along(target, rest, test, depth))
+
+        try:
+            return self._criteria.over(link, depth, read)
+        except Unknown:
+            # The filter in brackets fits no type: what it says tells more.
+            if len(refused) == len(link.targets):
+                raise refused[0] from None
+            raise
 
     def _elements(
         self,
@@ -172,30 +190,19 @@ class Filtering:
         first, second, *more = steps
         if more:
             raise _placed(NotSupported("no chain goes on from an element"), more[0].name)
-        assert first.where is not None  # noqa: S101 - as `_along` has seen
+        tests = _by_component(first, replace(test, steps=(second,)), names)
         composite = composites(resource_type)[code]
-        tests: dict[str, list[Test]] = {}
-        for one in _alternatives(first.where):
-            tests.setdefault(_child(one.steps[0].name, names), []).append(one)
-        child = _child(second.name, names)
-        if len(tests) > 1 or child in tests:
-            raise _placed(
-                NotSupported(f"one of {', '.join(names)} stands in brackets, the other after"),
-                first.name,
-            )
-        tests[child] = [test]
 
         def part(indexed: str, index: int, parameter: SearchParameter) -> Node:
             inner = replace(parameter, code=component(indexed, index))
             asked = tests.get(parameter.code, ())
-            return disjunction(*(self._in_element(resource_type, inner, t) for t in asked))
+            found = [self._in_element(resource_type, inner, one) for one in asked]
+            return disjunction(*found) if found else Everything()
 
         return disjunction(
             *(
-                _composite(
-                    indexed, [part(indexed, i, p) for i, p in enumerate(composite.components)]
-                )
-                for indexed in composite.indexed
+                _composite(code, [part(code, i, p) for i, p in enumerate(composite.components)])
+                for code in composite.indexed
             )
         )
 
@@ -312,13 +319,29 @@ def _composite(code: str, nodes: list[Node]) -> Node:
     return CompositeMatches(code, tuple(nodes))
 
 
-def _alternatives(one: Filter) -> list[Test]:
+def _by_component(first: Step, test: Test, names: Mapping[str, str]) -> dict[str, list[Test]]:
+    """By component, the tests in brackets, of which one must hold, and the test after them."""
+    tests: dict[str, list[Test]] = {}
+    for one in _alternatives(first.where):
+        tests.setdefault(_child(one.steps[0].name, names), []).append(one)
+    child = _child(test.steps[0].name, names)
+    if len(tests) > 1 or child in tests:
+        raise _placed(
+            NotSupported(f"one of {', '.join(names)} stands in brackets, the other after"),
+            first.name,
+        )
+    return tests | {child: [test]}
+
+
+def _alternatives(one: Filter | None) -> list[Test]:
     """Tests of which one must hold."""
     match one:
         case Test():
             return [one]
         case Either(filters) if all(isinstance(inner, Test) for inner in filters):
             return [inner for inner in filters if isinstance(inner, Test)]
+        case None:
+            return []
         case _:
             raise _placed(
                 NotSupported("of an element, only tests with or between them can be asked"),

@@ -58,6 +58,7 @@ class Cursor:
 
     def expected(self, what: str) -> BadOperand:
         """The refusal of what stands here."""
+        self.skip_spaces()
         rest = self.text[self.at :]
         found = rest.split(maxsplit=1)[0][:_SHOWN] if rest.strip() else ""
         stands = f"'{found}' stands" if found else "the text ends"
