@@ -143,6 +143,41 @@ async def test_new_words_are_moved_together(path: Path) -> None:
         await store.close()
 
 
+async def test_a_move_that_is_taken_back_has_moved_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fulltext, "MOVED_AT", 2)
+    store = SqliteStore(path)
+
+    async def work(unit: Unit) -> None:
+        await unit.delete("Patient", "a")
+        await unit.put(Draft(told("c", "sleeps badly")), "PUT")
+        await unit.put(Draft(told("d", "sleeps badly")), "PUT")
+        assert await found(unit, "Patient?_text=sleeps") == ["b", "c", "d"]
+        raise LookupError
+
+    try:
+        await put(store, told("a", "sleeps well"), told("b", "sleeps badly"))
+        assert count(path, "fulltext") == 2
+        with pytest.raises(LookupError):
+            await store.commit(work)
+        assert await found(store, "Patient?_text=badly") == ["b"]
+        assert await found(store, "Patient?_text=well") == ["a"]
+        await put(store, told("a", "sleeps badly"), told("c", "sleeps well"))
+        assert await found(store, "Patient?_text=badly") == ["a", "b"]
+    finally:
+        await store.close()
+
+
+async def test_what_waits_is_counted_when_the_file_is_opened_again(path: Path) -> None:
+    for number in range(2):
+        store = SqliteStore(path)
+        half = range(fulltext.MOVED_AT // 2)
+        await put(store, *(told(f"p{number}-{n}", "all") for n in half))
+        await store.close()
+    assert (count(path, "fulltext_new"), count(path, "fulltext")) == (0, fulltext.MOVED_AT)
+
+
 async def test_what_is_deleted_leaves_no_words_behind(path: Path) -> None:
     store = SqliteStore(path)
     try:

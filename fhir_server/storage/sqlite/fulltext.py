@@ -22,6 +22,7 @@ _COLUMNS: Final = {NARRATIVE: ("narrative",)}
 _ALL_COLUMNS: Final = ("narrative", "content")
 
 _PUT: Final = "INSERT OR REPLACE INTO fulltext_new VALUES (?, ?, ?)"
+_WAITING: Final = "SELECT count(*) FROM fulltext_new"
 _MOVE: Final = (
     "DELETE FROM fulltext WHERE rowid IN (SELECT rid FROM fulltext_new)",
     "INSERT INTO fulltext (rowid, narrative, content) SELECT rid, narrative, content"
@@ -47,28 +48,33 @@ class FulltextWriter:
     """Writes and removes the words of one resource."""
 
     def __init__(self) -> None:
-        self._since_move = 0
+        self._waiting: int | None = None
+        """Rows that wait to be moved, as far as this process knows."""
 
     def write(
         self, connection: sqlite3.Connection, rid: int, values: Iterable[tuple[str, TextValue]]
     ) -> None:
         columns = _by_column(values)
         if any(columns):
-            connection.execute(_PUT, (rid, *columns))
-            self._since_move += 1
-        if self._since_move >= MOVED_AT:
-            self.move(connection)
+            self._put(connection, (rid, *columns))
 
     def remove(self, connection: sqlite3.Connection, rid: int) -> None:
         """An empty row hides what FTS5 still has of the resource, until it is moved there."""
-        connection.execute(_PUT, (rid, "", ""))
-        self._since_move += 1
+        self._put(connection, (rid, "", ""))
 
     def move(self, connection: sqlite3.Connection) -> None:
         """In the caller's transaction: if that is rolled back, nothing was moved."""
         for statement in _MOVE:
             connection.execute(statement)
-        self._since_move = 0
+        self._waiting = 0
+
+    def _put(self, connection: sqlite3.Connection, row: tuple[int, str, str]) -> None:
+        if self._waiting is None:
+            (self._waiting,) = connection.execute(_WAITING).fetchone()
+        connection.execute(_PUT, row)
+        self._waiting += 1
+        if self._waiting >= MOVED_AT:
+            self.move(connection)
 
 
 def _by_column(values: Iterable[tuple[str, TextValue]]) -> tuple[str, str]:
