@@ -74,7 +74,7 @@ _STRINGS: Final = {
 }
 _TERMINOLOGY: Final = {"ss": "below", "sb": "above", "in": "in", "ni": "not-in"}
 """The modifiers that ask the same; the value that subsumes a concept has it below."""
-_SYSTEMS: Final = {
+SYSTEMS: Final = {
     "loinc": "http://loinc.org",
     "snomed": "http://snomed.info/sct",
     "rxnorm": "http://www.nlm.nih.gov/research/umls/rxnorm",
@@ -304,7 +304,7 @@ def _in_any_case(node: Node) -> Node:
 def _with_system(text: str) -> str:
     """With the system's address, where its short name stands."""
     system, bar, rest = text.partition("|")
-    return f"{_SYSTEMS.get(system.lower(), system)}{bar}{rest}" if bar else text
+    return f"{SYSTEMS.get(system.lower(), system)}{bar}{rest}" if bar else text
 
 
 def _some(text: str) -> str:
