@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.storage.interface import Draft, Store, Unit
 from fhir_server.storage.sqlite import fulltext, schema
@@ -192,22 +193,30 @@ async def test_what_is_deleted_leaves_no_words_behind(path: Path) -> None:
         await store.close()
 
 
-async def test_a_file_of_the_schema_before_words_gets_them(path: Path) -> None:
-    store = SqliteStore(path)
-    await put(store, told("a", "sleeps badly"), told("gone", "sleeps badly"))
-    await delete(store, "Patient", "gone")
-    await store.close()
+def older_file(path: Path, *resources: Resource) -> None:
+    """As a release before words left it, with the resources and no index."""
+    before = next(n for n, script in enumerate(schema.MIGRATIONS) if "fulltext" in script)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("DROP TABLE fulltext")
-        connection.execute("DROP TABLE fulltext_new")
-        connection.execute("PRAGMA user_version = 1")
-        connection.execute("UPDATE setting SET value = ? WHERE name = 'index:content'", (b"2",))
+        for script in schema.MIGRATIONS[:before]:
+            connection.executescript(script)
+        connection.execute(f"PRAGMA user_version = {before}")
+        for rid, resource in enumerate(resources, 1):
+            body = json.encode(resource)
+            name = (rid, resource["resourceType"], resource["id"])
+            connection.execute("INSERT INTO resource VALUES (?, ?, ?, 1, ?, 1, 0)", (*name, rid))
+            version = (rid, rid, 1, 1, "PUT", body)
+            connection.execute("INSERT INTO version VALUES (?, ?, ?, ?, ?, ?)", version)
+
+
+async def test_a_file_of_the_schema_before_words_gets_them(path: Path) -> None:
+    older_file(path, told("a", "sleeps badly"), told("b", "sleeps well"))
     store = SqliteStore(path)
     try:
         assert await found(store, "Patient?_text=badly") == ["a"]
-        assert await found(store, "Patient?_content=ash") == ["a"]
+        assert await found(store, "Patient?_content=ash") == ["a", "b"]
         await put(store, told("a", "sleeps well"))
         assert await found(store, "Patient?_text=badly") == []
+        assert await found(store, "Patient?_text=well") == ["a", "b"]
     finally:
         await store.close()
 

@@ -88,6 +88,17 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     );
     """,
     """
+    -- What the server keeps for itself: answers to repeat, jobs and their files.
+    CREATE TABLE memo (
+        space TEXT NOT NULL,
+        key TEXT NOT NULL,
+        value BLOB NOT NULL,
+        expires INTEGER NOT NULL,
+        UNIQUE (space, key)
+    );
+    CREATE INDEX memo_by_expiry ON memo (expires) WHERE expires > 0;
+    """,
+    """
     -- Words of the narrative, and of all other text, with a space between and at both ends.
     -- Each is a token as it stands: the tokenizer parts at the spaces and leaves the rest.
     CREATE VIRTUAL TABLE fulltext USING fts5 (
