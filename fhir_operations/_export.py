@@ -186,22 +186,35 @@ class _Place:
 
 
 async def step(task: Task) -> None:
-    """Write some resources of one type."""
-    place = _place(task.work.job)
+    """Write some resources of one type; types without any are passed over."""
     types = task.asked["types"]
-    found, after = await _read(task, types[place.index], place.after)
+    place, found, after = await _next(task, _place(task.work.job), types)
 
     async def change(unit: SessionUnit) -> Job:
         files = await _write(unit, task.work.job, place, found)
-        done = place.done + len(found)
-        further = (
-            _Place(place.index, after, place.files + files, done)
-            if after is not None
-            else _Place(place.index + 1, done=done)
-        )
+        further = _further(place, after, files, len(found))
         return _moved(task.work.job, further, types)
 
     await task.work.commit("export", change)
+
+
+async def _next(
+    task: Task, place: _Place, types: Sequence[str]
+) -> tuple[_Place, list[StoredVersion], Position | None]:
+    """The place of the next resources, these, and where those after them begin."""
+    while place.index < len(types):
+        found, after = await _read(task, types[place.index], place.after)
+        if found:
+            return place, found, after
+        place = _Place(place.index + 1, done=place.done)
+    return place, [], None
+
+
+def _further(place: _Place, after: Position | None, files: int, count: int) -> _Place:
+    done = place.done + count
+    if after is not None:
+        return _Place(place.index, after, place.files + files, done)
+    return _Place(place.index + 1, done=done)
 
 
 def _place(job: Job) -> _Place:
@@ -213,8 +226,8 @@ def _place(job: Job) -> _Place:
 
 def _moved(job: Job, place: _Place, types: Sequence[str]) -> Job:
     told = (place.index, place.after, place.files, place.done)
-    state = State.DONE if place.index == len(types) else State.RUNNING
-    text = f"{place.done} resources, {place.index} of {len(types)} types"
+    state = State.DONE if place.index >= len(types) else State.RUNNING
+    text = f"{place.done} resources, {min(place.index, len(types))} of {len(types)} types"
     return replace(job, place=told, progress=text, state=state)
 
 

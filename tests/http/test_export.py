@@ -351,6 +351,28 @@ async def test_what_is_written_meanwhile_does_not_double_or_drop_anything(
     assert {patient["id"] for patient in created} <= set(exported)
 
 
+async def test_nothing_falls_between_two_exports(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_export, "PART", 1000)
+    monkeypatch.setattr(_export, "_AT_ONCE", 5)
+    for number in range(40):
+        await put(client, {"resourceType": "Patient", "id": f"p{number}"})
+    copy: dict[str, Any] = {}
+    since = ""
+    for turn in range(3):
+        address = await kicked_off(client, "GET", f"$export?_type=Patient{since}")
+        for number in range(turn, 60, 7):
+            resource = {"resourceType": "Patient", "id": f"p{number}", "active": bool(turn % 2)}
+            await put(client, resource)
+        manifest = (await finished(client, address)).json()
+        copy |= {one["id"]: one for one in await lines(client, manifest["output"])}
+        since = f"&_since={manifest['transactionTime']}"
+    copy |= {one["id"]: one for one in await _exported(client, f"$export?_type=Patient{since}")}
+    there = {one["id"]: one for one in await _found(client, "Patient?_count=100")}
+    assert copy == there
+
+
 def _progress(client: httpx.AsyncClient, address: str, text: str) -> Callable[[], Any]:
     async def shown() -> bool:
         return text in (await client.get(address)).headers.get("x-progress", text)
