@@ -11,7 +11,14 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from fhir_operations._compartment import member, types_in
-from fhir_server.access.session import Position, SessionUnit, StoredVersion, current
+from fhir_server.access.session import (
+    HistoryOf,
+    Position,
+    Session,
+    SessionUnit,
+    StoredVersion,
+    current,
+)
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.dates import interval
@@ -58,6 +65,8 @@ async def start(call: Call) -> Job:
         "since": _since(given.one("_since")),
         "filters": _filters(given, types, call.base, call.now, call.limits),
         "within": bool(call.resource_type),
+        # What was deleted is in no compartment any more.
+        "deletions": given.one("_since") is not None and not call.resource_type,
         "patients": await _patients(call),
     }
     return await call.accept(asked, job)
@@ -177,7 +186,7 @@ class _Place:
     """Where a step begins."""
 
     index: int = 0
-    """Of the type among those that are exported."""
+    """Of the type among those that are exported; after the last, of the deletions."""
     after: Position | None = None
     files: int = 0
     """Of this type so far."""
@@ -188,12 +197,16 @@ class _Place:
 async def step(task: Task) -> None:
     """Write some resources of one type; types without any are passed over."""
     types = task.asked["types"]
-    place, found, after = await _next(task, _place(task.work.job), types)
+    place = _place(task.work.job)
+    if place.index == len(types):
+        await _tell_deletions(task, place)
+        return
+    place, found, after = await _next(task, place, types)
 
     async def change(unit: SessionUnit) -> Job:
         files = await _write(unit, task.work.job, place, found)
-        further = _further(place, after, files, len(found))
-        return _moved(task.work.job, further, types)
+        further = _further(place, after, files, len(found)) if found else place
+        return _moved(task.work.job, further, task.asked)
 
     await task.work.commit("export", change)
 
@@ -224,10 +237,12 @@ def _place(job: Job) -> _Place:
     return _Place(index, None if after is None else tuple(after), files, done)
 
 
-def _moved(job: Job, place: _Place, types: Sequence[str]) -> Job:
+def _moved(job: Job, place: _Place, asked: Asked) -> Job:
+    last = len(asked["types"])
     told = (place.index, place.after, place.files, place.done)
-    state = State.DONE if place.index >= len(types) else State.RUNNING
-    text = f"{place.done} resources, {min(place.index, len(types))} of {len(types)} types"
+    done = place.index > last or (place.index == last and not asked["deletions"])
+    state = State.DONE if done else State.RUNNING
+    text = f"{place.done} resources, {min(place.index, last)} of {last} types"
     return replace(job, place=told, progress=text, state=state)
 
 
@@ -276,6 +291,45 @@ def _filtered(task: Task, name: str) -> Node:
     return disjunction(
         *(_filter(name, criteria, task.base, asked_at, task.limits) for criteria in filters)
     )
+
+
+async def _tell_deletions(task: Task, place: _Place) -> None:
+    """Write what was deleted since then, the latest first, as transactions that delete it too.
+
+    https://hl7.org/fhir/uv/bulkdata/STU2/export.html#response---complete-status
+    """
+    session, asked, job = task.work.session, task.asked, task.work.job
+    before = None if place.after is None else place.after[0]
+    entries = await session.history(HistoryOf(since=asked["since"]), _AT_ONCE, before)
+    deleted = [entry.stored for entry in entries if entry.stored.type in asked["types"]]
+    gone = [version for version in deleted if await _is_gone(session, version)]
+
+    async def change(unit: SessionUnit) -> Job:
+        number = place.files + bool(gone)
+        if gone:
+            name = f"deleted/Bundle/{number:06}"
+            await unit.keep(job.file(name, b"".join(map(_deletion, gone))))
+            await unit.keep(job.index(name, len(gone)))
+        further = _Place(place.index + 1, done=place.done)
+        if len(entries) == _AT_ONCE:
+            further = _Place(place.index, (entries[-1].seq,), number, place.done)
+        return _moved(job, further, asked)
+
+    await task.work.commit("export", change)
+
+
+async def _is_gone(session: Session, version: StoredVersion) -> bool:
+    """Whether it is a deletion after which nothing came."""
+    if not version.deleted:
+        return False
+    current = await session.read(version.type, version.id)
+    return current is not None and current.version == version.version
+
+
+def _deletion(version: StoredVersion) -> bytes:
+    request = {"method": "DELETE", "url": f"{version.type}/{version.id}"}
+    bundle = {"resourceType": "Bundle", "type": "transaction", "entry": [{"request": request}]}
+    return json.encode(bundle) + b"\n"
 
 
 async def _write(unit: SessionUnit, job: Job, place: _Place, found: Sequence[StoredVersion]) -> int:

@@ -186,6 +186,34 @@ async def test_what_is_deleted_is_absent(client: httpx.AsyncClient) -> None:
     assert "CarePlan/c-draft" not in of_patients, "whose patient is not there any more"
 
 
+async def test_deletions_since_then_are_told_as_transactions(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_export, "_AT_ONCE", 2)
+    await _three_patients(client)
+    await client.delete("Organization/o")
+    first = await later(client, "GET", "$export")
+    assert first["deleted"] == []
+    await client.delete("Patient/c")
+    for name in ("d", "e", "f"):
+        await put(client, {"resourceType": "Patient", "id": name})
+        await client.delete(f"Patient/{name}")
+    await put(client, {"resourceType": "Patient", "id": "d"})
+    await client.delete("Patient/e")  # which it is already
+    address = f"$export?_since={first['transactionTime']}"
+    manifest = await later(client, "GET", address)
+    bundles = await lines(client, manifest["deleted"])
+    entries = [bundle["entry"][0]["request"] for bundle in bundles]
+    assert sorted(entry["url"] for entry in entries) == ["Patient/c", "Patient/e", "Patient/f"]
+    assert _names(await lines(client, manifest["output"])) == ["Patient/d"]
+    for bundle in bundles:
+        assert (await client.post("", **body(bundle))).status_code == 200
+    of_patients = await later(client, "GET", f"Patient/{address}")
+    assert of_patients["deleted"] == []
+    only = await later(client, "GET", f"{address}&_type=CarePlan")
+    assert only["deleted"] == only["output"] == []
+
+
 async def test_the_manifest_says_what_was_asked_and_when(client: httpx.AsyncClient) -> None:
     before = datetime.now(UTC)
     await _three_patients(client)
