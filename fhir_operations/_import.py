@@ -24,7 +24,7 @@ from fhir_server.operation.api import Call, Task, Write
 FORMATS: Final = ("application/fhir+ndjson", "application/ndjson", "ndjson")
 _PLACE: Final = "Parameters.parameter"
 _MOST_FILES: Final = 100
-_LINES_AT_ONCE: Final = 32
+_LINES_AT_ONCE: Final = 16
 _BYTES_AT_ONCE: Final = 256 * 1024
 """Of lines that one commit stores: everybody else's commits wait for it."""
 _KINDS: Final = ("created", "updated", "unchanged", "refused")
