@@ -13,7 +13,9 @@ from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy
 from fhir_server.access.session import Session
 from fhir_server.errors import FhirError
 from fhir_server.http.endpoint import FhirEndpoint
+from fhir_server.http.limits import HttpLimits
 from fhir_server.http.messages import HttpRequest
+from fhir_server.http.proxies import Proxies
 from fhir_server.interactions.exchange import Server
 from fhir_server.interactions.table import ROUTER
 from fhir_server.operation.registry import Operations, load
@@ -29,6 +31,8 @@ class Application(FastAPI):
     """FHIR below `/fhir`, straight to its endpoint; the rest of the server is FastAPI's."""
 
     fhir: FhirEndpoint | None = None
+    limits: HttpLimits = HttpLimits()
+    """Those that hold already while a request is read."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if self.fhir is not None and scope["type"] == "http" and _is_fhir(scope["raw_path"]):
@@ -64,6 +68,7 @@ def create_app(settings: Settings | None = None) -> Application:
         await store.close()
 
     app = Application(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.limits = http_limits(settings)
     app.add_api_route("/health/live", _live, include_in_schema=False)
     app.add_api_route("/health/ready", _ready_check(app), include_in_schema=False)
     return app
@@ -80,7 +85,25 @@ async def endpoint(settings: Settings, store: Store, operations: Operations) -> 
     def open_session(request: HttpRequest) -> Session:
         return session(settings, store, request.request_id)
 
-    return FhirEndpoint(server, open_session, path=PATH, max_body=settings.max_body)
+    trusted = () if settings.public_base else settings.trusted_proxies
+    return FhirEndpoint(
+        server,
+        open_session,
+        path=PATH,
+        limits=http_limits(settings),
+        proxies=Proxies(trusted) if trusted else None,
+    )
+
+
+def http_limits(settings: Settings) -> HttpLimits:
+    return HttpLimits(
+        max_body=settings.max_body,
+        max_url=settings.max_url,
+        max_headers=settings.max_headers,
+        max_header_bytes=settings.max_header_bytes,
+        max_parameters=settings.max_parameters,
+        max_depth=settings.max_depth,
+    )
 
 
 async def fhir_server(settings: Settings, store: Store, operations: Operations) -> Server:
@@ -95,12 +118,15 @@ async def fhir_server(settings: Settings, store: Store, operations: Operations) 
         limits=Limits(
             default_count=settings.default_count,
             max_count=settings.max_count,
+            max_values=settings.max_values,
+            max_parameters=settings.max_parameters,
             max_chain=settings.max_chain,
         ),
         page_lifetime=settings.page_lifetime,
         max_includes=settings.max_includes,
         max_entries=settings.max_entries,
         max_body=settings.max_body,
+        max_patch=settings.max_patch,
         conditional_delete=settings.conditional_delete,
         open_access=settings.auth == "none",
     )

@@ -30,7 +30,8 @@ async def perform(session: Session, request: Request) -> Answer:
             return await transaction.perform(session, request)
         case "batch":
             entries = await _entries(session, request)
-            return Answer(200, body=bundle("batch-response", entries))
+            body = bundle("batch-response", entries)
+            return Answer(200, body=body, honoured=request.preferences.of_return)
         case other:
             raise FhirError.at(
                 Kind.INVALID,

@@ -33,7 +33,8 @@ async def perform(session: Session, request: Request) -> Answer:
         return await _carry_out(unit, plan)
 
     answers = await session.commit("transaction", work)
-    return Answer(200, body=bundle("transaction-response", [response(a) for a in answers]))
+    body = bundle("transaction-response", [response(a) for a in answers])
+    return Answer(200, body=body, honoured=request.preferences.of_return)
 
 
 def _planned(request: Request) -> list[Planned]:

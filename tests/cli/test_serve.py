@@ -82,6 +82,12 @@ BAD: Final[list[tuple[str, str, tuple[str, ...]]]] = [
     ("PORT", "http", ("port",)),
     ("WORKERS", "0", ("workers",)),
     ("MAX_BODY", "many", ("max_body",)),
+    ("MAX_URL", "65536", ("max_url",)),
+    ("MAX_DEPTH", "101", ("max_depth",)),
+    ("TRUSTED_PROXIES", "proxy.example", ("trusted_proxies", "'proxy.example'")),
+    ("TRUSTED_PROXIES", "10.0.0.1/8", ("trusted_proxies", "host bits")),
+    ("TRUSTED_PROXIES", "10.0.0.1,", ("trusted_proxies", "''")),
+    ("TRUSTED_PROXIES", "*", ("trusted_proxies", "'*'")),
     ("CONDITIONAL_DELETE", "all", ("conditional_delete",)),
     ("HOST", "0.0.0.0", ("loopback",)),  # noqa: S104 - it must be refused
     ("STORE", "mongodb://localhost", ("MongoDB is not supported yet",)),
@@ -305,5 +311,5 @@ def test_the_page_of_settings_lists_each_with_its_default() -> None:
 
 def _shown(default: object) -> str:
     if isinstance(default, tuple):
-        return ",".join(default)
+        return ",".join(default) or "—"
     return "—" if default in (None, "") else str(default)
