@@ -10,12 +10,18 @@ from fhir_server.access.session import Session
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import xml
 from fhir_server.fhir.json import Resource, decode, decode_resource
-from fhir_server.http import render
+from fhir_server.http import binary, render
 from fhir_server.http.headers import read as read_headers
 from fhir_server.http.limits import HttpLimits
 from fhir_server.http.messages import HttpAnswer, HttpRequest, Receive
 from fhir_server.http.middleware import wrapped
-from fhir_server.http.negotiate import Format, presentation, sent
+from fhir_server.http.negotiate import (
+    Format,
+    Presentation,
+    presentation,
+    presentation_of_error,
+    sent,
+)
 from fhir_server.http.proxies import Proxies
 from fhir_server.interactions.exchange import Request, Server, preferences
 from fhir_server.interactions.patch import JSON_PATCH
@@ -92,13 +98,15 @@ class FhirEndpoint:
     async def _perform(self, http: HttpRequest, match: Match) -> HttpAnswer:
         server = self._server_of(http)
         request = await self._request(http, server, match)
-        http.look = look = presentation(http.headers, request.parameters)
+        taken = binary.wanted(http, match, request.parameters)
+        look = presentation if taken is None else presentation_of_error
+        http.look = look(http.headers, request.parameters)
         answer = await run(self._open_session(http), match.interaction, request)
         answered = render.answer(answer, server.base)
         honoured = (*answer.honoured, *match.interaction.honoured(request.preferences))
         if honoured:
             answered.headers["preference-applied"] = ", ".join(honoured)
-        return await render.presented(answered, look)
+        return await _presented(answered, http.look, taken)
 
     async def _request(self, http: HttpRequest, server: Server, match: Match) -> Request:
         parameters = _query(http.query, http.limits)
@@ -106,6 +114,8 @@ class FhirEndpoint:
         if http.method not in ("GET", "HEAD", "DELETE", "OPTIONS"):
             if match.interaction.code.startswith("search-"):
                 parameters = [*parameters, *await _form(http)]
+            elif binary.is_written(match):
+                resource = await binary.received(http, match)
             else:
                 resource, patch = await _content(http, optional=bool(match.operation))
         headers = http.headers
@@ -125,6 +135,13 @@ class FhirEndpoint:
             if_none_exist=headers.get("if-none-exist"),
             preferences=preferences(headers.get("prefer")),
         )
+
+
+async def _presented(
+    answered: HttpAnswer, look: Presentation, taken: binary.Wanted | None
+) -> HttpAnswer:
+    content = await binary.content(answered, taken) if taken else None
+    return await render.presented(answered, look) if content is None else content
 
 
 async def _content(http: HttpRequest, *, optional: bool) -> tuple[Resource | None, Any]:
