@@ -1,20 +1,26 @@
 """The composition root: settings in, an ASGI application out."""
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any, Final
 
 from cryptography.fernet import Fernet
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
+from fastapi import Request as HttpQuestion
 from fastapi.responses import JSONResponse
 
 from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy
 from fhir_server.access.session import Session
 from fhir_server.errors import FhirError
+from fhir_server.http import openapi
 from fhir_server.http.endpoint import FhirEndpoint
 from fhir_server.http.limits import HttpLimits
 from fhir_server.http.messages import HttpRequest
+from fhir_server.http.negotiate import Gzip, gzip_taken
+from fhir_server.http.openapi import Described
 from fhir_server.http.proxies import Proxies
 from fhir_server.interactions.exchange import Server
 from fhir_server.interactions.table import ROUTER
@@ -69,6 +75,7 @@ def create_app(settings: Settings | None = None) -> Application:
 
     app = Application(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.limits = http_limits(settings)
+    app.add_api_route("/openapi.json", _description(settings, operations), include_in_schema=False)
     app.add_api_route("/health/live", _live, include_in_schema=False)
     app.add_api_route("/health/ready", _ready_check(app), include_in_schema=False)
     return app
@@ -95,6 +102,16 @@ async def endpoint(settings: Settings, store: Store, operations: Operations) -> 
     )
 
 
+def search_limits(settings: Settings) -> Limits:
+    return Limits(
+        default_count=settings.default_count,
+        max_count=settings.max_count,
+        max_values=settings.max_values,
+        max_parameters=settings.max_parameters,
+        max_chain=settings.max_chain,
+    )
+
+
 def http_limits(settings: Settings) -> HttpLimits:
     return HttpLimits(
         max_body=settings.max_body,
@@ -115,13 +132,7 @@ async def fhir_server(settings: Settings, store: Store, operations: Operations) 
         pages=pages,
         router=ROUTER,
         operations=operations,
-        limits=Limits(
-            default_count=settings.default_count,
-            max_count=settings.max_count,
-            max_values=settings.max_values,
-            max_parameters=settings.max_parameters,
-            max_chain=settings.max_chain,
-        ),
+        limits=search_limits(settings),
         page_lifetime=settings.page_lifetime,
         max_includes=settings.max_includes,
         max_entries=settings.max_entries,
@@ -136,6 +147,47 @@ def session(settings: Settings, store: Store, request_id: str) -> Session:
     """A session for whoever asks; without `--auth none`, one that may do nothing."""
     policy = OpenPolicy() if settings.auth == "none" else ClosedPolicy()
     return Session(store, Caller(ANONYMOUS, request_id), policy)
+
+
+def described(settings: Settings, operations: Operations, base: str) -> Described:
+    """What the OpenAPI description tells of a server at `base`."""
+    return Described(
+        base=base,
+        router=ROUTER,
+        operations=operations,
+        limits=search_limits(settings),
+        http=http_limits(settings),
+        max_entries=settings.max_entries,
+        conditional_delete=settings.conditional_delete,
+    )
+
+
+def printed_description() -> bytes:
+    """The OpenAPI description of the server that the environment's settings make.
+
+    Raises:
+        ValueError: for settings that do not fit.
+        BadOperation: for packages of operations that cannot be used.
+    """
+    refuse_unknown_variables()
+    settings = Settings()
+    return openapi.encoded(described(settings, load(settings.operations), settings.base))
+
+
+def _description(settings: Settings, operations: Operations) -> Any:
+    told = described(settings, operations, settings.public_base.rstrip("/") or PATH)
+    made = cache(lambda: openapi.compressed(told))  # when it is first asked for
+
+    async def description(request: HttpQuestion) -> Response:
+        """The OpenAPI description."""
+        plain, gzip = await asyncio.to_thread(made)
+        headers = {"vary": "Accept-Encoding", "cache-control": "no-cache"}
+        if gzip_taken(request.headers.get("accept-encoding")) is Gzip.NO:
+            return Response(plain, headers=headers, media_type="application/json")
+        headers["content-encoding"] = "gzip"
+        return Response(gzip, headers=headers, media_type="application/json")
+
+    return description
 
 
 async def _live() -> dict[str, str]:
