@@ -139,6 +139,7 @@ async def fhir_server(settings: Settings, store: Store, operations: Operations) 
         max_body=settings.max_body,
         max_patch=settings.max_patch,
         conditional_delete=settings.conditional_delete,
+        if_match_required=frozenset(settings.if_match_required),
         open_access=settings.auth == "none",
     )
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.json import MAX_DEPTH
 
 PREFIX = "KEYWORKING_"
@@ -66,6 +67,14 @@ class Settings(BaseSettings):
     """Entries of a transaction or batch."""
     conditional_delete: Literal["single", "multiple"] = "single"
     """What a delete by criteria may find: one resource, or several at once."""
+    if_match_required: Annotated[tuple[str, ...], NoDecode] = (
+        "CarePlan",
+        "Goal",
+        "Consent",
+        "EpisodeOfCare",
+        "Flag",
+    )
+    """Resource types that are changed and deleted with `If-Match` alone, separated by commas."""
     default_count: Annotated[int, Field(ge=1)] = 50
     """Matches on a page when `_count` is not given."""
     max_count: Annotated[int, Field(ge=1)] = 1000
@@ -82,13 +91,13 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
-        packages = values.get("operations")
-        if isinstance(packages, str):
-            values["operations"] = tuple(name.strip() for name in packages.split(","))
-        proxies = values.get("trusted_proxies")
-        if isinstance(proxies, str):
-            parts = proxies.split(",") if proxies.strip() else ()
-            values["trusted_proxies"] = tuple(part.strip() for part in parts)
+        for name in ("operations", "if_match_required", "trusted_proxies"):
+            text = values.get(name)
+            if isinstance(text, str):
+                values[name] = tuple(part.strip() for part in text.split(","))
+        for name in ("if_match_required", "trusted_proxies"):
+            if values.get(name) == ("",):
+                values[name] = ()
         return values
 
     @model_validator(mode="after")
@@ -108,6 +117,7 @@ class Settings(BaseSettings):
         if self.public_base:
             _require_base(self.public_base)
         _require_packages(self.operations)
+        _require_types("if_match_required", self.if_match_required)
         _require_networks(self.trusted_proxies)
         return self
 
@@ -183,6 +193,12 @@ def _require_networks(texts: tuple[str, ...]) -> None:
                 f"trusted_proxies: '{text}' is not an address or network such as 10.0.0.7 or "
                 f"10.1.0.0/16: {error}"
             ) from None
+
+
+def _require_types(setting: str, names: tuple[str, ...]) -> None:
+    for name in names:
+        if not is_resource_type(name):
+            raise ValueError(f"{setting}: '{name}' is not a resource type of FHIR R4")
 
 
 def sqlite_path(store: str) -> Path:

@@ -25,6 +25,7 @@ from fhir_server.http.negotiate import (
 from fhir_server.http.proxies import Proxies
 from fhir_server.interactions.exchange import Request, Server, preferences
 from fhir_server.interactions.patch import JSON_PATCH
+from fhir_server.interactions.preconditions import http_date
 from fhir_server.interactions.routing import Match, run
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -132,6 +133,7 @@ class FhirEndpoint:
             patch=patch,
             if_match=headers.get("if-match"),
             if_none_match=headers.get("if-none-match"),
+            if_modified_since=http_date(headers.get("if-modified-since")),
             if_none_exist=headers.get("if-none-exist"),
             preferences=preferences(headers.get("prefer")),
         )

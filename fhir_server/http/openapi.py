@@ -40,8 +40,8 @@ _OF_SEARCH: Final = (
 )
 _OF_HISTORY: Final = ("_count", "_since", "_at", "_summary", "_elements", "_page")
 _HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
-    "read": ("If-None-Match",),
-    "vread": ("If-None-Match",),
+    "read": ("If-None-Match", "If-Modified-Since"),
+    "vread": ("If-None-Match", "If-Modified-Since"),
     "create": ("If-None-Exist", "Prefer"),
     "update": ("If-Match", "If-None-Match", "Prefer"),
     "patch": ("If-Match", "Prefer"),

@@ -134,6 +134,7 @@ def _header_parameters() -> Node:
     named = {
         "If-Match": (_ETAG, "The version that the client knows."),
         "If-None-Match": ({"type": "string"}, "Versions that the client has, or * for any."),
+        "If-Modified-Since": (_TEXT, "A time as HTTP writes it; If-None-Match goes before it."),
         "If-None-Exist": (_TEXT, "Search criteria: what they find is not made again."),
         "Prefer": (
             {"type": "string", "example": "return=minimal"},

@@ -41,6 +41,8 @@ class Server:
     """Operations of a patch."""
     conditional_delete: str = "single"
     """single or multiple: what a delete by criteria may find."""
+    if_match_required: frozenset[str] = frozenset()
+    """Types of which nothing is changed or deleted without `If-Match`."""
     open_access: bool = False
     """Served without tokens, which the CapabilityStatement then says."""
 
@@ -80,6 +82,8 @@ class Request:
     resource: Resource | None = None
     if_match: str | None = None
     if_none_match: str | None = None
+    if_modified_since: int | None = None
+    """Microseconds since the epoch."""
     if_none_exist: str | None = None
     preferences: Preferences = Preferences()
     patch: Any = None
