@@ -35,7 +35,7 @@ _OF_SEARCH: Final = (
     "_include",
     "_revinclude",
     "_page",
-    "criteria",
+    "further",
     "Prefer",
 )
 _OF_HISTORY: Final = ("_count", "_since", "_at", "_summary", "_elements", "_page")
@@ -172,7 +172,7 @@ def _parameters(route: Route, resource_type: str, by_criteria: bool) -> list[Nod
     code = route.interaction.code
     names = [*_HEADERS[code], *route.interaction.takes]
     if by_criteria:
-        names.append("required-criteria")
+        names.append("condition")
     if resource_type == "Binary" and code in ("create", "update"):
         names.append("X-Security-Context")
     found = [parts.parameter(name) for name in names]

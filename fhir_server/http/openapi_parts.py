@@ -114,9 +114,9 @@ def _parameters(limits: Limits) -> Node:
         "_type": _query("_type", _TEXT, "Types, separated by commas."),
         "_page": _query("_page", _TEXT, "In links to further pages; it stands alone."),
         "mode": _query("mode", {"type": "string", "enum": ["full", "normative"]}),
-        "criteria": _query("criteria", _CRITERIA, _FURTHER),
-        "required-criteria": {
-            **_query("criteria", {**_CRITERIA, "minProperties": 1}, _CONDITION),
+        "further": _query("further", _CRITERIA, _FURTHER),
+        "condition": {
+            **_query("condition", {**_CRITERIA, "minProperties": 1}, _CONDITION),
             "required": True,
         },
         **_header_parameters(),

@@ -22,6 +22,8 @@ from fhir_server.interactions.exchange import Answer, Request
 from fhir_server.interactions.preconditions import require_match
 
 JSON_PATCH: Final = "application/json-patch+json"
+FORMATS: Final = (JSON_PATCH, "application/fhir+json", "application/fhir+xml")
+"""FHIRPath Patch comes as Parameters, in either format."""
 
 
 def prepare(request: Request) -> Request:

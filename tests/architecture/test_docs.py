@@ -48,7 +48,7 @@ PAGE_OF_INTERACTION: Final = {
     "capabilities": "capabilities",
     "operation": "operations",
 }
-BESIDE: Final = ("binary.md", "errors.md", "formats.md", "index.md")
+BESIDE: Final = ("binary.md", "errors.md", "formats.md", "index.md", "openapi.md")
 """Pages about more than one interaction, or none."""
 DEFINITIONS: Final = [
     json.loads(path.read_text())
@@ -56,7 +56,7 @@ DEFINITIONS: Final = [
     for path in sorted((REPOSITORY / package).glob("*.json"))
 ]
 _FENCED: Final = re.compile(r"^```(\w+)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
-_REQUEST: Final = re.compile(r"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/fhir\S*)")
+_REQUEST: Final = re.compile(r"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/(?:fhir|openapi\.json)\S*)")
 _STATUS: Final = re.compile(r"→ (\d{3})")
 _HEADER: Final = re.compile(r"([A-Za-z-]+): (.*)")
 _HOST: Final = "http://127.0.0.1:8080"
