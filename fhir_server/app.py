@@ -11,14 +11,16 @@ from cryptography.fernet import Fernet
 from fastapi import FastAPI, Response
 from fastapi import Request as HttpQuestion
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy
 from fhir_server.access.session import Session
-from fhir_server.errors import FhirError
-from fhir_server.http import openapi
+from fhir_server.errors import FhirError, Kind
+from fhir_server.http import openapi, render
 from fhir_server.http.endpoint import FhirEndpoint
 from fhir_server.http.limits import HttpLimits
 from fhir_server.http.messages import HttpRequest
+from fhir_server.http.middleware import VARY
 from fhir_server.http.negotiate import Gzip, gzip_taken
 from fhir_server.http.openapi import Described
 from fhir_server.http.proxies import Proxies
@@ -75,6 +77,7 @@ def create_app(settings: Settings | None = None) -> Application:
 
     app = Application(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.limits = http_limits(settings)
+    app.add_exception_handler(HTTPException, _outside)
     app.add_api_route("/openapi.json", _description(settings, operations), include_in_schema=False)
     app.add_api_route("/health/live", _live, include_in_schema=False)
     app.add_api_route("/health/ready", _ready_check(app), include_in_schema=False)
@@ -189,6 +192,16 @@ def _description(settings: Settings, operations: Operations) -> Any:
         return Response(gzip, headers=headers, media_type="application/json")
 
     return description
+
+
+async def _outside(request: HttpQuestion, error: Exception) -> Response:
+    """What is asked beside the FHIR base, and is not there: whoever asks may have meant FHIR."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
+    kind = Kind.METHOD_NOT_ALLOWED if error.status_code == 405 else Kind.NOT_FOUND
+    text = f"{request.method} {request.url.path} is nothing here; the FHIR base is {PATH}"
+    answered = render.error(FhirError(kind, text))
+    headers = {**answered.headers, "vary": VARY, **(error.headers or {})}
+    return Response(answered.body, answered.status, headers)
 
 
 async def _live() -> dict[str, str]:

@@ -56,7 +56,9 @@ DEFINITIONS: Final = [
     for path in sorted((REPOSITORY / package).glob("*.json"))
 ]
 _FENCED: Final = re.compile(r"^```(\w+)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
-_REQUEST: Final = re.compile(r"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/(?:fhir|openapi\.json)\S*)")
+_REQUEST: Final = re.compile(
+    r"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/(?:fhir|openapi\.json)\S*)"
+)
 _STATUS: Final = re.compile(r"→ (\d{3})")
 _HEADER: Final = re.compile(r"([A-Za-z-]+): (.*)")
 _HOST: Final = "http://127.0.0.1:8080"

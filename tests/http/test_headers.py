@@ -163,6 +163,23 @@ async def test_no_address_leads_elsewhere_or_into_a_header(
     assert await stored_versions(store) == []
 
 
+@pytest.mark.parametrize(
+    ("method", "address", "status", "code"),
+    [
+        ("GET", "/", 404, "not-found"),
+        ("GET", "/Patient/1", 404, "not-found"),
+        ("POST", "/fhirs", 404, "not-found"),
+        ("GET", "/%66hir", 404, "not-found"),
+        ("DELETE", "/openapi.json", 405, "not-supported"),
+    ],
+)
+async def test_beside_the_base_there_is_an_outcome_that_names_it(
+    client: httpx.AsyncClient, method: str, address: str, status: int, code: str
+) -> None:
+    url = httpx.URL(client.base_url).copy_with(raw_path=address.encode())
+    assert_outcome(await client.request(method, url), status, code, "the FHIR base is /fhir")
+
+
 @pytest.mark.parametrize("value", ["Patient%2525", "%2541", "a%26b%3Dc", "%2520"])
 async def test_a_query_is_decoded_once(client: httpx.AsyncClient, value: str) -> None:
     answer = await client.get(f"Patient?family={value}")
