@@ -121,7 +121,9 @@ def test_whatever_comes_in_the_description_is_kept(
     def tried(case: Case[Any]) -> None:
         before = _newest(served)
         response = case.call(base_url=served.base, session=session)
-        case.validate_response(response, checks=CHECKS)
+        # That a body is left out on request, OpenAPI has no words for.
+        minimal = "return=minimal" in response.headers.get("preference-applied", ())
+        case.validate_response(response, checks=CHECKS[:2] if minimal else CHECKS)
         if response.status_code >= 400:
             assert _newest(served) == before
             if case.method != "HEAD":
