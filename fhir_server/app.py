@@ -143,6 +143,7 @@ async def fhir_server(settings: Settings, store: Store, operations: Operations) 
         max_patch=settings.max_patch,
         conditional_delete=settings.conditional_delete,
         if_match_required=frozenset(settings.if_match_required),
+        repeat_lifetime=settings.repeat_lifetime,
         open_access=settings.auth == "none",
     )
 

@@ -85,6 +85,8 @@ class Settings(BaseSettings):
     """Steps from resource to resource in one criterion of a search."""
     page_lifetime: Annotated[int, Field(ge=1)] = 3600
     """Seconds for which a link to a further page is good."""
+    repeat_lifetime: Annotated[int, Field(ge=1)] = 24 * 60 * 60
+    """Seconds for which a POST that is sent again is known by its `X-Request-ID`."""
     search_patience: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
     """Seconds that a search may take."""
 

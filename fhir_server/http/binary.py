@@ -89,14 +89,19 @@ def is_written(match: Match) -> bool:
     return match.resource_type == "Binary" and match.interaction.code in ("create", "update")
 
 
-async def received(http: HttpRequest, match: Match) -> Resource:
+def told_beside(http: HttpRequest) -> tuple[bytes, ...]:
+    """What headers say of the content, and is stored with it."""
+    named = ("content-type", "x-security-context")
+    return tuple(http.headers.get(name, "").encode() for name in named)
+
+
+async def received(http: HttpRequest, match: Match, raw: bytes) -> Resource:
     """The Binary in the body, or the body as a Binary.
 
     Raises:
         FhirError: UNSUPPORTED_MEDIA_TYPE without a media type; MALFORMED for an empty body and
             for FHIR that is broken; TOO_LARGE; INVALID for a security context that is none.
     """
-    raw = await http.body()
     declared = http.headers.get("content-type", "")
     resource = await asyncio.to_thread(_resource, raw, http) if _media(declared) in NAMES else None
     binary = await _wrapped(raw, declared, http) if resource is None else resource

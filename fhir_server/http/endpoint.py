@@ -23,9 +23,10 @@ from fhir_server.http.negotiate import (
     sent,
 )
 from fhir_server.http.proxies import Proxies
-from fhir_server.interactions.exchange import Request, Server, preferences
+from fhir_server.interactions.exchange import Repeat, Request, Server, preferences
 from fhir_server.interactions.patch import JSON_PATCH
 from fhir_server.interactions.preconditions import http_date
+from fhir_server.interactions.repeats import repeat
 from fhir_server.interactions.routing import Match, run
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -111,14 +112,18 @@ class FhirEndpoint:
 
     async def _request(self, http: HttpRequest, server: Server, match: Match) -> Request:
         parameters = _query(http.query, http.limits)
-        resource, patch = None, None
+        resource, patch, repeated = None, None, None
         if http.method not in ("GET", "HEAD", "DELETE", "OPTIONS"):
             if match.interaction.code.startswith("search-"):
                 parameters = [*parameters, *await _form(http)]
             elif binary.is_written(match):
-                resource = await binary.received(http, match)
+                raw = await http.body()
+                resource = await binary.received(http, match, raw)
+                repeated = _repeat(http, raw, *binary.told_beside(http))
             else:
-                resource, patch = await _content(http, optional=bool(match.operation))
+                raw = await http.body()
+                resource, patch = await _content(http, raw, optional=bool(match.operation))
+                repeated = _repeat(http, raw)
         headers = http.headers
         return Request(
             server=server,
@@ -136,6 +141,7 @@ class FhirEndpoint:
             if_modified_since=http_date(headers.get("if-modified-since")),
             if_none_exist=headers.get("if-none-exist"),
             preferences=preferences(headers.get("prefer")),
+            repeat=repeated,
         )
 
 
@@ -146,16 +152,22 @@ async def _presented(
     return await render.presented(answered, look) if content is None else content
 
 
-async def _content(http: HttpRequest, *, optional: bool) -> tuple[Resource | None, Any]:
+def _repeat(http: HttpRequest, *content: bytes) -> Repeat | None:
+    if http.method != "POST":
+        return None
+    told = (http.path.encode(), http.query.encode(), *content)
+    return repeat(http.headers.get("x-request-id"), *told)
+
+
+async def _content(http: HttpRequest, raw: bytes, *, optional: bool) -> tuple[Resource | None, Any]:
     """The resource in the body, or the JSON Patch."""
     declared = http.headers.get("content-type", "").partition(";")[0].strip().lower()
     if http.method == "PATCH" and declared == JSON_PATCH:
-        return None, decode(await http.body(), http.limits.max_depth)
-    return await _resource(http, optional=optional), None
+        return None, decode(raw, http.limits.max_depth)
+    return await _resource(http, raw, optional=optional), None
 
 
-async def _resource(http: HttpRequest, *, optional: bool) -> Resource | None:
-    raw = await http.body()
+async def _resource(http: HttpRequest, raw: bytes, *, optional: bool) -> Resource | None:
     if optional and not raw:
         return None
     if sent(http.headers) is Format.JSON:

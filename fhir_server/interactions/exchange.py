@@ -43,6 +43,8 @@ class Server:
     """single or multiple: what a delete by criteria may find."""
     if_match_required: frozenset[str] = frozenset()
     """Types of which nothing is changed or deleted without `If-Match`."""
+    repeat_lifetime: int = 24 * 60 * 60
+    """Seconds for which a POST is known again by its `X-Request-ID`."""
     open_access: bool = False
     """Served without tokens, which the CapabilityStatement then says."""
 
@@ -67,6 +69,14 @@ class Preferences:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeat:
+    """What makes a request that is sent again recognisable: its sender's id and its content."""
+
+    id: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One FHIR interaction that is asked for."""
 
@@ -88,6 +98,8 @@ class Request:
     preferences: Preferences = Preferences()
     patch: Any = None
     """A JSON Patch, which is an array and so no resource."""
+    repeat: Repeat | None = None
+    """Of a POST whose sender gave it an `X-Request-ID`."""
     matched: StoredVersion | None = None
     """What the criteria of a conditional interaction found, once that is known."""
 

@@ -209,6 +209,17 @@ async def test_what_cannot_be_stored_is_refused(
     assert await stored_versions(store) == []
 
 
+async def test_sent_again_it_is_stored_once(client: httpx.AsyncClient, store: Store) -> None:
+    statuses = [
+        (await _post(client, LETTER, "application/pdf", x_request_id="a1")).status_code
+        for _ in range(2)
+    ]
+    assert statuses == [201, 201]
+    assert len(await stored_versions(store)) == 1
+    other = await _post(client, LETTER, "image/png", x_request_id="a1")
+    assert_outcome(other, 409, "conflict", "another request", "http.X-Request-ID")
+
+
 async def test_a_body_without_a_media_type_is_refused(client: httpx.AsyncClient) -> None:
     refused = await client.post("Binary", content=LETTER)
     assert_outcome(refused, 415, "not-supported", "is not a media type", "http.Content-Type")
