@@ -57,9 +57,15 @@ class Protocol(HttpToolsProtocol):
         raise self._refusal  # which stops the parser, and comes back as an error of its own
 
     def send_400_response(self, msg: str) -> None:
-        """The refusal, unless the answer to the very request is under way already."""
+        """The refusal, in its turn: a client takes answers in the order of its requests."""
         del msg
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+        cycle = self.cycle
+        if cycle is not None and not (cycle.response_complete or cycle.more_body):
+            # It is what came behind a good request; after whose answer the connection ends.
+            cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
+        if cycle is None or cycle.response_complete or not cycle.response_started:
             refusal = self._refusal or FhirError(Kind.MALFORMED, _UNREADABLE)
             self.transport.write(_written(refusal))
         self.transport.close()

@@ -313,3 +313,16 @@ def _shown(default: object) -> str:
     if isinstance(default, tuple):
         return ",".join(default) or "—"
     return "—" if default in (None, "") else str(default)
+
+
+@pytest.mark.parametrize(
+    ("text", "proxies"),
+    [("", ()), (" ", ()), ("10.0.0.7, 2001:db8::/32", ("10.0.0.7", "2001:db8::/32"))],
+)
+def test_proxies_are_a_list_that_worker_processes_read_too(
+    monkeypatch: pytest.MonkeyPatch, text: str, proxies: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("KEYWORKING_TRUSTED_PROXIES", text)
+    assert Settings().trusted_proxies == proxies
+    serving.export(Settings())
+    assert Settings().trusted_proxies == proxies

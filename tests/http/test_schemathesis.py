@@ -44,7 +44,7 @@ TRIED: Final = re.compile(
 )
 """Paths: what is wired alike for all types is tried on a few of them, at night on all."""
 MANY: Final = settings(
-    max_examples=100 if NIGHTLY else 4,
+    max_examples=100 if NIGHTLY else 3,
     deadline=None,
     derandomize=not NIGHTLY,
     database=None,

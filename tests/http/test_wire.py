@@ -201,3 +201,19 @@ def test_a_trailer_is_not_taken_for_a_header(server: ServerProcess, mark: str) -
 def test_a_request_that_is_good_is_answered_after_one_that_is_not(server: ServerProcess) -> None:
     _answered(server, b"nonsense\r\n\r\n")
     assert httpx.get(f"{server.base}/metadata").status_code == 200
+
+
+def test_nonsense_behind_a_request_is_not_taken_for_its_refusal(
+    server: ServerProcess, mark: str
+) -> None:
+    raw = _patient(mark)
+    head = b"POST /fhir/Patient HTTP/1.1\r\nHost: x\r\nContent-Type: application/fhir+json\r\n"
+    whole = head + b"Content-Length: %d\r\n\r\n" % len(raw) + raw
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(whole + b"nonsense\r\n\r\n")
+        answer = b""
+        while part := connection.recv(ENOUGH):  # until the server closes
+            answer += part
+    assert answer.startswith(b"HTTP/1.1 201 ")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert _stored(server, mark) == 1
