@@ -322,7 +322,7 @@ def _shown(default: object) -> str:
 def test_proxies_are_a_list_that_worker_processes_read_too(
     monkeypatch: pytest.MonkeyPatch, text: str, proxies: tuple[str, ...]
 ) -> None:
-    monkeypatch.setenv("KEYWORKING_TRUSTED_PROXIES", text)
+    monkeypatch.setattr(os, "environ", {**os.environ, "KEYWORKING_TRUSTED_PROXIES": text})
     assert Settings().trusted_proxies == proxies
     serving.export(Settings())
     assert Settings().trusted_proxies == proxies
