@@ -66,11 +66,13 @@ class FhirEndpoint:
         self._handle = wrapped(self._interact)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        received = read_headers(scope["headers"])
         request = HttpRequest(
             method=scope["method"],
             path=scope["raw_path"].decode("latin-1").partition("?")[0][len(self._path) :],
             query=scope["query_string"].decode("latin-1"),
-            received=read_headers(scope["headers"]),
+            received=received,
+            headers=received.values,
             receive=receive,
             limits=self._limits,
             peer=(scope.get("client") or ("",))[0],

@@ -41,11 +41,12 @@ class Headers(NamedTuple):
 
 
 def read(raw: Sequence[tuple[bytes, bytes]]) -> Headers:
+    """Names are in small letters already: ASGI has them so."""
     found: dict[str, str] = {}
     repeated: list[str] = []
     size = 0
     for name_bytes, value_bytes in raw:
-        name, value = name_bytes.decode("latin-1").lower(), value_bytes.decode("latin-1")
+        name, value = name_bytes.decode("latin-1"), value_bytes.decode("latin-1")
         size += len(name) + len(value)
         if name in found:
             repeated.append(name)
@@ -67,7 +68,12 @@ def require_sound(headers: Headers, limits: HttpLimits) -> None:
         )
     if headers.size > limits.max_header_bytes:
         raise FhirError(Kind.HEADERS_TOO_LARGE, too_many_bytes(limits))
-    twice = dict.fromkeys(SINGLE[name] for name in headers.repeated if name in SINGLE)
+    if headers.repeated:
+        _refuse_twice(headers.repeated)
+
+
+def _refuse_twice(repeated: Sequence[str]) -> None:
+    twice = dict.fromkeys(SINGLE[name] for name in repeated if name in SINGLE)
     if twice:
         raise FhirError.of(
             Kind.INVALID,

@@ -21,6 +21,8 @@ class HttpRequest:
     path: str
     query: str
     received: Headers
+    headers: Mapping[str, str]
+    """The values of those that were received."""
     receive: Receive
     limits: HttpLimits
     peer: str = ""
@@ -28,10 +30,6 @@ class HttpRequest:
     request_id: str = ""
     look: Presentation | None = None
     """How the answer is to look, once that is read."""
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return self.received.values
 
     async def body(self) -> bytes:
         """All of it, inflated where it comes compressed.

@@ -286,7 +286,10 @@ def test_a_server_that_does_not_come_up_has_failed() -> None:
 
 def test_small_bounds_do_not_keep_the_synthetic_caseload_from_loading(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path}/small.db"
-    ensure_loaded(Settings(auth="none", store=store, max_entries=1, max_body=1024))
+    small = Settings(
+        auth="none", store=store, max_entries=1, max_body=1024, max_values=1, max_parameters=1
+    )
+    ensure_loaded(small)
 
 
 def test_settings_reach_the_workers_whatever_case_they_were_given_in(
