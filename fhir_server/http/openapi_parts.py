@@ -7,8 +7,8 @@ from typing import Any, Final
 from fhir_server.fhir.definitions import resource_types
 from fhir_server.fhir.references import ID_PATTERN
 from fhir_server.http.negotiate import Format
+from fhir_server.interactions import capabilities
 from fhir_server.interactions.patch import JSON_PATCH
-from fhir_server.search.extract import indexed_parameters
 from fhir_server.search.limits import Limits
 
 Node = dict[str, Any]
@@ -84,8 +84,7 @@ def components(limits: Limits, max_entries: int) -> Node:
 def searched(name: str) -> Mapping[str, str]:
     """Codes of search parameters with their kinds; of `ALL`, those that every type has."""
     if name != ALL:
-        own = {code: one.type for code, one in indexed_parameters(name).items()}
-        return {"_id": "token", "_list": "string", **own}
+        return {code: kind for code, (kind, _) in capabilities.searched(name).items()}
     first, *others = (searched(one) for one in resource_types())
     return {
         code: kind

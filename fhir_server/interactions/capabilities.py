@@ -12,11 +12,13 @@ from fhir_server.access.session import Data
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.dates import instant
-from fhir_server.fhir.definitions import compartments, resource_types
+from fhir_server.fhir.definitions import compartments, resource_types, search_parameters
 from fhir_server.fhir.json import Resource
 from fhir_server.interactions import patch
 from fhir_server.interactions.exchange import Answer, Request, Server
+from fhir_server.search.criteria import TEXTS
 from fhir_server.search.extract import indexed_parameters
+from fhir_server.search.filtering import FILTER
 
 _OPEN: Final = (
     "Served without tokens: whoever reaches this address reads and writes everything. "
@@ -144,16 +146,26 @@ def _of_every_type() -> list[dict[str, Any]]:
 
 
 def _search_parameters(name: str) -> list[dict[str, Any]]:
-    listed = {"name": "_list", "type": "string"}  # R4 has it without a definition
-    named = {"_id": ("token", "http://hl7.org/fhir/SearchParameter/Resource-id")} | {
-        code: (parameter.type, parameter.url)
-        for code, parameter in indexed_parameters(name).items()
-    }
-    defined = [
-        {"name": code, "definition": url, "type": kind}
-        for code, (kind, url) in sorted(named.items())
+    return [
+        {"name": code, "definition": url, "type": kind} if url else {"name": code, "type": kind}
+        for code, (kind, url) in sorted(searched(name).items())
     ]
-    return [listed, *defined]
+
+
+@cache
+def searched(name: str) -> Mapping[str, tuple[str, str]]:
+    """By code, type and definition of the parameters that find resources of the type."""
+    worked_out = {
+        code: parameter
+        for code, parameter in search_parameters(name).items()
+        if code in (*TEXTS, FILTER)
+    }
+    known = {**indexed_parameters(name), **worked_out}
+    return {
+        "_id": ("token", "http://hl7.org/fhir/SearchParameter/Resource-id"),
+        "_list": ("string", ""),  # R4 has it without a definition
+        **{code: (parameter.type, parameter.url) for code, parameter in known.items()},
+    }
 
 
 def _operations(server: Server, resource_type: str) -> list[dict[str, str]]:
