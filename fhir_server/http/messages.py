@@ -6,6 +6,8 @@ from typing import Any
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.http.gzip import CODINGS, Gunzip
+from fhir_server.http.headers import Headers
+from fhir_server.http.limits import HttpLimits
 from fhir_server.http.negotiate import Presentation
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -18,9 +20,13 @@ class HttpRequest:
     method: str
     path: str
     query: str
+    received: Headers
     headers: Mapping[str, str]
+    """The values of those that were received."""
     receive: Receive
-    max_body: int
+    limits: HttpLimits
+    peer: str = ""
+    """The address that the connection comes from."""
     request_id: str = ""
     look: Presentation | None = None
     """How the answer is to look, once that is read."""
@@ -32,11 +38,11 @@ class HttpRequest:
             FhirError: TOO_LARGE, as soon as that is known; UNSUPPORTED_MEDIA_TYPE for a coding
                 other than gzip, INVALID for gzip that is broken.
         """
-        gunzip = self._gunzip(self.max_body)
+        gunzip = self._gunzip(self.limits.max_body)
         if gunzip is None:
-            chunks = [chunk async for chunk in self._chunks(self.max_body)]
+            chunks = [chunk async for chunk in self._chunks(self.limits.max_body)]
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        async for chunk in self._chunks(self.max_body):
+        async for chunk in self._chunks(self.limits.max_body):
             gunzip.feed(chunk)
         return gunzip.whole()
 

@@ -36,8 +36,8 @@ def accepted(server: Server, job: Job) -> Answer:
     address = _address(server, job)
     text = f"The request is accepted; {address} tells what becomes of it"
     told = outcome([Issue(text, severity="information")], default_code="informational")
-    headers = {"content-location": address, "preference-applied": "respond-async"}
-    return Answer(202, body=json.encode(told), headers=headers)
+    headers = {"content-location": address}
+    return Answer(202, body=json.encode(told), headers=headers, honoured=("respond-async",))
 
 
 async def perform(session: Session, request: Request) -> Answer:

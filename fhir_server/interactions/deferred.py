@@ -67,7 +67,7 @@ async def _accept_read(session: Session, request: Request) -> Answer:
     asked = {
         "address": "/".join(part for part in parts if part),
         "parameters": request.parameters,
-        "lenient": request.preferences.lenient,
+        "handling": request.preferences.handling,
     }
     job = request.server.desk.new(session, _READ)
     return await _start(session, request, job, asked)
@@ -83,7 +83,7 @@ async def _accept_once(session: Session, request: Request) -> Answer:
 
 
 async def _accept_batch(session: Asking, request: Request) -> Answer:
-    asked = {"returns": request.preferences.returns, "lenient": request.preferences.lenient}
+    asked = {"returns": request.preferences.returns, "handling": request.preferences.handling}
     job = request.server.desk.new(session, _BATCH)
     entries = entries_of(request)
     files = [
@@ -128,7 +128,7 @@ async def _read(server: Server, work: Work) -> None:
         operation=match.operation,
         member=match.member,
         parameters=[(name, value) for name, value in asked["parameters"]],
-        preferences=Preferences(lenient=asked["lenient"]),
+        preferences=Preferences(handling=asked["handling"]),
     )
     answer = await run(work.session, match.interaction, request)
     await _keep(work, 0, response(answer), 1)
@@ -138,7 +138,7 @@ async def _one_entry(server: Server, work: Work) -> None:
     """The next entry of a batch."""
     asked = await _asked(work)
     index, count = work.job.place or 0, asked["entries"]
-    preferences = Preferences(asked["returns"], asked["lenient"])
+    preferences = Preferences(asked["returns"], asked["handling"])
     outer = Request(server=server, method="POST", preferences=preferences)
     try:
         if index < count:

@@ -38,6 +38,8 @@ class Server:
     """Entries of a transaction or batch."""
     max_body: int = 16 * 1024 * 1024
     """Bytes of a resource."""
+    max_patch: int = 1000
+    """Operations of a patch."""
     conditional_delete: str = "single"
     """single or multiple: what a delete by criteria may find."""
     desk: Desk = field(default_factory=Desk)
@@ -60,9 +62,19 @@ class Preferences:
 
     returns: str | None = None
     """minimal, representation or OperationOutcome."""
-    lenient: bool = False
+    handling: str | None = None
+    """strict or lenient."""
     respond_async: bool = False
     """The answer may come later (RFC 7240 section 4.1)."""
+
+    @property
+    def lenient(self) -> bool:
+        return self.handling == "lenient"
+
+    @property
+    def of_return(self) -> tuple[str, ...]:
+        """As `Preference-Applied` tells it (RFC 7240 section 3)."""
+        return (f"return={self.returns}",) if self.returns else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +132,8 @@ class Answer:
     """Further ones, by their names in small letters."""
     media_type: str = ""
     """Of a body that is no resource in JSON."""
+    honoured: tuple[str, ...] = ()
+    """The preferences that the answer follows, such as `return=minimal`."""
 
 
 _PREFERENCE: Final = re.compile(r"\s*([A-Za-z-]+)\s*=\s*\"?([A-Za-z]+)\"?\s*")
@@ -135,13 +149,13 @@ def preferences(header: str | None) -> Preferences:
     if not header:
         return Preferences()
     parts = re.split("[,;]", header)
-    pairs = map(_PREFERENCE.fullmatch, parts)
-    named = {found[1].lower(): found[2] for found in pairs if found}
     respond_async = any(part.strip().lower() == "respond-async" for part in parts)
+    pairs = map(_PREFERENCE.fullmatch, parts)
+    # Of two alike, the first counts (RFC 7240 section 2).
+    named = {found[1].lower(): found[2] for found in reversed([*pairs]) if found}
     _require(named, "return", _RETURNS)
     _require(named, "handling", ("strict", "lenient"))
-    lenient = named.get("handling") == "lenient"
-    return Preferences(named.get("return"), lenient, respond_async)
+    return Preferences(named.get("return"), named.get("handling"), respond_async)
 
 
 def _require(named: Mapping[str, str], name: str, allowed: Sequence[str]) -> None:
