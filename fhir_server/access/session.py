@@ -46,6 +46,9 @@ T = TypeVar("T")
 class Data(Protocol):
     """Reads as the caller may do them, in a session or inside its commit."""
 
+    @property
+    def caller(self) -> Caller: ...
+
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None: ...
 
     async def vread(
@@ -56,7 +59,13 @@ class Data(Protocol):
         self, scope: HistoryOf, count: int, before: int | None = None
     ) -> Sequence[HistoryEntry]: ...
 
-    async def search(self, query: Search, count: int, after: Position | None = None) -> Page: ...
+    async def search(
+        self,
+        query: Search,
+        count: int,
+        after: Position | None = None,
+        until: Position | None = None,
+    ) -> Page: ...
 
     async def total(self, query: Search) -> int: ...
 
@@ -78,7 +87,8 @@ async def current(data: Data, resource_type: str, resource_id: str) -> StoredVer
 class _GuardedReader:
     """A reader with the policy in every question."""
 
-    def __init__(self, reader: Reader, policy: Policy) -> None:
+    def __init__(self, reader: Reader, caller: Caller, policy: Policy) -> None:
+        self.caller: Final = caller
         self._reader = reader
         self._policy = policy
 
@@ -105,9 +115,15 @@ class _GuardedReader:
             before = found[-1].seq
         return shown[:count]
 
-    async def search(self, query: Search, count: int, after: Position | None = None) -> Page:
+    async def search(
+        self,
+        query: Search,
+        count: int,
+        after: Position | None = None,
+        until: Position | None = None,
+    ) -> Page:
         asked = guarded(query, self._policy.readable)
-        return await self._reader.search(asked, count, after)
+        return await self._reader.search(asked, count, after, until)
 
     async def total(self, query: Search) -> int:
         return await self._reader.total(guarded(query, self._policy.readable))
@@ -123,8 +139,7 @@ class Session(_GuardedReader):
 
     def __init__(self, store: Store, caller: Caller, policy: Policy | None = None) -> None:
         self._store: Final = store
-        self.caller: Final = caller
-        super().__init__(store, policy or ClosedPolicy())
+        super().__init__(store, caller, policy or ClosedPolicy())
 
     async def commit(self, action: str, work: "Callable[[SessionUnit], Awaitable[T]]") -> T:
         """Run `work` in one commit, with a line in the audit that says who did what.
@@ -136,7 +151,7 @@ class Session(_GuardedReader):
         """
 
         async def guarded(unit: Unit) -> T:
-            inside = SessionUnit(unit, self._policy)
+            inside = SessionUnit(unit, self.caller, self._policy)
             result = await work(inside)
             if inside.touched:
                 await unit.audit(
@@ -150,8 +165,8 @@ class Session(_GuardedReader):
 class SessionUnit(_GuardedReader):
     """A commit under way, as the caller may make it."""
 
-    def __init__(self, unit: Unit, policy: Policy) -> None:
-        super().__init__(unit, policy)
+    def __init__(self, unit: Unit, caller: Caller, policy: Policy) -> None:
+        super().__init__(unit, caller, policy)
         self._unit = unit
         self.touched: list[str] = []
 
