@@ -114,7 +114,7 @@ def _address(request: Request) -> str:
 
 async def _answer(data: Data, request: Request, search: SearchRequest, begin: _Begin) -> Answer:
     total = await data.total(search.asked) if search.total else None
-    page = await _matches(data, search, begin)
+    page = await _matches(data, request, search, begin)
     matches = page.matches if begin.beside is None else ()
     extra = await included(data, request.server, search.includes, page.matches, begin.beside)
     entries = [
@@ -126,14 +126,15 @@ async def _answer(data: Data, request: Request, search: SearchRequest, begin: _B
     return Answer(200, body=bundle("searchset", entries, links=links, total=total))
 
 
-async def _matches(data: Data, search: SearchRequest, begin: _Begin) -> Page:
+async def _matches(data: Data, request: Request, search: SearchRequest, begin: _Begin) -> Page:
     """The matches of a page, or again those that stood on it, where more comes beside them."""
     if not search.count:
         return Page((), None)
     if begin.beside is None:
         return await data.search(search.asked, search.count, begin.after)
     # What was written meanwhile may have come among them, and must not take their place.
-    found = await data.search(search.asked, 2 * search.count, begin.after, begin.until)
+    most = search.count + request.server.limits.max_count
+    found = await data.search(search.asked, most, begin.after, begin.until)
     return Page(found.matches, begin.until)
 
 
