@@ -13,10 +13,10 @@ import pytest
 from fhir_server.access.policy import OpenPolicy
 from fhir_server.app import Application
 from fhir_server.interactions import include
-from fhir_server.search.ast import Everything, Node, ReferenceTo
+from fhir_server.search.ast import Everything, Node, Nothing, ReferenceTo
 from tests.conftest import Restrict
 from tests.http import including
-from tests.support import assert_outcome, put
+from tests.support import assert_outcome, found_ids, put
 
 Name = tuple[str, str]
 Narrow = Callable[[int], None]
@@ -259,11 +259,12 @@ async def test_what_is_hidden_leads_nowhere_by_a_canonical(
     careplan = {"resourceType": "CarePlan", "id": "c", **following, "instantiatesCanonical": [url]}
     await put(client, careplan)
 
-    class NoPlans(OpenPolicy):
+    class Without(OpenPolicy):
+        def __init__(self, hidden: str) -> None:
+            self._hidden = hidden
+
         def readable(self, resource_type: str) -> Node:
-            if resource_type == "PlanDefinition":
-                return ReferenceTo("composed-of", ())
-            return Everything()
+            return Nothing() if resource_type == self._hidden else Everything()
 
     searches = (
         "CarePlan?_include=CarePlan:instantiates-canonical",
@@ -271,9 +272,16 @@ async def test_what_is_hidden_leads_nowhere_by_a_canonical(
     )
     for search in searches:
         assert names((await client.get(search)).json(), "include") == [("PlanDefinition", "d")]
-    restrict(NoPlans())
+    chain = "CarePlan?instantiates-canonical.status=active"
+    back = "PlanDefinition?_has:CarePlan:instantiates-canonical:status=active"
+    assert await found_ids(client, chain) == ["c"]
+    assert await found_ids(client, back) == ["d"]
+    restrict(Without("PlanDefinition"))
     for search in searches:
         assert names((await client.get(search)).json(), "include") == []
+    assert await found_ids(client, chain) == []
+    restrict(Without("CarePlan"))
+    assert await found_ids(client, back) == []
 
 
 @pytest.mark.parametrize(
