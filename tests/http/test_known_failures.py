@@ -157,11 +157,17 @@ async def _conditionally(client: httpx.AsyncClient, value: str) -> list[Any]:
     deleted = await client.delete(f"Flag?{criteria}")
     headers = {**FHIR_JSON, "if-none-exist": criteria}
     created = await client.post("Flag", content=json.dumps(mine), headers=headers)
-    await client.delete(created.headers["location"].partition("/_history")[0])
+    await _withdraw(client, created)
     updated = await client.put(f"Flag?{criteria}", **body(mine))
-    await client.delete(updated.headers["location"].partition("/_history")[0])
+    await _withdraw(client, updated)
     assert [one.status_code for one in (patched, deleted, created, updated)] == [404, 204, 201, 201]
     return [patched.json(), deleted.content, created.json()["subject"], updated.json()["subject"]]
+
+
+async def _withdraw(client: httpx.AsyncClient, made: httpx.Response) -> None:
+    address = made.headers["location"].partition("/_history")[0]
+    response = await client.delete(address, headers={"if-match": made.headers["etag"]})
+    assert response.status_code == 204, response.text
 
 
 # --- transactions ----------------------------------------------------------------------------
