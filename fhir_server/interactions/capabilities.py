@@ -104,17 +104,19 @@ def _resource(name: str, wired: Iterable[str], server: Server) -> Resource:
         "conditionalRead": "full-support",
         "conditionalUpdate": True,
         "conditionalDelete": server.conditional_delete,
-        "searchInclude": [
-            f"{name}:{code}"
-            for code, parameter in indexed_parameters(name).items()
-            if parameter.type == "reference"
-        ],
+        "searchInclude": ["*", *_includes(name)],
+        "searchRevInclude": ["*"],
         "searchParam": _search_parameters(name),
     }
     operations = _operations(server, name)
     if operations:
         described["operation"] = operations
     return {key: value for key, value in described.items() if value != []}
+
+
+def _includes(name: str) -> list[str]:
+    parameters = indexed_parameters(name).items()
+    return [f"{name}:{code}" for code, parameter in parameters if parameter.type == "reference"]
 
 
 def _versioning(name: str, server: Server) -> str:

@@ -12,10 +12,13 @@ import pytest
 
 from fhir_server.access.policy import OpenPolicy
 from fhir_server.app import Application
+from fhir_server.fhir.definitions import resource_types
 from fhir_server.interactions import include
 from fhir_server.search.ast import Everything, Node, Nothing, ReferenceTo
+from fhir_server.storage.interface import Store
 from tests.conftest import Restrict
 from tests.http import including
+from tests.storage.questions import put as write
 from tests.support import assert_outcome, found_ids, put
 
 Name = tuple[str, str]
@@ -98,13 +101,17 @@ SEARCHES: Final = (
 )
 
 
+SIZES: Final = ((1000, 100), (5, 100), (1000, 2), (2, 3), (1, 1))
+"""Included resources and matches on a page at the most."""
+
+
 @pytest.mark.parametrize("search", SEARCHES)
 async def test_every_included_resource_comes_once_beside_its_matches(
     client: httpx.AsyncClient, narrow: Narrow, search: str
 ) -> None:
     world = await written(client, len(search))
     includes = parse_qsl(search.partition("?")[2])
-    for most, count in ((1000, 100), (1000, 2), (3, 100), (2, 3), (1, 1)):
+    for most, count in SIZES[:3] if "iterate=*" in search else SIZES:
         narrow(most)
         matches: list[Name] = []
         shown: list[Name] = []
@@ -297,3 +304,19 @@ async def test_refuses_other_forms_with_a_star(
 ) -> None:
     response = await client.get("Flag", params={"_revinclude": include})
     assert_outcome(response, 400, "invalid", text, "http._revinclude")
+
+
+async def test_everything_may_be_included_beside_resources_of_every_type(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    """More than a hundred of each, so that lists of ids are long."""
+    types = (*resource_types()[::6], "Patient", "Organization", "PlanDefinition")
+    for name in types:
+        await write(store, *({"resourceType": name, "id": f"n{n}"} for n in range(120)))
+    refused = []
+    for name in types:
+        search = f"{name}?_count=100&_elements=id&_include=*&_revinclude=*"
+        response = await client.get(search)
+        if response.status_code != 200 or names(response.json(), "include"):
+            refused.append((name, response.text[:200]))
+    assert refused == []
