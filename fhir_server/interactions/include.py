@@ -6,7 +6,7 @@ What comes beside the matches of one page stands in a fixed order: by type and i
 referred to, then type by type, in the store's own order, what is searched for. So a place in it
 is all that a link has to hold, and what is not written meanwhile comes once. With `:iterate`
 there is no such order that could be walked without knowing all of it: then the names of all are
-gathered on every page, up to a bound. See docs/decisions/0008-pages-of-includes.md.
+gathered on every page, up to a bound. See docs/decisions/0011-pages-of-includes.md.
 """
 
 from collections.abc import Sequence

@@ -26,6 +26,7 @@ from fhir_server.search.ast import (
 from fhir_server.search.criteria import RESULT_PARAMETERS as RESULT_PARAMETERS
 from fhir_server.search.criteria import Criteria, at, not_known
 from fhir_server.search.extract import indexed_parameters
+from fhir_server.search.filtering import FILTER, Filtering
 from fhir_server.search.limits import Limits as Limits
 
 Parameters = Sequence[tuple[str, str]]
@@ -206,7 +207,10 @@ class _Parser:
             read(self, value)
         else:
             for resource_type, criteria in self.criteria.items():
-                node = criteria.read(resource_type, name, value)
+                if name == FILTER:
+                    node = Filtering(criteria).read(resource_type, value)
+                else:
+                    node = criteria.read(resource_type, name, value)
                 self.nodes.setdefault(resource_type, []).append(node)
 
     def _sort(self, value: str) -> None:

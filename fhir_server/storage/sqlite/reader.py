@@ -73,7 +73,7 @@ class ConnectionReader:
         return [HistoryEntry(StoredVersion(*row[:6]), row[6], bool(row[7])) for row in rows]
 
     def search(
-        self, query: Search, count: int, after: Position | None, until: Position | None
+        self, query: Search, count: int, after: Position | None, until: Position | None = None
     ) -> Page:
         rows = self._patiently(self._compiler(query).page(count, after, until))
         shown = rows[:count]
