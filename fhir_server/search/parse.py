@@ -24,7 +24,7 @@ from fhir_server.search.ast import (
     conjunction,
 )
 from fhir_server.search.criteria import RESULT_PARAMETERS as RESULT_PARAMETERS
-from fhir_server.search.criteria import Criteria, at, not_known, unsupported
+from fhir_server.search.criteria import Criteria, at, not_known
 from fhir_server.search.extract import indexed_parameters
 from fhir_server.search.filtering import FILTER, Filtering
 from fhir_server.search.limits import Limits as Limits
@@ -340,8 +340,4 @@ def _include(name: str, value: str) -> Include:
 
 
 def _revinclude(name: str, value: str) -> Include:
-    if value == "*":
-        raise unsupported(
-            name, "'*' alone would ask every type; name one, as in _revinclude=CarePlan:*"
-        )
     return replace(_include(name, value), reverse=True)

@@ -72,8 +72,10 @@ class ConnectionReader:
         rows = self._patiently(history(scope, count, before))
         return [HistoryEntry(StoredVersion(*row[:6]), row[6], bool(row[7])) for row in rows]
 
-    def search(self, query: Search, count: int, after: Position | None) -> Page:
-        rows = self._patiently(self._compiler(query).page(count, after))
+    def search(
+        self, query: Search, count: int, after: Position | None, until: Position | None = None
+    ) -> Page:
+        rows = self._patiently(self._compiler(query).page(count, after, until))
         shown = rows[:count]
         bodies = self._bodies([row[0] for row in shown])
         return Page(
