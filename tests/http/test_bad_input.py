@@ -537,9 +537,9 @@ SEARCHES = [
     Bad(
         "far too many names",
         _get("Patient?" + "&".join(["family=x"] * 1001)),
-        400,
-        "invalid",
-        "cannot be read",
+        403,
+        "too-costly",
+        "1001 parameters; 100 are allowed",
     ),
     Bad(
         "far too many values",
