@@ -119,18 +119,19 @@ def _resource(name: str, wired: Iterable[str], server: Server) -> Resource:
         "conditionalRead": "full-support",
         "conditionalUpdate": True,
         "conditionalDelete": server.conditional_delete,
-        "searchInclude": [
-            f"{name}:{code}"
-            for code, parameter in indexed_parameters(name).items()
-            if parameter.type == "reference"
-        ],
-        "searchRevInclude": _referring().get(name, []),
+        "searchInclude": ["*", *_includes(name)],
+        "searchRevInclude": ["*", *_referring().get(name, [])],
         "searchParam": _search_parameters(name),
     }
     operations = _operations(server, name)
     if operations:
         described["operation"] = operations
     return {key: value for key, value in described.items() if value != []}
+
+
+def _includes(name: str) -> list[str]:
+    parameters = indexed_parameters(name).items()
+    return [f"{name}:{code}" for code, parameter in parameters if parameter.type == "reference"]
 
 
 def _versioning(name: str, server: Server) -> str:
@@ -143,10 +144,10 @@ def _referring() -> Mapping[str, list[str]]:
     """By type, the references that may lead to it."""
     found: dict[str, list[str]] = {}
     for source in resource_types():
-        for code, parameter in indexed_parameters(source).items():
-            if parameter.type == "reference":
-                for target in parameter.targets or resource_types():
-                    found.setdefault(target, []).append(f"{source}:{code}")
+        known = indexed_parameters(source)
+        for name in _includes(source):
+            for target in known[name.partition(":")[2]].targets or resource_types():
+                found.setdefault(target, []).append(name)
     return found
 
 

@@ -30,7 +30,7 @@ from fhir_server.operation.registry import Operation
 async def perform(session: Session, request: Request) -> Answer:
     operation = _operation(request)
     lines = _lines(operation, request)
-    token = _page_token(request) if operation.paged else None
+    token = paging.token(request) if operation.paged else None
     call = Call(
         session=session,
         base=request.server.base,
@@ -39,7 +39,7 @@ async def perform(session: Session, request: Request) -> Answer:
         id=request.id,
         parameters=_inputs(operation, request) if token is None else Inputs({}),
         code=operation.code,
-        pages=paging.pages(request.server),
+        pages=paging.pages(request.server, session),
         limits=request.server.limits,
         definition=operation.definition["url"],
         desk=request.server.desk,
@@ -140,19 +140,6 @@ def _type_of(resource: Resource) -> str:
 
 def _with_id(resource: Resource) -> Resource:
     return resource if "id" in resource else {**resource, "id": new_id()}
-
-
-def _page_token(request: Request) -> str | None:
-    """What the link to a further page holds; it goes with nothing else."""
-    tokens = [value for name, value in request.parameters if name == "_page"]
-    if not tokens:
-        return None
-    others = {name for name, _ in request.parameters} - {"_page", "_format", "_pretty"}
-    if len(tokens) > 1 or others or request.resource is not None:
-        raise FhirError.at(
-            Kind.INVALID, "http._page", "A link to a further page takes no other parameters"
-        )
-    return tokens[0]
 
 
 def _operation(request: Request) -> Operation:

@@ -489,12 +489,12 @@ SEARCHES = [
         "http._page",
     ),
     Bad(
-        "a chain over a canonical",
-        _get("CarePlan?instantiates-canonical.title=x"),
+        "a chain over a canonical to what has no url",
+        _get("CarePlan?instantiates-canonical:Patient.name=x"),
         400,
-        "not-supported",
-        "chains over them are not supported",
-        "http.instantiates-canonical.title",
+        "invalid",
+        "never refers to a Patient; it refers to ActivityDefinition",
+        "http.instantiates-canonical:Patient.name",
     ),
     Bad(
         "a chain that never ends",

@@ -101,9 +101,9 @@ def _value(resource_type: str, parameter: dict[str, Any]) -> str:
 async def test_every_include_of_every_type_is_answered(client: httpx.AsyncClient) -> None:
     refused = []
     for resource in (await _rest(client))["resource"]:
-        response = await client.get(
-            resource["type"], params={"_include": resource.get("searchInclude", ())}
-        )
+        asked = {"_include": resource["searchInclude"], "_revinclude": ["*"]}
+        assert "*" in asked["_include"]
+        response = await client.get(resource["type"], params=asked)
         if response.status_code != 200:
             refused.append((resource["type"], response.text))
     assert not refused
