@@ -51,8 +51,8 @@ class Pages:
         if len(sealed) > _LONGEST:
             raise FhirError(
                 Kind.TOO_COSTLY,
-                "What is asked is too long to be repeated in a link to the next page; ask for fewer "
-                "values, or for all in one page with _count",
+                "What is asked is too long to be repeated in a link to the next page; ask for "
+                "fewer values, or for all in one page with _count",
             )
         place = address and f"/{address}"
         return f"{self.base}{place}?_page={quote(sealed.decode())}"
