@@ -16,11 +16,11 @@ from fhir_server.search.convert import BESIDE, Convert, converter
 from fhir_server.search.paths import Route, UnknownPath, routes
 from fhir_server.search.values import IndexValue, ReferenceValue, TokenValue
 
-CONTENT: Final = 2
+CONTENT: Final = 3
 """Counts the changes of what is extracted: a store with an older number is indexed anew."""
 
 
-class _Extractor(NamedTuple):
+class Extractor(NamedTuple):
     """What stands at the end of the route gives values for each of the codes."""
 
     route: Route
@@ -33,6 +33,10 @@ class _Extractor(NamedTuple):
                     yield code, converted
 
 
+Extractors = Mapping[str, tuple[Extractor, ...]]
+"""By the first property of their routes."""
+
+
 def extract(resource: Mapping[str, Any]) -> list[tuple[str, IndexValue]]:
     """Pairs of parameter code and value, without repeats, in a stable order.
 
@@ -40,11 +44,7 @@ def extract(resource: Mapping[str, Any]) -> list[tuple[str, IndexValue]]:
     that its definition says is passed over.
     """
     resource_type = resource["resourceType"]
-    found: dict[tuple[str, IndexValue], None] = {}
-    extractors = _by_property(resource_type)
-    for name in resource:
-        for extractor in extractors.get(name, ()):
-            found.update(dict.fromkeys(extractor.pairs(resource)))
+    found = extracted(resource, _by_property(resource_type))
     for composite in _composites(resource_type):
         for group in composite.values(resource):
             found[composite.code, group] = None
@@ -85,7 +85,7 @@ def indexed_parameters(resource_type: str) -> Mapping[str, SearchParameter]:
         code: parameter
         for code, parameter in search_parameters(resource_type).items()
         if code == "_lastUpdated"
-        or _routes_of(parameter, resource_type)
+        or routes_of(parameter, resource_type)
         or code in composites(resource_type)
     }
 
@@ -95,7 +95,7 @@ def indexed_modifiers(parameter: SearchParameter, resource_type: str) -> frozens
     """The modifiers for which the parameter has values of their own, under `code:modifier`."""
     return frozenset(
         modifier
-        for route in _routes_of(parameter, resource_type)
+        for route in routes_of(parameter, resource_type)
         if not route.present
         for modifier in BESIDE.get((parameter.type, route.type), ())
     )
@@ -104,21 +104,37 @@ def indexed_modifiers(parameter: SearchParameter, resource_type: str) -> frozens
 @cache
 def refers(parameter: SearchParameter, resource_type: str) -> bool:
     """Whether it holds references, and not canonical addresses alone."""
-    return any(route.type == "Reference" for route in _routes_of(parameter, resource_type))
+    return any(route.type == "Reference" for route in routes_of(parameter, resource_type))
 
 
 @cache
-def _by_property(resource_type: str) -> Mapping[str, tuple[_Extractor, ...]]:
-    table: dict[str, list[_Extractor]] = {}
-    for code, parameter in indexed_parameters(resource_type).items():
-        for route in _routes_of(parameter, resource_type):
+def _by_property(resource_type: str) -> Extractors:
+    return extractors(indexed_parameters(resource_type).values(), resource_type)
+
+
+def extractors(parameters: Iterable[SearchParameter], resource_type: str) -> Extractors:
+    """What the parameters take from a resource of the type, by the property where it begins."""
+    table: dict[str, list[Extractor]] = {}
+    for parameter in parameters:
+        for route in routes_of(parameter, resource_type):
             convert = converter(parameter.type, route)
             if convert is not None:
                 beside = BESIDE.get((parameter.type, route.type), {}).items()
-                more = ((f"{code}:{modifier}", other) for modifier, other in beside)
-                first = route.steps[0].name
-                table.setdefault(first, []).append(_Extractor(route, ((code, convert), *more)))
-    return {name: tuple(extractors) for name, extractors in table.items()}
+                more = ((f"{parameter.index}:{modifier}", other) for modifier, other in beside)
+                one = Extractor(route, ((parameter.index, convert), *more))
+                table.setdefault(route.steps[0].name, []).append(one)
+    return {name: tuple(found) for name, found in table.items()}
+
+
+def extracted(
+    resource: Mapping[str, Any], by_property: Extractors
+) -> dict[tuple[str, IndexValue], None]:
+    """Pairs of index code and value, each once."""
+    found: dict[tuple[str, IndexValue], None] = {}
+    for name in resource:
+        for extractor in by_property.get(name, ()):
+            found.update(dict.fromkeys(extractor.pairs(resource)))
+    return found
 
 
 @cache
@@ -132,11 +148,12 @@ def _presences(resource_type: str) -> tuple[tuple[str, frozenset[str]], ...]:
     return tuple(
         (code, frozenset(route.steps[0].name for route in found))
         for code, parameter in indexed_parameters(resource_type).items()
-        if (found := [r for r in _routes_of(parameter, resource_type) if r.present])
+        if (found := [r for r in routes_of(parameter, resource_type) if r.present])
     )
 
 
-def _routes_of(parameter: SearchParameter, resource_type: str) -> tuple[Route, ...]:
+def routes_of(parameter: SearchParameter, resource_type: str) -> tuple[Route, ...]:
+    """Where the parameter's values stand in a resource of the type; () where it has none."""
     if parameter.code == "_id" or parameter.type in ("composite", "special"):
         return ()
     try:

@@ -60,7 +60,7 @@ def reader(
     if modifier in _OWN_VALUES:
         _require_indexed(parameter, modifier, indexed)
         own = _OWN_VALUES[modifier]
-        return lambda text: own(f"{parameter.code}:{modifier}", text)
+        return lambda text: own(f"{parameter.index}:{modifier}", text)
     if parameter.type == "reference":
         return _reference_reader(parameter, modifier, base)
     allowed = MODIFIERS[parameter.type]
@@ -74,15 +74,15 @@ def reader(
         )
     match parameter.type:
         case "string":
-            return _string_reader(parameter.code, modifier)
+            return _string_reader(parameter.index, modifier)
         case "date":
-            return lambda text: _date(parameter.code, text, now)
+            return lambda text: _date(parameter.index, text, now)
         case "uri" if modifier:
             relation = {"above": _uri_above, "below": _uri_below}[modifier]
-            return lambda text: relation(parameter.code, text)
+            return lambda text: relation(parameter.index, text)
         case kind:
             plain = _PLAIN[kind]
-            return lambda text: plain(parameter.code, text)
+            return lambda text: plain(parameter.index, text)
 
 
 MODIFIERS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -233,18 +233,18 @@ def _reference_reader(parameter: SearchParameter, modifier: str, base: str) -> O
         if is_id(plain):
             targets = [f"{type_name}/{plain}" for type_name in types]
             absolute = [f"{base}/{target}" for target in targets]
-            return ReferenceTo(parameter.code, (*targets, *absolute))
+            return ReferenceTo(parameter.index, (*targets, *absolute))
         local = parse_local(plain, base)
         if local is not None:
             if modifier not in ("", local.type):
                 raise BadOperand(f"'{plain}' is not a {modifier}, as ':{modifier}' asks")
-            return _local(parameter.code, local, base)
+            return _local(parameter.index, local, base)
         if not is_absolute(plain):
             raise BadOperand(
                 f"'{plain}' is not a reference; id, Type/id or an absolute address is expected"
             )
         url, _, version = plain.partition("|")
-        return ReferenceTo(parameter.code, (url,), version)
+        return ReferenceTo(parameter.index, (url,), version)
 
     return read
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from fhir_server.fhir.definitions import type_definition
 from fhir_server.fhir.json import Resource
 from fhir_server.search.composites import composites
-from fhir_server.search.extract import _routes_of, indexed_parameters
+from fhir_server.search.extract import routes_of, indexed_parameters
 from fhir_server.search.paths import Route
 from tests.storage.questions import BASE
 
@@ -331,7 +331,7 @@ def _routes(resource_type: str) -> tuple[tuple[Route, Kept], ...]:
     return tuple(
         (route, _kept(parameter.expression))
         for parameter in indexed_parameters(resource_type).values()
-        for route in _routes_of(parameter, resource_type)
+        for route in routes_of(parameter, resource_type)
         if parameter.code != "_lastUpdated"
     ) + tuple(
         (Route((*context.steps, *route.steps), route.type, route.element), {})

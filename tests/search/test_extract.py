@@ -24,7 +24,7 @@ from fhir_server.fhir.dates import EARLIEST, LATEST, interval
 from fhir_server.fhir.definitions import resource_types, search_parameters
 from fhir_server.fhir.json import Resource
 from fhir_server.search.composites import composites
-from fhir_server.search.extract import _routes_of, extract, indexed_parameters
+from fhir_server.search.extract import routes_of, extract, indexed_parameters
 from fhir_server.search.values import (
     INFINITY,
     CompositeValue,
@@ -103,7 +103,7 @@ def test_routes_lead_where_the_expressions_lead(resource_type: str) -> None:
         for seed in SEEDS
     ]
     for code, parameter in indexed_parameters(resource_type).items():
-        routes = _routes_of(parameter, resource_type)
+        routes = routes_of(parameter, resource_type)
         if parameter.type == "composite" or code == "_lastUpdated":
             continue
         if any(route.present for route in routes):
