@@ -11,8 +11,10 @@ from fhir_server.access.policy import Caller, ClosedPolicy, Policy
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
+from fhir_server.search import added
 from fhir_server.search.ast import Everything, Node, Search
 from fhir_server.search.match import match
+from fhir_server.search.parameters import ParameterSet
 from fhir_server.search.rewrite import guarded
 from fhir_server.storage.interface import (
     AuditRow,
@@ -59,6 +61,8 @@ class Data(Protocol):
     async def search(self, query: Search, count: int, after: Position | None = None) -> Page: ...
 
     async def total(self, query: Search) -> int: ...
+
+    async def parameters(self) -> ParameterSet: ...
 
 
 async def current(data: Data, resource_type: str, resource_id: str) -> StoredVersion:
@@ -112,6 +116,10 @@ class _GuardedReader:
     async def total(self, query: Search) -> int:
         return await self._reader.total(guarded(query, self._policy.readable))
 
+    async def parameters(self) -> ParameterSet:
+        """By what can be searched now."""
+        return await self._reader.parameters()
+
     def _shown(self, version: StoredVersion | None) -> StoredVersion | None:
         if version is None:
             return None
@@ -163,13 +171,16 @@ class SessionUnit(_GuardedReader):
         `draft` is the same resource where it was prepared before.
 
         Raises:
-            FhirError: FORBIDDEN, when the policy covers not both what is there and what comes.
+            FhirError: FORBIDDEN, when the policy covers not both what is there and what comes;
+                BUSINESS_RULE or DUPLICATE for a SearchParameter that cannot take effect.
         """
         draft = draft or Draft(resource)
         allowed = self._policy.writable(draft.type)
         if not isinstance(allowed, Everything):
             current = await self._unit.read(draft.type, draft.id)
             _require(match(allowed, resource) and (current is None or _covers(allowed, current)))
+        if draft.type == added.TYPE:
+            await self._redefine(draft.id, resource)
         stored = await self._unit.put(draft, method)
         self.touched.append(_name(stored))
         return stored
@@ -181,9 +192,18 @@ class SessionUnit(_GuardedReader):
             FhirError: FORBIDDEN.
         """
         _require(_covers(self._policy.writable(current.type), current))
+        if current.type == added.TYPE:
+            await self._redefine(current.id, None)
         stored = await self._unit.delete(current.type, current.id)
         self.touched.append(_name(stored))
         return stored
+
+    async def _redefine(self, resource_id: str, resource: Resource | None) -> None:
+        """By what can be searched, SearchParameter resources say."""
+        known = await self._unit.parameters()
+        changed = added.redefined(known, resource_id, resource)
+        if changed is not known:
+            await self._unit.define(changed)
 
 
 def _covers(allowed: Node, version: StoredVersion) -> bool:

@@ -3,7 +3,7 @@
 https://hl7.org/fhir/R4/http.html#capabilities
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, Final
@@ -12,10 +12,10 @@ from fhir_server.access.session import Data
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.dates import instant
-from fhir_server.fhir.definitions import compartments, resource_types
+from fhir_server.fhir.definitions import SearchParameter, compartments, resource_types
 from fhir_server.fhir.json import Resource
 from fhir_server.interactions.exchange import Answer, Request, Server
-from fhir_server.search.extract import indexed_parameters
+from fhir_server.search.parameters import ParameterSet
 
 _OPEN: Final = (
     "Served without tokens: whoever reaches this address reads and writes everything. "
@@ -37,10 +37,10 @@ _TYPE_INTERACTIONS: Final = (
 _SYSTEM_INTERACTIONS: Final = ("transaction", "batch", "history-system", "search-system")
 
 
-async def perform(data: Data, request: Request) -> Answer:  # noqa: ARG001
+async def perform(data: Data, request: Request) -> Answer:
     for name, value in request.parameters:
         _require_known(name, value)
-    return Answer(200, body=_statement(request.server))
+    return Answer(200, body=_statement(request.server, await data.parameters()))
 
 
 def _require_known(name: str, value: str) -> None:
@@ -54,7 +54,7 @@ def _require_known(name: str, value: str) -> None:
 
 
 @lru_cache(maxsize=1)
-def _statement(server: Server) -> bytes:
+def _statement(server: Server, known: ParameterSet) -> bytes:
     software = version("keyworking-fhir-server")
     return json.encode(
         {
@@ -69,16 +69,16 @@ def _statement(server: Server) -> bytes:
             },
             "fhirVersion": "4.0.1",
             "format": ["application/fhir+json", "application/fhir+xml", "json", "xml"],
-            "rest": [_rest(server)],
+            "rest": [_rest(server, known)],
         }
     )
 
 
-def _rest(server: Server) -> Resource:
+def _rest(server: Server, known: ParameterSet) -> Resource:
     wired = {route.interaction.code for route in server.router.routes}
     rest: Resource = {
         "mode": "server",
-        "resource": [_resource(name, wired, server) for name in resource_types()],
+        "resource": [_resource(name, wired, server, known) for name in resource_types()],
         "interaction": [{"code": code} for code in _SYSTEM_INTERACTIONS],
     }
     rest["compartment"] = [
@@ -93,7 +93,8 @@ def _rest(server: Server) -> Resource:
     return rest
 
 
-def _resource(name: str, wired: Iterable[str], server: Server) -> Resource:
+def _resource(name: str, wired: Iterable[str], server: Server, known: ParameterSet) -> Resource:
+    indexed = known.indexed(name)
     described: Resource = {
         "type": name,
         "interaction": [{"code": code} for code in _TYPE_INTERACTIONS if code in wired],
@@ -105,11 +106,9 @@ def _resource(name: str, wired: Iterable[str], server: Server) -> Resource:
         "conditionalUpdate": True,
         "conditionalDelete": server.conditional_delete,
         "searchInclude": [
-            f"{name}:{code}"
-            for code, parameter in indexed_parameters(name).items()
-            if parameter.type == "reference"
+            f"{name}:{code}" for code, parameter in indexed.items() if parameter.type == "reference"
         ],
-        "searchParam": _search_parameters(name),
+        "searchParam": _search_parameters(indexed),
     }
     operations = _operations(server, name)
     if operations:
@@ -117,10 +116,9 @@ def _resource(name: str, wired: Iterable[str], server: Server) -> Resource:
     return {key: value for key, value in described.items() if value != []}
 
 
-def _search_parameters(name: str) -> list[dict[str, Any]]:
+def _search_parameters(indexed: Mapping[str, SearchParameter]) -> list[dict[str, Any]]:
     named = {"_id": ("token", "http://hl7.org/fhir/SearchParameter/Resource-id")} | {
-        code: (parameter.type, parameter.url)
-        for code, parameter in indexed_parameters(name).items()
+        code: (parameter.type, parameter.url) for code, parameter in indexed.items()
     }
     return [
         {"name": code, "definition": url, "type": kind}

@@ -3,10 +3,9 @@
 https://hl7.org/fhir/R4/search.html#include. Every candidate passes the session, as any read.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from fhir_server.access.session import Data, StoredVersion
 from fhir_server.errors import Issue
@@ -14,7 +13,9 @@ from fhir_server.fhir import json
 from fhir_server.fhir.references import LocalReference, parse_local
 from fhir_server.interactions.exchange import Server
 from fhir_server.search.ast import Include, Query, ReferenceTo, disjunction
-from fhir_server.search.extract import extract, indexed_parameters
+from fhir_server.search.extract import extract
+from fhir_server.search.parameters import ParameterSet
+from fhir_server.search.parse import SearchRequest
 from fhir_server.search.values import ReferenceValue
 
 MAX_ROUNDS: Final = 10
@@ -30,16 +31,16 @@ class Included:
 
 
 async def included(
-    data: Data, server: Server, includes: Sequence[Include], matches: Sequence[StoredVersion]
+    data: Data, server: Server, search: SearchRequest, matches: Sequence[StoredVersion]
 ) -> Included:
     """The resources that the includes add to a page of matches, at most `max_includes`."""
-    found = Included()
+    found, known = Included(), search.known
     seen = {(version.type, version.id) for version in matches}
-    frontier, pending = matches, includes
+    frontier, pending = matches, search.includes
     for _ in range(MAX_ROUNDS):
-        fresh = await _round(data, server, pending, frontier, seen)
+        fresh = await _round(_Round(data, server, known, seen), pending, frontier)
         found.versions += fresh
-        pending = [include for include in includes if include.iterate]
+        pending = tuple(include for include in search.includes if include.iterate)
         if len(found.versions) > server.max_includes:
             del found.versions[server.max_includes :]
             found.notes.append(_told(f"Only the first {server.max_includes} included resources"))
@@ -52,22 +53,27 @@ async def included(
     return found
 
 
+class _Round(NamedTuple):
+    """What each step from the matches knows."""
+
+    data: Data
+    server: Server
+    known: ParameterSet
+    seen: set[tuple[str, str]]
+
+
 async def _round(
-    data: Data,
-    server: Server,
-    includes: Sequence[Include],
-    sources: Sequence[StoredVersion],
-    seen: set[tuple[str, str]],
+    here: _Round, includes: Sequence[Include], sources: Sequence[StoredVersion]
 ) -> list[StoredVersion]:
     """What the includes add that has not been seen; a little more than is allowed, at the most."""
     fresh: list[StoredVersion] = []
     for include in includes:
         collect = _referring if include.reverse else _referred
-        for version in await collect(data, server, include, sources, seen):
-            if (version.type, version.id) not in seen:
-                seen.add((version.type, version.id))
+        for version in await collect(here, include, sources):
+            if (version.type, version.id) not in here.seen:
+                here.seen.add((version.type, version.id))
                 fresh.append(version)
-        if len(fresh) > server.max_includes:
+        if len(fresh) > here.server.max_includes:
             break
     return fresh
 
@@ -80,47 +86,47 @@ def _told(text: str) -> Issue:
     )
 
 
-Seen = Collection[tuple[str, str]]
-
-
 async def _referred(
-    data: Data, server: Server, include: Include, sources: Sequence[StoredVersion], seen: Seen
+    here: _Round, include: Include, sources: Sequence[StoredVersion]
 ) -> list[StoredVersion]:
     targets = dict.fromkeys(
         target
         for version in sources
         if include.source in ("*", version.type)
-        for target in _targets(version, include, server.base)
-        if include.target in (None, target.type) and (target.type, target.id) not in seen
+        for target in _targets(version, include, here)
+        if include.target in (None, target.type) and (target.type, target.id) not in here.seen
     )
     found: list[StoredVersion] = []
     for target in targets:
-        version = await data.read(target.type, target.id)
+        version = await here.data.read(target.type, target.id)
         if version is not None and not version.deleted:
             found.append(version)
-        if len(found) > server.max_includes:
+        if len(found) > here.server.max_includes:
             break
     return found
 
 
-def _targets(version: StoredVersion, include: Include, base: str) -> Iterator[LocalReference]:
-    codes = _codes(version.type) if include.code == "*" else (include.code,)
-    for code, value in extract(json.decode_resource(version.body)):
-        if code in codes and isinstance(value, ReferenceValue):
-            local = parse_local(value.target, base)
+def _targets(version: StoredVersion, include: Include, here: _Round) -> Iterator[LocalReference]:
+    indexes = _indexes(here.known, version.type, include.code)
+    resource = json.decode_resource(version.body)
+    for index, value in (*extract(resource), *here.known.values(resource)):
+        if index in indexes and isinstance(value, ReferenceValue):
+            local = parse_local(value.target, here.server.base)
             if local is not None:
                 yield LocalReference(local.type, local.id)
 
 
-@cache
-def _codes(resource_type: str) -> frozenset[str]:
-    """The type's reference parameters."""
-    parameters = indexed_parameters(resource_type).items()
-    return frozenset(code for code, parameter in parameters if parameter.type == "reference")
+def _indexes(known: ParameterSet, resource_type: str, code: str) -> frozenset[str]:
+    """Where the values of the reference parameter stand, or of all that the type has (`*`)."""
+    return frozenset(
+        parameter.index
+        for name, parameter in known.indexed(resource_type).items()
+        if parameter.type == "reference" and code in ("*", name)
+    )
 
 
 async def _referring(
-    data: Data, server: Server, include: Include, sources: Sequence[StoredVersion], seen: Seen
+    here: _Round, include: Include, sources: Sequence[StoredVersion]
 ) -> Sequence[StoredVersion]:
     targets = [
         f"{version.type}/{version.id}"
@@ -129,10 +135,10 @@ async def _referring(
     ]
     if not targets:
         return ()
-    absolute = [f"{server.base}/{target}" for target in targets]
-    codes = sorted(_codes(include.source)) if include.code == "*" else [include.code]
-    refers = disjunction(*(ReferenceTo(code, (*targets, *absolute)) for code in codes))
+    absolute = [f"{here.server.base}/{target}" for target in targets]
+    indexes = sorted(_indexes(here.known, include.source, include.code))
+    refers = disjunction(*(ReferenceTo(index, (*targets, *absolute)) for index in indexes))
     query = Query(include.source, refers)
     # What has been seen may be among what is found, and must not stand for what has not.
-    page = await data.search(query, server.max_includes + 1 + len(seen))
+    page = await here.data.search(query, here.server.max_includes + 1 + len(here.seen))
     return page.matches

@@ -21,19 +21,20 @@ from fhir_server.interactions.include import included
 from fhir_server.search.ast import ReferenceTo
 from fhir_server.search.chains import forms
 from fhir_server.search.limits import Limits
+from fhir_server.search.parameters import ParameterSet
 from fhir_server.search.parse import SearchRequest, parse, parse_several
 
 
 async def perform(data: Data, request: Request) -> Answer:
     parameters, after = _page_asked_for(request)
-    search = parse(request.resource_type, parameters, **_reading(request))
+    search = parse(request.resource_type, parameters, **await _reading(data, request))
     return await _answer(data, request, search, after)
 
 
 async def perform_on_all(data: Data, request: Request) -> Answer:
     """https://hl7.org/fhir/R4/http.html#vsearch"""
     parameters, after = _page_asked_for(request)
-    search = parse_several(resource_types(), parameters, **_reading(request))
+    search = parse_several(resource_types(), parameters, **await _reading(data, request))
     return await _answer(data, request, search, after)
 
 
@@ -55,7 +56,7 @@ async def perform_in_compartment(data: Data, request: Request) -> Answer:
         f"{{{request.resource_type}}}",
         tuple(form + request.id for form in forms(request.resource_type, request.server.base)),
     )
-    search = parse_several(members, parameters, **_reading(request), within=within)
+    search = parse_several(members, parameters, **await _reading(data, request), within=within)
     return await _answer(data, request, search, after)
 
 
@@ -84,15 +85,17 @@ class _Reading(TypedDict):
     now: int
     limits: Limits
     lenient: bool
+    known: ParameterSet
 
 
-def _reading(request: Request) -> _Reading:
+async def _reading(data: Data, request: Request) -> _Reading:
     server = request.server
     return _Reading(
         base=server.base,
         now=server.clock(),
         limits=server.limits,
         lenient=request.preferences.lenient,
+        known=await data.parameters(),
     )
 
 
@@ -109,7 +112,7 @@ async def _answer(
     page = Page((), None)
     if search.count:
         page = await data.search(search.asked, search.count, after)
-    extra = await included(data, request.server, search.includes, page.matches)
+    extra = await included(data, request.server, search, page.matches)
     entries = [
         *_entries(request.server, page.matches, "match", search.subset),
         *_entries(request.server, extra.versions, "include", search.subset),

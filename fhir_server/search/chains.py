@@ -6,8 +6,9 @@ Sources: https://hl7.org/fhir/R4/search.html#chaining, https://hl7.org/fhir/R4/s
 from typing import Final, NamedTuple
 
 from fhir_server.fhir.definitions import SearchParameter, is_resource_type, resource_types
-from fhir_server.search.extract import indexed_parameters, refers
+from fhir_server.search.extract import refers
 from fhir_server.search.operands import BadOperand, NotSupported
+from fhir_server.search.parameters import ParameterSet
 
 HAS_FORM: Final = (
     "'_has' is written _has:Type:parameter:criterion, as in _has:CarePlan:subject:status"
@@ -21,7 +22,7 @@ class Unknown(ValueError):
 class Forward(NamedTuple):
     """`subject:Patient.name`: by the parameter to resources of the types, and on with the rest."""
 
-    code: str
+    parameter: SearchParameter
     targets: tuple[str, ...]
     rest: str
 
@@ -30,11 +31,11 @@ class Reverse(NamedTuple):
     """`_has:CarePlan:subject:status`: resources of the type that refer by the parameter."""
 
     source: str
-    code: str
+    parameter: SearchParameter
     rest: str
 
 
-def forward(resource_type: str, name: str) -> Forward:
+def forward(known: ParameterSet, resource_type: str, name: str) -> Forward:
     """The first step of a chain.
 
     Raises:
@@ -44,18 +45,18 @@ def forward(resource_type: str, name: str) -> Forward:
     """
     head, _, rest = name.partition(".")
     code, colon, target = head.partition(":")
-    parameter = _reference(resource_type, code)
+    parameter = _reference(known, resource_type, code)
     if not rest:
         raise BadOperand(f"'{name}' ends before the parameter that the chain leads to")
     if not colon:
-        return Forward(code, parameter.targets or resource_types(), rest)
+        return Forward(parameter, parameter.targets or resource_types(), rest)
     if not is_resource_type(target):
         raise BadOperand(f"'{target}' is not a resource type of R4")
     _require_target(parameter, target)
-    return Forward(code, (target,), rest)
+    return Forward(parameter, (target,), rest)
 
 
-def reverse(resource_type: str, name: str) -> Reverse:
+def reverse(known: ParameterSet, resource_type: str, name: str) -> Reverse:
     """The first step of a reverse chain.
 
     Raises:
@@ -69,12 +70,12 @@ def reverse(resource_type: str, name: str) -> Reverse:
     if not is_resource_type(source):
         raise BadOperand(f"'{source}' is not a resource type of R4")
     try:
-        parameter = _reference(source, code)
+        parameter = _reference(known, source, code)
     except Unknown as error:
         raise BadOperand(f"{error}") from None
     if parameter.targets and resource_type not in parameter.targets:
         raise Unknown(_never(parameter, resource_type))
-    return Reverse(source, code, rest)
+    return Reverse(source, parameter, rest)
 
 
 def forms(target: str, base: str) -> tuple[str, ...]:
@@ -86,14 +87,18 @@ def nowhere(link: Forward) -> str:
     """No type that the reference may lead to knows the rest."""
     head = link.rest.split(".")[0].split(":")[0]
     types = f"{len(link.targets)} types" if len(link.targets) > 8 else " or ".join(link.targets)
-    return f"'{head}' is not a search parameter of {types}, which {link.code} may refer to"
+    return (
+        f"'{head}' is not a search parameter of {types}, which {link.parameter.code} may refer to"
+    )
 
 
-def _reference(resource_type: str, code: str) -> SearchParameter:
-    known = indexed_parameters(resource_type)
-    parameter = known.get(code)
+def _reference(known: ParameterSet, resource_type: str, code: str) -> SearchParameter:
+    indexed = known.indexed(resource_type)
+    parameter = indexed.get(code)
+    if unready := known.unready(resource_type, code):
+        raise BadOperand(unready)
     if parameter is None or parameter.type != "reference":
-        references = sorted(name for name, one in known.items() if one.type == "reference")
+        references = sorted(name for name, one in indexed.items() if one.type == "reference")
         raise Unknown(
             f"'{code}' is not a reference parameter of {resource_type}; {', '.join(references)} are"
         )

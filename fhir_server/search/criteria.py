@@ -28,8 +28,9 @@ from fhir_server.search.ast import (
 )
 from fhir_server.search.chains import Unknown
 from fhir_server.search.composites import composites
-from fhir_server.search.extract import indexed_modifiers, indexed_parameters
+from fhir_server.search.extract import indexed_modifiers
 from fhir_server.search.limits import Limits
+from fhir_server.search.parameters import ParameterSet
 
 RESULT_PARAMETERS: Final = (
     "_sort",
@@ -54,11 +55,13 @@ class Criteria:
     Args:
         base: the server's address without a slash at its end.
         now: microseconds since the epoch.
+        known: the search parameters that there are.
     """
 
     base: str
     now: int
     limits: Limits
+    known: ParameterSet
     _name: str = ""
     """The parameter that is read, as it was written."""
     _values: int = 0
@@ -108,7 +111,7 @@ class Criteria:
 
     def _forward(self, resource_type: str, name: str, value: str, depth: int) -> Node:
         self._require_depth(depth)
-        link = chains.forward(resource_type, name)
+        link = chains.forward(self.known, resource_type, name)
         found: list[Node] = []
         unknown: list[Unknown] = []
         for target in link.targets:
@@ -118,7 +121,8 @@ class Criteria:
             except Unknown as error:
                 unknown.append(error)
             else:
-                found.append(Chain(link.code, target, chains.forms(target, self.base), node))
+                forms = chains.forms(target, self.base)
+                found.append(Chain(link.parameter.index, target, forms, node))
         if not found:
             raise unknown[0] if len(unknown) == 1 else Unknown(chains.nowhere(link))
         return disjunction(*found)
@@ -126,9 +130,9 @@ class Criteria:
     def _reverse(self, resource_type: str, name: str, value: str, depth: int) -> Node:
         self._require_depth(depth)
         self._count_link()
-        source, code, rest = chains.reverse(resource_type, name)
+        source, link, rest = chains.reverse(self.known, resource_type, name)
         node = self._criterion(source, rest, value, depth)
-        return Has(source, code, chains.forms(resource_type, self.base), node)
+        return Has(source, link.index, chains.forms(resource_type, self.base), node)
 
     def _require_depth(self, depth: int) -> None:
         if depth > self.limits.max_chain:
@@ -205,7 +209,7 @@ class Criteria:
         return CompositeMatches(code, tuple(nodes))
 
     def _parameter(self, resource_type: str, code: str, name: str) -> SearchParameter:
-        known = indexed_parameters(resource_type)
+        known = self.known.indexed(resource_type)
         if code == "_has":
             raise operands.BadOperand(chains.HAS_FORM)
         if code in RESULT_PARAMETERS:
@@ -217,6 +221,8 @@ class Criteria:
             raise operands.BadOperand("'_type' has a meaning only where several types are searched")
         if code == "_id":
             return _ID
+        if unready := self.known.unready(resource_type, code):
+            raise operands.BadOperand(unready)
         if code not in known:
             raise Unknown(not_known(code, resource_type, ["_id", *known, *RESULT_PARAMETERS]))
         return known[code]
@@ -247,7 +253,7 @@ def _missing(parameter: SearchParameter, codes: Sequence[str], texts: list[str])
     absent = texts == ["true"]
     if parameter.code == "_id":
         return Nothing() if absent else Everything()
-    missing = conjunction(*(Missing(code, parameter.type) for code in codes or (parameter.code,)))
+    missing = conjunction(*(Missing(code, parameter.type) for code in codes or (parameter.index,)))
     return missing if absent else Not(missing)
 
 

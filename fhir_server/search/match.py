@@ -31,6 +31,7 @@ from fhir_server.search.ast import (
     UriIs,
 )
 from fhir_server.search.extract import extract
+from fhir_server.search.parameters import BUILT_IN, ParameterSet
 from fhir_server.search.values import (
     CompositeValue,
     DateValue,
@@ -51,22 +52,30 @@ Others = Mapping[str, Mapping[str, Values]]
 """Resources that chains may lead to: their index values by type and id."""
 
 
-def others(resources: Iterable[Mapping[str, Any]]) -> Others:
+def others(resources: Iterable[Mapping[str, Any]], known: ParameterSet = BUILT_IN) -> Others:
     found: dict[str, dict[str, Values]] = {}
     for resource in resources:
-        found.setdefault(resource["resourceType"], {})[resource["id"]] = values_of(resource)
+        found.setdefault(resource["resourceType"], {})[resource["id"]] = values_of(resource, known)
     return found
 
 
-def values_of(resource: Mapping[str, Any]) -> Values:
+def values_of(resource: Mapping[str, Any], known: ParameterSet = BUILT_IN) -> Values:
     values: dict[str, list[IndexValue]] = {}
-    for code, value in extract(resource):
+    for code, value in (*extract(resource), *known.values(resource)):
         values.setdefault(code, []).append(value)
     return values
 
 
-def match(node: Node, resource: Mapping[str, Any], others: Others | None = None) -> bool:
+def match(
+    node: Node,
+    resource: Mapping[str, Any],
+    others: Others | None = None,
+    known: ParameterSet = BUILT_IN,
+) -> bool:
     """Whether the resource, with `id` and `meta`, satisfies the node.
+
+    Args:
+        known: the parameters with which the node was made.
 
     Raises:
         LookupError: for a chain, where `others` are not given: what is not known must not pass
@@ -74,7 +83,7 @@ def match(node: Node, resource: Mapping[str, Any], others: Others | None = None)
     """
     if isinstance(node, Everything):
         return True
-    return holds(node, str(resource.get("id", "")), values_of(resource), others)
+    return holds(node, str(resource.get("id", "")), values_of(resource, known), others)
 
 
 def holds(node: Node, resource_id: str, values: Values, others: Others | None = None) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from fhir_server.fhir.definitions import type_definition
 from fhir_server.fhir.json import Resource
 from fhir_server.search.composites import composites
-from fhir_server.search.extract import routes_of, indexed_parameters
+from fhir_server.search.extract import indexed_parameters, routes_of
 from fhir_server.search.paths import Route
 from tests.storage.questions import BASE
 

@@ -24,7 +24,7 @@ from fhir_server.fhir.dates import EARLIEST, LATEST, interval
 from fhir_server.fhir.definitions import resource_types, search_parameters
 from fhir_server.fhir.json import Resource
 from fhir_server.search.composites import composites
-from fhir_server.search.extract import routes_of, extract, indexed_parameters
+from fhir_server.search.extract import extract, indexed_parameters, routes_of
 from fhir_server.search.values import (
     INFINITY,
     CompositeValue,

@@ -79,7 +79,7 @@ def cost(store: SqliteStore, sql: Sql) -> Cost:
 
 
 def page(store: SqliteStore, text: str, after: Position | None = None) -> Cost:
-    return cost(store, store._here._compiler(query(text)).page(50, after))
+    return cost(store, store._here._compiler(query(text), set()).page(50, after))
 
 
 HOT: Final = {
@@ -130,7 +130,7 @@ def test_a_hot_search_walks_no_table(store: SqliteStore, text: str) -> None:
 @pytest.mark.parametrize("sort", ["", "_lastUpdated", "-_lastUpdated", "_id", "-_id"])
 def test_late_pages_cost_what_the_first_costs(store: SqliteStore, sort: str) -> None:
     text = f"CarePlan?_sort={sort}" if sort else "CarePlan"
-    compiler = store._here._compiler(query(text))
+    compiler = store._here._compiler(query(text), set())
     with closing(sqlite3.connect(store._path)) as connection:
         everything = compiler.page(OTHERS, None)
         rows = connection.execute(everything.text, everything.arguments).fetchall()
@@ -181,7 +181,7 @@ async def test_a_thousand_values_are_answered(
         values = ",".join(value.format(n % 100) for n in range(1000))
     parsed = parse(resource_type, [(code + modifier, values)], base=BASE, now=NOW)
     with closing(sqlite3.connect(store._path)) as connection:
-        sql = store._here._compiler(parsed.query).page(10, None)
+        sql = store._here._compiler(parsed.query, set()).page(10, None)
         connection.execute(sql.text, sql.arguments).fetchall()
-        sql = store._here._compiler(parsed.query).total()
+        sql = store._here._compiler(parsed.query, set()).total()
         connection.execute(sql.text, sql.arguments).fetchall()

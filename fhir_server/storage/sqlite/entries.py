@@ -114,6 +114,15 @@ class EntryWriter:
         connection.execute("DELETE FROM entry WHERE rid = ?", (rid,))
         connection.execute("DELETE FROM entry_string WHERE rid = ?", (rid,))
 
+    def remove_of(
+        self, connection: sqlite3.Connection, rid: int, resource_type: str, codes: Iterable[str]
+    ) -> None:
+        """Its entries under some index codes alone."""
+        for code in codes:
+            pair = rid, self._numbers.known(connection, resource_type, code)
+            connection.execute("DELETE FROM entry WHERE rid = ? AND parameter = ?", pair)
+            connection.execute("DELETE FROM entry_string WHERE rid = ? AND parameter = ?", pair)
+
     def _columns(self, value: PlainValue) -> tuple[Any, Any, str | None, str | None, str | None]:
         hashed = self._hashed
         match value:
