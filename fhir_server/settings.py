@@ -6,12 +6,12 @@ A value that does not fit, or a name that is not known, is an error at start.
 import ipaddress
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "KEYWORKING_"
@@ -94,6 +94,25 @@ class Settings(BaseSettings):
             return self.public_base.rstrip("/")
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}{PATH}"
+
+
+def read_settings(options: Mapping[str, object]) -> Settings:
+    """The settings of the environment, with options of the command line before them.
+
+    Raises:
+        ValueError: with everything that does not fit, on one line.
+    """
+    refuse_unknown_variables()
+    try:
+        return Settings(**dict(options))  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise ValueError("; ".join(map(_problem, error.errors()))) from None
+
+
+def _problem(error: Any) -> str:
+    where = ".".join(map(str, error["loc"]))
+    text = str(error["msg"]).removeprefix("Value error, ")
+    return f"{where}: {text}" if where else text
 
 
 def refuse_unknown_variables() -> None:
