@@ -60,11 +60,15 @@ def test_puts_a_resource_with_an_id(server: ServerProcess, tmp_path: Path, mark:
     assert _there(server, f"Patient/{mark}")
 
 
-def test_loading_again_writes_the_same_resource(
+def test_loading_again_writes_the_same_resource_and_no_version(
     server: ServerProcess, tmp_path: Path, mark: str
 ) -> None:
     path = _write(tmp_path / "one.json", _patient(mark))
     assert [_load(server, path).exit_code for _ in range(2)] == [0, 0]
+    assert _there(server, f"Patient/{mark}")
+    assert not _there(server, f"Patient/{mark}/_history/2")
+    _write(path, _patient(mark, active=False))
+    assert _load(server, path).exit_code == 0
     assert _there(server, f"Patient/{mark}/_history/2")
 
 

@@ -133,7 +133,8 @@ async def test_every_interaction_is_carried_out(client: httpx.AsyncClient, name:
     resource = created.json()
     address = f"{name}/{resource['id']}"
     assert (await client.get(address)).status_code == 200
-    assert (await client.put(address, **body(resource))).status_code == 200
+    changed = {**resource, "language": "en-GB"}
+    assert (await client.put(address, **body(changed))).status_code == 200
     assert (await client.get(f"{address}/_history/2")).status_code == 200
     assert len((await client.get(f"{address}/_history")).json()["entry"]) == 2
     assert len((await client.get(f"{name}/_history")).json()["entry"]) == 2

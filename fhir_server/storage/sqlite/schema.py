@@ -87,6 +87,17 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         targets TEXT NOT NULL
     );
     """,
+    """
+    -- What the server keeps for itself: answers to repeat, jobs and their files.
+    CREATE TABLE memo (
+        space TEXT NOT NULL,
+        key TEXT NOT NULL,
+        value BLOB NOT NULL,
+        expires INTEGER NOT NULL,
+        UNIQUE (space, key)
+    );
+    CREATE INDEX memo_by_expiry ON memo (expires) WHERE expires > 0;
+    """,
 )
 """Forward only; the file's `user_version` counts those that it has had. What the index holds is
 counted apart (`reindex`): it changes without the tables."""
