@@ -71,6 +71,8 @@ _MAX_DEPTH: Final = 20
 """Parentheses within each other."""
 
 
+_QUOTE: Final = "'"
+"""Before the text of a token that is a string."""
 _TOKEN: Final = re.compile(r"\s*(?:([A-Za-z_]\w*)|'([^']*)'|(\d+)|(!=|[().|=\[\]]))")
 
 
@@ -157,7 +159,7 @@ class _Parser:
             found = _kept(found, self._condition())
         elif name == "extension":
             inner = tuple(route for start in found for route in _children(start, name))
-            found = _kept(inner, _has("url", self._next()))
+            found = _kept(inner, _has("url", self._text()))
         else:
             raise UnknownPath(self._expression)
         self._expect(")")
@@ -171,7 +173,13 @@ class _Parser:
             self._expect("is")
             return _refers_to(self._type_name())
         self._expect("=")
-        return _has(field, self._next())
+        return _has(field, self._text())
+
+    def _text(self) -> str:
+        token = self._next()
+        if not token.startswith(_QUOTE):
+            raise UnknownPath(self._expression)
+        return token.removeprefix(_QUOTE)
 
     def _type_name(self) -> str:
         name = self._next()
@@ -212,7 +220,10 @@ def _tokens(expression: str) -> list[str]:
         found = _TOKEN.match(expression, at)
         if found is None:
             raise UnknownPath(expression)
-        tokens.append(next(group for group in found.groups() if group is not None))
+        if found[2] is None:
+            tokens.append(found[0].strip())
+        else:
+            tokens.append(_QUOTE + found[2])
         at = found.end()
     return tokens
 
