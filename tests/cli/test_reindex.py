@@ -33,7 +33,7 @@ def _no_settings_but_the_test_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A store with 600 patients and a parameter that is not indexed."""
+    """A store with 3000 patients and a parameter that is not indexed."""
     path = tmp_path / "store.db"
     asyncio.run(fill(path))
     return path
@@ -41,7 +41,7 @@ def path(tmp_path: Path) -> Path:
 
 async def fill(path: Path) -> None:
     store = SqliteStore(path)
-    await put(store, *(patient(f"p{n}", "Ash", gender="male") for n in range(600)))
+    await put(store, *(patient(f"p{n}", "Ash", gender="male") for n in range(3000)))
     await store.commit(define)
     await store.close()
 
@@ -75,12 +75,12 @@ def test_indexes_what_is_new_and_says_how_far_it_is(path: Path) -> None:
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[-3:] == [
-        "600 of 600 resources, 100 %",
+        "3000 of 3000 resources, 100 %",
         "The index is up to date.",
         "Searchable: x of Patient",
     ]
-    assert lines[0] == "16 of 600 resources, 2 %"
-    assert asyncio.run(searched(path, "Patient?x=male")) == 600
+    assert lines[0] == "16 of 3000 resources, 0 %"
+    assert asyncio.run(searched(path, "Patient?x=male")) == 3000
 
 
 def test_takes_the_store_of_the_environment(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,8 +96,8 @@ def test_makes_all_of_it_anew(path: Path) -> None:
         connection.execute("DELETE FROM entry_string")
     assert asyncio.run(searched(path, "Patient?family=ash")) == 0
     assert reindex("--store", f"sqlite:///{path}", "--all").exit_code == 0
-    assert asyncio.run(searched(path, "Patient?family=ash")) == 600
-    assert asyncio.run(searched(path, "Patient?x=male")) == 600
+    assert asyncio.run(searched(path, "Patient?family=ash")) == 3000
+    assert asyncio.run(searched(path, "Patient?x=male")) == 3000
 
 
 def test_an_interrupted_one_says_so_and_is_gone_on_with(path: Path) -> None:
@@ -113,8 +113,8 @@ def test_an_interrupted_one_says_so_and_is_gone_on_with(path: Path) -> None:
     assert complaint == b"Error: Interrupted; run it again to go on\n"
     assert asyncio.run(states(path)) == [State.BUILDING]
     again = reindex("--store", f"sqlite:///{path}")
-    assert again.stdout.splitlines()[0] != "16 of 600 resources, 2 %"
-    assert asyncio.run(searched(path, "Patient?x=male")) == 600
+    assert again.stdout.splitlines()[0] != "16 of 3000 resources, 0 %"
+    assert asyncio.run(searched(path, "Patient?x=male")) == 3000
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
-"""A process that makes the index anew: `python -m tests.storage.remaker sqlite PLACE [whole]`.
+"""A process that makes the index anew: `python -m tests.storage.remaker sqlite PLACE OPTIONS`.
 
-Each step is a line on standard output: resources gone through, and how many there are.
+Each step is a line on standard output: resources gone through, and how many there are. With the
+option `stepwise` it waits after each for a byte on standard input; `whole` makes all of it anew.
 """
 
 import asyncio
@@ -13,13 +14,14 @@ from fhir_server.storage.remaking import remake
 from tests.storage.backends import BACKENDS
 
 
-def told(progress: Progress) -> None:
-    os.write(1, f"{progress.done} {progress.total}\n".encode())
+async def main(backend: str, place: str, *options: str) -> None:
+    def told(progress: Progress) -> None:
+        os.write(1, f"{progress.done} {progress.total}\n".encode())
+        if "stepwise" in options:
+            os.read(0, 1)
 
-
-async def main(backend: str, place: str, whole: str = "") -> None:
     store = await BACKENDS[backend].open(Path(place))
-    await remake(store, whole=bool(whole), told=told)
+    await remake(store, whole="whole" in options, told=told)
     await store.close()
 
 

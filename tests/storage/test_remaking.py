@@ -250,7 +250,8 @@ async def test_several_share_a_remaking(store: Store, backend: Backend, tmp_path
 @contextmanager
 def process(module: str, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
     command = [sys.executable, "-m", f"tests.storage.{module}", *arguments]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as running:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe) as running:
         try:
             yield running
         finally:
@@ -264,6 +265,12 @@ def lines(running: "subprocess.Popen[bytes]", count: int) -> list[list[int]]:
     return [[int(part) for part in line.split()] for line in read if line]
 
 
+def go_on(running: "subprocess.Popen[bytes]") -> None:
+    assert running.stdin is not None
+    running.stdin.write(b".")
+    running.stdin.flush()
+
+
 @pytest.mark.parametrize("whole", ["", "whole"])
 @pytest.mark.parametrize("name", sorted(BACKENDS))
 async def test_one_that_is_killed_is_gone_on_with(name: str, whole: str, tmp_path: Path) -> None:
@@ -271,15 +278,17 @@ async def test_one_that_is_killed_is_gone_on_with(name: str, whole: str, tmp_pat
     try:
         await put(store, *(triplet(f"p{number}", number % 3) for number in range(2000)))
         await define(store, BIRTH_ORDER)
-        with process("remaker", name, str(tmp_path), whole) as running:
-            reached = lines(running, 3)[-1][0]
+        with process("remaker", name, str(tmp_path), whole, "stepwise") as running:
+            for _ in range(3):
+                reached = lines(running, 1)[0][0]
+                go_on(running)
         assert await states(store) == [State.BUILDING]
         with pytest.raises(FhirError, match="not indexed yet"):
             await found(store, "Patient?birth-order=1")
         with process("remaker", name, str(tmp_path), whole) as running:
             went = lines(running, 1000)
             assert running.wait() == 0
-        assert reached < went[0][0] < 2000, "it begins where the other was"
+        assert 0 < reached < went[0][0] < 2000, "it begins where the other was"
         assert went[-1] == [2000, 2000]
         for place, expected in ((0, 667), (1, 667), (2, 666)):
             ask = query(f"Patient?birth-order={place}", await store.parameters())
