@@ -48,6 +48,8 @@ PAGE_OF_INTERACTION: Final = {
     "capabilities": "capabilities",
     "operation": "operations",
 }
+OTHERS: Final = {"index.md", "errors.md", "formats.md", "search-parameters.md"}
+"""Pages about no interaction and no operation."""
 DEFINITIONS: Final = [
     json.loads(path.read_text())
     for package in ("operations", "fhir_operations")
@@ -202,7 +204,7 @@ def test_every_operation_has_its_page_that_names_every_parameter(
 def test_no_page_is_about_what_is_not_there() -> None:
     wired = {f"{name}.md" for name in PAGE_OF_INTERACTION.values()}
     wired |= {f"operations/{definition['code']}.md" for definition in DEFINITIONS}
-    assert {_name(page) for page in PAGES} == wired | {"index.md", "errors.md", "formats.md"}
+    assert {_name(page) for page in PAGES} == wired | OTHERS
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
