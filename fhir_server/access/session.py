@@ -164,12 +164,12 @@ class Session(_GuardedReader):
         """
 
         async def guarded(unit: Unit) -> T:
-            inside = SessionUnit(unit, self.caller, self._policy)
+            inside = SessionUnit(unit, self.caller, self._policy, action)
             result = await work(inside)
             if inside.touched:
-                await unit.audit(
-                    AuditRow(self.caller.name, action, self.caller.request_id, inside.touched)
-                )
+                caller = self.caller
+                row = AuditRow(caller.name, inside.action, caller.request_id, inside.touched)
+                await unit.audit(row)
             return result
 
         return await self._store.commit(guarded)
@@ -178,10 +178,16 @@ class Session(_GuardedReader):
 class SessionUnit(_GuardedReader):
     """A commit under way, as the caller may make it."""
 
-    def __init__(self, unit: Unit, caller: Caller, policy: Policy) -> None:
+    def __init__(self, unit: Unit, caller: Caller, policy: Policy, action: str) -> None:
         super().__init__(unit, caller, policy)
         self._unit = unit
+        self.action = action
         self.touched: list[str] = []
+
+    async def commit(self, action: str, work: "Callable[[SessionUnit], Awaitable[T]]") -> T:
+        """As of a session: what is committed within a commit lands with it, or not at all."""
+        self.action = action
+        return await work(self)
 
     async def keep(self, memo: Memo) -> None:
         """Keep the caller's memo, in place of one with the same key."""

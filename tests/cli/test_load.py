@@ -72,6 +72,17 @@ def test_loading_again_writes_the_same_resource_and_no_version(
     assert _there(server, f"Patient/{mark}/_history/2")
 
 
+def test_writes_over_what_is_changed_with_if_match_alone(
+    server: ServerProcess, tmp_path: Path, mark: str
+) -> None:
+    flag = {"resourceType": "Flag", "id": mark, "status": "active", "code": {"text": "x"}}
+    for status in ("active", "inactive"):
+        one = {**flag, "status": status, "subject": {"reference": "Patient/x"}}
+        result = _load(server, _write(tmp_path / "one.json", one))
+        assert result.exit_code == 0, result.output
+    assert httpx.get(f"{server.base}/Flag/{mark}").json()["status"] == "inactive"
+
+
 def test_posts_a_resource_without_an_id(server: ServerProcess, tmp_path: Path, mark: str) -> None:
     resource = _patient(identifier=[{"system": "http://example.org/load", "value": mark}])
     assert _load(server, _write(tmp_path / "one.json", resource)).exit_code == 0
