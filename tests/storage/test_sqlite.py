@@ -16,7 +16,7 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.json import Resource
 from fhir_server.search.extract import CONTENT, extract
 from fhir_server.search.parameters import Definition
-from fhir_server.storage.interface import Draft, Unit
+from fhir_server.storage.interface import Draft, Progress, Unit
 from fhir_server.storage.remaking import remake
 from fhir_server.storage.sqlite import reindex
 from fhir_server.storage.sqlite.entries import keyed_hash
@@ -343,6 +343,27 @@ async def test_a_damaged_index_is_mended_by_making_all_of_it_anew(path: Path) ->
 
 
 _STRINGS: Final = "SELECT * FROM entry_string ORDER BY rid, parameter, ordinal"
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_a_step_ends_in_time_however_much_was_asked_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    monkeypatch.setattr(reindex, "_LONGEST", 0)
+    store = SqliteStore(path)
+
+    async def begin(unit: Unit) -> Progress:
+        await unit.define((await unit.parameters()).begun(whole=whole))
+        return await unit.reindex(100)
+
+    try:
+        await put(store, *(patient(f"p{number}") for number in range(5)))
+        assert await store.commit(begin) == Progress(1, 5)
+        assert await store.commit(lambda unit: unit.reindex(100)) == Progress(2, 5)
+        assert await remake(store)
+        assert not await remake(store)
+    finally:
+        await store.close()
 
 
 async def test_an_older_index_is_made_anew_with_what_was_added(path: Path) -> None:

@@ -6,6 +6,8 @@ file says which content its index has, and several processes that start at once 
 """
 
 import sqlite3
+import time
+from contextlib import closing
 from typing import Final
 
 from fhir_server.fhir import json
@@ -17,6 +19,8 @@ from fhir_server.storage.sqlite.entries import EntryWriter
 from fhir_server.storage.sqlite.parameters import StoredParameters
 
 BATCH: Final = 500
+_LONGEST: Final = 0.1
+"""Seconds after which a step ends, with fewer resources than were asked for."""
 _CONTENT: Final = "index:content"
 _REACHED: Final = "index:reached"
 _REMAKING: Final = "index:remaking"
@@ -47,20 +51,28 @@ def step(
     remaking = known.account.remaking
     assert remaking is not None  # noqa: S101 - the contract says so
     reached, until = _place(connection, remaking)
-    rows: list[_Row]
-    if remaking.whole:
-        rows = connection.execute(_NEXT, (reached, until, count)).fetchall()
+    index = _index_anew if remaking.whole else _add
+    deadline = time.monotonic() + _LONGEST
+    ended = True
+    with closing(_rows(connection, known, (reached, until, count))) as rows:
         for row in rows:
-            _index_anew(connection, entries, known, row)
-    else:
-        types = [name for name in resource_types() if known.building(name)]
-        place = json.encode(types).decode(), reached, until, count
-        rows = connection.execute(_NEXT_OF_TYPES, place).fetchall()
-        for row in rows:
-            _add(connection, entries, known, row)
-    reached = rows[-1][0] if rows else until
+            index(connection, entries, known, row)
+            reached, ended = row[0], False
+            if time.monotonic() > deadline:  # resources of many megabytes, after small ones
+                break
+    reached = until if ended else reached
     connection.execute(_SET, (_REMAKING, f"{remaking.number} {reached} {until}"))
     return Progress(reached, until)
+
+
+def _rows(
+    connection: sqlite3.Connection, known: ParameterSet, place: tuple[int, int, int]
+) -> sqlite3.Cursor:
+    """Some resources after a row, up to another; read one by one, however large they are."""
+    if known.account.remaking is None or known.account.remaking.whole:
+        return connection.execute(_NEXT, place)
+    types = [name for name in resource_types() if known.building(name)]
+    return connection.execute(_NEXT_OF_TYPES, (json.encode(types).decode(), *place))
 
 
 def _place(connection: sqlite3.Connection, remaking: Remaking) -> tuple[int, int]:
