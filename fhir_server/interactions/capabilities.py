@@ -12,9 +12,16 @@ from fhir_server.access.session import Data
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.dates import instant
-from fhir_server.fhir.definitions import SearchParameter, compartments, resource_types
+from fhir_server.fhir.definitions import (
+    SearchParameter,
+    compartments,
+    resource_types,
+    search_parameters,
+)
 from fhir_server.fhir.json import Resource
 from fhir_server.interactions.exchange import Answer, Request, Server
+from fhir_server.search.criteria import TEXTS
+from fhir_server.search.filtering import FILTER
 from fhir_server.search.parameters import ParameterSet
 
 _OPEN: Final = (
@@ -108,7 +115,7 @@ def _resource(name: str, wired: Iterable[str], server: Server, known: ParameterS
         "searchInclude": [
             f"{name}:{code}" for code, parameter in indexed.items() if parameter.type == "reference"
         ],
-        "searchParam": _search_parameters(indexed),
+        "searchParam": _search_parameters(name, indexed),
     }
     operations = _operations(server, name)
     if operations:
@@ -121,10 +128,13 @@ def _versioning(name: str, server: Server) -> str:
     return "versioned-update" if name in server.if_match_required else "versioned"
 
 
-def _search_parameters(indexed: Mapping[str, SearchParameter]) -> list[dict[str, Any]]:
+def _search_parameters(name: str, indexed: Mapping[str, SearchParameter]) -> list[dict[str, Any]]:
     named = {"_id": ("token", "http://hl7.org/fhir/SearchParameter/Resource-id")} | {
         code: (parameter.type, parameter.url) for code, parameter in indexed.items()
     }
+    for code, parameter in search_parameters(name).items():
+        if code in (*TEXTS, FILTER):
+            named[code] = (parameter.type, parameter.url)
     return [
         {"name": code, "definition": url, "type": kind}
         for code, (kind, url) in sorted(named.items())

@@ -13,10 +13,11 @@ from fhir_server.fhir.compartments import memberships
 from fhir_server.fhir.definitions import SearchParameter, search_parameters
 from fhir_server.search.composites import Composite, composites
 from fhir_server.search.convert import BESIDE, Convert, converter
+from fhir_server.search.fulltext import texts
 from fhir_server.search.paths import Route, UnknownPath, routes
 from fhir_server.search.values import IndexValue, ReferenceValue, TokenValue
 
-CONTENT: Final = 3
+CONTENT: Final = 4
 """Counts the changes of what is extracted: a store with an older number is indexed anew."""
 
 
@@ -38,7 +39,12 @@ Extractors = Mapping[str, tuple[Extractor, ...]]
 
 
 def extract(resource: Mapping[str, Any]) -> list[tuple[str, IndexValue]]:
-    """Pairs of parameter code and value, without repeats, in a stable order.
+    """Pairs of parameter code and value, without repeats, in a stable order."""
+    return [*extract_elements(resource), *texts(resource)]
+
+
+def extract_elements(resource: Mapping[str, Any]) -> list[tuple[str, IndexValue]]:
+    """As `extract`, but for the values of `_text` and `_content`.
 
     The resource has passed the structural check, or is at least JSON: what has not the type
     that its definition says is passed over.

@@ -12,6 +12,8 @@ from fhir_server.search.ast import (
     Chain,
     CompositeMatches,
     DateCompares,
+    DateCovers,
+    Differs,
     Everything,
     Has,
     IdIn,
@@ -26,11 +28,13 @@ from fhir_server.search.ast import (
     ReferenceTo,
     StringMatches,
     StringMode,
+    TextMatches,
     TokenIs,
+    TokenLike,
     UriBelow,
     UriIs,
 )
-from fhir_server.search.extract import extract
+from fhir_server.search.extract import extract, extract_elements
 from fhir_server.search.parameters import BUILT_IN, ParameterSet
 from fhir_server.search.values import (
     CompositeValue,
@@ -40,8 +44,10 @@ from fhir_server.search.values import (
     QuantityValue,
     ReferenceValue,
     StringValue,
+    TextValue,
     TokenValue,
     UriValue,
+    without_capitals,
 )
 
 Values = Mapping[str, Sequence[IndexValue]]
@@ -60,8 +66,12 @@ def others(resources: Iterable[Mapping[str, Any]], known: ParameterSet = BUILT_I
 
 
 def values_of(resource: Mapping[str, Any], known: ParameterSet = BUILT_IN) -> Values:
+    return _by_code((*extract(resource), *known.values(resource)))
+
+
+def _by_code(extracted: Iterable[tuple[str, IndexValue]]) -> Values:
     values: dict[str, list[IndexValue]] = {}
-    for code, value in (*extract(resource), *known.values(resource)):
+    for code, value in extracted:
         values.setdefault(code, []).append(value)
     return values
 
@@ -83,7 +93,23 @@ def match(
     """
     if isinstance(node, Everything):
         return True
-    return holds(node, str(resource.get("id", "")), values_of(resource, known), others)
+    # To cut a text into words costs as much as all the rest.
+    extracted = extract(resource) if _asks_text(node) else extract_elements(resource)
+    values = _by_code((*extracted, *known.values(resource)))
+    return holds(node, str(resource.get("id", "")), values, others)
+
+
+def _asks_text(node: Node) -> bool:
+    """Of the resource itself."""
+    match node:
+        case And(nodes) | Or(nodes):
+            return any(map(_asks_text, nodes))
+        case Not(inner):
+            return _asks_text(inner)
+        case TextMatches() | Missing(kind="text"):
+            return True
+        case _:
+            return False
 
 
 def holds(node: Node, resource_id: str, values: Values, others: Others | None = None) -> bool:
@@ -151,14 +177,33 @@ def _(node: TokenIs, value: TokenValue) -> bool:
 
 
 @satisfies.register
+def _(node: TokenLike, value: TokenValue) -> bool:
+    same = node.token == without_capitals(value.code)
+    return same and node.system in (None, value.system)
+
+
+_STRINGS: Mapping[StringMode, Callable[[StringValue, str], bool]] = {
+    StringMode.STARTS: lambda value, text: value.text.startswith(text),
+    StringMode.CONTAINS: lambda value, text: text in value.text,
+    StringMode.EXACT: lambda value, text: value.exact == text,
+    StringMode.ENDS: lambda value, text: value.text.endswith(text),
+    StringMode.EQUALS: lambda value, text: value.text == text,
+    StringMode.GT: lambda value, text: value.text > text,
+    StringMode.LT: lambda value, text: value.text < text,
+    StringMode.GE: lambda value, text: value.text >= text,
+    StringMode.LE: lambda value, text: value.text <= text,
+}
+
+
+@satisfies.register
 def _(node: StringMatches, value: StringValue) -> bool:
-    match node.mode:
-        case StringMode.STARTS:
-            return value.text.startswith(node.text)
-        case StringMode.CONTAINS:
-            return node.text in value.text
-        case StringMode.EXACT:
-            return node.text == value.exact
+    return _STRINGS[node.mode](value, node.text)
+
+
+@satisfies.register
+def _(node: TextMatches, value: TextValue) -> bool:
+    end = "" if node.prefix else " "
+    return f" {node.words}{end}" in f" {value.words} "
 
 
 @satisfies.register
@@ -185,6 +230,8 @@ def _(node: CompositeMatches, value: CompositeValue) -> bool:
 
 
 def _part_satisfies(node: Node, value: IndexValue) -> bool:
+    if isinstance(node, Everything):
+        return True
     if isinstance(node, Or):
         return any(_part_satisfies(inner, value) for inner in node.nodes)
     return satisfies(node, value)
@@ -206,6 +253,16 @@ _DATES: Mapping[Prefix, Callable[[DateValue, DateCompares], bool]] = {
 @satisfies.register
 def _(node: DateCompares, value: DateValue) -> bool:
     return _DATES[node.prefix](value, node)
+
+
+@satisfies.register
+def _(node: DateCovers, value: DateValue) -> bool:
+    return value.low <= node.low and node.high <= value.high
+
+
+@satisfies.register
+def _(node: Differs, value: IndexValue) -> bool:
+    return not satisfies(node.node, value)
 
 
 _Number = NumberValue | QuantityValue

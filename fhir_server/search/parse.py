@@ -25,6 +25,7 @@ from fhir_server.search.ast import (
 )
 from fhir_server.search.criteria import RESULT_PARAMETERS as RESULT_PARAMETERS
 from fhir_server.search.criteria import Criteria, at, not_known, unsupported
+from fhir_server.search.filtering import FILTER, Filtering
 from fhir_server.search.limits import Limits as Limits
 from fhir_server.search.parameters import BUILT_IN, ParameterSet
 
@@ -219,7 +220,10 @@ class _Parser:
             read(self, value)
         else:
             for resource_type, criteria in self.criteria.items():
-                node = criteria.read(resource_type, name, value)
+                if name == FILTER:
+                    node = Filtering(criteria).read(resource_type, value)
+                else:
+                    node = criteria.read(resource_type, name, value)
                 self.nodes.setdefault(resource_type, []).append(node)
 
     def _sort(self, value: str) -> None:

@@ -113,6 +113,10 @@ async def test_chains_includes_and_sorts_go_by_added_parameters(
     assert await found_ids(client, "Flag?about=a") == ["a"]
     assert await found_ids(client, "Flag?about.known-as=ash") == ["a"]
     assert await found_ids(client, "Flag?about:Patient.known-as=birch") == ["b"]
+    assert await found_ids(client, "Patient?_filter=known-as sw bi") == ["b"]
+    assert await found_ids(client, "Patient?_filter=known-as ne ash") == ["b"]
+    assert await found_ids(client, "Flag?_filter=about.known-as eq ash") == ["a"]
+    assert await found_ids(client, "Flag?_filter=about re Patient/b") == ["b"]
     assert await found_ids(client, "Patient?_has:Flag:about:_id=b") == ["b"]
     assert await included(client, "Flag?_id=a&_include=Flag:about") == ["Patient/a"]
     assert await included(client, "Flag?_id=a&_include=Flag:*") == ["Patient/a"]
@@ -139,6 +143,8 @@ async def included(client: httpx.AsyncClient, search: str) -> list[str]:
         "Patient?_revinclude=Flag:about",
         "?_type=Patient,Flag&known-as=x",
         "Patient?known-as:missing=true",
+        "Patient?_filter=known-as eq x",
+        "Flag?_filter=about.name eq x",
     ],
 )
 async def test_no_way_leads_through_what_is_not_indexed_yet(
