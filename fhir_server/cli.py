@@ -1,4 +1,4 @@
-"""The command line: `keyworking serve | load | reindex | demo | version`."""
+"""The command line: `keyworking serve | load | reindex | demo | openapi | version`."""
 
 import sys
 from importlib.metadata import version as package_version
@@ -117,6 +117,18 @@ def reindex(store: str | None, whole: bool) -> None:
 def _fail(text: str, *, status: int) -> NoReturn:
     click.echo(f"Error: {text}", err=True)
     sys.exit(status)
+
+
+@main.command()
+def openapi() -> None:
+    """Print the OpenAPI description of the server that the settings make."""
+    from fhir_server.app import printed_description
+    from fhir_server.operation.registry import BadOperation
+
+    try:
+        click.echo(printed_description())
+    except (ValueError, BadOperation) as error:
+        _fail(str(error), status=1)
 
 
 @main.command()

@@ -13,16 +13,16 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.dates import instant
 from fhir_server.fhir.definitions import (
-    SearchParameter,
     compartments,
     resource_types,
     search_parameters,
 )
 from fhir_server.fhir.json import Resource
+from fhir_server.interactions import patch
 from fhir_server.interactions.exchange import Answer, Request, Server
 from fhir_server.search.criteria import TEXTS
 from fhir_server.search.filtering import FILTER
-from fhir_server.search.parameters import ParameterSet
+from fhir_server.search.parameters import BUILT_IN, ParameterSet
 
 _OPEN: Final = (
     "Served without tokens: whoever reaches this address reads and writes everything. "
@@ -60,7 +60,7 @@ def _require_known(name: str, value: str) -> None:
         raise FhirError.at(Kind.UNSUPPORTED, "http.mode", text)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=8)  # for each base that a trusted proxy tells
 def _statement(server: Server, known: ParameterSet) -> bytes:
     software = version("keyworking-fhir-server")
     return json.encode(
@@ -76,6 +76,7 @@ def _statement(server: Server, known: ParameterSet) -> bytes:
             },
             "fhirVersion": "4.0.1",
             "format": ["application/fhir+json", "application/fhir+xml", "json", "xml"],
+            "patchFormat": list(patch.FORMATS),
             "rest": [_rest(server, known)],
         }
     )
@@ -83,10 +84,12 @@ def _statement(server: Server, known: ParameterSet) -> bytes:
 
 def _rest(server: Server, known: ParameterSet) -> Resource:
     wired = {route.interaction.code for route in server.router.routes}
+    referring = _referring(known)
     rest: Resource = {
         "mode": "server",
-        "resource": [_resource(name, wired, server, known) for name in resource_types()],
+        "resource": [_resource(name, wired, server, known, referring) for name in resource_types()],
         "interaction": [{"code": code} for code in _SYSTEM_INTERACTIONS],
+        "searchParam": _of_every_type(known),
     }
     rest["compartment"] = [
         f"http://hl7.org/fhir/CompartmentDefinition/{name[0].lower()}{name[1:]}"
@@ -100,8 +103,13 @@ def _rest(server: Server, known: ParameterSet) -> Resource:
     return rest
 
 
-def _resource(name: str, wired: Iterable[str], server: Server, known: ParameterSet) -> Resource:
-    indexed = known.indexed(name)
+def _resource(
+    name: str,
+    wired: Iterable[str],
+    server: Server,
+    known: ParameterSet,
+    referring: Mapping[str, list[str]],
+) -> Resource:
     described: Resource = {
         "type": name,
         "interaction": [{"code": code} for code in _TYPE_INTERACTIONS if code in wired],
@@ -112,10 +120,9 @@ def _resource(name: str, wired: Iterable[str], server: Server, known: ParameterS
         "conditionalRead": "full-support",
         "conditionalUpdate": True,
         "conditionalDelete": server.conditional_delete,
-        "searchInclude": [
-            f"{name}:{code}" for code, parameter in indexed.items() if parameter.type == "reference"
-        ],
-        "searchParam": _search_parameters(name, indexed),
+        "searchInclude": ["*", *_includes(name, known)],
+        "searchRevInclude": ["*", *referring.get(name, [])],
+        "searchParam": _search_parameters(name, known),
     }
     operations = _operations(server, name)
     if operations:
@@ -123,22 +130,53 @@ def _resource(name: str, wired: Iterable[str], server: Server, known: ParameterS
     return {key: value for key, value in described.items() if value != []}
 
 
+def _includes(name: str, known: ParameterSet) -> list[str]:
+    parameters = known.indexed(name).items()
+    return [f"{name}:{code}" for code, parameter in parameters if parameter.type == "reference"]
+
+
 def _versioning(name: str, server: Server) -> str:
     """http://hl7.org/fhir/R4/valueset-versioning-policy.html"""
     return "versioned-update" if name in server.if_match_required else "versioned"
 
 
-def _search_parameters(name: str, indexed: Mapping[str, SearchParameter]) -> list[dict[str, Any]]:
-    named = {"_id": ("token", "http://hl7.org/fhir/SearchParameter/Resource-id")} | {
-        code: (parameter.type, parameter.url) for code, parameter in indexed.items()
-    }
-    for code, parameter in search_parameters(name).items():
-        if code in (*TEXTS, FILTER):
-            named[code] = (parameter.type, parameter.url)
+def _referring(known: ParameterSet) -> Mapping[str, list[str]]:
+    """By type, the references that may lead to it."""
+    found: dict[str, list[str]] = {}
+    for source in resource_types():
+        indexed = known.indexed(source)
+        for name in _includes(source, known):
+            for target in indexed[name.partition(":")[2]].targets or resource_types():
+                found.setdefault(target, []).append(name)
+    return found
+
+
+def _of_every_type(known: ParameterSet) -> list[dict[str, Any]]:
+    first, *others = (_search_parameters(name, known) for name in resource_types())
+    return [one for one in first if all(one in other for other in others)]
+
+
+def _search_parameters(name: str, known: ParameterSet) -> list[dict[str, Any]]:
     return [
-        {"name": code, "definition": url, "type": kind}
-        for code, (kind, url) in sorted(named.items())
+        {"name": code, "definition": url, "type": kind} if url else {"name": code, "type": kind}
+        for code, (kind, url) in sorted(searched(name, known).items())
     ]
+
+
+@lru_cache(maxsize=1024)
+def searched(name: str, known: ParameterSet = BUILT_IN) -> Mapping[str, tuple[str, str]]:
+    """By code, type and definition of the parameters that find resources of the type."""
+    worked_out = {
+        code: parameter
+        for code, parameter in search_parameters(name).items()
+        if code in (*TEXTS, FILTER)
+    }
+    found = {**known.indexed(name), **worked_out}
+    return {
+        "_id": ("token", "http://hl7.org/fhir/SearchParameter/Resource-id"),
+        "_list": ("string", ""),  # R4 has it without a definition
+        **{code: (parameter.type, parameter.url) for code, parameter in found.items()},
+    }
 
 
 def _operations(server: Server, resource_type: str) -> list[dict[str, str]]:

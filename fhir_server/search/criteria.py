@@ -13,7 +13,6 @@ from fhir_server.fhir.definitions import SearchParameter, resource_types, search
 from fhir_server.fhir.references import is_id
 from fhir_server.search import chains, operands
 from fhir_server.search.ast import (
-    Chain,
     CompositeMatches,
     Everything,
     Has,
@@ -161,8 +160,7 @@ class Criteria:
             except Unknown as error:
                 unknown.append(error)
             else:
-                forms = chains.forms(target, self.base)
-                found.append(Chain(link.parameter.index, target, forms, node))
+                found.append(link.node(target, self.base, node))
         if not found:
             raise unknown[0] if len(unknown) == 1 else Unknown(chains.nowhere(link))
         return disjunction(*found)
@@ -170,9 +168,9 @@ class Criteria:
     def _reverse(self, resource_type: str, name: str, value: str, depth: int) -> Node:
         self._require_depth(depth)
         self._count_link()
-        source, link, rest = chains.reverse(self.known, resource_type, name)
-        node = self._criterion(source, rest, value, depth)
-        return Has(source, link.index, chains.forms(resource_type, self.base), node)
+        link = chains.reverse(self.known, resource_type, name)
+        node = self._criterion(link.source, link.rest, value, depth)
+        return link.node(resource_type, self.base, node)
 
     def _require_depth(self, depth: int) -> None:
         if depth > self.limits.max_chain:

@@ -24,7 +24,7 @@ from fhir_server.search.ast import (
     conjunction,
 )
 from fhir_server.search.criteria import RESULT_PARAMETERS as RESULT_PARAMETERS
-from fhir_server.search.criteria import Criteria, at, not_known, unsupported
+from fhir_server.search.criteria import Criteria, at, not_known
 from fhir_server.search.filtering import FILTER, Filtering
 from fhir_server.search.limits import Limits as Limits
 from fhir_server.search.parameters import BUILT_IN, ParameterSet
@@ -362,8 +362,4 @@ def _include(name: str, value: str, parameters: ParameterSet) -> Include:
 
 
 def _revinclude(name: str, value: str, parameters: ParameterSet) -> Include:
-    if value == "*":
-        raise unsupported(
-            name, "'*' alone would ask every type; name one, as in _revinclude=CarePlan:*"
-        )
     return replace(_include(name, value, parameters), reverse=True)

@@ -51,15 +51,25 @@ PAGE_OF_INTERACTION: Final = {
     "capabilities": "capabilities",
     "operation": "operations",
 }
-OTHERS: Final = {"index.md", "errors.md", "filter.md", "formats.md", "search-parameters.md"}
-"""Pages about no interaction and no operation."""
+BESIDE: Final = (
+    "binary.md",
+    "errors.md",
+    "filter.md",
+    "formats.md",
+    "index.md",
+    "openapi.md",
+    "search-parameters.md",
+)
+"""Pages about more than one interaction, or none."""
 DEFINITIONS: Final = [
     json.loads(path.read_text())
     for package in ("operations", "fhir_operations")
     for path in sorted((REPOSITORY / package).glob("*.json"))
 ]
 _FENCED: Final = re.compile(r"^```(\w+)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
-_REQUEST: Final = re.compile(r"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/fhir\S*)")
+_REQUEST: Final = re.compile(
+    r"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/(?:fhir|openapi\.json)\S*)"
+)
 _STATUS: Final = re.compile(r"→ (\d{3})")
 _HEADER: Final = re.compile(r"([A-Za-z-]+): (.*)")
 _HOST: Final = "http://127.0.0.1:8080"
@@ -207,7 +217,7 @@ def test_every_operation_has_its_page_that_names_every_parameter(
 def test_no_page_is_about_what_is_not_there() -> None:
     wired = {f"{name}.md" for name in PAGE_OF_INTERACTION.values()}
     wired |= {f"operations/{definition['code']}.md" for definition in DEFINITIONS}
-    assert {_name(page) for page in PAGES} == wired | OTHERS
+    assert {_name(page) for page in PAGES} == wired | {*BESIDE}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)

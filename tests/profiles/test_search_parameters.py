@@ -81,7 +81,7 @@ async def test_the_capability_statement_names_it_by_its_own_address(
         one["definition"]: one["name"]
         for described in types
         for one in described["searchParam"]
-        if one["definition"].startswith(canonicals.KW)
+        if one.get("definition", "").startswith(canonicals.KW)
     }
     assert shown == {load(path)["url"]: load(path)["code"] for path in FILES}
 

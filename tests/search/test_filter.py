@@ -72,7 +72,7 @@ REFUSED: Final = [
     ("Patient", "_has pr true", 1, ("cannot stand in a filter",)),
     ("Patient", "_list eq x", 1, ("cannot stand in a filter",)),
     ("Patient", "_sort eq name", 1, ("_sort",)),
-    ("CarePlan", "instantiates-canonical.title eq x", 1, ("canonical",)),
+    ("CarePlan", "instantiates-canonical.colour eq x", 1, ("not a search parameter of Activity",)),
     ("Observation", 'related[type eq "x"].target pr true', 1, ("R4 has not",)),
     ("ServiceRequest", "item[code eq x].status eq y", 1, ("R4 has not",)),
     ("Group", "characteristic[kind eq x].value eq y", 16, ("'kind'", "value and code")),

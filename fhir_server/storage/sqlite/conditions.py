@@ -137,10 +137,12 @@ class Conditions:
         """From the resources at the chain's end to those that refer to them."""
         end = self._beyond(node.target)
         found = end.where(node.node)
+        if node.canonical:
+            return self._select_by_address(node, end, found)
         refers = _refers("e", end._row, node.forms)
         return Sql(
             f"SELECT e.rid FROM resource {end._row}"
-            f" CROSS JOIN entry e INDEXED BY entry_by_value WHERE {found.text}"
+            f" CROSS JOIN {_by_value('e')} WHERE {found.text}"
             f" AND e.parameter = ? AND {refers.text}",
             [*found.arguments, self._number(self._type, node.code), *refers.arguments],
         )
@@ -149,6 +151,8 @@ class Conditions:
         """From the resources that refer to those that they refer to."""
         source = self._beyond(node.source)
         found = source.where(node.node)
+        if node.canonical:
+            return self._select_by_canonical(node, source, found)
         id_of = _id_in_reference("e.text", node.forms)
         return Sql(
             f"SELECT t.rid FROM resource {source._row} CROSS JOIN {_by_resource('entry')}"
@@ -160,6 +164,35 @@ class Conditions:
                 self._type,
                 *id_of.arguments,
             ],
+        )
+
+    def _select_by_address(self, node: Chain, end: "Conditions", found: Sql) -> Sql:
+        """From the resources at the chain's end by their urls to those that name them."""
+        means = self._means("e", "u", end._row, node.target)
+        return Sql(
+            f"SELECT e.rid FROM resource {end._row} CROSS JOIN {_by_resource('entry', 'u')}"
+            f" CROSS JOIN {_by_value('e')} WHERE {found.text}"
+            f" AND u.rid = {end._row}.rid AND e.parameter = ? AND {means.text}",
+            [*found.arguments, self._number(self._type, node.code), *means.arguments],
+        )
+
+    def _select_by_canonical(self, node: Has, source: "Conditions", found: Sql) -> Sql:
+        """From the resources that name others by their urls to those others."""
+        means = self._means("e", "u", "u", self._type)
+        return Sql(
+            f"SELECT u.rid FROM resource {source._row} CROSS JOIN {_by_resource('entry')}"
+            f" CROSS JOIN {_by_value('u')} WHERE {found.text}"
+            f" AND e.rid = {source._row}.rid AND e.parameter = ? AND {means.text}",
+            [*found.arguments, self._number(node.source, node.code), *means.arguments],
+        )
+
+    def _means(self, entry: str, url: str, row: str, resource_type: str) -> Sql:
+        """The entry, a canonical reference, names the url, and if any the version, of the row."""
+        return Sql(
+            f"{url}.parameter = ? AND {url}.low = {entry}.low AND {url}.text = {entry}.text"
+            f" AND ({entry}.high = 0 OR EXISTS (SELECT 1 FROM {_by_resource('entry', 'n')}"
+            f" WHERE n.rid = {row}.rid AND n.parameter = ? AND n.low = {entry}.high))",
+            [self._number(resource_type, "url"), self._number(resource_type, "version")],
         )
 
     def _condition(self, node: Node | AnyOf) -> Sql:
@@ -286,10 +319,12 @@ class Conditions:
         match node:
             case Chain(target=landing):
                 end = self._beyond(landing)
-                hop = self._forward(node, end)
+                step = self._by_canonical if node.canonical else self._forward
+                hop = step(node, end)
             case Has(source=landing):
                 end = self._beyond(landing)
-                hop = self._backward(node, end)
+                back = self._by_address if node.canonical else self._backward
+                hop = back(node, end)
         for inner in _conjuncts(node.node):
             if isinstance(inner, Chain | Has):
                 further = end._hop(inner)
@@ -320,12 +355,40 @@ class Conditions:
         row, entry = end._row, f"e_{end._row}"
         refers = _refers(entry, self._row, node.forms)
         return _Hop(
-            [f"entry {entry} INDEXED BY entry_by_value", f"resource {row}"],
+            [_by_value(entry), f"resource {row}"],
             [
                 Sql(
                     f"{entry}.parameter = ? AND {refers.text}",
                     [self._number(node.source, node.code), *refers.arguments],
                 ),
+                Sql(f"{row}.rid = {entry}.rid AND NOT {row}.deleted"),
+            ],
+        )
+
+    def _by_canonical(self, node: Chain, end: "Conditions") -> _Hop:
+        row, entry, url = end._row, f"e_{end._row}", f"u_{end._row}"
+        return _Hop(
+            [_by_resource("entry", entry), _by_value(url), f"resource {row}"],
+            [
+                Sql(
+                    f"{entry}.rid = {self._row}.rid AND {entry}.parameter = ?",
+                    [self._number(self._type, node.code)],
+                ),
+                self._means(entry, url, url, node.target),
+                Sql(f"{row}.rid = {url}.rid AND NOT {row}.deleted"),
+            ],
+        )
+
+    def _by_address(self, node: Has, end: "Conditions") -> _Hop:
+        row, entry, url = end._row, f"e_{end._row}", f"u_{end._row}"
+        return _Hop(
+            [_by_resource("entry", url), _by_value(entry), f"resource {row}"],
+            [
+                Sql(
+                    f"{url}.rid = {self._row}.rid AND {entry}.parameter = ?",
+                    [self._number(node.source, node.code)],
+                ),
+                self._means(entry, url, self._row, self._type),
                 Sql(f"{row}.rid = {entry}.rid AND NOT {row}.deleted"),
             ],
         )
@@ -344,6 +407,10 @@ def _asked(node: CompositeMatches) -> list[int]:
 def _by_resource(table: str, name: str = "e") -> str:
     """A probe of one candidate goes by the primary key; SQLite, left alone, may walk a value."""
     return f"{table} {name} INDEXED BY sqlite_autoindex_{table}_1"
+
+
+def _by_value(name: str) -> str:
+    return f"entry {name} INDEXED BY entry_by_value"
 
 
 def _refers(entry: str, row: str, forms: tuple[str, ...]) -> Sql:

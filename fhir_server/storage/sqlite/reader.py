@@ -75,9 +75,11 @@ class ConnectionReader:
         rows = self._patiently(history(scope, count, before))
         return [HistoryEntry(StoredVersion(*row[:6]), row[6], bool(row[7])) for row in rows]
 
-    def search(self, query: Search, count: int, after: Position | None) -> Page:
+    def search(
+        self, query: Search, count: int, after: Position | None, until: Position | None = None
+    ) -> Page:
         added: set[str] = set()
-        rows = self._patiently(self._compiler(query, added).page(count, after))
+        rows = self._patiently(self._compiler(query, added).page(count, after, until))
         self._require_searchable(added)
         shown = rows[:count]
         bodies = self._bodies([row[0] for row in shown])

@@ -1,0 +1,171 @@
+"""Where includes lead from some resources: references to follow, and what refers to them.
+
+https://hl7.org/fhir/R4/search.html#include. A canonical reference leads to the resources whose
+url, and version if it has one, are those (https://hl7.org/fhir/R4/references.html#canonical).
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from fhir_server.access.session import StoredVersion
+from fhir_server.fhir import json
+from fhir_server.fhir.definitions import SearchParameter, resource_types
+from fhir_server.fhir.references import parse_local
+from fhir_server.search.ast import (
+    Chain,
+    Has,
+    IdIn,
+    Include,
+    Node,
+    Not,
+    ReferenceTo,
+    conjunction,
+    disjunction,
+)
+from fhir_server.search.extract import (
+    extract,
+    has_canonical,
+    refers,
+    targets_of,
+)
+from fhir_server.search.parameters import ParameterSet
+from fhir_server.search.values import ReferenceValue
+
+_ANY: Final = "*"
+
+Names = Collection[tuple[str, str]]
+"""Resources by type and id."""
+
+
+@dataclass(slots=True)
+class Leads:
+    """No resource is among the `names` and found by one of the `nodes` besides."""
+
+    names: set[tuple[str, str]] = field(default_factory=set)
+    """What is referred to."""
+    nodes: dict[str, Node] = field(default_factory=dict)
+    """What else there is, to be searched for: by type."""
+
+
+class Around(NamedTuple):
+    """The server's base, and the search parameters that there are."""
+
+    base: str
+    known: ParameterSet
+
+    def references(self, resource_type: str) -> dict[str, SearchParameter]:
+        """The type's reference parameters, by the code under which their values stand."""
+        parameters = self.known.indexed(resource_type).values()
+        return {one.index: one for one in parameters if one.type == "reference"}
+
+
+def leads(
+    sources: Sequence[StoredVersion], includes: Sequence[Include], around: Around, seen: Names
+) -> Leads:
+    """Where the includes lead from the sources, but for what has been seen."""
+    onwards = _Onwards(around, [include for include in includes if not include.reverse])
+    for version in sources:
+        onwards.add(version)
+    ids = _by_type((version.type, version.id) for version in sources)
+    nodes: dict[str, dict[Node, None]] = {}
+    for resource_type, node in (*onwards.nodes(), *_backwards(includes, ids, around)):
+        nodes.setdefault(resource_type, {})[node] = None
+    names = onwards.names.difference(seen)
+    known = _by_type((*seen, *names))
+    return Leads(
+        names,
+        {name: _but(disjunction(*nodes[name]), known.get(name, ())) for name in sorted(nodes)},
+    )
+
+
+def _by_type(names: Iterator[tuple[str, str]] | Names) -> dict[str, list[str]]:
+    ids: dict[str, list[str]] = {}
+    for resource_type, resource_id in names:
+        ids.setdefault(resource_type, []).append(resource_id)
+    return ids
+
+
+def _but(node: Node, ids: Collection[str]) -> Node:
+    return conjunction(node, Not(IdIn(tuple(sorted(ids))))) if ids else node
+
+
+class _Onwards:
+    """Follows what resources refer to."""
+
+    def __init__(self, around: Around, includes: Sequence[Include]) -> None:
+        self._around = around
+        self._includes = includes
+        self.names: set[tuple[str, str]] = set()
+        self._canonical: dict[tuple[str, str, str], list[str]] = {}
+        """Ids of resources with canonical references: by the target's type, their own, the
+        parameter."""
+
+    def add(self, version: StoredVersion) -> None:
+        asked = [one for one in self._includes if one.source in (_ANY, version.type)]
+        if not asked:
+            return
+        references = self._around.references(version.type)
+        resource = json.decode_resource(version.body)
+        for index, value in (*extract(resource), *self._around.known.values(resource)):
+            if isinstance(value, ReferenceValue) and index in references:
+                parameter = references[index]
+                for include in asked:
+                    if include.code in (_ANY, parameter.code):
+                        self._follow(version, parameter, value, include.target)
+
+    def _follow(
+        self,
+        version: StoredVersion,
+        parameter: SearchParameter,
+        value: ReferenceValue,
+        target: str | None,
+    ) -> None:
+        local = parse_local(value.target, self._around.base)
+        if local is not None:
+            if target in (None, local.type):
+                self.names.add((local.type, local.id))
+            return
+        if not refers(parameter, version.type):
+            for name in targets_of(parameter, version.type):
+                if target in (None, name):
+                    place = name, version.type, parameter.index
+                    self._canonical.setdefault(place, []).append(version.id)
+
+    def nodes(self) -> Iterator[tuple[str, Node]]:
+        """What canonical references lead to, by type."""
+        for (target, source, code), ids in self._canonical.items():
+            yield target, Has(source, code, (), _ids(ids), canonical=True)
+
+
+def _ids(ids: Collection[str]) -> IdIn:
+    return IdIn(tuple(sorted(set(ids))))
+
+
+def _backwards(
+    includes: Sequence[Include], ids: dict[str, list[str]], around: Around
+) -> Iterator[tuple[str, Node]]:
+    """What refers to the resources with the ids, by type."""
+    for include in includes:
+        wanted = {name: ids[name] for name in ids if include.target in (None, name)}
+        if not include.reverse or not wanted:
+            continue
+        for source in resource_types() if include.source == _ANY else (include.source,):
+            for parameter in around.references(source).values():
+                if include.code in (_ANY, parameter.code):
+                    for node in _referring(source, parameter, wanted, around.base):
+                        yield source, node
+
+
+def _referring(
+    source: str, parameter: SearchParameter, ids: dict[str, list[str]], base: str
+) -> Iterator[Node]:
+    code = parameter.index
+    named = parameter.targets or resource_types()
+    targets = [f"{name}/{one}" for name in ids if name in named for one in ids[name]]
+    if targets:
+        yield ReferenceTo(code, (*targets, *(f"{base}/{target}" for target in targets)))
+    if not refers(parameter, source):
+        for name in ids:
+            if name in named and has_canonical(name):
+                yield Chain(code, name, (), _ids(ids[name]), canonical=True)
