@@ -133,6 +133,11 @@ class Criteria:
         self._count_values(count)
         return node
 
+    @property
+    def spent(self) -> int:
+        """The values that were counted so far."""
+        return self._values
+
     def cursor(self, text: str) -> Cursor:
         """To read the value of the parameter as an expression."""
         return Cursor(text, self._name, self.limits.max_expression, self.limits.max_nesting)

@@ -251,6 +251,7 @@ def test_the_page_of_filters_names_every_operator_short_system_and_limit() -> No
     assert {name for name in (*OPERATORS, *SYSTEMS) if f"`{name}`" not in text} == set()
     assert f"{Limits().max_expression:,} characters" in text
     assert f"{Limits().max_nesting} brackets" in text
+    assert f"{Limits().max_tests} tests" in text
 
 
 def test_the_page_of_errors_names_every_status_and_issue_type() -> None:

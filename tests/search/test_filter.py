@@ -148,6 +148,12 @@ def test_values_of_filters_count_with_all_others() -> None:
     assert caught.value.kind is Kind.TOO_COSTLY
 
 
+def test_pr_counts_too() -> None:
+    text = "gender pr true or name pr true"
+    where("Patient", text, limits=Limits(max_values=2))
+    assert refusal("Patient", text, limits=Limits(max_values=1)).kind is Kind.TOO_COSTLY
+
+
 def test_values_within_brackets_count() -> None:
     text = "characteristic[code eq a or code eq b].value eq c"
     assert refusal("Group", text, limits=Limits(max_values=2)).kind is Kind.TOO_COSTLY

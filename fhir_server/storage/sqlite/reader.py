@@ -42,6 +42,8 @@ _CHANGES: Final = """
     FROM version v JOIN resource r ON r.rid = v.rid
     WHERE v.seq > ? ORDER BY v.seq LIMIT ?
 """
+_LIMITS: Final = ("stack overflow", "too large", "too many")
+"""What SQLite says of statements that are too much for it."""
 _PROGRESS_STEPS: Final = 20_000
 """Virtual machine instructions between two looks at the clock."""
 
@@ -147,7 +149,7 @@ class ConnectionReader:
         try:
             return self._connection.execute(sql.text, sql.arguments).fetchall()
         except sqlite3.OperationalError as error:
-            if "stack overflow" in str(error) or "too large" in str(error):
+            if any(limit in str(error) for limit in _LIMITS):
                 raise _too_deep() from None
             if "interrupted" not in str(error):
                 raise
