@@ -26,6 +26,8 @@ from fhir_server.storage.interface import (
     StoredVersion,
     Unit,
 )
+from fhir_server.terminology.resolve import resolved
+from fhir_server.terminology.service import MAX_CODES
 
 __all__ = [
     "Data",
@@ -78,9 +80,10 @@ async def current(data: Data, resource_type: str, resource_id: str) -> StoredVer
 class _GuardedReader:
     """A reader with the policy in every question."""
 
-    def __init__(self, reader: Reader, policy: Policy) -> None:
+    def __init__(self, reader: Reader, policy: Policy, max_codes: int) -> None:
         self._reader = reader
         self._policy = policy
+        self._max_codes = max_codes
 
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
         """The current version or deletion, None where there is none that the caller may see."""
@@ -106,11 +109,14 @@ class _GuardedReader:
         return shown[:count]
 
     async def search(self, query: Search, count: int, after: Position | None = None) -> Page:
-        asked = guarded(query, self._policy.readable)
-        return await self._reader.search(asked, count, after)
+        return await self._reader.search(await self._asked(query), count, after)
 
     async def total(self, query: Search) -> int:
-        return await self._reader.total(guarded(query, self._policy.readable))
+        return await self._reader.total(await self._asked(query))
+
+    async def _asked(self, query: Search) -> Search:
+        """With the codes of value sets that the caller may read, among what it may read."""
+        return guarded(await resolved(query, self, self._max_codes), self._policy.readable)
 
     def _shown(self, version: StoredVersion | None) -> StoredVersion | None:
         if version is None:
@@ -121,10 +127,16 @@ class _GuardedReader:
 class Session(_GuardedReader):
     """One caller's view of the store, for one request."""
 
-    def __init__(self, store: Store, caller: Caller, policy: Policy | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        caller: Caller,
+        policy: Policy | None = None,
+        max_codes: int = MAX_CODES,
+    ) -> None:
         self._store: Final = store
         self.caller: Final = caller
-        super().__init__(store, policy or ClosedPolicy())
+        super().__init__(store, policy or ClosedPolicy(), max_codes)
 
     async def commit(self, action: str, work: "Callable[[SessionUnit], Awaitable[T]]") -> T:
         """Run `work` in one commit, with a line in the audit that says who did what.
@@ -136,7 +148,7 @@ class Session(_GuardedReader):
         """
 
         async def guarded(unit: Unit) -> T:
-            inside = SessionUnit(unit, self._policy)
+            inside = SessionUnit(unit, self._policy, self._max_codes)
             result = await work(inside)
             if inside.touched:
                 await unit.audit(
@@ -150,8 +162,8 @@ class Session(_GuardedReader):
 class SessionUnit(_GuardedReader):
     """A commit under way, as the caller may make it."""
 
-    def __init__(self, unit: Unit, policy: Policy) -> None:
-        super().__init__(unit, policy)
+    def __init__(self, unit: Unit, policy: Policy, max_codes: int = MAX_CODES) -> None:
+        super().__init__(unit, policy, max_codes)
         self._unit = unit
         self.touched: list[str] = []
 

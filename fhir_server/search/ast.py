@@ -73,6 +73,41 @@ class TokenIs:
     token: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class TokenIn:
+    """One of `pairs` of system and code, or any code of `systems` that is not in `but`."""
+
+    code: str
+    pairs: frozenset[tuple[str, str]]
+    systems: tuple[str, ...] = ()
+    but: frozenset[tuple[str, str]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class InValueSet:
+    """A code of the value set with this address, `|version` included.
+
+    A terminology service puts a `TokenIn` in its place before a backend is asked. `local` is
+    `ValueSet/id` where the address is one on this server; `place` is the parameter as written.
+    """
+
+    code: str
+    url: str
+    local: str = ""
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Subsumes:
+    """The code itself or what it subsumes (`below`), or what subsumes it; else as `InValueSet`."""
+
+    code: str
+    system: str
+    token: str
+    below: bool = True
+    place: str = ""
+
+
 class StringMode(Enum):
     STARTS = "starts"
     CONTAINS = "contains"
@@ -146,6 +181,16 @@ class QuantityCompares:
 
 
 @dataclass(frozen=True, slots=True)
+class Near:
+    """At most `distance` metres from a place, in degrees; the longitude is below 180."""
+
+    code: str
+    latitude: float
+    longitude: float
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
 class CompositeMatches:
     """One element satisfies all the nodes, each a predicate on its component or an Or of them."""
 
@@ -183,6 +228,7 @@ Predicate = (
     Missing
     | IdIn
     | TokenIs
+    | TokenIn
     | StringMatches
     | ReferenceTo
     | UriIs
@@ -190,9 +236,12 @@ Predicate = (
     | DateCompares
     | NumberCompares
     | QuantityCompares
+    | Near
     | CompositeMatches
 )
-Node = Everything | Nothing | And | Or | Not | Chain | Has | Predicate
+Terminological = InValueSet | Subsumes
+"""What only a terminology service can say."""
+Node = Everything | Nothing | And | Or | Not | Chain | Has | Terminological | Predicate
 
 LAST_UPDATED: Final = "_lastUpdated"
 

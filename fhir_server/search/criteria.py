@@ -179,9 +179,10 @@ class Criteria:
             base=self.base,
             now=self.now,
             indexed=indexed_modifiers(parameter, resource_type),
+            place=self._name,
         )
         found = disjunction(*(operand(text) for text in texts))
-        return Not(found) if modifier == "not" else found
+        return Not(found) if modifier in ("not", "not-in") else found
 
     def _composite(self, resource_type: str, parameter: SearchParameter, text: str) -> Node:
         """https://hl7.org/fhir/R4/search.html#composite"""

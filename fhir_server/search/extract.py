@@ -12,11 +12,11 @@ from typing import Any, Final, NamedTuple
 from fhir_server.fhir.compartments import memberships
 from fhir_server.fhir.definitions import SearchParameter, search_parameters
 from fhir_server.search.composites import Composite, composites
-from fhir_server.search.convert import BESIDE, Convert, converter
+from fhir_server.search.convert import BESIDE, CODED, CODED_TYPES, Convert, converter
 from fhir_server.search.paths import Route, UnknownPath, routes
 from fhir_server.search.values import IndexValue, ReferenceValue, TokenValue
 
-CONTENT: Final = 2
+CONTENT: Final = 3
 """Counts the changes of what is extracted: a store with an older number is indexed anew."""
 
 
@@ -79,7 +79,7 @@ def _memberships(
 def indexed_parameters(resource_type: str) -> Mapping[str, SearchParameter]:
     """The parameters of the type that have index values, by code.
 
-    Special ones, and those whose values lie in another resource, have none.
+    Those that have no expression, and those whose values lie in another resource, have none.
     """
     return {
         code: parameter
@@ -92,13 +92,14 @@ def indexed_parameters(resource_type: str) -> Mapping[str, SearchParameter]:
 
 @cache
 def indexed_modifiers(parameter: SearchParameter, resource_type: str) -> frozenset[str]:
-    """The modifiers for which the parameter has values of their own, under `code:modifier`."""
-    return frozenset(
-        modifier
-        for route in _routes_of(parameter, resource_type)
-        if not route.present
-        for modifier in BESIDE.get((parameter.type, route.type), ())
-    )
+    """The modifiers that the parameter has for what its values are.
+
+    Those in `BESIDE` have index values of their own, under `code:modifier`.
+    """
+    found = [route for route in _routes_of(parameter, resource_type) if not route.present]
+    coded = parameter.type == "token" and any(route.type in CODED_TYPES for route in found)
+    beside = (BESIDE.get((parameter.type, route.type), {}) for route in found)
+    return frozenset((*(name for one in beside for name in one), *(CODED if coded else ())))
 
 
 @cache
@@ -137,7 +138,7 @@ def _presences(resource_type: str) -> tuple[tuple[str, frozenset[str]], ...]:
 
 
 def _routes_of(parameter: SearchParameter, resource_type: str) -> tuple[Route, ...]:
-    if parameter.code == "_id" or parameter.type in ("composite", "special"):
+    if parameter.code == "_id" or parameter.type == "composite":
         return ()
     try:
         found = routes(parameter.expression, resource_type) if parameter.expression else ()

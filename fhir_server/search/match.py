@@ -15,7 +15,9 @@ from fhir_server.search.ast import (
     Everything,
     Has,
     IdIn,
+    InValueSet,
     Missing,
+    Near,
     Node,
     Not,
     Nothing,
@@ -26,16 +28,21 @@ from fhir_server.search.ast import (
     ReferenceTo,
     StringMatches,
     StringMode,
+    Subsumes,
+    Terminological,
+    TokenIn,
     TokenIs,
     UriBelow,
     UriIs,
 )
 from fhir_server.search.extract import extract
+from fhir_server.search.geography import metres
 from fhir_server.search.values import (
     CompositeValue,
     DateValue,
     IndexValue,
     NumberValue,
+    PositionValue,
     QuantityValue,
     ReferenceValue,
     StringValue,
@@ -69,8 +76,8 @@ def match(node: Node, resource: Mapping[str, Any], others: Others | None = None)
     """Whether the resource, with `id` and `meta`, satisfies the node.
 
     Raises:
-        LookupError: for a chain, where `others` are not given: what is not known must not pass
-            for what is not there.
+        LookupError: for a chain, where `others` are not given, and for what a terminology
+            service has not resolved: what is not known must not pass for what is not there.
     """
     if isinstance(node, Everything):
         return True
@@ -93,16 +100,21 @@ def holds(node: Node, resource_id: str, values: Values, others: Others | None = 
             return not values.get(code)
         case IdIn(ids):
             return resource_id in ids
-        case Chain() | Has():
-            if others is None:
-                raise LookupError("A chain is decided among other resources, and there are none")
+        case Chain() | Has() | InValueSet() | Subsumes():
             return _linked(node, resource_id, values, others)
         case _:
             return any(satisfies(node, value) for value in values.get(node.code, ()))
 
 
-def _linked(node: Chain | Has, resource_id: str, values: Values, others: Others) -> bool:
+def _linked(
+    node: Chain | Has | Terminological, resource_id: str, values: Values, others: Others | None
+) -> bool:
+    """What hangs on other resources than this."""
     match node:
+        case InValueSet() | Subsumes():
+            raise LookupError("Value sets and hierarchies are resolved before anything is matched")
+        case _ if others is None:
+            raise LookupError("A chain is decided among other resources, and there are none")
         case Chain(code, target, forms, inner):
             known = others.get(target, {})
             return any(
@@ -139,6 +151,18 @@ def _(node: TokenIs, value: TokenValue) -> bool:
     return (node.system is None or node.system == value.system) and (
         node.token is None or node.token == value.code
     )
+
+
+@satisfies.register
+def _(node: TokenIn, value: TokenValue) -> bool:
+    if value in node.pairs:
+        return True
+    return value.code != "" and value.system in node.systems and value not in node.but
+
+
+@satisfies.register
+def _(node: Near, value: PositionValue) -> bool:
+    return metres(node.latitude, node.longitude, *value) <= node.distance
 
 
 @satisfies.register

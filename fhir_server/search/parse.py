@@ -226,6 +226,8 @@ class _Parser:
         parameter = indexed_parameters(self.types[0])[code]
         if parameter.type == "composite":
             raise at("_sort", f"'{code}' is a composite parameter; sort by one of its components")
+        if parameter.type == "special":
+            raise at("_sort", f"'{code}' has no order; sort by another parameter")
         return SortKey(code, parameter.type, descending)
 
     def _count(self, value: str) -> None:

@@ -61,8 +61,22 @@ class UriValue(NamedTuple):
     uri: str
 
 
+class PositionValue(NamedTuple):
+    """Degrees in WGS84: latitude in [-90, 90], longitude in [-180, 180)."""
+
+    latitude: float
+    longitude: float
+
+
 PlainValue = (
-    TokenValue | StringValue | ReferenceValue | DateValue | NumberValue | QuantityValue | UriValue
+    TokenValue
+    | StringValue
+    | ReferenceValue
+    | DateValue
+    | NumberValue
+    | QuantityValue
+    | UriValue
+    | PositionValue
 )
 
 

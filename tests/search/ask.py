@@ -11,11 +11,14 @@ from tests.search.generate import (
     CALENDAR,
     CLOCK,
     CODES,
+    LATITUDES,
+    LONGITUDES,
     NUMBERS,
     REFERENCES,
     STRINGS,
     SYSTEMS,
     URIS,
+    VALUE_SETS,
     WORLD,
 )
 
@@ -55,9 +58,11 @@ def _criterion(resource_type: str, random: Random) -> tuple[str, str]:
             for _ in range(random.choice((1, 1, 2)))
         )
     beside = indexed_modifiers(indexed_parameters(resource_type)[code], resource_type)
-    offered = [m for m in MODIFIERS[kind] if m[1:] in beside or m[1:] not in OWN_VALUES]
+    by_content = OWN_VALUES if kind == "uri" else (*OWN_VALUES, *CODED)
+    offered = [m for m in MODIFIERS[kind] if m[1:] in beside or m[1:] not in by_content]
     modifier = random.choice(offered)
-    name, operand = f"{code}{modifier}", MODIFIED.get(modifier, OPERANDS[kind])
+    operand = MODIFIED.get((kind, modifier)) or MODIFIED.get(("", modifier), OPERANDS[kind])
+    name = f"{code}{modifier}"
     return name, ",".join(operand(random) for _ in range(random.choice((1, 1, 2, 3))))
 
 
@@ -108,16 +113,18 @@ def _back(resource_type: str, random: Random) -> tuple[str, str] | None:
     return f"_has:{source}:{code}:", source
 
 
+CODED: Final = ("in", "not-in", "above", "below")
 OWN_VALUES: Final = ("text", "of-type", "identifier")
 PREFIXES: Final = ("", "", "eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap")
 MODIFIERS: Final[Mapping[str, tuple[str, ...]]] = {
-    "token": ("", "", "", "", ":not", ":text", ":of-type"),
+    "token": (*[""] * 8, ":not", ":text", ":of-type", *(f":{name}" for name in CODED)),
     "string": ("", "", ":exact", ":contains"),
     "reference": ("", "", "", ":Patient", ":Group", ":Organization", ":identifier"),
     "date": ("",),
     "number": ("",),
     "quantity": ("",),
     "uri": ("", "", ":above", ":below"),
+    "special": ("",),
 }
 
 
@@ -145,6 +152,19 @@ def _number_text(random: Random) -> str:
     return random.choice(PREFIXES) + random.choice((*NUMBERS, "101", "2147483647"))
 
 
+def _place_text(random: Random) -> str:
+    parts = [random.choice(LATITUDES), random.choice(LONGITUDES)]
+    if random.random() < 0.8:
+        parts.append(random.choice(("0", "0.001", "2", "20", "150", "10007.6", "20015.2", "1e30")))
+        parts.append(random.choice(("km", "km", "m", "[mi_i]", "")))
+    return "|".join(parts)
+
+
+def _subsumed_text(random: Random) -> str:
+    system = random.choice((*["http://loinc.org"] * 9, "urn:no"))
+    return f"{system}|{escaped(random.choice(CODES))}"
+
+
 def _quantity_text(random: Random) -> str:
     unit = random.choice(("", "", "||kg", "|http://unitsofmeasure.org|kg", "||g", "|urn:other|kg"))
     return _number_text(random) + unit
@@ -158,14 +178,19 @@ OPERANDS: Final[Mapping[str, Callable[[Random], str]]] = {
     "number": _number_text,
     "quantity": _quantity_text,
     "uri": lambda random: escaped(random.choice(URIS)),
+    "special": _place_text,
 }
-MODIFIED: Final[Mapping[str, Callable[[Random], str]]] = {
-    ":text": _string_text,
-    ":of-type": lambda random: "|".join(
+MODIFIED: Final[Mapping[tuple[str, str], Callable[[Random], str]]] = {
+    ("token", ":in"): lambda random: random.choice(VALUE_SETS),
+    ("token", ":not-in"): lambda random: random.choice(VALUE_SETS),
+    ("token", ":above"): _subsumed_text,
+    ("token", ":below"): _subsumed_text,
+    ("", ":text"): _string_text,
+    ("", ":of-type"): lambda random: "|".join(
         escaped(random.choice(pool)) for pool in (("", *SYSTEMS[1:]), CODES, CODES)
     ),
-    ":identifier": _token_text,
-    ":above": lambda random: random.choice((*ADDRESSES, "http://q.example/1/2/3")),
-    ":below": lambda random: random.choice(ADDRESSES),
+    ("", ":identifier"): _token_text,
+    ("", ":above"): lambda random: random.choice((*ADDRESSES, "http://q.example/1/2/3")),
+    ("", ":below"): lambda random: random.choice(ADDRESSES),
 }
-"""Values that a modifier takes instead of its parameter's."""
+"""Values that a modifier takes instead of its parameter's, for one kind of parameter or for all."""

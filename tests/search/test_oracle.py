@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import total_ordering
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, event, given, settings
@@ -22,7 +22,7 @@ from fhir_server.errors import FhirError
 from fhir_server.fhir import json
 from fhir_server.fhir.definitions import resource_types
 from fhir_server.fhir.json import Resource
-from fhir_server.search.ast import Search, SortKey
+from fhir_server.search.ast import Queries, Query, Search, SortKey
 from fhir_server.search.extract import extract
 from fhir_server.search.match import Others, match, others
 from fhir_server.search.parse import parse, parse_several
@@ -31,6 +31,7 @@ from fhir_server.search.values import (
     DateValue,
     IndexValue,
     NumberValue,
+    PositionValue,
     QuantityValue,
     ReferenceValue,
     StringValue,
@@ -38,7 +39,9 @@ from fhir_server.search.values import (
     UriValue,
 )
 from fhir_server.storage.interface import Position, Store
+from fhir_server.terminology.resolve import resolved
 from tests.search import ask, generate
+from tests.search.shelf import Shelf
 from tests.storage.backends import BACKENDS
 from tests.storage.questions import BASE, NOW, put
 
@@ -56,6 +59,7 @@ COMMON: Final = (
     "Condition",
     "ChargeItem",
     "ValueSet",
+    "Location",
 )
 EXAMPLES: Final = {"default": 300, "nightly": 20_000}[
     os.environ.get("HYPOTHESIS_PROFILE", "default")
@@ -142,7 +146,7 @@ async def compare_asked(
 ) -> None:
     asked = [(name, with_times(value, stored, random)) for name, value in parameters]
     try:
-        query = parse(resource_type, asked, base=BASE, now=NOW).query
+        query = await told(parse(resource_type, asked, base=BASE, now=NOW).query)
     except FhirError:
         event("refused")
         return
@@ -255,18 +259,28 @@ async def compare_together(
         for name, value in ask.parameters(random.choice(types), random)
     ]
     try:
-        search = parse_several(types, asked, base=BASE, now=NOW)
+        search = await told(parse_several(types, asked, base=BASE, now=NOW).asked)
     except FhirError:
         event("refused")
         return
-    found = await pages(store, search.asked, random.randint(1, 7))
-    parts = {part.resource_type: part.where for part in (search.query, *search.further)}
+    found = await pages(store, search, random.randint(1, 7))
+    queries = search.parts if isinstance(search, Queries) else (search,)
+    parts = {part.resource_type: part.where for part in queries}
     by_id = {resource["id"]: resource for resource in stored}
     expected = [name for name, one in by_id.items() if match(parts[one["resourceType"]], one, {})]
     assert sorted(found) == sorted(expected), f"{types}?{asked}: {stored}"
-    assert await store.total(search.asked) == len(expected)
-    assert_sorted([by_id[name] for name in found], search.query.sort)
+    assert await store.total(search) == len(expected)
+    assert_sorted([by_id[name] for name in found], search.sort)
     event("some" if expected else "none")
+
+
+Asked = TypeVar("Asked", Query, Search)
+
+
+async def told(search: Asked) -> Asked:
+    """The search with the codes of the value sets in it."""
+    found: Any = await resolved(search, Shelf(generate.TERMINOLOGY))
+    return found  # type: ignore[no-any-return]
 
 
 def with_times(text: str, stored: Sequence[Resource], random: Random) -> str:
@@ -332,11 +346,13 @@ def comparable(value: IndexValue) -> tuple[Any, Any]:
             return text, text
         case DateValue(low, high) | NumberValue(low, high) | QuantityValue(low, high):
             return low, high
-        case CompositeValue():
-            raise TypeError("nothing is sorted by a composite")
+        case CompositeValue() | PositionValue():
+            raise TypeError("nothing is sorted by a composite or a place")
 
 
-def test_the_searches_that_are_generated_mostly_find_something() -> None:
+def test_the_searches_that_are_generated_mostly_find_something(
+    runner: asyncio.Runner,
+) -> None:
     """Otherwise the oracle would agree about nothing but emptiness."""
     outcomes = {"refused": 0, "some": 0, "none": 0, "all": 0}
     for seed in range(600):
@@ -345,7 +361,7 @@ def test_the_searches_that_are_generated_mostly_find_something() -> None:
         resources = [generate.resource(resource_type, f"r{n}", random) for n in range(12)]
         asked = [pair for pair in ask.parameters(resource_type, random) if "@" not in pair[1]]
         try:
-            query = parse(resource_type, asked, base=BASE, now=NOW).query
+            query = runner.run(told(parse(resource_type, asked, base=BASE, now=NOW).query))
         except FhirError:
             outcomes["refused"] += 1
             continue
@@ -355,7 +371,7 @@ def test_the_searches_that_are_generated_mostly_find_something() -> None:
     assert outcomes["refused"] < 200, outcomes
 
 
-def test_the_chains_that_are_generated_often_find_something() -> None:
+def test_the_chains_that_are_generated_often_find_something(runner: asyncio.Runner) -> None:
     outcomes = {"refused": 0, "some": 0, "none": 0}
     for seed in range(60):
         random = random_of(seed)
@@ -365,7 +381,9 @@ def test_the_chains_that_are_generated_often_find_something() -> None:
             resource_type = random.choice(generate.WORLD)
             name, value = ask.chained(resource_type, random)
             try:
-                query = parse(resource_type, [(name, value)], base=BASE, now=NOW).query
+                query = runner.run(
+                    told(parse(resource_type, [(name, value)], base=BASE, now=NOW).query)
+                )
             except FhirError:
                 outcomes["refused"] += 1
                 continue

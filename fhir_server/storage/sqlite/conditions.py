@@ -19,6 +19,7 @@ from fhir_server.search.ast import (
     Has,
     IdIn,
     Missing,
+    Near,
     Node,
     Not,
     Nothing,
@@ -28,6 +29,7 @@ from fhir_server.search.ast import (
     ReferenceTo,
     StringMatches,
     StringMode,
+    TokenIn,
     TokenIs,
     UriBelow,
     UriIs,
@@ -47,7 +49,16 @@ from fhir_server.storage.sqlite.sql import MANY, Sql, among, either, joined
 NumberOf = Callable[[str, str], int]
 """The number of (resource type, parameter code), 0 for one without entries."""
 
-_LEADERS: Final = (TokenIs, ReferenceTo, UriIs, StringMatches, DateCompares, AnyOf)
+_LEADERS: Final = (
+    TokenIs,
+    TokenIn,
+    ReferenceTo,
+    UriIs,
+    StringMatches,
+    DateCompares,
+    Near,
+    AnyOf,
+)
 _LEADING: Final = (*_LEADERS, Chain, Has, CompositeMatches)
 _PROBED: Final = (*_LEADERS, UriBelow, NumberCompares, QuantityCompares)
 _UNFIT: Final = 100
@@ -353,9 +364,9 @@ def _breadth(node: Node) -> int:
             return 0
         case ReferenceTo(targets=targets):
             return 1 if len(targets) <= 8 else 3
-        case TokenIs(code=code, token=token) if token is not None:
-            return 2 if code == "identifier" else 10
-        case UriIs():
+        case TokenIs() | TokenIn():
+            return _breadth_of_codes(node)
+        case UriIs() | Near():
             return 5
         case StringMatches(mode=StringMode.STARTS | StringMode.EXACT):
             return 4
@@ -373,3 +384,15 @@ def _breadth(node: Node) -> int:
             return min(min(map(_breadth, _conjuncts(end)), default=_UNFIT) + 3, _UNFIT)
         case _:
             return _UNFIT
+
+
+def _breadth_of_codes(node: TokenIs | TokenIn) -> int:
+    match node:
+        case TokenIs(token=None) | TokenIn(systems=(_, *_)):
+            return _UNFIT
+        case TokenIs(code="identifier"):
+            return 2
+        case TokenIs():
+            return 10
+        case TokenIn(pairs=pairs):
+            return 11 if len(pairs) <= MANY else 15

@@ -18,6 +18,7 @@ from fhir_server.search.values import (
     IndexValue,
     NumberValue,
     PlainValue,
+    PositionValue,
     QuantityValue,
     ReferenceValue,
     StringValue,
@@ -127,6 +128,8 @@ class EntryWriter:
                 return hashed(uri), 0, uri, None, None
             case NumberValue(low_number, high_number):
                 return low_number, high_number, None, None, None
+            case PositionValue(latitude, longitude):
+                return latitude, longitude, None, None, None
             case QuantityValue(low_number, high_number, system, code, unit):
                 return low_number, high_number, code, system, unit
             case StringValue():

@@ -54,7 +54,8 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     -- reference: low = hash of the target, high = hash of the version, text = target
     -- uri: low = hash, text = uri
     -- date: [low, high) in microseconds; number and quantity: [low, high] as doubles,
-    -- a quantity with text = code, system and unit beside it.
+    -- a quantity with text = code, system and unit beside it
+    -- position: low = latitude, high = longitude.
     CREATE TABLE entry (
         rid INTEGER NOT NULL,
         parameter INTEGER NOT NULL,
