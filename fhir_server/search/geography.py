@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 RADIUS: Final = 6_371_008.8
 """Metres: the mean radius of the International Union of Geodesy and Geophysics."""
 _FURTHEST: Final = math.pi * RADIUS
-_SLACK: Final = 1e-8
-"""Degrees, about a millimetre: a box must not leave out what rounding puts on its edge."""
+_SLACK: Final = 0.001
+"""Metres: a box must not leave out what rounding puts within the distance."""
 
 
 class Box(NamedTuple):
@@ -45,20 +45,15 @@ def metres(latitude: float, longitude: float, to_latitude: float, to_longitude: 
 
 def box(latitude: float, longitude: float, distance: float) -> Box:
     """The box around all places within `distance` metres."""
-    angle = min(distance, _FURTHEST) / RADIUS
-    reach = math.degrees(angle) + _SLACK
+    angle = min(distance + _SLACK, _FURTHEST) / RADIUS
+    reach = math.degrees(angle)
     south, north = latitude - reach, latitude + reach
     if south <= -90 or north >= 90:
         # A pole is within reach, and with it every longitude.
         return Box(max(south, -90.0), min(north, 90.0), ((-180.0, 180.0),))
     ratio = min(1.0, math.sin(angle) / math.cos(math.radians(latitude)))
-    width = math.degrees(math.asin(ratio)) + _slack_east(ratio)
+    width = math.degrees(math.asin(ratio))
     return Box(south, north, _across(longitude - width, longitude + width))
-
-
-def _slack_east(ratio: float) -> float:
-    """Where the box nearly reaches a pole, rounding moves its sides by more."""
-    return _SLACK + (1e-3 if ratio > 0.999 else 0.0)
 
 
 def _across(west: float, east: float) -> tuple[tuple[float, float], ...]:

@@ -33,7 +33,8 @@ def parameters(resource_type: str, random: Random) -> list[tuple[str, str]]:
     """Criteria, and perhaps a sort; some of them make no sense and are refused."""
     asked = [_criterion(resource_type, random) for _ in range(random.choice((1, 1, 1, 2, 2, 3)))]
     if random.random() < 0.5:
-        codes = [*indexed_parameters(resource_type), "_id", "_lastUpdated"]
+        known = indexed_parameters(resource_type)
+        codes = [*(code for code in known if code != "near"), "_id", "_lastUpdated"]
         keys = [
             random.choice(("", "-")) + random.choice(codes) for _ in range(random.randint(1, 3))
         ]
@@ -64,6 +65,17 @@ def _criterion(resource_type: str, random: Random) -> tuple[str, str]:
     operand = MODIFIED.get((kind, modifier)) or MODIFIED.get(("", modifier), OPERANDS[kind])
     name = f"{code}{modifier}"
     return name, ",".join(operand(random) for _ in range(random.choice((1, 1, 2, 3))))
+
+
+def looked_up(resource_type: str, random: Random) -> tuple[str, str]:
+    """A criterion on codes that a terminology service must be asked for, or on a place."""
+    known = indexed_parameters(resource_type)
+    coded = [code for code in known if "in" in indexed_modifiers(known[code], resource_type)]
+    if "near" in known and random.random() < 0.5:
+        return "near", _place_text(random)
+    modifier = random.choice(CODED)
+    operand = MODIFIED["token", f":{modifier}"]
+    return f"{random.choice(coded)}:{modifier}", operand(random)
 
 
 def chained(resource_type: str, random: Random, steps: int = 0) -> tuple[str, str]:
@@ -153,9 +165,11 @@ def _number_text(random: Random) -> str:
 
 
 def _place_text(random: Random) -> str:
-    parts = [random.choice(LATITUDES), random.choice(LONGITUDES)]
+    parts = [random.choice(LATITUDES[:-1]), random.choice(LONGITUDES[:-1])]
     if random.random() < 0.8:
-        parts.append(random.choice(("0", "0.001", "2", "20", "150", "10007.6", "20015.2", "1e30")))
+        parts.append(
+            random.choice(("0", "0.001", "2", "20", "150", "6000", "10007.6", "20015.2", "1e30"))
+        )
         parts.append(random.choice(("km", "km", "m", "[mi_i]", "")))
     return "|".join(parts)
 

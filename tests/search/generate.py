@@ -156,8 +156,8 @@ TERMINOLOGY: Final[tuple[Resource, ...]] = (
         "url": "http://vs/listed",
         "compose": {
             "include": [
-                {"system": "http://loinc.org", "concept": [{"code": "a"}, {"code": "a|b"}]},
-                {"system": "urn:oid:1.2.3", "concept": [{"code": "b"}, {"code": "true"}]},
+                {"system": "http://loinc.org", "concept": [{"code": code} for code in CODES[:7]]},
+                {"system": "urn:oid:1.2.3", "concept": [{"code": code} for code in CODES[3:]]},
             ]
         },
     },

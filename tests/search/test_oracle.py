@@ -180,6 +180,47 @@ def test_a_backend_finds_by_chains_what_they_mean(
     runner.run(compare_chains(backend, resources, query_seeds))
 
 
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@settings(
+    max_examples=EXAMPLES // 5,
+    deadline=None,
+    derandomize=EXAMPLES == 300,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    resource_type=st.sampled_from(("Condition", "Observation", "Location", "CarePlan", "ValueSet")),
+    resource_seeds=st.lists(SEEDS, min_size=5, max_size=25, unique=True),
+    query_seeds=st.lists(SEEDS, min_size=10, max_size=25, unique=True),
+)
+def test_a_backend_finds_codes_that_are_looked_up_and_places(
+    runner: asyncio.Runner,
+    backend: str,
+    resource_type: str,
+    resource_seeds: list[int],
+    query_seeds: list[int],
+) -> None:
+    resources = [
+        generate.resource(resource_type, f"r{number}", random_of(seed), 0.8)
+        for number, seed in enumerate(resource_seeds)
+    ]
+    runner.run(compare_looked_up(backend, resource_type, resources, query_seeds))
+
+
+async def compare_looked_up(
+    backend: str, resource_type: str, resources: Sequence[Resource], query_seeds: Sequence[int]
+) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        store = await BACKENDS[backend].open(Path(place))
+        try:
+            stored = await write(store, resources)
+            for seed in query_seeds:
+                random = random_of(seed)
+                asked = [ask.looked_up(resource_type, random) for _ in range(random.choice((1, 2)))]
+                await compare_asked(store, resource_type, asked, stored, {}, random)
+        finally:
+            await store.close()
+
+
 def linked_resource(number: int, random: Random) -> Resource:
     """One whose id others are likely to refer to."""
     resource_type = generate.WORLD[number % len(generate.WORLD)]
@@ -367,8 +408,27 @@ def test_the_searches_that_are_generated_mostly_find_something(
             continue
         hits = sum(match(query.where, {"meta": {}, **resource}) for resource in resources)
         outcomes[{0: "none", 12: "all"}.get(hits, "some")] += 1
-    assert outcomes["some"] > 150, outcomes
+    assert outcomes["some"] > 120, outcomes
     assert outcomes["refused"] < 200, outcomes
+
+
+def test_codes_and_places_that_are_looked_up_are_often_found(runner: asyncio.Runner) -> None:
+    outcomes = {"refused": 0, "some": 0, "none": 0, "all": 0}
+    for seed in range(200):
+        random = random_of(seed)
+        resource_type = random.choice(("Condition", "Observation", "Location", "CarePlan"))
+        resources = [generate.resource(resource_type, f"r{n}", random, 0.8) for n in range(12)]
+        name, value = ask.looked_up(resource_type, random)
+        try:
+            search = parse(resource_type, [(name, value)], base=BASE, now=NOW)
+            query = runner.run(told(search.query))
+        except FhirError:
+            outcomes["refused"] += 1
+            continue
+        hits = sum(match(query.where, {"meta": {}, **resource}) for resource in resources)
+        outcomes[{0: "none", 12: "all"}.get(hits, "some")] += 1
+    assert outcomes["some"] > 50, outcomes
+    assert outcomes["refused"] < 40, outcomes
 
 
 def test_the_chains_that_are_generated_often_find_something(runner: asyncio.Runner) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.dates import interval
+from fhir_server.search.ast import Not, Query, TokenIn
 from fhir_server.storage.interface import (
     AuditRow,
     Draft,
@@ -544,3 +546,40 @@ async def test_a_store_that_is_closing_finishes_its_commits_and_takes_no_more(
 
 async def test_an_open_store_is_ready(store: Store) -> None:
     await store.ready()
+
+
+# Codes that were looked up, and places
+
+
+async def test_codes_are_found_among_thousands(store: Store) -> None:
+    def condition(resource_id: str, system: str, code: str) -> dict[str, Any]:
+        coding = [{"system": system, "code": code}] if code else [{"system": system}]
+        return {"resourceType": "Condition", "id": resource_id, "code": {"coding": coding}}
+
+    await put(
+        store,
+        condition("in", "http://s", "c777"),
+        condition("elsewhere", "http://t", "c777"),
+        condition("whole", "http://w", "any"),
+        condition("but", "http://w", "not"),
+        condition("bare", "http://w", ""),
+    )
+    pairs = frozenset(("http://s", f"c{number}") for number in range(10_000))
+    node = TokenIn("code", pairs, ("http://w",), frozenset({("http://w", "not")}))
+    for where, expected in ((node, ["in", "whole"]), (Not(node), ["elsewhere", "but", "bare"])):
+        page = await store.search(Query("Condition", where), 10)
+        assert sorted(match.id for match in page.matches) == sorted(expected)
+        assert await store.total(Query("Condition", where)) == len(expected)
+
+
+async def test_places_are_found_over_the_date_line_and_the_pole(store: Store) -> None:
+    def location(resource_id: str, latitude: float, longitude: float) -> dict[str, Any]:
+        position = {"latitude": Decimal(str(latitude)), "longitude": Decimal(str(longitude))}
+        return {"resourceType": "Location", "id": resource_id, "position": position}
+
+    await put(store, location("west", 0, 179.9), location("east", 0, -179.9))
+    await put(store, location("pole", 89.9, 0), location("beyond", 89.9, 180))
+    assert await found(store, "Location?near=0|180|12") == ["west", "east"]
+    assert await found(store, "Location?near=0|180|11") == []
+    assert await found(store, "Location?near=89.9|0|23") == ["pole", "beyond"]
+    assert await found(store, "Location?near=89.9|0|22") == ["pole"]
