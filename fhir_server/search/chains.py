@@ -40,7 +40,7 @@ def forward(resource_type: str, name: str) -> Forward:
     Raises:
         Unknown: where the type has no such parameter.
         BadOperand: where the parameter leads to no resource, or not to that type.
-        NotSupported: for a step over a canonical.
+        NotSupported: for a step over a canonical, or into the resource itself.
     """
     head, _, rest = name.partition(".")
     code, colon, target = head.partition(":")
@@ -99,8 +99,8 @@ def _reference(resource_type: str, code: str) -> SearchParameter:
         )
     if not refers(parameter, resource_type):
         raise NotSupported(
-            f"{code} of {resource_type} holds canonical addresses; chains over them are not "
-            "supported"
+            f"{code} of {resource_type} holds canonical addresses, or what stands in the resource "
+            "itself; chains over them are not supported"
         )
     return parameter
 

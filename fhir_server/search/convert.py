@@ -157,6 +157,14 @@ def _target(text: str) -> Iterator[PlainValue]:
         yield ReferenceValue(str(local), local.version or "")
 
 
+def _resource_within(value: Any) -> Iterator[PlainValue]:
+    """Of a resource that stands in another, where it would be by itself."""
+    if isinstance(value, dict) and (resource_id := _text(value, "id")):
+        local = parse_relative(f"{_text(value, 'resourceType')}/{resource_id}")
+        if local is not None:
+            yield ReferenceValue(str(local))
+
+
 def _canonical(value: Any) -> Iterator[PlainValue]:
     if isinstance(value, str):
         url, _, version = value.partition("|")
@@ -314,6 +322,7 @@ _CONVERTERS: Final[Mapping[str, Mapping[str, Convert]]] = {
     },
     "reference": {
         "Reference": _reference,
+        "Resource": _resource_within,
         **dict.fromkeys(("canonical", "uri"), _canonical),
     },
     "date": {

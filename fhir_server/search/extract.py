@@ -6,6 +6,7 @@ Source: https://hl7.org/fhir/R4/search.html#table (how each data type is searche
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -144,4 +145,17 @@ def _routes_of(parameter: SearchParameter, resource_type: str) -> tuple[Route, .
         found = routes(parameter.expression, resource_type) if parameter.expression else ()
     except UnknownPath:
         return ()
-    return tuple(route for route in found if converter(parameter.type, route) is not None)
+    kept = (_of_targets(route, parameter.targets) for route in found)
+    return tuple(route for route in kept if converter(parameter.type, route) is not None)
+
+
+def _of_targets(route: Route, targets: tuple[str, ...]) -> Route:
+    """`composition` and `message` of Bundle are the same path, each about a type of its own."""
+    if route.type != "Resource":
+        return route
+    *steps, last = route.steps
+
+    def keep(item: Any) -> bool:
+        return isinstance(item, dict) and item.get("resourceType") in targets
+
+    return replace(route, steps=(*steps, replace(last, keep=keep)))

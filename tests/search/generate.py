@@ -113,6 +113,8 @@ UNITS: Final[tuple[dict[str, str], ...]] = (
     {"unit": "g", "system": "urn:other", "code": "kg"},
 )
 REFERENCES: Final = (
+    "Composition/1",
+    "MessageHeader/1",
     "Patient/1",
     "Patient/2",
     "Patient/1/_history/2",
@@ -344,6 +346,12 @@ def _place(random: Random) -> Any:
     )
 
 
+def _within(random: Random) -> Any:
+    """A resource that stands in another."""
+    types = ("Composition", "MessageHeader", "Patient")
+    return _present(resourceType=random.choice(types), id=_maybe(random, _one(("1", "2"))))
+
+
 _whole: Final = _one((0, 1, 2, 100, 101, 2**31 - 1))
 _VALUES: Final[Mapping[str, Values]] = {
     "Coding": _coding,
@@ -358,6 +366,7 @@ _VALUES: Final[Mapping[str, Values]] = {
     "Range": _range,
     "Money": _money,
     "Location.position": _place,
+    "Resource": _within,
     "boolean": _one((True, False)),
     "code": _one(CODES),
     "date": _one(CALENDAR),
