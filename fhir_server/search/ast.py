@@ -224,6 +224,14 @@ class Has:
     node: "Node"
 
 
+@dataclass(frozen=True, slots=True)
+class Contains:
+    """It contains a resource of the type for which `node` holds."""
+
+    resource_type: str
+    node: "Node"
+
+
 Predicate = (
     Missing
     | IdIn
@@ -241,7 +249,7 @@ Predicate = (
 )
 Terminological = InValueSet | Subsumes
 """What only a terminology service can say."""
-Node = Everything | Nothing | And | Or | Not | Chain | Has | Terminological | Predicate
+Node = Everything | Nothing | And | Or | Not | Chain | Has | Contains | Terminological | Predicate
 
 LAST_UPDATED: Final = "_lastUpdated"
 

@@ -39,10 +39,12 @@ RESULT_PARAMETERS: Final = (
     "_elements",
     "_include",
     "_revinclude",
+    "_contained",
+    "_containedType",
 )
 _ID: Final = SearchParameter("_id", "token", "", "", (), ())
-_WORKED_OUT: Final = ("_list", "_contained")
-"""https://hl7.org/fhir/R4/search.html#list, https://hl7.org/fhir/R4/search.html#contained"""
+_LIST: Final = "_list"
+"""https://hl7.org/fhir/R4/search.html#list"""
 _MAX_TARGETS: Final = 20_000
 """Resources that the ids of one parameter may stand for."""
 
@@ -84,8 +86,8 @@ class Criteria:
         if "." in name:
             return self._forward(resource_type, name, value, depth + 1)
         code, colon, modifier = name.partition(":")
-        if code in _WORKED_OUT and not colon:
-            return self._worked_out(resource_type, code, value)
+        if code == _LIST and not colon:
+            return self._in_list(resource_type, value)
         parameter = self._parameter(resource_type, code, name)
         if colon and not modifier:
             raise operands.BadOperand(
@@ -95,14 +97,7 @@ class Criteria:
         self._count(parameter, modifier, texts)
         return self._node(resource_type, parameter, modifier, texts)
 
-    def _worked_out(self, resource_type: str, code: str, value: str) -> Node:
-        """Parameters of every type that the standard defines without an expression."""
-        if code == "_contained":
-            if value != "false":
-                raise operands.NotSupported(
-                    "'_contained' takes false: contained resources are not found by themselves"
-                )
-            return Everything()
+    def _in_list(self, resource_type: str, value: str) -> Node:
         ids = _ids("", operands.split(value, ","))
         return Has("List", "item", chains.forms(resource_type, self.base), ids)
 
@@ -212,7 +207,7 @@ class Criteria:
         if code in RESULT_PARAMETERS:
             takes = ":iterate" if code in ("_include", "_revinclude") else "no modifier"
             raise operands.NotSupported(f"'{code}' takes {takes}; '{name}' is not supported")
-        if code in _WORKED_OUT:
+        if code == _LIST:
             raise operands.BadOperand(f"'{code}' takes no modifier")
         if code == "_type":
             raise operands.BadOperand("'_type' has a meaning only where several types are searched")

@@ -11,11 +11,11 @@ from functools import cache
 from typing import Any, Final, NamedTuple
 
 from fhir_server.fhir.compartments import memberships
-from fhir_server.fhir.definitions import SearchParameter, search_parameters
+from fhir_server.fhir.definitions import SearchParameter, is_resource_type, search_parameters
 from fhir_server.search.composites import Composite, composites
 from fhir_server.search.convert import BESIDE, CODED, CODED_TYPES, Convert, converter
 from fhir_server.search.paths import Route, UnknownPath, routes
-from fhir_server.search.values import IndexValue, ReferenceValue, TokenValue
+from fhir_server.search.values import ContainedValue, IndexValue, ReferenceValue, TokenValue
 
 CONTENT: Final = 3
 """Counts the changes of what is extracted: a store with an older number is indexed anew."""
@@ -54,7 +54,29 @@ def extract(resource: Mapping[str, Any]) -> list[tuple[str, IndexValue]]:
             found[code, TokenValue("", "false")] = None
     for membership in _memberships(resource_type, resource.get("id"), found):
         found[membership] = None
+    if "contained" in resource:
+        found.update(dict.fromkeys(_contained(resource["contained"])))
     return list(found)
+
+
+def _contained(resources: Any) -> Iterator[tuple[str, ContainedValue]]:
+    """Each contained resource under the pseudo-parameter `#Type`; none contains another."""
+    for inner in resources if isinstance(resources, list) else ():
+        if not isinstance(inner, dict) or not is_resource_type(inner.get("resourceType", "")):
+            continue
+        alone = {name: value for name, value in inner.items() if name != "contained"}
+        values = tuple(
+            (code, value)
+            for code, value in extract(alone)
+            if code != "_lastUpdated"
+            and not code.startswith("{")
+            and not isinstance(value, ContainedValue)
+        )
+        inner_id = inner.get("id")
+        yield (
+            f"#{inner['resourceType']}",
+            ContainedValue(inner_id if isinstance(inner_id, str) else "", values),
+        )
 
 
 def _memberships(

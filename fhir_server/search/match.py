@@ -11,6 +11,7 @@ from fhir_server.search.ast import (
     And,
     Chain,
     CompositeMatches,
+    Contains,
     DateCompares,
     Everything,
     Has,
@@ -39,6 +40,7 @@ from fhir_server.search.extract import extract
 from fhir_server.search.geography import metres
 from fhir_server.search.values import (
     CompositeValue,
+    ContainedValue,
     DateValue,
     IndexValue,
     NumberValue,
@@ -66,8 +68,12 @@ def others(resources: Iterable[Mapping[str, Any]]) -> Others:
 
 
 def values_of(resource: Mapping[str, Any]) -> Values:
+    return _by_code(extract(resource))
+
+
+def _by_code(pairs: Iterable[tuple[str, IndexValue]]) -> Values:
     values: dict[str, list[IndexValue]] = {}
-    for code, value in extract(resource):
+    for code, value in pairs:
         values.setdefault(code, []).append(value)
     return values
 
@@ -100,6 +106,12 @@ def holds(node: Node, resource_id: str, values: Values, others: Others | None = 
             return not values.get(code)
         case IdIn(ids):
             return resource_id in ids
+        case Contains(resource_type, inner):
+            return any(
+                holds(inner, value.id, _by_code(value.values), others)
+                for value in values.get(f"#{resource_type}", ())
+                if isinstance(value, ContainedValue)
+            )
         case Chain() | Has() | InValueSet() | Subsumes():
             return _linked(node, resource_id, values, others)
         case _:

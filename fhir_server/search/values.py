@@ -86,7 +86,14 @@ class CompositeValue(NamedTuple):
     parts: tuple[tuple[PlainValue, ...], ...]
 
 
-IndexValue = PlainValue | CompositeValue
+class ContainedValue(NamedTuple):
+    """A contained resource by its id: its own index values, with their codes."""
+
+    id: str
+    values: "tuple[tuple[str, PlainValue | CompositeValue], ...]"
+
+
+IndexValue = PlainValue | CompositeValue | ContainedValue
 
 
 def fold(text: str) -> str:

@@ -12,6 +12,7 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.search.ast import (
     And,
     Chain,
+    Contains,
     Has,
     InValueSet,
     Node,
@@ -66,7 +67,7 @@ def _terminological(node: Node) -> Iterator[Terminological]:
         case And(nodes) | Or(nodes):
             for inner in nodes:
                 yield from _terminological(inner)
-        case Not(inner) | Chain(node=inner) | Has(node=inner):
+        case Not(inner) | Chain(node=inner) | Has(node=inner) | Contains(node=inner):
             yield from _terminological(inner)
 
 
@@ -95,7 +96,7 @@ def _replaced(node: Node, codes: Resolved) -> Node:
             return Or(tuple(_replaced(inner, codes) for inner in nodes))
         case Not(inner):
             return Not(_replaced(inner, codes))
-        case Chain(node=inner) | Has(node=inner):
+        case Chain(node=inner) | Has(node=inner) | Contains(node=inner):
             return replace(node, node=_replaced(inner, codes))
         case _:
             return node

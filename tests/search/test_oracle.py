@@ -28,6 +28,7 @@ from fhir_server.search.match import Others, match, others
 from fhir_server.search.parse import parse, parse_several
 from fhir_server.search.values import (
     CompositeValue,
+    ContainedValue,
     DateValue,
     IndexValue,
     NumberValue,
@@ -221,6 +222,83 @@ async def compare_looked_up(
             await store.close()
 
 
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@settings(
+    max_examples=EXAMPLES // 10,
+    deadline=None,
+    derandomize=EXAMPLES == 300,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    types=st.lists(st.sampled_from(generate.WORLD), min_size=1, max_size=3, unique=True),
+    resource_seeds=st.lists(SEEDS, min_size=5, max_size=20, unique=True),
+    query_seeds=st.lists(SEEDS, min_size=10, max_size=20, unique=True),
+)
+def test_a_backend_finds_contained_resources(
+    runner: asyncio.Runner,
+    backend: str,
+    types: list[str],
+    resource_seeds: list[int],
+    query_seeds: list[int],
+) -> None:
+    resources = [
+        containing(types, f"r{number}", random_of(seed))
+        for number, seed in enumerate(resource_seeds)
+    ]
+    runner.run(compare_contained(backend, types, resources, query_seeds))
+
+
+def containing(types: Sequence[str], resource_id: str, random: Random) -> Resource:
+    """A resource that may contain others of the types."""
+    resource = generate.resource(random.choice(types), resource_id, random)
+    inner = [
+        generate.resource(random.choice(types), f"r{number}", random, 0.6)
+        for number in range(random.choice((0, 1, 1, 2, 3)))
+    ]
+    return resource | {"contained": inner} if inner else resource
+
+
+async def compare_contained(
+    backend: str, types: list[str], resources: Sequence[Resource], query_seeds: Sequence[int]
+) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        store = await BACKENDS[backend].open(Path(place))
+        try:
+            stored = await write(store, resources)
+            world = others(stored)
+            for seed in query_seeds:
+                await compare_one_contained(store, types, stored, world, random_of(seed))
+        finally:
+            await store.close()
+
+
+async def compare_one_contained(
+    store: Store, types: list[str], stored: Sequence[Resource], world: Others, random: Random
+) -> None:
+    resource_type, other = random.choice(types), random.choice(generate.WORLD)
+    asked = [("_contained", random.choice(("true", "both")))]
+    asked += [
+        (name, with_times(value, stored, random))
+        for name, value in ask.parameters(resource_type, random)
+        if name != "_sort"
+    ]
+    if random.random() < 0.3:
+        asked = [*asked[:1], ask.chained(resource_type, random)]
+    try:
+        search = await told(parse(resource_type, asked, base=BASE, now=NOW).asked)
+    except FhirError:
+        event("refused")
+        return
+    assert isinstance(search, Queries)
+    parts = {part.resource_type: part.where for part in search.parts}
+    assert other in parts
+    expected = [one["id"] for one in stored if match(parts[one["resourceType"]], one, world)]
+    found = await pages(store, search, random.randint(1, 7))
+    assert sorted(found) == sorted(expected), f"{resource_type}?{asked}: {stored}"
+    assert await store.total(search) == len(expected)
+    event("some" if expected else "none")
+
+
 def linked_resource(number: int, random: Random) -> Resource:
     """One whose id others are likely to refer to."""
     resource_type = generate.WORLD[number % len(generate.WORLD)]
@@ -387,8 +465,8 @@ def comparable(value: IndexValue) -> tuple[Any, Any]:
             return text, text
         case DateValue(low, high) | NumberValue(low, high) | QuantityValue(low, high):
             return low, high
-        case CompositeValue() | PositionValue():
-            raise TypeError("nothing is sorted by a composite or a place")
+        case CompositeValue() | PositionValue() | ContainedValue():
+            raise TypeError(f"nothing is sorted by {value!r}")
 
 
 def test_the_searches_that_are_generated_mostly_find_something(

@@ -14,6 +14,7 @@ from fhir_server.search.ast import (
     And,
     Chain,
     CompositeMatches,
+    Contains,
     DateCompares,
     Everything,
     Has,
@@ -59,7 +60,7 @@ _LEADERS: Final = (
     Near,
     AnyOf,
 )
-_LEADING: Final = (*_LEADERS, Chain, Has, CompositeMatches)
+_LEADING: Final = (*_LEADERS, Chain, Has, CompositeMatches, Contains)
 _PROBED: Final = (*_LEADERS, UriBelow, NumberCompares, QuantityCompares)
 _UNFIT: Final = 100
 
@@ -75,7 +76,8 @@ class Conditions:
     """Compiles what resources of one type must satisfy.
 
     Args:
-        row: what the row of the table `resource` is called.
+        resource_type: `Container#Type` for contained resources.
+        row: what the row of the table `resource`, or `contained`, is called.
         names: numbers for the rows of further steps.
     """
 
@@ -88,6 +90,7 @@ class Conditions:
         names: Iterator[int] | None = None,
     ) -> None:
         self._type = resource_type
+        self._table = "contained" if "#" in resource_type else "resource"
         self._hashed = hashed
         self._number = number
         self._row = row
@@ -97,13 +100,18 @@ class Conditions:
     def where(self, node: Node) -> Sql:
         """Current resources of the type that satisfy the node."""
         nodes = list(_conjuncts(node))
-        parts = [Sql(f"{self._row}.type = ? AND NOT {self._row}.deleted", [self._type])]
+        parts = [Sql(f"{self._row}.type = ?{self._current}", [self._type])]
         leading = leader(node)
         if leading is not None:
             nodes.remove(leading)
             parts.append(self._leading(leading))
         parts += [self._condition(inner) for inner in nodes]
         return joined(" AND ", parts)
+
+    @property
+    def _current(self) -> str:
+        """A contained resource is there as long as what contains it."""
+        return f" AND NOT {self._row}.deleted" if self._table == "resource" else ""
 
     def _leading(self, node: Node) -> Sql:
         if isinstance(node, Nothing):
@@ -112,7 +120,7 @@ class Conditions:
             ids = among("i.id", node.ids)
             return Sql(
                 f"{self._row}.rid IN"
-                f" (SELECT i.rid FROM resource i WHERE i.type = ? AND {ids.text})",
+                f" (SELECT i.rid FROM {self._table} i WHERE i.type = ? AND {ids.text})",
                 [self._type, *ids.arguments],
             )
         alternatives = gathered(node.nodes) if isinstance(node, Or) else [node]
@@ -130,6 +138,8 @@ class Conditions:
                 return self._select_by_has(node)
             case CompositeMatches():
                 return self._select_composite(node)
+            case Contains():
+                return self._select_container(node)
         assert isinstance(node, _LEADERS)  # noqa: S101 - `leader` lets no other through
         test = self._predicates.test(node)
         return Sql(
@@ -166,6 +176,29 @@ class Conditions:
             ],
         )
 
+    def _select_container(self, node: Contains) -> Sql:
+        """From contained resources to what contains them."""
+        inner = self._within(node)
+        found = inner.where(node.node)
+        return Sql(
+            f"SELECT {inner._row}.container FROM contained {inner._row} WHERE {found.text}",
+            found.arguments,
+        )
+
+    def _contains(self, node: Contains) -> Sql:
+        """Of one candidate: among what it contains."""
+        inner = self._within(node)
+        found = inner._condition(node.node)
+        source = f"contained {inner._row} INDEXED BY contained_by_container"
+        return Sql(
+            f"EXISTS (SELECT 1 FROM {source} WHERE {inner._row}.container = {self._row}.rid"
+            f" AND {inner._row}.type = ? AND ({found.text}))",
+            [inner._type, *found.arguments],
+        )
+
+    def _within(self, node: Contains) -> "Conditions":
+        return self._beyond(f"{self._type}#{node.resource_type}")
+
     def _condition(self, node: Node | AnyOf) -> Sql:
         match node:
             case Everything():
@@ -193,6 +226,8 @@ class Conditions:
                 return self._linked(node)
             case CompositeMatches():
                 return self._composite(node)
+            case Contains():
+                return self._contains(node)
             case DateCompares(code=code) if code == LAST_UPDATED:
                 return compared(node, INSTANTS, self._row)
             case _:
@@ -371,19 +406,20 @@ def _breadth(node: Node) -> int:
         case StringMatches(mode=StringMode.STARTS | StringMode.EXACT):
             return 4
         case Or(nodes):
-            ranks = [_breadth(inner) for inner in nodes]
-            fit = all(
-                isinstance(inner, (*_LEADERS, Chain, Has, CompositeMatches)) for inner in nodes
-            )
-            return max(ranks) if fit else _UNFIT
+            return _breadth_of_any(nodes)
         case DateCompares(code=code) if code != LAST_UPDATED:
             return 20
         case CompositeMatches(nodes=(first, *_)):
             return _breadth(first) + 1
-        case Chain(node=end) | Has(node=end):
-            return min(min(map(_breadth, _conjuncts(end)), default=_UNFIT) + 3, _UNFIT)
+        case Contains() | Chain() | Has():
+            return _breadth_of_others(node)
         case _:
             return _UNFIT
+
+
+def _breadth_of_any(nodes: Iterable[Node]) -> int:
+    ranks = [_breadth(inner) if isinstance(inner, _LEADING) else _UNFIT for inner in nodes]
+    return max(ranks, default=_UNFIT)
 
 
 def _breadth_of_codes(node: TokenIs | TokenIn) -> int:
@@ -396,3 +432,9 @@ def _breadth_of_codes(node: TokenIs | TokenIn) -> int:
             return 10
         case TokenIn(pairs=pairs):
             return 11 if len(pairs) <= MANY else 15
+
+
+def _breadth_of_others(node: Contains | Chain | Has) -> int:
+    """Few resources contain another, whatever is asked of it."""
+    inner = min(map(_breadth, _conjuncts(node.node)), default=_UNFIT)
+    return min(inner + 3, 25 if isinstance(node, Contains) else _UNFIT)

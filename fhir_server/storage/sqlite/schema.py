@@ -88,6 +88,18 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         targets TEXT NOT NULL
     );
     """,
+    """
+    -- Contained resources, so that they are found as others are: `type` is Container#Type. Their
+    -- numbers are below 0, apart from those of `resource`, and stand in the entries as `rid`.
+    CREATE TABLE contained (
+        rid INTEGER PRIMARY KEY,
+        type TEXT NOT NULL,
+        id TEXT NOT NULL,
+        container INTEGER NOT NULL
+    );
+    CREATE INDEX contained_by_container ON contained (container, type);
+    CREATE INDEX contained_by_type ON contained (type);
+    """,
 )
 """Forward only; the file's `user_version` counts those that it has had. What the index holds is
 counted apart (`reindex`): it changes without the tables."""
