@@ -97,6 +97,11 @@ class Criteria:
         self._count(parameter, modifier, texts)
         return self._node(resource_type, parameter, modifier, texts)
 
+    @property
+    def links(self) -> int:
+        """Steps from resource to resource that were read so far."""
+        return self._links
+
     def _in_list(self, resource_type: str, value: str) -> Node:
         ids = _ids("", operands.split(value, ","))
         return Has("List", "item", chains.forms(resource_type, self.base), ids)

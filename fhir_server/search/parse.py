@@ -201,6 +201,13 @@ class _Parser:
             raise unsupported(
                 "_containedType", "What is contained is not counted; leave out the total"
             )
+        if self.criteria[resource_type].links > self.reading.limits.max_contained_links:
+            raise FhirError.at(
+                Kind.TOO_COSTLY,
+                "http._contained",
+                "Chains of so many possible types are not followed from contained resources; "
+                "name the types, as in subject:Patient.name",
+            )
         own = conjunction(*self.nodes.get(resource_type, ()))
         return Contained(resource_type, own, self.contained == "both", alone)
 

@@ -12,7 +12,7 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.json import Resource
 from fhir_server.search.ast import Everything, IdIn, Node, Not, Nothing, ReferenceTo, Search
 from fhir_server.search.match import match
-from fhir_server.search.parse import parse_several
+from fhir_server.search.parse import parse, parse_several
 from fhir_server.storage.interface import HistoryOf, Position, Store
 from tests.storage.backends import Backend
 from tests.storage.questions import BASE, NOW, delete, patient, put, query, versions
@@ -415,3 +415,38 @@ async def test_a_value_set_that_may_be_read_is_known(store: Store) -> None:
         return await unit.total(asked)
 
     assert await session(store, WithoutValueSet()).commit("count", work) == 1
+
+
+# Contained resources
+
+
+async def test_a_contained_resource_is_found_only_where_its_container_may_be_read(
+    store: Store,
+) -> None:
+    """On pages and in totals alike, and whatever is asked of it."""
+    await put(store, patient("1"), patient("2"))
+    goal = {"resourceType": "Goal", "id": "g", "lifecycleStatus": "active"}
+    plans = [plan(f"c{n}", str(1 + n % 2), contained=[goal]) for n in range(10)]
+    await put(store, *plans)
+    for contained in ("true", "both"):
+        pairs = [("lifecycle-status", "active"), ("_contained", contained)]
+        asked = parse("Goal", pairs, base=BASE, now=NOW).asked
+        assert await session(store, OpenPolicy()).total(asked) == 10
+        limited = session(store, OnePatient())
+        assert await limited.total(asked) == 5
+        assert await all_pages(limited, asked, 2) == [["c0", "c2"], ["c4", "c6"], ["c8"]]
+        assert await session(store).total(asked) == 0
+
+
+async def test_a_chain_out_of_a_contained_resource_ends_where_nothing_may_be_read(
+    store: Store,
+) -> None:
+    await put(store, patient("1", "Seen"), patient("2", "Hidden"))
+    for number in "12":
+        inner = {"resourceType": "Goal", "id": "g", "subject": {"reference": f"Patient/{number}"}}
+        await put(store, plan(f"c{number}", "1", contained=[inner]))
+    for family, found in (("Seen", 1), ("Hidden", 0)):
+        pairs = [("subject:Patient.family", family), ("_contained", "true")]
+        asked = parse("Goal", pairs, base=BASE, now=NOW).asked
+        assert await session(store, OpenPolicy()).total(asked) == 1
+        assert await session(store, OnePatient()).total(asked) == found

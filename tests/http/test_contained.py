@@ -124,6 +124,30 @@ async def test_an_id_within_a_resource_is_not_one_on_the_server(
     assert await full_urls(stocked, "Organization?_id=gp") == []
 
 
+async def test_finds_contained_resources_by_value_sets_and_chains(
+    stocked: httpx.AsyncClient,
+) -> None:
+    codes = [{"system": "http://s", "concept": [{"code": "school"}]}]
+    kinds = {"url": "http://vs", "status": "active", "compose": {"include": codes}}
+    await put(stocked, {"resourceType": "ValueSet", "id": "kinds", **kinds})
+    school = organization("school", "Oak School")
+    school["type"] = [{"coding": [{"system": "http://s", "code": "school"}]}]
+    school["partOf"] = {"reference": "Organization/alone"}
+    await put(stocked, patient("three", school, organization("gp", "Oak Surgery")))
+    for search in ("type:in=http://vs", "partof:Organization.name=ash"):
+        address = f"Organization?{search}&_contained=true"
+        assert await full_urls(stocked, address) == ["Patient/three"]
+        address += "&_containedType=contained"
+        assert await full_urls(stocked, address) == ["Patient/three#school"]
+
+
+async def test_chains_of_many_possible_types_are_not_followed_from_there(
+    client: httpx.AsyncClient,
+) -> None:
+    response = await client.get("Observation?focus.name=x&_contained=true")
+    assert_outcome(response, 403, "too-costly", "name the types", "http._contained")
+
+
 async def test_searches_within_a_compartment(stocked: httpx.AsyncClient) -> None:
     result = {"resourceType": "Observation", "id": "o", "status": "final", "code": {"text": "x"}}
     for name in ("one", "two"):

@@ -15,7 +15,7 @@ from random import Random
 from typing import Any, Final, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
 from fhir_server.errors import FhirError
@@ -224,10 +224,11 @@ async def compare_looked_up(
 
 @pytest.mark.parametrize("backend", sorted(BACKENDS))
 @settings(
-    max_examples=EXAMPLES // 10,
+    max_examples=EXAMPLES // 15,
     deadline=None,
     derandomize=EXAMPLES == 300,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    phases=[Phase.generate],
 )
 @given(
     types=st.lists(st.sampled_from(generate.WORLD), min_size=1, max_size=3, unique=True),

@@ -36,7 +36,7 @@ from fhir_server.search.ast import (
     UriIs,
     component,
 )
-from fhir_server.storage.sqlite.entries import GROUP, Hash
+from fhir_server.storage.sqlite.entries import GROUP, IS_CONTAINED, Hash
 from fhir_server.storage.sqlite.predicates import (
     INSTANTS,
     AnyOf,
@@ -178,6 +178,8 @@ class Conditions:
 
     def _select_container(self, node: Contains) -> Sql:
         """From contained resources to what contains them."""
+        if not self._ever_contains(node):
+            return Sql("SELECT 0 WHERE 0")
         inner = self._within(node)
         found = inner.where(node.node)
         return Sql(
@@ -187,6 +189,8 @@ class Conditions:
 
     def _contains(self, node: Contains) -> Sql:
         """Of one candidate: among what it contains."""
+        if not self._ever_contains(node):
+            return Sql("0")
         inner = self._within(node)
         found = inner._condition(node.node)
         source = f"contained {inner._row} INDEXED BY contained_by_container"
@@ -195,6 +199,10 @@ class Conditions:
             f" AND {inner._row}.type = ? AND ({found.text}))",
             [inner._type, *found.arguments],
         )
+
+    def _ever_contains(self, node: Contains) -> bool:
+        """Most types never contain most others, and a search may ask all of them."""
+        return self._number(f"{self._type}#{node.resource_type}", IS_CONTAINED) != 0
 
     def _within(self, node: Contains) -> "Conditions":
         return self._beyond(f"{self._type}#{node.resource_type}")

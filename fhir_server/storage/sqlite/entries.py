@@ -92,6 +92,10 @@ _INSERT_CONTAINED: Final = """
 """
 
 
+IS_CONTAINED: Final = "#"
+"""The pseudo-parameter of Container#Type whose number says that there ever was one."""
+
+
 class EntryWriter:
     """Writes and removes the index entries of one resource."""
 
@@ -124,6 +128,7 @@ class EntryWriter:
     def _write_contained(
         self, connection: sqlite3.Connection, container: int, kind: str, one: ContainedValue
     ) -> None:
+        self._numbers.assigned(connection, kind, IS_CONTAINED)
         row = connection.execute(_INSERT_CONTAINED, (kind, one.id, container)).fetchone()
         self.write(connection, row[0], kind, one.values)
 
