@@ -102,6 +102,8 @@ async def fhir_server(settings: Settings, store: Store, operations: Operations) 
         max_entries=settings.max_entries,
         max_body=settings.max_body,
         conditional_delete=settings.conditional_delete,
+        if_match_required=frozenset(settings.if_match_required),
+        repeat_lifetime=settings.repeat_lifetime,
         open_access=settings.auth == "none",
     )
 

@@ -253,11 +253,21 @@ async def _send_all(
 
 async def _answer(client: httpx.AsyncClient, item: Item, address: str) -> httpx.Response:
     for _ in range(_TRIES - 1):
-        answer = await client.request(item.method, address, content=item.body)
+        answer = await _sent(client, item, address)
         if answer.status_code != 503:
             return answer
         await asyncio.sleep(1)
-    return await client.request(item.method, address, content=item.body)
+    return await _sent(client, item, address)
+
+
+async def _sent(client: httpx.AsyncClient, item: Item, address: str) -> httpx.Response:
+    answer = await client.request(item.method, address, content=item.body)
+    if item.method != "PUT" or answer.status_code != 412:
+        return answer
+    # Of some types nothing is changed without If-Match; whoever loads means to write over it.
+    there = await client.head(address)
+    headers = {"If-Match": there.headers.get("etag", "")}
+    return await client.request(item.method, address, content=item.body, headers=headers)
 
 
 def _note(report: Report, item: Item, answer: httpx.Response) -> None:

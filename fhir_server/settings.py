@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from fhir_server.fhir.definitions import is_resource_type
+
 PREFIX = "KEYWORKING_"
 PATH = "/fhir"
 """Where the FHIR interface stands below the host."""
@@ -47,6 +49,14 @@ class Settings(BaseSettings):
     """Entries of a transaction or batch."""
     conditional_delete: Literal["single", "multiple"] = "single"
     """What a delete by criteria may find: one resource, or several at once."""
+    if_match_required: Annotated[tuple[str, ...], NoDecode] = (
+        "CarePlan",
+        "Goal",
+        "Consent",
+        "EpisodeOfCare",
+        "Flag",
+    )
+    """Resource types that are changed and deleted with `If-Match` alone, separated by commas."""
     default_count: Annotated[int, Field(ge=1)] = 50
     """Matches on a page when `_count` is not given."""
     max_count: Annotated[int, Field(ge=1)] = 1000
@@ -59,15 +69,20 @@ class Settings(BaseSettings):
     """Codes that the value sets in one search may come to."""
     page_lifetime: Annotated[int, Field(ge=1)] = 3600
     """Seconds for which a link to a further page is good."""
+    repeat_lifetime: Annotated[int, Field(ge=1)] = 24 * 60 * 60
+    """Seconds for which a POST that is sent again is known by its `X-Request-ID`."""
     search_patience: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
     """Seconds that a search may take."""
 
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
-        packages = values.get("operations")
-        if isinstance(packages, str):
-            values["operations"] = tuple(name.strip() for name in packages.split(","))
+        for name in ("operations", "if_match_required"):
+            text = values.get(name)
+            if isinstance(text, str):
+                values[name] = tuple(part.strip() for part in text.split(","))
+        if values.get("if_match_required") == ("",):
+            values["if_match_required"] = ()
         return values
 
     @model_validator(mode="after")
@@ -87,6 +102,7 @@ class Settings(BaseSettings):
         if self.public_base:
             _require_base(self.public_base)
         _require_packages(self.operations)
+        _require_types("if_match_required", self.if_match_required)
         return self
 
     @property
@@ -150,6 +166,12 @@ def _require_packages(names: tuple[str, ...]) -> None:
             raise ValueError("operations has a blank name; give names of packages, with commas")
         if not all(part.isidentifier() for part in name.split(".")):
             raise ValueError(f"operations: '{name}' is not the name of a package")
+
+
+def _require_types(setting: str, names: tuple[str, ...]) -> None:
+    for name in names:
+        if not is_resource_type(name):
+            raise ValueError(f"{setting}: '{name}' is not a resource type of FHIR R4")
 
 
 def sqlite_path(store: str) -> Path:

@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -15,8 +17,10 @@ import httpx
 import pytest
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 
+from fhir_server.app import create_app
 from fhir_server.caseload import generate
 from fhir_server.fhir import json
+from fhir_server.settings import Settings
 from fhir_server.storage.interface import Store, StoredVersion
 
 REPOSITORY: Final = Path(__file__).parents[1]
@@ -93,11 +97,31 @@ async def create(client: httpx.AsyncClient, resource: dict[str, Any]) -> dict[st
 
 async def put(client: httpx.AsyncClient, resource: dict[str, Any]) -> dict[str, Any]:
     """The resource as the server stored it under its id."""
-    address = f"{resource['resourceType']}/{resource['id']}"
-    response = await client.put(address, **body(resource))
+    response = await write_over(client, resource)
     assert response.status_code in (200, 201), response.text
     stored: dict[str, Any] = exact(response)
     return stored
+
+
+async def write_over(client: httpx.AsyncClient, resource: dict[str, Any]) -> httpx.Response:
+    """The answer to an update of whatever version is there."""
+    address = f"{resource['resourceType']}/{resource['id']}"
+    there = await client.head(address)
+    request = body(resource)
+    if there.status_code == 200:
+        request["headers"]["If-Match"] = there.headers["etag"]
+    return await client.put(address, **request)
+
+
+@asynccontextmanager
+async def client_of(folder: Path, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a server with those settings and a store in the folder."""
+    given = Settings(auth="none", store=f"sqlite:///{folder}/test.db", **settings)
+    app = create_app(given)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url=given.base + "/") as client:
+            yield client
 
 
 async def found_ids(client: httpx.AsyncClient, search: str) -> list[str]:

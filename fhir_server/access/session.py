@@ -5,7 +5,9 @@ caller may not see answers exactly as what is not there.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Final, Protocol, TypeVar
+from urllib.parse import quote
 
 from fhir_server.access.policy import Caller, ClosedPolicy, Policy
 from fhir_server.errors import FhirError, Kind
@@ -19,6 +21,7 @@ from fhir_server.storage.interface import (
     Draft,
     HistoryEntry,
     HistoryOf,
+    Memo,
     Page,
     Position,
     Reader,
@@ -34,6 +37,7 @@ __all__ = [
     "Draft",
     "HistoryEntry",
     "HistoryOf",
+    "Memo",
     "Page",
     "Position",
     "Session",
@@ -78,12 +82,14 @@ async def current(data: Data, resource_type: str, resource_id: str) -> StoredVer
 
 
 class _GuardedReader:
-    """A reader with the policy in every question."""
+    """A reader with the policy in every question, and the memos of its caller alone."""
 
-    def __init__(self, reader: Reader, policy: Policy, max_codes: int) -> None:
+    def __init__(self, reader: Reader, caller: Caller, policy: Policy, max_codes: int) -> None:
+        self.caller: Final = caller
         self._reader = reader
         self._policy = policy
         self._max_codes = max_codes
+        self._own: Final = quote(caller.name, safe="") + "/"
 
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
         """The current version or deletion, None where there is none that the caller may see."""
@@ -118,6 +124,21 @@ class _GuardedReader:
         """With the codes of value sets that the caller may read, among what it may read."""
         return guarded(await resolved(query, self, self._max_codes), self._policy.readable)
 
+    async def memo(self, space: str, key: str) -> Memo | None:
+        """The caller's own memo of that key; another's is as if it were not there."""
+        found = await self._reader.memo(space, self._own + key)
+        return None if found is None else self._unowned(found)
+
+    async def memos(
+        self, space: str, prefix: str = "", count: int = 100, after: str = ""
+    ) -> Sequence[Memo]:
+        """At most `count` of the caller's own memos, by key, with keys above `after`."""
+        found = await self._reader.memos(space, self._own + prefix, count, self._own + after)
+        return [self._unowned(memo) for memo in found]
+
+    def _unowned(self, memo: Memo) -> Memo:
+        return replace(memo, key=memo.key.removeprefix(self._own))
+
     def _shown(self, version: StoredVersion | None) -> StoredVersion | None:
         if version is None:
             return None
@@ -135,8 +156,7 @@ class Session(_GuardedReader):
         max_codes: int = MAX_CODES,
     ) -> None:
         self._store: Final = store
-        self.caller: Final = caller
-        super().__init__(store, policy or ClosedPolicy(), max_codes)
+        super().__init__(store, caller, policy or ClosedPolicy(), max_codes)
 
     async def commit(self, action: str, work: "Callable[[SessionUnit], Awaitable[T]]") -> T:
         """Run `work` in one commit, with a line in the audit that says who did what.
@@ -148,12 +168,12 @@ class Session(_GuardedReader):
         """
 
         async def guarded(unit: Unit) -> T:
-            inside = SessionUnit(unit, self._policy, self._max_codes)
+            inside = SessionUnit(unit, self.caller, self._policy, action, self._max_codes)
             result = await work(inside)
             if inside.touched:
-                await unit.audit(
-                    AuditRow(self.caller.name, action, self.caller.request_id, inside.touched)
-                )
+                caller = self.caller
+                row = AuditRow(caller.name, inside.action, caller.request_id, inside.touched)
+                await unit.audit(row)
             return result
 
         return await self._store.commit(guarded)
@@ -162,10 +182,31 @@ class Session(_GuardedReader):
 class SessionUnit(_GuardedReader):
     """A commit under way, as the caller may make it."""
 
-    def __init__(self, unit: Unit, policy: Policy, max_codes: int = MAX_CODES) -> None:
-        super().__init__(unit, policy, max_codes)
+    def __init__(
+        self,
+        unit: Unit,
+        caller: Caller,
+        policy: Policy,
+        action: str,
+        max_codes: int = MAX_CODES,
+    ) -> None:
+        super().__init__(unit, caller, policy, max_codes)
         self._unit = unit
+        self.action = action
         self.touched: list[str] = []
+
+    async def commit(self, action: str, work: "Callable[[SessionUnit], Awaitable[T]]") -> T:
+        """As of a session: what is committed within a commit lands with it, or not at all."""
+        self.action = action
+        return await work(self)
+
+    async def keep(self, memo: Memo) -> None:
+        """Keep the caller's memo, in place of one with the same key."""
+        await self._unit.keep(replace(memo, key=self._own + memo.key))
+
+    async def forget(self, space: str, prefix: str) -> None:
+        """Forget the caller's memos whose keys begin with `prefix`."""
+        await self._unit.forget(space, self._own + prefix)
 
     async def put(
         self, resource: Resource, method: str, draft: Draft | None = None

@@ -22,6 +22,7 @@ Resource = dict[str, Any]
 
 _decoder: Final = msgspec.json.Decoder(float_hook=Decimal)
 _encoder: Final = msgspec.json.Encoder(decimal_format="number")
+_ordered_encoder: Final = msgspec.json.Encoder(decimal_format="number", order="sorted")
 
 _SMALL: Final = re.compile(rb"[:\[,]-?\d(?:\.\d+)?E-")
 _MOST_NOUGHTS: Final = 40
@@ -32,6 +33,11 @@ def encode(value: Any) -> bytes:
     """JSON in UTF-8; a small decimal has its noughts, 0.0000001 and not 1E-7."""
     raw = _encoder.encode(value)
     return _encoder.encode(_spelt_out(value)) if b"E-" in raw and _SMALL.search(raw) else raw
+
+
+def encode_ordered(value: Any) -> bytes:
+    """JSON whose bytes are the same for the same members, in whatever order they came."""
+    return _ordered_encoder.encode(value)
 
 
 def _spelt_out(value: Any) -> Any:

@@ -13,8 +13,10 @@ from fhir_server.http import render
 from fhir_server.http.messages import HttpAnswer, HttpRequest, Receive
 from fhir_server.http.middleware import wrapped
 from fhir_server.http.negotiate import Format, presentation, sent
-from fhir_server.interactions.exchange import Request, Server, preferences
+from fhir_server.interactions.exchange import Repeat, Request, Server, preferences
 from fhir_server.interactions.patch import JSON_PATCH
+from fhir_server.interactions.preconditions import http_date
+from fhir_server.interactions.repeats import repeat
 from fhir_server.interactions.routing import Match, run
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -80,12 +82,14 @@ class FhirEndpoint:
     async def _request(
         self, http: HttpRequest, match: Match, parameters: list[tuple[str, str]]
     ) -> Request:
-        resource, patch = None, None
+        resource, patch, repeated = None, None, None
         if http.method not in ("GET", "HEAD", "DELETE", "OPTIONS"):
             if match.interaction.code.startswith("search-"):
                 parameters = [*parameters, *await _form(http)]
             else:
-                resource, patch = await _content(http, optional=bool(match.operation))
+                raw = await http.body()
+                resource, patch = await _content(http, raw, optional=bool(match.operation))
+                repeated = _repeat(http, raw)
         headers = http.headers
         return Request(
             server=self._server,
@@ -100,8 +104,10 @@ class FhirEndpoint:
             patch=patch,
             if_match=headers.get("if-match"),
             if_none_match=headers.get("if-none-match"),
+            if_modified_since=http_date(headers.get("if-modified-since")),
             if_none_exist=headers.get("if-none-exist"),
             preferences=preferences(headers.get("prefer")),
+            repeat=repeated,
         )
 
 
@@ -114,16 +120,21 @@ def _headers(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     return found
 
 
-async def _content(http: HttpRequest, *, optional: bool) -> tuple[Resource | None, Any]:
+def _repeat(http: HttpRequest, raw: bytes) -> Repeat | None:
+    if http.method != "POST":
+        return None
+    return repeat(http.headers.get("x-request-id"), http.path.encode(), http.query.encode(), raw)
+
+
+async def _content(http: HttpRequest, raw: bytes, *, optional: bool) -> tuple[Resource | None, Any]:
     """The resource in the body, or the JSON Patch."""
     declared = http.headers.get("content-type", "").partition(";")[0].strip().lower()
     if http.method == "PATCH" and declared == JSON_PATCH:
-        return None, decode(await http.body())
-    return await _resource(http, optional=optional), None
+        return None, decode(raw)
+    return await _resource(http, raw, optional=optional), None
 
 
-async def _resource(http: HttpRequest, *, optional: bool) -> Resource | None:
-    raw = await http.body()
+async def _resource(http: HttpRequest, raw: bytes, *, optional: bool) -> Resource | None:
     if optional and not raw:
         return None
     if sent(http.headers) is Format.JSON:

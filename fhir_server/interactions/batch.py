@@ -8,7 +8,7 @@ import logging
 from dataclasses import replace
 from typing import Any, Final
 
-from fhir_server.access.session import Session
+from fhir_server.access.session import Session, SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.bundles import Entry, bundle
 from fhir_server.fhir.json import Resource
@@ -16,6 +16,7 @@ from fhir_server.interactions import transaction
 from fhir_server.interactions.content import checked
 from fhir_server.interactions.entries import entries_of, failure, planned, response
 from fhir_server.interactions.exchange import Answer, Request
+from fhir_server.interactions.repeats import forget_parts, part, recalled, remember
 from fhir_server.interactions.routing import run
 
 _log: Final = logging.getLogger(__name__)
@@ -29,8 +30,7 @@ async def perform(session: Session, request: Request) -> Answer:
         case "transaction":
             return await transaction.perform(session, request)
         case "batch":
-            entries = await _entries(session, request)
-            return Answer(200, body=bundle("batch-response", entries))
+            return await _batch(session, request)
         case other:
             raise FhirError.at(
                 Kind.INVALID,
@@ -56,6 +56,38 @@ def _without_resource(entry: Any) -> Any:
     return {name: value for name, value in entry.items() if name != "resource"}
 
 
+async def _batch(session: Session, request: Request) -> Answer:
+    """Its entries each in a commit of its own; sent again, those that were not come to be."""
+    asked = request.repeat
+    if asked is None or not _writes(request):
+        return await _performed(session, request)
+
+    async def before(unit: SessionUnit) -> Answer | None:
+        return await recalled(unit, asked)
+
+    answered = await session.commit("batch", before)
+    if answered is not None:
+        return answered
+    answer = await _performed(session, request)
+
+    async def after(unit: SessionUnit) -> Answer:
+        await forget_parts(unit, asked)
+        await remember(unit, request, answer)
+        return answer
+
+    return await session.commit("batch", after)
+
+
+def _writes(request: Request) -> bool:
+    """Whether there is more to it than reading, which is answered anew each time."""
+    asked = (entry.get("request", {}) for entry in entries_of(request) if isinstance(entry, dict))
+    return any(one.get("method") not in ("GET", "HEAD") for one in asked)
+
+
+async def _performed(session: Session, request: Request) -> Answer:
+    return Answer(200, body=bundle("batch-response", await _entries(session, request)))
+
+
 async def _entries(session: Session, request: Request) -> list[Entry]:
     # Together, so that their writes share commits; a batch promises no order.
     return await asyncio.gather(
@@ -68,7 +100,8 @@ async def _one(session: Session, index: int, entry: dict[str, object], request: 
         item = planned(index, entry, request)
         if item.interaction.code == "batch":
             raise FhirError(Kind.INVALID, "A batch may not hold another batch")
-        return response(await run(session, item.interaction, item.request))
+        asked = replace(item.request, repeat=part(request.repeat, index))
+        return response(await run(session, item.interaction, asked))
     except FhirError as error:
         return failure(error)
     except Exception:

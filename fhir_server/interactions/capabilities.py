@@ -97,11 +97,11 @@ def _resource(name: str, wired: Iterable[str], server: Server) -> Resource:
     described: Resource = {
         "type": name,
         "interaction": [{"code": code} for code in _TYPE_INTERACTIONS if code in wired],
-        "versioning": "versioned",
+        "versioning": _versioning(name, server),
         "readHistory": True,
         "updateCreate": True,
         "conditionalCreate": True,
-        "conditionalRead": "not-match",
+        "conditionalRead": "full-support",
         "conditionalUpdate": True,
         "conditionalDelete": server.conditional_delete,
         "searchInclude": [
@@ -115,6 +115,11 @@ def _resource(name: str, wired: Iterable[str], server: Server) -> Resource:
     if operations:
         described["operation"] = operations
     return {key: value for key, value in described.items() if value != []}
+
+
+def _versioning(name: str, server: Server) -> str:
+    """http://hl7.org/fhir/R4/valueset-versioning-policy.html"""
+    return "versioned-update" if name in server.if_match_required else "versioned"
 
 
 def _search_parameters(name: str) -> list[dict[str, Any]]:

@@ -7,12 +7,12 @@ from fhir_server.access.session import SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.interactions.conditions import matches
 from fhir_server.interactions.exchange import Answer, Request
-from fhir_server.interactions.preconditions import require_match
+from fhir_server.interactions.preconditions import refuse_unconditional, require_match
 
 
 async def perform(unit: SessionUnit, request: Request) -> Answer:
     current = await unit.read(request.resource_type, request.id)
-    require_match(request.if_match, current)
+    require_match(request, current)
     if current is None or current.deleted:
         return Answer(204, current)
     return Answer(204, await unit.delete(current))
@@ -28,6 +28,8 @@ async def perform_conditional(unit: SessionUnit, request: Request) -> Answer:
         raise FhirError(
             Kind.TOO_COSTLY, f"The criteria find more than the {most} that may be deleted at once"
         )
+    if found:
+        refuse_unconditional(request)
     for version in found:
         await unit.delete(version)
     return Answer(204)

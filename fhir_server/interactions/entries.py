@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir.bundles import Entry
-from fhir_server.fhir.dates import instant
+from fhir_server.fhir.dates import instant, interval
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.outcomes import outcome_of
 from fhir_server.interactions.exchange import Answer, Request
@@ -62,10 +62,15 @@ def _planned(index: int, entry: Resource, outer: Request) -> Planned:
         resource=entry.get("resource"),
         if_match=asked.get("ifMatch"),
         if_none_match=asked.get("ifNoneMatch"),
+        if_modified_since=_moment(asked.get("ifModifiedSince")),
         if_none_exist=asked.get("ifNoneExist"),
         preferences=replace(outer.preferences, returns=outer.preferences.returns or "minimal"),
     )
     return Planned(index, str(entry.get("fullUrl", "")), match.interaction, request)
+
+
+def _moment(text: str | None) -> int | None:
+    return None if text is None else interval(text).low
 
 
 def _told(asked: Resource, name: str) -> str:

@@ -39,6 +39,10 @@ class Server:
     """Bytes of a resource."""
     conditional_delete: str = "single"
     """single or multiple: what a delete by criteria may find."""
+    if_match_required: frozenset[str] = frozenset()
+    """Types of which nothing is changed or deleted without `If-Match`."""
+    repeat_lifetime: int = 24 * 60 * 60
+    """Seconds for which a POST is known again by its `X-Request-ID`."""
     open_access: bool = False
     """Served without tokens, which the CapabilityStatement then says."""
 
@@ -50,6 +54,14 @@ class Preferences:
     returns: str | None = None
     """minimal, representation or OperationOutcome."""
     lenient: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """What makes a request that is sent again recognisable: its sender's id and its content."""
+
+    id: str
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +80,14 @@ class Request:
     resource: Resource | None = None
     if_match: str | None = None
     if_none_match: str | None = None
+    if_modified_since: int | None = None
+    """Microseconds since the epoch."""
     if_none_exist: str | None = None
     preferences: Preferences = Preferences()
     patch: Any = None
     """A JSON Patch, which is an array and so no resource."""
+    repeat: Repeat | None = None
+    """Of a POST whose sender gave it an `X-Request-ID`."""
     matched: StoredVersion | None = None
     """What the criteria of a conditional interaction found, once that is known."""
 

@@ -5,13 +5,14 @@ https://hl7.org/fhir/R4/operations.html
 
 from dataclasses import replace
 
-from fhir_server.access.session import Session
+from fhir_server.access.session import Session, SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.interactions import paging
 from fhir_server.interactions.content import check
 from fhir_server.interactions.exchange import Answer, Request
+from fhir_server.interactions.repeats import once
 from fhir_server.interactions.routing import refuse_parameters
 from fhir_server.operation.api import Call
 from fhir_server.operation.parameters import Inputs, from_body, from_query
@@ -34,6 +35,16 @@ async def perform(session: Session, request: Request) -> Answer:
     )
     if token is not None:
         call = replace(call, page=call.pages.opened(call.address, token))
+    if request.repeat is None or not operation.affects_state:
+        return await _performed(operation, call)
+
+    async def work(unit: SessionUnit) -> Answer:
+        return await once(unit, request, lambda: _performed(operation, replace(call, session=unit)))
+
+    return await session.commit(operation.code, work)
+
+
+async def _performed(operation: Operation, call: Call) -> Answer:
     result = await operation.run(call)
     return Answer(200, body=result if isinstance(result, bytes) else json.encode(result))
 

@@ -45,7 +45,7 @@ def prepare(request: Request) -> Request:
 
 async def perform(unit: SessionUnit, request: Request) -> Answer:
     found = await current(unit, request.resource_type, request.id)
-    require_match(request.if_match, found)
+    require_match(request, found)
     patched = _patched(json.decode_resource(found.body), request)
     _require_same_identity(patched, request)
     try:

@@ -7,12 +7,12 @@ from fhir_server.access.session import Data, StoredVersion, current
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.summary import asked
 from fhir_server.interactions.exchange import Answer, Request
-from fhir_server.interactions.preconditions import is_current
+from fhir_server.interactions.preconditions import is_unmodified
 
 
 async def perform(data: Data, request: Request) -> Answer:
     found = await current(data, request.resource_type, request.id)
-    if is_current(request.if_none_match, found):
+    if is_unmodified(request, found):
         return Answer(304, found)
     return Answer(200, found, asked_part(request, found))
 

@@ -10,6 +10,7 @@ from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.references import is_id
 from fhir_server.interactions.exchange import Answer, Request
+from fhir_server.interactions.repeats import once
 
 _ANYWHERE: Final = ("_format", "_pretty")
 """Read where the answer is rendered."""
@@ -78,7 +79,10 @@ async def run(session: Session, interaction: Interaction, request: Request) -> A
         return await interaction.perform(session, prepared)
 
     async def work(unit: SessionUnit) -> Answer:
-        return await interaction.perform(unit, await interaction.resolved(unit, prepared))
+        async def perform() -> Answer:
+            return await interaction.perform(unit, await interaction.resolved(unit, prepared))
+
+        return await once(unit, prepared, perform)
 
     return await session.commit(interaction.code, work)
 

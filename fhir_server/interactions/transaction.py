@@ -15,6 +15,7 @@ from fhir_server.interactions import conditions
 from fhir_server.interactions.entries import Planned, entries_of, placed, planned, response
 from fhir_server.interactions.exchange import Answer, Request
 from fhir_server.interactions.links import conditional_references, relinked
+from fhir_server.interactions.repeats import once
 
 _ORDER: Final = ("DELETE", "POST", "PUT", "PATCH", "GET", "HEAD")
 
@@ -29,11 +30,15 @@ async def perform(session: Session, request: Request) -> Answer:
     plan = _planned(request)
     _refuse_same_identity_twice(plan)
 
-    async def work(unit: SessionUnit) -> Sequence[Answer]:
-        return await _carry_out(unit, plan)
+    async def work(unit: SessionUnit) -> Answer:
+        async def perform() -> Answer:
+            answers = await _carry_out(unit, plan)
+            entries = [response(answer) for answer in answers]
+            return Answer(200, body=bundle("transaction-response", entries))
 
-    answers = await session.commit("transaction", work)
-    return Answer(200, body=bundle("transaction-response", [response(a) for a in answers]))
+        return await once(unit, request, perform)
+
+    return await session.commit("transaction", work)
 
 
 def _planned(request: Request) -> list[Planned]:

@@ -34,7 +34,7 @@ async def perform(unit: SessionUnit, request: Request) -> Answer:
     resource = request.resource
     assert resource is not None  # noqa: S101 - prepare saw to it
     current = await unit.read(request.resource_type, request.id)
-    require_match(request.if_match, current)
+    require_match(request, current)
     require_no_match(request.if_none_match, current)
     stored = await unit.put(resource, "PUT", draft(resource, request.server))
     return written(stored, request.preferences, created=current is None or current.deleted)

@@ -6,7 +6,7 @@ https://hl7.org/fhir/R4/http.html#vread
 from fhir_server.access.session import Data
 from fhir_server.errors import FhirError, Kind
 from fhir_server.interactions.exchange import Answer, Request
-from fhir_server.interactions.preconditions import is_current
+from fhir_server.interactions.preconditions import is_unmodified
 from fhir_server.interactions.read import asked_part
 
 
@@ -19,6 +19,6 @@ async def perform(data: Data, request: Request) -> Answer:
         raise FhirError(Kind.NOT_FOUND, f"{name} is not known")
     if found.deleted:
         raise FhirError(Kind.GONE, f"{name} is a deletion")
-    if is_current(request.if_none_match, found):
+    if is_unmodified(request, found):
         return Answer(304, found)
     return Answer(200, found, asked_part(request, found))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from fhir_server.access.session import Session
+from fhir_server.access.session import Session, SessionUnit
 from fhir_server.fhir.dates import moment
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.pages import Pages
@@ -25,7 +25,8 @@ from fhir_server.search.limits import Limits
 class Call:
     """One invocation. `resource_type` and `id` are '' on the levels above."""
 
-    session: Session
+    session: Session | SessionUnit
+    """A unit where the operation is part of a commit already; its own commit is then that one."""
     base: str
     now: int
     """Microseconds since the epoch."""

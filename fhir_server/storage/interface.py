@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from fhir_server.fhir import json
+from fhir_server.fhir.dates import instant
 from fhir_server.fhir.json import Template
 from fhir_server.search.ast import Search
 from fhir_server.search.extract import extract
@@ -87,6 +89,37 @@ class Draft:
         ]
 
 
+def unchanged(draft: Draft, current: StoredVersion) -> bool:
+    """Whether the draft says what the current version says already, number for digit.
+
+    The order of an object's members says nothing, and may be another.
+    """
+    if current.deleted:
+        return False
+    rendered = draft.template.render(current.version, instant(current.last_updated))
+    if len(rendered) != len(current.body):
+        return False
+    return rendered == current.body or _ordered(rendered) == _ordered(current.body)
+
+
+def _ordered(body: bytes) -> bytes:
+    return json.encode_ordered(json.decode(body))
+
+
+@dataclass(frozen=True, slots=True)
+class Memo:
+    """Something that the server keeps for itself beside the resources: not FHIR, never searched.
+
+    `space` says what for, `key` is unique in it. From `expires` on, in microseconds since the
+    epoch, it is as if it were not there; 0 is never.
+    """
+
+    space: str
+    key: str
+    value: bytes
+    expires: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class AuditRow:
     """Who did what in a commit."""
@@ -127,15 +160,32 @@ class Reader(Protocol):
     async def total(self, query: Search) -> int:
         """How many resources match."""
 
+    async def memo(self, space: str, key: str) -> Memo | None:
+        """The memo of that key, None where there is none or it has expired."""
+
+    async def memos(
+        self, space: str, prefix: str = "", count: int = 100, after: str = ""
+    ) -> Sequence[Memo]:
+        """At most `count` memos whose keys begin with `prefix`, by key, with keys above `after`."""
+
 
 class Unit(Reader, Protocol):
     """One commit under way."""
 
     async def put(self, draft: Draft, method: str) -> StoredVersion:
-        """Write the next version of the draft's resource, its first where there is none."""
+        """Write the next version of the draft's resource, its first where there is none.
+
+        Where the current version says the same, nothing is written, and it is what comes back.
+        """
 
     async def delete(self, resource_type: str, resource_id: str) -> StoredVersion:
         """Write a deletion as the next version of a resource that is there."""
+
+    async def keep(self, memo: Memo) -> None:
+        """Keep the memo, in place of one with the same key."""
+
+    async def forget(self, space: str, prefix: str) -> None:
+        """Forget the memos whose keys begin with `prefix`."""
 
     async def audit(self, row: AuditRow) -> None:
         """Record who did it, in the same commit."""

@@ -60,12 +60,27 @@ def test_puts_a_resource_with_an_id(server: ServerProcess, tmp_path: Path, mark:
     assert _there(server, f"Patient/{mark}")
 
 
-def test_loading_again_writes_the_same_resource(
+def test_loading_again_writes_the_same_resource_and_no_version(
     server: ServerProcess, tmp_path: Path, mark: str
 ) -> None:
     path = _write(tmp_path / "one.json", _patient(mark))
     assert [_load(server, path).exit_code for _ in range(2)] == [0, 0]
+    assert _there(server, f"Patient/{mark}")
+    assert not _there(server, f"Patient/{mark}/_history/2")
+    _write(path, _patient(mark, active=False))
+    assert _load(server, path).exit_code == 0
     assert _there(server, f"Patient/{mark}/_history/2")
+
+
+def test_writes_over_what_is_changed_with_if_match_alone(
+    server: ServerProcess, tmp_path: Path, mark: str
+) -> None:
+    flag = {"resourceType": "Flag", "id": mark, "status": "active", "code": {"text": "x"}}
+    for status in ("active", "inactive"):
+        one = {**flag, "status": status, "subject": {"reference": "Patient/x"}}
+        result = _load(server, _write(tmp_path / "one.json", one))
+        assert result.exit_code == 0, result.output
+    assert httpx.get(f"{server.base}/Flag/{mark}").json()["status"] == "inactive"
 
 
 def test_posts_a_resource_without_an_id(server: ServerProcess, tmp_path: Path, mark: str) -> None:

@@ -17,7 +17,7 @@ from fhir_server.story import goes_to_hospital
 from fhir_server.synthetic import _ensure_loaded
 from tests.cli.printed import PRINTED, printed_lines, request_of
 from tests.operations.messages import Spell
-from tests.support import body
+from tests.support import body, write_over
 
 PROMISED: Final = {
     **PRINTED,
@@ -116,7 +116,7 @@ async def test_somebody_else_is_admitted_when_the_young_person_has_no_plan(folde
         plans = (await first.client.get(mine)).json()["entry"]
         for entry in plans:
             plan = {**entry["resource"], "status": "completed"}
-            stored = await first.client.put(f"CarePlan/{plan['id']}", **body(plan))
+            stored = await write_over(first.client, plan)
             assert stored.status_code == 200, stored.text
     async with started(folder) as second:
         assert goes_to_hospital() not in "".join(second.steps.values())
@@ -130,7 +130,7 @@ async def test_without_anybody_to_admit_what_is_printed_still_works(folder: Path
             mine = await first.client.get(f"CarePlan?patient=kw-synthetic-{page:03d}")
             for entry in mine.json().get("entry", ()):
                 plan = {**entry["resource"], "status": "revoked"}
-                await first.client.put(f"CarePlan/{plan['id']}", **body(plan))
+                await write_over(first.client, plan)
     async with started(folder) as second:
         assert list(second.steps) == ["Who is supported?", "What can this server do?"]
         await second.run("What can this server do?")

@@ -133,25 +133,41 @@ async def test_every_interaction_is_carried_out(client: httpx.AsyncClient, name:
     resource = created.json()
     address = f"{name}/{resource['id']}"
     assert (await client.get(address)).status_code == 200
-    assert (await client.put(address, **body(resource))).status_code == 200
+    changed = {**resource, "language": "en-GB"}
+    sent = body(changed)
+    sent["headers"]["If-Match"] = 'W/"1"'
+    assert (await client.put(address, **sent)).status_code == 200
     assert (await client.get(f"{address}/_history/2")).status_code == 200
     assert len((await client.get(f"{address}/_history")).json()["entry"]) == 2
     assert len((await client.get(f"{name}/_history")).json()["entry"]) == 2
-    as_patch = {"Content-Type": "application/json-patch+json"}
+    as_patch = {"Content-Type": "application/json-patch+json", "If-Match": 'W/"2"'}
     assert (await client.patch(address, content=b"[]", headers=as_patch)).status_code == 200
     found = await client.get(name, params={"_id": resource["id"], "_total": "accurate"})
     assert found.json()["total"] == 1
-    assert (await client.delete(address)).status_code == 204
+    # An empty patch changed nothing.
+    assert (await client.delete(address, headers={"If-Match": 'W/"2"'})).status_code == 204
     assert (await client.get(address)).status_code == 410
 
 
 async def test_conditional_interactions_are_as_promised(client: httpx.AsyncClient) -> None:
     patient = (await _rest(client))["resource"][resource_types().index("Patient")]
     assert patient["conditionalCreate"] is True
-    assert patient["conditionalRead"] == "not-match"
+    assert patient["conditionalRead"] == "full-support"
     assert patient["conditionalUpdate"] is True
     assert patient["conditionalDelete"] == "single"
     assert patient["updateCreate"] is True
+
+
+async def test_says_of_which_types_a_change_needs_if_match(client: httpx.AsyncClient) -> None:
+    described = {r["type"]: r["versioning"] for r in (await _rest(client))["resource"]}
+    assert {name for name, how in described.items() if how == "versioned-update"} == {
+        "CarePlan",
+        "Goal",
+        "Consent",
+        "EpisodeOfCare",
+        "Flag",
+    }
+    assert described["Patient"] == "versioned"
 
 
 async def test_transactions_and_batches_are_as_promised(client: httpx.AsyncClient) -> None:

@@ -7,10 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from fhir_server.app import create_app
-from fhir_server.settings import Settings
 from fhir_server.storage.interface import Store
-from tests.support import assert_outcome, found_ids, put, stored_versions
+from tests.support import assert_outcome, client_of, found_ids, put, stored_versions
 
 PATIENT: dict[str, Any] = {
     "resourceType": "Patient",
@@ -109,13 +107,7 @@ async def test_a_delete_that_finds_several_is_refused(
 
 
 async def test_a_server_set_so_deletes_several_at_once(tmp_path: Any) -> None:
-    store = f"sqlite:///{tmp_path}/kw.db"
-    app = create_app(Settings(auth="none", store=store, conditional_delete="multiple"))
-    transport = httpx.ASGITransport(app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080/fhir/") as client,
-    ):
+    async with client_of(tmp_path, conditional_delete="multiple") as client:
         for name in ("p1", "p2", "p3"):
             await put(client, {**PATIENT, "id": name})
         await put(client, {"resourceType": "Patient", "id": "other"})

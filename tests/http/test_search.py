@@ -332,7 +332,7 @@ async def test_includes_only_the_type_that_is_asked_for(client: httpx.AsyncClien
 
 async def test_does_not_include_what_was_deleted(client: httpx.AsyncClient) -> None:
     await _with_plan(client)
-    await client.delete("Goal/g0")
+    await client.delete("Goal/g0", headers={"If-Match": 'W/"1"'})
     bundle = (await client.get("CarePlan?_include=CarePlan:goal")).json()
     assert [e["resource"]["id"] for e in bundle["entry"]] == ["plan"]
 

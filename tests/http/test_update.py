@@ -131,8 +131,21 @@ async def test_returns_no_body_when_minimal_is_preferred(client: httpx.AsyncClie
 
 
 async def test_time_moves_on_with_every_version(client: httpx.AsyncClient) -> None:
-    times = [(await put(client, PATIENT))["meta"]["lastUpdated"] for _ in range(5)]
+    changes = [{**PATIENT, "active": bool(number % 2)} for number in range(5)]
+    times = [(await put(client, change))["meta"]["lastUpdated"] for change in changes]
     assert times == sorted(set(times))
+
+
+async def test_an_update_that_changes_nothing_makes_no_version(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    first = await put(client, PATIENT)
+    response = await client.put("Patient/p1", **body(dict(reversed(PATIENT.items()))))
+    assert (response.status_code, response.headers["etag"]) == (200, 'W/"1"')
+    assert response.json() == first
+    # What the client read, with the version and time that the server gave it.
+    assert (await client.put("Patient/p1", **body(first))).headers["etag"] == 'W/"1"'
+    assert len(await stored_versions(store)) == 1
 
 
 @pytest.mark.parametrize("tag", ["*", 'W/"1"', 'W/"7", W/"1"'])

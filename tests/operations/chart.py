@@ -10,7 +10,7 @@ from fhir_server.fhir import canonicals, nhs_number
 from fhir_server.fhir.json import decode_resource
 from fhir_server.storage.interface import Store
 from tests.operations.messages import JSON
-from tests.support import body, exact, stored_versions
+from tests.support import body, exact, put, stored_versions
 
 KEYWORKER: Final = {"reference": "PractitionerRole/keyworker"}
 BORN: Final = "2010-05-14"
@@ -33,12 +33,8 @@ class Chart:
         await self.consent("register")
 
     async def write(self, resource: JSON) -> JSON:
-        """By a plain update; the stored resource."""
-        address = f"{resource['resourceType']}/{resource['id']}"
-        answer = await self.client.put(address, **body(resource))
-        assert answer.status_code in (200, 201), answer.text
-        stored: JSON = exact(answer)
-        return stored
+        """By an update of whatever is there; the stored resource."""
+        return await put(self.client, resource)
 
     async def rate(self, colour: str, start: str, **elements: Any) -> JSON:
         """Somebody gives a rating, besides whatever there is."""

@@ -71,6 +71,35 @@ async def test_reads_back_what_was_written_with_its_version_and_time(store: Stor
     assert interval(body["meta"]["lastUpdated"]).low == stored.last_updated
 
 
+async def test_a_put_that_changes_nothing_writes_nothing(store: Store) -> None:
+    (first,) = await put(store, patient("a", "Ash", active=True))
+    reordered = {"active": True, "name": [{"family": "Ash"}], "id": "a", "resourceType": "Patient"}
+    for same in (patient("a", "Ash", active=True), reordered):
+        assert await put(store, same) == [first]
+    assert versions(await store.history(HistoryOf("Patient", "a"), 10)) == [1]
+    assert len(await store.changes(0, 10)) == 1
+
+
+async def test_a_put_that_changes_a_digit_or_an_order_is_a_version(store: Store) -> None:
+    def observation(value: str, *codes: str) -> dict[str, Any]:
+        categories = [{"text": code} for code in codes]
+        quantity = {"value": Decimal(value)}
+        named = {"resourceType": "Observation", "id": "a"}
+        return {**named, "category": categories, "valueQuantity": quantity}
+
+    changes = [("1.0", "x", "y"), ("1.00", "x", "y"), ("1.00", "y", "x"), ("2.00", "y", "x")]
+    for number, (value, *codes) in enumerate(changes, 1):
+        (stored,) = await put(store, observation(value, *codes))
+        assert stored.version == number
+
+
+async def test_a_put_after_a_deletion_is_a_version_though_it_says_the_same(store: Store) -> None:
+    await put(store, patient("a", "Ash"))
+    await delete(store, "Patient", "a")
+    (again,) = await put(store, patient("a", "Ash"))
+    assert again.version == 3
+
+
 async def test_knows_nothing_of_what_was_never_written(store: Store) -> None:
     await assert_absent(store, "a", "Ash")
 
@@ -434,7 +463,9 @@ async def test_changes_give_every_version_once_in_the_order_of_the_commits(store
     done: list[tuple[str, int]] = []
 
     async def write(number: int) -> None:
-        stored = await put(store, patient(f"p{number % 10}", "Ash"), patient(f"q{number}", "Oak"))
+        stored = await put(
+            store, patient(f"p{number % 10}", f"Ash {number}"), patient(f"q{number}", "Oak")
+        )
         done.extend((version.id, version.version) for version in stored)
 
     follower = asyncio.create_task(follow(store, 120))
@@ -507,7 +538,7 @@ async def test_two_stores_on_one_place_write_and_see_each_other(
     try:
         await asyncio.gather(
             *(
-                put(stores[n % 2], patient(f"p{n}", f"N{n % 4}"), patient("shared", "Shared"))
+                put(stores[n % 2], patient(f"p{n}", f"N{n % 4}"), patient("shared", f"S{n}"))
                 for n in range(80)
             )
         )

@@ -9,7 +9,15 @@ from typing import Any, Final
 from fhir_server.errors import FhirError, Kind
 from fhir_server.search.ast import Queries, Search
 from fhir_server.search.geography import metres
-from fhir_server.storage.interface import HistoryEntry, HistoryOf, Page, Position, StoredVersion
+from fhir_server.storage.interface import (
+    HistoryEntry,
+    HistoryOf,
+    Memo,
+    Page,
+    Position,
+    StoredVersion,
+)
+from fhir_server.storage.sqlite import memos
 from fhir_server.storage.sqlite.compile import Compiler, SeveralCompiler, Sql
 from fhir_server.storage.sqlite.entries import Hash, ParameterNumbers
 from fhir_server.storage.sqlite.history import history
@@ -81,6 +89,12 @@ class ConnectionReader:
     def changes(self, after: int, count: int) -> list[tuple[int, StoredVersion]]:
         rows = self._connection.execute(_CHANGES, (after, count))
         return [(row[0], StoredVersion(*row[1:])) for row in rows]
+
+    def memo(self, space: str, key: str, now: int) -> Memo | None:
+        return memos.one(self._connection, space, key, now)
+
+    def memos(self, space: str, prefix: str, count: int, after: str, now: int) -> list[Memo]:
+        return memos.several(self._connection, space, prefix, count, after, now)
 
     def _bodies(self, seqs: Sequence[int]) -> dict[int, StoredVersion]:
         rows = self._connection.execute(_BODIES, (json.dumps(seqs),))

@@ -89,6 +89,17 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     );
     """,
     """
+    -- What the server keeps for itself: answers to repeat, jobs and their files.
+    CREATE TABLE memo (
+        space TEXT NOT NULL,
+        key TEXT NOT NULL,
+        value BLOB NOT NULL,
+        expires INTEGER NOT NULL,
+        UNIQUE (space, key)
+    );
+    CREATE INDEX memo_by_expiry ON memo (expires) WHERE expires > 0;
+    """,
+    """
     -- Contained resources, so that they are found as others are: `type` is Container#Type. Their
     -- numbers are below 0, apart from those of `resource`, and stand in the entries as `rid`.
     CREATE TABLE contained (

@@ -18,6 +18,7 @@ from fhir_server.search.ast import Search
 from fhir_server.storage.interface import (
     HistoryEntry,
     HistoryOf,
+    Memo,
     Page,
     Position,
     StoredVersion,
@@ -115,6 +116,15 @@ class SqliteStore:
 
     async def changes(self, after: int, count: int) -> Sequence[tuple[int, StoredVersion]]:
         return await self._elsewhere(lambda reader: reader.changes(after, count))
+
+    async def memo(self, space: str, key: str) -> Memo | None:
+        return self._here.memo(space, key, self._clock())
+
+    async def memos(
+        self, space: str, prefix: str = "", count: int = 100, after: str = ""
+    ) -> Sequence[Memo]:
+        now = self._clock()
+        return await self._elsewhere(lambda reader: reader.memos(space, prefix, count, after, now))
 
     async def commit(self, work: Callable[[Unit], Awaitable[T]]) -> T:
         result: T = await self._committer.commit(work)

@@ -11,10 +11,13 @@ from fhir_server.storage.interface import (
     Draft,
     HistoryEntry,
     HistoryOf,
+    Memo,
     Page,
     Position,
     StoredVersion,
+    unchanged,
 )
+from fhir_server.storage.sqlite import memos
 from fhir_server.storage.sqlite.entries import EntryWriter
 from fhir_server.storage.sqlite.reader import ConnectionReader
 
@@ -67,7 +70,24 @@ class SqliteUnit:
     async def total(self, query: Search) -> int:
         return self._reader.total(query)
 
+    async def memo(self, space: str, key: str) -> Memo | None:
+        return memos.one(self._connection, space, key, self._now)
+
+    async def memos(
+        self, space: str, prefix: str = "", count: int = 100, after: str = ""
+    ) -> Sequence[Memo]:
+        return memos.several(self._connection, space, prefix, count, after, self._now)
+
+    async def keep(self, memo: Memo) -> None:
+        memos.keep(self._connection, memo, self._now)
+
+    async def forget(self, space: str, prefix: str) -> None:
+        memos.forget(self._connection, space, prefix)
+
     async def put(self, draft: Draft, method: str) -> StoredVersion:
+        current = self._reader.read(draft.type, draft.id)
+        if current is not None and unchanged(draft, current):
+            return current
         rid, version, updated = self._next(draft.type, draft.id)
         body = draft.template.render(version, instant(updated))
         if version > 1:

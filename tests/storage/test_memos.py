@@ -1,0 +1,87 @@
+"""Memos: what the server keeps for itself, on every backend."""
+
+import pytest
+
+from fhir_server.storage.interface import Memo, Store, Unit
+from tests.storage.questions import patient, put
+
+LONG_AGO = 1
+FAR_AWAY = 4_000_000_000_000_000
+
+
+async def keep(store: Store, *memos: Memo) -> None:
+    async def work(unit: Unit) -> None:
+        for memo in memos:
+            await unit.keep(memo)
+
+    await store.commit(work)
+
+
+def memo(key: str, value: bytes = b"v", space: str = "s", expires: int = 0) -> Memo:
+    return Memo(space, key, value, expires)
+
+
+async def keys(store: Store, prefix: str = "", count: int = 100, after: str = "") -> list[str]:
+    return [found.key for found in await store.memos("s", prefix, count, after)]
+
+
+async def test_a_memo_reads_back_and_is_replaced_under_its_key(store: Store) -> None:
+    await keep(store, memo("a", b"\x00one"))
+    assert await store.memo("s", "a") == memo("a", b"\x00one")
+    await keep(store, memo("a", b"two", expires=FAR_AWAY))
+    assert await store.memo("s", "a") == memo("a", b"two", expires=FAR_AWAY)
+    assert await keys(store) == ["a"]
+
+
+async def test_spaces_do_not_see_each_other(store: Store) -> None:
+    await keep(store, memo("a", space="other"))
+    assert await store.memo("s", "a") is None
+    assert await keys(store) == []
+
+
+async def test_an_expired_memo_is_as_if_it_were_not_there(store: Store) -> None:
+    await keep(store, memo("old", expires=LONG_AGO), memo("new", expires=FAR_AWAY))
+    assert await store.memo("s", "old") is None
+    assert await keys(store) == ["new"]
+
+
+async def test_memos_come_by_key_below_a_prefix_page_by_page(store: Store) -> None:
+    await keep(store, *(memo(key) for key in ("b/2", "b/10", "b", "a/1", "b/é", "bc", "b/")))
+    assert await keys(store, "b/") == ["b/", "b/10", "b/2", "b/é"]
+    assert await keys(store, "b/", 2) == ["b/", "b/10"]
+    assert await keys(store, "b/", 2, after="b/10") == ["b/2", "b/é"]
+
+
+@pytest.mark.parametrize("wild", ["%", "_", "*", "[a]", "'"])
+async def test_a_prefix_is_no_pattern(store: Store, wild: str) -> None:
+    await keep(store, memo("a"), memo(f"{wild}b"))
+    assert await keys(store, wild) == [f"{wild}b"]
+
+
+async def test_forgetting_takes_what_begins_with_the_prefix_alone(store: Store) -> None:
+    await keep(store, *(memo(key) for key in ("a", "b/1", "b/2", "c")), memo("b/1", space="t"))
+
+    async def work(unit: Unit) -> None:
+        await unit.forget("s", "b/")
+
+    await store.commit(work)
+    assert await keys(store) == ["a", "c"]
+    assert await store.memo("t", "b/1") is not None
+
+
+async def test_a_unit_sees_its_own_memos_and_a_failed_one_leaves_none(store: Store) -> None:
+    async def work(unit: Unit) -> None:
+        await unit.keep(memo("a"))
+        assert await unit.memo("s", "a") == memo("a")
+        assert [found.key for found in await unit.memos("s")] == ["a"]
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await store.commit(work)
+    assert await store.memo("s", "a") is None
+
+
+async def test_memos_are_neither_history_nor_changes(store: Store) -> None:
+    await put(store, patient("p"))
+    await keep(store, memo("a"))
+    assert [number for number, _ in await store.changes(0, 10)] == [1]
