@@ -43,7 +43,7 @@ VALUES = {
     "quantity": "1",
     "uri": "http://example.org/x",
     "composite": "x$x",
-    "special": "x",
+    "special": "51.5|-0.1",
 }
 """A value that each type of search parameter takes."""
 
