@@ -12,10 +12,12 @@ from fhir_server.access.session import Data
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.dates import instant
-from fhir_server.fhir.definitions import compartments, resource_types
+from fhir_server.fhir.definitions import compartments, resource_types, search_parameters
 from fhir_server.fhir.json import Resource
 from fhir_server.interactions.exchange import Answer, Request, Server
+from fhir_server.search.criteria import TEXTS
 from fhir_server.search.extract import indexed_parameters
+from fhir_server.search.filtering import FILTER
 
 _OPEN: Final = (
     "Served without tokens: whoever reaches this address reads and writes everything. "
@@ -127,6 +129,9 @@ def _search_parameters(name: str) -> list[dict[str, Any]]:
         code: (parameter.type, parameter.url)
         for code, parameter in indexed_parameters(name).items()
     }
+    for code, parameter in search_parameters(name).items():
+        if code in (*TEXTS, FILTER):
+            named[code] = (parameter.type, parameter.url)
     return [
         {"name": code, "definition": url, "type": kind}
         for code, (kind, url) in sorted(named.items())

@@ -108,10 +108,27 @@ class Subsumes:
     place: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class TokenLike:
+    """As TokenIs, whatever the case of A to Z in the code; `token` has none of the capitals."""
+
+    code: str
+    system: str | None
+    token: str
+
+
 class StringMode(Enum):
+    """GT to LE compare by the code points of the folded texts."""
+
     STARTS = "starts"
     CONTAINS = "contains"
     EXACT = "exact"
+    ENDS = "ends"
+    EQUALS = "equals"
+    GT = "gt"
+    LT = "lt"
+    GE = "ge"
+    LE = "le"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +138,18 @@ class StringMatches:
     code: str
     mode: StringMode
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextMatches:
+    """The words stand one after the other in a text; with `prefix` the last may go on.
+
+    `words` are folded, with a space between, as `words.running_words` makes them.
+    """
+
+    code: str
+    words: str
+    prefix: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +181,15 @@ class DateCompares:
 
     code: str
     prefix: Prefix
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class DateCovers:
+    """All of `[low, high)` lies within the value."""
+
+    code: str
     low: int
     high: int
 
@@ -192,10 +230,21 @@ class Near:
 
 @dataclass(frozen=True, slots=True)
 class CompositeMatches:
-    """One element satisfies all the nodes, each a predicate on its component or an Or of them."""
+    """One element satisfies all the nodes, each of them about its component.
+
+    A predicate, an Or of predicates, or Everything: an element has values for each component.
+    """
 
     code: str
     nodes: "tuple[Node, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Differs:
+    """The parameter has a value that does not satisfy the node, a predicate on it."""
+
+    code: str
+    node: "Predicate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,15 +286,19 @@ Predicate = (
     | IdIn
     | TokenIs
     | TokenIn
+    | TokenLike
     | StringMatches
+    | TextMatches
     | ReferenceTo
     | UriIs
     | UriBelow
     | DateCompares
+    | DateCovers
     | NumberCompares
     | QuantityCompares
     | Near
     | CompositeMatches
+    | Differs
 )
 Terminological = InValueSet | Subsumes
 """What only a terminology service can say."""

@@ -15,6 +15,7 @@ from fhir_server.search.ast import (
     And,
     Contains,
     DateCompares,
+    DateCovers,
     Everything,
     Has,
     Missing,
@@ -24,6 +25,7 @@ from fhir_server.search.ast import (
     Or,
     Query,
     SortKey,
+    TextMatches,
     conjunction,
     disjunction,
 )
@@ -74,12 +76,13 @@ def containers() -> tuple[str, ...]:
 def inside(node: Node) -> Node:
     """What a contained resource must satisfy: nothing refers to it from elsewhere.
 
-    It has no time of its own either (https://hl7.org/fhir/R4/references.html#contained).
+    It has no time of its own either (https://hl7.org/fhir/R4/references.html#contained), and its
+    words are counted as its container's.
     """
     match node:
-        case Has():
+        case Has() | TextMatches():
             return Nothing()
-        case DateCompares(code=code) if code == LAST_UPDATED:
+        case DateCompares(code=code) | DateCovers(code=code) if code == LAST_UPDATED:
             return Nothing()
         case Missing(code=code) if code == LAST_UPDATED:
             return Everything()

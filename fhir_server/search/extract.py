@@ -14,10 +14,17 @@ from fhir_server.fhir.compartments import memberships
 from fhir_server.fhir.definitions import SearchParameter, is_resource_type, search_parameters
 from fhir_server.search.composites import Composite, composites
 from fhir_server.search.convert import BESIDE, CODED, CODED_TYPES, Convert, converter
+from fhir_server.search.fulltext import texts
 from fhir_server.search.paths import Route, UnknownPath, routes
-from fhir_server.search.values import ContainedValue, IndexValue, ReferenceValue, TokenValue
+from fhir_server.search.values import (
+    ContainedValue,
+    IndexValue,
+    ReferenceValue,
+    TextValue,
+    TokenValue,
+)
 
-CONTENT: Final = 3
+CONTENT: Final = 4
 """Counts the changes of what is extracted: a store with an older number is indexed anew."""
 
 
@@ -35,7 +42,12 @@ class _Extractor(NamedTuple):
 
 
 def extract(resource: Mapping[str, Any]) -> list[tuple[str, IndexValue]]:
-    """Pairs of parameter code and value, without repeats, in a stable order.
+    """Pairs of parameter code and value, without repeats, in a stable order."""
+    return [*extract_elements(resource), *texts(resource)]
+
+
+def extract_elements(resource: Mapping[str, Any]) -> list[tuple[str, IndexValue]]:
+    """As `extract`, but for the values of `_text` and `_content`.
 
     The resource has passed the structural check, or is at least JSON: what has not the type
     that its definition says is passed over.
@@ -67,10 +79,10 @@ def _contained(resources: Any) -> Iterator[tuple[str, ContainedValue]]:
         alone = {name: value for name, value in inner.items() if name != "contained"}
         values = tuple(
             (code, value)
-            for code, value in extract(alone)
+            for code, value in extract_elements(alone)
             if code != "_lastUpdated"
             and not code.startswith("{")
-            and not isinstance(value, ContainedValue)
+            and not isinstance(value, ContainedValue | TextValue)
         )
         inner_id = inner.get("id")
         yield (

@@ -15,3 +15,7 @@ class Limits:
     """As `max_links`, where each type that may contain others is asked."""
     max_links: int = 500
     """Steps that one search stands for, once each type that a reference may mean is counted."""
+    max_expression: int = 10_000
+    """Characters of one `_filter`, `_text` or `_content`."""
+    max_nesting: int = 20
+    """Brackets within brackets of one of those."""

@@ -13,6 +13,8 @@ from fhir_server.search.ast import (
     CompositeMatches,
     Contains,
     DateCompares,
+    DateCovers,
+    Differs,
     Everything,
     Has,
     IdIn,
@@ -31,12 +33,14 @@ from fhir_server.search.ast import (
     StringMode,
     Subsumes,
     Terminological,
+    TextMatches,
     TokenIn,
     TokenIs,
+    TokenLike,
     UriBelow,
     UriIs,
 )
-from fhir_server.search.extract import extract
+from fhir_server.search.extract import extract, extract_elements
 from fhir_server.search.geography import metres
 from fhir_server.search.values import (
     CompositeValue,
@@ -48,8 +52,10 @@ from fhir_server.search.values import (
     QuantityValue,
     ReferenceValue,
     StringValue,
+    TextValue,
     TokenValue,
     UriValue,
+    without_capitals,
 )
 
 Values = Mapping[str, Sequence[IndexValue]]
@@ -71,9 +77,9 @@ def values_of(resource: Mapping[str, Any]) -> Values:
     return _by_code(extract(resource))
 
 
-def _by_code(pairs: Iterable[tuple[str, IndexValue]]) -> Values:
+def _by_code(extracted: Iterable[tuple[str, IndexValue]]) -> Values:
     values: dict[str, list[IndexValue]] = {}
-    for code, value in pairs:
+    for code, value in extracted:
         values.setdefault(code, []).append(value)
     return values
 
@@ -87,7 +93,22 @@ def match(node: Node, resource: Mapping[str, Any], others: Others | None = None)
     """
     if isinstance(node, Everything):
         return True
-    return holds(node, str(resource.get("id", "")), values_of(resource), others)
+    # To cut a text into words costs as much as all the rest.
+    extracted = extract(resource) if _asks_text(node) else extract_elements(resource)
+    return holds(node, str(resource.get("id", "")), _by_code(extracted), others)
+
+
+def _asks_text(node: Node) -> bool:
+    """Of the resource itself."""
+    match node:
+        case And(nodes) | Or(nodes):
+            return any(map(_asks_text, nodes))
+        case Not(inner):
+            return _asks_text(inner)
+        case TextMatches() | Missing(kind="text"):
+            return True
+        case _:
+            return False
 
 
 def holds(node: Node, resource_id: str, values: Values, others: Others | None = None) -> bool:
@@ -178,14 +199,33 @@ def _(node: Near, value: PositionValue) -> bool:
 
 
 @satisfies.register
+def _(node: TokenLike, value: TokenValue) -> bool:
+    same = node.token == without_capitals(value.code)
+    return same and node.system in (None, value.system)
+
+
+_STRINGS: Mapping[StringMode, Callable[[StringValue, str], bool]] = {
+    StringMode.STARTS: lambda value, text: value.text.startswith(text),
+    StringMode.CONTAINS: lambda value, text: text in value.text,
+    StringMode.EXACT: lambda value, text: value.exact == text,
+    StringMode.ENDS: lambda value, text: value.text.endswith(text),
+    StringMode.EQUALS: lambda value, text: value.text == text,
+    StringMode.GT: lambda value, text: value.text > text,
+    StringMode.LT: lambda value, text: value.text < text,
+    StringMode.GE: lambda value, text: value.text >= text,
+    StringMode.LE: lambda value, text: value.text <= text,
+}
+
+
+@satisfies.register
 def _(node: StringMatches, value: StringValue) -> bool:
-    match node.mode:
-        case StringMode.STARTS:
-            return value.text.startswith(node.text)
-        case StringMode.CONTAINS:
-            return node.text in value.text
-        case StringMode.EXACT:
-            return node.text == value.exact
+    return _STRINGS[node.mode](value, node.text)
+
+
+@satisfies.register
+def _(node: TextMatches, value: TextValue) -> bool:
+    end = "" if node.prefix else " "
+    return f" {node.words}{end}" in f" {value.words} "
 
 
 @satisfies.register
@@ -212,6 +252,8 @@ def _(node: CompositeMatches, value: CompositeValue) -> bool:
 
 
 def _part_satisfies(node: Node, value: IndexValue) -> bool:
+    if isinstance(node, Everything):
+        return True
     if isinstance(node, Or):
         return any(_part_satisfies(inner, value) for inner in node.nodes)
     return satisfies(node, value)
@@ -233,6 +275,16 @@ _DATES: Mapping[Prefix, Callable[[DateValue, DateCompares], bool]] = {
 @satisfies.register
 def _(node: DateCompares, value: DateValue) -> bool:
     return _DATES[node.prefix](value, node)
+
+
+@satisfies.register
+def _(node: DateCovers, value: DateValue) -> bool:
+    return value.low <= node.low and node.high <= value.high
+
+
+@satisfies.register
+def _(node: Differs, value: IndexValue) -> bool:
+    return not satisfies(node.node, value)
 
 
 _Number = NumberValue | QuantityValue

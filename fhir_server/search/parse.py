@@ -25,8 +25,9 @@ from fhir_server.search.ast import (
 )
 from fhir_server.search.contained import SORTED_BY, Contained, queries
 from fhir_server.search.criteria import RESULT_PARAMETERS as RESULT_PARAMETERS
-from fhir_server.search.criteria import Criteria, at, not_known, unsupported
+from fhir_server.search.criteria import TEXTS, Criteria, at, not_known, unsupported
 from fhir_server.search.extract import indexed_parameters
+from fhir_server.search.filtering import FILTER, Filtering
 from fhir_server.search.limits import Limits as Limits
 
 Parameters = Sequence[tuple[str, str]]
@@ -193,6 +194,8 @@ class _Parser:
             return None
         if len(self.types) > 1:
             raise at("_contained", "'_contained' takes false where several types are searched")
+        if any(name.partition(":")[0] in TEXTS for name, _ in self.used):
+            raise unsupported("_contained", f"{' and '.join(TEXTS)} look at whole resources only")
         for key in self.sort:
             if key.code not in SORTED_BY:
                 raise at("_sort", f"With '_contained', {' and '.join(SORTED_BY)} can be sorted by")
@@ -246,7 +249,10 @@ class _Parser:
             read(self, value)
         else:
             for resource_type, criteria in self.criteria.items():
-                node = criteria.read(resource_type, name, value)
+                if name == FILTER:
+                    node = Filtering(criteria).read(resource_type, value)
+                else:
+                    node = criteria.read(resource_type, name, value)
                 self.nodes.setdefault(resource_type, []).append(node)
 
     def _sort(self, value: str) -> None:

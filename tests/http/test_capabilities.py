@@ -46,6 +46,8 @@ VALUES = {
     "special": "51.5|-0.1",
 }
 """A value that each type of search parameter takes."""
+OF_PARAMETER = {"_filter": "_id eq x", "_text": "x OR y", "_content": "x -y"}
+"""Of parameters that have a language of their own."""
 
 
 async def _rest(client: httpx.AsyncClient) -> dict[str, Any]:
@@ -79,7 +81,9 @@ async def test_every_search_parameter_of_every_type_is_answered(client: httpx.As
     refused = []
     for resource in (await _rest(client))["resource"]:
         parameters = {p["name"]: _value(resource["type"], p) for p in resource["searchParam"]}
-        assert "_id" in parameters
+        assert {"_id", "_content", "_filter"} <= set(parameters)
+        domain_resource = resource["type"] not in ("Binary", "Bundle", "Parameters")
+        assert ("_text" in parameters) == domain_resource
         response = await client.get(resource["type"], params=parameters)
         if response.status_code != 200:
             refused.append((resource["type"], response.text))
@@ -90,8 +94,7 @@ def _value(resource_type: str, parameter: dict[str, Any]) -> str:
     if parameter["type"] == "composite":
         components = composites(resource_type)[parameter["name"]].components
         return "$".join(VALUES[component.type] for component in components)
-    # The id of a type's own resources is a token of restricted letters.
-    return "x" if parameter["name"] == "_id" else VALUES[parameter["type"]]
+    return OF_PARAMETER.get(parameter["name"], VALUES[parameter["type"]])
 
 
 async def test_every_include_of_every_type_is_answered(client: httpx.AsyncClient) -> None:

@@ -177,6 +177,7 @@ async def test_searches_within_a_compartment(stocked: httpx.AsyncClient) -> None
             "takes false where several types",
             "_contained",
         ),
+        ("Organization?_contained=true&_content=x", "not-supported", "whole", "_contained"),
         ("Organization?_contained=both&_sort=name", "invalid", "_id and _lastUpdated", "_sort"),
         (
             "Organization?_contained=true&_containedType=contained&_total=accurate",

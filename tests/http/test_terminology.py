@@ -74,6 +74,21 @@ async def test_finds_by_a_value_set_and_a_hierarchy_page_by_page(
     assert await found_ids(stocked, "Condition?code:not-in=http://vs/pets") == ["x"]
 
 
+async def test_a_filter_asks_the_same(stocked: httpx.AsyncClient) -> None:
+    """https://hl7.org/fhir/R4/search_filter.html"""
+    expected = ["c0", "c1", "c2"]
+    for test in (
+        'code in "http://vs/pets"',
+        "code ss http://tree|animal",
+        "code sb http://tree|dog",
+    ):
+        found = await stocked.get("Condition", params={"_filter": test})
+        assert found.status_code == 200, found.text
+        assert sorted(one["resource"]["id"] for one in found.json()["entry"]) == expected, test
+    response = await stocked.get("Condition", params={"_filter": "code in http://vs/no"})
+    assert_outcome(response, 400, "not-found", "'http://vs/no' is not known", "http._filter")
+
+
 async def test_counts_by_a_value_set(stocked: httpx.AsyncClient) -> None:
     response = await stocked.get("Condition?code:in=http://vs/pets&_summary=count")
     assert response.json()["total"] == 3

@@ -36,6 +36,7 @@ from fhir_server.search.values import (
     QuantityValue,
     ReferenceValue,
     StringValue,
+    TextValue,
     TokenValue,
     UriValue,
 )
@@ -466,7 +467,7 @@ def comparable(value: IndexValue) -> tuple[Any, Any]:
             return text, text
         case DateValue(low, high) | NumberValue(low, high) | QuantityValue(low, high):
             return low, high
-        case CompositeValue() | PositionValue() | ContainedValue():
+        case CompositeValue() | TextValue() | PositionValue() | ContainedValue():
             raise TypeError(f"nothing is sorted by {value!r}")
 
 
@@ -485,7 +486,7 @@ def test_the_searches_that_are_generated_mostly_find_something(
         except FhirError:
             outcomes["refused"] += 1
             continue
-        hits = sum(match(query.where, {"meta": {}, **resource}) for resource in resources)
+        hits = sum(match(query.where, {"meta": {}, **resource}, {}) for resource in resources)
         outcomes[{0: "none", 12: "all"}.get(hits, "some")] += 1
     assert outcomes["some"] > 120, outcomes
     assert outcomes["refused"] < 200, outcomes
@@ -534,3 +535,22 @@ def test_the_chains_that_are_generated_often_find_something(runner: asyncio.Runn
             outcomes["some" if hits else "none"] += 1
     assert outcomes["some"] > 200, outcomes
     assert outcomes["refused"] < 400, outcomes
+
+
+@pytest.mark.parametrize("name", ["_filter", "_text", "_content"])
+def test_the_expressions_that_are_generated_often_find_something(name: str) -> None:
+    outcomes = {"refused": 0, "some": 0, "none": 0}
+    for seed in range(400):
+        random = random_of(seed)
+        resource_type = random.choice(COMMON)
+        resources = [generate.resource(resource_type, f"r{n}", random, 0.6) for n in range(12)]
+        value = ask.filtered(resource_type, random) if name == "_filter" else ask.worded(random)
+        try:
+            query = parse(resource_type, [(name, value)], base=BASE, now=NOW).query
+        except FhirError:
+            outcomes["refused"] += 1
+            continue
+        hits = sum(match(query.where, {"meta": {}, **resource}, {}) for resource in resources)
+        outcomes["some" if 0 < hits < 12 else "none"] += 1
+    assert outcomes["some"] > 80, outcomes
+    assert outcomes["refused"] < 100, outcomes

@@ -58,7 +58,7 @@ REFUSED: Final = [
     ("Patient", "nmae", "x", ("'nmae' is not a search parameter of Patient", "name")),
     ("Patient", "status", "x", ("not a search parameter of Patient",)),
     ("Patient", "", "x", ("not a search parameter",)),
-    ("Patient", "_content", "x", ("not a search parameter of Patient",)),
+    ("Bundle", "_text", "x", ("not a search parameter of Bundle", "_content")),
     ("Observation", "code-value-quantity", "a", ("1 of 2 parts", "code$value-quantity")),
     ("Observation", "code-value-quantity", "a$1$2", ("3 of 2 parts",)),
     ("Observation", "code-value-quantity", "a$five", ("not a prefix",)),

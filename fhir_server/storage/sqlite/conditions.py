@@ -16,6 +16,8 @@ from fhir_server.search.ast import (
     CompositeMatches,
     Contains,
     DateCompares,
+    DateCovers,
+    Differs,
     Everything,
     Has,
     IdIn,
@@ -30,12 +32,15 @@ from fhir_server.search.ast import (
     ReferenceTo,
     StringMatches,
     StringMode,
+    TextMatches,
     TokenIn,
     TokenIs,
+    TokenLike,
     UriBelow,
     UriIs,
     component,
 )
+from fhir_server.storage.sqlite import fulltext
 from fhir_server.storage.sqlite.entries import GROUP, IS_CONTAINED, Hash
 from fhir_server.storage.sqlite.predicates import (
     INSTANTS,
@@ -45,7 +50,7 @@ from fhir_server.storage.sqlite.predicates import (
     gathered,
     table_of,
 )
-from fhir_server.storage.sqlite.sql import MANY, Sql, among, either, joined
+from fhir_server.storage.sqlite.sql import MANY, Sql, among, either, every, joined
 
 NumberOf = Callable[[str, str], int]
 """The number of (resource type, parameter code), 0 for one without entries."""
@@ -60,8 +65,8 @@ _LEADERS: Final = (
     Near,
     AnyOf,
 )
-_LEADING: Final = (*_LEADERS, Chain, Has, CompositeMatches, Contains)
-_PROBED: Final = (*_LEADERS, UriBelow, NumberCompares, QuantityCompares)
+_LEADING: Final = (*_LEADERS, Chain, Has, CompositeMatches, Contains, TextMatches)
+_PROBED: Final = (*_LEADERS, TokenLike, UriBelow, DateCovers, NumberCompares, QuantityCompares)
 _UNFIT: Final = 100
 
 
@@ -106,7 +111,7 @@ class Conditions:
             nodes.remove(leading)
             parts.append(self._leading(leading))
         parts += [self._condition(inner) for inner in nodes]
-        return joined(" AND ", parts)
+        return every(parts)
 
     @property
     def _current(self) -> str:
@@ -140,6 +145,8 @@ class Conditions:
                 return self._select_composite(node)
             case Contains():
                 return self._select_container(node)
+            case TextMatches():
+                return fulltext.select(node)
         assert isinstance(node, _LEADERS)  # noqa: S101 - `leader` lets no other through
         test = self._predicates.test(node)
         return Sql(
@@ -214,8 +221,7 @@ class Conditions:
             case Nothing():
                 return Sql("0")
             case And(nodes):
-                inner_nodes = [self._condition(inner) for inner in nodes]
-                return joined(" AND ", inner_nodes) if inner_nodes else Sql("1")
+                return every([self._condition(inner) for inner in nodes])
             case Or(nodes):
                 return self._either(nodes)
             case Not(inner):
@@ -236,6 +242,16 @@ class Conditions:
                 return self._composite(node)
             case Contains():
                 return self._contains(node)
+            case TextMatches():
+                found = fulltext.select(node)
+                return Sql(f"{self._row}.rid IN ({found.text})", found.arguments)
+            case Differs(code, inner):
+                test = self._predicates.test(inner)
+                return self._probe(table_of(inner), code, Sql(f"NOT ({test.text})", test.arguments))
+            case DateCovers(code, low, high) if code == LAST_UPDATED:
+                return Sql(
+                    f"{self._row}.updated <= ? AND {self._row}.updated + 1 >= ?", [low, high]
+                )
             case DateCompares(code=code) if code == LAST_UPDATED:
                 return compared(node, INSTANTS, self._row)
             case _:
@@ -263,6 +279,9 @@ class Conditions:
     def _missing(self, code: str, kind: str) -> Sql:
         if code == LAST_UPDATED:
             return Sql("0")
+        if kind == "text":
+            some = fulltext.present(code, self._row)
+            return Sql(f"NOT ({some.text})", some.arguments)
         if kind == "composite":
             code = component(code, 0)
         found = self._probe("entry_string" if kind == "string" else "entry", code, Sql("1"))
@@ -279,19 +298,20 @@ class Conditions:
         """Of one candidate: an element that is found for every component."""
         parts = [
             self._part(node, index, f"e.ordinal >> {GROUP}", f"e.rid = {self._row}.rid AND ")
-            for index in range(len(node.nodes))
+            for index in _asked(node)
         ]
         found = joined(" INTERSECT ", parts)
         return Sql(f"EXISTS ({found.text})", found.arguments)
 
     def _select_composite(self, node: CompositeMatches) -> Sql:
         """What the first component finds, kept where the same element fits the others."""
-        first = self._part(node, 0, f"e.rid, e.ordinal >> {GROUP} AS element", "")
+        leading, *further = _asked(node)
+        first = self._part(node, leading, f"e.rid, e.ordinal >> {GROUP} AS element", "")
         others = [
             self._part(node, index, "1", f"e.rid = o.rid AND e.ordinal >> {GROUP} = o.element AND ")
-            for index in range(1, len(node.nodes))
+            for index in further
         ]
-        where = joined(" AND ", [Sql(f"EXISTS ({one.text})", one.arguments) for one in others])
+        where = every([Sql(f"EXISTS ({one.text})", one.arguments) for one in others])
         return Sql(
             f"SELECT o.rid FROM ({first.text}) o WHERE {where.text}",
             [*first.arguments, *where.arguments],
@@ -370,6 +390,11 @@ class Conditions:
         return Conditions(resource_type, self._hashed, self._number, row, self._names)
 
 
+def _asked(node: CompositeMatches) -> list[int]:
+    """The components that not everything satisfies; there is one at least."""
+    return [i for i, inner in enumerate(node.nodes) if not isinstance(inner, Everything)]
+
+
 def _by_resource(table: str, name: str = "e") -> str:
     """A probe of one candidate goes by the primary key; SQLite, left alone, may walk a value."""
     return f"{table} {name} INDEXED BY sqlite_autoindex_{table}_1"
@@ -409,16 +434,16 @@ def _breadth(node: Node) -> int:
             return 1 if len(targets) <= 8 else 3
         case TokenIs() | TokenIn():
             return _breadth_of_codes(node)
-        case UriIs() | Near():
+        case UriIs() | TextMatches() | Near():
             return 5
-        case StringMatches(mode=StringMode.STARTS | StringMode.EXACT):
+        case StringMatches(mode=StringMode.STARTS | StringMode.EXACT | StringMode.EQUALS):
             return 4
         case Or(nodes):
             return _breadth_of_any(nodes)
         case DateCompares(code=code) if code != LAST_UPDATED:
             return 20
-        case CompositeMatches(nodes=(first, *_)):
-            return _breadth(first) + 1
+        case CompositeMatches(nodes=nodes):
+            return min(_breadth(nodes[_asked(node)[0]]) + 1, _UNFIT)
         case Contains() | Chain() | Has():
             return _breadth_of_others(node)
         case _:

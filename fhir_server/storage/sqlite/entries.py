@@ -23,9 +23,11 @@ from fhir_server.search.values import (
     QuantityValue,
     ReferenceValue,
     StringValue,
+    TextValue,
     TokenValue,
     UriValue,
 )
+from fhir_server.storage.sqlite.fulltext import FulltextWriter
 
 _Row = tuple[int, int, int, Any, Any, str | None, str | None, str | None]
 _StringRow = tuple[int, int, int, str, str]
@@ -102,6 +104,7 @@ class EntryWriter:
     def __init__(self, hashed: Hash, numbers: ParameterNumbers) -> None:
         self._hashed = hashed
         self._numbers = numbers
+        self._fulltext = FulltextWriter()
 
     def write(
         self,
@@ -113,7 +116,9 @@ class EntryWriter:
         rows: list[_Row] = []
         strings: list[_StringRow] = []
         within: list[tuple[str, ContainedValue]] = []
-        for ordinal, code, value in _flat(values, within):
+        found = list(values)
+        self._fulltext.write(connection, rid, _texts(found))
+        for ordinal, code, value in _flat(found, within):
             number = self._numbers.assigned(connection, resource_type, code)
             if isinstance(value, StringValue):
                 strings.append((rid, number, ordinal, value.text, value.exact))
@@ -138,6 +143,7 @@ class EntryWriter:
             connection.execute("DELETE FROM contained WHERE rid = ?", (inner,))
         connection.execute("DELETE FROM entry WHERE rid = ?", (rid,))
         connection.execute("DELETE FROM entry_string WHERE rid = ?", (rid,))
+        self._fulltext.remove(connection, rid)
 
     def _columns(self, value: PlainValue) -> tuple[Any, Any, str | None, str | None, str | None]:
         hashed = self._hashed
@@ -160,6 +166,10 @@ class EntryWriter:
                 raise TypeError("strings have a table of their own")
 
 
+def _texts(values: Iterable[tuple[str, IndexValue]]) -> list[tuple[str, TextValue]]:
+    return [(code, value) for code, value in values if isinstance(value, TextValue)]
+
+
 GROUP: Final = 16
 """Bits of an ordinal that tell the values of one component of one element apart."""
 
@@ -174,6 +184,7 @@ def _flat(
     for ordinal, (code, value) in enumerate(values):
         if isinstance(value, ContainedValue):
             within.append((code, value))
+        if isinstance(value, ContainedValue | TextValue):
             continue
         if not isinstance(value, CompositeValue):
             yield ordinal, code, value

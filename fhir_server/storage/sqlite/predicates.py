@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from fhir_server.search.ast import (
     DateCompares,
+    DateCovers,
     Near,
     Node,
     NumberCompares,
@@ -20,6 +21,7 @@ from fhir_server.search.ast import (
     StringMode,
     TokenIn,
     TokenIs,
+    TokenLike,
     UriBelow,
     UriIs,
 )
@@ -63,6 +65,13 @@ _NUMBERS: Final = {
     Prefix.SA: ("e.low > ?", "v"),
     Prefix.EB: ("e.low < ? AND e.high < ?", "vv"),
     Prefix.AP: ("e.low <= ? AND e.high >= ?", "hl"),
+}
+_SIGNS: Final = {
+    StringMode.EQUALS: "=",
+    StringMode.GT: ">",
+    StringMode.LT: "<",
+    StringMode.GE: ">=",
+    StringMode.LE: "<=",
 }
 
 
@@ -128,6 +137,13 @@ class Predicates:
         return joined(" AND ", [Sql("e.low BETWEEN ? AND ?", [south, north]), sides, within])
 
     @test.register
+    def _(self, node: TokenLike) -> Sql:
+        same = Sql("e.text = ? COLLATE NOCASE", [node.token])
+        if node.system is None:
+            return same
+        return joined(" AND ", [same, Sql("e.high = ?", [self._hashed(node.system)])])
+
+    @test.register
     def _(self, node: AnyOf) -> Sql:
         hashes = among("e.low", [self._hashed(text) for text in node.texts])
         return joined(" AND ", [hashes, among("e.text", node.texts)])
@@ -170,10 +186,18 @@ class Predicates:
                 if end is None:
                     return Sql("e.text >= ?", [node.text])
                 return Sql("e.text >= ? AND e.text < ?", [node.text, end])
+            case StringMode.ENDS:
+                return Sql("substr(e.text, -length(?)) = ?", [node.text, node.text])
+            case mode:
+                return Sql(f"e.text {_SIGNS[mode]} ?", [node.text])
 
     @test.register
     def _(self, node: DateCompares) -> Sql:
         return compared(node, _DATES)
+
+    @test.register
+    def _(self, node: DateCovers) -> Sql:
+        return Sql("e.low <= ? AND e.high >= ?", [node.low, node.high])
 
     @test.register
     def _(self, node: NumberCompares) -> Sql:
