@@ -273,7 +273,8 @@ def _filter_elements(resource_type: str, random: Random) -> str:
 
 
 def _filter_test(resource_type: str, random: Random) -> str:
-    code = random.choice([*indexed_parameters(resource_type), "_id"])
+    known = [code for code, one in indexed_parameters(resource_type).items() if one.type in ALLOWED]
+    code = random.choice([*known, "_id"])
     if random.random() < 0.1:
         return f"{code} pr {random.choice(('true', 'false'))}"
     if code in ("_id", "_lastUpdated"):
