@@ -251,26 +251,30 @@ class Differs:
 class Chain:
     """By the parameter it refers to a resource of type `target` for which `node` holds.
 
-    `forms` are what stands before the id in such a reference.
+    `forms` are what stands before the id in such a reference; a `canonical` one has none, but
+    names the resource by its url, and perhaps its version
+    (https://hl7.org/fhir/R4/references.html#canonical).
     """
 
     code: str
     target: str
     forms: tuple[str, ...]
     node: "Node"
+    canonical: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Has:
     """A resource of type `source`, for which `node` holds, refers to it by the parameter.
 
-    `forms` are what stands before the id in such a reference.
+    `forms` and `canonical` as in a Chain.
     """
 
     source: str
     code: str
     forms: tuple[str, ...]
     node: "Node"
+    canonical: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from fhir_server.fhir.definitions import SearchParameter, resource_types, search
 from fhir_server.fhir.references import is_id
 from fhir_server.search import chains, operands
 from fhir_server.search.ast import (
-    Chain,
     CompositeMatches,
     Everything,
     Has,
@@ -131,6 +130,11 @@ class Criteria:
         self._count_values(count)
         return node
 
+    @property
+    def spent(self) -> int:
+        """The values that were counted so far."""
+        return self._values
+
     def cursor(self, text: str) -> Cursor:
         """To read the value of the parameter as an expression."""
         return Cursor(text, self._name, self.limits.max_expression, self.limits.max_nesting)
@@ -158,7 +162,7 @@ class Criteria:
             except Unknown as error:
                 unknown.append(error)
             else:
-                found.append(Chain(link.code, target, chains.forms(target, self.base), node))
+                found.append(link.node(target, self.base, node))
         if not found:
             raise unknown[0] if len(unknown) == 1 else Unknown(chains.nowhere(link))
         return disjunction(*found)
@@ -166,9 +170,9 @@ class Criteria:
     def _reverse(self, resource_type: str, name: str, value: str, depth: int) -> Node:
         self._require_depth(depth)
         self._count_link()
-        source, code, rest = chains.reverse(resource_type, name)
-        node = self._criterion(source, rest, value, depth)
-        return Has(source, code, chains.forms(resource_type, self.base), node)
+        link = chains.reverse(resource_type, name)
+        node = self._criterion(link.source, link.rest, value, depth)
+        return link.node(resource_type, self.base, node)
 
     def _require_depth(self, depth: int) -> None:
         if depth > self.limits.max_chain:

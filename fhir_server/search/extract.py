@@ -11,7 +11,12 @@ from functools import cache
 from typing import Any, Final, NamedTuple
 
 from fhir_server.fhir.compartments import memberships
-from fhir_server.fhir.definitions import SearchParameter, is_resource_type, search_parameters
+from fhir_server.fhir.definitions import (
+    SearchParameter,
+    is_resource_type,
+    resource_types,
+    search_parameters,
+)
 from fhir_server.search.composites import Composite, composites
 from fhir_server.search.convert import BESIDE, CODED, CODED_TYPES, Convert, converter
 from fhir_server.search.fulltext import texts
@@ -141,6 +146,23 @@ def indexed_modifiers(parameter: SearchParameter, resource_type: str) -> frozens
 def refers(parameter: SearchParameter, resource_type: str) -> bool:
     """Whether it holds references, and not canonical addresses alone."""
     return any(route.type == "Reference" for route in _routes_of(parameter, resource_type))
+
+
+@cache
+def has_canonical(resource_type: str) -> bool:
+    """Whether resources of the type can be named by url and version."""
+    known = indexed_parameters(resource_type)
+    kinds = tuple(known[code].type if code in known else "" for code in ("url", "version"))
+    return kinds == ("uri", "token")
+
+
+@cache
+def targets_of(parameter: SearchParameter, resource_type: str) -> tuple[str, ...]:
+    """The types that the reference parameter may lead to."""
+    targets = parameter.targets or resource_types()
+    if refers(parameter, resource_type):
+        return targets
+    return tuple(name for name in targets if has_canonical(name))
 
 
 @cache

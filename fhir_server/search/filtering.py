@@ -226,6 +226,7 @@ class Filtering:
         except (BadOperand, NotSupported, Unknown) as error:
             raise _placed(error, name) from None
         if test.operator.text == "pr":
+            self._criteria.charge(parameter, "missing", [test.value.text])
             return self._criteria.node(resource_type, parameter, "missing", ["false"])
         return self._operated(resource_type, parameter, test)
 

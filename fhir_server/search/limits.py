@@ -19,3 +19,5 @@ class Limits:
     """Characters of one `_filter`, `_text` or `_content`."""
     max_nesting: int = 20
     """Brackets within brackets of one of those."""
+    max_tests: int = 2000
+    """Tests and words of those, once each of several types is counted."""

@@ -148,6 +148,16 @@ def _linked(
             raise LookupError("Value sets and hierarchies are resolved before anything is matched")
         case _ if others is None:
             raise LookupError("A chain is decided among other resources, and there are none")
+        case Chain(code, target, _, inner, canonical=True):
+            return any(
+                _addressed(values.get(code, ()), known) and holds(inner, other, known, others)
+                for other, known in others.get(target, {}).items()
+            )
+        case Has(source, code, _, inner, canonical=True):
+            return any(
+                _addressed(known.get(code, ()), values) and holds(inner, other, known, others)
+                for other, known in others.get(source, {}).items()
+            )
         case Chain(code, target, forms, inner):
             known = others.get(target, {})
             return any(
@@ -171,6 +181,16 @@ def _ids(values: Iterable[IndexValue], forms: Sequence[str]) -> list[str]:
         for form in forms
         if value.target.startswith(form)
     ]
+
+
+def _addressed(references: Iterable[IndexValue], values: Values) -> bool:
+    """Whether one of the canonical references means the resource that has the values."""
+    urls = {value.uri for value in values.get("url", ()) if isinstance(value, UriValue)}
+    versions = {value.code for value in values.get("version", ()) if isinstance(value, TokenValue)}
+    return any(
+        isinstance(one, ReferenceValue) and one.target in urls and one.version in ("", *versions)
+        for one in references
+    )
 
 
 @singledispatch

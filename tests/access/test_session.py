@@ -57,7 +57,7 @@ async def two_patients(store: Store) -> None:
         await put(store, plan(f"c{number}", str(1 + number % 2), status="active"))
 
 
-async def all_pages(data: Data, asked: Search, count: int) -> list[list[str]]:
+async def all_pages(data: Data | Store, asked: Search, count: int) -> list[list[str]]:
     pages: list[list[str]] = []
     after: Position | None = None
     while True:

@@ -72,7 +72,7 @@ REFUSED: Final = [
     ("Patient", "_has pr true", 1, ("cannot stand in a filter",)),
     ("Patient", "_list eq x", 1, ("cannot stand in a filter",)),
     ("Patient", "_sort eq name", 1, ("_sort",)),
-    ("CarePlan", "instantiates-canonical.title eq x", 1, ("canonical",)),
+    ("CarePlan", "instantiates-canonical.colour eq x", 1, ("not a search parameter of Activity",)),
     ("Observation", 'related[type eq "x"].target pr true', 1, ("R4 has not",)),
     ("ServiceRequest", "item[code eq x].status eq y", 1, ("R4 has not",)),
     ("Group", "characteristic[kind eq x].value eq y", 16, ("'kind'", "value and code")),
@@ -146,6 +146,12 @@ def test_values_of_filters_count_with_all_others() -> None:
     with pytest.raises(FhirError) as caught:
         parse("Patient", [("active", "true"), ("_filter", text)], base=BASE, now=NOW, limits=limits)
     assert caught.value.kind is Kind.TOO_COSTLY
+
+
+def test_pr_counts_too() -> None:
+    text = "gender pr true or name pr true"
+    where("Patient", text, limits=Limits(max_values=2))
+    assert refusal("Patient", text, limits=Limits(max_values=1)).kind is Kind.TOO_COSTLY
 
 
 def test_values_within_brackets_count() -> None:

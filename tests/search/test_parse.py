@@ -77,7 +77,9 @@ REFUSED: Final = [
     ("CarePlan", "patient.birthdate", "soon", ("'soon' is not a prefix",)),
     ("CarePlan", "patient.name:near", "x", ("':near' is not a modifier",)),
     ("CarePlan", "patient._sort", "name", ("_sort",)),
-    ("CarePlan", "instantiates-canonical.title", "x", ("canonical",)),
+    ("CarePlan", "instantiates-canonical:Patient.name", "x", ("never refers to a Patient",)),
+    ("Library", "depends-on:Patient.name", "x", ("never refers to a Patient",)),
+    ("Patient", "_has:Library:depends-on:name", "x", ("never refers to a Patient",)),
     ("Patient", "_has", "x", ("_has:Type:parameter:criterion",)),
     ("Patient", "_has:Observation:patient", "x", ("_has:Type:parameter:criterion",)),
     ("Patient", "_has:Dragon:patient:code", "x", ("'Dragon' is not a resource type",)),
@@ -136,8 +138,6 @@ REFUSED: Final = [
     ("Patient", "name:exact:missing", "x", ("'exact:missing'"[1:-1],)),
     ("Patient", "_sort:asc", "name", ("modifier",)),
     ("Patient", "_include:recurse", "Patient:organization", (":iterate",)),
-    ("Patient", "_revinclude", "*", ("name one",)),
-    ("Patient", "_revinclude:iterate", "*", ("name one",)),
     ("Patient", "_include:iterate", "Patient:name", ("not a reference parameter",)),
     # Values
     ("Patient", "name", "", ("has no value",)),
@@ -232,9 +232,8 @@ def test_names_every_wrong_parameter_at_once() -> None:
 
 
 def test_what_is_not_supported_says_so_by_its_code() -> None:
-    assert [
-        issue.code for issue in refusal("CarePlan", ("instantiates-canonical.title", "y")).issues
-    ] == ["not-supported"]
+    asked = (("_contained", "true"), ("_text", "tea"))
+    assert [issue.code for issue in refusal("CarePlan", *asked).issues] == ["not-supported"]
 
 
 # Limits

@@ -17,7 +17,7 @@ from fhir_server.search.ast import Missing, Node, Not, TextMatches
 from fhir_server.search.fulltext import texts
 from fhir_server.search.limits import Limits
 from fhir_server.search.match import match
-from fhir_server.search.parse import parse
+from fhir_server.search.parse import parse, parse_several
 from fhir_server.search.values import TextValue
 from fhir_server.search.words import LONGEST, running_words, words
 from tests.storage.questions import BASE, NOW
@@ -227,6 +227,15 @@ def test_words_count_as_values() -> None:
     where("one two three", limits=Limits(max_values=3))
     for value in ("one two three four", '"one two three four"', "one,two,three,four", "a-b-c-d"):
         assert refusal(value, limits=Limits(max_values=3)).kind is Kind.TOO_COSTLY
+
+
+def test_words_and_tests_count_for_each_type_that_is_searched() -> None:
+    limits = Limits(max_tests=6)
+    for name, value in (("_content", "one two three"), ("_filter", "_id eq a or _id eq b")):
+        pair = (name, value)
+        parse_several(("Patient", "Task"), [pair], base=BASE, now=NOW, limits=limits)
+        with pytest.raises(FhirError, match="name fewer types"):
+            parse_several(resource_types(), [pair], base=BASE, now=NOW, limits=limits)
 
 
 def test_nesting_and_length_are_bounded() -> None:

@@ -119,6 +119,19 @@ async def test_hundreds_of_tests_may_be_joined(store: Store) -> None:
     assert await found(store, f"Patient?_filter={asked}") == ["b"]
 
 
+async def test_as_deep_as_is_allowed_is_not_too_deep(store: Store) -> None:
+    plan = {"resourceType": "CarePlan", "id": "c", "subject": {"reference": "Patient/a"}}
+    await put(store, told("a", "w1 w2"), plan)
+    asked = "name co ash"
+    for number in range(18):
+        asked = f"({asked} {'and name pr true' if number % 2 else 'or gender pr true'})"
+    assert await found(store, f"Patient?_filter={asked}") == ["a"]
+    assert await found(store, f"CarePlan?_filter=subject:Patient[{asked}].name co ash") == ["c"]
+    twice_not = "not(" * 18 + "subject:Patient.name co ash" + ")" * 18
+    assert await found(store, f"CarePlan?_filter={twice_not}") == ["c"]
+    assert await found(store, f"Patient?_text={'-(' * 8}w1 -w9{')' * 8}") == ["a"]
+
+
 # SQLite
 
 

@@ -22,26 +22,20 @@ from fhir_server.search.ast import (
     Has,
     IdIn,
     Missing,
-    Near,
     Node,
     Not,
     Nothing,
     NumberCompares,
     Or,
     QuantityCompares,
-    ReferenceTo,
-    StringMatches,
-    StringMode,
     TextMatches,
-    TokenIn,
-    TokenIs,
     TokenLike,
     UriBelow,
-    UriIs,
     component,
 )
 from fhir_server.storage.sqlite import fulltext
 from fhir_server.storage.sqlite.entries import GROUP, IS_CONTAINED, Hash
+from fhir_server.storage.sqlite.leading import LEADERS, asked, conjuncts, leader
 from fhir_server.storage.sqlite.predicates import (
     INSTANTS,
     AnyOf,
@@ -55,19 +49,7 @@ from fhir_server.storage.sqlite.sql import MANY, Sql, among, either, every, join
 NumberOf = Callable[[str, str], int]
 """The number of (resource type, parameter code), 0 for one without entries."""
 
-_LEADERS: Final = (
-    TokenIs,
-    TokenIn,
-    ReferenceTo,
-    UriIs,
-    StringMatches,
-    DateCompares,
-    Near,
-    AnyOf,
-)
-_LEADING: Final = (*_LEADERS, Chain, Has, CompositeMatches, Contains, TextMatches)
-_PROBED: Final = (*_LEADERS, TokenLike, UriBelow, DateCovers, NumberCompares, QuantityCompares)
-_UNFIT: Final = 100
+_PROBED: Final = (*LEADERS, TokenLike, UriBelow, DateCovers, NumberCompares, QuantityCompares)
 
 
 class _Hop(NamedTuple):
@@ -104,7 +86,7 @@ class Conditions:
 
     def where(self, node: Node) -> Sql:
         """Current resources of the type that satisfy the node."""
-        nodes = list(_conjuncts(node))
+        nodes = list(conjuncts(node))
         parts = [Sql(f"{self._row}.type = ?{self._current}", [self._type])]
         leading = leader(node)
         if leading is not None:
@@ -147,7 +129,7 @@ class Conditions:
                 return self._select_container(node)
             case TextMatches():
                 return fulltext.select(node)
-        assert isinstance(node, _LEADERS)  # noqa: S101 - `leader` lets no other through
+        assert isinstance(node, LEADERS)  # noqa: S101 - `leader` lets no other through
         test = self._predicates.test(node)
         return Sql(
             f"SELECT e.rid FROM {table_of(node)} e WHERE e.parameter = ? AND {test.text}",
@@ -158,10 +140,12 @@ class Conditions:
         """From the resources at the chain's end to those that refer to them."""
         end = self._beyond(node.target)
         found = end.where(node.node)
+        if node.canonical:
+            return self._select_by_address(node, end, found)
         refers = _refers("e", end._row, node.forms)
         return Sql(
             f"SELECT e.rid FROM resource {end._row}"
-            f" CROSS JOIN entry e INDEXED BY entry_by_value WHERE {found.text}"
+            f" CROSS JOIN {_by_value('e')} WHERE {found.text}"
             f" AND e.parameter = ? AND {refers.text}",
             [*found.arguments, self._number(self._type, node.code), *refers.arguments],
         )
@@ -170,6 +154,8 @@ class Conditions:
         """From the resources that refer to those that they refer to."""
         source = self._beyond(node.source)
         found = source.where(node.node)
+        if node.canonical:
+            return self._select_by_canonical(node, source, found)
         id_of = _id_in_reference("e.text", node.forms)
         return Sql(
             f"SELECT t.rid FROM resource {source._row} CROSS JOIN {_by_resource('entry')}"
@@ -213,6 +199,35 @@ class Conditions:
 
     def _within(self, node: Contains) -> "Conditions":
         return self._beyond(f"{self._type}#{node.resource_type}")
+
+    def _select_by_address(self, node: Chain, end: "Conditions", found: Sql) -> Sql:
+        """From the resources at the chain's end by their urls to those that name them."""
+        means = self._means("e", "u", end._row, node.target)
+        return Sql(
+            f"SELECT e.rid FROM resource {end._row} CROSS JOIN {_by_resource('entry', 'u')}"
+            f" CROSS JOIN {_by_value('e')} WHERE {found.text}"
+            f" AND u.rid = {end._row}.rid AND e.parameter = ? AND {means.text}",
+            [*found.arguments, self._number(self._type, node.code), *means.arguments],
+        )
+
+    def _select_by_canonical(self, node: Has, source: "Conditions", found: Sql) -> Sql:
+        """From the resources that name others by their urls to those others."""
+        means = self._means("e", "u", "u", self._type)
+        return Sql(
+            f"SELECT u.rid FROM resource {source._row} CROSS JOIN {_by_resource('entry')}"
+            f" CROSS JOIN {_by_value('u')} WHERE {found.text}"
+            f" AND e.rid = {source._row}.rid AND e.parameter = ? AND {means.text}",
+            [*found.arguments, self._number(node.source, node.code), *means.arguments],
+        )
+
+    def _means(self, entry: str, url: str, row: str, resource_type: str) -> Sql:
+        """The entry, a canonical reference, names the url, and if any the version, of the row."""
+        return Sql(
+            f"{url}.parameter = ? AND {url}.low = {entry}.low AND {url}.text = {entry}.text"
+            f" AND ({entry}.high = 0 OR EXISTS (SELECT 1 FROM {_by_resource('entry', 'n')}"
+            f" WHERE n.rid = {row}.rid AND n.parameter = ? AND n.low = {entry}.high))",
+            [self._number(resource_type, "url"), self._number(resource_type, "version")],
+        )
 
     def _condition(self, node: Node | AnyOf) -> Sql:
         match node:
@@ -298,14 +313,14 @@ class Conditions:
         """Of one candidate: an element that is found for every component."""
         parts = [
             self._part(node, index, f"e.ordinal >> {GROUP}", f"e.rid = {self._row}.rid AND ")
-            for index in _asked(node)
+            for index in asked(node)
         ]
         found = joined(" INTERSECT ", parts)
         return Sql(f"EXISTS ({found.text})", found.arguments)
 
     def _select_composite(self, node: CompositeMatches) -> Sql:
         """What the first component finds, kept where the same element fits the others."""
-        leading, *further = _asked(node)
+        leading, *further = asked(node)
         first = self._part(node, leading, f"e.rid, e.ordinal >> {GROUP} AS element", "")
         others = [
             self._part(node, index, "1", f"e.rid = o.rid AND e.ordinal >> {GROUP} = o.element AND ")
@@ -340,11 +355,13 @@ class Conditions:
         match node:
             case Chain(target=landing):
                 end = self._beyond(landing)
-                hop = self._forward(node, end)
+                step = self._by_canonical if node.canonical else self._forward
+                hop = step(node, end)
             case Has(source=landing):
                 end = self._beyond(landing)
-                hop = self._backward(node, end)
-        for inner in _conjuncts(node.node):
+                back = self._by_address if node.canonical else self._backward
+                hop = back(node, end)
+        for inner in conjuncts(node.node):
             if isinstance(inner, Chain | Has):
                 further = end._hop(inner)
                 hop.tables.extend(further.tables)
@@ -374,12 +391,40 @@ class Conditions:
         row, entry = end._row, f"e_{end._row}"
         refers = _refers(entry, self._row, node.forms)
         return _Hop(
-            [f"entry {entry} INDEXED BY entry_by_value", f"resource {row}"],
+            [_by_value(entry), f"resource {row}"],
             [
                 Sql(
                     f"{entry}.parameter = ? AND {refers.text}",
                     [self._number(node.source, node.code), *refers.arguments],
                 ),
+                Sql(f"{row}.rid = {entry}.rid AND NOT {row}.deleted"),
+            ],
+        )
+
+    def _by_canonical(self, node: Chain, end: "Conditions") -> _Hop:
+        row, entry, url = end._row, f"e_{end._row}", f"u_{end._row}"
+        return _Hop(
+            [_by_resource("entry", entry), _by_value(url), f"resource {row}"],
+            [
+                Sql(
+                    f"{entry}.rid = {self._row}.rid AND {entry}.parameter = ?",
+                    [self._number(self._type, node.code)],
+                ),
+                self._means(entry, url, url, node.target),
+                Sql(f"{row}.rid = {url}.rid AND NOT {row}.deleted"),
+            ],
+        )
+
+    def _by_address(self, node: Has, end: "Conditions") -> _Hop:
+        row, entry, url = end._row, f"e_{end._row}", f"u_{end._row}"
+        return _Hop(
+            [_by_resource("entry", url), _by_value(entry), f"resource {row}"],
+            [
+                Sql(
+                    f"{url}.rid = {self._row}.rid AND {entry}.parameter = ?",
+                    [self._number(node.source, node.code)],
+                ),
+                self._means(entry, url, self._row, self._type),
                 Sql(f"{row}.rid = {entry}.rid AND NOT {row}.deleted"),
             ],
         )
@@ -390,14 +435,13 @@ class Conditions:
         return Conditions(resource_type, self._hashed, self._number, row, self._names)
 
 
-def _asked(node: CompositeMatches) -> list[int]:
-    """The components that not everything satisfies; there is one at least."""
-    return [i for i, inner in enumerate(node.nodes) if not isinstance(inner, Everything)]
-
-
 def _by_resource(table: str, name: str = "e") -> str:
     """A probe of one candidate goes by the primary key; SQLite, left alone, may walk a value."""
     return f"{table} {name} INDEXED BY sqlite_autoindex_{table}_1"
+
+
+def _by_value(name: str) -> str:
+    return f"entry {name} INDEXED BY entry_by_value"
 
 
 def _refers(entry: str, row: str, forms: tuple[str, ...]) -> Sql:
@@ -413,61 +457,3 @@ def _id_in_reference(text: str, forms: tuple[str, ...]) -> Sql:
     return Sql(
         f"CASE {cases} END", [part for form in forms for part in (len(form), form, len(form) + 1)]
     )
-
-
-def leader(node: Node) -> Node | None:
-    """The criterion that promises the fewest resources, if one promises few."""
-    found = min(_conjuncts(node), key=_breadth, default=Everything())
-    return found if _breadth(found) < _UNFIT else None
-
-
-def _conjuncts(node: Node) -> tuple[Node, ...]:
-    return node.nodes if isinstance(node, And) else (node,)
-
-
-def _breadth(node: Node) -> int:
-    """How many resources a criterion is likely to leave, as a rank."""
-    match node:
-        case Nothing() | IdIn():
-            return 0
-        case ReferenceTo(targets=targets):
-            return 1 if len(targets) <= 8 else 3
-        case TokenIs() | TokenIn():
-            return _breadth_of_codes(node)
-        case UriIs() | TextMatches() | Near():
-            return 5
-        case StringMatches(mode=StringMode.STARTS | StringMode.EXACT | StringMode.EQUALS):
-            return 4
-        case Or(nodes):
-            return _breadth_of_any(nodes)
-        case DateCompares(code=code) if code != LAST_UPDATED:
-            return 20
-        case CompositeMatches(nodes=nodes):
-            return min(_breadth(nodes[_asked(node)[0]]) + 1, _UNFIT)
-        case Contains() | Chain() | Has():
-            return _breadth_of_others(node)
-        case _:
-            return _UNFIT
-
-
-def _breadth_of_any(nodes: Iterable[Node]) -> int:
-    ranks = [_breadth(inner) if isinstance(inner, _LEADING) else _UNFIT for inner in nodes]
-    return max(ranks, default=_UNFIT)
-
-
-def _breadth_of_codes(node: TokenIs | TokenIn) -> int:
-    match node:
-        case TokenIs(token=None) | TokenIn(systems=(_, *_)):
-            return _UNFIT
-        case TokenIs(code="identifier"):
-            return 2
-        case TokenIs():
-            return 10
-        case TokenIn(pairs=pairs):
-            return 11 if len(pairs) <= MANY else 15
-
-
-def _breadth_of_others(node: Contains | Chain | Has) -> int:
-    """Few resources contain another, whatever is asked of it."""
-    inner = min(map(_breadth, _conjuncts(node.node)), default=_UNFIT)
-    return min(inner + 3, 25 if isinstance(node, Contains) else _UNFIT)
