@@ -83,6 +83,8 @@ class Settings(BaseSettings):
     """Resources that includes may add to a page."""
     max_chain: Annotated[int, Field(ge=1, le=10)] = 5
     """Steps from resource to resource in one criterion of a search."""
+    max_codes: Annotated[int, Field(ge=1, le=100_000)] = 10_000
+    """Codes that the value sets in one search may come to."""
     page_lifetime: Annotated[int, Field(ge=1)] = 3600
     """Seconds for which a link to a further page is good."""
     repeat_lifetime: Annotated[int, Field(ge=1)] = 24 * 60 * 60

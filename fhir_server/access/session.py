@@ -31,6 +31,8 @@ from fhir_server.storage.interface import (
     StoredVersion,
     Unit,
 )
+from fhir_server.terminology.resolve import resolved
+from fhir_server.terminology.service import MAX_CODES
 
 __all__ = [
     "Data",
@@ -95,10 +97,11 @@ async def current(data: Data, resource_type: str, resource_id: str) -> StoredVer
 class _GuardedReader:
     """A reader with the policy in every question, and the memos of its caller alone."""
 
-    def __init__(self, reader: Reader, caller: Caller, policy: Policy) -> None:
+    def __init__(self, reader: Reader, caller: Caller, policy: Policy, max_codes: int) -> None:
         self.caller: Final = caller
         self._reader = reader
         self._policy = policy
+        self._max_codes = max_codes
         self._own: Final = quote(caller.name, safe="") + "/"
 
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
@@ -131,11 +134,14 @@ class _GuardedReader:
         after: Position | None = None,
         until: Position | None = None,
     ) -> Page:
-        asked = guarded(query, self._policy.readable)
-        return await self._reader.search(asked, count, after, until)
+        return await self._reader.search(await self._asked(query), count, after, until)
 
     async def total(self, query: Search) -> int:
-        return await self._reader.total(guarded(query, self._policy.readable))
+        return await self._reader.total(await self._asked(query))
+
+    async def _asked(self, query: Search) -> Search:
+        """With the codes of value sets that the caller may read, among what it may read."""
+        return guarded(await resolved(query, self, self._max_codes), self._policy.readable)
 
     async def parameters(self) -> ParameterSet:
         """By what can be searched now."""
@@ -165,9 +171,15 @@ class _GuardedReader:
 class Session(_GuardedReader):
     """One caller's view of the store, for one request."""
 
-    def __init__(self, store: Store, caller: Caller, policy: Policy | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        caller: Caller,
+        policy: Policy | None = None,
+        max_codes: int = MAX_CODES,
+    ) -> None:
         self._store: Final = store
-        super().__init__(store, caller, policy or ClosedPolicy())
+        super().__init__(store, caller, policy or ClosedPolicy(), max_codes)
 
     async def commit(self, action: str, work: "Callable[[SessionUnit], Awaitable[T]]") -> T:
         """Run `work` in one commit, with a line in the audit that says who did what.
@@ -179,7 +191,7 @@ class Session(_GuardedReader):
         """
 
         async def guarded(unit: Unit) -> T:
-            inside = SessionUnit(unit, self.caller, self._policy, action)
+            inside = SessionUnit(unit, self.caller, self._policy, action, self._max_codes)
             result = await work(inside)
             if inside.touched:
                 caller = self.caller
@@ -193,8 +205,15 @@ class Session(_GuardedReader):
 class SessionUnit(_GuardedReader):
     """A commit under way, as the caller may make it."""
 
-    def __init__(self, unit: Unit, caller: Caller, policy: Policy, action: str) -> None:
-        super().__init__(unit, caller, policy)
+    def __init__(
+        self,
+        unit: Unit,
+        caller: Caller,
+        policy: Policy,
+        action: str,
+        max_codes: int = MAX_CODES,
+    ) -> None:
+        super().__init__(unit, caller, policy, max_codes)
         self._unit = unit
         self.action = action
         self.touched: list[str] = []

@@ -21,6 +21,7 @@ from fhir_server.fhir.json import Resource
 from fhir_server.interactions import patch
 from fhir_server.interactions.exchange import Answer, Request, Server
 from fhir_server.search.criteria import TEXTS
+from fhir_server.search.extract import targets_of
 from fhir_server.search.filtering import FILTER
 from fhir_server.search.parameters import BUILT_IN, ParameterSet
 
@@ -131,8 +132,11 @@ def _resource(
 
 
 def _includes(name: str, known: ParameterSet) -> list[str]:
-    parameters = known.indexed(name).items()
-    return [f"{name}:{code}" for code, parameter in parameters if parameter.type == "reference"]
+    return [
+        f"{name}:{code}"
+        for code, parameter in known.indexed(name).items()
+        if parameter.type == "reference" and targets_of(parameter, name)
+    ]
 
 
 def _versioning(name: str, server: Server) -> str:

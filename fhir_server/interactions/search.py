@@ -13,9 +13,11 @@ from fhir_server.fhir import json
 from fhir_server.fhir.bundles import Entry, bundle
 from fhir_server.fhir.compartments import memberships
 from fhir_server.fhir.definitions import compartments, resource_types
+from fhir_server.fhir.json import Resource
 from fhir_server.fhir.outcomes import outcome
 from fhir_server.fhir.summary import Subset
 from fhir_server.interactions import paging
+from fhir_server.interactions.contained import alone
 from fhir_server.interactions.exchange import Answer, Request, Server
 from fhir_server.interactions.include import Included, Place, included
 from fhir_server.search.ast import ReferenceTo
@@ -121,7 +123,7 @@ async def _answer(data: Data, request: Request, search: SearchRequest, begin: _B
     matches = page.matches if begin.beside is None else ()
     extra = await included(data, request.server, search, page.matches, begin.beside)
     entries = [
-        *_entries(request.server, matches, "match", search.subset),
+        *await _match_entries(data, request.server, search, matches),
         *_entries(request.server, extra.versions, "include", search.subset),
         *_notes([*search.ignored, *extra.notes]),
     ]
@@ -187,6 +189,33 @@ def _entries(
         )
         for version in versions
     ]
+
+
+async def _match_entries(
+    data: Data, server: Server, search: SearchRequest, matches: Sequence[StoredVersion]
+) -> list[Entry]:
+    """The matches, or in the place of containers the contained resources that were looked for."""
+    if search.contained is None or not search.contained.alone:
+        return _entries(server, matches, "match", search.subset)
+    own = await alone(data, search, matches)
+    entries: list[Entry] = []
+    for version in matches:
+        if (version.type, version.id) in own.by_themselves:
+            entries += _entries(server, [version], "match", search.subset)
+        entries += [
+            Entry(
+                f"{server.base}/{version.type}/{version.id}#{inner['id']}",
+                _shown(inner, search.subset),
+                {"search": {"mode": "match"}},
+            )
+            for inner in own.within.get((version.type, version.id), ())
+        ]
+    return entries
+
+
+def _shown(resource: Resource, subset: Subset | None) -> bytes:
+    body = json.encode(resource)
+    return body if subset is None else subset.of(resource["resourceType"], body)
 
 
 def _notes(issues: Sequence[Issue]) -> list[Entry]:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from fhir_server.fhir.definitions import SearchParameter, is_resource_type
 from fhir_server.search.ast import Chain, Has, Node
 from fhir_server.search.extract import refers, targets_of
-from fhir_server.search.operands import BadOperand
+from fhir_server.search.operands import BadOperand, NotSupported
 from fhir_server.search.parameters import ParameterSet
 
 HAS_FORM: Final = (
@@ -54,6 +54,7 @@ def forward(known: ParameterSet, resource_type: str, name: str) -> Forward:
     Raises:
         Unknown: where the type has no such parameter.
         BadOperand: where the parameter leads to no resource, or not to that type.
+        NotSupported: for a step into the resource itself.
     """
     head, _, rest = name.partition(".")
     code, colon, target = head.partition(":")
@@ -117,6 +118,11 @@ def _reference(known: ParameterSet, resource_type: str, code: str) -> SearchPara
         references = sorted(name for name, one in indexed.items() if one.type == "reference")
         raise Unknown(
             f"'{code}' is not a reference parameter of {resource_type}; {', '.join(references)} are"
+        )
+    if not targets_of(parameter, resource_type):
+        raise NotSupported(
+            f"{code} of {resource_type} holds what stands in the resource itself; chains over it "
+            "are not supported"
         )
     return parameter
 

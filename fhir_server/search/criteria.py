@@ -42,12 +42,14 @@ RESULT_PARAMETERS: Final = (
     "_elements",
     "_include",
     "_revinclude",
+    "_contained",
+    "_containedType",
 )
 TEXTS: Final = (NARRATIVE, CONTENT)
 """Parameters that look at words."""
 _ID: Final = SearchParameter("_id", "token", "", "", (), ())
-_WORKED_OUT: Final = ("_list", "_contained")
-"""https://hl7.org/fhir/R4/search.html#list, https://hl7.org/fhir/R4/search.html#contained"""
+_LIST: Final = "_list"
+"""https://hl7.org/fhir/R4/search.html#list"""
 _MAX_TARGETS: Final = 20_000
 """Resources that the ids of one parameter may stand for."""
 
@@ -99,8 +101,8 @@ class Criteria:
         if "." in name:
             return self._forward(resource_type, name, value, depth + 1)
         code, colon, modifier = name.partition(":")
-        if code in _WORKED_OUT and not colon:
-            return self._worked_out(resource_type, code, value)
+        if code == _LIST and not colon:
+            return self._in_list(resource_type, value)
         if colon and not modifier:
             raise operands.BadOperand(
                 f"'{name}' ends before its modifier; leave the colon out or name one"
@@ -112,14 +114,12 @@ class Criteria:
         self.charge(parameter, modifier, texts)
         return self.node(resource_type, parameter, modifier, texts)
 
-    def _worked_out(self, resource_type: str, code: str, value: str) -> Node:
-        """Parameters of every type that the standard defines without an expression."""
-        if code == "_contained":
-            if value != "false":
-                raise operands.NotSupported(
-                    "'_contained' takes false: contained resources are not found by themselves"
-                )
-            return Everything()
+    @property
+    def links(self) -> int:
+        """Steps from resource to resource that were read so far."""
+        return self._links
+
+    def _in_list(self, resource_type: str, value: str) -> Node:
         ids = _ids("", operands.split(value, ","))
         return Has("List", "item", chains.forms(resource_type, self.base), ids)
 
@@ -239,9 +239,10 @@ class Criteria:
             base=self.base,
             now=self.now,
             indexed=indexed_modifiers(parameter, resource_type),
+            place=self._name,
         )
         found = disjunction(*(operand(text) for text in texts))
-        return Not(found) if modifier == "not" else found
+        return Not(found) if modifier in ("not", "not-in") else found
 
     def _composite(self, resource_type: str, parameter: SearchParameter, text: str) -> Node:
         """https://hl7.org/fhir/R4/search.html#composite"""
@@ -281,7 +282,7 @@ class Criteria:
         if code in RESULT_PARAMETERS:
             takes = ":iterate" if code in ("_include", "_revinclude") else "no modifier"
             raise operands.NotSupported(f"'{code}' takes {takes}; '{name}' is not supported")
-        if code in _WORKED_OUT:
+        if code == _LIST:
             raise operands.BadOperand(f"'{code}' takes no modifier")
         if code == "_type":
             raise operands.BadOperand("'_type' has a meaning only where several types are searched")

@@ -23,8 +23,9 @@ from fhir_server.search.ast import (
     SortKey,
     conjunction,
 )
+from fhir_server.search.contained import SORTED_BY, Contained, asks_added, queries
 from fhir_server.search.criteria import RESULT_PARAMETERS as RESULT_PARAMETERS
-from fhir_server.search.criteria import TEXTS, Criteria, at, not_known
+from fhir_server.search.criteria import TEXTS, Criteria, at, not_known, unsupported
 from fhir_server.search.filtering import FILTER, Filtering
 from fhir_server.search.limits import Limits as Limits
 from fhir_server.search.parameters import BUILT_IN, ParameterSet
@@ -51,6 +52,8 @@ class SearchRequest:
     """The part of each resource that is asked for, None for all of it."""
     further: tuple[Query, ...] = ()
     """The same of the other types."""
+    contained: Contained | None = None
+    """Whether it is a search among contained resources."""
     known: ParameterSet = BUILT_IN
     """The parameters with which it was read."""
 
@@ -164,6 +167,8 @@ class _Parser:
     used: list[tuple[str, str]] = field(default_factory=list)
     problems: list[Issue] = field(default_factory=list)
     several: bool = False
+    contained: str = "false"
+    contained_type: str = "container"
 
     def read(self, parameters: Parameters) -> None:
         base, now, limits, lenient, known = self.reading
@@ -191,13 +196,53 @@ class _Parser:
         where = conjunction(within, *self.nodes.get(resource_type, ()))
         return Query(resource_type, where, self.sort)
 
+    def _sought(self) -> Contained | None:
+        """What is looked for among contained resources.
+
+        Raises:
+            FhirError: for what has no meaning there.
+        """
+        if self.contained == "false":
+            return None
+        if len(self.types) > 1:
+            raise at("_contained", "'_contained' takes false where several types are searched")
+        if any(name.partition(":")[0] in TEXTS for name, _ in self.used):
+            raise unsupported("_contained", f"{' and '.join(TEXTS)} look at whole resources only")
+        for key in self.sort:
+            if key.code not in SORTED_BY:
+                raise at("_sort", f"With '_contained', {' and '.join(SORTED_BY)} can be sorted by")
+        resource_type, alone = self.types[0], self.contained_type == "contained"
+        if alone and (self.total or self.count == 0):
+            raise unsupported(
+                "_containedType", "What is contained is not counted; leave out the total"
+            )
+        if self.criteria[resource_type].links > self.reading.limits.max_contained_links:
+            raise FhirError.at(
+                Kind.TOO_COSTLY,
+                "http._contained",
+                "Chains of so many possible types are not followed from contained resources; "
+                "name the types, as in subject:Patient.name",
+            )
+        own = conjunction(*self.nodes.get(resource_type, ()))
+        if asks_added(own):
+            text = "Parameters that were added are not searched among contained resources"
+            raise unsupported("_contained", text)
+        return Contained(resource_type, own, self.contained == "both", alone)
+
+    def _queries(self, contained: Contained | None, within: Node) -> Sequence[Query]:
+        if contained is None:
+            return [self._query(name, within) for name in self.types]
+        return queries(contained, within, self.sort)
+
     def request(self, within: Node) -> SearchRequest:
-        first, *further = (self._query(name, within) for name in self.types)
+        contained = self._sought()
+        first, *further = self._queries(contained, within)
         limits = self.reading.limits
         count = limits.default_count if self.count is None else self.count
         return SearchRequest(
             query=first,
             further=tuple(further),
+            contained=contained,
             count=min(count, limits.max_count),
             total=self.total or count == 0,
             includes=tuple(self.includes),
@@ -257,6 +302,8 @@ class _Parser:
         parameter = found[0]
         if parameter.type == "composite":
             raise at("_sort", f"'{code}' is a composite parameter; sort by one of its components")
+        if parameter.type == "special":
+            raise at("_sort", f"'{code}' has no order; sort by another parameter")
         return SortKey(parameter.index, parameter.type, descending)
 
     def _sorted_by(self, resource_type: str, code: str) -> SearchParameter:
@@ -293,6 +340,16 @@ class _Parser:
             raise at("_summary", "'_summary=text' does not go with _include and _revinclude")
         return summary.combined(self.summary, self.elements)
 
+    def _contained(self, value: str) -> None:
+        if value not in ("false", "true", "both"):
+            raise at("_contained", f"'{value}' is not allowed; false, true or both is")
+        self.contained = value
+
+    def _contained_type(self, value: str) -> None:
+        if value not in ("container", "contained"):
+            raise at("_containedType", f"'{value}' is not allowed; container or contained is")
+        self.contained_type = value
+
     def _include(self, value: str) -> None:
         self.includes.append(_include("_include", value, self.reading.known))
 
@@ -318,6 +375,8 @@ _RESULT_READERS: Final[Mapping[str, Callable[[_Parser, str], None]]] = {
     "_include:iterate": _Parser._include_iterate,
     "_revinclude": _Parser._revinclude,
     "_revinclude:iterate": _Parser._revinclude_iterate,
+    "_contained": _Parser._contained,
+    "_containedType": _Parser._contained_type,
 }
 
 

@@ -121,6 +121,9 @@ async def test_chains_includes_and_sorts_go_by_added_parameters(
     assert await included(client, "Flag?_id=a&_include=Flag:about") == ["Patient/a"]
     assert await included(client, "Flag?_id=a&_include=Flag:*") == ["Patient/a"]
     assert await included(client, "Patient?_id=b&_revinclude=Flag:about") == ["Flag/b"]
+    for asked in ("known-as=ash", "_filter=known-as eq ash", "known-as:missing=true"):
+        refused = await client.get(f"Patient?{asked}&_contained=true")
+        assert_outcome(refused, 400, "not-supported", "were added", "http._contained")
 
 
 async def included(client: httpx.AsyncClient, search: str) -> list[str]:

@@ -8,11 +8,14 @@ import pytest
 from fhir_server.errors import FhirError
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
+from fhir_server.search.ast import Search
 from fhir_server.search.parameters import ParameterSet
 from fhir_server.search.parse import parse
 from fhir_server.storage.interface import Store, Unit
 from fhir_server.storage.remaking import remake
+from fhir_server.terminology.resolve import resolved
 from tests.search import ask, generate
+from tests.search.shelf import Shelf
 from tests.search.test_oracle import COMMON, pages, random_of, with_times
 from tests.search.test_parameters import again
 from tests.storage.backends import BACKENDS
@@ -60,16 +63,21 @@ async def compare(
     asked = [(name, with_times(value, stored, random)) for name, value in drawn]
     named = renamed(asked, set(again(resource_type)))
     try:
-        plain = parse(resource_type, asked, base=BASE, now=NOW).query
+        plain = await read(resource_type, asked, known)
     except FhirError:
         with pytest.raises(FhirError):
-            parse(resource_type, named, base=BASE, now=NOW, known=known)
+            await read(resource_type, named, known)
         return False
-    added = parse(resource_type, named, base=BASE, now=NOW, known=known).query
+    added = await read(resource_type, named, known)
     expected = await pages(store, plain, 7)
     assert await pages(store, added, 7) == expected, named
     assert await store.total(added) == len(expected)
     return named != asked and 0 < len(expected) < 30
+
+
+async def read(resource_type: str, asked: Asked, known: ParameterSet) -> Search:
+    query = parse(resource_type, asked, base=BASE, now=NOW, known=known).query
+    return await resolved(query, Shelf(generate.TERMINOLOGY))
 
 
 def renamed(asked: Asked, codes: set[str]) -> Asked:

@@ -9,6 +9,7 @@ from fhir_server.search.ast import Query
 from fhir_server.search.parameters import BUILT_IN, ParameterSet
 from fhir_server.search.parse import parse
 from fhir_server.storage.interface import Draft, HistoryEntry, Reader, Store, StoredVersion, Unit
+from fhir_server.terminology.resolve import resolved
 
 BASE: Final = "https://keyworking.example/fhir"
 NOW: Final = 1_767_225_600_000_000
@@ -23,8 +24,8 @@ def query(text: str, known: ParameterSet = BUILT_IN) -> Query:
 
 
 async def found(store: Reader, text: str, count: int = 100) -> list[str]:
-    """The ids of all matches in order, page after page."""
-    asked = query(text, await store.parameters())
+    """The ids of all matches in order, page after page; value sets are those in the store."""
+    asked = await resolved(query(text, await store.parameters()), store)
     page = await store.search(asked, count)
     ids = [match.id for match in page.matches]
     while page.after is not None:

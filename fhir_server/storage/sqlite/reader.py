@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.search.ast import Queries, Search
+from fhir_server.search.geography import metres
 from fhir_server.search.parameters import ParameterSet, is_added
 from fhir_server.storage.interface import (
     HistoryEntry,
@@ -64,6 +65,7 @@ class ConnectionReader:
         self._patience = patience
         self._stored_parameters = StoredParameters()
         connection.create_function("keyed_hash", 1, hashed, deterministic=True)
+        connection.create_function("metres", 4, metres, deterministic=True)
 
     def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
         row = self._connection.execute(_READ, (resource_type, resource_id)).fetchone()
