@@ -39,8 +39,7 @@ from fhir_server.search.ast import (
     conjunction,
     disjunction,
 )
-from fhir_server.search.limits import Limits
-from fhir_server.search.parse import RESULT_PARAMETERS, parse
+from fhir_server.search.parse import RESULT_PARAMETERS, Reading, parse
 
 _FORMATS: Final = ("application/fhir+ndjson", "application/ndjson", "ndjson")
 _AT_ONCE: Final = 200
@@ -57,13 +56,15 @@ async def start(call: Call) -> Job:
     Raises:
         FhirError: INVALID, UNSUPPORTED; NOT_FOUND or GONE for the group.
     """
-    job, given = call.job(), call.parameters
+    job, given, known = call.job(), call.parameters, await call.session.parameters()
     _require_format(given.one("_outputFormat"))
     types = _types(given, call.resource_type)
     asked = {
         "types": types,
         "since": _since(given.one("_since")),
-        "filters": _filters(given, types, call.base, call.now, call.limits),
+        "filters": _filters(
+            given, types, Reading(call.base, call.now, call.limits, lenient=False, known=known)
+        ),
         "within": bool(call.resource_type),
         # What was deleted is in no compartment any more.
         "deletions": given.one("_since") is not None and not call.resource_type,
@@ -102,21 +103,19 @@ def _since(text: str | None) -> int | None:
     return None if text is None else interval(text).low
 
 
-def _filters(
-    given: Inputs, types: Sequence[str], base: str, now: int, limits: Limits
-) -> dict[str, list[str]]:
+def _filters(given: Inputs, types: Sequence[str], reading: Reading) -> dict[str, list[str]]:
     """By type, the searches of which a resource must satisfy one."""
     found: dict[str, list[str]] = {}
     for text in given.all("_typeFilter"):
         name, _, criteria = text.partition("?")
         if name not in types:
             raise _at("_typeFilter", f"'{name}' is not among the types that are exported")
-        _filter(name, criteria, base, now, limits)
+        _filter(name, criteria, reading)
         found.setdefault(name, []).append(criteria)
     return found
 
 
-def _filter(name: str, criteria: str, base: str, now: int, limits: Limits) -> Node:
+def _filter(name: str, criteria: str, reading: Reading) -> Node:
     """The meaning of one filter.
 
     Raises:
@@ -130,7 +129,7 @@ def _filter(name: str, criteria: str, base: str, now: int, limits: Limits) -> No
         if parameter.partition(":")[0] in RESULT_PARAMETERS:
             raise _at("_typeFilter", f"'{parameter}' is not a criterion; it has no meaning here")
     try:
-        return parse(name, pairs, base=base, now=now, limits=limits).query.where
+        return parse(name, pairs, **reading._asdict()).query.where
     except FhirError as error:
         issues = (replace(issue, expression="http._typeFilter") for issue in error.issues)
         raise FhirError.of(error.kind, issues) from None
@@ -250,7 +249,7 @@ async def _read(
     task: Task, resource_type: str, after: Position | None
 ) -> tuple[list[StoredVersion], Position | None]:
     """About as many resources as fit one file, and where to go on; None at the end."""
-    query = _query(task, resource_type)
+    query = await _query(task, resource_type)
     found: list[StoredVersion] = []
     size = 0
     while size < PART // 2:
@@ -263,9 +262,9 @@ async def _read(
     return found, after
 
 
-def _query(task: Task, name: str) -> Query:
+async def _query(task: Task, name: str) -> Query:
     asked = task.asked
-    parts = [_about(asked), _filtered(task, name)]
+    parts = [_about(asked), await _filtered(task, name)]
     since = asked["since"]
     if since is not None:
         parts.append(DateCompares(LAST_UPDATED, Prefix.GE, since, since))
@@ -282,15 +281,15 @@ def _about(asked: Asked) -> Node:
     return Chain("{Patient}", "Patient", ("Patient/",), IdIn(tuple(asked["patients"])))
 
 
-def _filtered(task: Task, name: str) -> Node:
+async def _filtered(task: Task, name: str) -> Node:
     filters = task.asked["filters"].get(name)
     if not filters:
         return Everything()
     # As when it was asked for: what is relative to a day means that day.
     asked_at = task.work.job.created
-    return disjunction(
-        *(_filter(name, criteria, task.base, asked_at, task.limits) for criteria in filters)
-    )
+    known = await task.work.session.parameters()
+    reading = Reading(task.base, asked_at, task.limits, lenient=False, known=known)
+    return disjunction(*(_filter(name, criteria, reading) for criteria in filters))
 
 
 async def _tell_deletions(task: Task, place: _Place) -> None:

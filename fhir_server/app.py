@@ -185,7 +185,7 @@ async def fhir_server(
 def session(settings: Settings, store: Store, request_id: str, caller: str = ANONYMOUS) -> Session:
     """A session of that caller; without `--auth none`, one that may do nothing."""
     policy = OpenPolicy() if settings.auth == "none" else ClosedPolicy()
-    return Session(store, Caller(caller, request_id), policy)
+    return Session(store, Caller(caller, request_id), policy, settings.max_codes)
 
 
 def described(settings: Settings, operations: Operations, base: str) -> Described:

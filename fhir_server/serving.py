@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import click
 import uvicorn
-from pydantic import ValidationError
 
 from fhir_server.app import Application, create_app, open_store
 from fhir_server.errors import FhirError
@@ -24,7 +23,7 @@ from fhir_server.operation.registry import BadOperation
 from fhir_server.settings import (
     PREFIX,
     Settings,
-    refuse_unknown_variables,
+    read_settings,
     sqlite_path,
     variables,
 )
@@ -61,10 +60,7 @@ def serve(options: Mapping[str, object], *, synthetic_caseload: bool) -> None:
 
 def _settings(options: Mapping[str, object]) -> Settings:
     try:
-        refuse_unknown_variables()
-        settings = Settings(**dict(options))  # type: ignore[arg-type]
-    except ValidationError as error:
-        raise BadSettings("; ".join(map(_problem, error.errors()))) from None
+        settings = read_settings(options)
     except ValueError as error:
         raise BadSettings(str(error)) from None
     if settings.auth is None:
@@ -72,12 +68,6 @@ def _settings(options: Mapping[str, object]) -> Settings:
             "There are no tokens yet: the only way to serve is --auth none, on loopback"
         )
     return settings
-
-
-def _problem(error: Any) -> str:
-    where = ".".join(map(str, error["loc"]))
-    text = str(error["msg"]).removeprefix("Value error, ")
-    return f"{where}: {text}" if where else text
 
 
 def _require_port(settings: Settings) -> None:
