@@ -22,7 +22,7 @@ _ORDER: Final = ("DELETE", "POST", "PUT", "PATCH", "GET", "HEAD")
 _LINKED: Final = ("create", "update")
 """Interactions whose resources may refer to other entries."""
 
-_LONGEST_CHAIN: Final = 10
+_LONGEST_CHAIN: Final = 5
 """Of entries that refer by criteria to one another: bounds how often they are gone through."""
 
 Names = dict[str, str]

@@ -269,6 +269,31 @@ async def test_a_reference_by_criteria_counts_what_the_transaction_stores(
     assert len(await stored_versions(store)) == 1
 
 
+async def test_a_chain_of_references_by_criteria_has_a_bound(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    """Each step would go through what is left once more, while all other writers wait."""
+    entries = [
+        {
+            "resource": {
+                "resourceType": "Organization",
+                "name": f"Synthetic-{step}",
+                "partOf": {"reference": f"Organization?name:exact=Synthetic-{step + 1}"},
+            },
+            "request": {"method": "POST", "url": "Organization"},
+        }
+        for step in range(9)
+    ]
+    last = {"resourceType": "Organization", "name": "Synthetic-9"}
+    top = {"resource": last, "request": {"method": "POST", "url": "Organization"}}
+    response = await client.post("", json=_transaction(top, *entries))
+    place = "Bundle.entry[1].resource.partOf.reference"
+    assert_outcome(response, 412, "conflict", "finds nothing", place)
+    assert not await stored_versions(store)
+    (await client.post("", json=_transaction(top, *entries[5:]))).raise_for_status()
+    assert len(await stored_versions(store)) == 5
+
+
 @pytest.mark.parametrize("reference", ["Patient?", "Patient?identifier=", "Patient?favourite=1"])
 async def test_a_reference_by_no_criteria_is_refused_where_it_stands(
     client: httpx.AsyncClient, store: Store, reference: str
