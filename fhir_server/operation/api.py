@@ -100,7 +100,7 @@ class Call:
                 the caller has too many jobs already.
         """
         url = f"{self.base}/{self.address}" + (f"?{self.query}" if self.query else "")
-        request = json.encode({"url": url, "asked": asked})
+        request = json.encode({"url": url, "base": self.base, "asked": asked})
         return await self.desk.start(self.session, job or self.job(), request)
 
 

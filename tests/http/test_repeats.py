@@ -11,6 +11,7 @@ import pytest
 
 from fhir_server.access.policy import Caller, OpenPolicy
 from fhir_server.access.session import Memo, Session, SessionUnit
+from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import nhs_number
 from fhir_server.storage.interface import Store
 from tests.operations.messages import Spell
@@ -181,6 +182,29 @@ async def test_a_batch_that_was_broken_off_goes_on_where_it_was(
     answer = (await client.post("", **named(sent, "r1"))).json()
     assert [e["response"]["status"] for e in answer["entry"]] == ["201 Created", "201 Created"]
     assert len(await stored_versions(store)) == 2
+
+
+async def test_an_entry_that_the_server_failed_at_is_tried_again(
+    client: httpx.AsyncClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while another process holds the store: what was written is not written twice."""
+    sent = bundle("batch", ("POST", "Patient", PATIENT), ("POST", "Task", TASK))
+    put_of_unit = SessionUnit.put
+
+    async def busy(unit: SessionUnit, resource: Any, *rest: Any) -> Any:
+        if resource["resourceType"] == "Task":
+            raise FhirError(Kind.UNAVAILABLE, "busy")
+        return await put_of_unit(unit, resource, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SessionUnit, "put", busy)
+        first = (await client.post("", **named(sent, "r1"))).json()
+    again = (await client.post("", **named(sent, "r1"))).json()
+    statuses = [[e["response"]["status"][:3] for e in one["entry"]] for one in (first, again)]
+    assert statuses == [["201", "503"], ["201", "201"]]
+    assert first["entry"][0] == again["entry"][0]
+    assert len(await stored_versions(store)) == 2
+    assert (await client.post("", **named(sent, "r1"))).json() == again
 
 
 async def test_a_message_that_is_sent_again_is_answered_from_the_first(
