@@ -14,6 +14,8 @@ from fhir_server.access.session import Memo, Session, SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import nhs_number
 from fhir_server.storage.interface import Store
+from tests.conftest import Restrict
+from tests.http.test_includes import OneOf, flag
 from tests.operations.messages import Spell
 from tests.support import (
     ServerProcess,
@@ -225,6 +227,23 @@ async def test_an_operation_that_reads_is_answered_anew(client: httpx.AsyncClien
     await put(client, {**OTHER, "id": "p"})
     again = await client.post("Patient/p/$everything", **named(parameters, "r1"))
     assert first.json() != again.json()
+
+
+@pytest.mark.parametrize("kind", ["transaction", "batch"])
+async def test_what_may_not_be_read_any_more_is_not_repeated(
+    client: httpx.AsyncClient, restrict: Restrict, kind: str
+) -> None:
+    """A consent that was withdrawn meanwhile closes this way too."""
+    written = flag("x", "a")
+    sent = bundle(kind, ("PUT", "Flag/x", written), ("GET", "Flag?_id=x", None))
+    request = named(sent, "r1", Prefer="return=representation")
+    first = await client.post("", **request)
+    assert first.json()["entry"][0]["resource"]["resourceType"] == "Flag"
+    restrict(OneOf("a"))
+    assert same(await client.post("", **request), first)
+    restrict(OneOf("b"))
+    hidden = (await client.post("", **request)).json()
+    assert hidden["entry"] == [{"response": e["response"]} for e in first.json()["entry"]]
 
 
 async def test_many_at_once_are_one(client: httpx.AsyncClient, store: Store) -> None:

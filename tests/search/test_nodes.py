@@ -96,6 +96,10 @@ LEAVES: Final = tuple(
 )
 
 
+def changed(one: Node, /, **values: Any) -> Any:
+    return replace(one, **values)
+
+
 def of_kind(kind: type) -> Node:
     return next(one for one in EXAMPLES if type(one) is kind)
 
@@ -117,9 +121,9 @@ def holding(node: Node) -> Iterator[Node]:
         if kind in HELD:
             continue
         if "node" in names:
-            yield replace(of_kind(kind), node=node)  # type: ignore[type-var]
+            yield changed(of_kind(kind), node=node)
         elif "nodes" in names:
-            yield replace(of_kind(kind), nodes=(TOKEN, node))  # type: ignore[type-var]
+            yield changed(of_kind(kind), nodes=(TOKEN, node))
 
 
 def observation(resource_id: str, code: str, **rest: Any) -> Resource:
@@ -223,7 +227,7 @@ def test_what_no_contained_resource_has_is_taken_out_of_every_kind() -> None:
 
 def test_added_parameters_are_seen_in_every_kind() -> None:
     for leaf in LEAVES:
-        asked = replace(leaf, code="risk~1")  # type: ignore[call-arg]
+        asked = changed(leaf, code="risk~1")
         assert contained.asks_added(asked), asked
         assert contained.asks_added(Not(Or((TOKEN, And((TOKEN, asked))))))
         assert not contained.asks_added(leaf), leaf
