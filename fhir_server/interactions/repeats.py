@@ -8,7 +8,7 @@ https://hl7.org/fhir/R4/http.html#custom names the header.
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -16,9 +16,8 @@ import msgspec
 
 from fhir_server.access.session import Memo, SessionUnit
 from fhir_server.errors import FhirError, Kind
-from fhir_server.fhir import json
-from fhir_server.fhir.json import Resource
 from fhir_server.interactions.exchange import Answer, Repeat, Request
+from fhir_server.interactions.kept import as_readable_now
 
 _SPACE: Final = "repeat"
 _ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
@@ -100,41 +99,10 @@ async def recalled(unit: SessionUnit, asked: Repeat) -> Answer | None:
 async def _whole(unit: SessionUnit, kept: _Kept) -> Answer:
     version = kept.answer.version
     if version is None or not kept.stored:
-        return replace(kept.answer, body=await _as_readable_now(unit, kept.answer.body))
+        return replace(kept.answer, body=await as_readable_now(unit, kept.answer.body))
     # Read again, as whoever asks now may read.
     found = await unit.vread(version.type, version.id, version.version)
     return replace(kept.answer, body=b"" if found is None else found.body)
-
-
-async def _as_readable_now(unit: SessionUnit, body: bytes) -> bytes:
-    """The body; without resources where it holds one that may not be read any more."""
-    if not body:
-        return body
-    told = json.decode_own(body)
-    for resource in _resources(told):
-        if await _is_hidden(unit, resource):
-            break
-    else:
-        return body
-    if told["resourceType"] != "Bundle":
-        return b""
-    bare = [{name: one[name] for name in one if name != "resource"} for one in told["entry"]]
-    return json.encode({**told, "entry": bare})
-
-
-def _resources(told: Resource) -> Iterator[Resource]:
-    yield told
-    for one in (*told.get("entry", ()), *told.get("parameter", ())):
-        if "resource" in one:
-            yield from _resources(one["resource"])
-
-
-async def _is_hidden(unit: SessionUnit, resource: Resource) -> bool:
-    """Whether it is a version that may not be read; what was never stored is none."""
-    version = resource.get("meta", {}).get("versionId")
-    if "id" not in resource or not (isinstance(version, str) and version.isdecimal()):
-        return False
-    return await unit.vread(resource["resourceType"], resource["id"], int(version)) is None
 
 
 async def remember(unit: SessionUnit, request: Request, answer: Answer) -> None:
