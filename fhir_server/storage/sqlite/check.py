@@ -19,7 +19,7 @@ from typing import Final
 from fhir_server.storage.sqlite import whole
 from fhir_server.storage.sqlite.connections import connect, secret_of
 from fhir_server.storage.sqlite.entries import EntryWriter, ParameterNumbers, keyed_hash
-from fhir_server.storage.sqlite.faults import Fault
+from fhir_server.storage.sqlite.faults import RESTORE, Fault
 from fhir_server.storage.sqlite.indexed import Expected, content, difference, words_are_found
 from fhir_server.storage.sqlite.parameters import StoredParameters
 from fhir_server.storage.sqlite.reindex import index_anew, index_values
@@ -43,6 +43,15 @@ _NEXT: Final = "SELECT rid FROM resource WHERE rid > ? AND rid <= ? ORDER BY rid
 _LAST: Final = "SELECT count(*), coalesce(max(rid), 0) FROM resource"
 _SECRET: Final = "SELECT count(*) FROM setting WHERE name = 'secret:index'"  # noqa: S105
 _INDEX: Final = "index"
+
+_PRIMARY: Final = 0xFF
+"""Of an extended result code (https://www.sqlite.org/rescode.html)."""
+_CANNOT_WRITE: Final = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+)
 
 Told = Callable[[Fault, bool], None]
 """A fault, and whether it was mended."""
@@ -144,7 +153,7 @@ class _Check:
             return set()
         for fault in faults:
             if fault.cure is not None:
-                with _transaction(self._writer):
+                with _tolerant(), _transaction(self._writer):
                     fault.cure(self._writer)
         return {one.text for one in faults} - {one.text for one in self._looked(look)}
 
@@ -172,11 +181,14 @@ class _Check:
             return None
         began = time.monotonic()
         counted = self._report.versions, self._report.entries
-        with _transaction(self._writer):
-            for fault in self._look(self._writer, rid):
-                if fault.cure is not None:
-                    fault.cure(self._writer)
-            left = {fault.text for fault in self._look(self._writer, rid)}
+        left: set[str] | None = None
+        with _tolerant():
+            with _transaction(self._writer):
+                for fault in self._look(self._writer, rid):
+                    if fault.cure is not None:
+                        fault.cure(self._writer)
+                remaining = {fault.text for fault in self._look(self._writer, rid)}
+            left = remaining  # not before it is on disk
         self._report.versions, self._report.entries = counted
         # As long as it held up the servers, they have for themselves.
         time.sleep(time.monotonic() - began)
@@ -231,8 +243,18 @@ def _readable(look: _Look, connection: sqlite3.Connection, where: str = "the fil
     try:
         found.extend(islice(look(connection), _MOST))
     except sqlite3.DatabaseError as error:
-        found.append(Fault(where, f"it cannot be read: {error}"))
+        found.append(Fault(where, f"it cannot be read: {error}; {RESTORE}"))
     return found
+
+
+@contextmanager
+def _tolerant() -> Iterator[None]:
+    """What cannot be mended stays a fault; a store that cannot be written at all is an error."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & _PRIMARY in _CANNOT_WRITE:
+            raise
 
 
 @contextmanager

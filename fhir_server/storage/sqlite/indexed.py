@@ -126,7 +126,14 @@ def words_are_found(connection: sqlite3.Connection, rid: int) -> bool:
             words = text.split(" ")[1:-1]
             for start in range(0, len(words), _PHRASE):
                 phrase = " ".join(words[start : start + _PHRASE]).replace('"', '""')
-                asked = f'{name} : "{phrase}"'
-                if connection.execute(_FINDS, (asked, rid)).fetchone() is None:
+                if not _is_found(connection, rid, f'{name} : "{phrase}"'):
                     return False
     return True
+
+
+def _is_found(connection: sqlite3.Connection, rid: int, asked: str) -> bool:
+    """Not so either where the index of words, which can be rebuilt, cannot be read."""
+    try:
+        return connection.execute(_FINDS, (asked, rid)).fetchone() is not None
+    except sqlite3.DatabaseError:
+        return False
