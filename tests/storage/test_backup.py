@@ -114,8 +114,7 @@ def test_backups_of_a_busy_store_are_sound_and_lose_nothing_that_was_there(
     thread.start()
     made: list[Contents] = []
     try:
-        for number in range(4):
-            made.append(back_up(path, tmp_path / f"{number}.db", quietly))
+        made += [back_up(path, tmp_path / f"{number}.db", quietly) for number in range(4)]
     finally:
         stop.set()
         thread.join()
@@ -223,7 +222,7 @@ def test_a_store_that_a_server_has_open_is_not_written_over(path: Path, tmp_path
 async def _refused_while_open(path: Path, target: Path) -> None:
     store = SqliteStore(path)
     try:
-        with pytest.raises(Unusable, match="has .* open; stop it first"):
+        with pytest.raises(Unusable, match=r"has .* open; stop it first"):
             await asyncio.to_thread(restore, target, path, quietly, replace=True)
         await put(store, patient("a", "Alder"))
     finally:
@@ -246,7 +245,7 @@ def test_the_lock_of_a_killed_server_is_gone_with_it(path: Path, tmp_path: Path)
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE) as server:
         assert server.stdout is not None
         assert server.stdout.readline() == b"open\n"
-        with pytest.raises(Unusable, match="has .* open"):
+        with pytest.raises(Unusable, match=r"has .* open"):
             restore(target, path, quietly, replace=True)
         server.kill()
     restore(target, path, quietly, replace=True)
