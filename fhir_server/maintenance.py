@@ -118,12 +118,13 @@ def prune_store(store: str | None, *, dry: bool, say: Say) -> None:
 
 
 def _retention(settings: Settings, now: datetime) -> prune.Retention:
+    """What the settings say; none goes that the answer to a repeated request may need."""
     moment = int(now.timestamp() * 1_000_000)
     history, newest, audit = settings.keep_history, settings.keep_versions, settings.keep_audit
-    if history is None and newest is not None:
-        history = 0  # by their number alone
+    age = max((history or 0) * _DAY, settings.repeat_lifetime * 1_000_000)
+    keeps_all = history is None and newest is None
     return prune.Retention(
-        superseded_before=None if history is None else moment - history * _DAY,
+        superseded_before=None if keeps_all else moment - age,
         newest=newest or 1,
         audit_before=None if audit is None else moment - audit * _DAY,
     )

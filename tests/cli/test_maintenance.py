@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -209,8 +209,22 @@ def test_nothing_is_pruned_unless_a_setting_says_so(path: Path) -> None:
     assert rows(path, "SELECT * FROM version") == before
 
 
+def later(monkeypatch: pytest.MonkeyPatch, days: int) -> None:
+    """The commands run so many days from now."""
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, _zone: object = None) -> datetime:  # type: ignore[override]
+            return datetime.now(UTC) + timedelta(days=days)
+
+    monkeypatch.setattr(maintenance, "datetime", Later)
+
+
 def test_versions_go_by_their_number(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEYWORKING_KEEP_VERSIONS", "2")
+    # A POST that is sent again within a day is answered with the version that it made.
+    assert run("prune").stdout.startswith("Took out 0 older versions")
+    later(monkeypatch, days=2)
     assert run("prune", "--dry-run").stdout.startswith("Would take out 1 older versions (")
     assert rows(path, "SELECT count(*) FROM version") == [(7,)]
     assert run("prune").stdout.startswith("Took out 1 older versions (")
@@ -227,12 +241,7 @@ def test_versions_and_audit_go_by_their_age(
     monkeypatch.setenv("KEYWORKING_KEEP_AUDIT", "30")
     damage(path, "INSERT INTO audit SELECT number + 1, at, 'x', 'x', 'x', 'x' FROM audit")
 
-    class Later(datetime):
-        @classmethod
-        def now(cls, _zone: object = None) -> datetime:  # type: ignore[override]
-            return datetime.fromtimestamp(datetime.now(UTC).timestamp() + age * 86400, UTC)
-
-    monkeypatch.setattr(maintenance, "datetime", Later)
+    later(monkeypatch, age)
     assert run("prune").exit_code == 0
     assert rows(path, "SELECT count(*) FROM version") == [(left,)]
     assert rows(path, "SELECT count(*) FROM audit") == [(2 if age < 30 else 1,)]
