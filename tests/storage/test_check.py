@@ -100,7 +100,11 @@ CURABLE: Final = {
     ),
     "the index of words lacks them": (
         "DELETE FROM fulltext_data WHERE id > 10",
-        "Patient/a: the full-text index does not find it by its words",
+        "fulltext: the index of words is not that of the texts",
+    ),
+    "the index of words has another one": (
+        f"UPDATE fulltext_content SET c0 = ' fond of drains and of rain ' WHERE id = {A}",
+        "fulltext: the index of words is not that of the texts",
     ),
     "a contained resource is gone": (
         "DELETE FROM contained",

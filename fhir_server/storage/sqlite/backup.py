@@ -17,7 +17,7 @@ from typing import Final
 from fhir_server.storage.sqlite.connections import connect
 from fhir_server.storage.sqlite.schema import require_store
 from fhir_server.storage.sqlite.versions import VersionRow, body_problems
-from fhir_server.storage.sqlite.whole import of_words
+from fhir_server.storage.sqlite.words import of_words
 
 _PAGES: Final = 256
 """Pages that are copied in one step."""

@@ -38,13 +38,6 @@ _CONTAINED: Final = """
     FROM contained c WHERE c.container = ? ORDER BY c.rid DESC
 """
 """In the order in which they were written: each number is below the one before."""
-_MOVED: Final = """
-    SELECT narrative, content FROM fulltext
-    WHERE rowid = ?1 AND NOT EXISTS (SELECT 1 FROM fulltext_new WHERE rid = ?1)
-"""
-_FINDS: Final = "SELECT 1 FROM fulltext WHERE fulltext MATCH ? AND rowid = ?"
-_PHRASE: Final = 60
-"""Words that are asked for at a time."""
 _TABLES: Final = ("entry", "entry_string", "contained", "fulltext", "fulltext_new")
 _RID: Final = 1
 
@@ -117,23 +110,3 @@ def _by_name(rows: Content) -> Counter[str]:
     for row, number in rows.items():
         counted[row[1]] += number
     return counted
-
-
-def words_are_found(connection: sqlite3.Connection, rid: int) -> bool:
-    """Whether the full-text index finds the resource by each of the words that it has of it."""
-    for columns in connection.execute(_MOVED, (rid,)).fetchall():
-        for name, text in zip(("narrative", "content"), columns, strict=True):
-            words = text.split(" ")[1:-1]
-            for start in range(0, len(words), _PHRASE):
-                phrase = " ".join(words[start : start + _PHRASE]).replace('"', '""')
-                if not _is_found(connection, rid, f'{name} : "{phrase}"'):
-                    return False
-    return True
-
-
-def _is_found(connection: sqlite3.Connection, rid: int, asked: str) -> bool:
-    """Not so either where the index of words, which can be rebuilt, cannot be read."""
-    try:
-        return connection.execute(_FINDS, (asked, rid)).fetchone() is not None
-    except sqlite3.DatabaseError:
-        return False

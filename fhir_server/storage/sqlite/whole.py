@@ -52,8 +52,6 @@ _BELONGS: Final = """
     SELECT 1 FROM resource WHERE rid = ?1
     UNION ALL SELECT 1 FROM contained c JOIN resource r ON r.rid = c.container WHERE c.rid = ?1
 """
-_EXAMINE_WORDS: Final = "INSERT INTO fulltext (fulltext) VALUES ('integrity-check')"
-_REBUILD: Final = "INSERT INTO fulltext (fulltext) VALUES ('rebuild')"
 
 
 def of_pages(connection: sqlite3.Connection) -> Iterator[Fault]:
@@ -92,23 +90,6 @@ def of_strays(connection: sqlite3.Connection, entries: EntryWriter) -> Iterator[
         for (rid,) in connection.execute(sql):
             cure = partial(_take_out, entries=entries, rid=rid)
             yield Fault(table, f"index entries of no resource (row {rid})", cure)
-
-
-def of_words(connection: sqlite3.Connection) -> Iterator[Fault]:
-    """The full-text index against the words that it was made of; takes the write lock.
-
-    https://www.sqlite.org/fts5.html#the_integrity_check_command
-    """
-    try:
-        connection.execute(_EXAMINE_WORDS)
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):  # the file is locked, not damaged
-            raise
-        yield Fault("fulltext", "the index of words is not that of the texts", rebuild_words)
-
-
-def rebuild_words(connection: sqlite3.Connection) -> None:
-    connection.execute(_REBUILD)
 
 
 def _sort_anew(connection: sqlite3.Connection, name: str) -> None:
