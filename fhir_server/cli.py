@@ -1,4 +1,6 @@
-"""The command line: `keyworking serve | load | import | reindex | demo | openapi | version`."""
+"""The command line: `keyworking serve | load | import | reindex | backup | restore | check |
+prune | demo | openapi | version`.
+"""
 
 import sys
 from importlib.metadata import version as package_version
@@ -139,6 +141,76 @@ def reindex(store: str | None, whole: bool) -> None:
     try:
         reindex(store, whole=whole, say=click.echo)
     except CannotReindex as error:
+        _fail(str(error), status=1)
+
+
+_STORE = click.option("--store", help="sqlite:///./var/keyworking.db or the like.")
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@_STORE
+def backup(file: Path, store: str | None) -> None:
+    """Copy a SQLite store, as it is at this moment, to FILE; servers go on meanwhile.
+
+    The copy is read back before it gets its name. Exit status: 1 when there is no backup.
+    """
+    from fhir_server.maintenance import CannotMaintain, back_up
+
+    try:
+        back_up(store, file, say=click.echo)
+    except CannotMaintain as error:
+        _fail(str(error), status=1)
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@_STORE
+@click.option("--replace", is_flag=True, help="Write over the store that is there.")
+def restore(file: Path, store: str | None, replace: bool) -> None:
+    """Make a SQLite store of the backup FILE, which is verified first.
+
+    A store is written over with --replace alone, and never while a server has it open. Exit
+    status: 1 when nothing was restored; what was there before is there still.
+    """
+    from fhir_server.maintenance import CannotMaintain, restore
+
+    try:
+        restore(store, file, replace=replace, say=click.echo)
+    except CannotMaintain as error:
+        _fail(str(error), status=1)
+
+
+@main.command()
+@_STORE
+@click.option("--repair", is_flag=True, help="Mend what can be rebuilt.")
+def check(store: str | None, repair: bool) -> None:
+    """Look whether all in a SQLite store is there, readable and rightly indexed; servers go on.
+
+    Exit status: 1 when there are faults that are not mended, 2 when it could not be looked at.
+    """
+    from fhir_server.maintenance import CannotMaintain, check
+
+    try:
+        sound = check(store, repair=repair, say=click.echo)
+    except CannotMaintain as error:
+        _fail(str(error), status=2)
+    sys.exit(0 if sound else 1)
+
+
+@main.command()
+@_STORE
+@click.option("--dry-run", is_flag=True, help="Say what would be taken out.")
+def prune(store: str | None, dry_run: bool) -> None:
+    """Take older versions and audit rows out of a SQLite store, as KEYWORKING_KEEP_… says.
+
+    Servers go on meanwhile. Exit status: 1 when it could not be done, or not to the end.
+    """
+    from fhir_server.maintenance import CannotMaintain, prune_store
+
+    try:
+        prune_store(store, dry=dry_run, say=click.echo)
+    except CannotMaintain as error:
         _fail(str(error), status=1)
 
 

@@ -106,6 +106,14 @@ class Settings(BaseSettings):
     search_patience: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
     """Seconds that a search may take."""
 
+    keep_history: Annotated[int | None, Field(ge=1)] = None
+    """Days for which `keyworking prune` keeps a version that another has taken the place of;
+    without it, all are kept."""
+    keep_versions: Annotated[int | None, Field(ge=1)] = None
+    """Newest versions of each resource that `keyworking prune` keeps, however old they are."""
+    keep_audit: Annotated[int | None, Field(ge=1)] = None
+    """Days for which `keyworking prune` keeps rows of the audit; without it, all are kept."""
+
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:

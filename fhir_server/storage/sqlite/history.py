@@ -7,8 +7,8 @@ from fhir_server.storage.sqlite.compile import Sql
 
 _COLUMNS: Final = """
     SELECT r.type, r.id, v.version, v.updated, v.method, v.body, v.seq,
-        NOT EXISTS (SELECT 1 FROM version p
-            WHERE p.rid = v.rid AND p.version = v.version - 1 AND length(p.body) > 0)
+        v.version = 1 OR EXISTS (SELECT 1 FROM version p
+            WHERE p.rid = v.rid AND p.version = v.version - 1 AND length(p.body) = 0)
     FROM version v JOIN resource r ON r.rid = v.rid WHERE v.seq < ?
 """
 _NEXT_COMES_LATER: Final = """NOT EXISTS (SELECT 1 FROM version n

@@ -14,6 +14,7 @@ from fhir_server.fhir import json
 from fhir_server.fhir.definitions import resource_types
 from fhir_server.search.extract import CONTENT, extract
 from fhir_server.search.parameters import ParameterSet, Remaking
+from fhir_server.search.values import IndexValue
 from fhir_server.storage.interface import Progress
 from fhir_server.storage.sqlite.entries import EntryWriter
 from fhir_server.storage.sqlite.parameters import StoredParameters
@@ -51,7 +52,7 @@ def step(
     remaking = known.account.remaking
     assert remaking is not None  # noqa: S101 - the contract says so
     reached, until = _place(connection, remaking)
-    index = _index_anew if remaking.whole else _add
+    index = index_anew if remaking.whole else _add
     deadline = time.monotonic() + _LONGEST
     ended = True
     with closing(_rows(connection, known, (reached, until, count))) as rows:
@@ -88,15 +89,21 @@ _Row = tuple[int, str, bytes | None]
 """rid, type, body: nothing where it was deleted, or is not looked at"""
 
 
-def _index_anew(
+def index_anew(
     connection: sqlite3.Connection, entries: EntryWriter, known: ParameterSet, row: _Row
 ) -> None:
+    """As a write would have made them now."""
     rid, resource_type, body = row
     entries.remove(connection, rid)
     if body:
-        resource = json.decode_resource(body)
-        values = [one for one in extract(resource) if one[0] != "_lastUpdated"]
-        entries.write(connection, rid, resource_type, [*values, *known.values(resource)])
+        entries.write(connection, rid, resource_type, index_values(known, body))
+
+
+def index_values(known: ParameterSet, body: bytes) -> list[tuple[str, IndexValue]]:
+    """What the index is to hold of a resource."""
+    resource = json.decode_resource(body)
+    values = [one for one in extract(resource) if one[0] != "_lastUpdated"]
+    return [*values, *known.values(resource)]
 
 
 def _add(
@@ -115,6 +122,11 @@ def _add(
 def mark_as_new(connection: sqlite3.Connection) -> None:
     """A file without resources has the newest content."""
     connection.execute(_SET, (_CONTENT, b"%d" % CONTENT))
+
+
+def is_current(connection: sqlite3.Connection) -> bool:
+    """Whether the index has this release's content, no older one."""
+    return _number(connection, _CONTENT, _FIRST_CONTENT) == CONTENT
 
 
 def bring_up_to_date(connection: sqlite3.Connection, entries: EntryWriter) -> int:
@@ -150,7 +162,7 @@ def _batch(connection: sqlite3.Connection, entries: EntryWriter) -> int | None:
     (last,) = connection.execute(_LAST).fetchone()
     rows = connection.execute(_NEXT, (_number(connection, _REACHED, 0), last, BATCH)).fetchall()
     for row in rows:
-        _index_anew(connection, entries, known, row)
+        index_anew(connection, entries, known, row)
     if rows:
         connection.execute(_SET, (_REACHED, b"%d" % rows[-1][0]))
     else:

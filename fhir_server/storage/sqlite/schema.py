@@ -125,6 +125,13 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     CREATE INDEX contained_by_container ON contained (container, type);
     CREATE INDEX contained_by_type ON contained (type);
     """,
+    """
+    -- Up to which version those of a resource were taken out by the retention settings.
+    CREATE TABLE pruned (
+        rid INTEGER PRIMARY KEY,
+        version INTEGER NOT NULL
+    );
+    """,
 )
 """Forward only; the file's `user_version` counts those that it has had. What the index holds is
 counted apart (`reindex`): it changes without the tables."""
@@ -154,6 +161,37 @@ def migrate(connection: sqlite3.Connection) -> None:
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+def require_store(connection: sqlite3.Connection) -> int:
+    """The schema of a file of this release or an earlier one.
+
+    Raises:
+        RuntimeError: for a file of a newer release, and for one that is no store.
+    """
+    (done,) = connection.execute("PRAGMA user_version").fetchone()
+    if done > len(MIGRATIONS):
+        raise RuntimeError(f"it has schema {done}; this release knows up to {len(MIGRATIONS)}")
+    if not done or not {name for (name,) in connection.execute(_TABLES)} >= _HAS:
+        raise RuntimeError("it is not a store of this server")
+    return int(done)
+
+
+_HAS: Final = {"setting", "parameter", "resource", "version", "entry", "entry_string", "audit"}
+"""The tables of the first schema."""
+_TABLES: Final = "SELECT name FROM sqlite_schema WHERE type = 'table'"
+
+
+def require_current(connection: sqlite3.Connection) -> None:
+    """
+    Raises:
+        RuntimeError: for a file whose schema or index an earlier or newer release has made.
+    """
+    if require_store(connection) < len(MIGRATIONS) or not reindex.is_current(connection):
+        raise RuntimeError(
+            "an earlier release has made it; start this release's server once, "
+            "which brings it up to date"
+        )
 
 
 def _statements(script: str) -> list[str]:

@@ -11,8 +11,9 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.search.ast import Search
@@ -27,6 +28,7 @@ from fhir_server.storage.interface import (
     Unit,
 )
 from fhir_server.storage.sqlite.committer import Committer
+from fhir_server.storage.sqlite.connections import connect, secret_of
 from fhir_server.storage.sqlite.entries import EntryWriter, ParameterNumbers, keyed_hash
 from fhir_server.storage.sqlite.reader import ConnectionReader
 from fhir_server.storage.sqlite.reindex import bring_up_to_date
@@ -40,9 +42,6 @@ _READERS: Final = 4
 _PATIENT_READERS: Final = 2
 _PATIENCE_INSIDE: Final = 1.0
 """Seconds that a search within a commit may take: every other request waits for it."""
-_STATEMENTS: Final = 256
-_BUSY_WAIT: Final = 0.005
-_SETTING: Final = "SELECT value FROM setting WHERE name = ?"
 
 
 def system_clock() -> int:
@@ -72,6 +71,7 @@ class SqliteStore:
         write_patience: float = 10.0,
     ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _make_private(path)
         self._path = path
         self._clock = clock
         self._write_patience = write_patience
@@ -81,7 +81,7 @@ class SqliteStore:
         hashed = keyed_hash(secret)
 
         def open_reader(patience: float) -> ConnectionReader:
-            connection = _connect(path, read_only=True)
+            connection = connect(path, read_only=True)
             return ConnectionReader(connection, hashed, ParameterNumbers(), patience)
 
         self._open: Callable[[float], ConnectionReader] = open_reader
@@ -207,49 +207,18 @@ class _Readers:
             self._pool.put(reader)
 
 
-def _connect(
-    path: Path, *, read_only: bool = False, busy_timeout_ms: int = 5_000
-) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, cached_statements=_STATEMENTS
-    )
-    pragmas: list[tuple[str, Any]] = [
-        ("busy_timeout", busy_timeout_ms),
-        ("synchronous", "FULL"),
-        ("cache_size", -16_000),
-        ("temp_store", "MEMORY"),
-        ("query_only", int(read_only)),
-    ]
-    try:
-        _use_wal(connection, busy_timeout_ms / 1000)
-        for name, value in pragmas:
-            connection.execute(f"PRAGMA {name} = {value}")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _use_wal(connection: sqlite3.Connection, patience: float) -> None:
-    """The switch to WAL, once in a file's life, does not honour `busy_timeout`."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(_BUSY_WAIT)
-        else:
-            return
+def _make_private(path: Path) -> None:
+    """Before SQLite makes it, as open as the umask is; the files that lie beside it follow it."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _prepared(path: Path) -> tuple[sqlite3.Connection, bytes]:
     """A connection to a file with the newest schema and index, and the secret of its hashes."""
-    connection = _connect(path, busy_timeout_ms=10_000)
+    connection = connect(path, busy_timeout_ms=10_000)
     try:
         migrate(connection)
-        secret = _secret(connection, "index")
+        secret = secret_of(connection, "index")
         bring_up_to_date(connection, EntryWriter(keyed_hash(secret), ParameterNumbers()))
         return connection, secret
     except BaseException:
@@ -258,17 +227,8 @@ def _prepared(path: Path) -> tuple[sqlite3.Connection, bytes]:
 
 
 def _secret_of_file(path: Path, name: str, patience: float) -> bytes:
-    connection = _connect(path, busy_timeout_ms=int(patience * 1000))
+    connection = connect(path, busy_timeout_ms=int(patience * 1000))
     try:
-        return _secret(connection, name)
+        return secret_of(connection, name)
     finally:
         connection.close()
-
-
-def _secret(connection: sqlite3.Connection, name: str) -> bytes:
-    key = f"secret:{name}"
-    row = connection.execute(_SETTING, (key,)).fetchone()
-    if row is None:
-        connection.execute("INSERT OR IGNORE INTO setting VALUES (?, ?)", (key, os.urandom(32)))
-        row = connection.execute(_SETTING, (key,)).fetchone()
-    return bytes(row[0])

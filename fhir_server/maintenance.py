@@ -1,0 +1,182 @@
+"""The commands that look after the file of a SQLite store: backup, restore, check, prune.
+
+Each says on one line what it cannot do, tells its progress, and ends with a report.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from fhir_server.settings import Settings, read_settings, sqlite_path
+from fhir_server.storage.sqlite import backup, prune
+from fhir_server.storage.sqlite import check as checks
+from fhir_server.storage.sqlite.faults import Fault
+
+_BETWEEN: Final = 1.0
+"""Seconds between two lines of progress."""
+_TOLD: Final = 200
+"""Faults that are told one by one; the others are counted."""
+_DAY: Final = 24 * 60 * 60 * 1_000_000
+"""In microseconds."""
+
+Say = Callable[[str], None]
+
+
+class CannotMaintain(Exception):
+    """It is not done; the text says why, on one line."""
+
+
+def back_up(store: str | None, target: Path, *, say: Say) -> None:
+    """
+    Raises:
+        CannotMaintain: no backup was made.
+    """
+    path = _existing(_settings(store), "backup")
+    with _one_line(f"{path} cannot be backed up", "no backup was made"):
+        made = backup.back_up(path, target, _telling(say, "pages"))
+    say(f"{path} is backed up in {target}, which was read back: {_contents(made)}")
+
+
+def restore(store: str | None, source: Path, *, replace: bool, say: Say) -> None:
+    """
+    Raises:
+        CannotMaintain: what was there before is there still.
+    """
+    path = _file(_settings(store), "restore")
+    with _one_line(f"{source} cannot be restored to {path}", "nothing has changed"):
+        made = backup.restore(source, path, _telling(say, "pages"), replace=replace)
+    say(f"{path} is what was backed up in {source}: {_contents(made)}")
+
+
+def check(store: str | None, *, repair: bool, say: Say) -> bool:
+    """
+    Returns:
+        Whether the store is sound, be it that it was mended.
+
+    Raises:
+        CannotMaintain: it could not be looked at, or not to the end.
+    """
+    path = _existing(_settings(store), "check")
+    told = 0
+
+    def tell(fault: Fault, mended: bool) -> None:
+        nonlocal told
+        told += 1
+        if told <= _TOLD:
+            say(f"{fault} [{_outcome(fault, repair, mended)}]")
+
+    with _one_line(f"{path} cannot be checked", "it was not looked at to the end"):
+        report = checks.check(path, repair=repair, told=tell, progress=_telling(say, "resources"))
+    for line in _result(report, told):
+        say(line)
+    return report.sound
+
+
+def _outcome(fault: Fault, repair: bool, mended: bool) -> str:
+    if mended:
+        return "mended"
+    if fault.cure is None or repair:
+        return "not mended" if repair else "cannot be mended"
+    return "--repair mends it"
+
+
+def _result(report: checks.Report, told: int) -> Iterator[str]:
+    if told > _TOLD:
+        yield f"... and {told - _TOLD} more"
+    yield (
+        f"Looked at {report.resources} resources, {report.versions} versions and "
+        f"{report.entries} index entries."
+    )
+    if not report.found:
+        yield "The store is sound."
+    else:
+        yield f"Faults: {report.found}, of which mended: {report.mended}."
+
+
+def prune_store(store: str | None, *, dry: bool, say: Say) -> None:
+    """
+    Raises:
+        CannotMaintain: what was taken out until then stays out.
+    """
+    settings = _settings(store)
+    path = _existing(settings, "prune")
+    retention = _retention(settings, datetime.now(UTC))
+    if retention == prune.Retention():
+        say("Everything is kept: neither KEYWORKING_KEEP_HISTORY, _VERSIONS nor _AUDIT is set.")
+        return
+    with _one_line(f"{path} cannot be pruned", "what was taken out until then stays out"):
+        gone = prune.prune(path, retention, _telling(say, "resources"), dry=dry)
+    did = "Would take out" if dry else "Took out"
+    say(
+        f"{did} {gone.versions} older versions ({gone.bytes:,} bytes) and "
+        f"{gone.audit_rows} rows of the audit."
+    )
+
+
+def _retention(settings: Settings, now: datetime) -> prune.Retention:
+    """What the settings say; none goes that the answer to a repeated request may need."""
+    moment = int(now.timestamp() * 1_000_000)
+    history, newest, audit = settings.keep_history, settings.keep_versions, settings.keep_audit
+    age = max((history or 0) * _DAY, settings.repeat_lifetime * 1_000_000)
+    keeps_all = history is None and newest is None
+    return prune.Retention(
+        superseded_before=None if keeps_all else moment - age,
+        newest=newest or 1,
+        audit_before=None if audit is None else moment - audit * _DAY,
+    )
+
+
+def _settings(store: str | None) -> Settings:
+    try:
+        return read_settings({} if store is None else {"store": store})
+    except ValueError as error:
+        raise CannotMaintain(str(error)) from None
+
+
+def _file(settings: Settings, command: str) -> Path:
+    if not settings.store.startswith("sqlite:"):
+        raise CannotMaintain(
+            f"keyworking {command} is for SQLite stores; a database server has tools of its own"
+        )
+    return sqlite_path(settings.store)
+
+
+def _existing(settings: Settings, command: str) -> Path:
+    path = _file(settings, command)
+    if not path.is_file():
+        raise CannotMaintain(f"There is no store {path}")
+    return path
+
+
+@contextmanager
+def _one_line(what: str, after: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise CannotMaintain(f"Interrupted: {after}") from None
+    except backup.Unusable as error:
+        raise CannotMaintain(str(error)) from None
+    except (OSError, RuntimeError, sqlite3.Error) as error:
+        raise CannotMaintain(f"{what}: {error}") from None
+
+
+def _contents(made: backup.Contents) -> str:
+    return f"{made.resources} resources, {made.versions} versions, {made.bytes:,} bytes"
+
+
+def _telling(say: Say, what: str) -> Callable[[int, int], None]:
+    """Says how far it is, now and then."""
+    said = time.monotonic()
+
+    def told(done: int, total: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said > _BETWEEN:
+            said = now
+            say(f"{done} of {total} {what}, {100 * done // max(total, 1)} %")
+
+    return told
