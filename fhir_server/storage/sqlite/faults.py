@@ -13,8 +13,12 @@ from fhir_server.errors import FhirError, Kind
 _log: Final = logging.getLogger(__name__)
 _PRIMARY: Final = 0xFF
 """The bits of a code that are not its extension."""
-_DAMAGE: Final = (
+_UNREAD: Final = (
     sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_IOERR_READ,
+    sqlite3.SQLITE_IOERR_SHORT_READ,
+)
+_DAMAGE: Final = (
     sqlite3.SQLITE_CORRUPT,
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_NOTADB,
@@ -41,10 +45,14 @@ def unopened(error: Exception) -> FhirError:
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether a file was not as it should be, or could not be read: not a lock, not a full disk."""
+    """Whether a file was not as it should be, or could not be read.
+
+    Not what could not be written, as on a full disk or above a quota: reads go on then.
+    """
     if not isinstance(error, sqlite3.Error) or not _coded(error):
         return False
-    return error.sqlite_errorcode & _PRIMARY in _DAMAGE
+    code = error.sqlite_errorcode
+    return code in _UNREAD or code & _PRIMARY in _DAMAGE
 
 
 def _tell(what: str, error: Exception) -> None:
