@@ -1,7 +1,8 @@
 """SIGKILL in the middle of many writers: what was acknowledged is there, nothing is half there.
 
 Three rounds on one file, 20 with `HYPOTHESIS_PROFILE=nightly`:
-https://www.sqlite.org/atomiccommit.html is the promise that the store builds on, https://hl7.org/fhir/R4/http.html#transaction the one that it gives.
+https://www.sqlite.org/atomiccommit.html is the promise that the store builds on,
+https://hl7.org/fhir/R4/http.html#transaction the one that it gives.
 """
 
 import asyncio

@@ -16,7 +16,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from tests.support import FHIR_JSON, ServerProcess, body, put
+from tests.support import FHIR_JSON, ServerProcess, assert_outcome, body, put
 
 AT_ONCE: Final = 64
 SYSTEM: Final = "https://keyworking.example/race"
