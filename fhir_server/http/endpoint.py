@@ -124,6 +124,7 @@ class FhirEndpoint:
                 parameters = [*parameters, *await _form(http)]
             elif match.operation and _declared(http) in _NDJSON:
                 lines = http.pieces(server.max_import)
+                repeated = _repeat(http)  # the lines are added as they come
             elif binary.is_written(match):
                 raw = await http.body()
                 resource = await binary.received(http, match, raw)

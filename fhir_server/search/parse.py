@@ -262,6 +262,7 @@ class _Parser:
             raise at(name, f"'{name}' has no value")
         read = _RESULT_READERS.get(name)
         if read is not None:
+            self._require_first(name)
             read(self, value)
         else:
             for resource_type, criteria in self.criteria.items():
@@ -271,6 +272,11 @@ class _Parser:
                     node = criteria.read(resource_type, name, value)
                 self.nodes.setdefault(resource_type, []).append(node)
                 self._require_affordable(name)
+
+    def _require_first(self, name: str) -> None:
+        """Of two that cannot both hold, neither is quietly dropped."""
+        if name in _ONCE and any(name == before for before, _ in self.used):
+            raise at(name, f"'{name}' stands twice; it may stand once")
 
     def _require_affordable(self, name: str) -> None:
         """Each type has its own account, and where there are many, all of them a common one.
@@ -326,8 +332,6 @@ class _Parser:
         self.total = value != "none"
 
     def _summary(self, value: str) -> None:
-        if self.summary is not None:
-            raise at("_summary", "'_summary' stands twice; it may stand once")
         self.summary = summary.summary_form(value)
         if value == "count":
             self.count = 0
@@ -364,6 +368,8 @@ class _Parser:
         include = _revinclude("_revinclude:iterate", value, self.reading.known)
         self.includes.append(replace(include, iterate=True))
 
+
+_ONCE: Final = frozenset({"_sort", "_count", "_total", "_summary", "_contained", "_containedType"})
 
 _RESULT_READERS: Final[Mapping[str, Callable[[_Parser, str], None]]] = {
     "_sort": _Parser._sort,
