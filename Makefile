@@ -6,12 +6,13 @@ HOST ?= 127.0.0.1
 PORT ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench definitions clean
+.PHONY: help run test lint format bench million definitions clean
 
 help:
 	@echo "make run    serve FHIR R4 on http://$(HOST):$(PORT)/fhir with a synthetic caseload"
 	@echo "make test   run all tests"
 	@echo "make bench  the hot paths as a share of a bare server"
+	@echo "make million  a large store against a small one"
 	@echo "make lint   ruff, mypy --strict, import contracts"
 
 # A marker for each set of packages: installing again is quick when nothing changed.
@@ -44,6 +45,11 @@ format: $(VENV)/.installed-dev
 # Ratios against a bare ASGI server in the same run; takes two minutes.
 bench: $(VENV)/.installed
 	$(BIN)/python -m loadtests.bench
+
+# 1,000,000 resources against 10,000; takes half an hour, RESOURCES=100000 a tenth of it.
+RESOURCES ?= 1000000
+million: $(VENV)/.installed
+	$(BIN)/python -m loadtests.million --resources $(RESOURCES)
 
 # Rebuilds the tables of FHIR definitions; PACKAGE is hl7.fhir.r4.core 4.0.1 as a .tgz.
 definitions: $(VENV)/.installed-dev

@@ -96,7 +96,11 @@ def create_app(settings: Settings | None = None) -> Application:
 
 def open_store(settings: Settings) -> Store:
     """The store that the settings name."""
-    return SqliteStore(sqlite_path(settings.store), patience=settings.search_patience)
+    return SqliteStore(
+        sqlite_path(settings.store),
+        patience=settings.search_patience,
+        write_patience=settings.write_patience,
+    )
 
 
 def endpoint(settings: Settings, store: Store, server: Server) -> FhirEndpoint:

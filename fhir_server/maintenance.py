@@ -14,7 +14,7 @@ from typing import Final
 from fhir_server.settings import Settings, read_settings, sqlite_path
 from fhir_server.storage.sqlite import backup, prune
 from fhir_server.storage.sqlite import check as checks
-from fhir_server.storage.sqlite.faults import Fault
+from fhir_server.storage.sqlite.findings import Fault
 
 _BETWEEN: Final = 1.0
 """Seconds between two lines of progress."""

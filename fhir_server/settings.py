@@ -105,6 +105,8 @@ class Settings(BaseSettings):
     """Seconds for which a POST that is sent again is known by its `X-Request-ID`."""
     search_patience: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
     """Seconds that a search may take."""
+    write_patience: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
+    """Seconds that a write waits for one of another process."""
 
     keep_history: Annotated[int | None, Field(ge=1)] = None
     """Days for which `keyworking prune` keeps a version that another has taken the place of;

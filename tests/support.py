@@ -208,6 +208,20 @@ class ServerProcess:
         self.stop()
         raise RuntimeError(f"The server did not start: {self._log.read_text()}")
 
+    @property
+    def store(self) -> Path:
+        """Its file."""
+        return self._store
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise RuntimeError("The server is not running")
+        return self._process.pid
+
+    def logged(self) -> str:
+        return self._log.read_text()
+
     def kill(self) -> None:
         """As a power cut does it: SIGKILL, nothing is flushed or closed."""
         self._end(signal.SIGKILL)

@@ -16,9 +16,9 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from tests.support import FHIR_JSON, ServerProcess, body, put
+from tests.support import FHIR_JSON, ServerProcess, assert_outcome, body, put
 
-AT_ONCE: Final = 40
+AT_ONCE: Final = 64
 SYSTEM: Final = "https://keyworking.example/race"
 Clients = Sequence[httpx.AsyncClient]
 Ask = Callable[[httpx.AsyncClient, int], Awaitable[httpx.Response]]
@@ -129,6 +129,9 @@ async def test_of_updates_of_the_same_version_one_is_made(clients: Clients) -> N
 
     answers = await at_once(clients, update)
     assert statuses(answers) == {200: 1, 412: AT_ONCE - 1}
+    for answer in answers:
+        if answer.status_code == 412:
+            assert_outcome(answer, 412, "conflict", "")
     (made,) = (answer.json() for answer in answers if answer.status_code == 200)
     assert (await clients[1].get("Patient/versions")).json() == made
 
@@ -144,6 +147,67 @@ async def test_no_update_is_lost_from_the_history(clients: Clients) -> None:
     bundle = (await clients[1].get("Patient/history/_history?_count=100")).json()
     told = [entry["resource"].get("name", [{}])[0].get("text") for entry in bundle["entry"]]
     assert sorted(filter(None, told)) == sorted(f"Synthetic {n}" for n in range(AT_ONCE))
+
+
+async def test_a_counter_loses_nothing_where_whoever_is_refused_tries_again(
+    clients: Clients,
+) -> None:
+    await put(clients[0], {**patient("counter", multipleBirthInteger=0), "id": "counter"})
+
+    async def count(client: httpx.AsyncClient, _: int) -> httpx.Response:
+        while True:
+            there = await client.get("Patient/counter")
+            counted = there.json()["multipleBirthInteger"] + 1
+            changed = {**patient("counter", multipleBirthInteger=counted), "id": "counter"}
+            request = body(changed)
+            request["headers"]["if-match"] = there.headers["etag"]
+            made = await client.put("Patient/counter", **request)
+            if made.status_code != 412:
+                return made
+
+    assert statuses(await at_once(clients, count)) == {200: AT_ONCE}
+    counter = (await clients[1].get("Patient/counter")).json()
+    assert counter["multipleBirthInteger"] == AT_ONCE
+    assert counter["meta"]["versionId"] == f"{AT_ONCE + 1}"
+
+
+SIZES: Final = (1, 10, 100, 500)
+
+
+def of_size(size: int, name: str) -> list[dict[str, Any]]:
+    """Entries of a transaction that creates so many with that identifier."""
+    return [
+        {"resource": patient(name), "request": {"method": "POST", "url": "Patient"}}
+        for _ in range(size)
+    ]
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_transactions_of_any_size_at_once_are_whole(clients: Clients, size: int) -> None:
+    entries = of_size(size, f"whole-{size}")
+    bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+    answers = await asyncio.gather(*(client.post("", **body(bundle)) for client in clients))
+    assert statuses(answers) == {200: 2}
+    for client in clients:
+        assert await total(client, f"Patient?identifier={SYSTEM}|whole-{size}") == 2 * size
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_one_bad_entry_of_a_transaction_leaves_nothing(clients: Clients, size: int) -> None:
+    """The last one: it is refused by what is stored, when all others were written already."""
+    entries = of_size(size - 1, f"bad-{size}")
+    stale = {"resource": {**patient(f"bad-{size}"), "id": "stale"}}
+    request = {"method": "PUT", "url": "Patient/stale", "ifMatch": 'W/"99"'}
+    bundle = {
+        "resourceType": "Bundle",
+        "type": "transaction",
+        "entry": [*entries, {**stale, "request": request}],
+    }
+    for client in clients:
+        answer = await client.post("", **body(bundle))
+        assert answer.status_code in (404, 409, 412), answer.text
+        assert answer.json()["resourceType"] == "OperationOutcome"
+        assert await total(client, f"Patient?identifier={SYSTEM}|bad-{size}") == 0
 
 
 async def test_no_patch_is_made_on_a_version_that_is_gone(clients: Clients) -> None:

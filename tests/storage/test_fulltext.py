@@ -256,7 +256,7 @@ async def test_a_word_leads_where_nothing_promises_less(path: Path) -> None:
     try:
         await put(store, *(told(f"p{n}", f"word{n}") for n in range(300)))
         steps: list[Any] = []
-        reader = store._here
+        reader = store._place.last.reader()
         reader._connection.set_trace_callback(steps.append)
         page = reader.search(query("Patient?_text=word7&active:missing=true"), 10, None)
         assert [one.id for one in page.matches] == ["p7"]

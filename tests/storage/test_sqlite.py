@@ -210,7 +210,7 @@ async def test_many_stores_of_one_process_may_make_the_file_at_once(path: Path) 
 async def test_every_commit_is_flushed_to_disk(path: Path) -> None:
     store = SqliteStore(path)
     try:
-        writer = store._writer
+        writer = store._place.last.writer
         assert writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert writer.execute("PRAGMA synchronous").fetchone() == (2,)
     finally:
@@ -244,7 +244,7 @@ async def test_codes_whose_hashes_meet_are_still_told_apart(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "fhir_server.storage.sqlite.store.keyed_hash", lambda _secret: lambda text: int(bool(text))
+        "fhir_server.storage.sqlite.opened.keyed_hash", lambda _secret: lambda text: int(bool(text))
     )
     store = SqliteStore(path)
     try:

@@ -71,7 +71,8 @@ class Cost(NamedTuple):
 def cost(store: SqliteStore, sql: Sql) -> Cost:
     with closing(sqlite3.connect(store._path)) as connection:
         steps = 0
-        connection.create_function("keyed_hash", 1, store._here._hashed, deterministic=True)
+        hashed = store._place.last.reader()._hashed
+        connection.create_function("keyed_hash", 1, hashed, deterministic=True)
         connection.create_function("metres", 4, metres, deterministic=True)
 
         def step() -> None:
@@ -86,7 +87,7 @@ def cost(store: SqliteStore, sql: Sql) -> Cost:
 
 
 def page(store: SqliteStore, text: str, after: Position | None = None) -> Cost:
-    return cost(store, store._here._compiler(query(text), set()).page(50, after))
+    return cost(store, store._place.last.reader()._compiler(query(text), set()).page(50, after))
 
 
 HOT: Final = {
@@ -142,7 +143,9 @@ def test_ten_thousand_codes_are_read_once_and_walk_no_table(store: SqliteStore) 
         TokenIn("code", MANY_CODES),
         conjunction(ReferenceTo("patient", ("Patient/p77",)), TokenIn("code", MANY_CODES)),
     ):
-        sql = store._here._compiler(Query("Observation", where), set()).page(50, None)
+        sql = (
+            store._place.last.reader()._compiler(Query("Observation", where), set()).page(50, None)
+        )
         found = cost(store, sql)
         assert "SEARCH e USING INDEX entry_by_value (parameter=? AND low=?" in found.plan
         # Each code is read from the lists and looked for: some 20 steps, not one for each row.
@@ -160,7 +163,7 @@ def test_places_are_looked_for_in_their_box(store: SqliteStore) -> None:
 @pytest.mark.parametrize("sort", ["", "_lastUpdated", "-_lastUpdated", "_id", "-_id"])
 def test_late_pages_cost_what_the_first_costs(store: SqliteStore, sort: str) -> None:
     text = f"CarePlan?_sort={sort}" if sort else "CarePlan"
-    compiler = store._here._compiler(query(text), set())
+    compiler = store._place.last.reader()._compiler(query(text), set())
     with closing(sqlite3.connect(store._path)) as connection:
         everything = compiler.page(OTHERS, None)
         rows = connection.execute(everything.text, everything.arguments).fetchall()
@@ -211,7 +214,7 @@ async def test_a_thousand_values_are_answered(
         values = ",".join(value.format(n % 100) for n in range(1000))
     parsed = parse(resource_type, [(code + modifier, values)], base=BASE, now=NOW)
     with closing(sqlite3.connect(store._path)) as connection:
-        sql = store._here._compiler(parsed.query, set()).page(10, None)
+        sql = store._place.last.reader()._compiler(parsed.query, set()).page(10, None)
         connection.execute(sql.text, sql.arguments).fetchall()
-        sql = store._here._compiler(parsed.query, set()).total()
+        sql = store._place.last.reader()._compiler(parsed.query, set()).total()
         connection.execute(sql.text, sql.arguments).fetchall()

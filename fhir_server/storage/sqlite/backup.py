@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from fhir_server.storage.sqlite.connections import connect
+from fhir_server.storage.sqlite.connect import connect
 from fhir_server.storage.sqlite.schema import require_store
 from fhir_server.storage.sqlite.versions import VersionRow, body_problems
 from fhir_server.storage.sqlite.words import of_words

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from fhir_server.storage.sqlite import whole, words
-from fhir_server.storage.sqlite.connections import connect, secret_of
+from fhir_server.storage.sqlite.connect import connect, secret_of
 from fhir_server.storage.sqlite.entries import EntryWriter, ParameterNumbers, keyed_hash
-from fhir_server.storage.sqlite.faults import RESTORE, Fault
+from fhir_server.storage.sqlite.findings import RESTORE, Fault
 from fhir_server.storage.sqlite.indexed import Expected, content, difference
 from fhir_server.storage.sqlite.parameters import StoredParameters
 from fhir_server.storage.sqlite.reindex import index_anew, index_values

@@ -6,6 +6,7 @@ BEGIN's wait and COMMIT leave it. While a COMMIT is under way, the next group ga
 
 import asyncio
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.storage.interface import Unit
+from fhir_server.storage.sqlite.faults import is_damage, unwritable
 
 MAX_GROUP: Final = 64
 """Commits that share an fsync; more would keep reads on the loop waiting."""
@@ -34,6 +36,7 @@ class Committer:
     Args:
         rolled_back: told when something was taken back.
         patience: seconds to wait for another process's commit.
+        require_there: raises FhirError where the connection's file is not the store's any more.
     """
 
     def __init__(
@@ -42,11 +45,17 @@ class Committer:
         unit: Callable[[], Unit],
         rolled_back: Callable[[], None],
         patience: float,
+        require_there: Callable[[], None],
     ) -> None:
         self._connection = connection
         self._unit = unit
         self._rolled_back = rolled_back
         self._patience = patience
+        self._require_there = require_there
+        self._succeeded = 0.0
+        self.spoilt = False
+        """Whether the connection is of no more use: it is in a transaction that it could not end,
+        or may keep what it has read of a damaged file."""
         self._waiting: deque[_Pending] = deque()
         self._runner: asyncio.Task[None] | None = None
         self._closed = False
@@ -60,10 +69,14 @@ class Committer:
             self._runner = asyncio.create_task(self._run())
         return await pending.done
 
+    def has_committed_within(self, seconds: float) -> bool:
+        """Whether a commit was the last thing here, and that lately."""
+        return time.monotonic() - self._succeeded < seconds
+
     async def close(self) -> None:
         self._closed = True
         if self._runner is not None:
-            await self._runner
+            await asyncio.wait([self._runner])  # which may have been cancelled
 
     async def _run(self) -> None:
         while self._waiting:
@@ -71,6 +84,8 @@ class Committer:
             try:
                 await self._commit_group(group)
             except Exception as error:
+                self._succeeded = 0.0
+                self.spoilt = self.spoilt or is_damage(error)
                 refusal = _refusal(error)
                 for pending in group:
                     pending.error = refusal
@@ -85,12 +100,38 @@ class Committer:
     async def _commit_group(self, group: list[_Pending]) -> None:
         await self._begin()
         try:
+            self._require_there()
             for pending in group:
                 await self._in_savepoint(pending)
-            await asyncio.to_thread(self._connection.execute, "COMMIT")
+            cancelled = await self._to_disk()
+            self._require_there()
         except BaseException:
             self._roll_back()
             raise
+        self._succeeded = time.monotonic()
+        if cancelled:
+            for pending in group:
+                _answer(pending)
+            raise asyncio.CancelledError
+
+    async def _to_disk(self) -> bool:
+        """COMMIT, to its end: whether the loop wanted to end meanwhile.
+
+        Nothing else may touch the connection until then, and only the outcome says what those
+        who wait are to be told. It is a future and not a task: a loop that ends cancels tasks.
+        """
+        loop = asyncio.get_running_loop()
+        ending = loop.run_in_executor(None, self._connection.execute, "COMMIT")
+        cancelled = False
+        while not ending.done():
+            try:
+                await asyncio.shield(ending)
+            except asyncio.CancelledError:
+                cancelled = True
+            except sqlite3.Error:
+                break
+        ending.result()
+        return cancelled
 
     async def _begin(self) -> None:
         deadline = asyncio.get_running_loop().time() + self._patience
@@ -116,14 +157,19 @@ class Committer:
             if not self._connection.in_transaction or _is_cancelled():
                 raise
             pending.error = _refusal(error)
+            self.spoilt = self.spoilt or is_damage(error)
             self._connection.execute("ROLLBACK TO one")
             self._rolled_back()
         self._connection.execute("RELEASE one")
 
     def _roll_back(self) -> None:
         self._rolled_back()
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self.spoilt = True
+            raise
 
 
 def _answer(pending: _Pending) -> None:
@@ -144,5 +190,5 @@ def _is_cancelled() -> bool:
 
 def _refusal(error: BaseException) -> BaseException:
     if isinstance(error, sqlite3.Error):
-        return FhirError(Kind.UNAVAILABLE, "The store cannot write now; try again later")
+        return unwritable(error)
     return error

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from fhir_server.storage.sqlite.connections import connect
+from fhir_server.storage.sqlite.connect import connect
 from fhir_server.storage.sqlite.schema import require_current
 
 _RESOURCES: Final = 256

@@ -6,11 +6,9 @@
 import asyncio
 import copy
 import os
-import queue
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
@@ -27,21 +25,20 @@ from fhir_server.storage.interface import (
     StoredVersion,
     Unit,
 )
-from fhir_server.storage.sqlite.committer import Committer
-from fhir_server.storage.sqlite.connections import connect, secret_of
-from fhir_server.storage.sqlite.entries import EntryWriter, ParameterNumbers, keyed_hash
+from fhir_server.storage.sqlite.connect import secret_of_file
+from fhir_server.storage.sqlite.faults import unwritable
+from fhir_server.storage.sqlite.opened import Place, Terms
 from fhir_server.storage.sqlite.reader import ConnectionReader
-from fhir_server.storage.sqlite.reindex import bring_up_to_date
-from fhir_server.storage.sqlite.schema import migrate
-from fhir_server.storage.sqlite.unit import SqliteUnit
 
 T = TypeVar("T")
 Clock = Callable[[], int]
 
 _READERS: Final = 4
 _PATIENT_READERS: Final = 2
-_PATIENCE_INSIDE: Final = 1.0
-"""Seconds that a search within a commit may take: every other request waits for it."""
+_LATELY: Final = 1.0
+"""Seconds after a commit in which the store is taken to write."""
+_READY_PATIENCE: Final = 3.0
+"""Seconds that a check waits for its write; who asks for the check waits not much longer."""
 
 
 def system_clock() -> int:
@@ -73,38 +70,17 @@ class SqliteStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         _make_private(path)
         self._path = path
-        self._clock = clock
-        self._write_patience = write_patience
-        self._writer, secret = _prepared(path)
-        # From here on, waiting is the committer's: it must not hold up the loop.
-        self._writer.execute("PRAGMA busy_timeout = 0")
-        hashed = keyed_hash(secret)
-
-        def open_reader(patience: float) -> ConnectionReader:
-            connection = connect(path, read_only=True)
-            return ConnectionReader(connection, hashed, ParameterNumbers(), patience)
-
-        self._open: Callable[[float], ConnectionReader] = open_reader
-        self._here = self._open(patience)
-        self._readers = _Readers(_READERS, lambda: open_reader(patience))
-        self._further: list[_Readers] = []
-        numbers = ParameterNumbers()
-        entries = EntryWriter(hashed, numbers)
-        inside = ConnectionReader(self._writer, hashed, numbers, min(patience, _PATIENCE_INSIDE))
-        self._committer = Committer(
-            self._writer,
-            lambda: SqliteUnit(self._writer, inside, entries, self._clock()),
-            inside.forget,
-            write_patience,
-        )
+        self._terms = Terms(clock, patience, write_patience)
+        self._place = Place(path, self._terms)
+        self._pool = (_READERS, patience)
 
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
-        return self._here.read(resource_type, resource_id)
+        return await self._here(lambda reader: reader.read(resource_type, resource_id))
 
     async def vread(
         self, resource_type: str, resource_id: str, version: int
     ) -> StoredVersion | None:
-        return self._here.vread(resource_type, resource_id, version)
+        return await self._here(lambda reader: reader.vread(resource_type, resource_id, version))
 
     async def history(
         self, scope: HistoryOf, count: int, before: int | None = None
@@ -124,87 +100,60 @@ class SqliteStore:
         return await self._elsewhere(lambda reader: reader.total(query))
 
     async def parameters(self) -> ParameterSet:
-        return self._here.parameters()
+        return await self._here(lambda reader: reader.parameters())
 
     async def changes(self, after: int, count: int) -> Sequence[tuple[int, StoredVersion]]:
         return await self._elsewhere(lambda reader: reader.changes(after, count))
 
     async def memo(self, space: str, key: str) -> Memo | None:
-        return self._here.memo(space, key, self._clock())
+        now = self._terms.clock()
+        return await self._here(lambda reader: reader.memo(space, key, now))
 
     async def memos(
         self, space: str, prefix: str = "", count: int = 100, after: str = ""
     ) -> Sequence[Memo]:
-        now = self._clock()
+        now = self._terms.clock()
         return await self._elsewhere(lambda reader: reader.memos(space, prefix, count, after, now))
 
     async def commit(self, work: Callable[[Unit], Awaitable[T]]) -> T:
-        result: T = await self._committer.commit(work)
+        result: T = await (await self._place.current()).committer.commit(work)
         return result
 
     async def secret(self, name: str) -> bytes:
+        await self._place.current()
+        patience = self._terms.write_patience
         try:
-            return await asyncio.to_thread(_secret_of_file, self._path, name, self._write_patience)
-        except sqlite3.OperationalError as error:
-            raise FhirError(Kind.UNAVAILABLE, f"The store cannot write now: {error}") from None
+            return await asyncio.to_thread(secret_of_file, self._path, name, patience)
+        except sqlite3.Error as error:
+            raise unwritable(error) from error
 
     def patient(self, patience: float) -> "SqliteStore":
         other = copy.copy(self)
-        other._readers = _Readers(_PATIENT_READERS, lambda: self._open(patience))
-        self._further.append(other._readers)
+        other._pool = (_PATIENT_READERS, patience)
         return other
 
     async def ready(self) -> None:
+        await self.read("Patient", "ready")
+        committer = (await self._place.current()).committer
+        if committer.has_committed_within(_LATELY):
+            return
+        patience = min(self._terms.write_patience, _READY_PATIENCE)
         try:
-            await self.read("Patient", "ready")
-        except sqlite3.Error as error:
-            raise FhirError(Kind.UNAVAILABLE, f"The store cannot be read: {error}") from None
+            async with asyncio.timeout(patience):
+                await self.commit(_mark)
+        except TimeoutError:
+            text = f"The store has not written for {patience:g} s: another process holds it"
+            raise FhirError(Kind.UNAVAILABLE, text) from None
 
     async def close(self) -> None:
-        await self._committer.close()
-        for readers in self._further:
-            readers.interrupt()
-        for readers in (self._readers, *self._further):
-            readers.close()
-        self._here.close()
-        self._writer.close()
+        usual = self._terms.patience
+        await self._place.close(hurry=lambda pool: pool.patience > usual)
+
+    async def _here(self, job: Callable[[ConnectionReader], T]) -> T:
+        return (await self._place.current()).now(job)
 
     async def _elsewhere(self, job: Callable[[ConnectionReader], T]) -> T:
-        return await self._readers.run(job)
-
-
-class _Readers:
-    """Searches run in threads with connections of their own, so that the loop goes on."""
-
-    def __init__(self, most: int, open_reader: Callable[[], ConnectionReader]) -> None:
-        self._open = open_reader
-        self._pool: queue.SimpleQueue[ConnectionReader] = queue.SimpleQueue()
-        self._opened: list[ConnectionReader] = []
-        self._threads = ThreadPoolExecutor(most, thread_name_prefix="search")
-
-    async def run(self, job: Callable[[ConnectionReader], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._pooled, job)
-
-    def interrupt(self) -> None:
-        """End what is still being searched, which may take long."""
-        for reader in self._opened:
-            reader.interrupt()
-
-    def close(self) -> None:
-        self._threads.shutdown()
-        while not self._pool.empty():
-            self._pool.get().close()
-
-    def _pooled(self, job: Callable[[ConnectionReader], T]) -> T:
-        try:
-            reader = self._pool.get_nowait()
-        except queue.Empty:
-            reader = self._open()
-            self._opened.append(reader)
-        try:
-            return job(reader)
-        finally:
-            self._pool.put(reader)
+        return await (await self._place.current()).pool(*self._pool).run(job)
 
 
 def _make_private(path: Path) -> None:
@@ -213,22 +162,6 @@ def _make_private(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
-def _prepared(path: Path) -> tuple[sqlite3.Connection, bytes]:
-    """A connection to a file with the newest schema and index, and the secret of its hashes."""
-    connection = connect(path, busy_timeout_ms=10_000)
-    try:
-        migrate(connection)
-        secret = secret_of(connection, "index")
-        bring_up_to_date(connection, EntryWriter(keyed_hash(secret), ParameterNumbers()))
-        return connection, secret
-    except BaseException:
-        connection.close()
-        raise
-
-
-def _secret_of_file(path: Path, name: str, patience: float) -> bytes:
-    connection = connect(path, busy_timeout_ms=int(patience * 1000))
-    try:
-        return secret_of(connection, name)
-    finally:
-        connection.close()
+async def _mark(unit: Unit) -> None:
+    """A write that changes nothing which anybody reads."""
+    await unit.keep(Memo("health", "ready", b""))

@@ -8,7 +8,7 @@ from typing import Any, Final
 from fhir_server.errors import FhirError
 from fhir_server.fhir import json
 from fhir_server.fhir.dates import instant
-from fhir_server.storage.sqlite.faults import RESTORE
+from fhir_server.storage.sqlite.findings import RESTORE
 
 _RESOURCE: Final = """
     SELECT rid, type, id, version, seq, updated, deleted FROM resource WHERE rid = ?

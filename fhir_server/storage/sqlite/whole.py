@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 
 from fhir_server.storage.sqlite.entries import EntryWriter
-from fhir_server.storage.sqlite.faults import RESTORE, Cure, Fault
+from fhir_server.storage.sqlite.findings import RESTORE, Cure, Fault
 
 _MOST: Final = 100
 """Complaints of SQLite about the pages of the file."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 from zlib import crc32
 
-from fhir_server.storage.sqlite.faults import Fault
+from fhir_server.storage.sqlite.findings import Fault
 
 _VOCABULARY: Final = """
     CREATE VIRTUAL TABLE temp.word USING fts5vocab ('main', 'fulltext', 'instance')

@@ -1,4 +1,4 @@
-"""Connections to the file, and the secrets that it keeps."""
+"""Connections to the store's file, and the secrets that lie in it."""
 
 import os
 import sqlite3
@@ -12,10 +12,19 @@ _SETTING: Final = "SELECT value FROM setting WHERE name = ?"
 
 
 def connect(
-    path: Path, *, read_only: bool = False, busy_timeout_ms: int = 5_000
+    path: Path, *, new: bool = False, read_only: bool = False, busy_timeout_ms: int = 5_000
 ) -> sqlite3.Connection:
+    """A connection to the file, which is made where it may be `new`.
+
+    Otherwise it must be there: an empty one in place of a file that was moved away would be
+    taken for the store.
+    """
     connection = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, cached_statements=_STATEMENTS
+        f"{path.absolute().as_uri()}?mode={'rwc' if new else 'rw'}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=_STATEMENTS,
     )
     pragmas: list[tuple[str, Any]] = [
         ("busy_timeout", busy_timeout_ms),
@@ -48,7 +57,16 @@ def _use_wal(connection: sqlite3.Connection, patience: float) -> None:
             return
 
 
+def secret_of_file(path: Path, name: str, patience: float) -> bytes:
+    connection = connect(path, busy_timeout_ms=int(patience * 1000))
+    try:
+        return secret_of(connection, name)
+    finally:
+        connection.close()
+
+
 def secret_of(connection: sqlite3.Connection, name: str) -> bytes:
+    """32 random bytes that are made when first asked for."""
     key = f"secret:{name}"
     row = connection.execute(_SETTING, (key,)).fetchone()
     if row is None:

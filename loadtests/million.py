@@ -1,0 +1,213 @@
+"""`make million`: does a large store answer as quickly as a small one?
+
+Builds two stores of the synthetic region, through the store's own contract in commits of some
+hundreds of resources: one of 10,000 resources and one of as many as asked for. Then a server on
+each is asked for the same things in turn, A B A B, and the medians are compared. Every request is
+about another young person, so that no single page of the file answers them all.
+"""
+
+import asyncio
+import os
+import platform
+import random
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from itertools import islice
+from pathlib import Path
+from socket import socket
+from statistics import median
+from typing import Any, Final
+
+import click
+
+from fhir_server.caseload import generate
+from fhir_server.storage.interface import Draft, Store, Unit
+from fhir_server.storage.sqlite.store import SqliteStore
+from loadtests.client import Make, Run, get, load
+
+_SMALL: Final = 10_000
+_A_COMMIT: Final = 500
+_MOST_EACH: Final = 20
+"""Fewer resources than any caseload has for each young person."""
+_AS_OF: Final = date(2026, 6, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A store's file, the resources in it and the ids of its Patients."""
+
+    path: Path
+    resources: int
+    patients: Sequence[str]
+
+
+@click.command()
+@click.option("--resources", default=1_000_000, show_default=True, help="In the large store.")
+@click.option("--rounds", default=5, show_default=True, help="Pairs of runs of each path.")
+@click.option("--seconds", default=2.0, show_default=True, help="Length of one run.")
+@click.option("--connections", default=16, show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), help="Keeps the stores there.")
+def main(
+    resources: int, rounds: int, seconds: float, connections: int, folder: Path | None
+) -> None:
+    """Build both stores, and measure reads and searches on each."""
+    click.echo(
+        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, "
+        f"SQLite {sqlite3.sqlite_version} (WAL, synchronous=FULL), {connections} connections, "
+        f"{rounds} rounds of {seconds:g} s"
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        place = folder or Path(temporary)
+        small, large = (asyncio.run(_built(place, count)) for count in (_SMALL, resources))
+        with _served(small) as one, _served(large) as other:
+            _compare((small, large), (one, other), rounds, seconds, connections)
+
+
+async def _built(folder: Path, resources: int) -> Built:
+    """A store with so many resources, made where it is not there yet."""
+    path = folder / f"region-{resources}.db"
+    store = SqliteStore(path)
+    began = time.perf_counter()
+    try:
+        patients = await _filled(store, resources)
+    finally:
+        await store.close()
+    took = time.perf_counter() - began
+    megabytes = path.stat().st_size / 1e6
+    click.echo(
+        f"{resources} resources, {len(patients)} young people: built in {took:.0f} s "
+        f"({resources / took:.0f} a second), {megabytes:.0f} MB "
+        f"({megabytes * 1e6 / resources:.0f} bytes each)"
+    )
+    return Built(path, resources, patients)
+
+
+async def _filled(store: Store, resources: int) -> list[str]:
+    """The ids of the Patients that are whole in the store."""
+    patients: list[str] = []
+    whole: list[str] = []
+    made = islice(_region(resources), resources)
+    while chosen := [*islice(made, _A_COMMIT)]:
+        await store.commit(_put([Draft(resource) for resource in chosen]))
+        whole = [*patients]
+        patients += [one["id"] for one in chosen if one["resourceType"] == "Patient"]
+    return whole
+
+
+def _region(resources: int) -> Iterator[dict[str, Any]]:
+    """More resources than are needed, as the synthetic caseload has them."""
+    for bundle in generate(1, _AS_OF, resources // _MOST_EACH):
+        for entry in bundle["entry"]:
+            yield entry["resource"]
+
+
+def _put(drafts: Sequence[Draft]) -> Any:
+    async def work(unit: Unit) -> None:
+        for draft in drafts:
+            await unit.put(draft, "PUT")
+
+    return work
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    base: str
+    process: subprocess.Popen[bytes]
+
+    @property
+    def megabytes(self) -> float:
+        """Resident memory, where the system tells it."""
+        try:
+            status = Path(f"/proc/{self.process.pid}/status").read_text()
+        except OSError:
+            return float("nan")
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) / 1024
+
+
+@contextmanager
+def _served(built: Built) -> Iterator[_Served]:
+    with socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = int(found.getsockname()[1])
+    command = [sys.executable, "-m", "fhir_server.cli", "serve", "--auth", "none"]
+    options = ["--port", str(port), "--store", f"sqlite:///{built.path}"]
+    process = subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL)
+    served = _Served(f"http://127.0.0.1:{port}/fhir", process)
+    try:
+        _wait(served, built)
+        yield served
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _wait(served: _Served, built: Built) -> None:
+    address = f"{served.base}/Patient/{built.patients[0]}"
+    for _ in range(300):
+        try:
+            run = asyncio.run(load(address, lambda _: get(address), connections=1, seconds=0.01))
+        except OSError:
+            time.sleep(0.1)
+        else:
+            if run.failed:
+                raise click.ClickException(f"{address} is refused")
+            return
+    raise click.ClickException("The server does not answer")
+
+
+def _paths(built: Built, base: str) -> dict[str, Make]:
+    drawn = random.Random(1).sample(built.patients, len(built.patients))  # noqa: S311 - no secret
+
+    def of(number: int) -> str:
+        return drawn[number % len(drawn)]
+
+    search = "CarePlan?patient={}&status=active&_count=20"
+    return {
+        "read by id": lambda number: get(f"{base}/Patient/{of(number)}"),
+        "search patient, status": lambda number: get(f"{base}/{search.format(of(number))}"),
+    }
+
+
+def _compare(
+    built: tuple[Built, Built],
+    served: tuple[_Served, _Served],
+    rounds: int,
+    seconds: float,
+    connections: int,
+) -> None:
+    click.echo(
+        f"{'':24}{'small/s':>9}{'large/s':>9}{'time large/small':>18}{'p95 ms':>16}{'failed':>8}"
+    )
+    paths = [_paths(one, at.base) for one, at in zip(built, served, strict=True)]
+    for name in paths[0]:
+        pairs: list[list[Run]] = []
+        for number in range(rounds + 1):
+            runs = [
+                asyncio.run(load(at.base, path[name], connections=connections, seconds=seconds))
+                for at, path in zip(served, paths, strict=True)
+            ]
+            if number:  # the first pair warms up
+                pairs.append(runs)
+        _report(name, pairs)
+    memory = ", ".join(f"{at.megabytes:.0f} MB" for at in served)
+    click.echo(f"memory of the server after the runs, small and large: {memory}")
+
+
+def _report(name: str, pairs: Sequence[Sequence[Run]]) -> None:
+    ratio = median(small.rate / large.rate for small, large in pairs)
+    rates = "".join(f"{median(pair[n].rate for pair in pairs):9.0f}" for n in (0, 1))
+    late = " / ".join(f"{median(pair[n].percentile(95) for pair in pairs):.2f}" for n in (0, 1))
+    failed = sum(run.failed for pair in pairs for run in pair)
+    click.echo(f"{name:24}{rates}{ratio:18.2f}{late:>16}{failed:8}")
+
+
+if __name__ == "__main__":
+    main()
