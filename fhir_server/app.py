@@ -19,8 +19,9 @@ from fhir_server.interactions.table import ROUTER
 from fhir_server.operation.registry import Operations, load
 from fhir_server.search.parse import Limits
 from fhir_server.settings import PATH, Settings, refuse_unknown_variables, sqlite_path
+from fhir_server.storage.clock import system_clock
 from fhir_server.storage.interface import Store
-from fhir_server.storage.sqlite.store import SqliteStore, system_clock
+from fhir_server.storage.sqlite.store import SqliteStore
 
 ANONYMOUS: Final = "anonymous"
 

@@ -26,7 +26,7 @@ from fhir_server.interactions.table import BUNDLE
 from fhir_server.operation.records import Lookup
 from fhir_server.operation.registry import Operations
 from fhir_server.settings import Settings, sqlite_path
-from fhir_server.storage.sqlite.store import system_clock
+from fhir_server.storage.clock import system_clock
 from fhir_server.story import (
     DEFAULT_SERVER,
     SPELL_SYSTEM,

@@ -6,26 +6,14 @@ BEGIN's wait and COMMIT leave it. While a COMMIT is under way, the next group ga
 
 import asyncio
 import sqlite3
-from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from fhir_server.errors import FhirError, Kind
+from fhir_server.storage.groups import Groups, Pending, runner_is_cancelled
 from fhir_server.storage.interface import Unit
 
-MAX_GROUP: Final = 64
-"""Commits that share an fsync; more would keep reads on the loop waiting."""
-
 _BUSY_WAIT: Final = 0.002
-
-
-@dataclass(slots=True)
-class _Pending:
-    work: Callable[[Unit], Awaitable[Any]]
-    done: asyncio.Future[Any]
-    result: Any = None
-    error: BaseException | None = None
 
 
 class Committer:
@@ -47,42 +35,15 @@ class Committer:
         self._unit = unit
         self._rolled_back = rolled_back
         self._patience = patience
-        self._waiting: deque[_Pending] = deque()
-        self._runner: asyncio.Task[None] | None = None
-        self._closed = False
+        self._groups = Groups(self._commit_group, _refusal)
 
     async def commit(self, work: Callable[[Unit], Awaitable[Any]]) -> Any:
-        if self._closed:
-            raise FhirError(Kind.UNAVAILABLE, "The server is stopping")
-        pending = _Pending(work, asyncio.get_running_loop().create_future())
-        self._waiting.append(pending)
-        if self._runner is None or self._runner.done():
-            self._runner = asyncio.create_task(self._run())
-        return await pending.done
+        return await self._groups.commit(work)
 
     async def close(self) -> None:
-        self._closed = True
-        if self._runner is not None:
-            await self._runner
+        await self._groups.close()
 
-    async def _run(self) -> None:
-        while self._waiting:
-            group = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_GROUP))]
-            try:
-                await self._commit_group(group)
-            except Exception as error:
-                refusal = _refusal(error)
-                for pending in group:
-                    pending.error = refusal
-            except BaseException:
-                # The loop is ending: nobody may wait for ever.
-                for pending in [*group, *self._waiting]:
-                    pending.done.cancel()
-                raise
-            for pending in group:
-                _answer(pending)
-
-    async def _commit_group(self, group: list[_Pending]) -> None:
+    async def _commit_group(self, group: Sequence[Pending]) -> None:
         await self._begin()
         try:
             for pending in group:
@@ -104,8 +65,8 @@ class Committer:
             else:
                 return
 
-    async def _in_savepoint(self, pending: _Pending) -> None:
-        if pending.done.cancelled():
+    async def _in_savepoint(self, pending: Pending) -> None:
+        if pending.gone:
             return
         self._connection.execute("SAVEPOINT one")
         try:
@@ -113,7 +74,7 @@ class Committer:
         except (Exception, asyncio.CancelledError) as error:
             # After a grave fault SQLite has rolled back by itself, and the group is gone; what
             # cancels the runner itself ends it.
-            if not self._connection.in_transaction or _is_cancelled():
+            if not self._connection.in_transaction or runner_is_cancelled():
                 raise
             pending.error = _refusal(error)
             self._connection.execute("ROLLBACK TO one")
@@ -124,22 +85,6 @@ class Committer:
         self._rolled_back()
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
-
-
-def _answer(pending: _Pending) -> None:
-    if pending.done.done():
-        return
-    if pending.error is None:
-        pending.done.set_result(pending.result)
-    elif isinstance(pending.error, asyncio.CancelledError):
-        pending.done.cancel()
-    else:
-        pending.done.set_exception(pending.error)
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _refusal(error: BaseException) -> BaseException:

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.search.ast import Search
+from fhir_server.storage.clock import Clock, system_clock
 from fhir_server.storage.interface import (
     HistoryEntry,
     HistoryOf,
@@ -32,7 +33,6 @@ from fhir_server.storage.sqlite.schema import migrate
 from fhir_server.storage.sqlite.unit import SqliteUnit
 
 T = TypeVar("T")
-Clock = Callable[[], int]
 
 _READERS: Final = 4
 _PATIENCE_INSIDE: Final = 1.0
@@ -40,11 +40,6 @@ _PATIENCE_INSIDE: Final = 1.0
 _STATEMENTS: Final = 256
 _BUSY_WAIT: Final = 0.005
 _SETTING: Final = "SELECT value FROM setting WHERE name = ?"
-
-
-def system_clock() -> int:
-    """Microseconds since the epoch."""
-    return time.time_ns() // 1000
 
 
 class SqliteStore:
