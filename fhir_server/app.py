@@ -1,19 +1,29 @@
 """The composition root: settings in, an ASGI application out."""
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any, Final
 
 from cryptography.fernet import Fernet
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
+from fastapi import Request as HttpQuestion
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy
 from fhir_server.access.session import Session
-from fhir_server.errors import FhirError
+from fhir_server.errors import FhirError, Kind
+from fhir_server.http import openapi, render
 from fhir_server.http.endpoint import FhirEndpoint
+from fhir_server.http.limits import HttpLimits
 from fhir_server.http.messages import HttpRequest
+from fhir_server.http.middleware import VARY
+from fhir_server.http.negotiate import Gzip, gzip_taken
+from fhir_server.http.openapi import Described
+from fhir_server.http.proxies import Proxies
 from fhir_server.interactions.exchange import Server
 from fhir_server.interactions.table import ROUTER
 from fhir_server.operation.registry import Operations, load
@@ -30,6 +40,8 @@ class Application(FastAPI):
     """FHIR below `/fhir`, straight to its endpoint; the rest of the server is FastAPI's."""
 
     fhir: FhirEndpoint | None = None
+    limits: HttpLimits = HttpLimits()
+    """Those that hold already while a request is read."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if self.fhir is not None and scope["type"] == "http" and _is_fhir(scope["raw_path"]):
@@ -65,6 +77,9 @@ def create_app(settings: Settings | None = None) -> Application:
         await store.close()
 
     app = Application(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.limits = http_limits(settings)
+    app.add_exception_handler(HTTPException, _outside)
+    app.add_api_route("/openapi.json", _description(settings, operations), include_in_schema=False)
     app.add_api_route("/health/live", _live, include_in_schema=False)
     app.add_api_route("/health/ready", _ready_check(app), include_in_schema=False)
     return app
@@ -81,7 +96,35 @@ async def endpoint(settings: Settings, store: Store, operations: Operations) -> 
     def open_session(request: HttpRequest) -> Session:
         return session(settings, store, request.request_id)
 
-    return FhirEndpoint(server, open_session, path=PATH, max_body=settings.max_body)
+    trusted = () if settings.public_base else settings.trusted_proxies
+    return FhirEndpoint(
+        server,
+        open_session,
+        path=PATH,
+        limits=http_limits(settings),
+        proxies=Proxies(trusted) if trusted else None,
+    )
+
+
+def search_limits(settings: Settings) -> Limits:
+    return Limits(
+        default_count=settings.default_count,
+        max_count=settings.max_count,
+        max_values=settings.max_values,
+        max_parameters=settings.max_parameters,
+        max_chain=settings.max_chain,
+    )
+
+
+def http_limits(settings: Settings) -> HttpLimits:
+    return HttpLimits(
+        max_body=settings.max_body,
+        max_url=settings.max_url,
+        max_headers=settings.max_headers,
+        max_header_bytes=settings.max_header_bytes,
+        max_parameters=settings.max_parameters,
+        max_depth=settings.max_depth,
+    )
 
 
 async def fhir_server(settings: Settings, store: Store, operations: Operations) -> Server:
@@ -93,15 +136,12 @@ async def fhir_server(settings: Settings, store: Store, operations: Operations) 
         pages=pages,
         router=ROUTER,
         operations=operations,
-        limits=Limits(
-            default_count=settings.default_count,
-            max_count=settings.max_count,
-            max_chain=settings.max_chain,
-        ),
+        limits=search_limits(settings),
         page_lifetime=settings.page_lifetime,
         max_includes=settings.max_includes,
         max_entries=settings.max_entries,
         max_body=settings.max_body,
+        max_patch=settings.max_patch,
         conditional_delete=settings.conditional_delete,
         if_match_required=frozenset(settings.if_match_required),
         repeat_lifetime=settings.repeat_lifetime,
@@ -113,6 +153,57 @@ def session(settings: Settings, store: Store, request_id: str) -> Session:
     """A session for whoever asks; without `--auth none`, one that may do nothing."""
     policy = OpenPolicy() if settings.auth == "none" else ClosedPolicy()
     return Session(store, Caller(ANONYMOUS, request_id), policy)
+
+
+def described(settings: Settings, operations: Operations, base: str) -> Described:
+    """What the OpenAPI description tells of a server at `base`."""
+    return Described(
+        base=base,
+        router=ROUTER,
+        operations=operations,
+        limits=search_limits(settings),
+        http=http_limits(settings),
+        max_entries=settings.max_entries,
+        conditional_delete=settings.conditional_delete,
+    )
+
+
+def printed_description() -> bytes:
+    """The OpenAPI description of the server that the environment's settings make.
+
+    Raises:
+        ValueError: for settings that do not fit.
+        BadOperation: for packages of operations that cannot be used.
+    """
+    refuse_unknown_variables()
+    settings = Settings()
+    return openapi.encoded(described(settings, load(settings.operations), settings.base))
+
+
+def _description(settings: Settings, operations: Operations) -> Any:
+    told = described(settings, operations, settings.public_base.rstrip("/") or PATH)
+    made = cache(lambda: openapi.compressed(told))  # when it is first asked for
+
+    async def description(request: HttpQuestion) -> Response:
+        """The OpenAPI description."""
+        plain, gzip = await asyncio.to_thread(made)
+        headers = {"vary": "Accept-Encoding", "cache-control": "no-cache"}
+        if gzip_taken(request.headers.get("accept-encoding")) is Gzip.NO:
+            return Response(plain, headers=headers, media_type="application/json")
+        headers["content-encoding"] = "gzip"
+        return Response(gzip, headers=headers, media_type="application/json")
+
+    return description
+
+
+async def _outside(request: HttpQuestion, error: Exception) -> Response:
+    """What is asked beside the FHIR base, and is not there: whoever asks may have meant FHIR."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
+    kind = Kind.METHOD_NOT_ALLOWED if error.status_code == 405 else Kind.NOT_FOUND
+    text = f"{request.method} {request.url.path} is nothing here; the FHIR base is {PATH}"
+    answered = render.error(FhirError(kind, text))
+    headers = {**answered.headers, "vary": VARY, **(error.headers or {})}
+    return Response(answered.body, answered.status, headers)
 
 
 async def _live() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The command line: `keyworking serve | load | demo | version`."""
+"""The command line: `keyworking serve | load | demo | openapi | version`."""
 
 import sys
 from importlib.metadata import version as package_version
@@ -100,6 +100,18 @@ def load(paths: tuple[Path, ...], server: str, concurrency: int) -> None:
 def _fail(text: str, *, status: int) -> NoReturn:
     click.echo(f"Error: {text}", err=True)
     sys.exit(status)
+
+
+@main.command()
+def openapi() -> None:
+    """Print the OpenAPI description of the server that the settings make."""
+    from fhir_server.app import printed_description
+    from fhir_server.operation.registry import BadOperation
+
+    try:
+        click.echo(printed_description())
+    except (ValueError, BadOperation) as error:
+        _fail(str(error), status=1)
 
 
 @main.command()

@@ -38,7 +38,10 @@ class Kind(Enum):
     PRECONDITION_FAILED = _KindValue(412, "conflict")
     MULTIPLE_MATCHES = _KindValue(412, "multiple-matches")
     TOO_LARGE = _KindValue(413, "too-long")
+    URL_TOO_LONG = _KindValue(414, "too-long")
     UNSUPPORTED_MEDIA_TYPE = _KindValue(415, "not-supported")
+    HEADERS_TOO_LARGE = _KindValue(431, "too-long")
+    """https://www.rfc-editor.org/rfc/rfc6585#section-5"""
     TOO_COSTLY = _KindValue(403, "too-costly")
     FORBIDDEN = _KindValue(403, "forbidden")
     UNAVAILABLE = _KindValue(503, "transient")

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from fhir_server.app import Application, create_app, open_store
 from fhir_server.errors import FhirError
+from fhir_server.http.wire import Protocol
 from fhir_server.operation.registry import BadOperation
 from fhir_server.settings import (
     PREFIX,
@@ -140,6 +141,9 @@ def _run(settings: Settings, application: Application, lines: list[str]) -> None
         "port": settings.port,
         "access_log": False,  # addresses of requests hold personal data
         "server_header": False,
+        "proxy_headers": False,  # whom to believe, the settings say
+        "http": Protocol,
+        "ws": "none",
         "log_level": "info",
         "timeout_graceful_shutdown": 10,
     }

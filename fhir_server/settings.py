@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from fhir_server.fhir.definitions import is_resource_type
+from fhir_server.fhir.json import MAX_DEPTH
 
 PREFIX = "KEYWORKING_"
 PATH = "/fhir"
@@ -41,10 +42,27 @@ class Settings(BaseSettings):
     public_base: str = ""
     """The FHIR base that clients use, such as https://fhir.example.nhs.uk/fhir, when it is not
     the host and port that the server listens on."""
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    """Addresses or networks of proxies whose word on the client's address is taken, separated by
+    commas; links stand on it where `public_base` is not set."""
     operations: Annotated[tuple[str, ...], NoDecode] = ("operations", "fhir_operations")
     """Python packages with operations, separated by commas."""
     max_body: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
     """Bytes of a request's body."""
+    max_url: Annotated[int, Field(ge=256, le=65_535)] = 65_535
+    """Bytes of a request's address with its query."""
+    max_headers: Annotated[int, Field(ge=10)] = 100
+    """Headers of a request."""
+    max_header_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024
+    """Bytes of the headers of a request, names and values together."""
+    max_parameters: Annotated[int, Field(ge=1)] = 100
+    """Parameters of a query or form."""
+    max_values: Annotated[int, Field(ge=1)] = 1000
+    """Values of a search, those that are separated by commas each counted."""
+    max_depth: Annotated[int, Field(ge=10, le=MAX_DEPTH)] = MAX_DEPTH
+    """Levels of objects and arrays in a body."""
+    max_patch: Annotated[int, Field(ge=1)] = 1000
+    """Operations of a patch."""
     max_entries: Annotated[int, Field(ge=1)] = 1000
     """Entries of a transaction or batch."""
     conditional_delete: Literal["single", "multiple"] = "single"
@@ -75,12 +93,13 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
-        for name in ("operations", "if_match_required"):
+        for name in ("operations", "if_match_required", "trusted_proxies"):
             text = values.get(name)
             if isinstance(text, str):
                 values[name] = tuple(part.strip() for part in text.split(","))
-        if values.get("if_match_required") == ("",):
-            values["if_match_required"] = ()
+        for name in ("if_match_required", "trusted_proxies"):
+            if values.get(name) == ("",):
+                values[name] = ()
         return values
 
     @model_validator(mode="after")
@@ -101,6 +120,7 @@ class Settings(BaseSettings):
             _require_base(self.public_base)
         _require_packages(self.operations)
         _require_types("if_match_required", self.if_match_required)
+        _require_networks(self.trusted_proxies)
         return self
 
     @property
@@ -164,6 +184,17 @@ def _require_packages(names: tuple[str, ...]) -> None:
             raise ValueError("operations has a blank name; give names of packages, with commas")
         if not all(part.isidentifier() for part in name.split(".")):
             raise ValueError(f"operations: '{name}' is not the name of a package")
+
+
+def _require_networks(texts: tuple[str, ...]) -> None:
+    for text in texts:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError as error:
+            raise ValueError(
+                f"trusted_proxies: '{text}' is not an address or network such as 10.0.0.7 or "
+                f"10.1.0.0/16: {error}"
+            ) from None
 
 
 def _require_types(setting: str, names: tuple[str, ...]) -> None:

@@ -2,11 +2,15 @@
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import httpx
 import pytest
 
-from fhir_server.app import Application, create_app
+from fhir_server.access.policy import Caller, Policy
+from fhir_server.access.session import Session
+from fhir_server.app import ANONYMOUS, Application, create_app
+from fhir_server.http.messages import HttpRequest
 from fhir_server.settings import Settings
 from fhir_server.storage.interface import Store
 from tests.mongo import stop_mongo
@@ -51,6 +55,23 @@ async def client(app: Application, settings: Settings) -> AsyncIterator[httpx.As
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url=settings.base + "/") as client:
         yield client
+
+
+class Restrict(Protocol):
+    def __call__(self, policy: Policy, name: str = ANONYMOUS) -> None:
+        """From now on, whoever asks is under that policy, and of that name."""
+
+
+@pytest.fixture
+def restrict(app: Application, store: Store) -> Restrict:
+    def under(policy: Policy, name: str = ANONYMOUS) -> None:
+        def open_session(request: HttpRequest) -> Session:
+            return Session(store, Caller(name, request.request_id), policy)
+
+        assert app.fhir is not None
+        app.fhir._open_session = open_session
+
+    return under
 
 
 @pytest.fixture(scope="session")

@@ -50,6 +50,9 @@ T = TypeVar("T")
 class Data(Protocol):
     """Reads as the caller may do them, in a session or inside its commit."""
 
+    @property
+    def caller(self) -> Caller: ...
+
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None: ...
 
     async def vread(
@@ -60,7 +63,13 @@ class Data(Protocol):
         self, scope: HistoryOf, count: int, before: int | None = None
     ) -> Sequence[HistoryEntry]: ...
 
-    async def search(self, query: Search, count: int, after: Position | None = None) -> Page: ...
+    async def search(
+        self,
+        query: Search,
+        count: int,
+        after: Position | None = None,
+        until: Position | None = None,
+    ) -> Page: ...
 
     async def total(self, query: Search) -> int: ...
 
@@ -111,9 +120,15 @@ class _GuardedReader:
             before = found[-1].seq
         return shown[:count]
 
-    async def search(self, query: Search, count: int, after: Position | None = None) -> Page:
+    async def search(
+        self,
+        query: Search,
+        count: int,
+        after: Position | None = None,
+        until: Position | None = None,
+    ) -> Page:
         asked = guarded(query, self._policy.readable)
-        return await self._reader.search(asked, count, after)
+        return await self._reader.search(asked, count, after, until)
 
     async def total(self, query: Search) -> int:
         return await self._reader.total(guarded(query, self._policy.readable))

@@ -78,6 +78,7 @@ def _delete(resource: Resource, parts: Parts) -> None:
         raise _BadOperation(f"'{path}' names {len(found)} elements; one can be deleted at a time")
     if found:
         _remove(found[0])
+        _drop_empty(resource)
 
 
 def _remove(place: Place) -> None:
@@ -93,6 +94,20 @@ def _remove(place: Place) -> None:
     if not place.parent[place.name]:
         del place.parent[place.name]
         place.parent.pop(f"_{place.name}", None)
+
+
+def _drop_empty(node: Any) -> None:
+    """What a deletion left without content is no element any more
+    (https://hl7.org/fhir/R4/datatypes.html#Element, ele-1)."""
+    if isinstance(node, dict):
+        for name, value in list(node.items()):
+            _drop_empty(value)
+            if value in ({}, []):
+                del node[name]
+    elif isinstance(node, list):
+        for item in node:
+            _drop_empty(item)
+        node[:] = [item for item in node if item != {}]
 
 
 def _replace(resource: Resource, parts: Parts) -> None:

@@ -57,16 +57,16 @@ def decimal_text(value: Decimal) -> str:
     return format(value, "f") if small else str(value)
 
 
-def decode(raw: bytes) -> Any:
+def decode(raw: bytes, max_depth: int = MAX_DEPTH) -> Any:
     """The value that strict JSON text in UTF-8 stands for.
 
     Raises:
         FhirError: MALFORMED, for broken JSON, duplicate names, NaN, lone surrogates, a byte
-            order mark, or more than `MAX_DEPTH` levels.
+            order mark, or more than `max_depth` levels.
     """
     value = _parse(raw)
-    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
-        refuse_depth(value)
+    if raw.count(b"[") + raw.count(b"{") > max_depth:
+        refuse_depth(value, max_depth)
     # Decoding keeps the last of two equal names. When writing the value gives the same text
     # back, nothing was dropped; only otherwise is the slower look worth its price.
     if encode(value) != msgspec.json.format(raw, indent=-1):
@@ -74,7 +74,7 @@ def decode(raw: bytes) -> Any:
     return value
 
 
-def decode_resource(raw: bytes) -> Resource:
+def decode_resource(raw: bytes, max_depth: int = MAX_DEPTH) -> Resource:
     """The JSON object in `raw`.
 
     Raises:
@@ -82,7 +82,7 @@ def decode_resource(raw: bytes) -> Resource:
     """
     if not raw.strip():
         raise FhirError(Kind.MALFORMED, "The body is empty; a FHIR resource in JSON is expected")
-    value = decode(raw)
+    value = decode(raw, max_depth)
     if not isinstance(value, dict):
         raise FhirError(
             Kind.MALFORMED,
@@ -100,7 +100,7 @@ def _parse(raw: bytes) -> Any:
     try:
         return _decoder.decode(raw)
     except RecursionError:
-        raise _too_deep() from None
+        raise _too_deep(MAX_DEPTH) from None
     except (msgspec.DecodeError, UnicodeDecodeError, ArithmeticError, ValueError) as error:
         raise FhirError(
             Kind.MALFORMED, f"The body is not valid JSON: {_reason(raw, error)}"
@@ -119,22 +119,22 @@ def _reason(raw: bytes, error: Exception) -> str:
     return str(error)
 
 
-def _too_deep() -> FhirError:
-    return FhirError(Kind.MALFORMED, f"The body is nested deeper than {MAX_DEPTH} levels")
+def _too_deep(most: int) -> FhirError:
+    return FhirError(Kind.MALFORMED, f"The body is nested deeper than {most} levels")
 
 
-def refuse_depth(value: Any) -> None:
-    """Raise for more than `MAX_DEPTH` levels of objects and arrays.
+def refuse_depth(value: Any, most: int = MAX_DEPTH) -> None:
+    """Raise for more than `most` levels of objects and arrays.
 
     Raises:
         FhirError: MALFORMED.
     """
     level = [value]
-    for _ in range(MAX_DEPTH):
+    for _ in range(most):
         level = [child for node in level for child in _children(node)]
         if not level:
             return
-    raise _too_deep()
+    raise _too_deep(most)
 
 
 def _children(node: Any) -> list[Any]:

@@ -191,7 +191,7 @@ class _Node:
     text: str = ""
 
 
-def decode_resource(raw: bytes) -> Resource:
+def decode_resource(raw: bytes, max_depth: int = MAX_DEPTH) -> Resource:
     """The resource in an XML document.
 
     The values are those that FHIR JSON would have; what is not of its type is left as text, so
@@ -208,8 +208,8 @@ def decode_resource(raw: bytes) -> Resource:
     if not is_resource_type(root.name):
         raise _malformed(root, f"<{root.name}> is not a resource type of FHIR R4")
     resource = _resource(root, root.name)
-    if 2 * reader.deepest > MAX_DEPTH:  # an element is an array and an object at the most
-        refuse_depth(resource)
+    if 2 * reader.deepest > max_depth:  # an element is an array and an object at the most
+        refuse_depth(resource, max_depth)
     return resource
 
 

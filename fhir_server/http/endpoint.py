@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
@@ -9,10 +10,19 @@ from fhir_server.access.session import Session
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import xml
 from fhir_server.fhir.json import Resource, decode, decode_resource
-from fhir_server.http import render
+from fhir_server.http import binary, render
+from fhir_server.http.headers import read as read_headers
+from fhir_server.http.limits import HttpLimits
 from fhir_server.http.messages import HttpAnswer, HttpRequest, Receive
 from fhir_server.http.middleware import wrapped
-from fhir_server.http.negotiate import Format, presentation, sent
+from fhir_server.http.negotiate import (
+    Format,
+    Presentation,
+    presentation,
+    presentation_of_error,
+    sent,
+)
+from fhir_server.http.proxies import Proxies
 from fhir_server.interactions.exchange import Repeat, Request, Server, preferences
 from fhir_server.interactions.patch import JSON_PATCH
 from fhir_server.interactions.preconditions import http_date
@@ -35,26 +45,37 @@ class FhirEndpoint:
         server: what interactions know of their server.
         open_session: makes the session of a request, from its headers.
         path: where the base stands, such as /fhir.
-        max_body: bytes of a request's body.
+        limits: bounds on a request.
+        proxies: whose word on the client's address is taken; None where the base is settled.
     """
 
     def __init__(
-        self, server: Server, open_session: OpenSession, *, path: str, max_body: int
+        self,
+        server: Server,
+        open_session: OpenSession,
+        *,
+        path: str,
+        limits: HttpLimits,
+        proxies: Proxies | None = None,
     ) -> None:
         self._server = server
         self._open_session = open_session
         self._path = path
-        self._max_body = max_body
+        self._limits = limits
+        self._proxies = proxies
         self._handle = wrapped(self._interact)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        received = read_headers(scope["headers"])
         request = HttpRequest(
             method=scope["method"],
             path=scope["raw_path"].decode("latin-1").partition("?")[0][len(self._path) :],
             query=scope["query_string"].decode("latin-1"),
-            headers=_headers(scope["headers"]),
+            received=received,
+            headers=received.values,
             receive=receive,
-            max_body=self._max_body,
+            limits=self._limits,
+            peer=(scope.get("client") or ("",))[0],
         )
         await _send(await self._handle(request), send, bodiless=request.method == "HEAD")
 
@@ -62,6 +83,11 @@ class FhirEndpoint:
         if http.method == "OPTIONS":
             return await self._options(http)
         return await self._perform(http, self._server.router.match(http.method, http.path))
+
+    def _server_of(self, http: HttpRequest) -> Server:
+        """The server, at the address that the client knows it by."""
+        origin = self._proxies.origin(http.peer, http.headers) if self._proxies else None
+        return replace(self._server, base=origin + self._path) if origin else self._server
 
     async def _options(self, http: HttpRequest) -> HttpAnswer:
         """What an address takes; at the base, what the server is."""
@@ -74,25 +100,35 @@ class FhirEndpoint:
         return answered
 
     async def _perform(self, http: HttpRequest, match: Match) -> HttpAnswer:
-        request = await self._request(http, match, _query(http.query))
-        http.look = look = presentation(http.headers, request.parameters)
+        server = self._server_of(http)
+        request = await self._request(http, server, match)
+        taken = binary.wanted(http, match, request.parameters)
+        look = presentation if taken is None else presentation_of_error
+        http.look = look(http.headers, request.parameters)
         answer = await run(self._open_session(http), match.interaction, request)
-        return await render.presented(render.answer(answer, self._server.base), look)
+        answered = render.answer(answer, server.base)
+        honoured = (*answer.honoured, *match.interaction.honoured(request.preferences))
+        if honoured:
+            answered.headers["preference-applied"] = ", ".join(honoured)
+        return await _presented(answered, http.look, taken)
 
-    async def _request(
-        self, http: HttpRequest, match: Match, parameters: list[tuple[str, str]]
-    ) -> Request:
+    async def _request(self, http: HttpRequest, server: Server, match: Match) -> Request:
+        parameters = _query(http.query, http.limits)
         resource, patch, repeated = None, None, None
         if http.method not in ("GET", "HEAD", "DELETE", "OPTIONS"):
             if match.interaction.code.startswith("search-"):
                 parameters = [*parameters, *await _form(http)]
+            elif binary.is_written(match):
+                raw = await http.body()
+                resource = await binary.received(http, match, raw)
+                repeated = _repeat(http, raw, *binary.told_beside(http))
             else:
                 raw = await http.body()
                 resource, patch = await _content(http, raw, optional=bool(match.operation))
                 repeated = _repeat(http, raw)
         headers = http.headers
         return Request(
-            server=self._server,
+            server=server,
             resource_type=match.resource_type,
             id=match.id,
             version=match.version,
@@ -111,26 +147,25 @@ class FhirEndpoint:
         )
 
 
-def _headers(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
-    """By name; one that is sent several times is one list (RFC 9110 section 5.3)."""
-    found: dict[str, str] = {}
-    for name_bytes, value_bytes in raw:
-        name, value = name_bytes.decode("latin-1"), value_bytes.decode("latin-1")
-        found[name] = f"{found[name]}, {value}" if name in found else value
-    return found
+async def _presented(
+    answered: HttpAnswer, look: Presentation, taken: binary.Wanted | None
+) -> HttpAnswer:
+    content = await binary.content(answered, taken) if taken else None
+    return await render.presented(answered, look) if content is None else content
 
 
-def _repeat(http: HttpRequest, raw: bytes) -> Repeat | None:
+def _repeat(http: HttpRequest, *content: bytes) -> Repeat | None:
     if http.method != "POST":
         return None
-    return repeat(http.headers.get("x-request-id"), http.path.encode(), http.query.encode(), raw)
+    told = (http.path.encode(), http.query.encode(), *content)
+    return repeat(http.headers.get("x-request-id"), *told)
 
 
 async def _content(http: HttpRequest, raw: bytes, *, optional: bool) -> tuple[Resource | None, Any]:
     """The resource in the body, or the JSON Patch."""
     declared = http.headers.get("content-type", "").partition(";")[0].strip().lower()
     if http.method == "PATCH" and declared == JSON_PATCH:
-        return None, decode(raw)
+        return None, decode(raw, http.limits.max_depth)
     return await _resource(http, raw, optional=optional), None
 
 
@@ -138,10 +173,10 @@ async def _resource(http: HttpRequest, raw: bytes, *, optional: bool) -> Resourc
     if optional and not raw:
         return None
     if sent(http.headers) is Format.JSON:
-        return decode_resource(raw)
+        return decode_resource(raw, http.limits.max_depth)
     if len(raw) < _LARGE:
-        return xml.decode_resource(raw)
-    return await asyncio.to_thread(xml.decode_resource, raw)
+        return xml.decode_resource(raw, http.limits.max_depth)
+    return await asyncio.to_thread(xml.decode_resource, raw, http.limits.max_depth)
 
 
 async def _form(http: HttpRequest) -> list[tuple[str, str]]:
@@ -151,19 +186,24 @@ async def _form(http: HttpRequest) -> list[tuple[str, str]]:
         raise FhirError.at(
             Kind.UNSUPPORTED_MEDIA_TYPE, "http.Content-Type", f"_search takes a body of {_FORM}"
         )
-    return _query(raw.decode("latin-1"))
+    return _query(raw.decode("latin-1"), http.limits)
 
 
-def _query(text: str) -> list[tuple[str, str]]:
+def _query(text: str, limits: HttpLimits) -> list[tuple[str, str]]:
     """Names and values, decoded as UTF-8.
 
     Raises:
-        FhirError: INVALID for escapes that are not UTF-8, control characters, or far too many.
+        FhirError: INVALID for escapes that are not UTF-8 and for control characters;
+            TOO_COSTLY for too many.
     """
     if not text:
         return []
+    count = text.count("&") + 1
+    if count > limits.max_parameters:
+        most = limits.max_parameters
+        raise FhirError(Kind.TOO_COSTLY, f"{count} parameters; {most} are allowed")
     try:
-        found = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=1000)
+        found = parse_qsl(text, keep_blank_values=True, errors="strict")
     except ValueError as error:
         raise FhirError(Kind.INVALID, f"The query string cannot be read: {error}") from None
     if "\x00" in unquote(text):

@@ -6,6 +6,8 @@ from typing import Any
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.http.gzip import CODINGS, Gunzip
+from fhir_server.http.headers import Headers
+from fhir_server.http.limits import HttpLimits
 from fhir_server.http.negotiate import Presentation
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -18,9 +20,13 @@ class HttpRequest:
     method: str
     path: str
     query: str
+    received: Headers
     headers: Mapping[str, str]
+    """The values of those that were received."""
     receive: Receive
-    max_body: int
+    limits: HttpLimits
+    peer: str = ""
+    """The address that the connection comes from."""
     request_id: str = ""
     look: Presentation | None = None
     """How the answer is to look, once that is read."""
@@ -43,7 +49,7 @@ class HttpRequest:
     def _gunzip(self) -> Gunzip | None:
         coding = self.headers.get("content-encoding", "identity").strip().lower()
         if coding in CODINGS:
-            return Gunzip(self.max_body)
+            return Gunzip(self.limits.max_body)
         if coding not in ("", "identity"):
             raise FhirError.at(
                 Kind.UNSUPPORTED_MEDIA_TYPE,
@@ -54,7 +60,7 @@ class HttpRequest:
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         declared = self.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > self.max_body:
+        if declared.isdigit() and int(declared) > self.limits.max_body:
             raise self._too_large()
         size, more = 0, True
         while more:
@@ -63,14 +69,14 @@ class HttpRequest:
                 raise FhirError(Kind.INVALID, "The client went away")
             chunk = message.get("body", b"")
             size += len(chunk)
-            if size > self.max_body:
+            if size > self.limits.max_body:
                 raise self._too_large()
             yield chunk
             more = message.get("more_body", False)
 
     def _too_large(self) -> FhirError:
         return FhirError(
-            Kind.TOO_LARGE, f"The body is too large; {self.max_body} bytes are allowed"
+            Kind.TOO_LARGE, f"The body is too large; {self.limits.max_body} bytes are allowed"
         )
 
 

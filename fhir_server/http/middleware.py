@@ -10,10 +10,13 @@ from uuid import uuid4
 from fhir_server.errors import FhirError, Kind
 from fhir_server.http import render
 from fhir_server.http.gzip import compressed, is_worthwhile
+from fhir_server.http.headers import require_sound, url_too_long
 from fhir_server.http.messages import Handler, HttpAnswer, HttpRequest, Middleware
 from fhir_server.http.negotiate import Gzip, Presentation, gzip_taken, presentation_of_error
 
 _log: Final = logging.getLogger(__name__)
+VARY: Final = "Accept, Accept-Encoding, Prefer"
+CACHE_CONTROL: Final = "private, no-cache"
 _PLAIN: Final = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -56,7 +59,7 @@ def _look(request: HttpRequest) -> Presentation:
 async def compress(request: HttpRequest, handle: Handler) -> HttpAnswer:
     """gzip, where the client takes it and the answer is long enough to gain by it."""
     answered = await handle(request)
-    answered.headers["vary"] = "Accept, Accept-Encoding, Prefer"
+    answered.headers["vary"] = VARY
     taken = gzip_taken(request.headers.get("accept-encoding"))
     if (taken is Gzip.YES and is_worthwhile(answered.body)) or (
         taken is Gzip.ONLY and answered.body
@@ -69,8 +72,16 @@ async def compress(request: HttpRequest, handle: Handler) -> HttpAnswer:
 async def forbid_caching(request: HttpRequest, handle: Handler) -> HttpAnswer:
     """Records about people are kept by nobody in between, and are asked for anew each time."""
     answered = await handle(request)
-    answered.headers["cache-control"] = "private, no-cache"
+    answered.headers["cache-control"] = CACHE_CONTROL
     return answered
+
+
+async def refuse_unsound(request: HttpRequest, handle: Handler) -> HttpAnswer:
+    """What is too long, or could be read in two ways, goes no further."""
+    if len(request.path) + len(request.query) > request.limits.max_url:
+        raise FhirError(Kind.URL_TOO_LONG, url_too_long(request.limits))
+    require_sound(request.received, request.limits)
+    return await handle(request)
 
 
 MIDDLEWARE: Final[tuple[Middleware, ...]] = (
@@ -78,6 +89,7 @@ MIDDLEWARE: Final[tuple[Middleware, ...]] = (
     forbid_caching,
     compress,
     answer_errors,
+    refuse_unsound,
 )
 
 

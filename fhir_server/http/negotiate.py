@@ -128,7 +128,7 @@ def _accepted(accept: str) -> Format:
 @lru_cache(maxsize=_KNOWN_HEADERS)
 def _read_accept(accept: str) -> Format:
     """The format of the highest quality; then the one named most exactly; then the first named."""
-    ranges = [_media_range(part) for part in accept.split(",") if part.strip()]
+    ranges = media_ranges(accept)
     if not ranges:
         return Format.JSON
     ranked = [(*_rank(one, ranges), one) for one in Format]
@@ -143,6 +143,10 @@ class _Range(NamedTuple):
 
     name: str
     quality: float
+
+
+def media_ranges(accept: str) -> list[_Range]:
+    return [_media_range(part) for part in accept.split(",") if part.strip()]
 
 
 def _media_range(part: str) -> _Range:

@@ -85,7 +85,8 @@ def _writes(request: Request) -> bool:
 
 
 async def _performed(session: Session, request: Request) -> Answer:
-    return Answer(200, body=bundle("batch-response", await _entries(session, request)))
+    body = bundle("batch-response", await _entries(session, request))
+    return Answer(200, body=body, honoured=request.preferences.of_return)
 
 
 async def _entries(session: Session, request: Request) -> list[Entry]:

@@ -3,8 +3,8 @@
 https://hl7.org/fhir/R4/http.html#capabilities
 """
 
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
+from functools import cache, lru_cache
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -12,10 +12,13 @@ from fhir_server.access.session import Data
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.dates import instant
-from fhir_server.fhir.definitions import compartments, resource_types
+from fhir_server.fhir.definitions import compartments, resource_types, search_parameters
 from fhir_server.fhir.json import Resource
+from fhir_server.interactions import patch
 from fhir_server.interactions.exchange import Answer, Request, Server
+from fhir_server.search.criteria import TEXTS
 from fhir_server.search.extract import indexed_parameters
+from fhir_server.search.filtering import FILTER
 
 _OPEN: Final = (
     "Served without tokens: whoever reaches this address reads and writes everything. "
@@ -53,7 +56,7 @@ def _require_known(name: str, value: str) -> None:
         raise FhirError.at(Kind.UNSUPPORTED, "http.mode", text)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=8)  # for each base that a trusted proxy tells
 def _statement(server: Server) -> bytes:
     software = version("keyworking-fhir-server")
     return json.encode(
@@ -69,6 +72,7 @@ def _statement(server: Server) -> bytes:
             },
             "fhirVersion": "4.0.1",
             "format": ["application/fhir+json", "application/fhir+xml", "json", "xml"],
+            "patchFormat": list(patch.FORMATS),
             "rest": [_rest(server)],
         }
     )
@@ -80,6 +84,7 @@ def _rest(server: Server) -> Resource:
         "mode": "server",
         "resource": [_resource(name, wired, server) for name in resource_types()],
         "interaction": [{"code": code} for code in _SYSTEM_INTERACTIONS],
+        "searchParam": _of_every_type(),
     }
     rest["compartment"] = [
         f"http://hl7.org/fhir/CompartmentDefinition/{name[0].lower()}{name[1:]}"
@@ -104,11 +109,8 @@ def _resource(name: str, wired: Iterable[str], server: Server) -> Resource:
         "conditionalRead": "full-support",
         "conditionalUpdate": True,
         "conditionalDelete": server.conditional_delete,
-        "searchInclude": [
-            f"{name}:{code}"
-            for code, parameter in indexed_parameters(name).items()
-            if parameter.type == "reference"
-        ],
+        "searchInclude": ["*", *_includes(name)],
+        "searchRevInclude": ["*", *_referring().get(name, [])],
         "searchParam": _search_parameters(name),
     }
     operations = _operations(server, name)
@@ -117,20 +119,54 @@ def _resource(name: str, wired: Iterable[str], server: Server) -> Resource:
     return {key: value for key, value in described.items() if value != []}
 
 
+def _includes(name: str) -> list[str]:
+    parameters = indexed_parameters(name).items()
+    return [f"{name}:{code}" for code, parameter in parameters if parameter.type == "reference"]
+
+
 def _versioning(name: str, server: Server) -> str:
     """http://hl7.org/fhir/R4/valueset-versioning-policy.html"""
     return "versioned-update" if name in server.if_match_required else "versioned"
 
 
+@cache
+def _referring() -> Mapping[str, list[str]]:
+    """By type, the references that may lead to it."""
+    found: dict[str, list[str]] = {}
+    for source in resource_types():
+        known = indexed_parameters(source)
+        for name in _includes(source):
+            for target in known[name.partition(":")[2]].targets or resource_types():
+                found.setdefault(target, []).append(name)
+    return found
+
+
+def _of_every_type() -> list[dict[str, Any]]:
+    first, *others = (_search_parameters(name) for name in resource_types())
+    return [one for one in first if all(one in other for other in others)]
+
+
 def _search_parameters(name: str) -> list[dict[str, Any]]:
-    named = {"_id": ("token", "http://hl7.org/fhir/SearchParameter/Resource-id")} | {
-        code: (parameter.type, parameter.url)
-        for code, parameter in indexed_parameters(name).items()
-    }
     return [
-        {"name": code, "definition": url, "type": kind}
-        for code, (kind, url) in sorted(named.items())
+        {"name": code, "definition": url, "type": kind} if url else {"name": code, "type": kind}
+        for code, (kind, url) in sorted(searched(name).items())
     ]
+
+
+@cache
+def searched(name: str) -> Mapping[str, tuple[str, str]]:
+    """By code, type and definition of the parameters that find resources of the type."""
+    worked_out = {
+        code: parameter
+        for code, parameter in search_parameters(name).items()
+        if code in (*TEXTS, FILTER)
+    }
+    known = {**indexed_parameters(name), **worked_out}
+    return {
+        "_id": ("token", "http://hl7.org/fhir/SearchParameter/Resource-id"),
+        "_list": ("string", ""),  # R4 has it without a definition
+        **{code: (parameter.type, parameter.url) for code, parameter in known.items()},
+    }
 
 
 def _operations(server: Server, resource_type: str) -> list[dict[str, str]]:

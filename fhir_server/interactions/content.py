@@ -57,7 +57,9 @@ def written(stored: StoredVersion, preferences: Preferences, *, created: bool) -
         "minimal": b"",
         "OperationOutcome": _done(stored),
     }.get(preferences.returns or "", stored.body)
-    return Answer(201 if created else 200, stored, body, located=True)
+    return Answer(
+        201 if created else 200, stored, body, located=True, honoured=preferences.of_return
+    )
 
 
 def _done(stored: StoredVersion) -> bytes:

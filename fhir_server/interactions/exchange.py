@@ -37,6 +37,8 @@ class Server:
     """Entries of a transaction or batch."""
     max_body: int = 16 * 1024 * 1024
     """Bytes of a resource."""
+    max_patch: int = 1000
+    """Operations of a patch."""
     conditional_delete: str = "single"
     """single or multiple: what a delete by criteria may find."""
     if_match_required: frozenset[str] = frozenset()
@@ -53,7 +55,17 @@ class Preferences:
 
     returns: str | None = None
     """minimal, representation or OperationOutcome."""
-    lenient: bool = False
+    handling: str | None = None
+    """strict or lenient."""
+
+    @property
+    def lenient(self) -> bool:
+        return self.handling == "lenient"
+
+    @property
+    def of_return(self) -> tuple[str, ...]:
+        """As `Preference-Applied` tells it (RFC 7240 section 3)."""
+        return (f"return={self.returns}",) if self.returns else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +117,8 @@ class Answer:
     body: bytes = b""
     located: bool = False
     """With a Location: something was created or updated."""
+    honoured: tuple[str, ...] = ()
+    """The preferences that the answer follows, such as `return=minimal`."""
 
 
 _PREFERENCE: Final = re.compile(r"\s*([A-Za-z-]+)\s*=\s*\"?([A-Za-z]+)\"?\s*")
@@ -120,10 +134,11 @@ def preferences(header: str | None) -> Preferences:
     if not header:
         return Preferences()
     pairs = (_PREFERENCE.fullmatch(part) for part in re.split("[,;]", header))
-    named = {found[1].lower(): found[2] for found in pairs if found}
+    # Of two alike, the first counts (RFC 7240 section 2).
+    named = {found[1].lower(): found[2] for found in reversed([*pairs]) if found}
     _require(named, "return", _RETURNS)
     _require(named, "handling", ("strict", "lenient"))
-    return Preferences(named.get("return"), named.get("handling") == "lenient")
+    return Preferences(named.get("return"), named.get("handling"))
 
 
 def _require(named: Mapping[str, str], name: str, allowed: Sequence[str]) -> None:

@@ -25,18 +25,18 @@ _MOST_COUNTED = 10_000
 
 
 async def perform(data: Data, request: Request) -> Answer:
-    parameters, before = _page_asked_for(request)
+    parameters, before = _page_asked_for(data, request)
     scope, count = _scope(request, parameters), _count(request, parameters)
     subset = asked(parameters, request.resource_type)
     found = await data.history(scope, count + 1, before)
     if not found and scope.id and await data.read(scope.resource_type, scope.id) is None:
         raise FhirError(Kind.NOT_FOUND, f"{scope.resource_type}/{scope.id} is not known")
     if subset is not None and subset.counts:
-        links = _links(request, parameters, (), more=False)
+        links = _links(data, request, parameters, (), more=False)
         return Answer(200, body=bundle("history", (), links=links, total=await _total(data, scope)))
     shown = found[:count]
     entries = [_entry(request.server, entry, subset) for entry in shown]
-    links = _links(request, parameters, shown, more=len(found) > count)
+    links = _links(data, request, parameters, shown, more=len(found) > count)
     return Answer(200, body=bundle("history", entries, links=links))
 
 
@@ -60,7 +60,7 @@ def _address(request: Request) -> str:
     return "/".join(part for part in parts if part)
 
 
-def _page_asked_for(request: Request) -> tuple[Sequence[tuple[str, str]], int | None]:
+def _page_asked_for(data: Data, request: Request) -> tuple[Sequence[tuple[str, str]], int | None]:
     """The parameters of the whole, and the number below which the page begins."""
     issues = [
         Issue(f"'{name}' is not a parameter of history; {', '.join(_KEPT)} are", f"http.{name}")
@@ -69,11 +69,11 @@ def _page_asked_for(request: Request) -> tuple[Sequence[tuple[str, str]], int | 
     ]
     if issues:
         raise FhirError.of(Kind.INVALID, issues)
-    token = dict(request.parameters).get("_page")
+    token = paging.token(request)
     if token is None:
         wanted = [pair for pair in request.parameters if pair[0] in _KEPT]
         return wanted, None
-    parameters, before = paging.opened(request.server, _address(request), token)
+    parameters, before = paging.opened(request.server, data, _address(request), token)
     return [(name, value) for name, value in parameters], before
 
 
@@ -108,6 +108,7 @@ def _count(request: Request, parameters: Sequence[tuple[str, str]]) -> int:
 
 
 def _links(
+    data: Data,
     request: Request,
     parameters: Sequence[tuple[str, str]],
     shown: Sequence[HistoryEntry],
@@ -118,7 +119,7 @@ def _links(
     query = urlencode(parameters)
     links = [("self", f"{server.base}/{address}" + (f"?{query}" if query else ""))]
     if more:
-        links.append(("next", paging.link(server, address, [parameters, shown[-1].seq])))
+        links.append(("next", paging.link(server, data, address, [parameters, shown[-1].seq])))
     return links
 
 

@@ -1,138 +1,143 @@
-"""_include and _revinclude: what the matches point to, and what points to them.
+"""_include and _revinclude: what the matches point to, and what points to them, page by page.
 
 https://hl7.org/fhir/R4/search.html#include. Every candidate passes the session, as any read.
+
+What comes beside the matches of one page stands in a fixed order: by type and id what is
+referred to, then type by type, in the store's own order, what is searched for. So a place in it
+is all that a link has to hold, and what is not written meanwhile comes once. With `:iterate`
+there is no such order that could be walked without knowing all of it: then the names of all are
+gathered on every page, up to a bound. See docs/decisions/0011-pages-of-includes.md.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Final
+from typing import Any, Final
 
 from fhir_server.access.session import Data, StoredVersion
 from fhir_server.errors import Issue
-from fhir_server.fhir import json
-from fhir_server.fhir.references import LocalReference, parse_local
 from fhir_server.interactions.exchange import Server
-from fhir_server.search.ast import Include, Query, ReferenceTo, disjunction
-from fhir_server.search.extract import extract, indexed_parameters
-from fhir_server.search.values import ReferenceValue
+from fhir_server.interactions.leads import Leads, leads
+from fhir_server.search.ast import Include, Query
 
 MAX_ROUNDS: Final = 10
 """Steps that `:iterate` goes from the matches."""
+_MOST: Final = 10_000
+"""Resources that `:iterate` gathers beside the matches of one page."""
+_NAMED: Final = ""
+"""The first step, before the types."""
+
+Place = tuple[str, Any]
+"""A step, and where in it the page begins: None at its beginning."""
 
 
 @dataclass(slots=True)
 class Included:
-    """What came along, each once, and what is to be said about it."""
+    """What came along, each once, what is to be said about it, and where there is more."""
 
     versions: list[StoredVersion] = field(default_factory=list)
     notes: list[Issue] = field(default_factory=list)
+    further: Place | None = None
 
 
 async def included(
-    data: Data, server: Server, includes: Sequence[Include], matches: Sequence[StoredVersion]
-) -> Included:
-    """The resources that the includes add to a page of matches, at most `max_includes`."""
-    found = Included()
-    seen = {(version.type, version.id) for version in matches}
-    frontier, pending = matches, includes
-    for _ in range(MAX_ROUNDS):
-        fresh = await _round(data, server, pending, frontier, seen)
-        found.versions += fresh
-        pending = [include for include in includes if include.iterate]
-        if len(found.versions) > server.max_includes:
-            del found.versions[server.max_includes :]
-            found.notes.append(_told(f"Only the first {server.max_includes} included resources"))
-            break
-        if not (fresh and pending):
-            break
-        frontier = fresh
-    else:
-        found.notes.append(_told(f"Only includes of includes up to {MAX_ROUNDS} steps away"))
-    return found
-
-
-async def _round(
     data: Data,
     server: Server,
     includes: Sequence[Include],
-    sources: Sequence[StoredVersion],
-    seen: set[tuple[str, str]],
-) -> list[StoredVersion]:
-    """What the includes add that has not been seen; a little more than is allowed, at the most."""
-    fresh: list[StoredVersion] = []
-    for include in includes:
-        collect = _referring if include.reverse else _referred
-        for version in await collect(data, server, include, sources, seen):
-            if (version.type, version.id) not in seen:
-                seen.add((version.type, version.id))
-                fresh.append(version)
-        if len(fresh) > server.max_includes:
-            break
-    return fresh
+    matches: Sequence[StoredVersion],
+    place: Place | None = None,
+) -> Included:
+    """At most `max_includes` of what the includes add to a page of matches, from the place on."""
+    if not includes or not matches:
+        return Included()
+    if any(include.iterate for include in includes):
+        found, notes = await _gathered(data, server, includes, matches)
+    else:
+        seen = {(version.type, version.id) for version in matches}
+        found, notes = leads(matches, includes, server.base, seen), []
+    versions, further = await _Walk(data, found).page(place, server.max_includes)
+    if further is not None:
+        which = "first" if place is None else "next"
+        text = f"Only the {which} {server.max_includes} included resources are on this page"
+        notes.append(_told(f"{text}; its link 'next' leads to the others"))
+    return Included(versions, notes, further)
 
 
 def _told(text: str) -> Issue:
-    return Issue(
-        f"{text} are on this page; ask for fewer matches with _count to see the others",
-        severity="warning",
-        code="too-costly",
-    )
+    return Issue(text, severity="warning", code="too-costly")
 
 
-Seen = Collection[tuple[str, str]]
+async def _gathered(
+    data: Data, server: Server, includes: Sequence[Include], matches: Sequence[StoredVersion]
+) -> tuple[Leads, list[Issue]]:
+    """The names of all that includes, and includes of includes, lead to."""
+    matched = {(version.type, version.id) for version in matches}
+    seen, frontier, pending = set(matched), matches, includes
+    for _ in range(MAX_ROUNDS):
+        walk = _Walk(data, leads(frontier, pending, server.base, seen))
+        frontier, further = await walk.page(None, _MOST + len(matched) - len(seen))
+        seen.update((version.type, version.id) for version in frontier)
+        pending = [include for include in includes if include.iterate]
+        if further is not None:
+            text = f"Only {_MOST} resources to which the includes of includes lead are followed"
+            return Leads(seen - matched), [_told(f"{text}; ask for fewer matches with _count")]
+        if not frontier:
+            return Leads(seen - matched), []
+    text = f"Only includes of includes up to {MAX_ROUNDS} steps away are followed"
+    return Leads(seen - matched), [_told(f"{text}; search from the last of them for the others")]
 
 
-async def _referred(
-    data: Data, server: Server, include: Include, sources: Sequence[StoredVersion], seen: Seen
-) -> list[StoredVersion]:
-    targets = dict.fromkeys(
-        target
-        for version in sources
-        if include.source in ("*", version.type)
-        for target in _targets(version, include, server.base)
-        if include.target in (None, target.type) and (target.type, target.id) not in seen
-    )
-    found: list[StoredVersion] = []
-    for target in targets:
-        version = await data.read(target.type, target.id)
-        if version is not None and not version.deleted:
-            found.append(version)
-        if len(found) > server.max_includes:
-            break
-    return found
+class _Walk:
+    """Through what includes lead to, in its order."""
 
+    def __init__(self, data: Data, found: Leads) -> None:
+        self._data = data
+        self._names = sorted(found.names)
+        self._nodes = found.nodes
 
-def _targets(version: StoredVersion, include: Include, base: str) -> Iterator[LocalReference]:
-    codes = _codes(version.type) if include.code == "*" else (include.code,)
-    for code, value in extract(json.decode_resource(version.body)):
-        if code in codes and isinstance(value, ReferenceValue):
-            local = parse_local(value.target, base)
-            if local is not None:
-                yield LocalReference(local.type, local.id)
+    async def page(
+        self, place: Place | None, room: int
+    ) -> tuple[list[StoredVersion], Place | None]:
+        """At most so many from the place on; where others follow, None where none do."""
+        found: list[StoredVersion] = []
+        at: Place | None = place or (_NAMED, None)
+        while at is not None and len(found) < room:
+            some, at = await self._step(at, room - len(found))
+            found += some
+        return found, at if await self._leads_on(at) else None
 
+    async def _leads_on(self, at: Place | None) -> bool:
+        while at is not None:
+            some, at = await self._step(at, 1)
+            if some:
+                return True
+        return False
 
-@cache
-def _codes(resource_type: str) -> frozenset[str]:
-    """The type's reference parameters."""
-    parameters = indexed_parameters(resource_type).items()
-    return frozenset(code for code, parameter in parameters if parameter.type == "reference")
+    async def _step(self, at: Place, room: int) -> tuple[Sequence[StoredVersion], Place | None]:
+        """At most so many from one step; where to go on."""
+        step, after = at
+        if step == _NAMED:
+            return await self._named(after, room)
+        if step not in self._nodes:
+            # The match that led there was written meanwhile.
+            return (), self._behind(step)
+        query = Query(step, self._nodes[step])
+        page = await self._data.search(query, room, None if after is None else tuple(after))
+        return page.matches, self._behind(step) if page.after is None else (step, page.after)
 
+    async def _named(
+        self, after: Sequence[str] | None, room: int
+    ) -> tuple[Sequence[StoredVersion], Place | None]:
+        found: list[StoredVersion] = []
+        for name in self._names:
+            if after is not None and name <= tuple(after):
+                continue
+            version = await self._data.read(*name)
+            if version is not None and not version.deleted:
+                found.append(version)
+            if len(found) == room:
+                return found, (_NAMED, name)
+        return found, self._behind(_NAMED)
 
-async def _referring(
-    data: Data, server: Server, include: Include, sources: Sequence[StoredVersion], seen: Seen
-) -> Sequence[StoredVersion]:
-    targets = [
-        f"{version.type}/{version.id}"
-        for version in sources
-        if include.target in (None, version.type)
-    ]
-    if not targets:
-        return ()
-    absolute = [f"{server.base}/{target}" for target in targets]
-    codes = sorted(_codes(include.source)) if include.code == "*" else [include.code]
-    refers = disjunction(*(ReferenceTo(code, (*targets, *absolute)) for code in codes))
-    query = Query(include.source, refers)
-    # What has been seen may be among what is found, and must not stand for what has not.
-    page = await data.search(query, server.max_includes + 1 + len(seen))
-    return page.matches
+    def _behind(self, step: str) -> Place | None:
+        name = min((name for name in self._nodes if name > step), default=None)
+        return None if name is None else (name, None)

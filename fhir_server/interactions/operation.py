@@ -21,7 +21,7 @@ from fhir_server.operation.registry import Operation
 
 async def perform(session: Session, request: Request) -> Answer:
     operation = _operation(request)
-    token = _page_token(request) if operation.paged else None
+    token = paging.token(request) if operation.paged else None
     call = Call(
         session=session,
         base=request.server.base,
@@ -30,7 +30,7 @@ async def perform(session: Session, request: Request) -> Answer:
         id=request.id,
         parameters=_inputs(operation, request) if token is None else Inputs({}),
         code=operation.code,
-        pages=paging.pages(request.server),
+        pages=paging.pages(request.server, session),
         limits=request.server.limits,
     )
     if token is not None:
@@ -55,19 +55,6 @@ def _inputs(operation: Operation, request: Request) -> Inputs:
         return from_query(operation.definition, request.parameters)
     refuse_parameters("an operation with a body", request)
     return from_body(operation.definition, body)
-
-
-def _page_token(request: Request) -> str | None:
-    """What the link to a further page holds; it goes with nothing else."""
-    tokens = [value for name, value in request.parameters if name == "_page"]
-    if not tokens:
-        return None
-    others = {name for name, _ in request.parameters} - {"_page", "_format", "_pretty"}
-    if len(tokens) > 1 or others or request.resource is not None:
-        raise FhirError.at(
-            Kind.INVALID, "http._page", "A link to a further page takes no other parameters"
-        )
-    return tokens[0]
 
 
 def _operation(request: Request) -> Operation:

@@ -22,7 +22,8 @@ from fhir_server.interactions.exchange import Answer, Request
 from fhir_server.interactions.preconditions import require_match
 
 JSON_PATCH: Final = "application/json-patch+json"
-MAX_OPERATIONS: Final = 1000
+FORMATS: Final = (JSON_PATCH, "application/fhir+json", "application/fhir+xml")
+"""FHIRPath Patch comes as Parameters, in either format."""
 
 
 def prepare(request: Request) -> Request:
@@ -33,8 +34,9 @@ def prepare(request: Request) -> Request:
             patch = _in_binary(request.resource)  # an entry of a Bundle holds no array
         else:
             check(request.resource, "Parameters")
+            _require_few(request.resource.get("parameter", ()), request.server.max_patch)
     if patch is not None:
-        _check_operations(patch)
+        _check_operations(patch, request.server.max_patch)
     elif request.resource is None:
         raise FhirError(
             Kind.MALFORMED,
@@ -82,17 +84,21 @@ def _json_patched(resource: Resource, patch: Sequence[Resource], most: int) -> R
     return resource
 
 
-def _check_operations(patch: Any) -> None:
+def _check_operations(patch: Any, most: int) -> None:
     if not isinstance(patch, list):
         raise FhirError(Kind.MALFORMED, "A JSON Patch is an array of operations")
-    if len(patch) > MAX_OPERATIONS:
-        raise FhirError(Kind.TOO_COSTLY, f"{len(patch)} operations; {MAX_OPERATIONS} are allowed")
+    _require_few(patch, most)
     for index, operation in enumerate(patch):
         try:
             JsonPatch([operation])
         except (JsonPatchException, JsonPointerException, TypeError, AttributeError) as error:
             text = f"This is no operation of JSON Patch: {error}"
             raise _refused(Kind.MALFORMED, index, text) from None
+
+
+def _require_few(operations: Sequence[Any], most: int) -> None:
+    if len(operations) > most:
+        raise FhirError(Kind.TOO_COSTLY, f"{len(operations)} operations; {most} are allowed")
 
 
 def _in_binary(binary: Resource) -> Any:

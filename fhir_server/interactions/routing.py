@@ -9,7 +9,7 @@ from fhir_server.access.session import Data, Session, SessionUnit
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.references import is_id
-from fhir_server.interactions.exchange import Answer, Request
+from fhir_server.interactions.exchange import Answer, Preferences, Request
 from fhir_server.interactions.repeats import once
 
 _ANYWHERE: Final = ("_format", "_pretty")
@@ -52,6 +52,13 @@ class Interaction:
         if not self.reads_parameters and not request.preferences.lenient:
             refuse_parameters(self.code, request, self.takes)
         return self.prepare(request)
+
+    def honoured(self, preferences: Preferences) -> tuple[str, ...]:
+        """What it makes of `handling`: strict is the way everywhere, lenient not."""
+        lenient = not self.reads_parameters or self.code.startswith("search-")
+        if preferences.handling is None or (preferences.lenient and not lenient):
+            return ()
+        return (f"handling={preferences.handling}",)
 
     async def resolved(self, data: Data, request: Request) -> Request:
         """The request, about a resource that is known by now."""

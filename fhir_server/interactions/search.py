@@ -4,10 +4,10 @@ https://hl7.org/fhir/R4/http.html#search, https://hl7.org/fhir/R4/search.html
 """
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, NamedTuple, TypedDict
 from urllib.parse import urlencode
 
-from fhir_server.access.session import Data, Page, StoredVersion
+from fhir_server.access.session import Data, Page, Position, StoredVersion
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.bundles import Entry, bundle
@@ -17,24 +17,34 @@ from fhir_server.fhir.outcomes import outcome
 from fhir_server.fhir.summary import Subset
 from fhir_server.interactions import paging
 from fhir_server.interactions.exchange import Answer, Request, Server
-from fhir_server.interactions.include import included
+from fhir_server.interactions.include import Included, Place, included
 from fhir_server.search.ast import ReferenceTo
 from fhir_server.search.chains import forms
 from fhir_server.search.limits import Limits
 from fhir_server.search.parse import SearchRequest, parse, parse_several
 
 
+class _Begin(NamedTuple):
+    """Where a page begins, as the link to it holds it."""
+
+    after: Position | None = None
+    """The end of the matches before."""
+    until: Position | None = None
+    """The end of the matches, where their page is over and more comes `beside` them."""
+    beside: Place | None = None
+
+
 async def perform(data: Data, request: Request) -> Answer:
-    parameters, after = _page_asked_for(request)
+    parameters, begin = _page_asked_for(data, request)
     search = parse(request.resource_type, parameters, **_reading(request))
-    return await _answer(data, request, search, after)
+    return await _answer(data, request, search, begin)
 
 
 async def perform_on_all(data: Data, request: Request) -> Answer:
     """https://hl7.org/fhir/R4/http.html#vsearch"""
-    parameters, after = _page_asked_for(request)
+    parameters, begin = _page_asked_for(data, request)
     search = parse_several(resource_types(), parameters, **_reading(request))
-    return await _answer(data, request, search, after)
+    return await _answer(data, request, search, begin)
 
 
 async def perform_in_compartment(data: Data, request: Request) -> Answer:
@@ -44,7 +54,7 @@ async def perform_in_compartment(data: Data, request: Request) -> Answer:
         FhirError: NOT_FOUND where R4 has no such compartment, or no such type in it.
     """
     members = _members(request)
-    parameters, after = _page_asked_for(request)
+    parameters, begin = _page_asked_for(data, request)
     if request.member != "*" and any(name == "_type" for name, _ in parameters):
         raise FhirError.at(
             Kind.INVALID,
@@ -56,7 +66,7 @@ async def perform_in_compartment(data: Data, request: Request) -> Answer:
         tuple(form + request.id for form in forms(request.resource_type, request.server.base)),
     )
     search = parse_several(members, parameters, **_reading(request), within=within)
-    return await _answer(data, request, search, after)
+    return await _answer(data, request, search, begin)
 
 
 def _members(request: Request) -> tuple[str, ...]:
@@ -102,46 +112,61 @@ def _address(request: Request) -> str:
     return "/".join(part for part in parts if part)
 
 
-async def _answer(
-    data: Data, request: Request, search: SearchRequest, after: tuple[object, ...] | None
-) -> Answer:
+async def _answer(data: Data, request: Request, search: SearchRequest, begin: _Begin) -> Answer:
     total = await data.total(search.asked) if search.total else None
-    page = Page((), None)
-    if search.count:
-        page = await data.search(search.asked, search.count, after)
-    extra = await included(data, request.server, search.includes, page.matches)
+    page = await _matches(data, request, search, begin)
+    matches = page.matches if begin.beside is None else ()
+    extra = await included(data, request.server, search.includes, page.matches, begin.beside)
     entries = [
-        *_entries(request.server, page.matches, "match", search.subset),
+        *_entries(request.server, matches, "match", search.subset),
         *_entries(request.server, extra.versions, "include", search.subset),
         *_notes([*search.ignored, *extra.notes]),
     ]
-    links = _links(request, search, page)
+    links = _links(data, request, search, _next(begin, page, extra))
     return Answer(200, body=bundle("searchset", entries, links=links, total=total))
 
 
-def _page_asked_for(
-    request: Request,
-) -> tuple[Sequence[tuple[str, str]], tuple[object, ...] | None]:
+async def _matches(data: Data, request: Request, search: SearchRequest, begin: _Begin) -> Page:
+    """The matches of a page, or again those that stood on it, where more comes beside them."""
+    if not search.count:
+        return Page((), None)
+    if begin.beside is None:
+        return await data.search(search.asked, search.count, begin.after)
+    # What was written meanwhile may have come among them, and must not take their place.
+    most = search.count + request.server.limits.max_count
+    found = await data.search(search.asked, most, begin.after, begin.until)
+    return Page(found.matches, begin.until)
+
+
+def _next(begin: _Begin, page: Page, extra: Included) -> _Begin | None:
+    """Where the next page begins: first with what else comes beside these matches."""
+    if extra.further is not None:
+        return _Begin(begin.after, page.after, extra.further)
+    return None if page.after is None else _Begin(page.after)
+
+
+def _page_asked_for(data: Data, request: Request) -> tuple[Sequence[tuple[str, str]], _Begin]:
     """The search's parameters, and where its page begins."""
-    sealed = [value for name, value in request.parameters if name == "_page"]
-    if not sealed:
-        return request.parameters, None
-    others = {name for name, _ in request.parameters} - {"_page", "_format", "_pretty"}
-    if len(sealed) > 1 or others:
-        raise FhirError.at(
-            Kind.INVALID, "http._page", "A link to a further page takes no other parameters"
-        )
-    parameters, after = paging.opened(request.server, _address(request), sealed[0])
-    return [(name, value) for name, value in parameters], tuple(after)
+    token = paging.token(request)
+    if token is None:
+        return request.parameters, _Begin()
+    parameters, begin = paging.opened(request.server, data, _address(request), token)
+    return [(name, value) for name, value in parameters], _Begin(*map(_place, begin))
 
 
-def _links(request: Request, search: SearchRequest, page: Page) -> list[tuple[str, str]]:
+def _place(sealed: list[Any] | None) -> tuple[Any, ...] | None:
+    """As it was before it went through JSON."""
+    return None if sealed is None else tuple(sealed)
+
+
+def _links(
+    data: Data, request: Request, search: SearchRequest, begin: _Begin | None
+) -> list[tuple[str, str]]:
     server, address = request.server, _address(request)
     query = urlencode(search.used)
     links = [("self", server.base + (address and f"/{address}") + (f"?{query}" if query else ""))]
-    if page.after is not None:
-        state = [search.used, page.after]
-        links.append(("next", paging.link(server, address, state)))
+    if begin is not None:
+        links.append(("next", paging.link(server, data, address, [search.used, begin])))
     return links
 
 

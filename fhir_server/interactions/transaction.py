@@ -34,7 +34,8 @@ async def perform(session: Session, request: Request) -> Answer:
         async def perform() -> Answer:
             answers = await _carry_out(unit, plan)
             entries = [response(answer) for answer in answers]
-            return Answer(200, body=bundle("transaction-response", entries))
+            body = bundle("transaction-response", entries)
+            return Answer(200, body=body, honoured=request.preferences.of_return)
 
         return await once(unit, request, perform)
 

@@ -1,26 +1,32 @@
 """Links to further pages: sealed, so that nobody reads, edits or prolongs them.
 
 The seal is Fernet's authenticated encryption with a key that all processes on the store share.
-What a caller may see is decided anew on each page: the link holds a place, not a right.
+What a caller may see is decided anew on each page: the link holds a place, not a right. It is
+good for the caller to whom it was given, at its address, for its time.
 """
 
+import base64
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from cryptography.fernet import Fernet, InvalidToken
 
 from fhir_server.errors import FhirError, Kind
 
+_FORM: Final = 2
+"""Of what is sealed, and of the states in it: counts their changes from release to release."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """Makes and opens the links of one server."""
+    """Makes and opens the links that one caller gets of one server."""
 
     seal: Fernet
     base: str
+    caller: str
     clock: Callable[[], int]
     """Microseconds since the epoch."""
     lifetime: int
@@ -31,33 +37,49 @@ class Pages:
 
         `state` is JSON; decimals become floats.
         """
-        plain = json.dumps([address, state], separators=(",", ":")).encode()
+        plain = json.dumps([_FORM, self.caller, address, state], separators=(",", ":")).encode()
         sealed = self.seal.encrypt_at_time(plain, self.clock() // 1_000_000)
         place = address and f"/{address}"
         return f"{self.base}{place}?_page={quote(sealed.decode())}"
 
     def opened(self, address: str, token: str) -> Any:
-        """The state in a token that `link` made for the same address.
+        """The state in a token that `link` made for the same caller and address.
 
         Raises:
             FhirError: INVALID for a token that this server did not make, or made for another
-                address; GONE for one that is too old.
+                caller or address; GONE for one that is too old, or of another release.
         """
         try:
+            _require_as_made(token)
             plain = self.seal.decrypt(token)
             made = self.seal.extract_timestamp(token)
         except (InvalidToken, ValueError, TypeError):
             raise _refused("The link to this page is not one that the server gave") from None
-        given_for, state = json.loads(plain)
+        form, *rest = json.loads(plain)
+        if form != _FORM:
+            raise _gone("The link to this page is one of another release")
+        caller, given_for, state = rest
+        if caller != self.caller:
+            raise _refused("The link to this page was given to another caller")
         if given_for != address:
             raise _refused(f"The link to this page was given for {given_for}")
         if self.clock() // 1_000_000 - made > self.lifetime:
-            raise FhirError.at(
-                Kind.GONE,
-                "http._page",
-                f"The link to this page was good for {self.lifetime} s; search again",
-            )
+            raise _gone(f"The link to this page was good for {self.lifetime} s")
         return state
+
+
+def _require_as_made(token: str) -> None:
+    """Base64 is read generously: what is none of it would pass as if it were not there.
+
+    Raises:
+        ValueError.
+    """
+    if base64.urlsafe_b64encode(base64.urlsafe_b64decode(token)).decode() != token:
+        raise ValueError("not as it was made")
+
+
+def _gone(text: str) -> FhirError:
+    return FhirError.at(Kind.GONE, "http._page", f"{text}; search again")
 
 
 def _refused(text: str) -> FhirError:

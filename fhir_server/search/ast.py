@@ -73,10 +73,27 @@ class TokenIs:
     token: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class TokenLike:
+    """As TokenIs, whatever the case of A to Z in the code; `token` has none of the capitals."""
+
+    code: str
+    system: str | None
+    token: str
+
+
 class StringMode(Enum):
+    """GT to LE compare by the code points of the folded texts."""
+
     STARTS = "starts"
     CONTAINS = "contains"
     EXACT = "exact"
+    ENDS = "ends"
+    EQUALS = "equals"
+    GT = "gt"
+    LT = "lt"
+    GE = "ge"
+    LE = "le"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +103,18 @@ class StringMatches:
     code: str
     mode: StringMode
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextMatches:
+    """The words stand one after the other in a text; with `prefix` the last may go on.
+
+    `words` are folded, with a space between, as `words.running_words` makes them.
+    """
+
+    code: str
+    words: str
+    prefix: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +151,15 @@ class DateCompares:
 
 
 @dataclass(frozen=True, slots=True)
+class DateCovers:
+    """All of `[low, high)` lies within the value."""
+
+    code: str
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
 class NumberCompares:
     """`value` for the ordering prefixes; `[low, high)` for EQ and NE, `[low, high]` for AP."""
 
@@ -147,50 +185,69 @@ class QuantityCompares:
 
 @dataclass(frozen=True, slots=True)
 class CompositeMatches:
-    """One element satisfies all the nodes, each a predicate on its component or an Or of them."""
+    """One element satisfies all the nodes, each of them about its component.
+
+    A predicate, an Or of predicates, or Everything: an element has values for each component.
+    """
 
     code: str
     nodes: "tuple[Node, ...]"
 
 
 @dataclass(frozen=True, slots=True)
+class Differs:
+    """The parameter has a value that does not satisfy the node, a predicate on it."""
+
+    code: str
+    node: "Predicate"
+
+
+@dataclass(frozen=True, slots=True)
 class Chain:
     """By the parameter it refers to a resource of type `target` for which `node` holds.
 
-    `forms` are what stands before the id in such a reference.
+    `forms` are what stands before the id in such a reference; a `canonical` one has none, but
+    names the resource by its url, and perhaps its version
+    (https://hl7.org/fhir/R4/references.html#canonical).
     """
 
     code: str
     target: str
     forms: tuple[str, ...]
     node: "Node"
+    canonical: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Has:
     """A resource of type `source`, for which `node` holds, refers to it by the parameter.
 
-    `forms` are what stands before the id in such a reference.
+    `forms` and `canonical` as in a Chain.
     """
 
     source: str
     code: str
     forms: tuple[str, ...]
     node: "Node"
+    canonical: bool = False
 
 
 Predicate = (
     Missing
     | IdIn
     | TokenIs
+    | TokenLike
     | StringMatches
+    | TextMatches
     | ReferenceTo
     | UriIs
     | UriBelow
     | DateCompares
+    | DateCovers
     | NumberCompares
     | QuantityCompares
     | CompositeMatches
+    | Differs
 )
 Node = Everything | Nothing | And | Or | Not | Chain | Has | Predicate
 

@@ -5,9 +5,10 @@ Sources: https://hl7.org/fhir/R4/search.html#chaining, https://hl7.org/fhir/R4/s
 
 from typing import Final, NamedTuple
 
-from fhir_server.fhir.definitions import SearchParameter, is_resource_type, resource_types
-from fhir_server.search.extract import indexed_parameters, refers
-from fhir_server.search.operands import BadOperand, NotSupported
+from fhir_server.fhir.definitions import SearchParameter, is_resource_type
+from fhir_server.search.ast import Chain, Has, Node
+from fhir_server.search.extract import indexed_parameters, refers, targets_of
+from fhir_server.search.operands import BadOperand
 
 HAS_FORM: Final = (
     "'_has' is written _has:Type:parameter:criterion, as in _has:CarePlan:subject:status"
@@ -24,6 +25,12 @@ class Forward(NamedTuple):
     code: str
     targets: tuple[str, ...]
     rest: str
+    canonical: bool
+
+    def node(self, target: str, base: str, inner: Node) -> Chain:
+        """The step to a resource of the type for which `inner` holds."""
+        found = () if self.canonical else forms(target, base)
+        return Chain(self.code, target, found, inner, self.canonical)
 
 
 class Reverse(NamedTuple):
@@ -32,6 +39,12 @@ class Reverse(NamedTuple):
     source: str
     code: str
     rest: str
+    canonical: bool
+
+    def node(self, resource_type: str, base: str, inner: Node) -> Has:
+        """The step from a resource of the type to one that refers to it: `inner` holds for that."""
+        found = () if self.canonical else forms(resource_type, base)
+        return Has(self.source, self.code, found, inner, self.canonical)
 
 
 def forward(resource_type: str, name: str) -> Forward:
@@ -40,19 +53,21 @@ def forward(resource_type: str, name: str) -> Forward:
     Raises:
         Unknown: where the type has no such parameter.
         BadOperand: where the parameter leads to no resource, or not to that type.
-        NotSupported: for a step over a canonical.
     """
     head, _, rest = name.partition(".")
     code, colon, target = head.partition(":")
     parameter = _reference(resource_type, code)
     if not rest:
         raise BadOperand(f"'{name}' ends before the parameter that the chain leads to")
+    canonical = not refers(parameter, resource_type)
+    targets = targets_of(parameter, resource_type)
     if not colon:
-        return Forward(code, parameter.targets or resource_types(), rest)
+        return Forward(code, targets, rest, canonical)
     if not is_resource_type(target):
         raise BadOperand(f"'{target}' is not a resource type of R4")
-    _require_target(parameter, target)
-    return Forward(code, (target,), rest)
+    if target not in targets:
+        raise BadOperand(_never(code, target, targets))
+    return Forward(code, (target,), rest, canonical)
 
 
 def reverse(resource_type: str, name: str) -> Reverse:
@@ -60,7 +75,7 @@ def reverse(resource_type: str, name: str) -> Reverse:
 
     Raises:
         Unknown: where that reference never leads to the resource type.
-        BadOperand, NotSupported: as `forward`.
+        BadOperand: as `forward`.
     """
     parts = name.split(":", 3)
     if len(parts) != 4 or not all(parts):
@@ -72,9 +87,10 @@ def reverse(resource_type: str, name: str) -> Reverse:
         parameter = _reference(source, code)
     except Unknown as error:
         raise BadOperand(f"{error}") from None
-    if parameter.targets and resource_type not in parameter.targets:
-        raise Unknown(_never(parameter, resource_type))
-    return Reverse(source, code, rest)
+    targets = targets_of(parameter, source)
+    if resource_type not in targets:
+        raise Unknown(_never(code, resource_type, targets))
+    return Reverse(source, code, rest, not refers(parameter, source))
 
 
 def forms(target: str, base: str) -> tuple[str, ...]:
@@ -97,20 +113,8 @@ def _reference(resource_type: str, code: str) -> SearchParameter:
         raise Unknown(
             f"'{code}' is not a reference parameter of {resource_type}; {', '.join(references)} are"
         )
-    if not refers(parameter, resource_type):
-        raise NotSupported(
-            f"{code} of {resource_type} holds canonical addresses; chains over them are not "
-            "supported"
-        )
     return parameter
 
 
-def _require_target(parameter: SearchParameter, target: str) -> None:
-    if parameter.targets and target not in parameter.targets:
-        raise BadOperand(_never(parameter, target))
-
-
-def _never(parameter: SearchParameter, target: str) -> str:
-    return (
-        f"{parameter.code} never refers to a {target}; it refers to {', '.join(parameter.targets)}"
-    )
+def _never(code: str, target: str, targets: tuple[str, ...]) -> str:
+    return f"{code} never refers to a {target}; it refers to {', '.join(targets)}"

@@ -4,16 +4,15 @@ Source: https://hl7.org/fhir/R4/search.html#parameters, with chains as in #chain
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from fhir_server.errors import FhirError, Issue, Kind
-from fhir_server.fhir.definitions import SearchParameter, resource_types
+from fhir_server.fhir.definitions import SearchParameter, resource_types, search_parameters
 from fhir_server.fhir.references import is_id
 from fhir_server.search import chains, operands
 from fhir_server.search.ast import (
-    Chain,
     CompositeMatches,
     Everything,
     Has,
@@ -26,10 +25,13 @@ from fhir_server.search.ast import (
     conjunction,
     disjunction,
 )
-from fhir_server.search.chains import Unknown
+from fhir_server.search.chains import Forward, Unknown
 from fhir_server.search.composites import composites
 from fhir_server.search.extract import indexed_modifiers, indexed_parameters
+from fhir_server.search.fulltext import CONTENT, NARRATIVE
 from fhir_server.search.limits import Limits
+from fhir_server.search.syntax import Cursor
+from fhir_server.search.textquery import text_query
 
 RESULT_PARAMETERS: Final = (
     "_sort",
@@ -40,6 +42,8 @@ RESULT_PARAMETERS: Final = (
     "_include",
     "_revinclude",
 )
+TEXTS: Final = (NARRATIVE, CONTENT)
+"""Parameters that look at words."""
 _ID: Final = SearchParameter("_id", "token", "", "", (), ())
 _WORKED_OUT: Final = ("_list", "_contained")
 """https://hl7.org/fhir/R4/search.html#list, https://hl7.org/fhir/R4/search.html#contained"""
@@ -70,9 +74,17 @@ class Criteria:
         Raises:
             FhirError: INVALID, UNSUPPORTED or TOO_COSTLY, at the parameter.
         """
+        return self.named(name, lambda: self._criterion(resource_type, name, value, 0))
+
+    def named(self, name: str, read: Callable[[], Node]) -> Node:
+        """What `read` reads; what it refuses is at the parameter.
+
+        Raises:
+            FhirError: as `read`.
+        """
         self._name = name
         try:
-            return self._criterion(resource_type, name, value, 0)
+            return read()
         except (Unknown, operands.BadOperand) as error:
             raise at(name, f"{error}") from None
         except operands.NotSupported as error:
@@ -86,14 +98,16 @@ class Criteria:
         code, colon, modifier = name.partition(":")
         if code in _WORKED_OUT and not colon:
             return self._worked_out(resource_type, code, value)
-        parameter = self._parameter(resource_type, code, name)
         if colon and not modifier:
             raise operands.BadOperand(
                 f"'{name}' ends before its modifier; leave the colon out or name one"
             )
+        if code in TEXTS and code in search_parameters(resource_type):
+            return self._text(code, modifier, value)
+        parameter = self.parameter(resource_type, code, name)
         texts = operands.split(value, ",")
-        self._count(parameter, modifier, texts)
-        return self._node(resource_type, parameter, modifier, texts)
+        self.charge(parameter, modifier, texts)
+        return self.node(resource_type, parameter, modifier, texts)
 
     def _worked_out(self, resource_type: str, code: str, value: str) -> Node:
         """Parameters of every type that the standard defines without an expression."""
@@ -106,19 +120,49 @@ class Criteria:
         ids = _ids("", operands.split(value, ","))
         return Has("List", "item", chains.forms(resource_type, self.base), ids)
 
+    def _text(self, code: str, modifier: str, value: str) -> Node:
+        """https://hl7.org/fhir/R4/search.html#text"""
+        if modifier == "missing":
+            return _missing(SearchParameter(code, "text", "", "", (), ()), (), [value])
+        if modifier:
+            raise operands.BadOperand(f"':{modifier}' is not a modifier for {code}; :missing is")
+        node, count = text_query(code, self.cursor(value))
+        self._count_values(count)
+        return node
+
+    @property
+    def spent(self) -> int:
+        """The values that were counted so far."""
+        return self._values
+
+    def cursor(self, text: str) -> Cursor:
+        """To read the value of the parameter as an expression."""
+        return Cursor(text, self._name, self.limits.max_expression, self.limits.max_nesting)
+
     def _forward(self, resource_type: str, name: str, value: str, depth: int) -> Node:
-        self._require_depth(depth)
         link = chains.forward(resource_type, name)
+        return self.over(
+            link, depth, lambda target: self._criterion(target, link.rest, value, depth)
+        )
+
+    def over(self, link: Forward, depth: int, read: Callable[[str], Node]) -> Node:
+        """What `read` reads for each type that the step may lead to, behind the step.
+
+        Raises:
+            Unknown: where no type has what is asked.
+            FhirError: TOO_COSTLY.
+        """
+        self._require_depth(depth)
         found: list[Node] = []
         unknown: list[Unknown] = []
         for target in link.targets:
             self._count_link()
             try:
-                node = self._criterion(target, link.rest, value, depth)
+                node = read(target)
             except Unknown as error:
                 unknown.append(error)
             else:
-                found.append(Chain(link.code, target, chains.forms(target, self.base), node))
+                found.append(link.node(target, self.base, node))
         if not found:
             raise unknown[0] if len(unknown) == 1 else Unknown(chains.nowhere(link))
         return disjunction(*found)
@@ -126,9 +170,9 @@ class Criteria:
     def _reverse(self, resource_type: str, name: str, value: str, depth: int) -> Node:
         self._require_depth(depth)
         self._count_link()
-        source, code, rest = chains.reverse(resource_type, name)
-        node = self._criterion(source, rest, value, depth)
-        return Has(source, code, chains.forms(resource_type, self.base), node)
+        link = chains.reverse(resource_type, name)
+        node = self._criterion(link.source, link.rest, value, depth)
+        return link.node(resource_type, self.base, node)
 
     def _require_depth(self, depth: int) -> None:
         if depth > self.limits.max_chain:
@@ -145,22 +189,35 @@ class Criteria:
                 "that may be meant; name the types, as in subject:Patient.name"
             )
 
-    def _count(self, parameter: SearchParameter, modifier: str, texts: Sequence[str]) -> None:
-        self._values += len(texts)
+    def charge(self, parameter: SearchParameter, modifier: str, texts: Sequence[str]) -> None:
+        """Count what the values cost.
+
+        Raises:
+            FhirError: TOO_COSTLY.
+        """
+        self._count_values(len(texts))
+        if _fan_out(parameter, modifier, texts) > _MAX_TARGETS:
+            raise self._too_costly(f"{len(texts)} ids of many possible types; give each as Type/id")
+
+    def _count_values(self, count: int) -> None:
+        self._values += count
         if self._values > self.limits.max_values:
             raise self._too_costly(
                 f"More than {self.limits.max_values} values; {self.limits.max_values} are allowed "
                 "in one search"
             )
-        if _fan_out(parameter, modifier, texts) > _MAX_TARGETS:
-            raise self._too_costly(f"{len(texts)} ids of many possible types; give each as Type/id")
 
     def _too_costly(self, text: str) -> FhirError:
         return FhirError.at(Kind.TOO_COSTLY, f"http.{self._name}", text)
 
-    def _node(
+    def node(
         self, resource_type: str, parameter: SearchParameter, modifier: str, texts: list[str]
     ) -> Node:
+        """One of the values; they are counted (`charge`) by who calls this.
+
+        Raises:
+            BadOperand, NotSupported.
+        """
         if modifier == "missing":
             composite = composites(resource_type).get(parameter.code)
             return _missing(parameter, composite.indexed if composite else (), texts)
@@ -204,8 +261,18 @@ class Criteria:
             nodes.append(operands.reader(inner, "", base=self.base, now=self.now)(part))
         return CompositeMatches(code, tuple(nodes))
 
-    def _parameter(self, resource_type: str, code: str, name: str) -> SearchParameter:
+    def parameter(self, resource_type: str, code: str, name: str) -> SearchParameter:
+        """
+        Args:
+            name: as it was written, for refusals.
+
+        Raises:
+            Unknown: where the type has no such parameter.
+            BadOperand, NotSupported: for a name that stands for no criterion.
+        """
         known = indexed_parameters(resource_type)
+        if code == "_filter":
+            raise operands.NotSupported("'_filter' takes no modifier and stands in no chain")
         if code == "_has":
             raise operands.BadOperand(chains.HAS_FORM)
         if code in RESULT_PARAMETERS:
@@ -218,7 +285,10 @@ class Criteria:
         if code == "_id":
             return _ID
         if code not in known:
-            raise Unknown(not_known(code, resource_type, ["_id", *known, *RESULT_PARAMETERS]))
+            texts = [name for name in TEXTS if name in search_parameters(resource_type)]
+            raise Unknown(
+                not_known(code, resource_type, ["_id", *texts, *known, *RESULT_PARAMETERS])
+            )
         return known[code]
 
 

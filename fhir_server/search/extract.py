@@ -10,13 +10,14 @@ from functools import cache
 from typing import Any, Final, NamedTuple
 
 from fhir_server.fhir.compartments import memberships
-from fhir_server.fhir.definitions import SearchParameter, search_parameters
+from fhir_server.fhir.definitions import SearchParameter, resource_types, search_parameters
 from fhir_server.search.composites import Composite, composites
 from fhir_server.search.convert import BESIDE, Convert, converter
+from fhir_server.search.fulltext import texts
 from fhir_server.search.paths import Route, UnknownPath, routes
 from fhir_server.search.values import IndexValue, ReferenceValue, TokenValue
 
-CONTENT: Final = 2
+CONTENT: Final = 3
 """Counts the changes of what is extracted: a store with an older number is indexed anew."""
 
 
@@ -34,7 +35,12 @@ class _Extractor(NamedTuple):
 
 
 def extract(resource: Mapping[str, Any]) -> list[tuple[str, IndexValue]]:
-    """Pairs of parameter code and value, without repeats, in a stable order.
+    """Pairs of parameter code and value, without repeats, in a stable order."""
+    return [*extract_elements(resource), *texts(resource)]
+
+
+def extract_elements(resource: Mapping[str, Any]) -> list[tuple[str, IndexValue]]:
+    """As `extract`, but for the values of `_text` and `_content`.
 
     The resource has passed the structural check, or is at least JSON: what has not the type
     that its definition says is passed over.
@@ -105,6 +111,23 @@ def indexed_modifiers(parameter: SearchParameter, resource_type: str) -> frozens
 def refers(parameter: SearchParameter, resource_type: str) -> bool:
     """Whether it holds references, and not canonical addresses alone."""
     return any(route.type == "Reference" for route in _routes_of(parameter, resource_type))
+
+
+@cache
+def has_canonical(resource_type: str) -> bool:
+    """Whether resources of the type can be named by url and version."""
+    known = indexed_parameters(resource_type)
+    kinds = tuple(known[code].type if code in known else "" for code in ("url", "version"))
+    return kinds == ("uri", "token")
+
+
+@cache
+def targets_of(parameter: SearchParameter, resource_type: str) -> tuple[str, ...]:
+    """The types that the reference parameter may lead to."""
+    targets = parameter.targets or resource_types()
+    if refers(parameter, resource_type):
+        return targets
+    return tuple(name for name in targets if has_canonical(name))
 
 
 @cache

@@ -13,3 +13,9 @@ class Limits:
     """Steps from resource to resource in one criterion."""
     max_links: int = 500
     """Steps that one search stands for, once each type that a reference may mean is counted."""
+    max_expression: int = 10_000
+    """Characters of one `_filter`, `_text` or `_content`."""
+    max_nesting: int = 20
+    """Brackets within brackets of one of those."""
+    max_tests: int = 2000
+    """Tests and words of those, once each of several types is counted."""

@@ -12,6 +12,8 @@ from fhir_server.search.ast import (
     Chain,
     CompositeMatches,
     DateCompares,
+    DateCovers,
+    Differs,
     Everything,
     Has,
     IdIn,
@@ -26,11 +28,13 @@ from fhir_server.search.ast import (
     ReferenceTo,
     StringMatches,
     StringMode,
+    TextMatches,
     TokenIs,
+    TokenLike,
     UriBelow,
     UriIs,
 )
-from fhir_server.search.extract import extract
+from fhir_server.search.extract import extract, extract_elements
 from fhir_server.search.values import (
     CompositeValue,
     DateValue,
@@ -39,8 +43,10 @@ from fhir_server.search.values import (
     QuantityValue,
     ReferenceValue,
     StringValue,
+    TextValue,
     TokenValue,
     UriValue,
+    without_capitals,
 )
 
 Values = Mapping[str, Sequence[IndexValue]]
@@ -59,8 +65,12 @@ def others(resources: Iterable[Mapping[str, Any]]) -> Others:
 
 
 def values_of(resource: Mapping[str, Any]) -> Values:
+    return _by_code(extract(resource))
+
+
+def _by_code(extracted: Iterable[tuple[str, IndexValue]]) -> Values:
     values: dict[str, list[IndexValue]] = {}
-    for code, value in extract(resource):
+    for code, value in extracted:
         values.setdefault(code, []).append(value)
     return values
 
@@ -74,7 +84,22 @@ def match(node: Node, resource: Mapping[str, Any], others: Others | None = None)
     """
     if isinstance(node, Everything):
         return True
-    return holds(node, str(resource.get("id", "")), values_of(resource), others)
+    # To cut a text into words costs as much as all the rest.
+    extracted = extract(resource) if _asks_text(node) else extract_elements(resource)
+    return holds(node, str(resource.get("id", "")), _by_code(extracted), others)
+
+
+def _asks_text(node: Node) -> bool:
+    """Of the resource itself."""
+    match node:
+        case And(nodes) | Or(nodes):
+            return any(map(_asks_text, nodes))
+        case Not(inner):
+            return _asks_text(inner)
+        case TextMatches() | Missing(kind="text"):
+            return True
+        case _:
+            return False
 
 
 def holds(node: Node, resource_id: str, values: Values, others: Others | None = None) -> bool:
@@ -103,6 +128,16 @@ def holds(node: Node, resource_id: str, values: Values, others: Others | None = 
 
 def _linked(node: Chain | Has, resource_id: str, values: Values, others: Others) -> bool:
     match node:
+        case Chain(code, target, _, inner, canonical=True):
+            return any(
+                _addressed(values.get(code, ()), known) and holds(inner, other, known, others)
+                for other, known in others.get(target, {}).items()
+            )
+        case Has(source, code, _, inner, canonical=True):
+            return any(
+                _addressed(known.get(code, ()), values) and holds(inner, other, known, others)
+                for other, known in others.get(source, {}).items()
+            )
         case Chain(code, target, forms, inner):
             known = others.get(target, {})
             return any(
@@ -128,6 +163,16 @@ def _ids(values: Iterable[IndexValue], forms: Sequence[str]) -> list[str]:
     ]
 
 
+def _addressed(references: Iterable[IndexValue], values: Values) -> bool:
+    """Whether one of the canonical references means the resource that has the values."""
+    urls = {value.uri for value in values.get("url", ()) if isinstance(value, UriValue)}
+    versions = {value.code for value in values.get("version", ()) if isinstance(value, TokenValue)}
+    return any(
+        isinstance(one, ReferenceValue) and one.target in urls and one.version in ("", *versions)
+        for one in references
+    )
+
+
 @singledispatch
 def satisfies(node: object, value: IndexValue) -> bool:
     """Whether one index value satisfies one predicate."""
@@ -142,14 +187,33 @@ def _(node: TokenIs, value: TokenValue) -> bool:
 
 
 @satisfies.register
+def _(node: TokenLike, value: TokenValue) -> bool:
+    same = node.token == without_capitals(value.code)
+    return same and node.system in (None, value.system)
+
+
+_STRINGS: Mapping[StringMode, Callable[[StringValue, str], bool]] = {
+    StringMode.STARTS: lambda value, text: value.text.startswith(text),
+    StringMode.CONTAINS: lambda value, text: text in value.text,
+    StringMode.EXACT: lambda value, text: value.exact == text,
+    StringMode.ENDS: lambda value, text: value.text.endswith(text),
+    StringMode.EQUALS: lambda value, text: value.text == text,
+    StringMode.GT: lambda value, text: value.text > text,
+    StringMode.LT: lambda value, text: value.text < text,
+    StringMode.GE: lambda value, text: value.text >= text,
+    StringMode.LE: lambda value, text: value.text <= text,
+}
+
+
+@satisfies.register
 def _(node: StringMatches, value: StringValue) -> bool:
-    match node.mode:
-        case StringMode.STARTS:
-            return value.text.startswith(node.text)
-        case StringMode.CONTAINS:
-            return node.text in value.text
-        case StringMode.EXACT:
-            return node.text == value.exact
+    return _STRINGS[node.mode](value, node.text)
+
+
+@satisfies.register
+def _(node: TextMatches, value: TextValue) -> bool:
+    end = "" if node.prefix else " "
+    return f" {node.words}{end}" in f" {value.words} "
 
 
 @satisfies.register
@@ -176,6 +240,8 @@ def _(node: CompositeMatches, value: CompositeValue) -> bool:
 
 
 def _part_satisfies(node: Node, value: IndexValue) -> bool:
+    if isinstance(node, Everything):
+        return True
     if isinstance(node, Or):
         return any(_part_satisfies(inner, value) for inner in node.nodes)
     return satisfies(node, value)
@@ -197,6 +263,16 @@ _DATES: Mapping[Prefix, Callable[[DateValue, DateCompares], bool]] = {
 @satisfies.register
 def _(node: DateCompares, value: DateValue) -> bool:
     return _DATES[node.prefix](value, node)
+
+
+@satisfies.register
+def _(node: DateCovers, value: DateValue) -> bool:
+    return value.low <= node.low and node.high <= value.high
+
+
+@satisfies.register
+def _(node: Differs, value: IndexValue) -> bool:
+    return not satisfies(node.node, value)
 
 
 _Number = NumberValue | QuantityValue

@@ -24,8 +24,9 @@ from fhir_server.search.ast import (
     conjunction,
 )
 from fhir_server.search.criteria import RESULT_PARAMETERS as RESULT_PARAMETERS
-from fhir_server.search.criteria import Criteria, at, not_known, unsupported
+from fhir_server.search.criteria import TEXTS, Criteria, at, not_known
 from fhir_server.search.extract import indexed_parameters
+from fhir_server.search.filtering import FILTER, Filtering
 from fhir_server.search.limits import Limits as Limits
 
 Parameters = Sequence[tuple[str, str]]
@@ -206,8 +207,29 @@ class _Parser:
             read(self, value)
         else:
             for resource_type, criteria in self.criteria.items():
-                node = criteria.read(resource_type, name, value)
+                if name == FILTER:
+                    node = Filtering(criteria).read(resource_type, value)
+                else:
+                    node = criteria.read(resource_type, name, value)
                 self.nodes.setdefault(resource_type, []).append(node)
+                self._require_affordable(name)
+
+    def _require_affordable(self, name: str) -> None:
+        """Each type has its own account, and where there are many, all of them a common one.
+
+        Raises:
+            FhirError: TOO_COSTLY.
+        """
+        if len(self.types) == 1 or name.partition(":")[0] not in (FILTER, *TEXTS):
+            return
+        most = self.reading.limits.max_tests
+        if sum(criteria.spent for criteria in self.criteria.values()) > most:
+            raise FhirError.at(
+                Kind.TOO_COSTLY,
+                f"http.{name}",
+                f"More than {most} tests and words, one for each type that is searched; {most} are "
+                "allowed: name fewer types in _type",
+            )
 
     def _sort(self, value: str) -> None:
         self.sort = tuple(self._sort_key(part) for part in value.split(","))
@@ -336,8 +358,4 @@ def _include(name: str, value: str) -> Include:
 
 
 def _revinclude(name: str, value: str) -> Include:
-    if value == "*":
-        raise unsupported(
-            name, "'*' alone would ask every type; name one, as in _revinclude=CarePlan:*"
-        )
     return replace(_include(name, value), reverse=True)

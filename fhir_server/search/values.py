@@ -3,11 +3,13 @@
 Source: https://hl7.org/fhir/R4/search.html#ptypes.
 """
 
+import string
 import sys
 import unicodedata
 from decimal import Decimal
 from typing import Final, NamedTuple
 
+_LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 INFINITY: Final = sys.float_info.max
 """Open ends of a range, and whatever lies beyond: a number that JSON can carry in a page link."""
 
@@ -61,6 +63,12 @@ class UriValue(NamedTuple):
     uri: str
 
 
+class TextValue(NamedTuple):
+    """Words of a whole text, folded, with a space between (`words.running_words`)."""
+
+    words: str
+
+
 PlainValue = (
     TokenValue | StringValue | ReferenceValue | DateValue | NumberValue | QuantityValue | UriValue
 )
@@ -72,7 +80,7 @@ class CompositeValue(NamedTuple):
     parts: tuple[tuple[PlainValue, ...], ...]
 
 
-IndexValue = PlainValue | CompositeValue
+IndexValue = PlainValue | CompositeValue | TextValue
 
 
 def fold(text: str) -> str:
@@ -86,6 +94,11 @@ def fold(text: str) -> str:
     bare = "".join(char for char in decomposed if not unicodedata.combining(char))
     # Case folding can bring back decomposable characters, so normalise once more.
     return " ".join(unicodedata.normalize("NFKC", bare.casefold()).split())
+
+
+def without_capitals(code: str) -> str:
+    """With A to Z in lower case and all else as it is, as SQL's NOCASE has it."""
+    return code.translate(_LOWER)
 
 
 def to_float(number: Decimal | int) -> float:

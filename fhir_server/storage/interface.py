@@ -150,8 +150,17 @@ class Reader(Protocol):
             FhirError: TOO_COSTLY when it takes longer than the backend allows.
         """
 
-    async def search(self, query: Search, count: int, after: Position | None = None) -> Page:
+    async def search(
+        self,
+        query: Search,
+        count: int,
+        after: Position | None = None,
+        until: Position | None = None,
+    ) -> Page:
         """At most `count` current resources that match, in the query's order.
+
+        They come later in it than the place `after`, and not later than `until`, which are the
+        ends of pages of the same query, whatever became of the resources that stood there.
 
         Raises:
             FhirError: TOO_COSTLY when it takes longer than the backend allows.

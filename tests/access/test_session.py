@@ -57,7 +57,7 @@ async def two_patients(store: Store) -> None:
         await put(store, plan(f"c{number}", str(1 + number % 2), status="active"))
 
 
-async def all_pages(data: Data, asked: Search, count: int) -> list[list[str]]:
+async def all_pages(data: Data | Store, asked: Search, count: int) -> list[list[str]]:
     pages: list[list[str]] = []
     after: Position | None = None
     while True:
@@ -308,6 +308,15 @@ CHAINS: Final = {
         "CarePlan",
     ),
     "Patient?_has:CarePlan:subject:status:not=draft&_id=2": ("2", "CarePlan"),
+    "CarePlan?subject:Patient._content=birch": ("c2", "Patient"),
+    "CarePlan?subject:Patient._content=-ash": ("c2", "Patient"),
+    "Patient?_has:CarePlan:subject:_content=draft,active&_id=2": ("2", "CarePlan"),
+    "CarePlan?_filter=subject.family eq birch": ("c2", "Patient"),
+    "CarePlan?_filter=subject[family ne ash]._id pr true": ("c2", "Patient"),
+    "CarePlan?_filter=subject.general-practitioner:Practitioner.name sw jon": (
+        "c1",
+        "Practitioner",
+    ),
 }
 """Searches that find one resource, and a type without which they would not."""
 

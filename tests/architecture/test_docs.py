@@ -23,6 +23,9 @@ from fhir_server.app import create_app
 from fhir_server.errors import Kind
 from fhir_server.interactions.table import ROUTER
 from fhir_server.search.ast import Prefix
+from fhir_server.search.filter import OPERATORS
+from fhir_server.search.filtering import SYSTEMS
+from fhir_server.search.limits import Limits
 from fhir_server.search.operands import MODIFIERS
 from fhir_server.search.parse import RESULT_PARAMETERS
 from fhir_server.settings import Settings
@@ -48,13 +51,24 @@ PAGE_OF_INTERACTION: Final = {
     "capabilities": "capabilities",
     "operation": "operations",
 }
+BESIDE: Final = (
+    "binary.md",
+    "errors.md",
+    "filter.md",
+    "formats.md",
+    "index.md",
+    "openapi.md",
+)
+"""Pages about more than one interaction, or none."""
 DEFINITIONS: Final = [
     json.loads(path.read_text())
     for package in ("operations", "fhir_operations")
     for path in sorted((REPOSITORY / package).glob("*.json"))
 ]
 _FENCED: Final = re.compile(r"^```(\w+)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
-_REQUEST: Final = re.compile(r"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/fhir\S*)")
+_REQUEST: Final = re.compile(
+    r"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/(?:fhir|openapi\.json)\S*)"
+)
 _STATUS: Final = re.compile(r"→ (\d{3})")
 _HEADER: Final = re.compile(r"([A-Za-z-]+): (.*)")
 _HOST: Final = "http://127.0.0.1:8080"
@@ -202,7 +216,7 @@ def test_every_operation_has_its_page_that_names_every_parameter(
 def test_no_page_is_about_what_is_not_there() -> None:
     wired = {f"{name}.md" for name in PAGE_OF_INTERACTION.values()}
     wired |= {f"operations/{definition['code']}.md" for definition in DEFINITIONS}
-    assert {_name(page) for page in PAGES} == wired | {"index.md", "errors.md", "formats.md"}
+    assert {_name(page) for page in PAGES} == wired | {*BESIDE}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
@@ -229,6 +243,14 @@ def test_the_search_page_names_every_type_modifier_prefix_and_result_parameter()
     modifiers = {f":{name}" for names in MODIFIERS.values() for name in names}
     named = {*MODIFIERS, *modifiers, *RESULT_PARAMETERS, *(prefix.value for prefix in Prefix)}
     assert {name for name in named if f"`{name}`" not in text} == set()
+
+
+def test_the_page_of_filters_names_every_operator_short_system_and_limit() -> None:
+    text = (API / "filter.md").read_text()
+    assert {name for name in (*OPERATORS, *SYSTEMS) if f"`{name}`" not in text} == set()
+    assert f"{Limits().max_expression:,} characters" in text
+    assert f"{Limits().max_nesting} brackets" in text
+    assert f"{Limits().max_tests} tests" in text
 
 
 def test_the_page_of_errors_names_every_status_and_issue_type() -> None:

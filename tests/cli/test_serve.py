@@ -82,6 +82,12 @@ BAD: Final[list[tuple[str, str, tuple[str, ...]]]] = [
     ("PORT", "http", ("port",)),
     ("WORKERS", "0", ("workers",)),
     ("MAX_BODY", "many", ("max_body",)),
+    ("MAX_URL", "65536", ("max_url",)),
+    ("MAX_DEPTH", "101", ("max_depth",)),
+    ("TRUSTED_PROXIES", "proxy.example", ("trusted_proxies", "'proxy.example'")),
+    ("TRUSTED_PROXIES", "10.0.0.1/8", ("trusted_proxies", "host bits")),
+    ("TRUSTED_PROXIES", "10.0.0.1,", ("trusted_proxies", "''")),
+    ("TRUSTED_PROXIES", "*", ("trusted_proxies", "'*'")),
     ("CONDITIONAL_DELETE", "all", ("conditional_delete",)),
     ("HOST", "0.0.0.0", ("loopback",)),  # noqa: S104 - it must be refused
     ("STORE", "mongodb://localhost", ("MongoDB is not supported yet",)),
@@ -280,7 +286,10 @@ def test_a_server_that_does_not_come_up_has_failed() -> None:
 
 def test_small_bounds_do_not_keep_the_synthetic_caseload_from_loading(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path}/small.db"
-    ensure_loaded(Settings(auth="none", store=store, max_entries=1, max_body=1024))
+    small = Settings(
+        auth="none", store=store, max_entries=1, max_body=1024, max_values=1, max_parameters=1
+    )
+    ensure_loaded(small)
 
 
 def test_settings_reach_the_workers_whatever_case_they_were_given_in(
@@ -305,5 +314,18 @@ def test_the_page_of_settings_lists_each_with_its_default() -> None:
 
 def _shown(default: object) -> str:
     if isinstance(default, tuple):
-        return ",".join(default)
+        return ",".join(default) or "—"
     return "—" if default in (None, "") else str(default)
+
+
+@pytest.mark.parametrize(
+    ("text", "proxies"),
+    [("", ()), (" ", ()), ("10.0.0.7, 2001:db8::/32", ("10.0.0.7", "2001:db8::/32"))],
+)
+def test_proxies_are_a_list_that_worker_processes_read_too(
+    monkeypatch: pytest.MonkeyPatch, text: str, proxies: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(os, "environ", {**os.environ, "KEYWORKING_TRUSTED_PROXIES": text})
+    assert Settings().trusted_proxies == proxies
+    serving.export(Settings())
+    assert Settings().trusted_proxies == proxies

@@ -1,17 +1,10 @@
 """Servers with a few young people on them, and one for a caller who may see one of them."""
 
-from collections.abc import Callable
-
 import httpx
 import pytest
 
-from fhir_server.access.policy import Caller, Policy
-from fhir_server.access.session import Session
-from fhir_server.app import Application
-from fhir_server.http.messages import HttpRequest
 from fhir_server.search.ast import Everything, Node, Nothing, ReferenceTo
 from fhir_server.settings import Settings
-from fhir_server.storage.interface import Store
 from tests.fhir_operations.record import PATIENT, load
 
 
@@ -41,17 +34,3 @@ async def caseload(client: httpx.AsyncClient) -> httpx.AsyncClient:
     """A client of a server with a few young people."""
     await load(client)
     return client
-
-
-@pytest.fixture
-def restrict(app: Application, store: Store) -> Callable[[Policy], None]:
-    """From now on, whoever asks is under that policy."""
-
-    def under(policy: Policy) -> None:
-        def open_session(request: HttpRequest) -> Session:
-            return Session(store, Caller("restricted", request.request_id), policy)
-
-        assert app.fhir is not None
-        app.fhir._open_session = open_session
-
-    return under

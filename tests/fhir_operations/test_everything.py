@@ -5,14 +5,13 @@ https://hl7.org/fhir/R4/patient-operation-everything.html, encounter-operation-e
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from typing import Any, Final
 
 import httpx
 import pytest
 
-from fhir_server.access.policy import Policy
 from fhir_server.search.ast import Everything, ReferenceTo
+from tests.conftest import Restrict
 from tests.fhir_operations.conftest import OnePatient
 from tests.fhir_operations.record import (
     JSON,
@@ -383,7 +382,7 @@ async def test_a_page_of_one_patient_is_no_page_of_another(caseload: httpx.Async
 
 
 async def test_shows_nothing_that_the_caller_may_not_see(
-    caseload: httpx.AsyncClient, restrict: Callable[[Policy], None]
+    caseload: httpx.AsyncClient, restrict: Restrict
 ) -> None:
     restrict(OnePatient())
     visible = MEMBERS | of_types(BESIDE, "Organization", "Location")
@@ -398,7 +397,7 @@ async def test_shows_nothing_that_the_caller_may_not_see(
 
 
 async def test_access_is_decided_again_on_every_page(
-    caseload: httpx.AsyncClient, restrict: Callable[[Policy], None]
+    caseload: httpx.AsyncClient, restrict: Restrict
 ) -> None:
     first = exact(await caseload.get(f"{EVERYTHING}?_count=1"))
     of_all = exact(await caseload.get("Patient/$everything?_count=1"))
@@ -417,7 +416,7 @@ async def test_access_is_decided_again_on_every_page(
 
 
 async def test_what_only_a_hidden_resource_refers_to_is_not_shown(
-    caseload: httpx.AsyncClient, restrict: Callable[[Policy], None]
+    caseload: httpx.AsyncClient, restrict: Restrict
 ) -> None:
     """That somebody has to do with a ward is told by the visit alone, which is hidden."""
 

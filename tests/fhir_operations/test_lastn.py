@@ -3,13 +3,12 @@
 https://hl7.org/fhir/R4/observation-operation-lastn.html
 """
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import httpx
 import pytest
 
-from fhir_server.access.policy import Policy
+from tests.conftest import Restrict
 from tests.fhir_operations.conftest import OnePatient
 from tests.fhir_operations.record import OTHER, PATIENT, names
 from tests.support import assert_outcome, body, exact, put
@@ -179,7 +178,7 @@ async def test_an_answer_that_grows_too_long_is_refused(client: httpx.AsyncClien
 
 
 async def test_what_the_caller_may_not_see_is_nobodys_last(
-    chart: httpx.AsyncClient, restrict: Callable[[Policy], None]
+    chart: httpx.AsyncClient, restrict: Restrict
 ) -> None:
     restrict(OnePatient(OTHER))
     assert await last(chart, f"patient={PATIENT},{OTHER}&code=29463-7") == ["theirs"]

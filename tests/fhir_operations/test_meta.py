@@ -4,14 +4,13 @@ https://hl7.org/fhir/R4/resource-operation-meta.html, -meta-add.html, -meta-dele
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, Final
 
 import httpx
 import pytest
 
-from fhir_server.access.policy import Policy
 from fhir_server.storage.interface import Store
+from tests.conftest import Restrict
 from tests.fhir_operations.conftest import OnePatient
 from tests.fhir_operations.record import OTHER, PATIENT
 from tests.support import assert_outcome, body, exact, put, stored_versions
@@ -244,7 +243,7 @@ async def test_the_mark_of_a_part_of_a_resource_is_no_label_to_add(
 
 
 async def test_what_a_caller_may_not_see_has_no_meta(
-    client: httpx.AsyncClient, store: Store, restrict: Callable[[Policy], None]
+    client: httpx.AsyncClient, store: Store, restrict: Restrict
 ) -> None:
     hidden, own = OTHER, PATIENT
     for address, code in ((hidden, "theirs"), (own, "ours")):
@@ -262,7 +261,7 @@ async def test_what_a_caller_may_not_see_has_no_meta(
 
 
 async def test_who_may_read_alone_changes_no_meta(
-    client: httpx.AsyncClient, store: Store, restrict: Callable[[Policy], None]
+    client: httpx.AsyncClient, store: Store, restrict: Restrict
 ) -> None:
     await put(client, {**patient(tag=[tag("a")]), "id": PATIENT.partition("/")[2]})
     restrict(OnePatient(writes=False))

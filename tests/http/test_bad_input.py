@@ -489,12 +489,12 @@ SEARCHES = [
         "http._page",
     ),
     Bad(
-        "a chain over a canonical",
-        _get("CarePlan?instantiates-canonical.title=x"),
+        "a chain over a canonical to what has no url",
+        _get("CarePlan?instantiates-canonical:Patient.name=x"),
         400,
-        "not-supported",
-        "chains over them are not supported",
-        "http.instantiates-canonical.title",
+        "invalid",
+        "never refers to a Patient; it refers to ActivityDefinition",
+        "http.instantiates-canonical:Patient.name",
     ),
     Bad(
         "a chain that never ends",
@@ -537,9 +537,9 @@ SEARCHES = [
     Bad(
         "far too many names",
         _get("Patient?" + "&".join(["family=x"] * 1001)),
-        400,
-        "invalid",
-        "cannot be read",
+        403,
+        "too-costly",
+        "1001 parameters; 100 are allowed",
     ),
     Bad(
         "far too many values",

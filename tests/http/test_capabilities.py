@@ -9,10 +9,11 @@ import httpx
 import pytest
 from fhir.resources.R4B.capabilitystatement import CapabilityStatement
 
+from fhir_server.fhir import json, xml
 from fhir_server.fhir.definitions import resource_types
 from fhir_server.search.composites import composites
 from fhir_server.settings import Settings
-from tests.support import assert_outcome, body
+from tests.support import assert_outcome, body, create
 
 SAMPLE: dict[str, dict[str, Any]] = {
     "Patient": {"active": True},
@@ -46,6 +47,8 @@ VALUES = {
     "special": "x",
 }
 """A value that each type of search parameter takes."""
+OF_PARAMETER = {"_filter": "_id eq x", "_text": "x OR y", "_content": "x -y"}
+"""Of parameters that have a language of their own."""
 
 
 async def _rest(client: httpx.AsyncClient) -> dict[str, Any]:
@@ -79,7 +82,9 @@ async def test_every_search_parameter_of_every_type_is_answered(client: httpx.As
     refused = []
     for resource in (await _rest(client))["resource"]:
         parameters = {p["name"]: _value(resource["type"], p) for p in resource["searchParam"]}
-        assert "_id" in parameters
+        assert {"_id", "_content", "_filter"} <= set(parameters)
+        domain_resource = resource["type"] not in ("Binary", "Bundle", "Parameters")
+        assert ("_text" in parameters) == domain_resource
         response = await client.get(resource["type"], params=parameters)
         if response.status_code != 200:
             refused.append((resource["type"], response.text))
@@ -90,19 +95,87 @@ def _value(resource_type: str, parameter: dict[str, Any]) -> str:
     if parameter["type"] == "composite":
         components = composites(resource_type)[parameter["name"]].components
         return "$".join(VALUES[component.type] for component in components)
-    # The id of a type's own resources is a token of restricted letters.
-    return "x" if parameter["name"] == "_id" else VALUES[parameter["type"]]
+    return OF_PARAMETER.get(parameter["name"], VALUES[parameter["type"]])
 
 
 async def test_every_include_of_every_type_is_answered(client: httpx.AsyncClient) -> None:
     refused = []
     for resource in (await _rest(client))["resource"]:
-        response = await client.get(
-            resource["type"], params={"_include": resource.get("searchInclude", ())}
-        )
+        asked = {"_include": resource["searchInclude"], "_revinclude": ["*"]}
+        assert "*" in asked["_include"]
+        response = await client.get(resource["type"], params=asked)
         if response.status_code != 200:
             refused.append((resource["type"], response.text))
     assert not refused
+
+
+async def test_every_reverse_include_of_every_type_is_answered(client: httpx.AsyncClient) -> None:
+    refused, tried = [], 0
+    for resource in (await _rest(client))["resource"]:
+        promised = resource.get("searchRevInclude", [])
+        for start in range(0, len(promised), 90):  # so many parameters a search may have
+            some = promised[start : start + 90]
+            response = await client.get(resource["type"], params={"_revinclude": some})
+            tried += len(some)
+            if response.status_code != 200:
+                refused.append((resource["type"], response.text))
+    assert not refused
+    assert tried > 1000
+
+
+async def test_reverse_includes_are_told_where_the_reference_leads(
+    client: httpx.AsyncClient,
+) -> None:
+    told = {r["type"]: r.get("searchRevInclude", []) for r in (await _rest(client))["resource"]}
+    assert "CarePlan:subject" in told["Patient"]
+    assert "CarePlan:subject" not in told["Practitioner"]
+    assert "Provenance:target" in told["Flag"]  # any type
+    patient = await create(client, {"resourceType": "Patient"})
+    plan = {
+        "resourceType": "CarePlan",
+        **SAMPLE["CarePlan"],
+        "subject": {"reference": f"Patient/{patient['id']}"},
+    }
+    await create(client, plan)
+    found = await client.get("Patient?_revinclude=CarePlan:subject")
+    assert [e["resource"]["resourceType"] for e in found.json()["entry"]] == ["Patient", "CarePlan"]
+
+
+async def test_every_search_parameter_of_all_types_is_answered(client: httpx.AsyncClient) -> None:
+    named = (await _rest(client))["searchParam"]
+    assert {"_id", "_lastUpdated", "_list", "_tag"} <= {one["name"] for one in named}
+    for one in named:
+        response = await client.get("", params={one["name"]: _value("Patient", one)})
+        assert response.status_code == 200, response.text
+
+
+async def test_every_format_is_answered(client: httpx.AsyncClient) -> None:
+    statement = (await client.get("metadata")).json()
+    assert statement["format"] == ["application/fhir+json", "application/fhir+xml", "json", "xml"]
+    for name in statement["format"]:
+        response = await client.get("Patient", params={"_format": name})
+        expected = "xml" if "xml" in name else "json"
+        assert response.headers["content-type"] == f"application/fhir+{expected}; charset=utf-8"
+
+
+async def test_every_format_of_a_patch_is_taken(client: httpx.AsyncClient) -> None:
+    patient = await create(client, {"resourceType": "Patient", "active": True})
+    path = {"name": "path", "valueString": "Patient.active"}
+    parts = [{"name": "type", "valueCode": "delete"}, path]
+    told = {"resourceType": "Parameters", "parameter": [{"name": "operation", "part": parts}]}
+    bodies = {
+        "application/json-patch+json": b'[{"op": "test", "path": "/active", "value": true}]',
+        "application/fhir+json": json.encode(told),
+        "application/fhir+xml": xml.encode(told),
+    }
+    named = (await client.get("metadata")).json()["patchFormat"]
+    assert named == [*bodies]
+    for media in named:
+        headers = {"content-type": media}
+        response = await client.patch(
+            f"Patient/{patient['id']}", content=bodies[media], headers=headers
+        )
+        assert response.status_code == 200, response.text
 
 
 async def test_every_type_that_is_read_refuses_what_is_not_there(
@@ -156,6 +229,30 @@ async def test_conditional_interactions_are_as_promised(client: httpx.AsyncClien
     assert patient["conditionalUpdate"] is True
     assert patient["conditionalDelete"] == "single"
     assert patient["updateCreate"] is True
+    for resource in (await _rest(client))["resource"]:
+        for name in (
+            *("conditionalCreate", "conditionalRead", "conditionalUpdate", "conditionalDelete"),
+            *("updateCreate", "readHistory"),
+        ):
+            assert resource[name] == patient[name], resource["type"]
+
+
+async def test_conditional_interactions_are_carried_out(client: httpx.AsyncClient) -> None:
+    given = body({"resourceType": "Patient", "identifier": [{"value": "c1"}]})
+    sent = {**given["headers"], "If-None-Exist": "identifier=c1"}
+    statuses = [
+        (await client.post("Patient", content=given["content"], headers=sent)).status_code
+        for _ in range(2)
+    ]
+    assert statuses == [201, 200]
+    updated = await client.put("Patient?identifier=c1", **given)
+    assert updated.status_code == 200
+    address = f"Patient/{updated.json()['id']}"
+    for name, header in (("etag", "If-None-Match"), ("last-modified", "If-Modified-Since")):
+        again = await client.get(address, headers={header: updated.headers[name]})
+        assert again.status_code == 304, header
+    assert (await client.delete("Patient?identifier=c1")).status_code == 204
+    assert (await client.get(address)).status_code == 410
 
 
 async def test_says_of_which_types_a_change_needs_if_match(client: httpx.AsyncClient) -> None:

@@ -1,11 +1,14 @@
 """Searches of every kind, from a seed, with values from the pools of `generate.py`."""
 
+import json
+import re
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Final
 
 from fhir_server.search.composites import composites
 from fhir_server.search.extract import indexed_modifiers, indexed_parameters
+from fhir_server.search.filtering import ALLOWED
 from tests.search.generate import (
     ADDRESSES,
     CALENDAR,
@@ -39,6 +42,9 @@ def parameters(resource_type: str, random: Random) -> list[tuple[str, str]]:
 
 
 def _criterion(resource_type: str, random: Random) -> tuple[str, str]:
+    if random.random() < 0.15:
+        name = random.choice(("_filter", "_filter", "_text", "_content"))
+        return name, filtered(resource_type, random) if name == "_filter" else worded(random)
     code = random.choice([*indexed_parameters(resource_type), "_id"])
     if random.random() < 0.1:
         return f"{code}:missing", random.choice(("true", "false"))
@@ -63,6 +69,8 @@ def _criterion(resource_type: str, random: Random) -> tuple[str, str]:
 
 def chained(resource_type: str, random: Random, steps: int = 0) -> tuple[str, str]:
     """A criterion behind one to four steps, forward and back."""
+    if steps == 0 and random.random() < 0.2:
+        return "_filter", filtered(resource_type, random)
     backward = random.random() < 0.4
     link = _back(resource_type, random) if backward else _on(resource_type, random)
     if link is None:
@@ -169,3 +177,83 @@ MODIFIED: Final[Mapping[str, Callable[[Random], str]]] = {
     ":below": lambda random: random.choice(ADDRESSES),
 }
 """Values that a modifier takes instead of its parameter's."""
+
+
+def worded(random: Random, depth: int = 0) -> str:
+    """A value of `_text` or `_content`."""
+    kind = random.random()
+    if depth < 3 and kind < 0.3:
+        join = random.choice((" ", " AND ", " or ", " OR ", ",", " and "))
+        return f"{worded(random, depth + 1)}{join}{worded(random, depth + 1)}"
+    if depth < 3 and kind < 0.5:
+        form = random.choice(("({})", "-({})", "NOT {}", "NOT ({})", "-{}"))
+        return form.format(worded(random, depth + 1))
+    if random.random() < 0.8:
+        return random.choice(LIKELY)
+    text = random.choice((*STRINGS, *CODES, "¶", "\x01", "a" * 300, "NOT", "-"))
+    part = text[: random.choice((None, None, 2, 3))]
+    return random.choice(("{}", '"{}"', '"{}"*', "{}*")).format(part)
+
+
+LIKELY: Final = (
+    *("ash", "ASH", "ash*", "Field", "fi*", "strasse", '"two words"', '"two wo"*', "words two"),
+    *("o'brien", '"O\'Brien, Seán"', "istanbul", "İst*", "a", "b", "a-b", "active", "true", "x"),
+    *("日本", "한*", "VIII", "usual", "日", '"ash ash"', "asht*", "e", "first"),
+)
+"""Words of which many a resource has one."""
+
+
+def filtered(resource_type: str, random: Random, depth: int = 0) -> str:
+    """A value of `_filter`."""
+    kind = random.random()
+    if depth < 3 and kind < 0.3:
+        parts = [filtered(resource_type, random, depth + 1) for _ in range(random.randint(2, 3))]
+        return "".join(f"{part}{random.choice((' and ', ' or '))}" for part in parts[1:]) + parts[0]
+    if depth < 3 and kind < 0.45:
+        form = random.choice(("({})", "not ({})", "NOT( {} )"))
+        return form.format(filtered(resource_type, random, depth + 1))
+    return _filter_path(resource_type, random)
+
+
+def _filter_path(resource_type: str, random: Random) -> str:
+    """A test, perhaps at the end of steps; some of the steps have a filter of their own."""
+    link = _on(resource_type, random) if random.random() < 0.3 else None
+    if link is None:
+        return _filter_elements(resource_type, random) or _filter_test(resource_type, random)
+    head, landing = link
+    where = f"[{filtered(landing, random, 3)}]" if random.random() < 0.3 else ""
+    return f"{head[:-1]}{where}.{_filter_path(landing, random)}"
+
+
+def _filter_elements(resource_type: str, random: Random) -> str:
+    code, target = random.choice(CODES[:4]), random.choice(REFERENCES)
+    return {
+        "Group": f"characteristic[code eq {code}].value eq {random.choice(CODES[:4])}",
+        "DocumentReference": f"relatesTo[code eq {code} or code eq b].target re {target}",
+    }.get(resource_type, "") * (random.random() < 0.3)
+
+
+def _filter_test(resource_type: str, random: Random) -> str:
+    code = random.choice([*indexed_parameters(resource_type), "_id"])
+    if random.random() < 0.1:
+        return f"{code} pr {random.choice(('true', 'false'))}"
+    if code in ("_id", "_lastUpdated"):
+        return f"_id {random.choice(('eq', 'ne'))} r{random.randint(0, 12)}"
+    kind = indexed_parameters(resource_type)[code].type
+    if kind == "composite":
+        parts = composites(resource_type)[code].components
+        return f"{code} eq {quoted('$'.join(OPERANDS[p.type](random) for p in parts), random)}"
+    offered = [one for one in ALLOWED[kind] if one not in ("ss", "sb", "in", "ni")]
+    operator, text = random.choice(offered), OPERANDS[kind](random)
+    if kind in ("date", "number", "quantity"):
+        text = re.sub("^[a-z]+", "", text)
+    elif kind == "string":
+        text = random.choice(STRINGS)[: random.choice((None, None, 2))]
+    return f"{code} {operator} {quoted(text, random)}"
+
+
+def quoted(text: str, random: Random) -> str:
+    """As a token, where it can be one, or as a string of JSON."""
+    if random.random() < 0.4 and re.fullmatch(r'[^\s\])"][^\s\])]*', text):
+        return text
+    return json.dumps(text, ensure_ascii=random.random() < 0.5)

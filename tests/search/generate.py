@@ -5,6 +5,7 @@ pools, so that searches from the same pools often hit. Hypothesis draws the seed
 how many there are.
 """
 
+import html
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -305,7 +306,20 @@ def resource(resource_type: str, resource_id: str, random: Random, share: float 
     for route, kept in random.sample(planted, len(planted)):
         if random.random() < share:
             _plant(grown, route, kept, random)
+    if random.random() < share and "text" in type_definition(resource_type).elements:
+        grown["text"] = {"status": "generated", "div": narrative(random)}
     return grown
+
+
+def narrative(random: Random) -> str:
+    """Texts in mark-up that parts words, or does not; now and then no XML at all."""
+    marks = ("<p>{}</p>", "<b>{}</b>", "{}<br/>", "<!-- {} -->", "<i title='Ash'>{}</i>", "{} ")
+    inside = "".join(
+        random.choice(marks).format(html.escape(random.choice(STRINGS)))
+        for _ in range(random.randint(0, 4))
+    )
+    end = "</div>" if random.random() < 0.9 else "<"
+    return f'<div xmlns="http://www.w3.org/1999/xhtml">{inside}{end}'
 
 
 def linked(resource_type: str, resource_id: str, random: Random, highest: int) -> Resource:

@@ -40,16 +40,16 @@ from fhir_server.search.values import (
 from tests.search import generate
 
 NOT_INDEXED: Final = {
-    "_content": "needs a full-text index",
-    "_text": "needs a full-text index",
-    "_filter": "special",
+    "_content": "its words are no values; see test_text.py",
+    "_text": "its words are no values; see test_text.py",
+    "_filter": "a language over the others; see test_filter.py",
     "_id": "a column of its own",
     "_query": "has no expression",
     "near": "special",
     "composition": "its values lie in another resource",
     "message": "its values lie in another resource",
 }
-"""Parameters of R4 without index values; the search refuses them."""
+"""Parameters of R4 that no expression says where to find."""
 
 ANOTHER_READING: Final = {
     ("ConceptMap", "source-uri"): "fhirpathpy takes a canonical for a uri; `source` is for those",

@@ -30,6 +30,8 @@ class Backend:
     open: Callable[[Path], Awaitable[Store]]
     audited: Callable[[Path], list[str]]
     """The actions in the audit, in order."""
+    share: int = 1
+    """Of the examples of a property test, one in so many: a test server may be slow."""
 
 
 async def _open_sqlite(place: Path) -> Store:
@@ -74,7 +76,7 @@ def _audited_mongo(place: Path) -> list[str]:
 
 
 BACKENDS: Final[Mapping[str, Backend]] = {
-    "mongo": Backend(_open_mongo, _audited_mongo),
+    "mongo": Backend(_open_mongo, _audited_mongo, share=12),
     "sqlite": Backend(_open_sqlite, _audited_sqlite),
 }
 

@@ -92,6 +92,27 @@ async def test_pages_give_each_resource_once_while_others_are_written(
     assert ids == plain
 
 
+@pytest.mark.parametrize("sort", SORTS)
+async def test_a_page_is_found_again_by_where_it_begins_and_ends(store: Store, sort: str) -> None:
+    for number in range(STEADY):
+        await put(store, steady(number))
+    asked = query(f"Patient?_sort={sort}" if sort else "Patient")
+    ends: list[Position | None] = [None]
+    pages: list[list[str]] = []
+    while not pages or ends[-1] is not None:
+        page = await store.search(asked, PAGE, ends[-1])
+        pages.append([match.id for match in page.matches])
+        ends.append(page.after)
+    for round_ in range(3):
+        await write_others(store, round_)
+    for ids, after, until in zip(pages, ends[:-1], ends[1:], strict=True):
+        again = await store.search(asked, 1000, after, until)
+        assert [match.id for match in again.matches if match.id.startswith("s")] == ids
+    at_once = await store.search(asked, 2, ends[0], ends[1])
+    assert len(at_once.matches) == 2
+    assert at_once.after is not None
+
+
 @pytest.mark.parametrize("count", [1, 2, 59, 60, 61])
 async def test_pages_of_any_size_end_where_the_matches_end(store: Store, count: int) -> None:
     await put(store, *(steady(number) for number in range(STEADY)))

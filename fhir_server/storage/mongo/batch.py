@@ -92,9 +92,7 @@ class Batch:
         """A version that is not yet in the transaction."""
         return self._writes.new.get(identity)
 
-    def append(
-        self, stored: StoredVersion, before: Document | None, entries: dict[str, list[Document]]
-    ) -> None:
+    def append(self, stored: StoredVersion, before: Document | None, entries: Document) -> None:
         """The version takes the place of the one before.
 
         Raises:

@@ -4,10 +4,9 @@ from typing import Any, Final
 
 from fhir_server.search.ast import LAST_UPDATED, Queries, Query, Search, SortKey
 from fhir_server.storage.interface import Position
-from fhir_server.storage.mongo.conditions import where
+from fhir_server.storage.mongo.conditions import both, where
 from fhir_server.storage.mongo.documents import RANGES, TEXTS
 from fhir_server.storage.mongo.driver import Document, Order
-from fhir_server.storage.mongo.predicates import both
 
 _FIELDS: Final = {"_id": "id", LAST_UPDATED: "updated"}
 """Sort keys that every version has beside its entries."""
@@ -26,9 +25,9 @@ class Compiler:
         """Whether it is sorted by what stands in the entries."""
         return any(key.code not in _FIELDS for key in self._sort)
 
-    def page(self, after: Position | None) -> Document:
-        """A filter on what comes after the position, for an order that is not computed."""
-        return self.filter if after is None else both(self.filter, self._beyond(after))
+    def page(self, after: Position | None, until: Position | None) -> Document:
+        """A filter on what lies between the places, for an order that is not computed."""
+        return both(self.filter, self._between(after, until))
 
     @property
     def order(self) -> Order:
@@ -39,14 +38,13 @@ class Compiler:
             keys.append((self._place(number), _direction(key)))
         return [*keys, ("first", -1 if self._backwards else 1)]
 
-    def stages(self, after: Position | None, count: int) -> list[Document]:
+    def stages(self, after: Position | None, until: Position | None, count: int) -> list[Document]:
         """For an order that is computed: `_id`, `first` and the sort values of `count` matches."""
-        further: list[Document] = [] if after is None else [{"$match": self._beyond(after)}]
         places = {self._place(number): 1 for number in range(len(self._sort))}
         return [
             {"$match": self.filter},
             {"$project": {"first": 1, "id": 1, "updated": 1, **self._keys()}},
-            *further,
+            {"$match": self._between(after, until)},
             {"$set": self._absences()},
             {"$sort": dict(self.order)},
             {"$limit": count},
@@ -81,6 +79,10 @@ class Compiler:
     def _backwards(self) -> bool:
         """Equals follow the last key's direction, so that one index gives the whole order."""
         return bool(self._sort) and self._sort[-1].descending
+
+    def _between(self, after: Position | None, until: Position | None) -> Document:
+        later = {} if after is None else self._beyond(after)
+        return both(later, {} if until is None else {"$nor": [self._beyond(until)]})
 
     def _beyond(self, after: Position) -> Document:
         """What comes later in the order than the position."""

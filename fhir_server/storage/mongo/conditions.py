@@ -4,13 +4,15 @@ Chains are not among them: `links` has put what they lead to in their place.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from fhir_server.search.ast import (
     LAST_UPDATED,
     And,
     CompositeMatches,
     DateCompares,
+    DateCovers,
+    Differs,
     Everything,
     IdIn,
     Missing,
@@ -19,14 +21,27 @@ from fhir_server.search.ast import (
     Nothing,
     Or,
     ReferenceTo,
+    TextMatches,
     TokenIs,
     UriIs,
 )
-from fhir_server.storage.mongo.documents import ENTRIES, GROUPS, TEXTS, name_of, part
+from fhir_server.search.fulltext import NARRATIVE
+from fhir_server.storage.mongo.documents import (
+    ARRAYS,
+    GROUPS,
+    NARRATIVE_WORDS,
+    OTHER_WORDS,
+    TEXTS,
+    WORDS,
+    name_of,
+    part,
+)
 from fhir_server.storage.mongo.driver import Document
-from fhir_server.storage.mongo.predicates import array_of, test, updated
+from fhir_server.storage.mongo.predicates import array_of, starting, test, updated
 
-NOWHERE: Document = {"_id": {"$in": []}}
+_MOST_WORDS: Final = 16
+"""Words of a phrase that are looked up one by one."""
+NOWHERE: Final[Document] = {"_id": {"$in": []}}
 
 
 def where(resource_type: str, node: Node) -> Document:
@@ -55,14 +70,20 @@ def _condition(resource_type: str, node: Node) -> Document:
 
 def _criterion(node: Any) -> Document:
     match node:
-        case Missing(code):
-            return _missing(code)
-        case CompositeMatches(code):
-            return {GROUPS: {"$elemMatch": {"p": {"$eq": code}, **_parts(node)}}}
+        case Missing(code, kind):
+            return _no_words(code) if kind == "text" else _missing(code)
+        case CompositeMatches():
+            return _composite(node)
+        case TextMatches():
+            return _words(node)
+        case Differs(code, inner) if code != LAST_UPDATED:
+            return _exists(array_of(inner), code, {"$nor": test(inner)})
+        case DateCovers(code, low, high) if code == LAST_UPDATED:
+            return {"updated": {"$lte": low, "$gte": high - 1}}
         case DateCompares(code=code) if code == LAST_UPDATED:
-            return updated(node)
+            return _any(updated(node))
         case _:
-            return _exists(array_of(node), node.code, test(node))
+            return _any([_exists(array_of(node), node.code, one) for one in test(node)])
 
 
 def _exists(array: str, code: str, entry: Document) -> Document:
@@ -70,18 +91,50 @@ def _exists(array: str, code: str, entry: Document) -> Document:
     return {array: {"$elemMatch": {"p": {"$eq": code}, **entry}}}
 
 
+def _composite(node: CompositeMatches) -> Document:
+    """There is an element that satisfies every component."""
+    components = [
+        _any([{part(index): {"$elemMatch": one}} for one in test(inner)])
+        for index, inner in enumerate(node.nodes)
+        if not isinstance(inner, Everything)
+    ]
+    return _exists(GROUPS, node.code, {"$and": components} if components else {})
+
+
+def _words(node: TextMatches) -> Document:
+    """Each of the words, for the index; then whether they stand one after the other."""
+    *whole, last = node.words.split(" ")
+    each = [{WORDS: {"$eq": word}} for word in whole[:_MOST_WORDS]]
+    last_one = {"$elemMatch": starting(last)} if node.prefix else {"$eq": last}
+    phrase = f" {node.words}" if node.prefix else f" {node.words} "
+    stand = [_holds(field, phrase) for field in _fields(node.code)]
+    return _all([*each, {WORDS: last_one}, _any(stand)])
+
+
+def _holds(field: str, text: str) -> Document:
+    """Not a pattern: those are bounded, and a phrase may be long."""
+    where_it_stands = {"$indexOfBytes": [{"$ifNull": [f"${field}", ""]}, {"$literal": text}]}
+    return {"$expr": {"$gte": [where_it_stands, 0]}}
+
+
+def _no_words(code: str) -> Document:
+    return _all([{field: {"$exists": False}} for field in _fields(code)])
+
+
+def _fields(code: str) -> tuple[str, ...]:
+    return (NARRATIVE_WORDS,) if code == NARRATIVE else (NARRATIVE_WORDS, OTHER_WORDS)
+
+
 def _missing(code: str) -> Document:
     if code == LAST_UPDATED:
         return NOWHERE
-    return {"$nor": [{f"{array}.p": {"$eq": code}} for array in ENTRIES]}
-
-
-def _parts(node: CompositeMatches) -> Document:
-    return {part(index): {"$elemMatch": test(inner)} for index, inner in enumerate(node.nodes)}
+    return {"$nor": [{f"{array}.p": {"$eq": code}} for array in ARRAYS]}
 
 
 def _all(conditions: list[Document]) -> Document:
     kept = [condition for condition in conditions if condition]
+    if len(kept) == 1:
+        return kept[0]
     return {"$and": kept} if kept else {}
 
 
@@ -102,6 +155,16 @@ def _either(resource_type: str, nodes: Iterable[Node]) -> Document:
             case _:
                 parts.append(_condition(resource_type, node))
     parts += [_exists(TEXTS, code, {"c": {"$in": [*found]}}) for code, found in texts.items()]
-    if not all(parts):
+    return _any(parts)
+
+
+def _any(alternatives: list[Document]) -> Document:
+    if len(alternatives) == 1:
+        return alternatives[0]
+    if not all(alternatives):
         return {}
-    return {"$or": parts} if parts else NOWHERE
+    return {"$or": alternatives} if alternatives else NOWHERE
+
+
+def both(one: Document, other: Document) -> Document:
+    return _all([one, other])

@@ -2,8 +2,9 @@
 
 A version of a resource is one document. The current one carries the index entries, in three
 arrays: `t` for texts (token, reference, URI, string), `r` for ranges (date, number, quantity)
-and `g` for the groups of composites. Field names are fixed and short; whatever comes from a
-resource or a request is a value, never a name.
+and `g` for the groups of composites; and the words of its text, `w` each once, `n` and `o` in
+their order, of the narrative and of all else. Field names are fixed and short; whatever comes
+from a resource or a request is a value, never a name.
 """
 
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from typing import Any, Final
 import bson
 
 from fhir_server.errors import FhirError, Kind
+from fhir_server.search.fulltext import NARRATIVE
 from fhir_server.search.values import (
     CompositeValue,
     DateValue,
@@ -21,16 +23,22 @@ from fhir_server.search.values import (
     QuantityValue,
     ReferenceValue,
     StringValue,
+    TextValue,
     TokenValue,
     UriValue,
 )
+from fhir_server.search.words import MARK
 from fhir_server.storage.interface import HistoryEntry, StoredVersion
 from fhir_server.storage.mongo.driver import Document
 
 TEXTS: Final = "t"
 RANGES: Final = "r"
 GROUPS: Final = "g"
-ENTRIES: Final = (TEXTS, RANGES, GROUPS)
+WORDS: Final = "w"
+NARRATIVE_WORDS: Final = "n"
+OTHER_WORDS: Final = "o"
+ARRAYS: Final = (TEXTS, RANGES, GROUPS)
+ENTRIES: Final = (*ARRAYS, WORDS, NARRATIVE_WORDS, OTHER_WORDS)
 
 MOST: Final = 16 * 1024 * 1024 - 64 * 1024
 """Bytes of a document, with room for what its update adds. MongoDB's limit is 16 MiB:
@@ -100,20 +108,38 @@ def history_entry_of(document: Document) -> HistoryEntry:
     return HistoryEntry(version_of(document), document["seq"], document["created"])
 
 
-def entries(values: Iterable[tuple[str, IndexValue]]) -> dict[str, list[Document]]:
-    """The arrays that are not empty."""
-    found: dict[str, list[Document]] = {}
+def entries(values: Iterable[tuple[str, IndexValue]]) -> Document:
+    """The fields that the current version has beside the others; none is empty."""
+    found: dict[str, Any] = {}
+    texts: list[tuple[str, str]] = []
     for code, value in values:
+        if isinstance(value, TextValue):
+            texts.append((code, value.words))
+            continue
         array = GROUPS if isinstance(value, CompositeValue) else array_of(value)
         found.setdefault(array, []).append({"p": code, **_entry(value)})
-    return found
+    return {**found, **_words(texts)}
+
+
+def _words(texts: list[tuple[str, str]]) -> Document:
+    narrative = [words for code, words in texts if code == NARRATIVE]
+    others = [words for code, words in texts if code != NARRATIVE and words not in narrative]
+    each = {word: None for words in (*narrative, *others) for word in words.split()}
+    each.pop(MARK, None)
+    fields: Document = {NARRATIVE_WORDS: _padded(narrative), OTHER_WORDS: _padded(others)}
+    return {name: found for name, found in {WORDS: [*each], **fields}.items() if found}
+
+
+def _padded(texts: list[str]) -> str:
+    """With a space before and after each word."""
+    return f" {f' {MARK} '.join(texts)} " if texts else ""
 
 
 def array_of(value: PlainValue) -> str:
     return RANGES if isinstance(value, DateValue | NumberValue | QuantityValue) else TEXTS
 
 
-def _entry(value: IndexValue) -> dict[str, Any]:
+def _entry(value: PlainValue | CompositeValue) -> dict[str, Any]:
     """`c` is the text to find it by, `l` and `h` are the ends of a range."""
     match value:
         case TokenValue(system, code):

@@ -4,9 +4,9 @@ A chain becomes a reference to one of the resources at its end, a reverse chain 
 that are referred to. Both are bounded: a filter holds so much and no more.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.search.ast import (
@@ -22,10 +22,13 @@ from fhir_server.search.ast import (
     Query,
     ReferenceTo,
     Search,
+    TokenIs,
+    UriIs,
 )
 from fhir_server.storage.mongo.conditions import where
 from fhir_server.storage.mongo.documents import TEXTS
 from fhir_server.storage.mongo.driver import Document
+from fhir_server.storage.mongo.predicates import Canonically
 
 MOST: Final = 20_000
 """Resources that one step of a chain may pass through."""
@@ -69,26 +72,61 @@ async def _node(node: Node, ask: Ask) -> Node:
 
 async def _chain(node: Chain, ask: Ask) -> Node:
     end = where(node.target, await _node(node.node, ask))
+    if node.canonical:
+        return await _to_addresses(node, end, ask)
     found = await ask([{"$match": end}, {"$limit": MOST + 1}, {"$project": {"id": 1}}])
     ids = [document["id"] for document in _bounded(found)]
     targets = tuple(form + resource_id for resource_id in ids for form in node.forms)
     return ReferenceTo(node.code, targets) if targets else Nothing()
 
 
+async def _to_addresses(node: Chain, end: Document, ask: Ask) -> Node:
+    """To what names one of the resources by its url, and if by a version, by its own."""
+    named = {f"{TEXTS}.p": {"$in": ["url", "version"]}}
+    one = {"_id": "$_id", "code": f"${TEXTS}.p", "text": f"${TEXTS}.c"}
+    found = await ask([*_unwound(end, named), {"$project": one}, {"$limit": MOST + 1}])
+    by_resource: dict[str, dict[str, list[str]]] = {}
+    for entry in _bounded(found):
+        names = by_resource.setdefault(entry["_id"], {"url": [], "version": []})
+        names[entry["code"]].append(entry["text"])
+    # Resources with the same versions, none mostly, are asked for together.
+    urls: dict[tuple[str, ...], list[str]] = {}
+    for names in by_resource.values():
+        if names["url"]:
+            urls.setdefault(tuple(sorted(names["version"])), []).extend(names["url"])
+    nodes = [Canonically(node.code, tuple(found), versions) for versions, found in urls.items()]
+    return Or(tuple(cast("list[Node]", nodes))) if nodes else Nothing()
+
+
 async def _has(node: Has, ask: Ask) -> Node:
     source = where(node.source, await _node(node.node, ask))
-    found = await ask(
-        [
-            {"$match": source},
-            {"$project": {TEXTS: 1}},
-            {"$unwind": f"${TEXTS}"},
-            {"$match": {f"{TEXTS}.p": {"$eq": node.code}}},
-            {"$group": {"_id": f"${TEXTS}.c"}},
-            {"$limit": MOST + 1},
-        ]
-    )
-    ids = _ids((document["_id"] for document in _bounded(found)), node.forms)
+    one = {"_id": {"text": f"${TEXTS}.c", "version": f"${TEXTS}.v"}}
+    asked = _unwound(source, {f"{TEXTS}.p": {"$eq": node.code}})
+    found = await ask([*asked, {"$group": one}, {"$limit": MOST + 1}])
+    references = [(entry["_id"]["text"], entry["_id"]["version"]) for entry in _bounded(found)]
+    if node.canonical:
+        return _addressed(references)
+    ids = _ids((text for text, _ in references), node.forms)
     return IdIn(ids) if ids else Nothing()
+
+
+def _unwound(asked: Document, entries: Document) -> list[Document]:
+    """Stages to those entries of what is asked for, each for itself."""
+    return [
+        {"$match": asked},
+        {"$project": {TEXTS: 1}},
+        {"$unwind": f"${TEXTS}"},
+        {"$match": entries},
+    ]
+
+
+def _addressed(references: Sequence[tuple[str, str]]) -> Node:
+    """What is named by one of the canonical references: a url, and a version or ''."""
+    nodes: list[Node] = [UriIs("url", url) for url, version in references if not version]
+    for url, version in references:
+        if version:
+            nodes.append(And((UriIs("url", url), TokenIs("version", None, version))))
+    return Or(tuple(nodes)) if nodes else Nothing()
 
 
 def _bounded(found: list[Document]) -> list[Document]:

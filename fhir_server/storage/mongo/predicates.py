@@ -4,13 +4,17 @@ Every value stands behind an operator (`$eq`, `$gte`, …), so none can be read 
 """
 
 import re
+import string
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any, Final
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.search.ast import (
     DateCompares,
+    DateCovers,
     NumberCompares,
     Or,
     Prefix,
@@ -19,6 +23,7 @@ from fhir_server.search.ast import (
     StringMatches,
     StringMode,
     TokenIs,
+    TokenLike,
     UriBelow,
     UriIs,
 )
@@ -29,129 +34,164 @@ from fhir_server.storage.mongo.driver import Document
 _LONGEST_PATTERN: Final = 30_000
 """Bytes; MongoDB takes 32764 (https://www.mongodb.com/docs/manual/reference/operator/query/regex/)."""
 
-# A bound on the low where only the high is in question changes nothing, as no low is above its
-# high, but lets the index, which goes by the low, serve it.
+_END: Final = r"(?![\s\S])"
+"""The end of a text, whatever it ends with: `$` would also hold before a last line break."""
+_LETTERS: Final = frozenset(string.ascii_lowercase)
+_SIGNS: Final = {
+    StringMode.EQUALS: "$eq",
+    StringMode.GT: "$gt",
+    StringMode.LT: "$lt",
+    StringMode.GE: "$gte",
+    StringMode.LE: "$lte",
+}
+
 _Bounds = tuple[tuple[str, str, str], ...]
-_DATES: Final[dict[Prefix, _Bounds]] = {
-    Prefix.EQ: (("l", "$gte", "low"), ("l", "$lt", "high"), ("h", "$lte", "high")),
-    Prefix.GT: (("h", "$gt", "high"),),
-    Prefix.LT: (("l", "$lt", "low"),),
-    Prefix.SA: (("l", "$gte", "high"),),
-    Prefix.EB: (("l", "$lt", "low"), ("h", "$lte", "low")),
-    Prefix.AP: (("l", "$lt", "high"), ("h", "$gt", "low")),
+"""Field, operator, and the end of the asked range to hold it against."""
+
+_DATES: Final[Mapping[Prefix, Sequence[_Bounds]]] = {
+    # A bound on the low where the high alone is in question changes nothing, as no low is above
+    # its high, but lets the index, which goes by the low, serve it.
+    Prefix.EQ: [(("l", "$gte", "low"), ("l", "$lt", "high"), ("h", "$lte", "high"))],
+    Prefix.NE: [(("l", "$lt", "low"),), (("h", "$gt", "high"),)],
+    Prefix.GT: [(("h", "$gt", "high"),)],
+    Prefix.LT: [(("l", "$lt", "low"),)],
+    Prefix.GE: [(("h", "$gt", "high"),), (("l", "$gte", "low"),)],
+    Prefix.LE: [(("l", "$lt", "low"),), (("h", "$lte", "high"),)],
+    Prefix.SA: [(("l", "$gte", "high"),)],
+    Prefix.EB: [(("l", "$lt", "low"), ("h", "$lte", "low"))],
+    Prefix.AP: [(("l", "$lt", "high"), ("h", "$gt", "low"))],
 }
-_EITHER_DATE: Final[dict[Prefix, _Bounds]] = {
-    Prefix.NE: (("l", "$lt", "low"), ("h", "$gt", "high")),
-    Prefix.GE: (("h", "$gt", "high"), ("l", "$gte", "low")),
-    Prefix.LE: (("l", "$lt", "low"), ("h", "$lte", "high")),
+_NUMBERS: Final[Mapping[Prefix, Sequence[_Bounds]]] = {
+    Prefix.EQ: [(("l", "$gte", "low"), ("l", "$lt", "high"), ("h", "$lt", "high"))],
+    Prefix.NE: [(("l", "$lt", "low"),), (("h", "$gte", "high"),)],
+    Prefix.GT: [(("h", "$gt", "value"),)],
+    Prefix.LT: [(("l", "$lt", "value"),)],
+    Prefix.GE: [(("h", "$gte", "value"),)],
+    Prefix.LE: [(("l", "$lte", "value"),)],
+    Prefix.SA: [(("l", "$gt", "value"),)],
+    Prefix.EB: [(("l", "$lt", "value"), ("h", "$lt", "value"))],
+    Prefix.AP: [(("l", "$lte", "high"), ("h", "$gte", "low"))],
 }
-_NUMBERS: Final[dict[Prefix, _Bounds]] = {
-    Prefix.EQ: (("l", "$gte", "low"), ("l", "$lt", "high"), ("h", "$lt", "high")),
-    Prefix.GT: (("h", "$gt", "value"),),
-    Prefix.LT: (("l", "$lt", "value"),),
-    Prefix.GE: (("h", "$gte", "value"),),
-    Prefix.LE: (("l", "$lte", "value"),),
-    Prefix.SA: (("l", "$gt", "value"),),
-    Prefix.EB: (("l", "$lt", "value"), ("h", "$lt", "value")),
-    Prefix.AP: (("l", "$lte", "high"), ("h", "$gte", "low")),
-}
-_EITHER_NUMBER: Final[dict[Prefix, _Bounds]] = {
-    Prefix.NE: (("l", "$lt", "low"), ("h", "$gte", "high")),
-}
-_INSTANTS: Final[dict[Prefix, _Bounds]] = {
-    Prefix.EQ: (("updated", "$gte", "low"), ("updated", "$lt", "high")),
-    Prefix.GT: (("updated", "$gte", "high"),),
-    Prefix.LT: (("updated", "$lt", "low"),),
-    Prefix.GE: (("updated", "$gte", "low"),),
-    Prefix.LE: (("updated", "$lt", "high"),),
-    Prefix.SA: (("updated", "$gte", "high"),),
-    Prefix.EB: (("updated", "$lt", "low"),),
-    Prefix.AP: (("updated", "$gte", "low"), ("updated", "$lt", "high")),
+_INSTANTS: Final[Mapping[Prefix, Sequence[_Bounds]]] = {
+    Prefix.EQ: [(("updated", "$gte", "low"), ("updated", "$lt", "high"))],
+    Prefix.NE: [(("updated", "$lt", "low"),), (("updated", "$gte", "high"),)],
+    Prefix.GT: [(("updated", "$gte", "high"),)],
+    Prefix.LT: [(("updated", "$lt", "low"),)],
+    Prefix.GE: [(("updated", "$gte", "low"),)],
+    Prefix.LE: [(("updated", "$lt", "high"),)],
+    Prefix.SA: [(("updated", "$gte", "high"),)],
+    Prefix.EB: [(("updated", "$lt", "low"),)],
+    Prefix.AP: [(("updated", "$gte", "low"), ("updated", "$lt", "high"))],
 }
 """`_DATES` for `[updated, updated + 1)`."""
-_EITHER_INSTANT: Final[dict[Prefix, _Bounds]] = {
-    Prefix.NE: (("updated", "$lt", "low"), ("updated", "$gte", "high")),
-}
+
+
+@dataclass(frozen=True, slots=True)
+class Canonically:
+    """A canonical reference to one of the urls, without a version or with one of these."""
+
+    code: str
+    urls: tuple[str, ...]
+    versions: tuple[str, ...]
 
 
 def array_of(node: Any) -> str:
     """The array with the entries that a predicate is about."""
     if isinstance(node, Or):
         return array_of(node.nodes[0])
-    ranged = isinstance(node, DateCompares | NumberCompares | QuantityCompares)
+    ranged = isinstance(node, DateCompares | DateCovers | NumberCompares | QuantityCompares)
     return RANGES if ranged else TEXTS
 
 
+Alternatives = list[Document]
+"""Filters on the fields of one entry; one of them must hold."""
+
+
 @singledispatch
-def test(node: object) -> Document:
-    """A filter on one entry."""
+def test(node: object) -> Alternatives:
+    """What an entry of the predicate's parameter must be."""
     raise TypeError(f"{node!r} is not a predicate")
 
 
 @test.register
-def _(node: TokenIs) -> Document:
+def _(node: TokenIs) -> Alternatives:
     fields = {"c": node.token, "s": node.system}
-    return {name: {"$eq": text} for name, text in fields.items() if text is not None}
+    return [{name: {"$eq": text} for name, text in fields.items() if text is not None}]
 
 
 @test.register
-def _(node: ReferenceTo) -> Document:
+def _(node: ReferenceTo) -> Alternatives:
     version = {"v": {"$eq": node.version}} if node.version else {}
-    return {"c": {"$in": [*node.targets]}, **version}
+    return [{"c": {"$in": [*node.targets]}, **version}]
 
 
 @test.register
-def _(node: UriIs) -> Document:
-    return {"c": {"$eq": node.uri}}
+def _(node: UriIs) -> Alternatives:
+    return [{"c": {"$eq": node.uri}}]
 
 
 @test.register
-def _(node: UriBelow) -> Document:
+def _(node: UriBelow) -> Alternatives:
     end = f"{node.stem}0"  # the character after the slash
-    below = {"c": {"$gte": f"{node.stem}/", "$lt": end}}
-    return {"$or": [{"c": {"$eq": node.stem}}, below]}
+    return [{"c": {"$eq": node.stem}}, {"c": {"$gte": f"{node.stem}/", "$lt": end}}]
 
 
 @test.register
-def _(node: StringMatches) -> Document:
+def _(node: StringMatches) -> Alternatives:
     match node.mode:
         case StringMode.EXACT:
-            return {"c": {"$eq": fold(node.text)}, "x": {"$eq": node.text}}
+            return [{"c": {"$eq": fold(node.text)}, "x": {"$eq": node.text}}]
         case StringMode.CONTAINS:
-            return {"c": {"$regex": _literally(node.text)}}
+            return [{"c": {"$regex": _literally(node.text)}}]
+        case StringMode.ENDS:
+            return [{"c": {"$regex": _literally(node.text) + _END}}]
         case StringMode.STARTS:
-            return {"c": starting(node.text)}
+            return [{"c": starting(node.text)}]
+        case mode:
+            return [{"c": {_SIGNS[mode]: node.text}}]
 
 
 @test.register
-def _(node: DateCompares) -> Document:
-    return _compared(node, _DATES, _EITHER_DATE)
+def _(node: TokenLike) -> Alternatives:
+    system = {} if node.system is None else {"s": {"$eq": node.system}}
+    return [{"c": {"$regex": f"^{_in_any_case(node.token)}{_END}"}, **system}]
 
 
 @test.register
-def _(node: NumberCompares) -> Document:
-    return _compared(node, _NUMBERS, _EITHER_NUMBER)
+def _(node: DateCompares) -> Alternatives:
+    return _compared(node, _DATES)
 
 
 @test.register
-def _(node: QuantityCompares) -> Document:
-    return both(_compared(node, _NUMBERS, _EITHER_NUMBER), _unit(node))
+def _(node: DateCovers) -> Alternatives:
+    return [{"l": {"$lte": node.low}, "h": {"$gte": node.high}}]
 
 
 @test.register
-def _(node: Or) -> Document:
+def _(node: Canonically) -> Alternatives:
+    return [{"c": {"$in": [*node.urls]}, "v": {"$in": ["", *node.versions]}}]
+
+
+@test.register
+def _(node: NumberCompares) -> Alternatives:
+    return _compared(node, _NUMBERS)
+
+
+@test.register
+def _(node: QuantityCompares) -> Alternatives:
+    units = _units(node)
+    return [{**bounds, **unit} for bounds in _compared(node, _NUMBERS) for unit in units]
+
+
+@test.register
+def _(node: Or) -> Alternatives:
     """Of one component of a composite."""
-    return {"$or": [test(inner) for inner in node.nodes]}
+    return [one for inner in node.nodes for one in test(inner)]
 
 
-def updated(node: DateCompares) -> Document:
-    """A filter on the time of the version."""
-    return _compared(node, _INSTANTS, _EITHER_INSTANT)
-
-
-def both(one: Document, other: Document) -> Document:
-    """Filters that both must hold, whatever names they share."""
-    return {"$and": [one, other]} if one and other else one or other
+def updated(node: DateCompares) -> Alternatives:
+    """Filters on the time of the version."""
+    return _compared(node, _INSTANTS)
 
 
 def starting(text: str) -> Document:
@@ -160,27 +200,38 @@ def starting(text: str) -> Document:
     return {"$gte": text} if end is None else {"$gte": text, "$lt": end}
 
 
-def _compared(node: Any, table: dict[Prefix, _Bounds], either: dict[Prefix, _Bounds]) -> Document:
-    if node.prefix in either:
-        bounds = either[node.prefix]
-        return {"$or": [{field: {sign: getattr(node, end)}} for field, sign, end in bounds]}
-    found: dict[str, Document] = {}
-    for field, sign, end in table[node.prefix]:
-        found.setdefault(field, {})[sign] = getattr(node, end)
+def _compared(node: Any, table: Mapping[Prefix, Sequence[_Bounds]]) -> Alternatives:
+    found: Alternatives = []
+    for bounds in table[node.prefix]:
+        found.append({})
+        for field, sign, end in bounds:
+            found[-1].setdefault(field, {})[sign] = getattr(node, end)
     return found
 
 
-def _unit(node: QuantityCompares) -> Document:
+def _units(node: QuantityCompares) -> Alternatives:
     if node.system:
-        return {"s": {"$eq": node.system}, "c": {"$eq": node.unit}}
+        return [{"s": {"$eq": node.system}, "c": {"$eq": node.unit}}]
     if node.unit:
-        return {"$or": [{"c": {"$eq": node.unit}}, {"u": {"$eq": node.unit}}]}
-    return {}
+        return [{"c": {"$eq": node.unit}}, {"u": {"$eq": node.unit}}]
+    return [{}]
 
 
 def _literally(text: str) -> str:
     """A pattern for the text itself; a pattern ends at a NUL unless it is written out."""
-    pattern = re.escape(text).replace("\0", r"\x00")
+    return _bounded(re.escape(text).replace("\0", r"\x00"))
+
+
+def _in_any_case(text: str) -> str:
+    """A pattern for the text with each of a to z small or capital, and no other letter so."""
+    return _bounded(
+        "".join(
+            f"[{char}{char.upper()}]" if char in _LETTERS else _literally(char) for char in text
+        )
+    )
+
+
+def _bounded(pattern: str) -> str:
     if len(pattern.encode()) > _LONGEST_PATTERN:
         raise FhirError(
             Kind.TOO_COSTLY, "The text to look for within others is too long for the store"

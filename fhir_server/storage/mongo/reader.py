@@ -67,13 +67,15 @@ class TransactionReader:
         found = await self._find({"seq": {"$gt": after}}, _IN_ORDER, count)
         return [(one["seq"], version_of(one)) for one in found]
 
-    async def search(self, query: Search, count: int, after: Position | None) -> Page:
+    async def search(
+        self, query: Search, count: int, after: Position | None, until: Position | None
+    ) -> Page:
         compiler = Compiler(await resolved(query, self._aggregate))
         if compiler.computed:
-            found = await self._aggregate(compiler.stages(after, count + 1))
+            found = await self._aggregate(compiler.stages(after, until, count + 1))
             versions = await self._bodies([document["_id"] for document in found[:count]])
         else:
-            found = await self._find(compiler.page(after), compiler.order, count + 1)
+            found = await self._find(compiler.page(after, until), compiler.order, count + 1)
             versions = [version_of(document) for document in found[:count]]
         more = versions and len(found) > count
         return Page(versions, compiler.position(found[count - 1]) if more else None)

@@ -38,6 +38,7 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
         _living("by_text", "type", "t.p", "t.c"),
         _living("by_range", "type", "r.p", "r.l", "r.h"),
         _living("by_group", "type", "g.p", "g.c0.c"),
+        _living("by_word", "type", "w"),
     ],
     "memo": [
         IndexModel([("space", _UP), ("key", _UP)], name="by_key", unique=True),

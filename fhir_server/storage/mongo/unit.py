@@ -54,9 +54,15 @@ class MongoUnit:
         await self._asked(self._batch.write_out())
         return await self._asked(self._reader.history(scope, count, before))
 
-    async def search(self, query: Search, count: int, after: Position | None = None) -> Page:
+    async def search(
+        self,
+        query: Search,
+        count: int,
+        after: Position | None = None,
+        until: Position | None = None,
+    ) -> Page:
         await self._asked(self._batch.write_out())
-        return await self._asked(self._reader.search(query, count, after))
+        return await self._asked(self._reader.search(query, count, after, until))
 
     async def total(self, query: Search) -> int:
         await self._asked(self._batch.write_out())

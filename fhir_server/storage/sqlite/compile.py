@@ -25,12 +25,15 @@ class Compiler:
             f"SELECT count(*) AS matches FROM resource r WHERE {where.text}", where.arguments
         )
 
-    def page(self, count: int, after: Position | None) -> Sql:
+    def page(self, count: int, after: Position | None, until: Position | None = None) -> Sql:
         """Rows of seq, rid and the sort values, one more than `count` to tell if there is more."""
         source = self._found() if self._computed else Sql("resource")
         conditions = [] if self._computed else [self._conditions.where(self._query.where)]
         if after is not None:
             conditions.append(self._beyond(after))
+        if until is not None:
+            beyond = self._beyond(until)
+            conditions.append(Sql(f"NOT ({beyond.text})", beyond.arguments))
         where = joined(" AND ", conditions) if conditions else Sql("1")
         keys = "".join(f", {self._place(i)} AS s{i}" for i in range(len(self._query.sort)))
         return Sql(
@@ -128,8 +131,8 @@ class SeveralCompiler:
         counts = joined(" UNION ALL ", [part.total() for part in self._parts])
         return Sql(f"SELECT sum(matches) FROM ({counts.text})", counts.arguments)
 
-    def page(self, count: int, after: Position | None) -> Sql:
-        pages = [part.page(count, after) for part in self._parts]
+    def page(self, count: int, after: Position | None, until: Position | None = None) -> Sql:
+        pages = [part.page(count, after, until) for part in self._parts]
         together = joined(
             " UNION ALL ", [Sql(f"SELECT * FROM ({one.text})", one.arguments) for one in pages]
         )

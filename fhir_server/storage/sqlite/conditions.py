@@ -15,6 +15,8 @@ from fhir_server.search.ast import (
     Chain,
     CompositeMatches,
     DateCompares,
+    DateCovers,
+    Differs,
     Everything,
     Has,
     IdIn,
@@ -28,11 +30,14 @@ from fhir_server.search.ast import (
     ReferenceTo,
     StringMatches,
     StringMode,
+    TextMatches,
     TokenIs,
+    TokenLike,
     UriBelow,
     UriIs,
     component,
 )
+from fhir_server.storage.sqlite import fulltext
 from fhir_server.storage.sqlite.entries import GROUP, Hash
 from fhir_server.storage.sqlite.predicates import (
     INSTANTS,
@@ -42,14 +47,14 @@ from fhir_server.storage.sqlite.predicates import (
     gathered,
     table_of,
 )
-from fhir_server.storage.sqlite.sql import MANY, Sql, among, either, joined
+from fhir_server.storage.sqlite.sql import MANY, Sql, among, either, every, joined
 
 NumberOf = Callable[[str, str], int]
 """The number of (resource type, parameter code), 0 for one without entries."""
 
 _LEADERS: Final = (TokenIs, ReferenceTo, UriIs, StringMatches, DateCompares, AnyOf)
-_LEADING: Final = (*_LEADERS, Chain, Has, CompositeMatches)
-_PROBED: Final = (*_LEADERS, UriBelow, NumberCompares, QuantityCompares)
+_LEADING: Final = (*_LEADERS, Chain, Has, CompositeMatches, TextMatches)
+_PROBED: Final = (*_LEADERS, TokenLike, UriBelow, DateCovers, NumberCompares, QuantityCompares)
 _UNFIT: Final = 100
 
 
@@ -92,7 +97,7 @@ class Conditions:
             nodes.remove(leading)
             parts.append(self._leading(leading))
         parts += [self._condition(inner) for inner in nodes]
-        return joined(" AND ", parts)
+        return every(parts)
 
     def _leading(self, node: Node) -> Sql:
         if isinstance(node, Nothing):
@@ -119,6 +124,8 @@ class Conditions:
                 return self._select_by_has(node)
             case CompositeMatches():
                 return self._select_composite(node)
+            case TextMatches():
+                return fulltext.select(node)
         assert isinstance(node, _LEADERS)  # noqa: S101 - `leader` lets no other through
         test = self._predicates.test(node)
         return Sql(
@@ -130,10 +137,12 @@ class Conditions:
         """From the resources at the chain's end to those that refer to them."""
         end = self._beyond(node.target)
         found = end.where(node.node)
+        if node.canonical:
+            return self._select_by_address(node, end, found)
         refers = _refers("e", end._row, node.forms)
         return Sql(
             f"SELECT e.rid FROM resource {end._row}"
-            f" CROSS JOIN entry e INDEXED BY entry_by_value WHERE {found.text}"
+            f" CROSS JOIN {_by_value('e')} WHERE {found.text}"
             f" AND e.parameter = ? AND {refers.text}",
             [*found.arguments, self._number(self._type, node.code), *refers.arguments],
         )
@@ -142,6 +151,8 @@ class Conditions:
         """From the resources that refer to those that they refer to."""
         source = self._beyond(node.source)
         found = source.where(node.node)
+        if node.canonical:
+            return self._select_by_canonical(node, source, found)
         id_of = _id_in_reference("e.text", node.forms)
         return Sql(
             f"SELECT t.rid FROM resource {source._row} CROSS JOIN {_by_resource('entry')}"
@@ -155,6 +166,35 @@ class Conditions:
             ],
         )
 
+    def _select_by_address(self, node: Chain, end: "Conditions", found: Sql) -> Sql:
+        """From the resources at the chain's end by their urls to those that name them."""
+        means = self._means("e", "u", end._row, node.target)
+        return Sql(
+            f"SELECT e.rid FROM resource {end._row} CROSS JOIN {_by_resource('entry', 'u')}"
+            f" CROSS JOIN {_by_value('e')} WHERE {found.text}"
+            f" AND u.rid = {end._row}.rid AND e.parameter = ? AND {means.text}",
+            [*found.arguments, self._number(self._type, node.code), *means.arguments],
+        )
+
+    def _select_by_canonical(self, node: Has, source: "Conditions", found: Sql) -> Sql:
+        """From the resources that name others by their urls to those others."""
+        means = self._means("e", "u", "u", self._type)
+        return Sql(
+            f"SELECT u.rid FROM resource {source._row} CROSS JOIN {_by_resource('entry')}"
+            f" CROSS JOIN {_by_value('u')} WHERE {found.text}"
+            f" AND e.rid = {source._row}.rid AND e.parameter = ? AND {means.text}",
+            [*found.arguments, self._number(node.source, node.code), *means.arguments],
+        )
+
+    def _means(self, entry: str, url: str, row: str, resource_type: str) -> Sql:
+        """The entry, a canonical reference, names the url, and if any the version, of the row."""
+        return Sql(
+            f"{url}.parameter = ? AND {url}.low = {entry}.low AND {url}.text = {entry}.text"
+            f" AND ({entry}.high = 0 OR EXISTS (SELECT 1 FROM {_by_resource('entry', 'n')}"
+            f" WHERE n.rid = {row}.rid AND n.parameter = ? AND n.low = {entry}.high))",
+            [self._number(resource_type, "url"), self._number(resource_type, "version")],
+        )
+
     def _condition(self, node: Node | AnyOf) -> Sql:
         match node:
             case Everything():
@@ -162,8 +202,7 @@ class Conditions:
             case Nothing():
                 return Sql("0")
             case And(nodes):
-                inner_nodes = [self._condition(inner) for inner in nodes]
-                return joined(" AND ", inner_nodes) if inner_nodes else Sql("1")
+                return every([self._condition(inner) for inner in nodes])
             case Or(nodes):
                 return self._either(nodes)
             case Not(inner):
@@ -182,6 +221,16 @@ class Conditions:
                 return self._linked(node)
             case CompositeMatches():
                 return self._composite(node)
+            case TextMatches():
+                found = fulltext.select(node)
+                return Sql(f"{self._row}.rid IN ({found.text})", found.arguments)
+            case Differs(code, inner):
+                test = self._predicates.test(inner)
+                return self._probe(table_of(inner), code, Sql(f"NOT ({test.text})", test.arguments))
+            case DateCovers(code, low, high) if code == LAST_UPDATED:
+                return Sql(
+                    f"{self._row}.updated <= ? AND {self._row}.updated + 1 >= ?", [low, high]
+                )
             case DateCompares(code=code) if code == LAST_UPDATED:
                 return compared(node, INSTANTS, self._row)
             case _:
@@ -209,6 +258,9 @@ class Conditions:
     def _missing(self, code: str, kind: str) -> Sql:
         if code == LAST_UPDATED:
             return Sql("0")
+        if kind == "text":
+            some = fulltext.present(code, self._row)
+            return Sql(f"NOT ({some.text})", some.arguments)
         if kind == "composite":
             code = component(code, 0)
         found = self._probe("entry_string" if kind == "string" else "entry", code, Sql("1"))
@@ -225,19 +277,20 @@ class Conditions:
         """Of one candidate: an element that is found for every component."""
         parts = [
             self._part(node, index, f"e.ordinal >> {GROUP}", f"e.rid = {self._row}.rid AND ")
-            for index in range(len(node.nodes))
+            for index in _asked(node)
         ]
         found = joined(" INTERSECT ", parts)
         return Sql(f"EXISTS ({found.text})", found.arguments)
 
     def _select_composite(self, node: CompositeMatches) -> Sql:
         """What the first component finds, kept where the same element fits the others."""
-        first = self._part(node, 0, f"e.rid, e.ordinal >> {GROUP} AS element", "")
+        leading, *further = _asked(node)
+        first = self._part(node, leading, f"e.rid, e.ordinal >> {GROUP} AS element", "")
         others = [
             self._part(node, index, "1", f"e.rid = o.rid AND e.ordinal >> {GROUP} = o.element AND ")
-            for index in range(1, len(node.nodes))
+            for index in further
         ]
-        where = joined(" AND ", [Sql(f"EXISTS ({one.text})", one.arguments) for one in others])
+        where = every([Sql(f"EXISTS ({one.text})", one.arguments) for one in others])
         return Sql(
             f"SELECT o.rid FROM ({first.text}) o WHERE {where.text}",
             [*first.arguments, *where.arguments],
@@ -266,10 +319,12 @@ class Conditions:
         match node:
             case Chain(target=landing):
                 end = self._beyond(landing)
-                hop = self._forward(node, end)
+                step = self._by_canonical if node.canonical else self._forward
+                hop = step(node, end)
             case Has(source=landing):
                 end = self._beyond(landing)
-                hop = self._backward(node, end)
+                back = self._by_address if node.canonical else self._backward
+                hop = back(node, end)
         for inner in _conjuncts(node.node):
             if isinstance(inner, Chain | Has):
                 further = end._hop(inner)
@@ -300,12 +355,40 @@ class Conditions:
         row, entry = end._row, f"e_{end._row}"
         refers = _refers(entry, self._row, node.forms)
         return _Hop(
-            [f"entry {entry} INDEXED BY entry_by_value", f"resource {row}"],
+            [_by_value(entry), f"resource {row}"],
             [
                 Sql(
                     f"{entry}.parameter = ? AND {refers.text}",
                     [self._number(node.source, node.code), *refers.arguments],
                 ),
+                Sql(f"{row}.rid = {entry}.rid AND NOT {row}.deleted"),
+            ],
+        )
+
+    def _by_canonical(self, node: Chain, end: "Conditions") -> _Hop:
+        row, entry, url = end._row, f"e_{end._row}", f"u_{end._row}"
+        return _Hop(
+            [_by_resource("entry", entry), _by_value(url), f"resource {row}"],
+            [
+                Sql(
+                    f"{entry}.rid = {self._row}.rid AND {entry}.parameter = ?",
+                    [self._number(self._type, node.code)],
+                ),
+                self._means(entry, url, url, node.target),
+                Sql(f"{row}.rid = {url}.rid AND NOT {row}.deleted"),
+            ],
+        )
+
+    def _by_address(self, node: Has, end: "Conditions") -> _Hop:
+        row, entry, url = end._row, f"e_{end._row}", f"u_{end._row}"
+        return _Hop(
+            [_by_resource("entry", url), _by_value(entry), f"resource {row}"],
+            [
+                Sql(
+                    f"{url}.rid = {self._row}.rid AND {entry}.parameter = ?",
+                    [self._number(node.source, node.code)],
+                ),
+                self._means(entry, url, self._row, self._type),
                 Sql(f"{row}.rid = {entry}.rid AND NOT {row}.deleted"),
             ],
         )
@@ -316,9 +399,18 @@ class Conditions:
         return Conditions(resource_type, self._hashed, self._number, row, self._names)
 
 
+def _asked(node: CompositeMatches) -> list[int]:
+    """The components that not everything satisfies; there is one at least."""
+    return [i for i, inner in enumerate(node.nodes) if not isinstance(inner, Everything)]
+
+
 def _by_resource(table: str, name: str = "e") -> str:
     """A probe of one candidate goes by the primary key; SQLite, left alone, may walk a value."""
     return f"{table} {name} INDEXED BY sqlite_autoindex_{table}_1"
+
+
+def _by_value(name: str) -> str:
+    return f"entry {name} INDEXED BY entry_by_value"
 
 
 def _refers(entry: str, row: str, forms: tuple[str, ...]) -> Sql:
@@ -355,20 +447,18 @@ def _breadth(node: Node) -> int:
             return 1 if len(targets) <= 8 else 3
         case TokenIs(code=code, token=token) if token is not None:
             return 2 if code == "identifier" else 10
-        case UriIs():
+        case UriIs() | TextMatches():
             return 5
-        case StringMatches(mode=StringMode.STARTS | StringMode.EXACT):
+        case StringMatches(mode=StringMode.STARTS | StringMode.EXACT | StringMode.EQUALS):
             return 4
         case Or(nodes):
             ranks = [_breadth(inner) for inner in nodes]
-            fit = all(
-                isinstance(inner, (*_LEADERS, Chain, Has, CompositeMatches)) for inner in nodes
-            )
+            fit = all(isinstance(inner, _LEADING) for inner in nodes)
             return max(ranks) if fit else _UNFIT
         case DateCompares(code=code) if code != LAST_UPDATED:
             return 20
-        case CompositeMatches(nodes=(first, *_)):
-            return _breadth(first) + 1
+        case CompositeMatches(nodes=nodes):
+            return min(_breadth(nodes[_asked(node)[0]]) + 1, _UNFIT)
         case Chain(node=end) | Has(node=end):
             return min(min(map(_breadth, _conjuncts(end)), default=_UNFIT) + 3, _UNFIT)
         case _:

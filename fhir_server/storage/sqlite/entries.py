@@ -21,9 +21,11 @@ from fhir_server.search.values import (
     QuantityValue,
     ReferenceValue,
     StringValue,
+    TextValue,
     TokenValue,
     UriValue,
 )
+from fhir_server.storage.sqlite.fulltext import FulltextWriter
 
 _Row = tuple[int, int, int, Any, Any, str | None, str | None, str | None]
 _StringRow = tuple[int, int, int, str, str]
@@ -90,6 +92,7 @@ class EntryWriter:
     def __init__(self, hashed: Hash, numbers: ParameterNumbers) -> None:
         self._hashed = hashed
         self._numbers = numbers
+        self._fulltext = FulltextWriter()
 
     def write(
         self,
@@ -100,7 +103,9 @@ class EntryWriter:
     ) -> None:
         rows: list[_Row] = []
         strings: list[_StringRow] = []
-        for ordinal, code, value in _flat(values):
+        found = list(values)
+        self._fulltext.write(connection, rid, _texts(found))
+        for ordinal, code, value in _flat(found):
             number = self._numbers.assigned(connection, resource_type, code)
             if isinstance(value, StringValue):
                 strings.append((rid, number, ordinal, value.text, value.exact))
@@ -113,6 +118,7 @@ class EntryWriter:
     def remove(self, connection: sqlite3.Connection, rid: int) -> None:
         connection.execute("DELETE FROM entry WHERE rid = ?", (rid,))
         connection.execute("DELETE FROM entry_string WHERE rid = ?", (rid,))
+        self._fulltext.remove(connection, rid)
 
     def _columns(self, value: PlainValue) -> tuple[Any, Any, str | None, str | None, str | None]:
         hashed = self._hashed
@@ -133,6 +139,10 @@ class EntryWriter:
                 raise TypeError("strings have a table of their own")
 
 
+def _texts(values: Iterable[tuple[str, IndexValue]]) -> list[tuple[str, TextValue]]:
+    return [(code, value) for code, value in values if isinstance(value, TextValue)]
+
+
 GROUP: Final = 16
 """Bits of an ordinal that tell the values of one component of one element apart."""
 
@@ -140,6 +150,8 @@ GROUP: Final = 16
 def _flat(values: Iterable[tuple[str, IndexValue]]) -> Iterator[tuple[int, str, PlainValue]]:
     """With an ordinal; what belongs to one element of a composite shares its upper bits."""
     for ordinal, (code, value) in enumerate(values):
+        if isinstance(value, TextValue):
+            continue
         if not isinstance(value, CompositeValue):
             yield ordinal, code, value
             continue

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from fhir_server.search.ast import (
     DateCompares,
+    DateCovers,
     Node,
     NumberCompares,
     Or,
@@ -17,6 +18,7 @@ from fhir_server.search.ast import (
     StringMatches,
     StringMode,
     TokenIs,
+    TokenLike,
     UriBelow,
     UriIs,
 )
@@ -60,6 +62,13 @@ _NUMBERS: Final = {
     Prefix.EB: ("e.low < ? AND e.high < ?", "vv"),
     Prefix.AP: ("e.low <= ? AND e.high >= ?", "hl"),
 }
+_SIGNS: Final = {
+    StringMode.EQUALS: "=",
+    StringMode.GT: ">",
+    StringMode.LT: "<",
+    StringMode.GE: ">=",
+    StringMode.LE: "<=",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +97,13 @@ class Predicates:
         if node.system is not None:
             parts.append(Sql("e.high = ?", [self._hashed(node.system)]))
         return joined(" AND ", parts) if parts else Sql("1")
+
+    @test.register
+    def _(self, node: TokenLike) -> Sql:
+        same = Sql("e.text = ? COLLATE NOCASE", [node.token])
+        if node.system is None:
+            return same
+        return joined(" AND ", [same, Sql("e.high = ?", [self._hashed(node.system)])])
 
     @test.register
     def _(self, node: AnyOf) -> Sql:
@@ -132,10 +148,18 @@ class Predicates:
                 if end is None:
                     return Sql("e.text >= ?", [node.text])
                 return Sql("e.text >= ? AND e.text < ?", [node.text, end])
+            case StringMode.ENDS:
+                return Sql("substr(e.text, -length(?)) = ?", [node.text, node.text])
+            case mode:
+                return Sql(f"e.text {_SIGNS[mode]} ?", [node.text])
 
     @test.register
     def _(self, node: DateCompares) -> Sql:
         return compared(node, _DATES)
+
+    @test.register
+    def _(self, node: DateCovers) -> Sql:
+        return Sql("e.low <= ? AND e.high >= ?", [node.low, node.high])
 
     @test.register
     def _(self, node: NumberCompares) -> Sql:

@@ -40,6 +40,8 @@ _CHANGES: Final = """
     FROM version v JOIN resource r ON r.rid = v.rid
     WHERE v.seq > ? ORDER BY v.seq LIMIT ?
 """
+_LIMITS: Final = ("stack overflow", "too large", "too many")
+"""What SQLite says of statements that are too much for it."""
 _PROGRESS_STEPS: Final = 20_000
 """Virtual machine instructions between two looks at the clock."""
 
@@ -72,8 +74,10 @@ class ConnectionReader:
         rows = self._patiently(history(scope, count, before))
         return [HistoryEntry(StoredVersion(*row[:6]), row[6], bool(row[7])) for row in rows]
 
-    def search(self, query: Search, count: int, after: Position | None) -> Page:
-        rows = self._patiently(self._compiler(query).page(count, after))
+    def search(
+        self, query: Search, count: int, after: Position | None, until: Position | None = None
+    ) -> Page:
+        rows = self._patiently(self._compiler(query).page(count, after, until))
         shown = rows[:count]
         bodies = self._bodies([row[0] for row in shown])
         return Page(
@@ -113,7 +117,7 @@ class ConnectionReader:
         try:
             return self._connection.execute(sql.text, sql.arguments).fetchall()
         except sqlite3.OperationalError as error:
-            if "stack overflow" in str(error) or "too large" in str(error):
+            if any(limit in str(error) for limit in _LIMITS):
                 raise _too_deep() from None
             if "interrupted" not in str(error):
                 raise

@@ -8,7 +8,7 @@ index by value. See docs/decisions/0004-sqlite-index.md.
 import sqlite3
 from typing import Final
 
-from fhir_server.storage.sqlite import reindex
+from fhir_server.storage.sqlite import fulltext, reindex
 
 MIGRATIONS: Final[tuple[str, ...]] = (
     """
@@ -98,6 +98,20 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     );
     CREATE INDEX memo_by_expiry ON memo (expires) WHERE expires > 0;
     """,
+    """
+    -- Words of the narrative, and of all other text, with a space between and at both ends.
+    -- Each is a token as it stands: the tokenizer parts at the spaces and leaves the rest.
+    CREATE VIRTUAL TABLE fulltext USING fts5 (
+        narrative, content, tokenize = 'ascii', columnsize = 0
+    );
+
+    -- The same of resources that were written since words were last moved there; it comes first.
+    CREATE TABLE fulltext_new (
+        rid INTEGER PRIMARY KEY,
+        narrative TEXT NOT NULL,
+        content TEXT NOT NULL
+    );
+    """,
 )
 """Forward only; the file's `user_version` counts those that it has had. What the index holds is
 counted apart (`reindex`): it changes without the tables."""
@@ -107,8 +121,9 @@ def migrate(connection: sqlite3.Connection) -> None:
     """Bring the file to the newest schema, whichever process comes first.
 
     Raises:
-        RuntimeError: when a newer release has written the file.
+        RuntimeError: when a newer release has written the file, or SQLite lacks FTS5.
     """
+    fulltext.require(connection)
     connection.execute("BEGIN IMMEDIATE")
     try:
         (done,) = connection.execute("PRAGMA user_version").fetchone()

@@ -37,6 +37,15 @@ def either(parts: Sequence[Sql]) -> Sql:
     return joined(" OR ", [either(parts[:half]), either(parts[half:])])
 
 
+def every(parts: Sequence[Sql]) -> Sql:
+    """All of them; many are bracketed by halves, as in `either`."""
+    if len(parts) <= MANY:
+        return joined(" AND ", parts) if parts else Sql("1")
+    half = len(parts) // 2
+    halves = [every(parts[:half]), every(parts[half:])]
+    return joined(" AND ", [Sql(f"({one.text})", one.arguments) for one in halves])
+
+
 def among(column: str, values: Sequence[Any]) -> Sql:
     if len(values) > MANY:
         return Sql(f"{column} IN (SELECT value FROM json_each(?))", [json.dumps(values)])

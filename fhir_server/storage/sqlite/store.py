@@ -103,8 +103,14 @@ class SqliteStore:
     ) -> Sequence[HistoryEntry]:
         return await self._elsewhere(lambda reader: reader.history(scope, count, before))
 
-    async def search(self, query: Search, count: int, after: Position | None = None) -> Page:
-        return await self._elsewhere(lambda reader: reader.search(query, count, after))
+    async def search(
+        self,
+        query: Search,
+        count: int,
+        after: Position | None = None,
+        until: Position | None = None,
+    ) -> Page:
+        return await self._elsewhere(lambda reader: reader.search(query, count, after, until))
 
     async def total(self, query: Search) -> int:
         return await self._elsewhere(lambda reader: reader.total(query))

@@ -64,8 +64,14 @@ class SqliteUnit:
     ) -> Sequence[HistoryEntry]:
         return self._reader.history(scope, count, before)
 
-    async def search(self, query: Search, count: int, after: Position | None = None) -> Page:
-        return self._reader.search(query, count, after)
+    async def search(
+        self,
+        query: Search,
+        count: int,
+        after: Position | None = None,
+        until: Position | None = None,
+    ) -> Page:
+        return self._reader.search(query, count, after, until)
 
     async def total(self, query: Search) -> int:
         return self._reader.total(query)

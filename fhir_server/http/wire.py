@@ -1,0 +1,87 @@
+"""HTTP/1.1 on the wire: what uvicorn's parser cannot read is refused as everything else is.
+
+Bounds on the address and the headers hold while they are read, so that nobody fills the memory
+with a header that never ends. Trailers are no headers: whoever reads them as such believes what
+a proxy has never seen (RFC 9110 section 6.5.1).
+"""
+
+from http import HTTPStatus
+from typing import Any, Final
+from uuid import uuid4
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from fhir_server.errors import FhirError, Kind
+from fhir_server.http import render
+from fhir_server.http.headers import too_many_bytes, url_too_long
+from fhir_server.http.limits import HttpLimits
+from fhir_server.http.middleware import CACHE_CONTROL, VARY
+
+_UNREADABLE: Final = (
+    "This is not a request of HTTP/1.1: a method, address, header, length or chunk is malformed"
+)
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's, with bounds, and with refusals that are OperationOutcomes."""
+
+    def __init__(self, config: Any, *args: Any, **named: Any) -> None:
+        super().__init__(config, *args, **named)
+        self._limits: Final[HttpLimits] = getattr(self.app, "limits", HttpLimits())
+        self._refusal: FhirError | None = None
+        self._header_bytes = 0
+        self._headers_read = False
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._header_bytes, self._headers_read = 0, False
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > self._limits.max_url:
+            self._refuse(Kind.URL_TOO_LONG, url_too_long(self._limits))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > 2 * self._limits.max_header_bytes:
+            self._refuse(Kind.HEADERS_TOO_LARGE, too_many_bytes(self._limits))
+        if not self._headers_read:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._headers_read = True
+
+    def _refuse(self, kind: Kind, text: str) -> None:
+        self._refusal = FhirError(kind, text)
+        raise self._refusal  # which stops the parser, and comes back as an error of its own
+
+    def send_400_response(self, msg: str) -> None:
+        """The refusal, in its turn: a client takes answers in the order of its requests."""
+        del msg
+        cycle = self.cycle
+        if cycle is not None and not (cycle.response_complete or cycle.more_body):
+            # It is what came behind a good request; after whose answer the connection ends.
+            cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
+        if cycle is None or cycle.response_complete or not cycle.response_started:
+            refusal = self._refusal or FhirError(Kind.MALFORMED, _UNREADABLE)
+            self.transport.write(_written(refusal))
+        self.transport.close()
+
+
+def _written(refusal: FhirError) -> bytes:
+    answered = render.error(refusal)
+    headers = {
+        **answered.headers,
+        "cache-control": CACHE_CONTROL,
+        "vary": VARY,
+        "x-request-id": str(uuid4()),
+        "content-length": str(len(answered.body)),
+        "connection": "close",
+    }
+    status = HTTPStatus(answered.status)
+    lines = [f"HTTP/1.1 {status.value} {status.phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + answered.body
