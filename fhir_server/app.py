@@ -31,6 +31,7 @@ from fhir_server.search.parse import Limits
 from fhir_server.settings import PATH, Settings, refuse_unknown_variables, sqlite_path
 from fhir_server.storage.clock import system_clock
 from fhir_server.storage.interface import Store
+from fhir_server.storage.mongo.address import is_mongo
 from fhir_server.storage.sqlite.store import SqliteStore
 
 ANONYMOUS: Final = "anonymous"
@@ -69,7 +70,7 @@ def create_app(settings: Settings | None = None) -> Application:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         assert isinstance(app, Application)  # noqa: S101 - it is the one below
-        store = open_store(settings)
+        store = await open_store(settings)
         app.fhir = await endpoint(settings, store, operations)
         app.state.store = store
         yield
@@ -85,8 +86,12 @@ def create_app(settings: Settings | None = None) -> Application:
     return app
 
 
-def open_store(settings: Settings) -> Store:
+async def open_store(settings: Settings) -> Store:
     """The store that the settings name."""
+    if is_mongo(settings.store):
+        from fhir_server.storage.mongo.store import open_mongo  # the driver is half a second
+
+        return await open_mongo(settings.store, patience=settings.search_patience)
     return SqliteStore(sqlite_path(settings.store), patience=settings.search_patience)
 
 

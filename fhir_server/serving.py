@@ -28,6 +28,7 @@ from fhir_server.settings import (
     sqlite_path,
     variables,
 )
+from fhir_server.storage.mongo.address import is_mongo, masked
 
 _OPEN: Final = """
   ****************************************************************************
@@ -110,10 +111,14 @@ def _application(settings: Settings) -> Application:
 
 async def _require_store(settings: Settings) -> None:
     try:
-        await open_store(settings).close()
-    except (OSError, RuntimeError, sqlite3.Error) as error:
-        path = sqlite_path(settings.store)
-        raise BadSettings(f"The store {path} cannot be used: {error}") from None
+        await (await open_store(settings)).close()
+    except (OSError, RuntimeError, ValueError, sqlite3.Error, FhirError) as error:
+        raise BadSettings(f"The store {_told(settings.store)} cannot be used: {error}") from None
+
+
+def _told(store: str) -> str:
+    """The store as people may read it."""
+    return masked(store) if is_mongo(store) else str(sqlite_path(store))
 
 
 def _loaded(settings: Settings) -> list[str]:

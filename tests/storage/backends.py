@@ -31,7 +31,7 @@ class Backend:
     audited: Callable[[Path], list[str]]
     """The actions in the audit, in order."""
     share: int = 1
-    """Of the examples of a property test, one in so many: a test server may be slow."""
+    """One in so many examples of a property test is tried: a test server may be slow."""
 
 
 async def _open_sqlite(place: Path) -> Store:

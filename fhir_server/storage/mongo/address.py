@@ -35,10 +35,14 @@ def database_name(store: str) -> str:
             f"'{masked(store)}' names no database of letters, digits, _ and - after the hosts; "
             f"{_EXAMPLE} does"
         )
-    options = {key.lower(): value for key, value in parse_qsl(parts.query)}
-    if options.get("readpreference", "primary").lower() != "primary":
+    if options_of(store).get("readpreference", "primary").lower() != "primary":
         raise ValueError(
             "readPreference: the store reads from the primary alone, as a secondary may not yet "
             "know that a consent was withdrawn; leave it out"
         )
     return name
+
+
+def options_of(store: str) -> dict[str, str]:
+    """The driver's options in the address, by their names in lower case."""
+    return {name.lower(): value for name, value in parse_qsl(urlsplit(store).query)}

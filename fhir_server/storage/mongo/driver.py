@@ -19,8 +19,9 @@ from pymongo.errors import CollectionInvalid, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.results import UpdateResult
-from pymongo.uri_parser import parse_uri
 from pymongo.write_concern import WriteConcern
+
+from fhir_server.storage.mongo.address import options_of
 
 Document = dict[str, Any]
 Operation = InsertOne[Document] | UpdateOne | ReplaceOne[Document] | DeleteOne | DeleteMany
@@ -86,7 +87,7 @@ class Database:
     """
 
     def __init__(self, url: str, name: str, answer_within: float) -> None:
-        given = parse_uri(url)["options"] if url.startswith("mongodb://") else {}
+        given = options_of(url)
         bounds = {
             "serverselectiontimeoutms": _SELECTION,
             "connecttimeoutms": _SELECTION,

@@ -1,6 +1,7 @@
 """The MongoDB backend: a replica set or a sharded cluster, every write with its majority."""
 
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
@@ -31,7 +32,7 @@ from fhir_server.storage.mongo.unit import MongoUnit
 
 T = TypeVar("T")
 
-_ATTEMPTS: Final = 5
+_ATTEMPTS: Final = 3
 """Times that a read is begun when its transaction breaks off."""
 _ANSWER_BEYOND: Final = 5.0
 """Seconds after the end of a search's time by which the server must have said so."""
@@ -122,12 +123,13 @@ class MongoStore:
 
     async def _at_once(self, question: Callable[[TransactionReader], Awaitable[T]]) -> T:
         """The answer of one state of the database."""
+        deadline = time.monotonic() + self._patience
         async with self._answers():
             for _ in range(_ATTEMPTS - 1):
                 try:
                     return await self._in_snapshot(question)
                 except PyMongoError as error:
-                    if not passing(error) or out_of_time(error):
+                    if not passing(error) or out_of_time(error) or time.monotonic() > deadline:
                         raise
             return await self._in_snapshot(question)
 
@@ -167,7 +169,10 @@ async def open_mongo(
         ValueError: for an address that is none.
     """
     name = database_name(url)
-    database = Database(url, name, patience + _ANSWER_BEYOND)
+    try:
+        database = Database(url, name, patience + _ANSWER_BEYOND)
+    except PyMongoError as error:
+        raise ValueError(f"MongoDB's driver does not take it: {error}") from None
     try:
         await require_deployment(database)
         await migrate(database)
