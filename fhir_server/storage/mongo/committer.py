@@ -137,8 +137,8 @@ def _judge(pending: Pending, fault: BaseException) -> None:
     """A search that took too long is that work's; every other fault is everybody's."""
     if not out_of_time(fault):
         raise fault
-    if pending.error is None:
-        pending.error = too_costly(PATIENCE_INSIDE)
+    # Whatever the work has made of it since.
+    pending.error = too_costly(PATIENCE_INSIDE)
     raise _Spoilt
 
 

@@ -130,7 +130,7 @@ class MongoUnit:
         try:
             return await answer
         except PyMongoError as error:
-            self._batch.fault = error
+            self._batch.fault = self._batch.fault or error
             if out_of_time(error):
                 raise too_costly(self._patience) from None
             raise unavailable(error, "write") from None
