@@ -32,6 +32,7 @@ async def run(call: Call) -> bytes:
         base=call.base,
         now=call.now,
         limits=call.limits,
+        known=await call.session.parameters(),
     )
     query = Query("Observation", conjunction(search.query.where, *_REAL), search.query.sort)
     most = call.parameters.one("max")

@@ -157,7 +157,7 @@ async def fhir_server(settings: Settings, store: Store, operations: Operations) 
 def session(settings: Settings, store: Store, request_id: str) -> Session:
     """A session for whoever asks; without `--auth none`, one that may do nothing."""
     policy = OpenPolicy() if settings.auth == "none" else ClosedPolicy()
-    return Session(store, Caller(ANONYMOUS, request_id), policy)
+    return Session(store, Caller(ANONYMOUS, request_id), policy, settings.max_codes)
 
 
 def described(settings: Settings, operations: Operations, base: str) -> Described:

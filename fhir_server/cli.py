@@ -1,4 +1,4 @@
-"""The command line: `keyworking serve | load | demo | openapi | version`."""
+"""The command line: `keyworking serve | load | reindex | demo | openapi | version`."""
 
 import sys
 from importlib.metadata import version as package_version
@@ -95,6 +95,23 @@ def load(paths: tuple[Path, ...], server: str, concurrency: int) -> None:
     for line in report.lines():
         click.echo(line)
     sys.exit(1 if report.refusals else 0)
+
+
+@main.command()
+@click.option("--store", help="sqlite:///./var/keyworking.db or the like.")
+@click.option("--all", "whole", is_flag=True, help="Make every entry of the index anew.")
+def reindex(store: str | None, whole: bool) -> None:
+    """Make search parameters searchable that were added since; servers go on meanwhile.
+
+    Interrupted, it goes on where it was when it is run again. Exit status: 1 when the store
+    cannot be read or written.
+    """
+    from fhir_server.reindexing import CannotReindex, reindex
+
+    try:
+        reindex(store, whole=whole, say=click.echo)
+    except CannotReindex as error:
+        _fail(str(error), status=1)
 
 
 def _fail(text: str, *, status: int) -> NoReturn:

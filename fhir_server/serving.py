@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import click
 import uvicorn
-from pydantic import ValidationError
 
 from fhir_server.app import Application, create_app, open_store
 from fhir_server.errors import FhirError
@@ -24,11 +23,10 @@ from fhir_server.operation.registry import BadOperation
 from fhir_server.settings import (
     PREFIX,
     Settings,
-    refuse_unknown_variables,
-    sqlite_path,
+    read_settings,
+    store_name,
     variables,
 )
-from fhir_server.storage.mongo.address import is_mongo, masked
 
 _OPEN: Final = """
   ****************************************************************************
@@ -62,10 +60,7 @@ def serve(options: Mapping[str, object], *, synthetic_caseload: bool) -> None:
 
 def _settings(options: Mapping[str, object]) -> Settings:
     try:
-        refuse_unknown_variables()
-        settings = Settings(**dict(options))  # type: ignore[arg-type]
-    except ValidationError as error:
-        raise BadSettings("; ".join(map(_problem, error.errors()))) from None
+        settings = read_settings(options)
     except ValueError as error:
         raise BadSettings(str(error)) from None
     if settings.auth is None:
@@ -73,12 +68,6 @@ def _settings(options: Mapping[str, object]) -> Settings:
             "There are no tokens yet: the only way to serve is --auth none, on loopback"
         )
     return settings
-
-
-def _problem(error: Any) -> str:
-    where = ".".join(map(str, error["loc"]))
-    text = str(error["msg"]).removeprefix("Value error, ")
-    return f"{where}: {text}" if where else text
 
 
 def _require_port(settings: Settings) -> None:
@@ -113,12 +102,9 @@ async def _require_store(settings: Settings) -> None:
     try:
         await (await open_store(settings)).close()
     except (OSError, RuntimeError, ValueError, sqlite3.Error, FhirError) as error:
-        raise BadSettings(f"The store {_told(settings.store)} cannot be used: {error}") from None
-
-
-def _told(store: str) -> str:
-    """The store as people may read it."""
-    return masked(store) if is_mongo(store) else str(sqlite_path(store))
+        raise BadSettings(
+            f"The store {store_name(settings.store)} cannot be used: {error}"
+        ) from None
 
 
 def _loaded(settings: Settings) -> list[str]:

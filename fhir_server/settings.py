@@ -6,12 +6,12 @@ A value that does not fit, or a name that is not known, is an error at start.
 import ipaddress
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from fhir_server.fhir.definitions import is_resource_type
@@ -89,6 +89,8 @@ class Settings(BaseSettings):
     """Resources that includes may add to a page."""
     max_chain: Annotated[int, Field(ge=1, le=10)] = 5
     """Steps from resource to resource in one criterion of a search."""
+    max_codes: Annotated[int, Field(ge=1, le=100_000)] = 10_000
+    """Codes that the value sets in one search may come to."""
     page_lifetime: Annotated[int, Field(ge=1)] = 3600
     """Seconds for which a link to a further page is good."""
     repeat_lifetime: Annotated[int, Field(ge=1)] = 24 * 60 * 60
@@ -136,6 +138,25 @@ class Settings(BaseSettings):
             return self.public_base.rstrip("/")
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}{PATH}"
+
+
+def read_settings(options: Mapping[str, object]) -> Settings:
+    """The settings of the environment, with options of the command line before them.
+
+    Raises:
+        ValueError: with everything that does not fit, on one line.
+    """
+    refuse_unknown_variables()
+    try:
+        return Settings(**dict(options))  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise ValueError("; ".join(map(_problem, error.errors()))) from None
+
+
+def _problem(error: Any) -> str:
+    where = ".".join(map(str, error["loc"]))
+    text = str(error["msg"]).removeprefix("Value error, ")
+    return f"{where}: {text}" if where else text
 
 
 def refuse_unknown_variables() -> None:
@@ -214,6 +235,11 @@ def _require_store(store: str) -> None:
         database_name(store)
     else:
         sqlite_path(store)
+
+
+def store_name(store: str) -> str:
+    """The store as people may read it: its file, or its address without what is secret."""
+    return masked(store) if is_mongo(store) else str(sqlite_path(store))
 
 
 def sqlite_path(store: str) -> Path:

@@ -13,8 +13,10 @@ from fhir_server.access.policy import Caller, ClosedPolicy, Policy
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
+from fhir_server.search import added
 from fhir_server.search.ast import Everything, Node, Search
 from fhir_server.search.match import match
+from fhir_server.search.parameters import ParameterSet
 from fhir_server.search.rewrite import guarded
 from fhir_server.storage.interface import (
     AuditRow,
@@ -29,6 +31,8 @@ from fhir_server.storage.interface import (
     StoredVersion,
     Unit,
 )
+from fhir_server.terminology.resolve import resolved
+from fhir_server.terminology.service import MAX_CODES
 
 __all__ = [
     "Data",
@@ -73,6 +77,8 @@ class Data(Protocol):
 
     async def total(self, query: Search) -> int: ...
 
+    async def parameters(self) -> ParameterSet: ...
+
 
 async def current(data: Data, resource_type: str, resource_id: str) -> StoredVersion:
     """The current version.
@@ -91,10 +97,11 @@ async def current(data: Data, resource_type: str, resource_id: str) -> StoredVer
 class _GuardedReader:
     """A reader with the policy in every question, and the memos of its caller alone."""
 
-    def __init__(self, reader: Reader, caller: Caller, policy: Policy) -> None:
+    def __init__(self, reader: Reader, caller: Caller, policy: Policy, max_codes: int) -> None:
         self.caller: Final = caller
         self._reader = reader
         self._policy = policy
+        self._max_codes = max_codes
         self._own: Final = quote(caller.name, safe="") + "/"
 
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
@@ -127,11 +134,18 @@ class _GuardedReader:
         after: Position | None = None,
         until: Position | None = None,
     ) -> Page:
-        asked = guarded(query, self._policy.readable)
-        return await self._reader.search(asked, count, after, until)
+        return await self._reader.search(await self._asked(query), count, after, until)
 
     async def total(self, query: Search) -> int:
-        return await self._reader.total(guarded(query, self._policy.readable))
+        return await self._reader.total(await self._asked(query))
+
+    async def _asked(self, query: Search) -> Search:
+        """With the codes of value sets that the caller may read, among what it may read."""
+        return guarded(await resolved(query, self, self._max_codes), self._policy.readable)
+
+    async def parameters(self) -> ParameterSet:
+        """By what can be searched now."""
+        return await self._reader.parameters()
 
     async def memo(self, space: str, key: str) -> Memo | None:
         """The caller's own memo of that key; another's is as if it were not there."""
@@ -157,9 +171,15 @@ class _GuardedReader:
 class Session(_GuardedReader):
     """One caller's view of the store, for one request."""
 
-    def __init__(self, store: Store, caller: Caller, policy: Policy | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        caller: Caller,
+        policy: Policy | None = None,
+        max_codes: int = MAX_CODES,
+    ) -> None:
         self._store: Final = store
-        super().__init__(store, caller, policy or ClosedPolicy())
+        super().__init__(store, caller, policy or ClosedPolicy(), max_codes)
 
     async def commit(self, action: str, work: "Callable[[SessionUnit], Awaitable[T]]") -> T:
         """Run `work` in one commit, with a line in the audit that says who did what.
@@ -171,7 +191,7 @@ class Session(_GuardedReader):
         """
 
         async def guarded(unit: Unit) -> T:
-            inside = SessionUnit(unit, self.caller, self._policy, action)
+            inside = SessionUnit(unit, self.caller, self._policy, action, self._max_codes)
             result = await work(inside)
             if inside.touched:
                 caller = self.caller
@@ -185,8 +205,15 @@ class Session(_GuardedReader):
 class SessionUnit(_GuardedReader):
     """A commit under way, as the caller may make it."""
 
-    def __init__(self, unit: Unit, caller: Caller, policy: Policy, action: str) -> None:
-        super().__init__(unit, caller, policy)
+    def __init__(
+        self,
+        unit: Unit,
+        caller: Caller,
+        policy: Policy,
+        action: str,
+        max_codes: int = MAX_CODES,
+    ) -> None:
+        super().__init__(unit, caller, policy, max_codes)
         self._unit = unit
         self.action = action
         self.touched: list[str] = []
@@ -212,13 +239,16 @@ class SessionUnit(_GuardedReader):
         `draft` is the same resource where it was prepared before.
 
         Raises:
-            FhirError: FORBIDDEN, when the policy covers not both what is there and what comes.
+            FhirError: FORBIDDEN, when the policy covers not both what is there and what comes;
+                BUSINESS_RULE or DUPLICATE for a SearchParameter that cannot take effect.
         """
         draft = draft or Draft(resource)
         allowed = self._policy.writable(draft.type)
         if not isinstance(allowed, Everything):
             current = await self._unit.read(draft.type, draft.id)
             _require(match(allowed, resource) and (current is None or _covers(allowed, current)))
+        if draft.type == added.TYPE:
+            await self._redefine(draft.id, resource)
         stored = await self._unit.put(draft, method)
         self.touched.append(_name(stored))
         return stored
@@ -230,9 +260,18 @@ class SessionUnit(_GuardedReader):
             FhirError: FORBIDDEN.
         """
         _require(_covers(self._policy.writable(current.type), current))
+        if current.type == added.TYPE:
+            await self._redefine(current.id, None)
         stored = await self._unit.delete(current.type, current.id)
         self.touched.append(_name(stored))
         return stored
+
+    async def _redefine(self, resource_id: str, resource: Resource | None) -> None:
+        """By what can be searched, SearchParameter resources say."""
+        known = await self._unit.parameters()
+        changed = added.redefined(known, resource_id, resource)
+        if changed is not known:
+            await self._unit.define(changed)
 
 
 def _covers(allowed: Node, version: StoredVersion) -> bool:

@@ -7,7 +7,8 @@ Sources: elements https://hl7.org/fhir/R4/elementdefinition.html, JSON names of 
 https://hl7.org/fhir/R4/json.html, search parameters
 https://hl7.org/fhir/R4/searchparameter-registry.html, compartments
 https://hl7.org/fhir/R4/compartmentdefinition.html, required bindings
-https://hl7.org/fhir/R4/terminologies.html#strength.
+https://hl7.org/fhir/R4/terminologies.html#strength. The project's own search parameters stand in
+`profiles/search-parameters` (https://hl7.org/fhir/R4/searchparameter.html).
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ import msgspec
 
 _CHOICE: Final = "[x]"
 _DATA: Final = Path(__file__).with_name("data")
+PROFILES: Final = Path(__file__).parents[2] / "profiles"
+"""Beside the packages, in a checkout and where they are installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class SearchParameter:
 
     `expression` holds only the branches for that type and is '' where the standard has none.
     `components` of a composite are (definition's address, expression) from the same place.
+    `number` tells one that was added at run time from whatever had its code before or after it.
     """
 
     code: str
@@ -74,6 +78,12 @@ class SearchParameter:
     expression: str
     targets: tuple[str, ...]
     components: tuple[tuple[str, str], ...]
+    number: int = 0
+
+    @property
+    def index(self) -> str:
+        """The code under which its values stand in the index."""
+        return f"{self.code}~{self.number}" if self.number else self.code
 
 
 class _ElementRow(msgspec.Struct, array_like=True, frozen=True):
@@ -98,6 +108,17 @@ class _ParameterRow(msgspec.Struct, array_like=True, frozen=True):
     expression: str
     targets: tuple[str, ...]
     components: tuple[tuple[str, str], ...]
+
+
+class _ParameterFile(msgspec.Struct, frozen=True):
+    """What is read of a SearchParameter resource."""
+
+    code: str
+    type: str
+    url: str
+    expression: str
+    base: tuple[str, ...]
+    target: tuple[str, ...] = ()
 
 
 @cache
@@ -164,11 +185,20 @@ def _elements(row: _ElementRow) -> Iterator[ElementDefinition]:
 @cache
 def search_parameters(resource_type: str) -> Mapping[str, SearchParameter]:
     """By code, with those of Resource and DomainResource; KeyError for an unknown type."""
-    base = msgspec.json.decode(_table("resource-types")[resource_type], type=str)
-    owners = ["Resource", *(["DomainResource"] if base == "DomainResource" else ()), resource_type]
     return MappingProxyType(
-        {parameter.code: parameter for owner in owners for parameter in _own_parameters(owner)}
+        {
+            parameter.code: parameter
+            for owner in lineage(resource_type)
+            for parameter in (*project_parameters().get(owner, ()), *_own_parameters(owner))
+        }
     )
+
+
+@cache
+def lineage(resource_type: str) -> tuple[str, ...]:
+    """The types whose search parameters it has; KeyError for an unknown type."""
+    base = msgspec.json.decode(_table("resource-types")[resource_type], type=str)
+    return ("Resource", *(["DomainResource"] if base == "DomainResource" else ()), resource_type)
 
 
 @cache
@@ -179,6 +209,24 @@ def _own_parameters(owner: str) -> tuple[SearchParameter, ...]:
         SearchParameter(row.code, row.type, row.url, row.expression, row.targets, row.components)
         for row in rows
     )
+
+
+@cache
+def project_parameters() -> Mapping[str, tuple[SearchParameter, ...]]:
+    """The project's own search parameters, by the type that has them.
+
+    Raises:
+        RuntimeError: when the files are not there: a search would refuse what it should find.
+    """
+    found: dict[str, list[SearchParameter]] = {}
+    for path in sorted((PROFILES / "search-parameters").glob("*.json")):
+        row = msgspec.json.decode(path.read_bytes(), type=_ParameterFile)
+        parameter = SearchParameter(row.code, row.type, row.url, row.expression, row.target, ())
+        for base in row.base:
+            found.setdefault(base, []).append(parameter)
+    if not found:
+        raise RuntimeError(f"There are no search parameters in {PROFILES}; install the server anew")
+    return MappingProxyType({base: tuple(parameters) for base, parameters in found.items()})
 
 
 @cache

@@ -4,7 +4,7 @@ https://hl7.org/fhir/R4/http.html#capabilities
 """
 
 from collections.abc import Iterable, Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -12,13 +12,18 @@ from fhir_server.access.session import Data
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.dates import instant
-from fhir_server.fhir.definitions import compartments, resource_types, search_parameters
+from fhir_server.fhir.definitions import (
+    compartments,
+    resource_types,
+    search_parameters,
+)
 from fhir_server.fhir.json import Resource
 from fhir_server.interactions import patch
 from fhir_server.interactions.exchange import Answer, Request, Server
 from fhir_server.search.criteria import TEXTS
-from fhir_server.search.extract import indexed_parameters
+from fhir_server.search.extract import targets_of
 from fhir_server.search.filtering import FILTER
+from fhir_server.search.parameters import BUILT_IN, ParameterSet
 
 _OPEN: Final = (
     "Served without tokens: whoever reaches this address reads and writes everything. "
@@ -40,10 +45,10 @@ _TYPE_INTERACTIONS: Final = (
 _SYSTEM_INTERACTIONS: Final = ("transaction", "batch", "history-system", "search-system")
 
 
-async def perform(data: Data, request: Request) -> Answer:  # noqa: ARG001
+async def perform(data: Data, request: Request) -> Answer:
     for name, value in request.parameters:
         _require_known(name, value)
-    return Answer(200, body=_statement(request.server))
+    return Answer(200, body=_statement(request.server, await data.parameters()))
 
 
 def _require_known(name: str, value: str) -> None:
@@ -57,7 +62,7 @@ def _require_known(name: str, value: str) -> None:
 
 
 @lru_cache(maxsize=8)  # for each base that a trusted proxy tells
-def _statement(server: Server) -> bytes:
+def _statement(server: Server, known: ParameterSet) -> bytes:
     software = version("keyworking-fhir-server")
     return json.encode(
         {
@@ -73,18 +78,19 @@ def _statement(server: Server) -> bytes:
             "fhirVersion": "4.0.1",
             "format": ["application/fhir+json", "application/fhir+xml", "json", "xml"],
             "patchFormat": list(patch.FORMATS),
-            "rest": [_rest(server)],
+            "rest": [_rest(server, known)],
         }
     )
 
 
-def _rest(server: Server) -> Resource:
+def _rest(server: Server, known: ParameterSet) -> Resource:
     wired = {route.interaction.code for route in server.router.routes}
+    referring = _referring(known)
     rest: Resource = {
         "mode": "server",
-        "resource": [_resource(name, wired, server) for name in resource_types()],
+        "resource": [_resource(name, wired, server, known, referring) for name in resource_types()],
         "interaction": [{"code": code} for code in _SYSTEM_INTERACTIONS],
-        "searchParam": _of_every_type(),
+        "searchParam": _of_every_type(known),
     }
     rest["compartment"] = [
         f"http://hl7.org/fhir/CompartmentDefinition/{name[0].lower()}{name[1:]}"
@@ -98,7 +104,13 @@ def _rest(server: Server) -> Resource:
     return rest
 
 
-def _resource(name: str, wired: Iterable[str], server: Server) -> Resource:
+def _resource(
+    name: str,
+    wired: Iterable[str],
+    server: Server,
+    known: ParameterSet,
+    referring: Mapping[str, list[str]],
+) -> Resource:
     described: Resource = {
         "type": name,
         "interaction": [{"code": code} for code in _TYPE_INTERACTIONS if code in wired],
@@ -109,9 +121,9 @@ def _resource(name: str, wired: Iterable[str], server: Server) -> Resource:
         "conditionalRead": "full-support",
         "conditionalUpdate": True,
         "conditionalDelete": server.conditional_delete,
-        "searchInclude": ["*", *_includes(name)],
-        "searchRevInclude": ["*", *_referring().get(name, [])],
-        "searchParam": _search_parameters(name),
+        "searchInclude": ["*", *_includes(name, known)],
+        "searchRevInclude": ["*", *referring.get(name, [])],
+        "searchParam": _search_parameters(name, known),
     }
     operations = _operations(server, name)
     if operations:
@@ -119,9 +131,12 @@ def _resource(name: str, wired: Iterable[str], server: Server) -> Resource:
     return {key: value for key, value in described.items() if value != []}
 
 
-def _includes(name: str) -> list[str]:
-    parameters = indexed_parameters(name).items()
-    return [f"{name}:{code}" for code, parameter in parameters if parameter.type == "reference"]
+def _includes(name: str, known: ParameterSet) -> list[str]:
+    return [
+        f"{name}:{code}"
+        for code, parameter in known.indexed(name).items()
+        if parameter.type == "reference" and targets_of(parameter, name)
+    ]
 
 
 def _versioning(name: str, server: Server) -> str:
@@ -129,43 +144,42 @@ def _versioning(name: str, server: Server) -> str:
     return "versioned-update" if name in server.if_match_required else "versioned"
 
 
-@cache
-def _referring() -> Mapping[str, list[str]]:
+def _referring(known: ParameterSet) -> Mapping[str, list[str]]:
     """By type, the references that may lead to it."""
     found: dict[str, list[str]] = {}
     for source in resource_types():
-        known = indexed_parameters(source)
-        for name in _includes(source):
-            for target in known[name.partition(":")[2]].targets or resource_types():
+        indexed = known.indexed(source)
+        for name in _includes(source, known):
+            for target in indexed[name.partition(":")[2]].targets or resource_types():
                 found.setdefault(target, []).append(name)
     return found
 
 
-def _of_every_type() -> list[dict[str, Any]]:
-    first, *others = (_search_parameters(name) for name in resource_types())
+def _of_every_type(known: ParameterSet) -> list[dict[str, Any]]:
+    first, *others = (_search_parameters(name, known) for name in resource_types())
     return [one for one in first if all(one in other for other in others)]
 
 
-def _search_parameters(name: str) -> list[dict[str, Any]]:
+def _search_parameters(name: str, known: ParameterSet) -> list[dict[str, Any]]:
     return [
         {"name": code, "definition": url, "type": kind} if url else {"name": code, "type": kind}
-        for code, (kind, url) in sorted(searched(name).items())
+        for code, (kind, url) in sorted(searched(name, known).items())
     ]
 
 
-@cache
-def searched(name: str) -> Mapping[str, tuple[str, str]]:
+@lru_cache(maxsize=1024)
+def searched(name: str, known: ParameterSet = BUILT_IN) -> Mapping[str, tuple[str, str]]:
     """By code, type and definition of the parameters that find resources of the type."""
     worked_out = {
         code: parameter
         for code, parameter in search_parameters(name).items()
         if code in (*TEXTS, FILTER)
     }
-    known = {**indexed_parameters(name), **worked_out}
+    found = {**known.indexed(name), **worked_out}
     return {
         "_id": ("token", "http://hl7.org/fhir/SearchParameter/Resource-id"),
         "_list": ("string", ""),  # R4 has it without a definition
-        **{code: (parameter.type, parameter.url) for code, parameter in known.items()},
+        **{code: (parameter.type, parameter.url) for code, parameter in found.items()},
     }
 
 

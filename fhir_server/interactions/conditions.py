@@ -29,7 +29,13 @@ async def matches(
     """
     criteria = [pair for pair in parameters if pair[0] not in _NOT_CRITERIA]
     server = request.server
-    where = parse_criteria(request.resource_type, criteria, base=server.base, now=server.clock())
+    where = parse_criteria(
+        request.resource_type,
+        criteria,
+        base=server.base,
+        now=server.clock(),
+        known=await data.parameters(),
+    )
     page = await data.search(Query(request.resource_type, where), most)
     return page.matches
 

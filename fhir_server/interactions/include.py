@@ -16,8 +16,9 @@ from typing import Any, Final
 from fhir_server.access.session import Data, StoredVersion
 from fhir_server.errors import Issue
 from fhir_server.interactions.exchange import Server
-from fhir_server.interactions.leads import Leads, leads
-from fhir_server.search.ast import Include, Query
+from fhir_server.interactions.leads import Around, Leads, leads
+from fhir_server.search.ast import Query
+from fhir_server.search.parse import SearchRequest
 
 MAX_ROUNDS: Final = 10
 """Steps that `:iterate` goes from the matches."""
@@ -42,18 +43,19 @@ class Included:
 async def included(
     data: Data,
     server: Server,
-    includes: Sequence[Include],
+    search: SearchRequest,
     matches: Sequence[StoredVersion],
     place: Place | None = None,
 ) -> Included:
     """At most `max_includes` of what the includes add to a page of matches, from the place on."""
+    includes = search.includes
     if not includes or not matches:
         return Included()
     if any(include.iterate for include in includes):
-        found, notes = await _gathered(data, server, includes, matches)
+        found, notes = await _gathered(data, server, search, matches)
     else:
         seen = {(version.type, version.id) for version in matches}
-        found, notes = leads(matches, includes, server.base, seen), []
+        found, notes = leads(matches, includes, Around(server.base, search.known), seen), []
     versions, further = await _Walk(data, found).page(place, server.max_includes)
     if further is not None:
         which = "first" if place is None else "next"
@@ -67,16 +69,16 @@ def _told(text: str) -> Issue:
 
 
 async def _gathered(
-    data: Data, server: Server, includes: Sequence[Include], matches: Sequence[StoredVersion]
+    data: Data, server: Server, search: SearchRequest, matches: Sequence[StoredVersion]
 ) -> tuple[Leads, list[Issue]]:
     """The names of all that includes, and includes of includes, lead to."""
     matched = {(version.type, version.id) for version in matches}
-    seen, frontier, pending = set(matched), matches, includes
+    seen, frontier, pending = set(matched), matches, search.includes
     for _ in range(MAX_ROUNDS):
-        walk = _Walk(data, leads(frontier, pending, server.base, seen))
+        walk = _Walk(data, leads(frontier, pending, Around(server.base, search.known), seen))
         frontier, further = await walk.page(None, _MOST + len(matched) - len(seen))
         seen.update((version.type, version.id) for version in frontier)
-        pending = [include for include in includes if include.iterate]
+        pending = tuple(include for include in search.includes if include.iterate)
         if further is not None:
             text = f"Only {_MOST} resources to which the includes of includes lead are followed"
             return Leads(seen - matched), [_told(f"{text}; ask for fewer matches with _count")]

@@ -6,8 +6,7 @@ url, and version if it has one, are those (https://hl7.org/fhir/R4/references.ht
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from fhir_server.access.session import StoredVersion
 from fhir_server.fhir import json
@@ -27,10 +26,10 @@ from fhir_server.search.ast import (
 from fhir_server.search.extract import (
     extract,
     has_canonical,
-    indexed_parameters,
     refers,
     targets_of,
 )
+from fhir_server.search.parameters import ParameterSet
 from fhir_server.search.values import ReferenceValue
 
 _ANY: Final = "*"
@@ -49,16 +48,28 @@ class Leads:
     """What else there is, to be searched for: by type."""
 
 
+class Around(NamedTuple):
+    """The server's base, and the search parameters that there are."""
+
+    base: str
+    known: ParameterSet
+
+    def references(self, resource_type: str) -> dict[str, SearchParameter]:
+        """The type's reference parameters, by the code under which their values stand."""
+        parameters = self.known.indexed(resource_type).values()
+        return {one.index: one for one in parameters if one.type == "reference"}
+
+
 def leads(
-    sources: Sequence[StoredVersion], includes: Sequence[Include], base: str, seen: Names
+    sources: Sequence[StoredVersion], includes: Sequence[Include], around: Around, seen: Names
 ) -> Leads:
     """Where the includes lead from the sources, but for what has been seen."""
-    onwards = _Onwards(base, [include for include in includes if not include.reverse])
+    onwards = _Onwards(around, [include for include in includes if not include.reverse])
     for version in sources:
         onwards.add(version)
     ids = _by_type((version.type, version.id) for version in sources)
     nodes: dict[str, dict[Node, None]] = {}
-    for resource_type, node in (*onwards.nodes(), *_backwards(includes, ids, base)):
+    for resource_type, node in (*onwards.nodes(), *_backwards(includes, ids, around)):
         nodes.setdefault(resource_type, {})[node] = None
     names = onwards.names.difference(seen)
     known = _by_type((*seen, *names))
@@ -82,8 +93,8 @@ def _but(node: Node, ids: Collection[str]) -> Node:
 class _Onwards:
     """Follows what resources refer to."""
 
-    def __init__(self, base: str, includes: Sequence[Include]) -> None:
-        self._base = base
+    def __init__(self, around: Around, includes: Sequence[Include]) -> None:
+        self._around = around
         self._includes = includes
         self.names: set[tuple[str, str]] = set()
         self._canonical: dict[tuple[str, str, str], list[str]] = {}
@@ -94,26 +105,32 @@ class _Onwards:
         asked = [one for one in self._includes if one.source in (_ANY, version.type)]
         if not asked:
             return
-        known = _references(version.type)
-        for code, value in extract(json.decode_resource(version.body)):
-            if isinstance(value, ReferenceValue) and code in known:
+        references = self._around.references(version.type)
+        resource = json.decode_resource(version.body)
+        for index, value in (*extract(resource), *self._around.known.values(resource)):
+            if isinstance(value, ReferenceValue) and index in references:
+                parameter = references[index]
                 for include in asked:
-                    if include.code in (_ANY, code):
-                        self._follow(version, code, value, include.target)
+                    if include.code in (_ANY, parameter.code):
+                        self._follow(version, parameter, value, include.target)
 
     def _follow(
-        self, version: StoredVersion, code: str, value: ReferenceValue, target: str | None
+        self,
+        version: StoredVersion,
+        parameter: SearchParameter,
+        value: ReferenceValue,
+        target: str | None,
     ) -> None:
-        local = parse_local(value.target, self._base)
+        local = parse_local(value.target, self._around.base)
         if local is not None:
             if target in (None, local.type):
                 self.names.add((local.type, local.id))
             return
-        parameter = _references(version.type)[code]
         if not refers(parameter, version.type):
             for name in targets_of(parameter, version.type):
                 if target in (None, name):
-                    self._canonical.setdefault((name, version.type, code), []).append(version.id)
+                    place = name, version.type, parameter.index
+                    self._canonical.setdefault(place, []).append(version.id)
 
     def nodes(self) -> Iterator[tuple[str, Node]]:
         """What canonical references lead to, by type."""
@@ -125,15 +142,8 @@ def _ids(ids: Collection[str]) -> IdIn:
     return IdIn(tuple(sorted(set(ids))))
 
 
-@cache
-def _references(resource_type: str) -> dict[str, SearchParameter]:
-    """The type's reference parameters."""
-    parameters = indexed_parameters(resource_type).items()
-    return {code: parameter for code, parameter in parameters if parameter.type == "reference"}
-
-
 def _backwards(
-    includes: Sequence[Include], ids: dict[str, list[str]], base: str
+    includes: Sequence[Include], ids: dict[str, list[str]], around: Around
 ) -> Iterator[tuple[str, Node]]:
     """What refers to the resources with the ids, by type."""
     for include in includes:
@@ -141,16 +151,16 @@ def _backwards(
         if not include.reverse or not wanted:
             continue
         for source in resource_types() if include.source == _ANY else (include.source,):
-            for code, parameter in _references(source).items():
-                if include.code in (_ANY, code):
-                    for node in _referring(source, parameter, wanted, base):
+            for parameter in around.references(source).values():
+                if include.code in (_ANY, parameter.code):
+                    for node in _referring(source, parameter, wanted, around.base):
                         yield source, node
 
 
 def _referring(
     source: str, parameter: SearchParameter, ids: dict[str, list[str]], base: str
 ) -> Iterator[Node]:
-    code = parameter.code
+    code = parameter.index
     named = parameter.targets or resource_types()
     targets = [f"{name}/{one}" for name in ids if name in named for one in ids[name]]
     if targets:

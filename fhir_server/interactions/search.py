@@ -13,14 +13,17 @@ from fhir_server.fhir import json
 from fhir_server.fhir.bundles import Entry, bundle
 from fhir_server.fhir.compartments import memberships
 from fhir_server.fhir.definitions import compartments, resource_types
+from fhir_server.fhir.json import Resource
 from fhir_server.fhir.outcomes import outcome
 from fhir_server.fhir.summary import Subset
 from fhir_server.interactions import paging
+from fhir_server.interactions.contained import alone
 from fhir_server.interactions.exchange import Answer, Request, Server
 from fhir_server.interactions.include import Included, Place, included
 from fhir_server.search.ast import ReferenceTo
 from fhir_server.search.chains import forms
 from fhir_server.search.limits import Limits
+from fhir_server.search.parameters import ParameterSet
 from fhir_server.search.parse import SearchRequest, parse, parse_several
 
 
@@ -36,14 +39,14 @@ class _Begin(NamedTuple):
 
 async def perform(data: Data, request: Request) -> Answer:
     parameters, begin = _page_asked_for(data, request)
-    search = parse(request.resource_type, parameters, **_reading(request))
+    search = parse(request.resource_type, parameters, **await _reading(data, request))
     return await _answer(data, request, search, begin)
 
 
 async def perform_on_all(data: Data, request: Request) -> Answer:
     """https://hl7.org/fhir/R4/http.html#vsearch"""
     parameters, begin = _page_asked_for(data, request)
-    search = parse_several(resource_types(), parameters, **_reading(request))
+    search = parse_several(resource_types(), parameters, **await _reading(data, request))
     return await _answer(data, request, search, begin)
 
 
@@ -65,7 +68,7 @@ async def perform_in_compartment(data: Data, request: Request) -> Answer:
         f"{{{request.resource_type}}}",
         tuple(form + request.id for form in forms(request.resource_type, request.server.base)),
     )
-    search = parse_several(members, parameters, **_reading(request), within=within)
+    search = parse_several(members, parameters, **await _reading(data, request), within=within)
     return await _answer(data, request, search, begin)
 
 
@@ -94,15 +97,17 @@ class _Reading(TypedDict):
     now: int
     limits: Limits
     lenient: bool
+    known: ParameterSet
 
 
-def _reading(request: Request) -> _Reading:
+async def _reading(data: Data, request: Request) -> _Reading:
     server = request.server
     return _Reading(
         base=server.base,
         now=server.clock(),
         limits=server.limits,
         lenient=request.preferences.lenient,
+        known=await data.parameters(),
     )
 
 
@@ -116,9 +121,9 @@ async def _answer(data: Data, request: Request, search: SearchRequest, begin: _B
     total = await data.total(search.asked) if search.total else None
     page = await _matches(data, request, search, begin)
     matches = page.matches if begin.beside is None else ()
-    extra = await included(data, request.server, search.includes, page.matches, begin.beside)
+    extra = await included(data, request.server, search, page.matches, begin.beside)
     entries = [
-        *_entries(request.server, matches, "match", search.subset),
+        *await _match_entries(data, request.server, search, matches),
         *_entries(request.server, extra.versions, "include", search.subset),
         *_notes([*search.ignored, *extra.notes]),
     ]
@@ -184,6 +189,33 @@ def _entries(
         )
         for version in versions
     ]
+
+
+async def _match_entries(
+    data: Data, server: Server, search: SearchRequest, matches: Sequence[StoredVersion]
+) -> list[Entry]:
+    """The matches, or in the place of containers the contained resources that were looked for."""
+    if search.contained is None or not search.contained.alone:
+        return _entries(server, matches, "match", search.subset)
+    own = await alone(data, search, matches)
+    entries: list[Entry] = []
+    for version in matches:
+        if (version.type, version.id) in own.by_themselves:
+            entries += _entries(server, [version], "match", search.subset)
+        entries += [
+            Entry(
+                f"{server.base}/{version.type}/{version.id}#{inner['id']}",
+                _shown(inner, search.subset),
+                {"search": {"mode": "match"}},
+            )
+            for inner in own.within.get((version.type, version.id), ())
+        ]
+    return entries
+
+
+def _shown(resource: Resource, subset: Subset | None) -> bytes:
+    body = json.encode(resource)
+    return body if subset is None else subset.of(resource["resourceType"], body)
 
 
 def _notes(issues: Sequence[Issue]) -> list[Entry]:

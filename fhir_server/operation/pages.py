@@ -7,6 +7,7 @@ good for the caller to whom it was given, at its address, for its time.
 
 import base64
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +17,10 @@ from cryptography.fernet import Fernet, InvalidToken
 
 from fhir_server.errors import FhirError, Kind
 
+_LONG: Final = 1024
+"""Bytes of a state from which on it is packed: a search by POST may be long."""
+_LONGEST: Final = 60_000
+"""Bytes of a token; clients and proxies in between take no longer address."""
 _FORM: Final = 2
 """Of what is sealed, and of the states in it: counts their changes from release to release."""
 
@@ -36,9 +41,19 @@ class Pages:
         """The URL of a further page of what `address`, relative to the base, answered.
 
         `state` is JSON; decimals become floats.
+
+        Raises:
+            FhirError: TOO_COSTLY for a state that no address could hold.
         """
         plain = json.dumps([_FORM, self.caller, address, state], separators=(",", ":")).encode()
-        sealed = self.seal.encrypt_at_time(plain, self.clock() // 1_000_000)
+        packed = zlib.compress(plain) if len(plain) > _LONG else plain
+        sealed = self.seal.encrypt_at_time(packed, self.clock() // 1_000_000)
+        if len(sealed) > _LONGEST:
+            raise FhirError(
+                Kind.TOO_COSTLY,
+                "What is asked is too long to be repeated in a link to the next page; ask for "
+                "fewer values, or for all in one page with _count",
+            )
         place = address and f"/{address}"
         return f"{self.base}{place}?_page={quote(sealed.decode())}"
 
@@ -55,7 +70,8 @@ class Pages:
             made = self.seal.extract_timestamp(token)
         except (InvalidToken, ValueError, TypeError):
             raise _refused("The link to this page is not one that the server gave") from None
-        form, *rest = json.loads(plain)
+        # JSON begins with a bracket, what is packed does not.
+        form, *rest = json.loads(plain if plain.startswith(b"[") else zlib.decompress(plain))
         if form != _FORM:
             raise _gone("The link to this page is one of another release")
         caller, given_for, state = rest

@@ -57,7 +57,9 @@ class Lookup:
         Raises:
             FhirError: TOO_COSTLY when it finds more than anyone should have.
         """
-        request = parse(resource_type, parse_qsl(criteria), base=self._base, now=self._now)
+        known = await self._data.parameters()
+        pairs = parse_qsl(criteria)
+        request = parse(resource_type, pairs, base=self._base, now=self._now, known=known)
         return await self._all(request.query)
 
     async def by_identifier(

@@ -74,6 +74,41 @@ class TokenIs:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenIn:
+    """One of `pairs` of system and code, or any code of `systems` that is not in `but`."""
+
+    code: str
+    pairs: frozenset[tuple[str, str]]
+    systems: tuple[str, ...] = ()
+    but: frozenset[tuple[str, str]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class InValueSet:
+    """A code of the value set with this address, `|version` included.
+
+    A terminology service puts a `TokenIn` in its place before a backend is asked. `local` is
+    `ValueSet/id` where the address is one on this server; `place` is the parameter as written.
+    """
+
+    code: str
+    url: str
+    local: str = ""
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Subsumes:
+    """The code itself or what it subsumes (`below`), or what subsumes it; else as `InValueSet`."""
+
+    code: str
+    system: str
+    token: str
+    below: bool = True
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TokenLike:
     """As TokenIs, whatever the case of A to Z in the code; `token` has none of the capitals."""
 
@@ -184,6 +219,16 @@ class QuantityCompares:
 
 
 @dataclass(frozen=True, slots=True)
+class Near:
+    """At most `distance` metres from a place, in degrees; the longitude is below 180."""
+
+    code: str
+    latitude: float
+    longitude: float
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
 class CompositeMatches:
     """One element satisfies all the nodes, each of them about its component.
 
@@ -232,10 +277,19 @@ class Has:
     canonical: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Contains:
+    """It contains a resource of the type for which `node` holds."""
+
+    resource_type: str
+    node: "Node"
+
+
 Predicate = (
     Missing
     | IdIn
     | TokenIs
+    | TokenIn
     | TokenLike
     | StringMatches
     | TextMatches
@@ -246,10 +300,13 @@ Predicate = (
     | DateCovers
     | NumberCompares
     | QuantityCompares
+    | Near
     | CompositeMatches
     | Differs
 )
-Node = Everything | Nothing | And | Or | Not | Chain | Has | Predicate
+Terminological = InValueSet | Subsumes
+"""What only a terminology service can say."""
+Node = Everything | Nothing | And | Or | Not | Chain | Has | Contains | Terminological | Predicate
 
 LAST_UPDATED: Final = "_lastUpdated"
 

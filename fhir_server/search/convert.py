@@ -10,12 +10,14 @@ from typing import Any, Final
 from fhir_server.fhir.dates import EARLIEST, LATEST, Interval, interval
 from fhir_server.fhir.definitions import ElementDefinition, required_codes
 from fhir_server.fhir.references import parse_relative
+from fhir_server.search.geography import wrapped
 from fhir_server.search.paths import Route
 from fhir_server.search.values import (
     INFINITY,
     DateValue,
     NumberValue,
     PlainValue,
+    PositionValue,
     QuantityValue,
     ReferenceValue,
     StringValue,
@@ -155,6 +157,14 @@ def _target(text: str) -> Iterator[PlainValue]:
         yield ReferenceValue(str(local), local.version or "")
 
 
+def _resource_within(value: Any) -> Iterator[PlainValue]:
+    """Of a resource that stands in another, where it would be by itself."""
+    if isinstance(value, dict) and (resource_id := _text(value, "id")):
+        local = parse_relative(f"{_text(value, 'resourceType')}/{resource_id}")
+        if local is not None:
+            yield ReferenceValue(str(local))
+
+
 def _canonical(value: Any) -> Iterator[PlainValue]:
     if isinstance(value, str):
         url, _, version = value.partition("|")
@@ -251,6 +261,16 @@ def _quantity_range(value: Any) -> Iterator[PlainValue]:
             yield QuantityValue(low, high, *_unit(unit))
 
 
+def _position(value: Any) -> Iterator[PlainValue]:
+    """A place that is on Earth; longitude 180 is -180."""
+    if not isinstance(value, dict):
+        return
+    latitude, longitude = _decimal(value.get("latitude")), _decimal(value.get("longitude"))
+    if latitude is None or longitude is None or abs(latitude) > 90 or abs(longitude) > 180:
+        return
+    yield PositionValue(to_float(latitude), wrapped(to_float(longitude)))
+
+
 def _bounds(value: Mapping[str, Any]) -> tuple[float, float]:
     """Low and high; a range whose low is above its high (invariant rng-2) holds nothing."""
     low = _decimal(_object(value, "low").get("value"))
@@ -302,6 +322,7 @@ _CONVERTERS: Final[Mapping[str, Mapping[str, Convert]]] = {
     },
     "reference": {
         "Reference": _reference,
+        "Resource": _resource_within,
         **dict.fromkeys(("canonical", "uri"), _canonical),
     },
     "date": {
@@ -324,6 +345,7 @@ _CONVERTERS: Final[Mapping[str, Mapping[str, Convert]]] = {
         **dict.fromkeys(("uri", "url", "oid", "uuid"), _uri),
         "canonical": _canonical_uri,
     },
+    "special": {"Location.position": _position},
 }
 
 BESIDE: Final[Mapping[tuple[str, str], Mapping[str, Convert]]] = {
@@ -333,3 +355,7 @@ BESIDE: Final[Mapping[tuple[str, str], Mapping[str, Convert]]] = {
     ("reference", "Reference"): {"identifier": _referred_identifier},
 }
 """Values for modifiers that look at something else than the parameter itself."""
+
+CODED: Final = ("in", "not-in", "above", "below")
+"""Modifiers for parameters of these types alone: https://hl7.org/fhir/R4/search.html#modifiers"""
+CODED_TYPES: Final = ("code", "Coding", "CodeableConcept")

@@ -27,9 +27,10 @@ from fhir_server.search.ast import (
 )
 from fhir_server.search.chains import Forward, Unknown
 from fhir_server.search.composites import composites
-from fhir_server.search.extract import indexed_modifiers, indexed_parameters
+from fhir_server.search.extract import indexed_modifiers
 from fhir_server.search.fulltext import CONTENT, NARRATIVE
 from fhir_server.search.limits import Limits
+from fhir_server.search.parameters import ParameterSet
 from fhir_server.search.syntax import Cursor
 from fhir_server.search.textquery import text_query
 
@@ -41,12 +42,14 @@ RESULT_PARAMETERS: Final = (
     "_elements",
     "_include",
     "_revinclude",
+    "_contained",
+    "_containedType",
 )
 TEXTS: Final = (NARRATIVE, CONTENT)
 """Parameters that look at words."""
 _ID: Final = SearchParameter("_id", "token", "", "", (), ())
-_WORKED_OUT: Final = ("_list", "_contained")
-"""https://hl7.org/fhir/R4/search.html#list, https://hl7.org/fhir/R4/search.html#contained"""
+_LIST: Final = "_list"
+"""https://hl7.org/fhir/R4/search.html#list"""
 _MAX_TARGETS: Final = 20_000
 """Resources that the ids of one parameter may stand for."""
 
@@ -58,11 +61,13 @@ class Criteria:
     Args:
         base: the server's address without a slash at its end.
         now: microseconds since the epoch.
+        known: the search parameters that there are.
     """
 
     base: str
     now: int
     limits: Limits
+    known: ParameterSet
     _name: str = ""
     """The parameter that is read, as it was written."""
     _values: int = 0
@@ -96,8 +101,8 @@ class Criteria:
         if "." in name:
             return self._forward(resource_type, name, value, depth + 1)
         code, colon, modifier = name.partition(":")
-        if code in _WORKED_OUT and not colon:
-            return self._worked_out(resource_type, code, value)
+        if code == _LIST and not colon:
+            return self._in_list(resource_type, value)
         if colon and not modifier:
             raise operands.BadOperand(
                 f"'{name}' ends before its modifier; leave the colon out or name one"
@@ -109,14 +114,12 @@ class Criteria:
         self.charge(parameter, modifier, texts)
         return self.node(resource_type, parameter, modifier, texts)
 
-    def _worked_out(self, resource_type: str, code: str, value: str) -> Node:
-        """Parameters of every type that the standard defines without an expression."""
-        if code == "_contained":
-            if value != "false":
-                raise operands.NotSupported(
-                    "'_contained' takes false: contained resources are not found by themselves"
-                )
-            return Everything()
+    @property
+    def links(self) -> int:
+        """Steps from resource to resource that were read so far."""
+        return self._links
+
+    def _in_list(self, resource_type: str, value: str) -> Node:
         ids = _ids("", operands.split(value, ","))
         return Has("List", "item", chains.forms(resource_type, self.base), ids)
 
@@ -140,7 +143,7 @@ class Criteria:
         return Cursor(text, self._name, self.limits.max_expression, self.limits.max_nesting)
 
     def _forward(self, resource_type: str, name: str, value: str, depth: int) -> Node:
-        link = chains.forward(resource_type, name)
+        link = chains.forward(self.known, resource_type, name)
         return self.over(
             link, depth, lambda target: self._criterion(target, link.rest, value, depth)
         )
@@ -170,7 +173,7 @@ class Criteria:
     def _reverse(self, resource_type: str, name: str, value: str, depth: int) -> Node:
         self._require_depth(depth)
         self._count_link()
-        link = chains.reverse(resource_type, name)
+        link = chains.reverse(self.known, resource_type, name)
         node = self._criterion(link.source, link.rest, value, depth)
         return link.node(resource_type, self.base, node)
 
@@ -236,9 +239,10 @@ class Criteria:
             base=self.base,
             now=self.now,
             indexed=indexed_modifiers(parameter, resource_type),
+            place=self._name,
         )
         found = disjunction(*(operand(text) for text in texts))
-        return Not(found) if modifier == "not" else found
+        return Not(found) if modifier in ("not", "not-in") else found
 
     def _composite(self, resource_type: str, parameter: SearchParameter, text: str) -> Node:
         """https://hl7.org/fhir/R4/search.html#composite"""
@@ -270,7 +274,7 @@ class Criteria:
             Unknown: where the type has no such parameter.
             BadOperand, NotSupported: for a name that stands for no criterion.
         """
-        known = indexed_parameters(resource_type)
+        known = self.known.indexed(resource_type)
         if code == "_filter":
             raise operands.NotSupported("'_filter' takes no modifier and stands in no chain")
         if code == "_has":
@@ -278,12 +282,14 @@ class Criteria:
         if code in RESULT_PARAMETERS:
             takes = ":iterate" if code in ("_include", "_revinclude") else "no modifier"
             raise operands.NotSupported(f"'{code}' takes {takes}; '{name}' is not supported")
-        if code in _WORKED_OUT:
+        if code == _LIST:
             raise operands.BadOperand(f"'{code}' takes no modifier")
         if code == "_type":
             raise operands.BadOperand("'_type' has a meaning only where several types are searched")
         if code == "_id":
             return _ID
+        if unready := self.known.unready(resource_type, code):
+            raise operands.BadOperand(unready)
         if code not in known:
             texts = [name for name in TEXTS if name in search_parameters(resource_type)]
             raise Unknown(
@@ -317,7 +323,7 @@ def _missing(parameter: SearchParameter, codes: Sequence[str], texts: list[str])
     absent = texts == ["true"]
     if parameter.code == "_id":
         return Nothing() if absent else Everything()
-    missing = conjunction(*(Missing(code, parameter.type) for code in codes or (parameter.code,)))
+    missing = conjunction(*(Missing(code, parameter.type) for code in codes or (parameter.index,)))
     return missing if absent else Not(missing)
 
 

@@ -6,22 +6,34 @@ Source: https://hl7.org/fhir/R4/search.html#table (how each data type is searche
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any, Final, NamedTuple
 
 from fhir_server.fhir.compartments import memberships
-from fhir_server.fhir.definitions import SearchParameter, resource_types, search_parameters
+from fhir_server.fhir.definitions import (
+    SearchParameter,
+    is_resource_type,
+    resource_types,
+    search_parameters,
+)
 from fhir_server.search.composites import Composite, composites
-from fhir_server.search.convert import BESIDE, Convert, converter
+from fhir_server.search.convert import BESIDE, CODED, CODED_TYPES, Convert, converter
 from fhir_server.search.fulltext import texts
 from fhir_server.search.paths import Route, UnknownPath, routes
-from fhir_server.search.values import IndexValue, ReferenceValue, TokenValue
+from fhir_server.search.values import (
+    ContainedValue,
+    IndexValue,
+    ReferenceValue,
+    TextValue,
+    TokenValue,
+)
 
-CONTENT: Final = 3
+CONTENT: Final = 5
 """Counts the changes of what is extracted: a store with an older number is indexed anew."""
 
 
-class _Extractor(NamedTuple):
+class Extractor(NamedTuple):
     """What stands at the end of the route gives values for each of the codes."""
 
     route: Route
@@ -32,6 +44,10 @@ class _Extractor(NamedTuple):
             for code, convert in self.converts:
                 for converted in convert(value):
                     yield code, converted
+
+
+Extractors = Mapping[str, tuple[Extractor, ...]]
+"""By the first property of their routes."""
 
 
 def extract(resource: Mapping[str, Any]) -> list[tuple[str, IndexValue]]:
@@ -46,11 +62,7 @@ def extract_elements(resource: Mapping[str, Any]) -> list[tuple[str, IndexValue]
     that its definition says is passed over.
     """
     resource_type = resource["resourceType"]
-    found: dict[tuple[str, IndexValue], None] = {}
-    extractors = _by_property(resource_type)
-    for name in resource:
-        for extractor in extractors.get(name, ()):
-            found.update(dict.fromkeys(extractor.pairs(resource)))
+    found = extracted(resource, _by_property(resource_type))
     for composite in _composites(resource_type):
         for group in composite.values(resource):
             found[composite.code, group] = None
@@ -59,7 +71,29 @@ def extract_elements(resource: Mapping[str, Any]) -> list[tuple[str, IndexValue]
             found[code, TokenValue("", "false")] = None
     for membership in _memberships(resource_type, resource.get("id"), found):
         found[membership] = None
+    if "contained" in resource:
+        found.update(dict.fromkeys(_contained(resource["contained"])))
     return list(found)
+
+
+def _contained(resources: Any) -> Iterator[tuple[str, ContainedValue]]:
+    """Each contained resource under the pseudo-parameter `#Type`; none contains another."""
+    for inner in resources if isinstance(resources, list) else ():
+        if not isinstance(inner, dict) or not is_resource_type(inner.get("resourceType", "")):
+            continue
+        alone = {name: value for name, value in inner.items() if name != "contained"}
+        values = tuple(
+            (code, value)
+            for code, value in extract_elements(alone)
+            if code != "_lastUpdated"
+            and not code.startswith("{")
+            and not isinstance(value, ContainedValue | TextValue)
+        )
+        inner_id = inner.get("id")
+        yield (
+            f"#{inner['resourceType']}",
+            ContainedValue(inner_id if isinstance(inner_id, str) else "", values),
+        )
 
 
 def _memberships(
@@ -85,32 +119,33 @@ def _memberships(
 def indexed_parameters(resource_type: str) -> Mapping[str, SearchParameter]:
     """The parameters of the type that have index values, by code.
 
-    Special ones, and those whose values lie in another resource, have none.
+    Those that have no expression, and those whose values lie in another resource, have none.
     """
     return {
         code: parameter
         for code, parameter in search_parameters(resource_type).items()
         if code == "_lastUpdated"
-        or _routes_of(parameter, resource_type)
+        or routes_of(parameter, resource_type)
         or code in composites(resource_type)
     }
 
 
 @cache
 def indexed_modifiers(parameter: SearchParameter, resource_type: str) -> frozenset[str]:
-    """The modifiers for which the parameter has values of their own, under `code:modifier`."""
-    return frozenset(
-        modifier
-        for route in _routes_of(parameter, resource_type)
-        if not route.present
-        for modifier in BESIDE.get((parameter.type, route.type), ())
-    )
+    """The modifiers that the parameter has for what its values are.
+
+    Those in `BESIDE` have index values of their own, under `code:modifier`.
+    """
+    found = [route for route in routes_of(parameter, resource_type) if not route.present]
+    coded = parameter.type == "token" and any(route.type in CODED_TYPES for route in found)
+    beside = (BESIDE.get((parameter.type, route.type), {}) for route in found)
+    return frozenset((*(name for one in beside for name in one), *(CODED if coded else ())))
 
 
 @cache
 def refers(parameter: SearchParameter, resource_type: str) -> bool:
     """Whether it holds references, and not canonical addresses alone."""
-    return any(route.type == "Reference" for route in _routes_of(parameter, resource_type))
+    return any(route.type == "Reference" for route in routes_of(parameter, resource_type))
 
 
 @cache
@@ -131,17 +166,33 @@ def targets_of(parameter: SearchParameter, resource_type: str) -> tuple[str, ...
 
 
 @cache
-def _by_property(resource_type: str) -> Mapping[str, tuple[_Extractor, ...]]:
-    table: dict[str, list[_Extractor]] = {}
-    for code, parameter in indexed_parameters(resource_type).items():
-        for route in _routes_of(parameter, resource_type):
+def _by_property(resource_type: str) -> Extractors:
+    return extractors(indexed_parameters(resource_type).values(), resource_type)
+
+
+def extractors(parameters: Iterable[SearchParameter], resource_type: str) -> Extractors:
+    """What the parameters take from a resource of the type, by the property where it begins."""
+    table: dict[str, list[Extractor]] = {}
+    for parameter in parameters:
+        for route in routes_of(parameter, resource_type):
             convert = converter(parameter.type, route)
             if convert is not None:
                 beside = BESIDE.get((parameter.type, route.type), {}).items()
-                more = ((f"{code}:{modifier}", other) for modifier, other in beside)
-                first = route.steps[0].name
-                table.setdefault(first, []).append(_Extractor(route, ((code, convert), *more)))
-    return {name: tuple(extractors) for name, extractors in table.items()}
+                more = ((f"{parameter.index}:{modifier}", other) for modifier, other in beside)
+                one = Extractor(route, ((parameter.index, convert), *more))
+                table.setdefault(route.steps[0].name, []).append(one)
+    return {name: tuple(found) for name, found in table.items()}
+
+
+def extracted(
+    resource: Mapping[str, Any], by_property: Extractors
+) -> dict[tuple[str, IndexValue], None]:
+    """Pairs of index code and value, each once."""
+    found: dict[tuple[str, IndexValue], None] = {}
+    for name in resource:
+        for extractor in by_property.get(name, ()):
+            found.update(dict.fromkeys(extractor.pairs(resource)))
+    return found
 
 
 @cache
@@ -155,15 +206,29 @@ def _presences(resource_type: str) -> tuple[tuple[str, frozenset[str]], ...]:
     return tuple(
         (code, frozenset(route.steps[0].name for route in found))
         for code, parameter in indexed_parameters(resource_type).items()
-        if (found := [r for r in _routes_of(parameter, resource_type) if r.present])
+        if (found := [r for r in routes_of(parameter, resource_type) if r.present])
     )
 
 
-def _routes_of(parameter: SearchParameter, resource_type: str) -> tuple[Route, ...]:
-    if parameter.code == "_id" or parameter.type in ("composite", "special"):
+def routes_of(parameter: SearchParameter, resource_type: str) -> tuple[Route, ...]:
+    """Where the parameter's values stand in a resource of the type; () where it has none."""
+    if parameter.code == "_id" or parameter.type == "composite":
         return ()
     try:
         found = routes(parameter.expression, resource_type) if parameter.expression else ()
     except UnknownPath:
         return ()
-    return tuple(route for route in found if converter(parameter.type, route) is not None)
+    kept = (_of_targets(route, parameter.targets) for route in found)
+    return tuple(route for route in kept if converter(parameter.type, route) is not None)
+
+
+def _of_targets(route: Route, targets: tuple[str, ...]) -> Route:
+    """`composition` and `message` of Bundle are the same path, each about a type of its own."""
+    if route.type != "Resource":
+        return route
+    *steps, last = route.steps
+
+    def keep(item: Any) -> bool:
+        return isinstance(item, dict) and item.get("resourceType") in targets
+
+    return replace(route, steps=(*steps, replace(last, keep=keep)))

@@ -151,7 +151,9 @@ class Filtering:
 
         name = f"{first.name.text}:{first.type}" if first.type else first.name.text
         try:
-            link = chains.forward(resource_type, f"{name}.{rest[0].name.text}")
+            link = chains.forward(
+                self._criteria.known, resource_type, f"{name}.{rest[0].name.text}"
+            )
             return self._beyond(link, first, tuple(rest), test, depth + 1)
         except (BadOperand, NotSupported, Unknown) as error:
             raise _placed(error, first.name) from None
@@ -244,7 +246,7 @@ class Filtering:
     def _compared(
         self, resource_type: str, parameter: SearchParameter, operator: str, text: str
     ) -> Node:
-        code = parameter.code
+        code = parameter.index
 
         def plain(value: str, modifier: str = "") -> Node:
             return self._criteria.node(resource_type, parameter, modifier, [value])

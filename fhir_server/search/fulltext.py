@@ -42,7 +42,8 @@ def texts(resource: Mapping[str, Any]) -> Iterator[tuple[str, TextValue]]:
         yield CONTENT, TextValue(narrative)
     found: _Texts = []
     _read_members({k: v for k, v in resource.items() if k != "text"}, found, _of_resource(resource))
-    if rest := running_words(found):
+    rest = running_words(found)
+    if rest and rest != narrative:
         yield CONTENT, TextValue(rest)
 
 

@@ -11,6 +11,8 @@ class Limits:
     max_parameters: int = 100
     max_chain: int = 5
     """Steps from resource to resource in one criterion."""
+    max_contained_links: int = 20
+    """As `max_links`, where each type that may contain others is asked."""
     max_links: int = 500
     """Steps that one search stands for, once each type that a reference may mean is counted."""
     max_expression: int = 10_000

@@ -11,13 +11,16 @@ from fhir_server.search.ast import (
     And,
     Chain,
     CompositeMatches,
+    Contains,
     DateCompares,
     DateCovers,
     Differs,
     Everything,
     Has,
     IdIn,
+    InValueSet,
     Missing,
+    Near,
     Node,
     Not,
     Nothing,
@@ -28,18 +31,25 @@ from fhir_server.search.ast import (
     ReferenceTo,
     StringMatches,
     StringMode,
+    Subsumes,
+    Terminological,
     TextMatches,
+    TokenIn,
     TokenIs,
     TokenLike,
     UriBelow,
     UriIs,
 )
 from fhir_server.search.extract import extract, extract_elements
+from fhir_server.search.geography import metres
+from fhir_server.search.parameters import BUILT_IN, ParameterSet
 from fhir_server.search.values import (
     CompositeValue,
+    ContainedValue,
     DateValue,
     IndexValue,
     NumberValue,
+    PositionValue,
     QuantityValue,
     ReferenceValue,
     StringValue,
@@ -57,15 +67,15 @@ Others = Mapping[str, Mapping[str, Values]]
 """Resources that chains may lead to: their index values by type and id."""
 
 
-def others(resources: Iterable[Mapping[str, Any]]) -> Others:
+def others(resources: Iterable[Mapping[str, Any]], known: ParameterSet = BUILT_IN) -> Others:
     found: dict[str, dict[str, Values]] = {}
     for resource in resources:
-        found.setdefault(resource["resourceType"], {})[resource["id"]] = values_of(resource)
+        found.setdefault(resource["resourceType"], {})[resource["id"]] = values_of(resource, known)
     return found
 
 
-def values_of(resource: Mapping[str, Any]) -> Values:
-    return _by_code(extract(resource))
+def values_of(resource: Mapping[str, Any], known: ParameterSet = BUILT_IN) -> Values:
+    return _by_code((*extract(resource), *known.values(resource)))
 
 
 def _by_code(extracted: Iterable[tuple[str, IndexValue]]) -> Values:
@@ -75,18 +85,27 @@ def _by_code(extracted: Iterable[tuple[str, IndexValue]]) -> Values:
     return values
 
 
-def match(node: Node, resource: Mapping[str, Any], others: Others | None = None) -> bool:
+def match(
+    node: Node,
+    resource: Mapping[str, Any],
+    others: Others | None = None,
+    known: ParameterSet = BUILT_IN,
+) -> bool:
     """Whether the resource, with `id` and `meta`, satisfies the node.
 
+    Args:
+        known: the parameters with which the node was made.
+
     Raises:
-        LookupError: for a chain, where `others` are not given: what is not known must not pass
-            for what is not there.
+        LookupError: for a chain, where `others` are not given, and for what a terminology
+            service has not resolved: what is not known must not pass for what is not there.
     """
     if isinstance(node, Everything):
         return True
     # To cut a text into words costs as much as all the rest.
     extracted = extract(resource) if _asks_text(node) else extract_elements(resource)
-    return holds(node, str(resource.get("id", "")), _by_code(extracted), others)
+    values = _by_code((*extracted, *known.values(resource)))
+    return holds(node, str(resource.get("id", "")), values, others)
 
 
 def _asks_text(node: Node) -> bool:
@@ -118,16 +137,27 @@ def holds(node: Node, resource_id: str, values: Values, others: Others | None = 
             return not values.get(code)
         case IdIn(ids):
             return resource_id in ids
-        case Chain() | Has():
-            if others is None:
-                raise LookupError("A chain is decided among other resources, and there are none")
+        case Contains(resource_type, inner):
+            return any(
+                holds(inner, value.id, _by_code(value.values), others)
+                for value in values.get(f"#{resource_type}", ())
+                if isinstance(value, ContainedValue)
+            )
+        case Chain() | Has() | InValueSet() | Subsumes():
             return _linked(node, resource_id, values, others)
         case _:
             return any(satisfies(node, value) for value in values.get(node.code, ()))
 
 
-def _linked(node: Chain | Has, resource_id: str, values: Values, others: Others) -> bool:
+def _linked(
+    node: Chain | Has | Terminological, resource_id: str, values: Values, others: Others | None
+) -> bool:
+    """What hangs on other resources than this."""
     match node:
+        case InValueSet() | Subsumes():
+            raise LookupError("Value sets and hierarchies are resolved before anything is matched")
+        case _ if others is None:
+            raise LookupError("A chain is decided among other resources, and there are none")
         case Chain(code, target, _, inner, canonical=True):
             return any(
                 _addressed(values.get(code, ()), known) and holds(inner, other, known, others)
@@ -184,6 +214,18 @@ def _(node: TokenIs, value: TokenValue) -> bool:
     return (node.system is None or node.system == value.system) and (
         node.token is None or node.token == value.code
     )
+
+
+@satisfies.register
+def _(node: TokenIn, value: TokenValue) -> bool:
+    if value in node.pairs:
+        return True
+    return value.code != "" and value.system in node.systems and value not in node.but
+
+
+@satisfies.register
+def _(node: Near, value: PositionValue) -> bool:
+    return metres(node.latitude, node.longitude, *value) <= node.distance
 
 
 @satisfies.register

@@ -14,6 +14,8 @@ from fhir_server.fhir.definitions import SearchParameter, is_resource_type, reso
 from fhir_server.fhir.references import LocalReference, is_absolute, is_id, parse_local
 from fhir_server.search.ast import (
     DateCompares,
+    InValueSet,
+    Near,
     Node,
     NumberCompares,
     Prefix,
@@ -21,12 +23,14 @@ from fhir_server.search.ast import (
     ReferenceTo,
     StringMatches,
     StringMode,
+    Subsumes,
     TokenIs,
     UriBelow,
     UriIs,
     disjunction,
 )
-from fhir_server.search.convert import of_type
+from fhir_server.search.convert import CODED, of_type
+from fhir_server.search.geography import wrapped
 from fhir_server.search.values import INFINITY, fold, to_float
 
 Operand = Callable[[str], Node]
@@ -47,11 +51,13 @@ def reader(
     base: str,
     now: int,
     indexed: Collection[str] = (),
+    place: str = "",
 ) -> Operand:
     """What turns one value of the parameter into a node.
 
     Args:
-        indexed: modifiers for which the parameter has values of their own.
+        indexed: modifiers that depend on what the parameter's values are.
+        place: the parameter as it was written, for errors that come later.
 
     Raises:
         BadOperand: for a modifier that the type does not have.
@@ -60,13 +66,14 @@ def reader(
     if modifier in _OWN_VALUES:
         _require_indexed(parameter, modifier, indexed)
         own = _OWN_VALUES[modifier]
-        return lambda text: own(f"{parameter.code}:{modifier}", text)
+        return lambda text: own(f"{parameter.index}:{modifier}", text)
+    if parameter.type == "token" and modifier in CODED:
+        _require_indexed(parameter, modifier, indexed)
+        return _terminological(parameter.index, modifier, base, place)
     if parameter.type == "reference":
         return _reference_reader(parameter, modifier, base)
     allowed = MODIFIERS[parameter.type]
     if modifier not in ("", *allowed):
-        if parameter.type == "token" and modifier in _TERMINOLOGY:
-            raise NotSupported(f"':{modifier}' needs a terminology service, which is not there yet")
         names = ", ".join(f":{name}" for name in ("missing", *allowed))
         raise BadOperand(
             f"':{modifier}' is not a modifier for {parameter.code}, a {parameter.type} "
@@ -74,29 +81,28 @@ def reader(
         )
     match parameter.type:
         case "string":
-            return _string_reader(parameter.code, modifier)
+            return _string_reader(parameter.index, modifier)
         case "date":
-            return lambda text: _date(parameter.code, text, now)
+            return lambda text: _date(parameter.index, text, now)
         case "uri" if modifier:
             relation = {"above": _uri_above, "below": _uri_below}[modifier]
-            return lambda text: relation(parameter.code, text)
+            return lambda text: relation(parameter.index, text)
         case kind:
             plain = _PLAIN[kind]
-            return lambda text: plain(parameter.code, text)
+            return lambda text: plain(parameter.index, text)
 
 
 MODIFIERS: Final[Mapping[str, tuple[str, ...]]] = {
-    "token": ("not", "text", "of-type"),
+    "token": ("not", "text", "of-type", "in", "not-in", "above", "below"),
     "string": ("exact", "contains"),
     "date": (),
     "number": (),
     "quantity": (),
     "uri": ("above", "below"),
     "composite": (),
+    "special": (),
 }
 """Besides `:missing`, and `:identifier` and `:Type` on references."""
-
-_TERMINOLOGY: Final = ("in", "not-in", "above", "below")
 
 
 def _require_indexed(parameter: SearchParameter, modifier: str, indexed: Collection[str]) -> None:
@@ -110,6 +116,7 @@ _LACKS: Final = {
     "text": "there is no text beside its codes",
     "of-type": "it is no identifier",
     "identifier": "it is no reference",
+    **dict.fromkeys(CODED, "its values are no codes of a code system"),
 }
 
 
@@ -134,6 +141,33 @@ def split(text: str, separator: str, most: int = -1) -> list[str]:
 def unescape(text: str) -> str:
     r"""Without the `\` before `,`, `|`, `$` and `\`."""
     return re.sub(r"\\([,|$\\])", r"\1", text) if "\\" in text else text
+
+
+def _terminological(code: str, modifier: str, base: str, place: str) -> Operand:
+    if modifier in ("in", "not-in"):
+        return lambda text: _in_value_set(code, unescape(text), base, place)
+    return lambda text: _subsumes(code, text, modifier, place)
+
+
+def _in_value_set(code: str, text: str, base: str, place: str) -> Node:
+    """The address may be that of the resource: relative, or absolute on this server."""
+    local = parse_local(text, base)
+    if local is None and not is_absolute(text):
+        raise BadOperand(
+            f"'{text}' is not a value set; its canonical address, or ValueSet/id, is expected"
+        )
+    if local is not None and (local.type != "ValueSet" or local.version):
+        raise BadOperand(f"'{text}' is not the address of a ValueSet, as in ValueSet/id")
+    return InValueSet(code, text, str(local or ""), place)
+
+
+def _subsumes(code: str, text: str, modifier: str, place: str) -> Node:
+    parts = [unescape(part) for part in split(text, "|", 1)]
+    if len(parts) != 2 or not all(parts):
+        raise BadOperand(
+            f"'{text}' is not of the form system|code: what is {modifier} a code, its system says"
+        )
+    return Subsumes(code, parts[0], parts[1], modifier == "below", place)
 
 
 def _string_reader(code: str, modifier: str) -> Operand:
@@ -233,18 +267,18 @@ def _reference_reader(parameter: SearchParameter, modifier: str, base: str) -> O
         if is_id(plain):
             targets = [f"{type_name}/{plain}" for type_name in types]
             absolute = [f"{base}/{target}" for target in targets]
-            return ReferenceTo(parameter.code, (*targets, *absolute))
+            return ReferenceTo(parameter.index, (*targets, *absolute))
         local = parse_local(plain, base)
         if local is not None:
             if modifier not in ("", local.type):
                 raise BadOperand(f"'{plain}' is not a {modifier}, as ':{modifier}' asks")
-            return _local(parameter.code, local, base)
+            return _local(parameter.index, local, base)
         if not is_absolute(plain):
             raise BadOperand(
                 f"'{plain}' is not a reference; id, Type/id or an absolute address is expected"
             )
         url, _, version = plain.partition("|")
-        return ReferenceTo(parameter.code, (url,), version)
+        return ReferenceTo(parameter.index, (url,), version)
 
     return read
 
@@ -342,11 +376,56 @@ def _quantity(code: str, text: str) -> Node:
     return QuantityCompares(code, *_amount(parts[0]), parts[1], parts[2])
 
 
+UNITS: Final[Mapping[str, float]] = {
+    "km": 1000.0,
+    "m": 1.0,
+    "[mi_i]": 1609.344,
+    "[mi_us]": 6336000 / 3937,
+    "[nmi_i]": 1852.0,
+    "[yd_i]": 0.9144,
+    "[ft_i]": 0.3048,
+}
+"""Metres in a unit of UCUM (https://ucum.org/ucum)."""
+_NEAR: Final = 10.0
+"""Kilometres; the standard leaves to the server what is near where no distance is given."""
+
+
+def _near(code: str, text: str) -> Node:
+    """https://hl7.org/fhir/R4/location.html#search"""
+    parts = [unescape(part) for part in split(text, "|")]
+    if len(parts) not in (2, 3, 4):
+        raise BadOperand(
+            f"'{text}' is not a place; latitude|longitude, followed by |distance or "
+            "|distance|units, is expected"
+        )
+    latitude, longitude = _degrees(parts[0], 90), _degrees(parts[1], 180)
+    distance = _length(parts[2] if len(parts) > 2 else "", parts[3] if len(parts) > 3 else "")
+    return Near(code, latitude, wrapped(longitude), distance)
+
+
+def _degrees(text: str, most: int) -> float:
+    if _NUMBER.fullmatch(text.strip()) is None or abs(Decimal(text.strip())) > most:
+        raise BadOperand(f"'{text}' is not in degrees; a number from -{most} to {most} is expected")
+    return float(text)
+
+
+def _length(text: str, unit: str) -> float:
+    """In metres."""
+    if not text:
+        return _NEAR * UNITS["km"]
+    if _NUMBER.fullmatch(text.strip()) is None or (number := Decimal(text.strip())) < 0:
+        raise BadOperand(f"'{text}' is not a distance; a number from 0 is expected")
+    if unit and unit not in UNITS:
+        raise BadOperand(f"'{unit}' is not a unit of length here; {', '.join(UNITS)} are")
+    return min(to_float(number) * UNITS[unit or "km"], INFINITY)
+
+
 _PLAIN: Final[Mapping[str, Callable[[str, str], Node]]] = {
     "token": _token,
     "uri": _uri,
     "number": _number,
     "quantity": _quantity,
+    "special": _near,
 }
 
 _OWN_VALUES: Final[Mapping[str, Callable[[str, str], Node]]] = {

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import summary
-from fhir_server.fhir.definitions import is_resource_type
+from fhir_server.fhir.definitions import SearchParameter, is_resource_type
 from fhir_server.fhir.summary import Subset
 from fhir_server.search.ast import (
     Everything,
@@ -23,11 +23,12 @@ from fhir_server.search.ast import (
     SortKey,
     conjunction,
 )
+from fhir_server.search.contained import SORTED_BY, Contained, asks_added, queries
 from fhir_server.search.criteria import RESULT_PARAMETERS as RESULT_PARAMETERS
-from fhir_server.search.criteria import TEXTS, Criteria, at, not_known
-from fhir_server.search.extract import indexed_parameters
+from fhir_server.search.criteria import TEXTS, Criteria, at, not_known, unsupported
 from fhir_server.search.filtering import FILTER, Filtering
 from fhir_server.search.limits import Limits as Limits
+from fhir_server.search.parameters import BUILT_IN, ParameterSet
 
 Parameters = Sequence[tuple[str, str]]
 """Names and values of a query string, decoded, in order."""
@@ -51,6 +52,10 @@ class SearchRequest:
     """The part of each resource that is asked for, None for all of it."""
     further: tuple[Query, ...] = ()
     """The same of the other types."""
+    contained: Contained | None = None
+    """Whether it is a search among contained resources."""
+    known: ParameterSet = BUILT_IN
+    """The parameters with which it was read."""
 
     @property
     def asked(self) -> Search:
@@ -67,6 +72,7 @@ class Reading(NamedTuple):
     now: int
     limits: Limits
     lenient: bool
+    known: ParameterSet
 
 
 _NEGOTIATION: Final = frozenset({"_format", "_pretty"})
@@ -81,17 +87,19 @@ def parse(
     now: int,
     limits: Limits | None = None,
     lenient: bool = False,
+    known: ParameterSet = BUILT_IN,
 ) -> SearchRequest:
     """The meaning of a search of one resource type.
 
     Args:
         base: the server's address without a slash at its end: references below it are local.
         now: microseconds since the epoch, for the `ap` prefix of dates.
+        known: the search parameters of the store that is asked.
 
     Raises:
         FhirError: INVALID or UNSUPPORTED, with an issue for each parameter that is wrong.
     """
-    parser = _Parser((resource_type,), Reading(base, now, limits or Limits(), lenient))
+    parser = _Parser((resource_type,), Reading(base, now, limits or Limits(), lenient, known))
     parser.read(parameters)
     return parser.request(Everything())
 
@@ -104,6 +112,7 @@ def parse_several(
     now: int,
     limits: Limits | None = None,
     lenient: bool = False,
+    known: ParameterSet = BUILT_IN,
     within: Node | None = None,
 ) -> SearchRequest:
     """The meaning of a search of several types, or of those among them that `_type` names.
@@ -115,14 +124,20 @@ def parse_several(
         FhirError: as `parse`, also for a parameter that one of the types has not.
     """
     named = [value for name, value in parameters if name == "_type"]
-    parser = _Parser(
-        _types(named, types), Reading(base, now, limits or Limits(), lenient), several=True
-    )
+    reading = Reading(base, now, limits or Limits(), lenient, known)
+    parser = _Parser(_types(named, types), reading, several=True)
     parser.read(parameters)
     return parser.request(within or Everything())
 
 
-def parse_criteria(resource_type: str, parameters: Parameters, *, base: str, now: int) -> Node:
+def parse_criteria(
+    resource_type: str,
+    parameters: Parameters,
+    *,
+    base: str,
+    now: int,
+    known: ParameterSet = BUILT_IN,
+) -> Node:
     """What a conditional interaction must match: criteria only, at least one.
 
     Raises:
@@ -131,7 +146,7 @@ def parse_criteria(resource_type: str, parameters: Parameters, *, base: str, now
     for name, _ in parameters:
         if name.partition(":")[0] in RESULT_PARAMETERS:
             raise at(name, f"'{name}' has no meaning in the criteria of a condition")
-    where = parse(resource_type, parameters, base=base, now=now).query.where
+    where = parse(resource_type, parameters, base=base, now=now, known=known).query.where
     if isinstance(where, Everything):
         raise FhirError(Kind.INVALID, "The condition has no search criteria; give at least one")
     return where
@@ -152,12 +167,14 @@ class _Parser:
     used: list[tuple[str, str]] = field(default_factory=list)
     problems: list[Issue] = field(default_factory=list)
     several: bool = False
+    contained: str = "false"
+    contained_type: str = "container"
 
     def read(self, parameters: Parameters) -> None:
-        base, now, limits, lenient = self.reading
+        base, now, limits, lenient, known = self.reading
         most = limits.max_parameters
         # Each type has its own account of what its criteria cost.
-        self.criteria = {name: Criteria(base, now, limits) for name in self.types}
+        self.criteria = {name: Criteria(base, now, limits, known) for name in self.types}
         if len(parameters) > most:
             raise FhirError(
                 Kind.TOO_COSTLY, f"{len(parameters)} search parameters; {most} are allowed"
@@ -179,18 +196,59 @@ class _Parser:
         where = conjunction(within, *self.nodes.get(resource_type, ()))
         return Query(resource_type, where, self.sort)
 
+    def _sought(self) -> Contained | None:
+        """What is looked for among contained resources.
+
+        Raises:
+            FhirError: for what has no meaning there.
+        """
+        if self.contained == "false":
+            return None
+        if len(self.types) > 1:
+            raise at("_contained", "'_contained' takes false where several types are searched")
+        if any(name.partition(":")[0] in TEXTS for name, _ in self.used):
+            raise unsupported("_contained", f"{' and '.join(TEXTS)} look at whole resources only")
+        for key in self.sort:
+            if key.code not in SORTED_BY:
+                raise at("_sort", f"With '_contained', {' and '.join(SORTED_BY)} can be sorted by")
+        resource_type, alone = self.types[0], self.contained_type == "contained"
+        if alone and (self.total or self.count == 0):
+            raise unsupported(
+                "_containedType", "What is contained is not counted; leave out the total"
+            )
+        if self.criteria[resource_type].links > self.reading.limits.max_contained_links:
+            raise FhirError.at(
+                Kind.TOO_COSTLY,
+                "http._contained",
+                "Chains of so many possible types are not followed from contained resources; "
+                "name the types, as in subject:Patient.name",
+            )
+        own = conjunction(*self.nodes.get(resource_type, ()))
+        if asks_added(own):
+            text = "Parameters that were added are not searched among contained resources"
+            raise unsupported("_contained", text)
+        return Contained(resource_type, own, self.contained == "both", alone)
+
+    def _queries(self, contained: Contained | None, within: Node) -> Sequence[Query]:
+        if contained is None:
+            return [self._query(name, within) for name in self.types]
+        return queries(contained, within, self.sort)
+
     def request(self, within: Node) -> SearchRequest:
-        first, *further = (self._query(name, within) for name in self.types)
+        contained = self._sought()
+        first, *further = self._queries(contained, within)
         limits = self.reading.limits
         count = limits.default_count if self.count is None else self.count
         return SearchRequest(
             query=first,
             further=tuple(further),
+            contained=contained,
             count=min(count, limits.max_count),
             total=self.total or count == 0,
             includes=tuple(self.includes),
             subset=self._subset(),
             used=tuple(self.used),
+            known=self.reading.known,
             ignored=tuple(
                 Issue(f"Ignored: {issue.text}", issue.expression, issue.code, "warning")
                 for issue in self.problems
@@ -238,17 +296,24 @@ class _Parser:
         code, descending = part.removeprefix("-"), part.startswith("-")
         if code == "_id":
             return SortKey(code, "token", descending)
-        for resource_type in self.types:
-            known = indexed_parameters(resource_type)
-            if code not in known:
-                raise at("_sort", not_known(code, resource_type, known))
-        kinds = {indexed_parameters(name)[code].type for name in self.types}
-        if len(kinds) > 1:
+        found = [self._sorted_by(resource_type, code) for resource_type in self.types]
+        if len({(one.type, one.index) for one in found}) > 1:
             raise at("_sort", f"'{code}' is not of the same kind in all types")
-        parameter = indexed_parameters(self.types[0])[code]
+        parameter = found[0]
         if parameter.type == "composite":
             raise at("_sort", f"'{code}' is a composite parameter; sort by one of its components")
-        return SortKey(code, parameter.type, descending)
+        if parameter.type == "special":
+            raise at("_sort", f"'{code}' has no order; sort by another parameter")
+        return SortKey(parameter.index, parameter.type, descending)
+
+    def _sorted_by(self, resource_type: str, code: str) -> SearchParameter:
+        known = self.reading.known
+        if unready := known.unready(resource_type, code):
+            raise at("_sort", unready)
+        indexed = known.indexed(resource_type)
+        if code not in indexed:
+            raise at("_sort", not_known(code, resource_type, indexed))
+        return indexed[code]
 
     def _count(self, value: str) -> None:
         if not (value.isascii() and value.isdigit()) or len(value) > 9:
@@ -275,17 +340,29 @@ class _Parser:
             raise at("_summary", "'_summary=text' does not go with _include and _revinclude")
         return summary.combined(self.summary, self.elements)
 
+    def _contained(self, value: str) -> None:
+        if value not in ("false", "true", "both"):
+            raise at("_contained", f"'{value}' is not allowed; false, true or both is")
+        self.contained = value
+
+    def _contained_type(self, value: str) -> None:
+        if value not in ("container", "contained"):
+            raise at("_containedType", f"'{value}' is not allowed; container or contained is")
+        self.contained_type = value
+
     def _include(self, value: str) -> None:
-        self.includes.append(_include("_include", value))
+        self.includes.append(_include("_include", value, self.reading.known))
 
     def _include_iterate(self, value: str) -> None:
-        self.includes.append(replace(_include("_include:iterate", value), iterate=True))
+        include = _include("_include:iterate", value, self.reading.known)
+        self.includes.append(replace(include, iterate=True))
 
     def _revinclude(self, value: str) -> None:
-        self.includes.append(_revinclude("_revinclude", value))
+        self.includes.append(_revinclude("_revinclude", value, self.reading.known))
 
     def _revinclude_iterate(self, value: str) -> None:
-        self.includes.append(replace(_revinclude("_revinclude:iterate", value), iterate=True))
+        include = _revinclude("_revinclude:iterate", value, self.reading.known)
+        self.includes.append(replace(include, iterate=True))
 
 
 _RESULT_READERS: Final[Mapping[str, Callable[[_Parser, str], None]]] = {
@@ -298,6 +375,8 @@ _RESULT_READERS: Final[Mapping[str, Callable[[_Parser, str], None]]] = {
     "_include:iterate": _Parser._include_iterate,
     "_revinclude": _Parser._revinclude,
     "_revinclude:iterate": _Parser._revinclude_iterate,
+    "_contained": _Parser._contained,
+    "_containedType": _Parser._contained_type,
 }
 
 
@@ -333,7 +412,7 @@ def _elements(value: str, types: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _include(name: str, value: str) -> Include:
+def _include(name: str, value: str, parameters: ParameterSet) -> Include:
     """https://hl7.org/fhir/R4/search.html#include"""
     if value == "*":
         return Include("*", "*")
@@ -347,7 +426,9 @@ def _include(name: str, value: str) -> Include:
     for type_name in (source, target):
         if type_name is not None and not is_resource_type(type_name):
             raise at(name, f"'{type_name}' is not a resource type of R4")
-    known = indexed_parameters(source)
+    known = parameters.indexed(source)
+    if unready := parameters.unready(source, code):
+        raise at(name, unready)
     if code != "*" and (code not in known or known[code].type != "reference"):
         references = sorted(c for c, parameter in known.items() if parameter.type == "reference")
         raise at(
@@ -357,5 +438,5 @@ def _include(name: str, value: str) -> Include:
     return Include(source, code, target)
 
 
-def _revinclude(name: str, value: str) -> Include:
-    return replace(_include(name, value), reverse=True)
+def _revinclude(name: str, value: str, parameters: ParameterSet) -> Include:
+    return replace(_include(name, value, parameters), reverse=True)

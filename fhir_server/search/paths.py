@@ -1,9 +1,10 @@
 """The FHIRPath of R4's search parameters, compiled to routes through JSON.
 
 The definitions use a small part of FHIRPath: paths, `|`, `as`, `where(field = 'text')`,
-`where(resolve() is Type)`, `[n]`, and one `exists() and != false`. A route is the chain of
-property names that such an expression comes to for one resource type, with the FHIR type of
-what stands at its end; a choice such as `value[x]` makes one route for each of its types.
+`where(resolve() is Type)`, `[n]`, and one `exists() and != false`; parameters of others also
+`extension('url')`. A route is the chain of property names that such an expression comes to for
+one resource type, with the FHIR type of what stands at its end; a choice such as `value[x]` makes
+one route for each of its types. Branches that begin with another resource type have none.
 
 Sources: https://hl7.org/fhir/R4/searchparameter-registry.html,
 https://hl7.org/fhir/R4/fhirpath.html.
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from fhir_server.fhir.definitions import ElementDefinition, type_definition
+from fhir_server.fhir.definitions import ElementDefinition, is_resource_type, type_definition
 
 Filter = Callable[[Any], bool]
 
@@ -64,6 +65,14 @@ class UnknownPath(ValueError):
     """The expression uses what this compiler does not know."""
 
 
+_MAX_ROUTES: Final = 500
+"""R4's own need 12 at the most; each `.value` of an extension stands for 50."""
+_MAX_DEPTH: Final = 20
+"""Parentheses within each other."""
+
+
+_QUOTE: Final = "'"
+"""Before the text of a token that is a string."""
 _TOKEN: Final = re.compile(r"\s*(?:([A-Za-z_]\w*)|'([^']*)'|(\d+)|(!=|[().|=\[\]]))")
 
 
@@ -92,6 +101,7 @@ class _Parser:
         self._resource_type = resource_type
         self._tokens = _tokens(expression)
         self._at = 0
+        self._depth = 0
 
     def parse(self) -> tuple[Route, ...]:
         found = self._union()
@@ -117,19 +127,27 @@ class _Parser:
             if self._accept("."):
                 found = self._member(found, self._next())
             elif self._accept("["):
-                found = _at_index(found, int(self._next()))
+                found = _at_index(found, self._number())
                 self._expect("]")
             else:
                 return found
+            if len(found) > _MAX_ROUTES:
+                raise UnknownPath(self._expression)
 
     def _root(self) -> tuple[Route, ...]:
         if self._accept("("):
+            self._depth += 1
+            if self._depth > _MAX_DEPTH:
+                raise UnknownPath(self._expression)
             found = self._union()
             self._expect(")")
+            self._depth -= 1
             return found
         name = self._next()
         if name in (self._resource_type, "Resource", "DomainResource"):
             return (Route((), self._resource_type),)
+        if is_resource_type(name):
+            return ()  # a branch for another type
         return self._member((Route((), self._resource_type),), name)
 
     def _member(self, found: tuple[Route, ...], name: str) -> tuple[Route, ...]:
@@ -139,6 +157,9 @@ class _Parser:
             found = _of_type(found, self._next())
         elif name == "where":
             found = _kept(found, self._condition())
+        elif name == "extension":
+            inner = tuple(route for start in found for route in _children(start, name))
+            found = _kept(inner, _has("url", self._text()))
         else:
             raise UnknownPath(self._expression)
         self._expect(")")
@@ -150,9 +171,27 @@ class _Parser:
             self._expect("(")
             self._expect(")")
             self._expect("is")
-            return _refers_to(self._next())
+            return _refers_to(self._type_name())
         self._expect("=")
-        return _has(field, self._next())
+        return _has(field, self._text())
+
+    def _text(self) -> str:
+        token = self._next()
+        if not token.startswith(_QUOTE):
+            raise UnknownPath(self._expression)
+        return token.removeprefix(_QUOTE)
+
+    def _type_name(self) -> str:
+        name = self._next()
+        if not is_resource_type(name):
+            raise UnknownPath(self._expression)
+        return name
+
+    def _number(self) -> int:
+        text = self._next()
+        if not text.isdigit() or len(text) > 9:
+            raise UnknownPath(self._expression)
+        return int(text)
 
     def _peek(self) -> str | None:
         return self._tokens[self._at] if self._at < len(self._tokens) else None
@@ -181,13 +220,19 @@ def _tokens(expression: str) -> list[str]:
         found = _TOKEN.match(expression, at)
         if found is None:
             raise UnknownPath(expression)
-        tokens.append(next(group for group in found.groups() if group is not None))
+        if found[2] is None:
+            tokens.append(found[0].strip())
+        else:
+            tokens.append(_QUOTE + found[2])
         at = found.end()
     return tokens
 
 
 def _children(start: Route, name: str) -> Iterator[Route]:
-    definition = type_definition(start.type)
+    try:
+        definition = type_definition(start.type)
+    except KeyError:
+        raise UnknownPath(f"{start.type}.{name}") from None
     names = definition.choices.get(name, (name,))
     for json_name in names:
         element = definition.elements.get(json_name)
@@ -201,17 +246,22 @@ def _of_type(found: tuple[Route, ...], type_name: str) -> tuple[Route, ...]:
 
 
 def _at_index(found: tuple[Route, ...], index: int) -> tuple[Route, ...]:
-    return tuple(
-        replace(route, steps=(*route.steps[:-1], replace(route.steps[-1], index=index)))
-        for route in found
-    )
+    return tuple(_with_last(route, replace(_last(route), index=index)) for route in found)
 
 
 def _kept(found: tuple[Route, ...], keep: Filter) -> tuple[Route, ...]:
-    return tuple(
-        replace(route, steps=(*route.steps[:-1], replace(route.steps[-1], keep=keep)))
-        for route in found
-    )
+    return tuple(_with_last(route, replace(_last(route), keep=keep)) for route in found)
+
+
+def _last(route: Route) -> Step:
+    """The step that a condition is about: one, and neither of two nor the resource itself."""
+    if not route.steps or route.steps[-1].keep or route.steps[-1].index is not None:
+        raise UnknownPath("A condition stands after a property, and only one")
+    return route.steps[-1]
+
+
+def _with_last(route: Route, step: Step) -> Route:
+    return replace(route, steps=(*route.steps[:-1], step))
 
 
 def _has(field: str, text: str) -> Filter:

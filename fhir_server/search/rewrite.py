@@ -10,6 +10,7 @@ from dataclasses import replace
 from fhir_server.search.ast import (
     And,
     Chain,
+    Contains,
     Has,
     Node,
     Not,
@@ -45,6 +46,8 @@ def hops_guarded(node: Node, readable: Readable) -> Node:
             return Or(tuple(hops_guarded(inner, readable) for inner in nodes))
         case Not(inner):
             return Not(hops_guarded(inner, readable))
+        case Contains():
+            return replace(node, node=hops_guarded(node.node, readable))
         case Chain(target=landing) | Has(source=landing):
             beyond = hops_guarded(node.node, readable)
             return replace(node, node=conjunction(beyond, readable(landing)))

@@ -63,6 +63,13 @@ class UriValue(NamedTuple):
     uri: str
 
 
+class PositionValue(NamedTuple):
+    """Degrees in WGS84: latitude in [-90, 90], longitude in [-180, 180)."""
+
+    latitude: float
+    longitude: float
+
+
 class TextValue(NamedTuple):
     """Words of a whole text, folded, with a space between (`words.running_words`)."""
 
@@ -70,7 +77,14 @@ class TextValue(NamedTuple):
 
 
 PlainValue = (
-    TokenValue | StringValue | ReferenceValue | DateValue | NumberValue | QuantityValue | UriValue
+    TokenValue
+    | StringValue
+    | ReferenceValue
+    | DateValue
+    | NumberValue
+    | QuantityValue
+    | UriValue
+    | PositionValue
 )
 
 
@@ -80,7 +94,14 @@ class CompositeValue(NamedTuple):
     parts: tuple[tuple[PlainValue, ...], ...]
 
 
-IndexValue = PlainValue | CompositeValue | TextValue
+class ContainedValue(NamedTuple):
+    """A contained resource by its id: its own index values, with their codes."""
+
+    id: str
+    values: "tuple[tuple[str, PlainValue | CompositeValue], ...]"
+
+
+IndexValue = PlainValue | CompositeValue | TextValue | ContainedValue
 
 
 def fold(text: str) -> str:

@@ -7,13 +7,14 @@ commit comes between a condition and the write that hangs on it.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from fhir_server.fhir import json
 from fhir_server.fhir.dates import instant
 from fhir_server.fhir.json import Template
 from fhir_server.search.ast import Search
 from fhir_server.search.extract import extract
+from fhir_server.search.parameters import ParameterSet
 from fhir_server.search.values import IndexValue
 
 T = TypeVar("T")
@@ -75,14 +76,31 @@ class Page:
     after: Position | None
 
 
-class Draft:
-    """A resource ready to be written: encoded but for its version, its index values at hand."""
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a remaking of the index is: resources gone through, of those there are."""
 
-    __slots__ = ("id", "template", "type", "values")
+    done: int
+    total: int
+
+    @property
+    def finished(self) -> bool:
+        return self.done >= self.total
+
+
+class Draft:
+    """A resource ready to be written: encoded but for its version, its index values at hand.
+
+    Those of parameters that were added at run time are not among them: which there are, only the
+    commit knows.
+    """
+
+    __slots__ = ("id", "resource", "template", "type", "values")
 
     def __init__(self, resource: Mapping[str, Any]) -> None:
         self.type: str = resource["resourceType"]
         self.id: str = resource["id"]
+        self.resource: Final = resource
         self.template = Template(resource)
         self.values: list[tuple[str, IndexValue]] = [
             pair for pair in extract(resource) if pair[0] != "_lastUpdated"
@@ -169,6 +187,12 @@ class Reader(Protocol):
     async def total(self, query: Search) -> int:
         """How many resources match."""
 
+    async def parameters(self) -> ParameterSet:
+        """The search parameters by now, whichever process changed them last.
+
+        A search by one that is gone when the search ends is refused: its index may be half gone.
+        """
+
     async def memo(self, space: str, key: str) -> Memo | None:
         """The memo of that key, None where there is none or it has expired."""
 
@@ -189,6 +213,21 @@ class Unit(Reader, Protocol):
 
     async def delete(self, resource_type: str, resource_id: str) -> StoredVersion:
         """Write a deletion as the next version of a resource that is there."""
+
+    async def define(self, parameters: ParameterSet) -> None:
+        """From this commit on, the store's search parameters are these.
+
+        Every commit after it, in whatever process, writes the entries of all that are being
+        built or ready, and none that began before it ends after it without them.
+        """
+
+    async def reindex(self, count: int) -> Progress:
+        """Make the index entries of at most `count` more resources anew.
+
+        All entries, or those of the parameters being built, as the account of `parameters()`
+        says, where a remaking has begun. How far it came is part of the commit. A resource that
+        was first written since it began need not be looked at.
+        """
 
     async def keep(self, memo: Memo) -> None:
         """Keep the memo, in place of one with the same key."""

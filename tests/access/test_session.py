@@ -10,9 +10,9 @@ from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy, Policy
 from fhir_server.access.session import Data, Session, SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.json import Resource
-from fhir_server.search.ast import Everything, Node, Nothing, ReferenceTo, Search
+from fhir_server.search.ast import Everything, IdIn, Node, Not, Nothing, ReferenceTo, Search
 from fhir_server.search.match import match
-from fhir_server.search.parse import parse_several
+from fhir_server.search.parse import parse, parse_several
 from fhir_server.storage.interface import HistoryOf, Position, Store
 from tests.storage.backends import Backend
 from tests.storage.questions import BASE, NOW, delete, patient, put, query, versions
@@ -369,3 +369,93 @@ async def test_a_search_of_several_types_shows_what_each_may_show(
         [name for name in everything if name.startswith("c")]
     )
     assert await session(store).total(asked) == 0
+
+
+# Value sets
+
+
+class WithoutValueSet:
+    """All but one value set may be read."""
+
+    def readable(self, resource_type: str) -> Node:
+        return Not(IdIn(("hidden",))) if resource_type == "ValueSet" else Everything()
+
+    def writable(self, resource_type: str) -> Node:  # noqa: ARG002
+        return Nothing()
+
+
+def value_set(name: str, *imports: str) -> Resource:
+    listed = {"system": "http://s", "concept": [{"code": "c"}]}
+    include = [listed, *({"valueSet": [url]} for url in imports)]
+    url = f"http://vs/{name}"
+    return {"resourceType": "ValueSet", "id": name, "url": url, "compose": {"include": include}}
+
+
+async def refusal(asking: Awaitable[Any]) -> str:
+    with pytest.raises(FhirError) as caught:
+        await asking
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["http://vs/{}", "ValueSet/{}"])
+async def test_a_value_set_that_may_not_be_read_is_not_known(store: Store, form: str) -> None:
+    """Else a search would tell which codes are in it."""
+    tagged = patient("1", meta={"tag": [{"system": "http://s", "code": "c"}]})
+    await put(store, tagged, value_set("hidden"), value_set("imports", "http://vs/hidden"))
+    hidden = query(f"Patient?_tag:in={form.format('hidden')}")
+    absent = query(f"Patient?_tag:in={form.format('absent')}")
+    imports = query(f"Patient?_tag:in={form.format('imports')}")
+    assert await session(store, OpenPolicy()).total(hidden) == 1
+    assert await session(store, OpenPolicy()).total(imports) == 1
+    limited = session(store, WithoutValueSet())
+    told = await refusal(limited.search(hidden, 5))
+    assert told == await refusal(limited.total(hidden))
+    assert told == (await refusal(limited.search(absent, 5))).replace("absent", "hidden")
+    assert "'http://vs/hidden' is not known" in await refusal(limited.search(imports, 5))
+
+
+async def test_a_value_set_that_may_be_read_is_known(store: Store) -> None:
+    tagged = patient("1", meta={"tag": [{"system": "http://s", "code": "c"}]})
+    await put(store, tagged, value_set("open"))
+    asked = query("Patient?_tag:in=ValueSet/open")
+    assert await session(store, WithoutValueSet()).total(asked) == 1
+
+    async def work(unit: SessionUnit) -> int:
+        return await unit.total(asked)
+
+    assert await session(store, WithoutValueSet()).commit("count", work) == 1
+
+
+# Contained resources
+
+
+async def test_a_contained_resource_is_found_only_where_its_container_may_be_read(
+    store: Store,
+) -> None:
+    """On pages and in totals alike, and whatever is asked of it."""
+    await put(store, patient("1"), patient("2"))
+    goal = {"resourceType": "Goal", "id": "g", "lifecycleStatus": "active"}
+    plans = [plan(f"c{n}", str(1 + n % 2), contained=[goal]) for n in range(10)]
+    await put(store, *plans)
+    for contained in ("true", "both"):
+        pairs = [("lifecycle-status", "active"), ("_contained", contained)]
+        asked = parse("Goal", pairs, base=BASE, now=NOW).asked
+        assert await session(store, OpenPolicy()).total(asked) == 10
+        limited = session(store, OnePatient())
+        assert await limited.total(asked) == 5
+        assert await all_pages(limited, asked, 2) == [["c0", "c2"], ["c4", "c6"], ["c8"]]
+        assert await session(store).total(asked) == 0
+
+
+async def test_a_chain_out_of_a_contained_resource_ends_where_nothing_may_be_read(
+    store: Store,
+) -> None:
+    await put(store, patient("1", "Seen"), patient("2", "Hidden"))
+    for number in "12":
+        inner = {"resourceType": "Goal", "id": "g", "subject": {"reference": f"Patient/{number}"}}
+        await put(store, plan(f"c{number}", "1", contained=[inner]))
+    for family, found in (("Seen", 1), ("Hidden", 0)):
+        pairs = [("subject:Patient.family", family), ("_contained", "true")]
+        asked = parse("Goal", pairs, base=BASE, now=NOW).asked
+        assert await session(store, OpenPolicy()).total(asked) == 1
+        assert await session(store, OnePatient()).total(asked) == found

@@ -58,6 +58,7 @@ BESIDE: Final = (
     "formats.md",
     "index.md",
     "openapi.md",
+    "search-parameters.md",
 )
 """Pages about more than one interaction, or none."""
 DEFINITIONS: Final = [

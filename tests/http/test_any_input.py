@@ -174,11 +174,16 @@ async def test_any_bundle_is_answered(
 async def test_any_search_is_answered(client: httpx.AsyncClient, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(resource_types()))
     codes = [*search_parameters(name), "_sort", "_count", "_include", "_total", "_page", "_has"]
+    codes += ["_contained", "_containedType"]
     modifiers = ["", ":missing", ":not", ":exact", ":contains", ":text", ":in", ":Patient", ":x"]
+    modifiers += [":not-in", ":above", ":below"]
     values = st.one_of(
         st.text(max_size=12),
         st.sampled_from(
-            ["true", "gt2026", "sa9999", "ap0001-01-01", "lt-1e999", "a|b|c", "Patient/1", "1|x|y"]
+            [
+                *("true", "gt2026", "sa9999", "ap0001-01-01", "lt-1e999", "a|b|c", "Patient/1"),
+                *("1|x|y", "51.5|-0.1|1e99", "ValueSet/1", "http://vs", "http://s|a", "both"),
+            ]
         ),
         st.from_regex(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)?-?[0-9.eE|,$:TZ+-]{1,12}", fullmatch=True),
     )

@@ -44,7 +44,7 @@ VALUES = {
     "quantity": "1",
     "uri": "http://example.org/x",
     "composite": "x$x",
-    "special": "x",
+    "special": "51.5|-0.1",
 }
 """A value that each type of search parameter takes."""
 OF_PARAMETER = {"_filter": "_id eq x", "_text": "x OR y", "_content": "x -y"}

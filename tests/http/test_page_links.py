@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
@@ -214,3 +215,28 @@ async def test_in_a_batch_is_good_for_whoever_posts_it(
     assert (await asked())["status"].startswith("200")
     restrict(OpenPolicy(), "somebody-else")
     assert (await asked())["status"].startswith("400")
+
+
+async def test_of_a_long_search_by_post_fits_into_an_address(client: httpx.AsyncClient) -> None:
+    ids = [f"{number:04}-{'a' * 30}" for number in range(900)]
+    for resource_id in ids[:3]:
+        await put(client, {"resourceType": "Patient", "id": resource_id})
+    form = {"_id": ",".join(ids), "_count": "1"}
+    bundle = (await client.post("Patient/_search", data=form)).json()
+    found = [entry["resource"]["id"] for entry in bundle["entry"]]
+    while following := next_of(bundle):
+        assert len(following) < 8_000
+        bundle = (await client.get(following)).json()
+        found += [entry["resource"]["id"] for entry in bundle["entry"]]
+    assert found == ids[:3]
+
+
+async def test_that_no_address_could_hold_is_not_promised(client: httpx.AsyncClient) -> None:
+    for name in ("a", "b"):
+        await put(client, {"resourceType": "Patient", "id": name})
+    noise = ",".join(f"urn:uuid|{token_hex(100)}" for _ in range(900))
+    form = {"identifier:not": noise, "_count": "1"}
+    response = await client.post("Patient/_search", data=form)
+    assert_outcome(response, 403, "too-costly", "too long to be repeated in a link")
+    whole = await client.post("Patient/_search", data=form | {"_count": "2"})
+    assert len(whole.json()["entry"]) == 2

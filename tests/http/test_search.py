@@ -458,7 +458,7 @@ async def test_pages_over_several_types_show_each_once_and_in_order(
         ("Patient?_type=Patient", 400, "several types"),
         ("Patient?_list:not=l", 400, "no modifier"),
         ("Patient?_list=$current-problems", 400, "not an id"),
-        ("Patient?_contained=true", 400, "_contained"),
+        ("Patient?_contained=maybe", 400, "false, true or both"),
         ("Patient/1/Dragon", 404, "no address"),
         ("Patient/1/Questionnaire", 404, "ever in the compartment"),
         ("Location/1/CarePlan", 404, "no compartment"),

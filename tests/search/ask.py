@@ -14,11 +14,14 @@ from tests.search.generate import (
     CALENDAR,
     CLOCK,
     CODES,
+    LATITUDES,
+    LONGITUDES,
     NUMBERS,
     REFERENCES,
     STRINGS,
     SYSTEMS,
     URIS,
+    VALUE_SETS,
     WORLD,
 )
 
@@ -33,7 +36,8 @@ def parameters(resource_type: str, random: Random) -> list[tuple[str, str]]:
     """Criteria, and perhaps a sort; some of them make no sense and are refused."""
     asked = [_criterion(resource_type, random) for _ in range(random.choice((1, 1, 1, 2, 2, 3)))]
     if random.random() < 0.5:
-        codes = [*indexed_parameters(resource_type), "_id", "_lastUpdated"]
+        known = indexed_parameters(resource_type)
+        codes = [*(code for code in known if code != "near"), "_id", "_lastUpdated"]
         keys = [
             random.choice(("", "-")) + random.choice(codes) for _ in range(random.randint(1, 3))
         ]
@@ -61,10 +65,23 @@ def _criterion(resource_type: str, random: Random) -> tuple[str, str]:
             for _ in range(random.choice((1, 1, 2)))
         )
     beside = indexed_modifiers(indexed_parameters(resource_type)[code], resource_type)
-    offered = [m for m in MODIFIERS[kind] if m[1:] in beside or m[1:] not in OWN_VALUES]
+    by_content = OWN_VALUES if kind == "uri" else (*OWN_VALUES, *CODED)
+    offered = [m for m in MODIFIERS[kind] if m[1:] in beside or m[1:] not in by_content]
     modifier = random.choice(offered)
-    name, operand = f"{code}{modifier}", MODIFIED.get(modifier, OPERANDS[kind])
+    operand = MODIFIED.get((kind, modifier)) or MODIFIED.get(("", modifier), OPERANDS[kind])
+    name = f"{code}{modifier}"
     return name, ",".join(operand(random) for _ in range(random.choice((1, 1, 2, 3))))
+
+
+def looked_up(resource_type: str, random: Random) -> tuple[str, str]:
+    """A criterion on codes that a terminology service must be asked for, or on a place."""
+    known = indexed_parameters(resource_type)
+    coded = [code for code in known if "in" in indexed_modifiers(known[code], resource_type)]
+    if "near" in known and random.random() < 0.5:
+        return "near", _place_text(random)
+    modifier = random.choice(CODED)
+    operand = MODIFIED["token", f":{modifier}"]
+    return f"{random.choice(coded)}:{modifier}", operand(random)
 
 
 def chained(resource_type: str, random: Random, steps: int = 0) -> tuple[str, str]:
@@ -116,16 +133,18 @@ def _back(resource_type: str, random: Random) -> tuple[str, str] | None:
     return f"_has:{source}:{code}:", source
 
 
+CODED: Final = ("in", "not-in", "above", "below")
 OWN_VALUES: Final = ("text", "of-type", "identifier")
 PREFIXES: Final = ("", "", "eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap")
 MODIFIERS: Final[Mapping[str, tuple[str, ...]]] = {
-    "token": ("", "", "", "", ":not", ":text", ":of-type"),
+    "token": (*[""] * 8, ":not", ":text", ":of-type", *(f":{name}" for name in CODED)),
     "string": ("", "", ":exact", ":contains"),
     "reference": ("", "", "", ":Patient", ":Group", ":Organization", ":identifier"),
     "date": ("",),
     "number": ("",),
     "quantity": ("",),
     "uri": ("", "", ":above", ":below"),
+    "special": ("",),
 }
 
 
@@ -153,6 +172,21 @@ def _number_text(random: Random) -> str:
     return random.choice(PREFIXES) + random.choice((*NUMBERS, "101", "2147483647"))
 
 
+def _place_text(random: Random) -> str:
+    parts = [random.choice(LATITUDES[:-1]), random.choice(LONGITUDES[:-1])]
+    if random.random() < 0.8:
+        parts.append(
+            random.choice(("0", "0.001", "2", "20", "150", "6000", "10007.6", "20015.2", "1e30"))
+        )
+        parts.append(random.choice(("km", "km", "m", "[mi_i]", "")))
+    return "|".join(parts)
+
+
+def _subsumed_text(random: Random) -> str:
+    system = random.choice((*["http://loinc.org"] * 9, "urn:no"))
+    return f"{system}|{escaped(random.choice(CODES))}"
+
+
 def _quantity_text(random: Random) -> str:
     unit = random.choice(("", "", "||kg", "|http://unitsofmeasure.org|kg", "||g", "|urn:other|kg"))
     return _number_text(random) + unit
@@ -166,17 +200,22 @@ OPERANDS: Final[Mapping[str, Callable[[Random], str]]] = {
     "number": _number_text,
     "quantity": _quantity_text,
     "uri": lambda random: escaped(random.choice(URIS)),
+    "special": _place_text,
 }
-MODIFIED: Final[Mapping[str, Callable[[Random], str]]] = {
-    ":text": _string_text,
-    ":of-type": lambda random: "|".join(
+MODIFIED: Final[Mapping[tuple[str, str], Callable[[Random], str]]] = {
+    ("token", ":in"): lambda random: random.choice(VALUE_SETS),
+    ("token", ":not-in"): lambda random: random.choice(VALUE_SETS),
+    ("token", ":above"): _subsumed_text,
+    ("token", ":below"): _subsumed_text,
+    ("", ":text"): _string_text,
+    ("", ":of-type"): lambda random: "|".join(
         escaped(random.choice(pool)) for pool in (("", *SYSTEMS[1:]), CODES, CODES)
     ),
-    ":identifier": _token_text,
-    ":above": lambda random: random.choice((*ADDRESSES, "http://q.example/1/2/3")),
-    ":below": lambda random: random.choice(ADDRESSES),
+    ("", ":identifier"): _token_text,
+    ("", ":above"): lambda random: random.choice((*ADDRESSES, "http://q.example/1/2/3")),
+    ("", ":below"): lambda random: random.choice(ADDRESSES),
 }
-"""Values that a modifier takes instead of its parameter's."""
+"""Values that a modifier takes instead of its parameter's, for one kind of parameter or for all."""
 
 
 def worded(random: Random, depth: int = 0) -> str:
@@ -234,7 +273,8 @@ def _filter_elements(resource_type: str, random: Random) -> str:
 
 
 def _filter_test(resource_type: str, random: Random) -> str:
-    code = random.choice([*indexed_parameters(resource_type), "_id"])
+    known = [code for code, one in indexed_parameters(resource_type).items() if one.type in ALLOWED]
+    code = random.choice([*known, "_id"])
     if random.random() < 0.1:
         return f"{code} pr {random.choice(('true', 'false'))}"
     if code in ("_id", "_lastUpdated"):

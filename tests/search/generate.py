@@ -16,7 +16,7 @@ from typing import Any, Final
 from fhir_server.fhir.definitions import type_definition
 from fhir_server.fhir.json import Resource
 from fhir_server.search.composites import composites
-from fhir_server.search.extract import _routes_of, indexed_parameters
+from fhir_server.search.extract import indexed_parameters, routes_of
 from fhir_server.search.paths import Route
 from tests.storage.questions import BASE
 
@@ -114,6 +114,8 @@ UNITS: Final[tuple[dict[str, str], ...]] = (
     {"unit": "g", "system": "urn:other", "code": "kg"},
 )
 REFERENCES: Final = (
+    "Composition/1",
+    "MessageHeader/1",
     "Patient/1",
     "Patient/2",
     "Patient/1/_history/2",
@@ -141,6 +143,91 @@ URIS: Final = (
 )
 
 
+TERMINOLOGY: Final[tuple[Resource, ...]] = (
+    {
+        "resourceType": "CodeSystem",
+        "url": "http://loinc.org",
+        "content": "complete",
+        "concept": [
+            {"code": "a", "concept": [{"code": "b"}, {"code": "a,b"}, {"code": "active"}]},
+            {"code": "é", "concept": [{"code": "736366004"}, {"code": "a|b"}]},
+            {"code": "ACTIVE", "concept": [{"code": "true"}, {"code": "a\\b"}]},
+        ],
+    },
+    {
+        "resourceType": "ValueSet",
+        "url": "http://vs/listed",
+        "compose": {
+            "include": [
+                {"system": "http://loinc.org", "concept": [{"code": code} for code in CODES[:7]]},
+                {"system": "urn:oid:1.2.3", "concept": [{"code": code} for code in CODES[3:]]},
+            ]
+        },
+    },
+    {
+        "resourceType": "ValueSet",
+        "url": "http://vs/whole",
+        "compose": {
+            "include": [
+                {"system": "http://snomed.info/sct"},
+                {"system": "http://loinc.org", "concept": [{"code": "ACTIVE"}]},
+            ],
+            "exclude": [{"system": "http://snomed.info/sct", "concept": [{"code": "a"}]}],
+        },
+    },
+    {
+        "resourceType": "ValueSet",
+        "url": "http://vs/many",
+        "compose": {
+            "include": [
+                {
+                    "system": "http://loinc.org",
+                    "concept": [
+                        *({"code": f"code-{number}"} for number in range(200)),
+                        *({"code": code} for code in CODES[:4]),
+                    ],
+                }
+            ]
+        },
+    },
+    {
+        "resourceType": "ValueSet",
+        "url": "http://vs/none",
+        "compose": {
+            "include": [
+                {
+                    "system": "http://loinc.org",
+                    "concept": [{"code": "a"}],
+                    "valueSet": ["http://vs/whole"],
+                },
+            ]
+        },
+    },
+)
+VALUE_SETS: Final = (
+    "http://vs/listed",
+    "http://vs/listed",
+    "http://vs/whole",
+    "http://vs/whole",
+    "http://vs/many",
+    "http://vs/none",
+    "http://hl7.org/fhir/ValueSet/administrative-gender",
+    "http://hl7.org/fhir/ValueSet/request-status",
+    "http://vs/unknown",
+)
+LATITUDES: Final = (
+    "-90",
+    "-89.999",
+    "-1",
+    "0",
+    "0.00001",
+    "51.5074",
+    "51.52",
+    "89.999",
+    "90",
+    "91",
+)
+LONGITUDES: Final = ("-180", "-179.99", "-0.1278", "0", "0.5", "2.3522", "179.99", "180", "181")
 ADDRESSES: Final = ("http://q.example", "http://q.example/", "http://q.example/1", "http://q.ex/1")
 
 
@@ -253,6 +340,19 @@ def _money(random: Random) -> Any:
     return _present(value=_maybe(random, _number), currency=random.choice((None, "GBP", "EUR")))
 
 
+def _place(random: Random) -> Any:
+    return _present(
+        latitude=Decimal(random.choice(LATITUDES)),
+        longitude=_maybe(random, lambda r: Decimal(r.choice(LONGITUDES))),
+    )
+
+
+def _within(random: Random) -> Any:
+    """A resource that stands in another."""
+    types = ("Composition", "MessageHeader", "Patient")
+    return _present(resourceType=random.choice(types), id=_maybe(random, _one(("1", "2"))))
+
+
 _whole: Final = _one((0, 1, 2, 100, 101, 2**31 - 1))
 _VALUES: Final[Mapping[str, Values]] = {
     "Coding": _coding,
@@ -266,6 +366,8 @@ _VALUES: Final[Mapping[str, Values]] = {
     "Timing": _timing,
     "Range": _range,
     "Money": _money,
+    "Location.position": _place,
+    "Resource": _within,
     "boolean": _one((True, False)),
     "code": _one(CODES),
     "date": _one(CALENDAR),
@@ -345,7 +447,7 @@ def _routes(resource_type: str) -> tuple[tuple[Route, Kept], ...]:
     return tuple(
         (route, _kept(parameter.expression))
         for parameter in indexed_parameters(resource_type).values()
-        for route in _routes_of(parameter, resource_type)
+        for route in routes_of(parameter, resource_type)
         if parameter.code != "_lastUpdated"
     ) + tuple(
         (Route((*context.steps, *route.steps), route.type, route.element), {})

@@ -11,7 +11,10 @@ import pytest
 
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
+from fhir_server.search.ast import Query
 from fhir_server.search.match import match, others
+from fhir_server.terminology.resolve import resolved
+from tests.search.shelf import Shelf
 from tests.storage.backends import BACKENDS
 from tests.storage.questions import found, put, query
 
@@ -38,8 +41,9 @@ def every_case() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("path", "search", "finds"), [*every_case()])
-def test_match_finds(path: Path, search: str, finds: list[str]) -> None:
-    asked = query(search)
+async def test_match_finds(path: Path, search: str, finds: list[str]) -> None:
+    asked = await resolved(query(search), Shelf(resources(path)))
+    assert isinstance(asked, Query)
     world = others(resources(path))
     matching = [
         resource["id"]

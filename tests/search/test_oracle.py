@@ -13,25 +13,27 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import total_ordering
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
 from fhir_server.errors import FhirError
 from fhir_server.fhir import json
 from fhir_server.fhir.definitions import resource_types
 from fhir_server.fhir.json import Resource
-from fhir_server.search.ast import Search, SortKey
+from fhir_server.search.ast import Queries, Query, Search, SortKey
 from fhir_server.search.extract import extract
 from fhir_server.search.match import Others, match, others
 from fhir_server.search.parse import parse, parse_several
 from fhir_server.search.values import (
     CompositeValue,
+    ContainedValue,
     DateValue,
     IndexValue,
     NumberValue,
+    PositionValue,
     QuantityValue,
     ReferenceValue,
     StringValue,
@@ -40,7 +42,9 @@ from fhir_server.search.values import (
     UriValue,
 )
 from fhir_server.storage.interface import Position, Store
+from fhir_server.terminology.resolve import resolved
 from tests.search import ask, generate
+from tests.search.shelf import Shelf
 from tests.storage.backends import BACKENDS
 from tests.storage.questions import BASE, NOW, put
 
@@ -58,6 +62,7 @@ COMMON: Final = (
     "Condition",
     "ChargeItem",
     "ValueSet",
+    "Location",
 )
 EXAMPLES: Final = {"default": 300, "nightly": 20_000}[
     os.environ.get("HYPOTHESIS_PROFILE", "default")
@@ -163,7 +168,7 @@ async def compare_asked(
 ) -> None:
     asked = [(name, with_times(value, stored, random)) for name, value in parameters]
     try:
-        query = parse(resource_type, asked, base=BASE, now=NOW).query
+        query = await told(parse(resource_type, asked, base=BASE, now=NOW).query)
     except FhirError:
         event("refused")
         return
@@ -195,6 +200,129 @@ def test_a_backend_finds_by_chains_what_they_mean(
         linked_resource(number, random_of(seed)) for number, seed in enumerate(resource_seeds)
     ]
     run_share(runner, backend, lambda: compare_chains(backend, resources, query_seeds))
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@settings(
+    max_examples=EXAMPLES // 5,
+    deadline=None,
+    derandomize=EXAMPLES == 300,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    resource_type=st.sampled_from(("Condition", "Observation", "Location", "CarePlan", "ValueSet")),
+    resource_seeds=st.lists(SEEDS, min_size=5, max_size=25, unique=True),
+    query_seeds=st.lists(SEEDS, min_size=10, max_size=25, unique=True),
+)
+def test_a_backend_finds_codes_that_are_looked_up_and_places(
+    runner: asyncio.Runner,
+    backend: str,
+    resource_type: str,
+    resource_seeds: list[int],
+    query_seeds: list[int],
+) -> None:
+    resources = [
+        generate.resource(resource_type, f"r{number}", random_of(seed), 0.8)
+        for number, seed in enumerate(resource_seeds)
+    ]
+    run_share(
+        runner,
+        backend,
+        lambda: compare_looked_up(backend, resource_type, resources, query_seeds),
+    )
+
+
+async def compare_looked_up(
+    backend: str, resource_type: str, resources: Sequence[Resource], query_seeds: Sequence[int]
+) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        store = await BACKENDS[backend].open(Path(place))
+        try:
+            stored = await write(store, resources)
+            for seed in query_seeds:
+                random = random_of(seed)
+                asked = [ask.looked_up(resource_type, random) for _ in range(random.choice((1, 2)))]
+                await compare_asked(store, resource_type, asked, stored, {}, random)
+        finally:
+            await store.close()
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@settings(
+    max_examples=EXAMPLES // 15,
+    deadline=None,
+    derandomize=EXAMPLES == 300,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    phases=[Phase.generate],
+)
+@given(
+    types=st.lists(st.sampled_from(generate.WORLD), min_size=1, max_size=3, unique=True),
+    resource_seeds=st.lists(SEEDS, min_size=5, max_size=20, unique=True),
+    query_seeds=st.lists(SEEDS, min_size=10, max_size=20, unique=True),
+)
+def test_a_backend_finds_contained_resources(
+    runner: asyncio.Runner,
+    backend: str,
+    types: list[str],
+    resource_seeds: list[int],
+    query_seeds: list[int],
+) -> None:
+    resources = [
+        containing(types, f"r{number}", random_of(seed))
+        for number, seed in enumerate(resource_seeds)
+    ]
+    run_share(runner, backend, lambda: compare_contained(backend, types, resources, query_seeds))
+
+
+def containing(types: Sequence[str], resource_id: str, random: Random) -> Resource:
+    """A resource that may contain others of the types."""
+    resource = generate.resource(random.choice(types), resource_id, random)
+    inner = [
+        generate.resource(random.choice(types), f"r{number}", random, 0.6)
+        for number in range(random.choice((0, 1, 1, 2, 3)))
+    ]
+    return resource | {"contained": inner} if inner else resource
+
+
+async def compare_contained(
+    backend: str, types: list[str], resources: Sequence[Resource], query_seeds: Sequence[int]
+) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        store = await BACKENDS[backend].open(Path(place))
+        try:
+            stored = await write(store, resources)
+            world = others(stored)
+            for seed in query_seeds:
+                await compare_one_contained(store, types, stored, world, random_of(seed))
+        finally:
+            await store.close()
+
+
+async def compare_one_contained(
+    store: Store, types: list[str], stored: Sequence[Resource], world: Others, random: Random
+) -> None:
+    resource_type, other = random.choice(types), random.choice(generate.WORLD)
+    asked = [("_contained", random.choice(("true", "both")))]
+    asked += [
+        (name, with_times(value, stored, random))
+        for name, value in ask.parameters(resource_type, random)
+        if name != "_sort"
+    ]
+    if random.random() < 0.3:
+        asked = [*asked[:1], ask.chained(resource_type, random)]
+    try:
+        search = await told(parse(resource_type, asked, base=BASE, now=NOW).asked)
+    except FhirError:
+        event("refused")
+        return
+    assert isinstance(search, Queries)
+    parts = {part.resource_type: part.where for part in search.parts}
+    assert other in parts
+    expected = [one["id"] for one in stored if match(parts[one["resourceType"]], one, world)]
+    found = await pages(store, search, random.randint(1, 7))
+    assert sorted(found) == sorted(expected), f"{resource_type}?{asked}: {stored}"
+    assert await store.total(search) == len(expected)
+    event("some" if expected else "none")
 
 
 def linked_resource(number: int, random: Random) -> Resource:
@@ -276,18 +404,28 @@ async def compare_together(
         for name, value in ask.parameters(random.choice(types), random)
     ]
     try:
-        search = parse_several(types, asked, base=BASE, now=NOW)
+        search = await told(parse_several(types, asked, base=BASE, now=NOW).asked)
     except FhirError:
         event("refused")
         return
-    found = await pages(store, search.asked, random.randint(1, 7))
-    parts = {part.resource_type: part.where for part in (search.query, *search.further)}
+    found = await pages(store, search, random.randint(1, 7))
+    queries = search.parts if isinstance(search, Queries) else (search,)
+    parts = {part.resource_type: part.where for part in queries}
     by_id = {resource["id"]: resource for resource in stored}
     expected = [name for name, one in by_id.items() if match(parts[one["resourceType"]], one, {})]
     assert sorted(found) == sorted(expected), f"{types}?{asked}: {stored}"
-    assert await store.total(search.asked) == len(expected)
-    assert_sorted([by_id[name] for name in found], search.query.sort)
+    assert await store.total(search) == len(expected)
+    assert_sorted([by_id[name] for name in found], search.sort)
     event("some" if expected else "none")
+
+
+Asked = TypeVar("Asked", Query, Search)
+
+
+async def told(search: Asked) -> Asked:
+    """The search with the codes of the value sets in it."""
+    found: Any = await resolved(search, Shelf(generate.TERMINOLOGY))
+    return found  # type: ignore[no-any-return]
 
 
 def with_times(text: str, stored: Sequence[Resource], random: Random) -> str:
@@ -353,11 +491,13 @@ def comparable(value: IndexValue) -> tuple[Any, Any]:
             return text, text
         case DateValue(low, high) | NumberValue(low, high) | QuantityValue(low, high):
             return low, high
-        case CompositeValue() | TextValue():
-            raise TypeError("nothing is sorted by a composite or a text")
+        case CompositeValue() | TextValue() | PositionValue() | ContainedValue():
+            raise TypeError(f"nothing is sorted by {value!r}")
 
 
-def test_the_searches_that_are_generated_mostly_find_something() -> None:
+def test_the_searches_that_are_generated_mostly_find_something(
+    runner: asyncio.Runner,
+) -> None:
     """Otherwise the oracle would agree about nothing but emptiness."""
     outcomes = {"refused": 0, "some": 0, "none": 0, "all": 0}
     for seed in range(600):
@@ -366,7 +506,7 @@ def test_the_searches_that_are_generated_mostly_find_something() -> None:
         resources = [generate.resource(resource_type, f"r{n}", random) for n in range(12)]
         asked = [pair for pair in ask.parameters(resource_type, random) if "@" not in pair[1]]
         try:
-            query = parse(resource_type, asked, base=BASE, now=NOW).query
+            query = runner.run(told(parse(resource_type, asked, base=BASE, now=NOW).query))
         except FhirError:
             outcomes["refused"] += 1
             continue
@@ -376,7 +516,26 @@ def test_the_searches_that_are_generated_mostly_find_something() -> None:
     assert outcomes["refused"] < 200, outcomes
 
 
-def test_the_chains_that_are_generated_often_find_something() -> None:
+def test_codes_and_places_that_are_looked_up_are_often_found(runner: asyncio.Runner) -> None:
+    outcomes = {"refused": 0, "some": 0, "none": 0, "all": 0}
+    for seed in range(200):
+        random = random_of(seed)
+        resource_type = random.choice(("Condition", "Observation", "Location", "CarePlan"))
+        resources = [generate.resource(resource_type, f"r{n}", random, 0.8) for n in range(12)]
+        name, value = ask.looked_up(resource_type, random)
+        try:
+            search = parse(resource_type, [(name, value)], base=BASE, now=NOW)
+            query = runner.run(told(search.query))
+        except FhirError:
+            outcomes["refused"] += 1
+            continue
+        hits = sum(match(query.where, {"meta": {}, **resource}) for resource in resources)
+        outcomes[{0: "none", 12: "all"}.get(hits, "some")] += 1
+    assert outcomes["some"] > 50, outcomes
+    assert outcomes["refused"] < 40, outcomes
+
+
+def test_the_chains_that_are_generated_often_find_something(runner: asyncio.Runner) -> None:
     outcomes = {"refused": 0, "some": 0, "none": 0}
     for seed in range(60):
         random = random_of(seed)
@@ -386,7 +545,9 @@ def test_the_chains_that_are_generated_often_find_something() -> None:
             resource_type = random.choice(generate.WORLD)
             name, value = ask.chained(resource_type, random)
             try:
-                query = parse(resource_type, [(name, value)], base=BASE, now=NOW).query
+                query = runner.run(
+                    told(parse(resource_type, [(name, value)], base=BASE, now=NOW).query)
+                )
             except FhirError:
                 outcomes["refused"] += 1
                 continue

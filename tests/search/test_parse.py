@@ -102,10 +102,34 @@ REFUSED: Final = [
     ("Condition", "code:of-type", "a|b|c", ("it is no identifier",)),
     ("Patient", "identifier:of-type", "a|b", ("system|code|value",)),
     ("Patient", "identifier:of-type", "a||c", ("system|code|value",)),
-    ("Condition", "code:in", "http://vs", ("terminology service",)),
-    ("Condition", "code:not-in", "http://vs", ("terminology service",)),
-    ("Condition", "code:above", "x", ("terminology service",)),
-    ("Condition", "code:below", "x", ("terminology service",)),
+    ("Condition", "code:in", "x", ("'x' is not a value set", "ValueSet/id")),
+    ("Condition", "code:in", "CodeSystem/x", ("not the address of a ValueSet",)),
+    ("Condition", "code:in", f"{BASE}/CodeSystem/x", ("not the address of a ValueSet",)),
+    ("Condition", "code:not-in", "ValueSet/x/_history/1", ("not the address of a ValueSet",)),
+    ("Condition", "code:not-in", "ValueSet/x|1", ("is not a value set",)),
+    ("Condition", "code:above", "x", ("system|code",)),
+    ("Condition", "code:below", "|x", ("system|code",)),
+    ("Condition", "code:below", "http://s|", ("system|code",)),
+    ("Patient", "active:in", "http://vs", ("its values are no codes of a code system",)),
+    ("Patient", "identifier:below", "s|x", ("its values are no codes of a code system",)),
+    ("Patient", "name:in", "http://vs", ("not a modifier", ":exact")),
+    ("Patient", "birthdate:not-in", "http://vs", ("not a modifier", ":missing")),
+    ("Observation", "value-quantity:in", "http://vs", ("not a modifier", ":missing")),
+    ("Patient", "organization:in", "http://vs", ("not a modifier", ":identifier")),
+    ("Patient", "_id:in", "http://vs", (":not and :missing are",)),
+    ("Location", "near", "51.5", ("latitude|longitude",)),
+    ("Location", "near", "1|2|3|km|5", ("latitude|longitude",)),
+    ("Location", "near", "north|2", ("'north' is not in degrees", "-90 to 90")),
+    ("Location", "near", "90.001|2", ("-90 to 90",)),
+    ("Location", "near", "NaN|2", ("'NaN'",)),
+    ("Location", "near", "1|-180.5", ("-180 to 180",)),
+    ("Location", "near", "1|", ("'' is not in degrees",)),
+    ("Location", "near", "1|2|-1", ("'-1' is not a distance",)),
+    ("Location", "near", "1|2|far", ("'far' is not a distance",)),
+    ("Location", "near", "1|2|3|mi", ("'mi' is not a unit", "[mi_i]")),
+    ("Location", "near:in", "http://vs", ("not a modifier", ":missing")),
+    ("Location", "_sort", "near", ("'near' has no order",)),
+    ("Patient", "near", "1|2", ("not a search parameter",)),
     ("CarePlan", "subject:Dragon", "1", ("':Dragon'", ":Type")),
     ("CarePlan", "subject:Location", "1", ("Location", ":Patient")),
     ("CarePlan", "subject:Patient", "Group/1", ("Group/1", "Patient")),
@@ -208,9 +232,8 @@ def test_names_every_wrong_parameter_at_once() -> None:
 
 
 def test_what_is_not_supported_says_so_by_its_code() -> None:
-    assert [issue.code for issue in refusal("CarePlan", ("_contained", "true")).issues] == [
-        "not-supported"
-    ]
+    asked = (("_contained", "true"), ("_text", "tea"))
+    assert [issue.code for issue in refusal("CarePlan", *asked).issues] == ["not-supported"]
 
 
 # Limits
@@ -340,7 +363,9 @@ def test_how_it_is_answered() -> None:
 def test_every_indexed_parameter_can_be_searched_and_sorted_by(resource_type: str) -> None:
     samples = {"date": "2026", "number": "1", "quantity": "1", "reference": "a", "uri": "urn:x"}
     for code, parameter in indexed_parameters(resource_type).items():
-        if parameter.type == "composite":
+        if parameter.type == "special":
+            search(resource_type, (code, "51.5|-0.1"))
+        elif parameter.type == "composite":
             parts = [
                 samples.get(one.type, "x") for one in composites(resource_type)[code].components
             ]

@@ -6,24 +6,26 @@ from urllib.parse import parse_qsl
 
 from fhir_server.fhir.json import Resource
 from fhir_server.search.ast import Query
+from fhir_server.search.parameters import BUILT_IN, ParameterSet
 from fhir_server.search.parse import parse
 from fhir_server.storage.interface import Draft, HistoryEntry, Reader, Store, StoredVersion, Unit
+from fhir_server.terminology.resolve import resolved
 
 BASE: Final = "https://keyworking.example/fhir"
 NOW: Final = 1_767_225_600_000_000
 """2026-01-01T00:00:00Z"""
 
 
-def query(text: str) -> Query:
+def query(text: str, known: ParameterSet = BUILT_IN) -> Query:
     """`CarePlan?patient=1&status=active` as a query."""
     resource_type, _, parameters = text.partition("?")
     pairs = parse_qsl(parameters, keep_blank_values=True)
-    return parse(resource_type, pairs, base=BASE, now=NOW).query
+    return parse(resource_type, pairs, base=BASE, now=NOW, known=known).query
 
 
 async def found(store: Reader, text: str, count: int = 100) -> list[str]:
-    """The ids of all matches in order, page after page."""
-    asked = query(text)
+    """The ids of all matches in order, page after page; value sets are those in the store."""
+    asked = await resolved(query(text, await store.parameters()), store)
     page = await store.search(asked, count)
     ids = [match.id for match in page.matches]
     while page.after is not None:

@@ -15,7 +15,9 @@ import pytest
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.json import Resource
 from fhir_server.search.extract import CONTENT, extract
-from fhir_server.storage.interface import Draft, Unit
+from fhir_server.search.parameters import Definition
+from fhir_server.storage.interface import Draft, Progress, Unit
+from fhir_server.storage.remaking import remake
 from fhir_server.storage.sqlite import reindex
 from fhir_server.storage.sqlite.entries import keyed_hash
 from fhir_server.storage.sqlite.schema import MIGRATIONS
@@ -319,6 +321,72 @@ async def test_several_stores_may_share_the_remaking(
     finally:
         for one in stores:
             await one.close()
+
+
+async def test_a_damaged_index_is_mended_by_making_all_of_it_anew(path: Path) -> None:
+    store = SqliteStore(path)
+    try:
+        await put(store, patient("a", "Ash"), patient("b", "Birch"), patient("c", "Cedar"))
+        await put(store, patient("b", "Beech"))
+        await delete(store, "Patient", "c")
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            whole = [*connection.execute(_STRINGS)]
+            connection.execute("UPDATE entry_string SET text = 'x'")
+            connection.execute("DELETE FROM entry_string WHERE rid = 1")
+        assert await found(store, "Patient?family=ash") == []
+        assert await remake(store, whole=True)
+        assert await found(store, "Patient?family=ash") == ["a"]
+        with closing(sqlite3.connect(path)) as connection:
+            assert [*connection.execute(_STRINGS)] == whole
+    finally:
+        await store.close()
+
+
+_STRINGS: Final = "SELECT * FROM entry_string ORDER BY rid, parameter, ordinal"
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_a_step_ends_in_time_however_much_was_asked_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    monkeypatch.setattr(reindex, "_LONGEST", 0)
+    store = SqliteStore(path)
+
+    async def begin(unit: Unit) -> Progress:
+        await unit.define((await unit.parameters()).begun(whole=whole))
+        return await unit.reindex(100)
+
+    try:
+        await put(store, *(patient(f"p{number}") for number in range(5)))
+        assert await store.commit(begin) == Progress(1, 5)
+        assert await store.commit(lambda unit: unit.reindex(100)) == Progress(2, 5)
+        assert await remake(store)
+        assert not await remake(store)
+    finally:
+        await store.close()
+
+
+async def test_an_older_index_is_made_anew_with_what_was_added(path: Path) -> None:
+    await older_store(path, 30)
+    store = SqliteStore(path)
+    try:
+        await store.commit(by_text)
+        await remake(store)
+    finally:
+        await store.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("DELETE FROM entry_string")
+        connection.execute("DELETE FROM setting WHERE name = 'index:content'")
+    store = SqliteStore(path)
+    try:
+        assert len(await found(store, "Condition?described=aut")) == 29
+    finally:
+        await store.close()
+
+
+async def by_text(unit: Unit) -> None:
+    described = Definition("urn:x", "described", "string", "Condition.code.text", ("Condition",))
+    await unit.define((await unit.parameters()).defined("one", described))
 
 
 async def test_a_new_file_has_nothing_to_remake(path: Path) -> None:

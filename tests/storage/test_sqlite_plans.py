@@ -8,12 +8,15 @@ import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from decimal import Decimal
 from random import Random
 from typing import Final, NamedTuple
 
 import pytest
 
 from fhir_server.fhir.json import Resource
+from fhir_server.search.ast import Query, ReferenceTo, TokenIn, conjunction
+from fhir_server.search.geography import metres
 from fhir_server.search.parse import parse
 from fhir_server.storage.interface import Position
 from fhir_server.storage.sqlite.compile import Sql
@@ -33,6 +36,9 @@ def region() -> Iterator[Resource]:
         born = f"{2005 + n % 15}-0{1 + n % 9}-1{n % 10}"
         family = f"{random.choice(('Smith', 'Okafor', 'Patel', 'Evans'))}{n % 97}"
         yield patient(f"p{n}", family, identifier=identifier, birthDate=born, gender="female")
+    for n in range(1_000):
+        position = {"latitude": Decimal(5000 + n) / 100, "longitude": Decimal("-0.12")}
+        yield {"resourceType": "Location", "id": f"l{n}", "position": position}
     for n in range(OTHERS):
         subject = {"reference": f"Patient/p{random.randrange(PATIENTS)}"}
         day = f"{random.randint(2020, 2026)}-0{random.randint(1, 9)}-0{random.randint(1, 9)}"
@@ -66,6 +72,7 @@ def cost(store: SqliteStore, sql: Sql) -> Cost:
     with closing(sqlite3.connect(store._path)) as connection:
         steps = 0
         connection.create_function("keyed_hash", 1, store._here._hashed, deterministic=True)
+        connection.create_function("metres", 4, metres, deterministic=True)
 
         def step() -> None:
             nonlocal steps
@@ -79,7 +86,7 @@ def cost(store: SqliteStore, sql: Sql) -> Cost:
 
 
 def page(store: SqliteStore, text: str, after: Position | None = None) -> Cost:
-    return cost(store, store._here._compiler(query(text)).page(50, after))
+    return cost(store, store._here._compiler(query(text), set()).page(50, after))
 
 
 HOT: Final = {
@@ -127,10 +134,33 @@ def test_a_hot_search_walks_no_table(store: SqliteStore, text: str) -> None:
         assert found.plan.count("entry_by_value") == 1, found.plan
 
 
+MANY_CODES: Final = frozenset(("http://loinc.org", f"{n}-9") for n in range(10_000))
+
+
+def test_ten_thousand_codes_are_read_once_and_walk_no_table(store: SqliteStore) -> None:
+    for where in (
+        TokenIn("code", MANY_CODES),
+        conjunction(ReferenceTo("patient", ("Patient/p77",)), TokenIn("code", MANY_CODES)),
+    ):
+        sql = store._here._compiler(Query("Observation", where), set()).page(50, None)
+        found = cost(store, sql)
+        assert "SEARCH e USING INDEX entry_by_value (parameter=? AND low=?" in found.plan
+        # Each code is read from the lists and looked for: some 20 steps, not one for each row.
+        assert found.steps < 60_000, found
+    assert cost(store, sql).rows == 0
+
+
+def test_places_are_looked_for_in_their_box(store: SqliteStore) -> None:
+    found = page(store, "Location?near=51.50|-0.12|2")
+    assert "entry_by_value (parameter=? AND low>? AND low<?)" in found.plan
+    assert found.rows == 3
+    assert found.steps < 200, found
+
+
 @pytest.mark.parametrize("sort", ["", "_lastUpdated", "-_lastUpdated", "_id", "-_id"])
 def test_late_pages_cost_what_the_first_costs(store: SqliteStore, sort: str) -> None:
     text = f"CarePlan?_sort={sort}" if sort else "CarePlan"
-    compiler = store._here._compiler(query(text))
+    compiler = store._here._compiler(query(text), set())
     with closing(sqlite3.connect(store._path)) as connection:
         everything = compiler.page(OTHERS, None)
         rows = connection.execute(everything.text, everything.arguments).fetchall()
@@ -181,7 +211,7 @@ async def test_a_thousand_values_are_answered(
         values = ",".join(value.format(n % 100) for n in range(1000))
     parsed = parse(resource_type, [(code + modifier, values)], base=BASE, now=NOW)
     with closing(sqlite3.connect(store._path)) as connection:
-        sql = store._here._compiler(parsed.query).page(10, None)
+        sql = store._here._compiler(parsed.query, set()).page(10, None)
         connection.execute(sql.text, sql.arguments).fetchall()
-        sql = store._here._compiler(parsed.query).total()
+        sql = store._here._compiler(parsed.query, set()).total()
         connection.execute(sql.text, sql.arguments).fetchall()

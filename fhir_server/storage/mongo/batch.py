@@ -13,10 +13,13 @@ from typing import Any, Final
 
 from pymongo import InsertOne, UpdateOne
 
+from fhir_server.search.parameters import ParameterSet
 from fhir_server.storage.interface import AuditRow, Memo, StoredVersion
 from fhir_server.storage.mongo import memos
 from fhir_server.storage.mongo.documents import ENTRIES, document_of, require_fit
 from fhir_server.storage.mongo.driver import Database, Document, Operation, Transaction
+from fhir_server.storage.mongo.parameters import StoredParameters, save
+from fhir_server.storage.mongo.turns import Turn
 
 _LIVING: Final = ("live", *ENTRIES)
 """What only the current version of a resource has."""
@@ -33,6 +36,9 @@ class Writes:
     """Versions by `_id`."""
     replaced: dict[str, int] = field(default_factory=dict)
     """`_id` of a version that is in the transaction already -> when the next was made."""
+    parameters: ParameterSet | None = None
+    """The search parameters; None as long as they are not known here."""
+    defined: bool = False
     memos: list[Operation] = field(default_factory=list)
     kept: dict[tuple[str, str], Memo] = field(default_factory=dict)
     """Memos by space and key, as long as nothing has been forgotten since."""
@@ -49,22 +55,24 @@ class Writes:
 
     @property
     def any(self) -> bool:
-        return bool(self.new or self.replaced or self.memos or self.audits)
+        return bool(self.new or self.replaced or self.memos or self.audits or self.defined)
 
 
 class Batch:
     """The writes of one attempt to commit a group.
 
     Args:
-        turn: the number of this commit among all.
-        seq: the number of the last version of the commits before.
+        parameters: what the process knows of them.
     """
 
-    def __init__(self, database: Database, within: Transaction, turn: int, seq: int) -> None:
+    def __init__(
+        self, database: Database, within: Transaction, turn: Turn, parameters: StoredParameters
+    ) -> None:
         self._database = database
         self._within = within
-        self._turn = turn
-        self._writes = Writes(seq)
+        self._turn = turn.number
+        self._stored_parameters = parameters
+        self._writes = Writes(turn.seq, parameters=parameters.marked(turn.mark))
         self._mark = self._writes.copy()
         self._rows = 0
         self.spoilt = False
@@ -119,6 +127,14 @@ class Batch:
         kept = {name: value for name, value in old.items() if name not in _LIVING}
         self._writes.new[identity] = {**kept, "until": until}
 
+    async def parameters(self) -> ParameterSet:
+        if self._writes.parameters is None:
+            self._writes.parameters = await self._stored_parameters.current(self._within)
+        return self._writes.parameters
+
+    def define(self, parameters: ParameterSet) -> None:
+        self._writes.parameters, self._writes.defined = parameters, True
+
     def keep(self, memo: Memo) -> None:
         self._writes.memos.append(memos.kept(memo))
         self._writes.kept[memo.space, memo.key] = memo
@@ -159,9 +175,17 @@ class Batch:
         await self._write("version", _versions(writes))
         await self._write("memo", writes.memos)
         await self._write("audit", [InsertOne(row) for row in writes.audits])
-        self._writes = Writes(writes.seq, writes.known)
+        if writes.defined and writes.parameters is not None:
+            await save(self._database, self._within, writes.parameters)
+        self._writes = Writes(writes.seq, writes.known, parameters=writes.parameters)
         # Taking back to here is all that can be done now.
         self._mark = self._writes.copy()
+
+    async def write_through(self, collection: str, operations: Sequence[Operation]) -> None:
+        """Into the transaction at once; what waits is there before."""
+        await self.write_out()
+        self.spoilt = True
+        await self._write(collection, operations)
 
     async def finish(self) -> int:
         """Everything into the transaction; the number of the last version."""
@@ -171,13 +195,17 @@ class Batch:
     @property
     def _own(self) -> bool:
         """The present work has written something."""
-        mark, now = self._mark, self._writes
-        sizes = [(len(one.memos), len(one.audits), one.seq) for one in (mark, now)]
-        return self.spoilt or sizes[0] != sizes[1]
+        return self.spoilt or _written(self._mark) != _written(self._writes)
 
     async def _write(self, collection: str, operations: Sequence[Any]) -> None:
         if operations:
             await self._database.write(collection, operations, self._within)
+
+
+def _written(writes: Writes) -> tuple[Any, ...]:
+    """What every write changes."""
+    defined = writes.parameters if writes.defined else None
+    return writes.seq, len(writes.memos), len(writes.audits), defined
 
 
 def _versions(writes: Writes) -> list[Operation]:

@@ -23,6 +23,7 @@ from fhir_server.storage.mongo.faults import (
     unavailable,
     unknown_outcome,
 )
+from fhir_server.storage.mongo.parameters import StoredParameters
 from fhir_server.storage.mongo.turns import Presence, Waiting
 
 PATIENCE_INSIDE: Final = 1.0
@@ -43,10 +44,12 @@ class Committer:
     def __init__(
         self,
         database: Database,
+        parameters: StoredParameters,
         unit: Callable[[Transaction, Batch], Unit],
         patience: float,
     ) -> None:
         self._database = database
+        self._parameters = parameters
         self._unit = unit
         self._patience = patience
         self._presence = Presence(database)
@@ -85,7 +88,7 @@ class Committer:
         try:
             session.begin()
             turn = await turns.take(self._database, session)
-            batch = Batch(self._database, session, turn.number, turn.seq)
+            batch = Batch(self._database, session, turn, self._parameters)
             for number, pending in enumerate(group):
                 if number not in spoilers:
                     await self._run(pending, session, batch)

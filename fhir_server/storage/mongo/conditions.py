@@ -10,6 +10,7 @@ from fhir_server.search.ast import (
     LAST_UPDATED,
     And,
     CompositeMatches,
+    Contains,
     DateCompares,
     DateCovers,
     Differs,
@@ -28,6 +29,7 @@ from fhir_server.search.ast import (
 from fhir_server.search.fulltext import NARRATIVE
 from fhir_server.storage.mongo.documents import (
     ARRAYS,
+    CONTAINED,
     GROUPS,
     NARRATIVE_WORDS,
     OTHER_WORDS,
@@ -51,6 +53,7 @@ def where(resource_type: str, node: Node) -> Document:
 
 
 def _condition(resource_type: str, node: Node) -> Document:
+    """`resource_type` '' for a contained resource, which is known by its id alone."""
     match node:
         case Everything():
             return {}
@@ -62,10 +65,20 @@ def _condition(resource_type: str, node: Node) -> Document:
             return _either(resource_type, nodes)
         case Not(inner):
             return _not(_condition(resource_type, inner))
-        case IdIn(ids):
+        case IdIn(ids) if resource_type:
             return {"resource": {"$in": [name_of(resource_type, one) for one in ids]}}
+        case IdIn(ids):
+            return {"id": {"$in": [*ids]}}
+        case Contains(inner_type, inner):
+            return _contains(inner_type, inner)
         case _:
             return _criterion(node)
+
+
+def _contains(resource_type: str, node: Node) -> Document:
+    inner = _condition("", node)
+    alone = {"$and": [inner]} if inner else {}
+    return {CONTAINED: {"$elemMatch": {"p": {"$eq": f"#{resource_type}"}, **alone}}}
 
 
 def _criterion(node: Any) -> Document:
@@ -77,7 +90,8 @@ def _criterion(node: Any) -> Document:
         case TextMatches():
             return _words(node)
         case Differs(code, inner) if code != LAST_UPDATED:
-            return _exists(array_of(inner), code, {"$nor": test(inner)})
+            others = test(inner)
+            return _exists(array_of(inner), code, {"$nor": others} if others else {})
         case DateCovers(code, low, high) if code == LAST_UPDATED:
             return {"updated": {"$lte": low, "$gte": high - 1}}
         case DateCompares(code=code) if code == LAST_UPDATED:

@@ -1,9 +1,10 @@
 """Versions and index entries as documents.
 
 A version of a resource is one document. The current one carries the index entries, in three
-arrays: `t` for texts (token, reference, URI, string), `r` for ranges (date, number, quantity)
-and `g` for the groups of composites; and the words of its text, `w` each once, `n` and `o` in
-their order, of the narrative and of all else. Field names are fixed and short; whatever comes
+arrays: `t` for texts (token, reference, URI, string), `r` for ranges (date, number, quantity) and
+positions, and `g` for the groups of composites; in `i` the contained resources, each with such
+arrays; and the words of its text, `w` each once, `n` and `o` in their order, of the narrative
+and of all else. Field names are fixed and short; whatever comes
 from a resource or a request is a value, never a name.
 """
 
@@ -16,10 +17,12 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.search.fulltext import NARRATIVE
 from fhir_server.search.values import (
     CompositeValue,
+    ContainedValue,
     DateValue,
     IndexValue,
     NumberValue,
     PlainValue,
+    PositionValue,
     QuantityValue,
     ReferenceValue,
     StringValue,
@@ -34,11 +37,12 @@ from fhir_server.storage.mongo.driver import Document
 TEXTS: Final = "t"
 RANGES: Final = "r"
 GROUPS: Final = "g"
+CONTAINED: Final = "i"
 WORDS: Final = "w"
 NARRATIVE_WORDS: Final = "n"
 OTHER_WORDS: Final = "o"
 ARRAYS: Final = (TEXTS, RANGES, GROUPS)
-ENTRIES: Final = (*ARRAYS, WORDS, NARRATIVE_WORDS, OTHER_WORDS)
+ENTRIES: Final = (*ARRAYS, CONTAINED, WORDS, NARRATIVE_WORDS, OTHER_WORDS)
 
 MOST: Final = 16 * 1024 * 1024 - 64 * 1024
 """Bytes of a document, with room for what its update adds. MongoDB's limit is 16 MiB:
@@ -113,11 +117,14 @@ def entries(values: Iterable[tuple[str, IndexValue]]) -> Document:
     found: dict[str, Any] = {}
     texts: list[tuple[str, str]] = []
     for code, value in values:
-        if isinstance(value, TextValue):
-            texts.append((code, value.words))
-            continue
-        array = GROUPS if isinstance(value, CompositeValue) else array_of(value)
-        found.setdefault(array, []).append({"p": code, **_entry(value)})
+        match value:
+            case TextValue(words):
+                texts.append((code, words))
+            case ContainedValue(inner_id, inner):
+                one = {"p": code, "id": inner_id, **entries(inner)}
+                found.setdefault(CONTAINED, []).append(one)
+            case _:
+                found.setdefault(_array_of(value), []).append({"p": code, **_entry(value)})
     return {**found, **_words(texts)}
 
 
@@ -135,8 +142,14 @@ def _padded(texts: list[str]) -> str:
     return f" {f' {MARK} '.join(texts)} " if texts else ""
 
 
-def array_of(value: PlainValue) -> str:
-    return RANGES if isinstance(value, DateValue | NumberValue | QuantityValue) else TEXTS
+def _array_of(value: PlainValue | CompositeValue) -> str:
+    match value:
+        case CompositeValue():
+            return GROUPS
+        case DateValue() | NumberValue() | QuantityValue() | PositionValue():
+            return RANGES
+        case _:
+            return TEXTS
 
 
 def _entry(value: PlainValue | CompositeValue) -> dict[str, Any]:
@@ -154,6 +167,8 @@ def _entry(value: PlainValue | CompositeValue) -> dict[str, Any]:
             return {"l": low, "h": high}
         case NumberValue(low_number, high_number):
             return {"l": low_number, "h": high_number}
+        case PositionValue(latitude, longitude):
+            return {"l": latitude, "h": longitude}
         case QuantityValue(low_number, high_number, system, code, unit):
             return {"l": low_number, "h": high_number, "s": system, "c": code, "u": unit}
         case CompositeValue(parts):

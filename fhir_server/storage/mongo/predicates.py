@@ -6,7 +6,7 @@ Every value stands behind an operator (`$eq`, `$gte`, …), so none can be read 
 import re
 import string
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any, Final
@@ -22,6 +22,7 @@ from fhir_server.search.ast import (
     ReferenceTo,
     StringMatches,
     StringMode,
+    TokenIn,
     TokenIs,
     TokenLike,
     UriBelow,
@@ -95,12 +96,22 @@ class Canonically:
     versions: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class At:
+    """A position that is one of these, in degrees."""
+
+    code: str
+    places: tuple[tuple[float, float], ...]
+
+
 def array_of(node: Any) -> str:
     """The array with the entries that a predicate is about."""
     if isinstance(node, Or):
         return array_of(node.nodes[0])
-    ranged = isinstance(node, DateCompares | DateCovers | NumberCompares | QuantityCompares)
-    return RANGES if ranged else TEXTS
+    return RANGES if isinstance(node, _RANGED) else TEXTS
+
+
+_RANGED: Final = (DateCompares, DateCovers, NumberCompares, QuantityCompares, At)
 
 
 Alternatives = list[Document]
@@ -117,6 +128,30 @@ def test(node: object) -> Alternatives:
 def _(node: TokenIs) -> Alternatives:
     fields = {"c": node.token, "s": node.system}
     return [{name: {"$eq": text} for name, text in fields.items() if text is not None}]
+
+
+@test.register
+def _(node: TokenIn) -> Alternatives:
+    """However many codes there are, they are a list or two for each system."""
+    listed = [{"s": {"$eq": s}, "c": {"$in": codes}} for s, codes in _by_system(node.pairs)]
+    but = dict(_by_system(node.but))
+    others = [{"s": {"$eq": s}, "c": {"$nin": ["", *but.get(s, ())]}} for s in node.systems]
+    return [*listed, *others]
+
+
+def _by_system(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
+    found: dict[str, list[str]] = {}
+    for system, code in sorted(pairs):
+        found.setdefault(system, []).append(code)
+    return [*found.items()]
+
+
+@test.register
+def _(node: At) -> Alternatives:
+    found: dict[float, list[float]] = {}
+    for latitude, longitude in node.places:
+        found.setdefault(latitude, []).append(longitude)
+    return [{"l": {"$eq": one}, "h": {"$in": others}} for one, others in found.items()]
 
 
 @test.register

@@ -7,7 +7,9 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from fhir_server.errors import FhirError, Kind
 from fhir_server.search.ast import Search
+from fhir_server.search.parameters import ParameterSet
 from fhir_server.storage.interface import (
     HistoryEntry,
     HistoryOf,
@@ -21,10 +23,14 @@ from fhir_server.storage.mongo.compile import Compiler
 from fhir_server.storage.mongo.documents import ENTRIES, history_entry_of, name_of, version_of
 from fhir_server.storage.mongo.driver import Database, Document, Transaction
 from fhir_server.storage.mongo.links import resolved
+from fhir_server.storage.mongo.parameters import StoredParameters, added_indexes
 
 NEWEST: Final = (("version", -1),)
 _IN_ORDER: Final = (("seq", 1),)
 _BACKWARDS: Final = (("seq", -1),)
+_LIVING: Final[Document] = {"live": True}
+_FIRST_ORDER: Final = (("first", 1),)
+_LAST_FIRST: Final = (("first", -1),)
 _BY_KEY: Final = (("key", 1),)
 
 
@@ -38,9 +44,15 @@ class TransactionReader:
     """
 
     def __init__(
-        self, database: Database, within: Transaction | None, patience: float, now: int
+        self,
+        database: Database,
+        parameters: StoredParameters,
+        within: Transaction | None,
+        patience: float,
+        now: int,
     ) -> None:
         self._database = database
+        self._parameters = parameters
         self._within = within
         self._deadline = time.monotonic() + patience
         self._now = now
@@ -70,6 +82,7 @@ class TransactionReader:
     async def search(
         self, query: Search, count: int, after: Position | None, until: Position | None
     ) -> Page:
+        await self._require_searchable(query)
         compiler = Compiler(await resolved(query, self._aggregate))
         if compiler.computed:
             found = await self._aggregate(compiler.stages(after, until, count + 1))
@@ -81,9 +94,25 @@ class TransactionReader:
         return Page(versions, compiler.position(found[count - 1]) if more else None)
 
     async def total(self, query: Search) -> int:
+        await self._require_searchable(query)
         compiler = Compiler(await resolved(query, self._aggregate))
         counted = await self._aggregate([{"$match": compiler.filter}, {"$count": "matches"}])
         return int(counted[0]["matches"]) if counted else 0
+
+    async def parameters(self) -> ParameterSet:
+        return await self._parameters.current(self._within)
+
+    async def _require_searchable(self, query: Search) -> None:
+        """Of the same state of the database as what is found: there its index is whole.
+
+        Raises:
+            FhirError: UNAVAILABLE where a parameter is gone that the search was made with.
+        """
+        indexes = added_indexes(query)
+        if indexes and not all(map((await self.parameters()).is_searchable, indexes)):
+            raise FhirError(
+                Kind.UNAVAILABLE, "A search parameter changed before it was searched by; ask again"
+            )
 
     async def memo(self, space: str, key: str) -> Memo | None:
         asked = memos.one(space, key, self._now)
@@ -94,6 +123,21 @@ class TransactionReader:
         asked = memos.several(space, prefix, after, self._now)
         found = await self._database.find("memo", asked, _BY_KEY, count, self._within)
         return [memos.memo_of(document) for document in found]
+
+    async def setting(self, name: str) -> Document | None:
+        return await self._database.one("setting", {"_id": {"$eq": name}}, None, self._within)
+
+    async def last_first(self) -> int:
+        """The highest `first` of all resources, 0 where there are none."""
+        found = await self._database.one("version", _LIVING, _LAST_FIRST, self._within, ENTRIES)
+        return int(found["first"]) if found else 0
+
+    async def following(self, reached: int, until: int, count: int) -> list[Document]:
+        """Current versions with a `first` above `reached`, up to `until`, in its order."""
+        asked = {**_LIVING, "first": {"$gt": reached, "$lte": until}}
+        return await self._database.find(
+            "version", asked, _FIRST_ORDER, count, self._within, ENTRIES
+        )
 
     async def _bodies(self, ids: Sequence[str]) -> list[StoredVersion]:
         found = await self._find({"_id": {"$in": [*ids]}}, (), len(ids)) if ids else []

@@ -1,8 +1,9 @@
-"""An index whose content an older release extracted is made anew before anything is served.
+"""Index entries made anew, in batches: what is interrupted goes on.
 
-`setting` says which content the entries have, and how far they have been made anew. Each step
-may be done again: an interrupted start goes on where it ended, and several processes may do the
-same work at once.
+`step` goes through the resources beside live traffic, as `storage.remaking` asks, each step in a
+commit. An index whose content an older release extracted is made anew before anything is served
+(`bring_up_to_date`): there each step may be done again, and several processes that start at once
+may do the same work. `setting` says how far each of the two has come.
 """
 
 from typing import Final
@@ -11,13 +12,41 @@ from pymongo import UpdateOne
 
 from fhir_server.fhir import json
 from fhir_server.search.extract import CONTENT, extract
+from fhir_server.search.parameters import ParameterSet
+from fhir_server.storage.interface import Progress
+from fhir_server.storage.mongo.batch import Batch
 from fhir_server.storage.mongo.documents import ENTRIES, entries
 from fhir_server.storage.mongo.driver import Database, Document
+from fhir_server.storage.mongo.parameters import StoredParameters
+from fhir_server.storage.mongo.reader import TransactionReader
 from fhir_server.storage.mongo.schema import setting
 
 BATCH: Final = 200
+_MOST: Final = 500
+"""Resources in one step, however many are asked for: their bodies are in memory together."""
+_REMAKING: Final[Document] = {"_id": {"$eq": "remaking"}}
 _INDEX: Final[Document] = {"_id": {"$eq": "index"}}
 _BY_NAME: Final = (("_id", 1),)
+
+
+async def step(
+    reader: TransactionReader, batch: Batch, known: ParameterSet, count: int
+) -> Progress:
+    """Some more resources of a remaking, all their entries; what waited is written out.
+
+    What was made after it began has a higher `first` than it goes to, and all its entries.
+    """
+    remaking = known.account.remaking
+    assert remaking is not None  # noqa: S101 - the contract says so
+    place = await reader.setting("remaking")
+    if place is None or place["number"] != remaking.number:
+        place = {"number": remaking.number, "reached": 0, "until": await reader.last_first()}
+    found = await reader.following(place["reached"], place["until"], min(count, _MOST))
+    reached = found[-1]["first"] if found else place["until"]
+    await batch.write_through("version", [_anew(document, known) for document in found])
+    change = {"$set": {**place, "reached": reached}}
+    await batch.write_through("setting", [UpdateOne(_REMAKING, change, upsert=True)])
+    return Progress(reached, place["until"])
 
 
 async def bring_up_to_date(database: Database) -> int:
@@ -46,13 +75,15 @@ async def _batch(database: Database, reached: str) -> int:
         done = {"$set": {"content": CONTENT, "reached": ""}}
         await database.update("setting", _INDEX, done)
         return 0
-    await database.write("version", [_anew(document) for document in found])
+    known = await StoredParameters(database).current()
+    await database.write("version", [_anew(document, known) for document in found])
     await database.update("setting", _INDEX, {"$set": {"reached": found[-1]["_id"]}})
     return len(found)
 
 
-def _anew(document: Document) -> UpdateOne:
-    values = extract(json.decode_resource(document["body"]))
+def _anew(document: Document, known: ParameterSet) -> UpdateOne:
+    resource = json.decode_resource(document["body"])
+    values = [*extract(resource), *known.values(resource)]
     made = entries(pair for pair in values if pair[0] != "_lastUpdated")
     gone = {array: "" for array in ENTRIES if array not in made}
     change = {"$set": made, "$unset": gone}

@@ -34,10 +34,12 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
         IndexModel([("seq", _UP)], name="in_order"),
         IndexModel([("type", _UP), ("seq", _UP)], name="of_type_in_order"),
         _living("by_first", "type", "first"),
+        _living("in_first_order", "first"),
         _living("by_time", "type", "updated", "first"),
         _living("by_text", "type", "t.p", "t.c"),
         _living("by_range", "type", "r.p", "r.l", "r.h"),
         _living("by_group", "type", "g.p", "g.c0.c"),
+        _living("by_contained", "type", "i.p"),
         _living("by_word", "type", "w"),
     ],
     "memo": [

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 from pymongo.errors import PyMongoError
 
 from fhir_server.search.ast import Search
+from fhir_server.search.parameters import ParameterSet
 from fhir_server.storage.clock import Clock, system_clock
 from fhir_server.storage.interface import (
     HistoryEntry,
@@ -25,6 +26,7 @@ from fhir_server.storage.mongo.committer import PATIENCE_INSIDE, Committer
 from fhir_server.storage.mongo.documents import version_of
 from fhir_server.storage.mongo.driver import Database, Transaction
 from fhir_server.storage.mongo.faults import out_of_time, passing, too_costly, unavailable
+from fhir_server.storage.mongo.parameters import StoredParameters
 from fhir_server.storage.mongo.reader import TransactionReader
 from fhir_server.storage.mongo.reindex import bring_up_to_date
 from fhir_server.storage.mongo.schema import ensure_setting, migrate, require_deployment
@@ -50,7 +52,8 @@ class MongoStore:
         self._database = database
         self._clock = clock
         self._patience = patience
-        self._committer = Committer(database, self._unit, write_patience)
+        self._parameters = StoredParameters(database)
+        self._committer = Committer(database, self._parameters, self._unit, write_patience)
 
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
         async with self._answers():
@@ -83,6 +86,10 @@ class MongoStore:
     async def changes(self, after: int, count: int) -> Sequence[tuple[int, StoredVersion]]:
         return await self._at_once(lambda reader: reader.changes(after, count))
 
+    async def parameters(self) -> ParameterSet:
+        async with self._answers():
+            return await self._parameters.current()
+
     async def memo(self, space: str, key: str) -> Memo | None:
         async with self._answers():
             return await self._alone().memo(space, key)
@@ -114,12 +121,12 @@ class MongoStore:
     def _unit(self, within: Transaction, batch: Batch) -> Unit:
         now = self._clock()
         patience = min(self._patience, PATIENCE_INSIDE)
-        reader = TransactionReader(self._database, within, patience, now)
+        reader = TransactionReader(self._database, self._parameters, within, patience, now)
         return MongoUnit(reader, batch, now, patience)
 
     def _alone(self) -> TransactionReader:
         """For a question that one document answers."""
-        return TransactionReader(self._database, None, self._patience, self._clock())
+        return self._reader(None)
 
     async def _at_once(self, question: Callable[[TransactionReader], Awaitable[T]]) -> T:
         """The answer of one state of the database."""
@@ -135,8 +142,11 @@ class MongoStore:
 
     async def _in_snapshot(self, question: Callable[[TransactionReader], Awaitable[T]]) -> T:
         async with self._database.snapshot() as within:
-            reader = TransactionReader(self._database, within, self._patience, self._clock())
-            return await question(reader)
+            return await question(self._reader(within))
+
+    def _reader(self, within: Transaction | None) -> TransactionReader:
+        now = self._clock()
+        return TransactionReader(self._database, self._parameters, within, self._patience, now)
 
     @asynccontextmanager
     async def _answers(self, what: str = "read") -> AsyncIterator[None]:

@@ -34,10 +34,14 @@ _LONGEST_WAIT: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """`number`: of this commit; `seq`: of the last version of the commits before."""
+    """`number`: of this commit; `seq`: of the last version of the commits before.
+
+    `mark`: of the search parameters, as `StoredParameters` has it.
+    """
 
     number: int
     seq: int
+    mark: str
 
 
 async def take(database: Database, within: Transaction) -> Turn:
@@ -49,7 +53,7 @@ async def take(database: Database, within: Transaction) -> Turn:
     before = await database.changed("setting", _TURN, {"$inc": {"turn": 1}}, within)
     if before is None:
         raise RuntimeError("The database has lost its document 'commit' in 'setting'")
-    return Turn(before["turn"] + 1, before["seq"])
+    return Turn(before["turn"] + 1, before["seq"], before.get("mark", ""))
 
 
 async def leave(database: Database, within: Transaction, seq: int) -> None:

@@ -7,6 +7,7 @@ from pymongo.errors import PyMongoError
 
 from fhir_server.fhir.dates import instant
 from fhir_server.search.ast import Search
+from fhir_server.search.parameters import ParameterSet
 from fhir_server.storage.interface import (
     AuditRow,
     Draft,
@@ -15,6 +16,7 @@ from fhir_server.storage.interface import (
     Memo,
     Page,
     Position,
+    Progress,
     StoredVersion,
     unchanged,
 )
@@ -23,6 +25,7 @@ from fhir_server.storage.mongo.documents import entries, name_of, version_of
 from fhir_server.storage.mongo.driver import Document
 from fhir_server.storage.mongo.faults import out_of_time, too_costly, unavailable
 from fhir_server.storage.mongo.reader import TransactionReader
+from fhir_server.storage.mongo.reindex import step
 
 T = TypeVar("T")
 
@@ -68,6 +71,17 @@ class MongoUnit:
         await self._asked(self._batch.write_out())
         return await self._asked(self._reader.total(query))
 
+    async def parameters(self) -> ParameterSet:
+        return await self._asked(self._batch.parameters())
+
+    async def define(self, parameters: ParameterSet) -> None:
+        self._batch.define(parameters)
+
+    async def reindex(self, count: int) -> Progress:
+        await self._asked(self._batch.write_out())
+        known = await self.parameters()
+        return await self._asked(step(self._reader, self._batch, known, count))
+
     async def memo(self, space: str, key: str) -> Memo | None:
         kept = self._batch.memo(space, key)
         if kept is not None:
@@ -91,7 +105,9 @@ class MongoUnit:
         version, updated = self._next(before)
         body = draft.template.render(version, instant(updated))
         stored = StoredVersion(draft.type, draft.id, version, updated, method, body)
-        self._batch.append(stored, before, entries(draft.values))
+        known = await self.parameters()
+        values = [*draft.values, *known.values(draft.resource)]
+        self._batch.append(stored, before, entries(values))
         return stored
 
     async def delete(self, resource_type: str, resource_id: str) -> StoredVersion:

@@ -4,8 +4,9 @@ from typing import Any, Final
 
 from fhir_server.search.ast import LAST_UPDATED, Queries, Query, SortKey
 from fhir_server.storage.interface import Position
-from fhir_server.storage.sqlite.conditions import Conditions, NumberOf, leader
+from fhir_server.storage.sqlite.conditions import Conditions, NumberOf
 from fhir_server.storage.sqlite.entries import Hash
+from fhir_server.storage.sqlite.leading import leader
 from fhir_server.storage.sqlite.sql import Sql as Sql
 from fhir_server.storage.sqlite.sql import joined
 

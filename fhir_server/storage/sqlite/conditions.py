@@ -14,6 +14,7 @@ from fhir_server.search.ast import (
     And,
     Chain,
     CompositeMatches,
+    Contains,
     DateCompares,
     DateCovers,
     Differs,
@@ -27,18 +28,14 @@ from fhir_server.search.ast import (
     NumberCompares,
     Or,
     QuantityCompares,
-    ReferenceTo,
-    StringMatches,
-    StringMode,
     TextMatches,
-    TokenIs,
     TokenLike,
     UriBelow,
-    UriIs,
     component,
 )
 from fhir_server.storage.sqlite import fulltext
-from fhir_server.storage.sqlite.entries import GROUP, Hash
+from fhir_server.storage.sqlite.entries import GROUP, IS_CONTAINED, Hash
+from fhir_server.storage.sqlite.leading import LEADERS, asked, conjuncts, leader
 from fhir_server.storage.sqlite.predicates import (
     INSTANTS,
     AnyOf,
@@ -52,10 +49,7 @@ from fhir_server.storage.sqlite.sql import MANY, Sql, among, either, every, join
 NumberOf = Callable[[str, str], int]
 """The number of (resource type, parameter code), 0 for one without entries."""
 
-_LEADERS: Final = (TokenIs, ReferenceTo, UriIs, StringMatches, DateCompares, AnyOf)
-_LEADING: Final = (*_LEADERS, Chain, Has, CompositeMatches, TextMatches)
-_PROBED: Final = (*_LEADERS, TokenLike, UriBelow, DateCovers, NumberCompares, QuantityCompares)
-_UNFIT: Final = 100
+_PROBED: Final = (*LEADERS, TokenLike, UriBelow, DateCovers, NumberCompares, QuantityCompares)
 
 
 class _Hop(NamedTuple):
@@ -69,7 +63,8 @@ class Conditions:
     """Compiles what resources of one type must satisfy.
 
     Args:
-        row: what the row of the table `resource` is called.
+        resource_type: `Container#Type` for contained resources.
+        row: what the row of the table `resource`, or `contained`, is called.
         names: numbers for the rows of further steps.
     """
 
@@ -82,6 +77,7 @@ class Conditions:
         names: Iterator[int] | None = None,
     ) -> None:
         self._type = resource_type
+        self._table = "contained" if "#" in resource_type else "resource"
         self._hashed = hashed
         self._number = number
         self._row = row
@@ -90,14 +86,19 @@ class Conditions:
 
     def where(self, node: Node) -> Sql:
         """Current resources of the type that satisfy the node."""
-        nodes = list(_conjuncts(node))
-        parts = [Sql(f"{self._row}.type = ? AND NOT {self._row}.deleted", [self._type])]
+        nodes = list(conjuncts(node))
+        parts = [Sql(f"{self._row}.type = ?{self._current}", [self._type])]
         leading = leader(node)
         if leading is not None:
             nodes.remove(leading)
             parts.append(self._leading(leading))
         parts += [self._condition(inner) for inner in nodes]
         return every(parts)
+
+    @property
+    def _current(self) -> str:
+        """A contained resource is there as long as what contains it."""
+        return f" AND NOT {self._row}.deleted" if self._table == "resource" else ""
 
     def _leading(self, node: Node) -> Sql:
         if isinstance(node, Nothing):
@@ -106,7 +107,7 @@ class Conditions:
             ids = among("i.id", node.ids)
             return Sql(
                 f"{self._row}.rid IN"
-                f" (SELECT i.rid FROM resource i WHERE i.type = ? AND {ids.text})",
+                f" (SELECT i.rid FROM {self._table} i WHERE i.type = ? AND {ids.text})",
                 [self._type, *ids.arguments],
             )
         alternatives = gathered(node.nodes) if isinstance(node, Or) else [node]
@@ -124,9 +125,11 @@ class Conditions:
                 return self._select_by_has(node)
             case CompositeMatches():
                 return self._select_composite(node)
+            case Contains():
+                return self._select_container(node)
             case TextMatches():
                 return fulltext.select(node)
-        assert isinstance(node, _LEADERS)  # noqa: S101 - `leader` lets no other through
+        assert isinstance(node, LEADERS)  # noqa: S101 - `leader` lets no other through
         test = self._predicates.test(node)
         return Sql(
             f"SELECT e.rid FROM {table_of(node)} e WHERE e.parameter = ? AND {test.text}",
@@ -165,6 +168,37 @@ class Conditions:
                 *id_of.arguments,
             ],
         )
+
+    def _select_container(self, node: Contains) -> Sql:
+        """From contained resources to what contains them."""
+        if not self._ever_contains(node):
+            return Sql("SELECT 0 WHERE 0")
+        inner = self._within(node)
+        found = inner.where(node.node)
+        return Sql(
+            f"SELECT {inner._row}.container FROM contained {inner._row} WHERE {found.text}",
+            found.arguments,
+        )
+
+    def _contains(self, node: Contains) -> Sql:
+        """Of one candidate: among what it contains."""
+        if not self._ever_contains(node):
+            return Sql("0")
+        inner = self._within(node)
+        found = inner._condition(node.node)
+        source = f"contained {inner._row} INDEXED BY contained_by_container"
+        return Sql(
+            f"EXISTS (SELECT 1 FROM {source} WHERE {inner._row}.container = {self._row}.rid"
+            f" AND {inner._row}.type = ? AND ({found.text}))",
+            [inner._type, *found.arguments],
+        )
+
+    def _ever_contains(self, node: Contains) -> bool:
+        """Most types never contain most others, and a search may ask all of them."""
+        return self._number(f"{self._type}#{node.resource_type}", IS_CONTAINED) != 0
+
+    def _within(self, node: Contains) -> "Conditions":
+        return self._beyond(f"{self._type}#{node.resource_type}")
 
     def _select_by_address(self, node: Chain, end: "Conditions", found: Sql) -> Sql:
         """From the resources at the chain's end by their urls to those that name them."""
@@ -221,6 +255,8 @@ class Conditions:
                 return self._linked(node)
             case CompositeMatches():
                 return self._composite(node)
+            case Contains():
+                return self._contains(node)
             case TextMatches():
                 found = fulltext.select(node)
                 return Sql(f"{self._row}.rid IN ({found.text})", found.arguments)
@@ -277,14 +313,14 @@ class Conditions:
         """Of one candidate: an element that is found for every component."""
         parts = [
             self._part(node, index, f"e.ordinal >> {GROUP}", f"e.rid = {self._row}.rid AND ")
-            for index in _asked(node)
+            for index in asked(node)
         ]
         found = joined(" INTERSECT ", parts)
         return Sql(f"EXISTS ({found.text})", found.arguments)
 
     def _select_composite(self, node: CompositeMatches) -> Sql:
         """What the first component finds, kept where the same element fits the others."""
-        leading, *further = _asked(node)
+        leading, *further = asked(node)
         first = self._part(node, leading, f"e.rid, e.ordinal >> {GROUP} AS element", "")
         others = [
             self._part(node, index, "1", f"e.rid = o.rid AND e.ordinal >> {GROUP} = o.element AND ")
@@ -325,7 +361,7 @@ class Conditions:
                 end = self._beyond(landing)
                 back = self._by_address if node.canonical else self._backward
                 hop = back(node, end)
-        for inner in _conjuncts(node.node):
+        for inner in conjuncts(node.node):
             if isinstance(inner, Chain | Has):
                 further = end._hop(inner)
                 hop.tables.extend(further.tables)
@@ -399,11 +435,6 @@ class Conditions:
         return Conditions(resource_type, self._hashed, self._number, row, self._names)
 
 
-def _asked(node: CompositeMatches) -> list[int]:
-    """The components that not everything satisfies; there is one at least."""
-    return [i for i, inner in enumerate(node.nodes) if not isinstance(inner, Everything)]
-
-
 def _by_resource(table: str, name: str = "e") -> str:
     """A probe of one candidate goes by the primary key; SQLite, left alone, may walk a value."""
     return f"{table} {name} INDEXED BY sqlite_autoindex_{table}_1"
@@ -426,40 +457,3 @@ def _id_in_reference(text: str, forms: tuple[str, ...]) -> Sql:
     return Sql(
         f"CASE {cases} END", [part for form in forms for part in (len(form), form, len(form) + 1)]
     )
-
-
-def leader(node: Node) -> Node | None:
-    """The criterion that promises the fewest resources, if one promises few."""
-    found = min(_conjuncts(node), key=_breadth, default=Everything())
-    return found if _breadth(found) < _UNFIT else None
-
-
-def _conjuncts(node: Node) -> tuple[Node, ...]:
-    return node.nodes if isinstance(node, And) else (node,)
-
-
-def _breadth(node: Node) -> int:
-    """How many resources a criterion is likely to leave, as a rank."""
-    match node:
-        case Nothing() | IdIn():
-            return 0
-        case ReferenceTo(targets=targets):
-            return 1 if len(targets) <= 8 else 3
-        case TokenIs(code=code, token=token) if token is not None:
-            return 2 if code == "identifier" else 10
-        case UriIs() | TextMatches():
-            return 5
-        case StringMatches(mode=StringMode.STARTS | StringMode.EXACT | StringMode.EQUALS):
-            return 4
-        case Or(nodes):
-            ranks = [_breadth(inner) for inner in nodes]
-            fit = all(isinstance(inner, _LEADING) for inner in nodes)
-            return max(ranks) if fit else _UNFIT
-        case DateCompares(code=code) if code != LAST_UPDATED:
-            return 20
-        case CompositeMatches(nodes=nodes):
-            return min(_breadth(nodes[_asked(node)[0]]) + 1, _UNFIT)
-        case Chain(node=end) | Has(node=end):
-            return min(min(map(_breadth, _conjuncts(end)), default=_UNFIT) + 3, _UNFIT)
-        case _:
-            return _UNFIT

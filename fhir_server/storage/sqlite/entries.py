@@ -14,10 +14,12 @@ from typing import Any, Final
 from fhir_server.search.ast import component
 from fhir_server.search.values import (
     CompositeValue,
+    ContainedValue,
     DateValue,
     IndexValue,
     NumberValue,
     PlainValue,
+    PositionValue,
     QuantityValue,
     ReferenceValue,
     StringValue,
@@ -85,6 +87,16 @@ class ParameterNumbers:
 _INSERT: Final = "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_STRING: Final = "INSERT INTO entry_string VALUES (?, ?, ?, ?, ?)"
 
+_CONTAINED: Final = "SELECT rid FROM contained WHERE container = ?"
+_INSERT_CONTAINED: Final = """
+    INSERT INTO contained (rid, type, id, container)
+    VALUES ((SELECT coalesce(min(rid), 0) - 1 FROM contained), ?, ?, ?) RETURNING rid
+"""
+
+
+IS_CONTAINED: Final = "#"
+"""The pseudo-parameter of Container#Type whose number says that there ever was one."""
+
 
 class EntryWriter:
     """Writes and removes the index entries of one resource."""
@@ -103,9 +115,10 @@ class EntryWriter:
     ) -> None:
         rows: list[_Row] = []
         strings: list[_StringRow] = []
+        within: list[tuple[str, ContainedValue]] = []
         found = list(values)
         self._fulltext.write(connection, rid, _texts(found))
-        for ordinal, code, value in _flat(found):
+        for ordinal, code, value in _flat(found, within):
             number = self._numbers.assigned(connection, resource_type, code)
             if isinstance(value, StringValue):
                 strings.append((rid, number, ordinal, value.text, value.exact))
@@ -114,11 +127,32 @@ class EntryWriter:
         connection.executemany(_INSERT, rows)
         if strings:
             connection.executemany(_INSERT_STRING, strings)
+        for kind, one in within:
+            self._write_contained(connection, rid, f"{resource_type}{kind}", one)
+
+    def _write_contained(
+        self, connection: sqlite3.Connection, container: int, kind: str, one: ContainedValue
+    ) -> None:
+        self._numbers.assigned(connection, kind, IS_CONTAINED)
+        row = connection.execute(_INSERT_CONTAINED, (kind, one.id, container)).fetchone()
+        self.write(connection, row[0], kind, one.values)
 
     def remove(self, connection: sqlite3.Connection, rid: int) -> None:
+        for (inner,) in connection.execute(_CONTAINED, (rid,)).fetchall():
+            self.remove(connection, inner)
+            connection.execute("DELETE FROM contained WHERE rid = ?", (inner,))
         connection.execute("DELETE FROM entry WHERE rid = ?", (rid,))
         connection.execute("DELETE FROM entry_string WHERE rid = ?", (rid,))
         self._fulltext.remove(connection, rid)
+
+    def remove_of(
+        self, connection: sqlite3.Connection, rid: int, resource_type: str, codes: Iterable[str]
+    ) -> None:
+        """Its entries under some index codes alone."""
+        for code in codes:
+            pair = rid, self._numbers.known(connection, resource_type, code)
+            connection.execute("DELETE FROM entry WHERE rid = ? AND parameter = ?", pair)
+            connection.execute("DELETE FROM entry_string WHERE rid = ? AND parameter = ?", pair)
 
     def _columns(self, value: PlainValue) -> tuple[Any, Any, str | None, str | None, str | None]:
         hashed = self._hashed
@@ -133,6 +167,8 @@ class EntryWriter:
                 return hashed(uri), 0, uri, None, None
             case NumberValue(low_number, high_number):
                 return low_number, high_number, None, None, None
+            case PositionValue(latitude, longitude):
+                return latitude, longitude, None, None, None
             case QuantityValue(low_number, high_number, system, code, unit):
                 return low_number, high_number, code, system, unit
             case StringValue():
@@ -147,10 +183,17 @@ GROUP: Final = 16
 """Bits of an ordinal that tell the values of one component of one element apart."""
 
 
-def _flat(values: Iterable[tuple[str, IndexValue]]) -> Iterator[tuple[int, str, PlainValue]]:
-    """With an ordinal; what belongs to one element of a composite shares its upper bits."""
+def _flat(
+    values: Iterable[tuple[str, IndexValue]], within: list[tuple[str, ContainedValue]]
+) -> Iterator[tuple[int, str, PlainValue]]:
+    """With an ordinal; what belongs to one element of a composite shares its upper bits.
+
+    Contained resources are put `within`.
+    """
     for ordinal, (code, value) in enumerate(values):
-        if isinstance(value, TextValue):
+        if isinstance(value, ContainedValue):
+            within.append((code, value))
+        if isinstance(value, ContainedValue | TextValue):
             continue
         if not isinstance(value, CompositeValue):
             yield ordinal, code, value

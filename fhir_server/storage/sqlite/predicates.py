@@ -1,5 +1,6 @@
 """What an index entry `e` must be to satisfy a predicate."""
 
+import json
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any, Final
 from fhir_server.search.ast import (
     DateCompares,
     DateCovers,
+    Near,
     Node,
     NumberCompares,
     Or,
@@ -17,11 +19,13 @@ from fhir_server.search.ast import (
     ReferenceTo,
     StringMatches,
     StringMode,
+    TokenIn,
     TokenIs,
     TokenLike,
     UriBelow,
     UriIs,
 )
+from fhir_server.search.geography import box
 from fhir_server.search.values import fold
 from fhir_server.storage.sqlite.entries import Hash
 from fhir_server.storage.sqlite.sql import Sql, among, either, joined
@@ -97,6 +101,40 @@ class Predicates:
         if node.system is not None:
             parts.append(Sql("e.high = ?", [self._hashed(node.system)]))
         return joined(" AND ", parts) if parts else Sql("1")
+
+    @test.register
+    def _(self, node: TokenIn) -> Sql:
+        """However many codes there are, they are two lists, each read once."""
+        parts = [self._pairs(node.pairs, "IN")] if node.pairs else []
+        if node.systems:
+            system = among("e.high", [self._hashed(system) for system in node.systems])
+            other = [self._pairs(node.but, "NOT IN")] if node.but else []
+            parts.append(joined(" AND ", [system, Sql("e.low <> 0"), *other]))
+        found = either(parts)
+        return Sql(f"({found.text})", found.arguments)
+
+    def _pairs(self, pairs: Iterable[tuple[str, str]], relation: str) -> Sql:
+        hashed = sorted((self._hashed(system), code) for system, code in pairs)
+        listed = Sql(
+            f"(e.high, e.text) {relation}"
+            " (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]')"
+            " FROM json_each(?))",
+            [json.dumps(hashed)],
+        )
+        if relation == "NOT IN":
+            return listed
+        codes = {self._hashed(code) for _, code in hashed}
+        return joined(" AND ", [among("e.low", sorted(codes)), listed])
+
+    @test.register
+    def _(self, node: Near) -> Sql:
+        """The box is what the index can serve; the distance has the last word."""
+        south, north, ranges = box(node.latitude, node.longitude, node.distance)
+        sides = either([Sql("e.high BETWEEN ? AND ?", [*side]) for side in ranges])
+        within = Sql(
+            "metres(?, ?, e.low, e.high) <= ?", [node.latitude, node.longitude, node.distance]
+        )
+        return joined(" AND ", [Sql("e.low BETWEEN ? AND ?", [south, north]), sides, within])
 
     @test.register
     def _(self, node: TokenLike) -> Sql:

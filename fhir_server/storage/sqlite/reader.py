@@ -3,11 +3,13 @@
 import json
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.search.ast import Queries, Search
+from fhir_server.search.geography import metres
+from fhir_server.search.parameters import ParameterSet, is_added
 from fhir_server.storage.interface import (
     HistoryEntry,
     HistoryOf,
@@ -20,6 +22,7 @@ from fhir_server.storage.sqlite import memos
 from fhir_server.storage.sqlite.compile import Compiler, SeveralCompiler, Sql
 from fhir_server.storage.sqlite.entries import Hash, ParameterNumbers
 from fhir_server.storage.sqlite.history import history
+from fhir_server.storage.sqlite.parameters import StoredParameters
 
 _READ: Final = """
     SELECT r.type, r.id, v.version, v.updated, v.method, v.body
@@ -60,7 +63,9 @@ class ConnectionReader:
         self._hashed = hashed
         self._numbers = numbers
         self._patience = patience
+        self._stored_parameters = StoredParameters()
         connection.create_function("keyed_hash", 1, hashed, deterministic=True)
+        connection.create_function("metres", 4, metres, deterministic=True)
 
     def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
         row = self._connection.execute(_READ, (resource_type, resource_id)).fetchone()
@@ -77,7 +82,9 @@ class ConnectionReader:
     def search(
         self, query: Search, count: int, after: Position | None, until: Position | None = None
     ) -> Page:
-        rows = self._patiently(self._compiler(query).page(count, after, until))
+        added: set[str] = set()
+        rows = self._patiently(self._compiler(query, added).page(count, after, until))
+        self._require_searchable(added)
         shown = rows[:count]
         bodies = self._bodies([row[0] for row in shown])
         return Page(
@@ -86,7 +93,30 @@ class ConnectionReader:
         )
 
     def total(self, query: Search) -> int:
-        return int(self._patiently(self._compiler(query).total())[0][0])
+        added: set[str] = set()
+        (row,) = self._patiently(self._compiler(query, added).total())
+        self._require_searchable(added)
+        return int(row[0])
+
+    def parameters(self) -> ParameterSet:
+        return self._stored_parameters.current(self._connection)
+
+    def forget(self) -> None:
+        """After a rollback, which may have taken back what is remembered here."""
+        self._numbers.forget()
+        self._stored_parameters.forget()
+
+    def _require_searchable(self, indexes: Collection[str]) -> None:
+        """Looked at after the search: what can be searched then could be all the time.
+
+        Raises:
+            FhirError: UNAVAILABLE where a parameter went while it was searched by.
+        """
+        if indexes and not all(map(self.parameters().is_searchable, indexes)):
+            raise FhirError(
+                Kind.UNAVAILABLE,
+                "A search parameter changed while it was searched by; ask again",
+            )
 
     def changes(self, after: int, count: int) -> list[tuple[int, StoredVersion]]:
         rows = self._connection.execute(_CHANGES, (after, count))
@@ -102,8 +132,12 @@ class ConnectionReader:
         rows = self._connection.execute(_BODIES, (json.dumps(seqs),))
         return {row[0]: StoredVersion(*row[1:]) for row in rows}
 
-    def _compiler(self, query: Search) -> Compiler | SeveralCompiler:
+    def _compiler(self, query: Search, added: set[str]) -> Compiler | SeveralCompiler:
+        """`added` is told what the query asks of parameters that were added at run time."""
+
         def number(resource_type: str, code: str) -> int:
+            if is_added(code):
+                added.add(code)
             return self._numbers.known(self._connection, resource_type, code)
 
         if isinstance(query, Queries):

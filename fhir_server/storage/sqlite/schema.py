@@ -54,7 +54,8 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     -- reference: low = hash of the target, high = hash of the version, text = target
     -- uri: low = hash, text = uri
     -- date: [low, high) in microseconds; number and quantity: [low, high] as doubles,
-    -- a quantity with text = code, system and unit beside it.
+    -- a quantity with text = code, system and unit beside it
+    -- position: low = latitude, high = longitude.
     CREATE TABLE entry (
         rid INTEGER NOT NULL,
         parameter INTEGER NOT NULL,
@@ -111,6 +112,18 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         narrative TEXT NOT NULL,
         content TEXT NOT NULL
     );
+    """,
+    """
+    -- Contained resources, so that they are found as others are: `type` is Container#Type. Their
+    -- numbers are below 0, apart from those of `resource`, and stand in the entries as `rid`.
+    CREATE TABLE contained (
+        rid INTEGER PRIMARY KEY,
+        type TEXT NOT NULL,
+        id TEXT NOT NULL,
+        container INTEGER NOT NULL
+    );
+    CREATE INDEX contained_by_container ON contained (container, type);
+    CREATE INDEX contained_by_type ON contained (type);
     """,
 )
 """Forward only; the file's `user_version` counts those that it has had. What the index holds is

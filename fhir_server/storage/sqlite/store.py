@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.search.ast import Search
+from fhir_server.search.parameters import ParameterSet
 from fhir_server.storage.clock import Clock, system_clock
 from fhir_server.storage.interface import (
     HistoryEntry,
@@ -86,7 +87,7 @@ class SqliteStore:
         self._committer = Committer(
             self._writer,
             lambda: SqliteUnit(self._writer, inside, entries, self._clock()),
-            numbers.forget,
+            inside.forget,
             write_patience,
         )
 
@@ -114,6 +115,9 @@ class SqliteStore:
 
     async def total(self, query: Search) -> int:
         return await self._elsewhere(lambda reader: reader.total(query))
+
+    async def parameters(self) -> ParameterSet:
+        return self._here.parameters()
 
     async def changes(self, after: int, count: int) -> Sequence[tuple[int, StoredVersion]]:
         return await self._elsewhere(lambda reader: reader.changes(after, count))

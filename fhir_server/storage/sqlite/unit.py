@@ -6,6 +6,7 @@ from typing import Final
 
 from fhir_server.fhir.dates import instant
 from fhir_server.search.ast import Search
+from fhir_server.search.parameters import ParameterSet
 from fhir_server.storage.interface import (
     AuditRow,
     Draft,
@@ -14,12 +15,15 @@ from fhir_server.storage.interface import (
     Memo,
     Page,
     Position,
+    Progress,
     StoredVersion,
     unchanged,
 )
 from fhir_server.storage.sqlite import memos
 from fhir_server.storage.sqlite.entries import EntryWriter
+from fhir_server.storage.sqlite.parameters import save
 from fhir_server.storage.sqlite.reader import ConnectionReader
+from fhir_server.storage.sqlite.reindex import step
 
 _CURRENT: Final = "SELECT rid, version, updated FROM resource WHERE type = ? AND id = ?"
 _NEW: Final = """
@@ -50,6 +54,7 @@ class SqliteUnit:
         self._reader = reader
         self._entries = entries
         self._now = now
+        self._known: ParameterSet | None = None
 
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
         return self._reader.read(resource_type, resource_id)
@@ -76,6 +81,16 @@ class SqliteUnit:
     async def total(self, query: Search) -> int:
         return self._reader.total(query)
 
+    async def parameters(self) -> ParameterSet:
+        return self._parameters()
+
+    async def define(self, parameters: ParameterSet) -> None:
+        save(self._connection, parameters)
+        self._known = parameters
+
+    async def reindex(self, count: int) -> Progress:
+        return step(self._connection, self._entries, self._parameters(), count)
+
     async def memo(self, space: str, key: str) -> Memo | None:
         return memos.one(self._connection, space, key, self._now)
 
@@ -100,7 +115,8 @@ class SqliteUnit:
             self._entries.remove(self._connection, rid)
         stored = StoredVersion(draft.type, draft.id, version, updated, method, body)
         self._append(rid, stored)
-        self._entries.write(self._connection, rid, draft.type, draft.values)
+        values = [*draft.values, *self._parameters().values(draft.resource)]
+        self._entries.write(self._connection, rid, draft.type, values)
         return stored
 
     async def delete(self, resource_type: str, resource_id: str) -> StoredVersion:
@@ -114,6 +130,12 @@ class SqliteUnit:
         self._connection.execute(
             _AUDIT, (self._now, row.caller, row.action, row.request_id, " ".join(row.targets))
         )
+
+    def _parameters(self) -> ParameterSet:
+        """Read once a commit: no other one comes in between."""
+        if self._known is None:
+            self._known = self._reader.parameters()
+        return self._known
 
     def _next(self, resource_type: str, resource_id: str) -> tuple[int, int, int]:
         """Its row, the number of its next version, and a time later than the last."""

@@ -1,0 +1,105 @@
+"""Which criterion leads a search: the one that promises the fewest resources, as a rank."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from fhir_server.search.ast import (
+    LAST_UPDATED,
+    And,
+    Chain,
+    CompositeMatches,
+    Contains,
+    DateCompares,
+    Everything,
+    Has,
+    IdIn,
+    Near,
+    Node,
+    Nothing,
+    Or,
+    ReferenceTo,
+    StringMatches,
+    StringMode,
+    TextMatches,
+    TokenIn,
+    TokenIs,
+    UriIs,
+)
+from fhir_server.storage.sqlite.predicates import AnyOf
+from fhir_server.storage.sqlite.sql import MANY
+
+LEADERS: Final = (
+    TokenIs,
+    TokenIn,
+    ReferenceTo,
+    UriIs,
+    StringMatches,
+    DateCompares,
+    Near,
+    AnyOf,
+)
+_LEADING: Final = (*LEADERS, Chain, Has, CompositeMatches, Contains, TextMatches)
+_UNFIT: Final = 100
+
+
+def asked(node: CompositeMatches) -> list[int]:
+    """The components that not everything satisfies; there is one at least."""
+    return [i for i, inner in enumerate(node.nodes) if not isinstance(inner, Everything)]
+
+
+def leader(node: Node) -> Node | None:
+    """The criterion that promises the fewest resources, if one promises few."""
+    found = min(conjuncts(node), key=_breadth, default=Everything())
+    return found if _breadth(found) < _UNFIT else None
+
+
+def conjuncts(node: Node) -> tuple[Node, ...]:
+    return node.nodes if isinstance(node, And) else (node,)
+
+
+def _breadth(node: Node) -> int:
+    """How many resources a criterion is likely to leave, as a rank."""
+    match node:
+        case Nothing() | IdIn():
+            return 0
+        case ReferenceTo(targets=targets):
+            return 1 if len(targets) <= 8 else 3
+        case TokenIs() | TokenIn():
+            return _breadth_of_codes(node)
+        case UriIs() | TextMatches() | Near():
+            return 5
+        case StringMatches(mode=StringMode.STARTS | StringMode.EXACT | StringMode.EQUALS):
+            return 4
+        case Or(nodes):
+            return _breadth_of_any(nodes)
+        case DateCompares(code=code) if code != LAST_UPDATED:
+            return 20
+        case CompositeMatches(nodes=nodes):
+            return min(_breadth(nodes[asked(node)[0]]) + 1, _UNFIT)
+        case Contains() | Chain() | Has():
+            return _breadth_of_others(node)
+        case _:
+            return _UNFIT
+
+
+def _breadth_of_any(nodes: Iterable[Node]) -> int:
+    ranks = [_breadth(inner) if isinstance(inner, _LEADING) else _UNFIT for inner in nodes]
+    return max(ranks, default=_UNFIT)
+
+
+def _breadth_of_codes(node: TokenIs | TokenIn) -> int:
+    match node:
+        case TokenIs(token=None) | TokenIn(systems=(_, *_)):
+            return _UNFIT
+        case TokenIs(code="identifier"):
+            return 2
+        case TokenIs():
+            return 10
+        case TokenIn(pairs=pairs):
+            return 11 if len(pairs) <= MANY else 15
+
+
+def _breadth_of_others(node: Contains | Chain | Has) -> int:
+    """Few resources contain another, whatever is asked of it."""
+    inner = min(map(_breadth, conjuncts(node.node)), default=_UNFIT)
+    return min(inner + 3, 25 if isinstance(node, Contains) else _UNFIT)
