@@ -68,6 +68,7 @@ class Committer:
     async def _commit_group(self, group: Sequence[Pending]) -> None:
         waiting = Waiting(self._database, self._presence, self._patience)
         spoilers: set[int] = set()
+        await self._presence.give_way()
         while True:
             try:
                 await self._attempt(group, spoilers)

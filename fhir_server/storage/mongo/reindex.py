@@ -24,6 +24,7 @@ from fhir_server.storage.mongo.schema import setting
 BATCH: Final = 200
 _MOST: Final = 500
 """Resources in one step, however many are asked for: their bodies are in memory together."""
+_APART: Final = 4
 _REMAKING: Final[Document] = {"_id": {"$eq": "remaking"}}
 _INDEX: Final[Document] = {"_id": {"$eq": "index"}}
 _BY_NAME: Final = (("_id", 1),)
@@ -41,8 +42,11 @@ async def step(
     place = await reader.setting("remaking")
     if place is None or place["number"] != remaking.number:
         place = {"number": remaking.number, "reached": 0, "until": await reader.last_first()}
-    found = await reader.following(place["reached"], place["until"], min(count, _MOST))
-    reached = found[-1]["first"] if found else place["until"]
+    most = min(count, _MOST)
+    # No further than that at a time: of what was updated often, the numbers are far apart.
+    end = min(place["reached"] + most * _APART, place["until"])
+    found = await reader.following(place["reached"], end, most)
+    reached = found[-1]["first"] if len(found) == most else end
     await batch.write_through("version", [_anew(document, known) for document in found])
     change = {"$set": {**place, "reached": reached}}
     await batch.write_through("setting", [UpdateOne(_REMAKING, change, upsert=True)])

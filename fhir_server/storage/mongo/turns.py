@@ -9,6 +9,9 @@ A process that dies with its turn taken would hold it until MongoDB ends its tra
 default after a minute. Therefore processes show that they are alive, by counting, and who waits
 ends the sessions of those that stopped. Ending one that was only slow does no harm: its commit
 fails as a whole, and is run again.
+
+MongoDB keeps no queue of those that wait. So they count too, and who commits without a pause looks
+now and then whether somebody waits, and leaves a pause.
 """
 
 import asyncio
@@ -29,7 +32,11 @@ _BEAT: Final = 1.0
 _DEAD_AFTER: Final = 4.0
 """Seconds without one, by the clock of who waits: no two clocks are compared."""
 _FIRST_WAIT: Final = 0.002
-_LONGEST_WAIT: Final = 0.05
+_LONGEST_WAIT: Final = 0.02
+_LOOK: Final = 0.05
+"""Seconds between two looks whether others wait."""
+_PAUSE: Final = 0.05
+"""Seconds that are left to them; they try more often than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,8 @@ class Presence:
         self._me: Final = uuid.uuid4().hex
         self._session: Any = None
         self._shown = 0.0
+        self._looked = 0.0
+        self._waits: dict[str, int] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def begin(self, within: Transaction) -> None:
@@ -83,6 +92,22 @@ class Presence:
             self._task.cancel()
             await asyncio.wait([self._task])
             self._task = None
+
+    async def wait(self) -> None:
+        """Show that this process waits for its turn."""
+        change = {"$set": {"session": self._session}, "$inc": {"beat": 1, "waits": 1}}
+        await self._database.update("writer", {"_id": {"$eq": self._me}}, change, upsert=True)
+
+    async def give_way(self) -> None:
+        """Now and then: leave a pause where somebody has been waiting since the last look."""
+        if time.monotonic() - self._looked < _LOOK:
+            return
+        waits = {name: one.get("waits", 0) for name, one in (await self.others()).items()}
+        waiting = any(count != self._waits.get(name, 0) for name, count in waits.items())
+        self._waits = waits
+        if waiting:
+            await asyncio.sleep(_PAUSE)
+        self._looked = time.monotonic()
 
     async def leave(self) -> None:
         await self._database.delete("writer", {"_id": {"$eq": self._me}})
@@ -125,6 +150,7 @@ class Waiting:
         """Longer from time to time, and never in step with others."""
         await asyncio.sleep(self._wait * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
         self._wait = min(self._wait * 1.5, _LONGEST_WAIT)
+        await self._presence.wait()
         if self._seen is None:
             self._seen, self._since = await self._presence.others(), time.monotonic()
         elif time.monotonic() - self._since > _DEAD_AFTER:
