@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy
-from fhir_server.access.session import Session
+from fhir_server.access.session import Session, of_all_callers
 from fhir_server.errors import FhirError, Kind
 from fhir_server.http import openapi, render
 from fhir_server.http.endpoint import FhirEndpoint
@@ -24,8 +24,12 @@ from fhir_server.http.middleware import VARY
 from fhir_server.http.negotiate import Gzip, gzip_taken
 from fhir_server.http.openapi import Described
 from fhir_server.http.proxies import Proxies
+from fhir_server.interactions import deferred, operation
 from fhir_server.interactions.exchange import Server
 from fhir_server.interactions.table import ROUTER
+from fhir_server.jobs.desk import Desk
+from fhir_server.jobs.record import OPEN
+from fhir_server.jobs.runner import Runner, Terms
 from fhir_server.operation.registry import Operations, load
 from fhir_server.search.parse import Limits
 from fhir_server.settings import PATH, Settings, refuse_unknown_variables, sqlite_path
@@ -71,10 +75,16 @@ def create_app(settings: Settings | None = None) -> Application:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         assert isinstance(app, Application)  # noqa: S101 - it is the one below
         store = await open_store(settings)
-        app.fhir = await endpoint(settings, store, operations)
+        woken = asyncio.Event()
+        server = await fhir_server(settings, store, operations, woken)
+        app.fhir = endpoint(settings, store, server)
         app.state.store = store
+        jobs = runner(settings, store, server, woken)
+        app.state.jobs = jobs
+        jobs.start()
         yield
         app.fhir = None
+        await jobs.stop()
         await store.close()
 
     app = Application(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
@@ -95,9 +105,7 @@ async def open_store(settings: Settings) -> Store:
     return SqliteStore(sqlite_path(settings.store), patience=settings.search_patience)
 
 
-async def endpoint(settings: Settings, store: Store, operations: Operations) -> FhirEndpoint:
-    server = await fhir_server(settings, store, operations)
-
+def endpoint(settings: Settings, store: Store, server: Server) -> FhirEndpoint:
     def open_session(request: HttpRequest) -> Session:
         return session(settings, store, request.request_id)
 
@@ -132,8 +140,31 @@ def http_limits(settings: Settings) -> HttpLimits:
     )
 
 
-async def fhir_server(settings: Settings, store: Store, operations: Operations) -> Server:
-    """What interactions know of the server."""
+def runner(settings: Settings, store: Store, server: Server, woken: asyncio.Event) -> Runner:
+    """What works at jobs in this process, each in a session of its caller."""
+    patient = store.patient(settings.job_patience)
+
+    def open_session(caller: str, request_id: str) -> Session:
+        return session(settings, patient, request_id, caller)
+
+    return Runner(
+        lambda: of_all_callers(store, OPEN),
+        open_session,
+        {**deferred.steps(server), **operation.steps(server)},
+        server.clock,
+        Terms(settings.job_concurrency, settings.job_lease),
+        woken,
+    )
+
+
+async def fhir_server(
+    settings: Settings,
+    store: Store,
+    operations: Operations,
+    woken: asyncio.Event | None = None,
+) -> Server:
+    """What interactions know of the server; `woken` is set when a job is started."""
+    wake = (woken or asyncio.Event()).set
     pages = Fernet(base64.urlsafe_b64encode(await store.secret("pages")))
     return Server(
         base=settings.base,
@@ -148,16 +179,19 @@ async def fhir_server(settings: Settings, store: Store, operations: Operations) 
         max_body=settings.max_body,
         max_patch=settings.max_patch,
         conditional_delete=settings.conditional_delete,
+        desk=Desk(system_clock, settings.job_lifetime, settings.max_jobs, wake),
+        max_import=settings.max_import,
+        import_from=settings.import_from,
         if_match_required=frozenset(settings.if_match_required),
         repeat_lifetime=settings.repeat_lifetime,
         open_access=settings.auth == "none",
     )
 
 
-def session(settings: Settings, store: Store, request_id: str) -> Session:
-    """A session for whoever asks; without `--auth none`, one that may do nothing."""
+def session(settings: Settings, store: Store, request_id: str, caller: str = ANONYMOUS) -> Session:
+    """A session of that caller; without `--auth none`, one that may do nothing."""
     policy = OpenPolicy() if settings.auth == "none" else ClosedPolicy()
-    return Session(store, Caller(ANONYMOUS, request_id), policy, settings.max_codes)
+    return Session(store, Caller(caller, request_id), policy, settings.max_codes)
 
 
 def described(settings: Settings, operations: Operations, base: str) -> Described:

@@ -1,4 +1,4 @@
-"""The command line: `keyworking serve | load | reindex | demo | openapi | version`."""
+"""The command line: `keyworking serve | load | import | reindex | demo | openapi | version`."""
 
 import sys
 from importlib.metadata import version as package_version
@@ -95,6 +95,34 @@ def load(paths: tuple[Path, ...], server: str, concurrency: int) -> None:
     for line in report.lines():
         click.echo(line)
     sys.exit(1 if report.refusals else 0)
+
+
+@main.command("import")
+@click.argument(
+    "paths", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+@click.option(
+    "--server",
+    default=DEFAULT_SERVER,
+    show_default=True,
+    help="Base address of the running FHIR server.",
+)
+def import_(paths: tuple[Path, ...], server: str) -> None:
+    """Send whole files of ndjson, gzipped or not, to a running server's $import.
+
+    The server stores them in the background; Ctrl-C cancels what is not stored yet.
+    Exit status: 1 when a line was refused, 2 when a file was, or there is no server.
+    """
+    from fhir_server.importing import import_files
+    from fhir_server.loading import CannotLoad
+
+    try:
+        imported = import_files(paths, server)
+    except CannotLoad as error:
+        _fail(str(error), status=2)
+    for line in imported.lines():
+        click.echo(line)
+    sys.exit(1 if imported.counts["refused"] else 0)
 
 
 @main.command()

@@ -93,6 +93,20 @@ class Settings(BaseSettings):
     """Codes that the value sets in one search may come to."""
     page_lifetime: Annotated[int, Field(ge=1)] = 3600
     """Seconds for which a link to a further page is good."""
+    job_lifetime: Annotated[int, Field(ge=1)] = 24 * 3600
+    """Seconds after which an asynchronous job and its files are gone."""
+    job_concurrency: Annotated[int, Field(ge=0, le=64)] = 2
+    """Jobs that one server process works at; 0 leaves them to others."""
+    job_lease: Annotated[float, Field(ge=0.1, allow_inf_nan=False)] = 15.0
+    """Seconds after which another process takes the jobs of one that was killed."""
+    job_patience: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 300.0
+    """Seconds that a search of a job may take."""
+    max_jobs: Annotated[int, Field(ge=1)] = 20
+    """Unfinished jobs of one caller."""
+    max_import: Annotated[int, Field(ge=1024)] = 1024 * 1024 * 1024
+    """Bytes of the lines that one `$import` takes."""
+    import_from: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins from which `$import` fetches files, separated by commas; none by default."""
     repeat_lifetime: Annotated[int, Field(ge=1)] = 24 * 60 * 60
     """Seconds for which a POST that is sent again is known by its `X-Request-ID`."""
     search_patience: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
@@ -101,11 +115,11 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
-        for name in ("operations", "if_match_required", "trusted_proxies"):
+        for name in ("operations", "if_match_required", "trusted_proxies", "import_from"):
             text = values.get(name)
             if isinstance(text, str):
                 values[name] = tuple(part.strip() for part in text.split(","))
-        for name in ("if_match_required", "trusted_proxies"):
+        for name in ("if_match_required", "trusted_proxies", "import_from"):
             if values.get(name) == ("",):
                 values[name] = ()
         return values
@@ -127,6 +141,8 @@ class Settings(BaseSettings):
         if self.public_base:
             _require_base(self.public_base)
         _require_packages(self.operations)
+        for origin in self.import_from:
+            _require_origin(origin)
         _require_types("if_match_required", self.if_match_required)
         _require_networks(self.trusted_proxies)
         return self
@@ -203,6 +219,18 @@ def _wrong_with_base(address: str) -> str:
     if "@" in parts.netloc:
         return "has a user in it"
     return "" if _OF_ADDRESSES.fullmatch(address) else "has a character that stands in no address"
+
+
+def _require_origin(origin: str) -> None:
+    """Of files: https, or http on this machine; a scheme, a host and perhaps a port."""
+    parts = urlsplit(origin)
+    wrong = _wrong_with_base(origin)
+    if not wrong and (parts.path or f"{parts.scheme}://{parts.netloc}" != origin):
+        wrong = "is more than scheme, host and port"
+    if not wrong and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        wrong = "is http, which is for this machine only"
+    if wrong:
+        raise ValueError(f"import_from: '{origin}' {wrong}; https://files.example.nhs.uk is one")
 
 
 def _require_packages(names: tuple[str, ...]) -> None:

@@ -166,16 +166,17 @@ def free_port() -> int:
 class ServerProcess:
     """`keyworking serve` on a free loopback port, in a process of its own."""
 
-    def __init__(self, store: Path | str, log: Path) -> None:
+    def __init__(self, store: Path | str, log: Path, **environment: str) -> None:
         self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}/fhir"
         self._store = store if isinstance(store, str) else f"sqlite:///{store}"
         self._log = log
+        self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start, and wait until it answers."""
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("KEYWORKING_")}
+        outside = {k: v for k, v in os.environ.items() if not k.startswith("KEYWORKING_")}
         options = [
             "--auth",
             "none",
@@ -189,7 +190,7 @@ class ServerProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", command, "serve", *options],
                 cwd=REPOSITORY,
-                env=environment,
+                env={**outside, **self._environment},
                 stdout=log,
                 stderr=log,
             )

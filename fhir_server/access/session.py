@@ -7,7 +7,7 @@ caller may not see answers exactly as what is not there.
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final, Protocol, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from fhir_server.access.policy import Caller, ClosedPolicy, Policy
 from fhir_server.errors import FhirError, Kind
@@ -46,9 +46,12 @@ __all__ = [
     "SessionUnit",
     "StoredVersion",
     "current",
+    "of_all_callers",
 ]
 
 T = TypeVar("T")
+_AT_ONCE: Final = 1000
+"""Memos that are read at one time."""
 
 
 class Data(Protocol):
@@ -91,6 +94,21 @@ async def current(data: Data, resource_type: str, resource_id: str) -> StoredVer
         raise FhirError(Kind.NOT_FOUND, f"{resource_type}/{resource_id} is not known")
     if found.deleted:
         raise FhirError(Kind.GONE, f"{resource_type}/{resource_id} was deleted")
+    return found
+
+
+async def of_all_callers(store: Store, space: str) -> list[tuple[str, Memo]]:
+    """Every memo of a space of small ones, each with the name of the caller whose it is.
+
+    For what the server does by itself; what it does then, it does in the caller's own session.
+    """
+    found: list[tuple[str, Memo]] = []
+    after = ""
+    while some := await store.memos(space, "", _AT_ONCE, after):
+        after = some[-1].key
+        for memo in some:
+            owner, _, key = memo.key.partition("/")
+            found.append((unquote(owner), replace(memo, key=key)))
     return found
 
 

@@ -45,6 +45,15 @@ def bundle(
         head["total"] = total
     if links:
         head["link"] = [{"relation": relation, "url": url} for relation, url in links]
-    rendered = b",".join([entry.render() for entry in entries])
+    return _with_entries(head, (entry.render() for entry in entries))
+
+
+def of_rendered(bundle_type: str, entries: Iterable[bytes]) -> bytes:
+    """A Bundle of entries that were rendered before."""
+    return _with_entries({"resourceType": "Bundle", "type": bundle_type}, entries)
+
+
+def _with_entries(head: Resource, entries: Iterable[bytes]) -> bytes:
+    rendered = b",".join(list(entries))
     tail = b',"entry":[' + rendered + b"]}" if rendered else b"}"
     return json.encode(head)[:-1] + tail

@@ -23,11 +23,13 @@ from fhir_server.http.negotiate import (
     sent,
 )
 from fhir_server.http.proxies import Proxies
+from fhir_server.interactions.asynchronous import NDJSON
+from fhir_server.interactions.deferred import run_or_accept
 from fhir_server.interactions.exchange import Repeat, Request, Server, preferences
 from fhir_server.interactions.patch import JSON_PATCH
 from fhir_server.interactions.preconditions import http_date
 from fhir_server.interactions.repeats import repeat
-from fhir_server.interactions.routing import Match, run
+from fhir_server.interactions.routing import Match
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Scope = Mapping[str, Any]
@@ -35,6 +37,7 @@ OpenSession = Callable[[HttpRequest], Session]
 
 _LARGE: Final = 64 * 1024
 """Bytes of XML that are read beside the loop, which goes on meanwhile."""
+_NDJSON: Final = (NDJSON, "application/ndjson", "application/x-ndjson")
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -103,9 +106,10 @@ class FhirEndpoint:
         server = self._server_of(http)
         request = await self._request(http, server, match)
         taken = binary.wanted(http, match, request.parameters)
-        look = presentation if taken is None else presentation_of_error
+        own = taken is not None or match.interaction.own_media
+        look = presentation_of_error if own else presentation
         http.look = look(http.headers, request.parameters)
-        answer = await run(self._open_session(http), match.interaction, request)
+        answer = await run_or_accept(self._open_session(http), match.interaction, request)
         answered = render.answer(answer, server.base)
         honoured = (*answer.honoured, *match.interaction.honoured(request.preferences))
         if honoured:
@@ -114,10 +118,12 @@ class FhirEndpoint:
 
     async def _request(self, http: HttpRequest, server: Server, match: Match) -> Request:
         parameters = _query(http.query, http.limits)
-        resource, patch, repeated = None, None, None
+        resource, patch, lines, repeated = None, None, None, None
         if http.method not in ("GET", "HEAD", "DELETE", "OPTIONS"):
             if match.interaction.code.startswith("search-"):
                 parameters = [*parameters, *await _form(http)]
+            elif match.operation and _declared(http) in _NDJSON:
+                lines = http.pieces(server.max_import)
             elif binary.is_written(match):
                 raw = await http.body()
                 resource = await binary.received(http, match, raw)
@@ -138,6 +144,7 @@ class FhirEndpoint:
             parameters=parameters,
             resource=resource,
             patch=patch,
+            lines=lines,
             if_match=headers.get("if-match"),
             if_none_match=headers.get("if-none-match"),
             if_modified_since=http_date(headers.get("if-modified-since")),
@@ -154,6 +161,11 @@ async def _presented(
     return await render.presented(answered, look) if content is None else content
 
 
+def _declared(http: HttpRequest) -> str:
+    """The media type of the body, without its parameters."""
+    return http.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 def _repeat(http: HttpRequest, *content: bytes) -> Repeat | None:
     if http.method != "POST":
         return None
@@ -163,8 +175,7 @@ def _repeat(http: HttpRequest, *content: bytes) -> Repeat | None:
 
 async def _content(http: HttpRequest, raw: bytes, *, optional: bool) -> tuple[Resource | None, Any]:
     """The resource in the body, or the JSON Patch."""
-    declared = http.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if http.method == "PATCH" and declared == JSON_PATCH:
+    if http.method == "PATCH" and _declared(http) == JSON_PATCH:
         return None, decode(raw, http.limits.max_depth)
     return await _resource(http, raw, optional=optional), None
 
@@ -181,8 +192,7 @@ async def _resource(http: HttpRequest, raw: bytes, *, optional: bool) -> Resourc
 
 async def _form(http: HttpRequest) -> list[tuple[str, str]]:
     raw = await http.body()
-    declared = http.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if raw and declared != _FORM:
+    if raw and _declared(http) != _FORM:
         raise FhirError.at(
             Kind.UNSUPPORTED_MEDIA_TYPE, "http.Content-Type", f"_search takes a body of {_FORM}"
         )

@@ -50,6 +50,12 @@ class Gunzip:
             self._parts.append(part)
             raw = self._stream.unused_data
 
+    def taken(self) -> bytes:
+        """What was inflated since the last time."""
+        taken = b"".join(self._parts)
+        self._parts.clear()
+        return taken
+
     def whole(self) -> bytes:
         """All of it, after the last piece.
 

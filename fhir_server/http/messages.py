@@ -38,18 +38,34 @@ class HttpRequest:
             FhirError: TOO_LARGE, as soon as that is known; UNSUPPORTED_MEDIA_TYPE for a coding
                 other than gzip, INVALID for gzip that is broken.
         """
-        gunzip = self._gunzip()
+        gunzip = self._gunzip(self.limits.max_body)
         if gunzip is None:
-            chunks = [chunk async for chunk in self._chunks()]
+            chunks = [chunk async for chunk in self._chunks(self.limits.max_body)]
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        async for chunk in self._chunks():
+        async for chunk in self._chunks(self.limits.max_body):
             gunzip.feed(chunk)
         return gunzip.whole()
 
-    def _gunzip(self) -> Gunzip | None:
+    async def pieces(self, most: int) -> AsyncIterator[bytes]:
+        """The body as it comes in, inflated, up to that many bytes.
+
+        Raises:
+            FhirError: as `body`.
+        """
+        gunzip = self._gunzip(most)
+        async for chunk in self._chunks(most):
+            if gunzip is None:
+                yield chunk
+            else:
+                gunzip.feed(chunk)
+                yield gunzip.taken()
+        if gunzip is not None:
+            yield gunzip.whole()
+
+    def _gunzip(self, most: int) -> Gunzip | None:
         coding = self.headers.get("content-encoding", "identity").strip().lower()
         if coding in CODINGS:
-            return Gunzip(self.limits.max_body)
+            return Gunzip(most)
         if coding not in ("", "identity"):
             raise FhirError.at(
                 Kind.UNSUPPORTED_MEDIA_TYPE,
@@ -58,10 +74,10 @@ class HttpRequest:
             )
         return None
 
-    async def _chunks(self) -> AsyncIterator[bytes]:
+    async def _chunks(self, most: int) -> AsyncIterator[bytes]:
         declared = self.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > self.limits.max_body:
-            raise self._too_large()
+        if declared.isdigit() and int(declared) > most:
+            raise _too_large(most)
         size, more = 0, True
         while more:
             message = await self.receive()
@@ -69,15 +85,14 @@ class HttpRequest:
                 raise FhirError(Kind.INVALID, "The client went away")
             chunk = message.get("body", b"")
             size += len(chunk)
-            if size > self.limits.max_body:
-                raise self._too_large()
+            if size > most:
+                raise _too_large(most)
             yield chunk
             more = message.get("more_body", False)
 
-    def _too_large(self) -> FhirError:
-        return FhirError(
-            Kind.TOO_LARGE, f"The body is too large; {self.limits.max_body} bytes are allowed"
-        )
+
+def _too_large(most: int) -> FhirError:
+    return FhirError(Kind.TOO_LARGE, f"The body is too large; {most} bytes are allowed")
 
 
 @dataclass(slots=True)

@@ -55,6 +55,9 @@ _HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
     "search-system": ("_type", *_OF_SEARCH),
     "search-compartment": ("_type", *_OF_SEARCH),
     "operation": (),
+    "job": (),
+    "job-cancel": (),
+    "job-file": (),
 }
 """What an interaction takes beside what every address does."""
 _ANSWERS: Final[Mapping[str, Mapping[str, str]]] = {
@@ -64,6 +67,14 @@ _ANSWERS: Final[Mapping[str, Mapping[str, str]]] = {
     "update": {"200": "Written", "201": "Written"},
     "patch": {"200": "Written"},
     "delete": {"204": "Deleted"},
+    "batch": {"200": "Resource", "202": "Accepted"},
+    "search-type": {"200": "Resource", "202": "Accepted"},
+    "search-system": {"200": "Resource", "202": "Accepted"},
+    "search-compartment": {"200": "Resource", "202": "Accepted"},
+    "operation": {"200": "Resource", "202": "Accepted"},
+    "job": {"200": "Result", "202": "GoingOn"},
+    "job-cancel": {"202": "Cancelled"},
+    "job-file": {"200": "Lines"},
 }
 """By status; any other interaction answers with a resource."""
 
@@ -142,6 +153,8 @@ def _path(pattern: str, resource_type: str) -> str:
 
 def _path_parameters(path: str) -> list[Node]:
     named = [name for name in ("id", "version", "member") if f"{{{name}}}" in path]
+    if path.startswith("/_jobs"):
+        named = ["file" if name == "version" else name for name in named]
     return [parts.parameter(name) for name in (*named, *_OF_REQUEST)]
 
 
@@ -228,7 +241,8 @@ def _invocation(operation: Operation, method: str, level: str, resource_type: st
         described["parameters"] = [*_inputs(operation)]
     else:
         required = any(int(one["min"]) for one in _taken(operation))
-        described["requestBody"] = parts.body("Input" if required else "OptionalInput")
+        body = "Input" if required else "OptionalInput"
+        described["requestBody"] = parts.body("Lines" if operation.takes_lines else body)
     return described
 
 

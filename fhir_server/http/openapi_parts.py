@@ -8,6 +8,7 @@ from fhir_server.fhir.definitions import resource_types
 from fhir_server.fhir.references import ID_PATTERN
 from fhir_server.http.negotiate import Format
 from fhir_server.interactions import capabilities
+from fhir_server.interactions.asynchronous import NDJSON
 from fhir_server.interactions.patch import JSON_PATCH
 from fhir_server.search.limits import Limits
 
@@ -98,6 +99,7 @@ def _parameters(limits: Limits) -> Node:
     return {
         "id": _in_path("id", {"type": "string", "pattern": f"^{ID_PATTERN.pattern}$"}),
         "version": _in_path("version", {"type": "string", "pattern": "^[1-9][0-9]{0,17}$"}),
+        "file": _in_path("version", {"type": "string", "pattern": _FILE}),
         "member": _in_path("member", {"type": "string", "enum": [*resource_types(), "*"]}),
         "_format": _query("_format", {"type": "string", "enum": ["json", "xml", *_media()]}),
         "_pretty": _query("_pretty", {"type": "boolean"}),
@@ -122,6 +124,7 @@ def _parameters(limits: Limits) -> Node:
     }
 
 
+_FILE: Final = r"^(output|error|deleted)-[0-9]{1,6}\.ndjson$"
 _FURTHER: Final = (
     "Search parameters with modifiers, chains and _has: name:exact, subject:Patient.name. "
     "https://hl7.org/fhir/R4/search.html"
@@ -137,7 +140,8 @@ def _header_parameters() -> Node:
         "If-None-Exist": (_TEXT, "Search criteria: what they find is not made again."),
         "Prefer": (
             {"type": "string", "example": "return=minimal"},
-            "return=minimal, representation or OperationOutcome; handling=strict or lenient.",
+            "return=minimal, representation or OperationOutcome; handling=strict or lenient; "
+            "respond-async.",
         ),
         "X-Security-Context": (_TEXT, "A reference to whose record a Binary belongs in."),
         "X-Request-ID": (_TEXT, "Comes back as it was sent."),
@@ -195,6 +199,7 @@ def _bodies() -> Node:
         "Patch": {"required": True, "content": patch},
         "Input": {"required": True, "content": given},
         "OptionalInput": {"content": given},
+        "Lines": {"required": True, "content": {NDJSON: {"schema": {"type": "string"}}, **given}},
     }
 
 
@@ -221,7 +226,10 @@ def _headers() -> Node:
         "Preference-Applied": "The wishes in Prefer that were followed.",
         "X-Request-ID": "The id of the request.",
         "Allow": "With 405, the methods of the address.",
-        "Retry-After": "With 503, seconds.",
+        "Retry-After": "With 503, and while an asynchronous request goes on: seconds.",
+        "X-Progress": "How far an asynchronous request is.",
+        "Content-Location": "Where to ask what becomes of an asynchronous request.",
+        "Expires": "Until when the result is there.",
     }
     return {
         name: {"schema": {"type": "string"}, "description": text} for name, text in named.items()
@@ -237,6 +245,8 @@ def _answer(text: str, content: Node | None, *headers: str) -> Node:
 def _answers() -> Node:
     resource = _content(_schema("Resource"))
     content = {**resource, "*/*": {"schema": {"type": "string", "format": "binary"}}}
+    manifest = {"application/json": {"schema": {"type": "object"}}}
+    lines = {NDJSON: {"schema": {"type": "string"}}}
     refused = (
         "What is wrong, where, and what is allowed: https://hl7.org/fhir/R4/operationoutcome.html"
     )
@@ -251,6 +261,16 @@ def _answers() -> Node:
             "Location",
             "Preference-Applied",
         ),
+        "Accepted": _answer(
+            "With Prefer: respond-async: it is answered later",
+            _content(_schema("Outcome")),
+            "Content-Location",
+            "Preference-Applied",
+        ),
+        "GoingOn": _answer("It is not finished", None, "X-Progress", "Retry-After"),
+        "Result": _answer("A Bundle, or a manifest of files", {**resource, **manifest}, "Expires"),
+        "Cancelled": _answer("It is cancelled", _content(_schema("Outcome"))),
+        "Lines": _answer("Resources, one a line", lines, "Expires"),
         "Deleted": _answer("It is gone", None, "ETag", "Last-Modified"),
         "NotModified": _answer("The client has it", None, "ETag", "Last-Modified"),
         "Refused": _answer(refused, _content(_schema("Outcome")), "Allow", "Retry-After"),

@@ -29,7 +29,8 @@ def answer(answer: Answer, base: str) -> HttpAnswer:
         if answer.located:
             headers["location"] = f"{base}/{version.type}/{version.id}/_history/{version.version}"
     if answer.body:
-        headers["content-type"] = _CONTENT_TYPE
+        headers["content-type"] = answer.media_type or _CONTENT_TYPE
+    headers.update(answer.headers)
     return HttpAnswer(answer.status, answer.body, headers)
 
 
@@ -47,7 +48,7 @@ def error(error: FhirError) -> HttpAnswer:
 
 async def presented(answered: HttpAnswer, look: Presentation) -> HttpAnswer:
     """The answer, which is JSON without line breaks, as the client wants it to look."""
-    if look is PLAIN or not answered.body:
+    if look is PLAIN or answered.headers.get("content-type") != _CONTENT_TYPE:
         return answered
     if len(answered.body) < _LARGE:
         answered.body = _written(answered.body, look)

@@ -14,7 +14,7 @@ from fhir_server.fhir.bundles import Entry, bundle
 from fhir_server.fhir.json import Resource
 from fhir_server.interactions import transaction
 from fhir_server.interactions.content import checked
-from fhir_server.interactions.entries import entries_of, failure, planned, response
+from fhir_server.interactions.entries import Planned, entries_of, failure, planned, response
 from fhir_server.interactions.exchange import Answer, Request
 from fhir_server.interactions.repeats import forget_parts, part, recalled, remember
 from fhir_server.interactions.routing import run
@@ -24,9 +24,7 @@ _log: Final = logging.getLogger(__name__)
 
 async def perform(session: Session, request: Request) -> Answer:
     """A Bundle at the base address: a transaction or a batch, as its type says."""
-    outline = _outline(request.resource) if request.resource else None
-    bundle_type = checked(replace(request, resource_type="Bundle", resource=outline)).get("type")
-    match bundle_type:
+    match type_of(request):
         case "transaction":
             return await transaction.perform(session, request)
         case "batch":
@@ -37,6 +35,19 @@ async def perform(session: Session, request: Request) -> Answer:
                 "Bundle.type",
                 f"A Bundle of type '{other}' cannot be posted here; transaction and batch can",
             )
+
+
+def type_of(request: Request) -> str | None:
+    """The type of the Bundle, which was checked but for the resources of its entries.
+
+    Raises:
+        FhirError: MALFORMED, INVALID.
+    """
+    outline = _outline(request.resource) if request.resource else None
+    found: str | None = checked(replace(request, resource_type="Bundle", resource=outline)).get(
+        "type"
+    )
+    return found
 
 
 def _outline(resource: Resource) -> Resource:
@@ -96,11 +107,17 @@ async def _entries(session: Session, request: Request) -> list[Entry]:
     )
 
 
+def require_in_batch(item: Planned) -> None:
+    """Raise for an interaction that is no entry of a batch."""
+    if not item.interaction.in_batch:
+        what = "another batch" if item.interaction.code == "batch" else "what is about a job"
+        raise FhirError(Kind.INVALID, f"A batch may not hold {what}")
+
+
 async def _one(session: Session, index: int, entry: dict[str, object], request: Request) -> Entry:
     try:
         item = planned(index, entry, request)
-        if item.interaction.code == "batch":
-            raise FhirError(Kind.INVALID, "A batch may not hold another batch")
+        require_in_batch(item)
         asked = replace(item.request, repeat=part(request.repeat, index))
         return response(await run(session, item.interaction, asked))
     except FhirError as error:

@@ -70,6 +70,7 @@ def _statement(server: Server, known: ParameterSet) -> bytes:
             "status": "active",
             "date": instant(server.clock()),
             "kind": "instance",
+            **_instantiates(server),
             "software": {"name": "keyworking FHIR server", "version": software},
             "implementation": {
                 "description": "Care coordination for the NHS keyworking service",
@@ -81,6 +82,15 @@ def _statement(server: Server, known: ParameterSet) -> bytes:
             "rest": [_rest(server, known)],
         }
     )
+
+
+def _instantiates(server: Server) -> dict[str, list[str]]:
+    """https://hl7.org/fhir/uv/bulkdata/STU2/CapabilityStatement-bulk-data.html"""
+    guide = "http://hl7.org/fhir/uv/bulkdata"
+    exports = ("export", "patient-export", "group-export")
+    levels = {f"{guide}/OperationDefinition/{name}" for name in exports}
+    wired = {operation.definition["url"] for operation in server.operations}
+    return {"instantiates": [f"{guide}/CapabilityStatement/bulk-data"]} if levels <= wired else {}
 
 
 def _rest(server: Server, known: ParameterSet) -> Resource:

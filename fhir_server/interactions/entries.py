@@ -64,7 +64,11 @@ def _planned(index: int, entry: Resource, outer: Request) -> Planned:
         if_none_match=asked.get("ifNoneMatch"),
         if_modified_since=_moment(asked.get("ifModifiedSince")),
         if_none_exist=asked.get("ifNoneExist"),
-        preferences=replace(outer.preferences, returns=outer.preferences.returns or "minimal"),
+        preferences=replace(
+            outer.preferences,
+            returns=outer.preferences.returns or "minimal",
+            respond_async=False,
+        ),
     )
     return Planned(index, str(entry.get("fullUrl", "")), match.interaction, request)
 

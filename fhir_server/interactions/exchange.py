@@ -1,7 +1,7 @@
 """What an interaction gets and gives, whether it came over HTTP or as an entry of a Bundle."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,6 +10,7 @@ from cryptography.fernet import Fernet
 from fhir_server.access.session import StoredVersion
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.json import Resource
+from fhir_server.jobs.desk import Desk
 from fhir_server.search.parse import Limits
 
 if TYPE_CHECKING:
@@ -41,6 +42,12 @@ class Server:
     """Operations of a patch."""
     conditional_delete: str = "single"
     """single or multiple: what a delete by criteria may find."""
+    desk: Desk = field(default_factory=Desk)
+    """Where jobs are started and asked for."""
+    max_import: int = 1024 * 1024 * 1024
+    """Bytes of the lines that one `$import` takes."""
+    import_from: tuple[str, ...] = ()
+    """Origins from which `$import` may fetch files."""
     if_match_required: frozenset[str] = frozenset()
     """Types of which nothing is changed or deleted without `If-Match`."""
     repeat_lifetime: int = 24 * 60 * 60
@@ -57,6 +64,8 @@ class Preferences:
     """minimal, representation or OperationOutcome."""
     handling: str | None = None
     """strict or lenient."""
+    respond_async: bool = False
+    """The answer may come later (RFC 7240 section 4.1)."""
 
     @property
     def lenient(self) -> bool:
@@ -98,6 +107,8 @@ class Request:
     preferences: Preferences = Preferences()
     patch: Any = None
     """A JSON Patch, which is an array and so no resource."""
+    lines: AsyncIterator[bytes] | None = None
+    """A body of ndjson, piece by piece as it comes in."""
     repeat: Repeat | None = None
     """Of a POST whose sender gave it an `X-Request-ID`."""
     matched: StoredVersion | None = None
@@ -117,6 +128,10 @@ class Answer:
     body: bytes = b""
     located: bool = False
     """With a Location: something was created or updated."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Further ones, by their names in small letters."""
+    media_type: str = ""
+    """Of a body that is no resource in JSON."""
     honoured: tuple[str, ...] = ()
     """The preferences that the answer follows, such as `return=minimal`."""
 
@@ -133,12 +148,14 @@ def preferences(header: str | None) -> Preferences:
     """
     if not header:
         return Preferences()
-    pairs = (_PREFERENCE.fullmatch(part) for part in re.split("[,;]", header))
+    parts = re.split("[,;]", header)
+    respond_async = any(part.strip().lower() == "respond-async" for part in parts)
+    pairs = map(_PREFERENCE.fullmatch, parts)
     # Of two alike, the first counts (RFC 7240 section 2).
     named = {found[1].lower(): found[2] for found in reversed([*pairs]) if found}
     _require(named, "return", _RETURNS)
     _require(named, "handling", ("strict", "lenient"))
-    return Preferences(named.get("return"), named.get("handling"))
+    return Preferences(named.get("return"), named.get("handling"), respond_async)
 
 
 def _require(named: Mapping[str, str], name: str, allowed: Sequence[str]) -> None:

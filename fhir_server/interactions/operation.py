@@ -3,24 +3,33 @@
 https://hl7.org/fhir/R4/operations.html
 """
 
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
+from urllib.parse import urlencode
 
 from fhir_server.access.session import Session, SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
+from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.json import Resource
+from fhir_server.fhir.references import new_id
 from fhir_server.interactions import paging
-from fhir_server.interactions.content import check
-from fhir_server.interactions.exchange import Answer, Request
+from fhir_server.interactions.asynchronous import NDJSON, accepted
+from fhir_server.interactions.content import check, checked, draft
+from fhir_server.interactions.exchange import Answer, Request, Server
 from fhir_server.interactions.repeats import once
 from fhir_server.interactions.routing import refuse_parameters
-from fhir_server.operation.api import Call
+from fhir_server.jobs import desk
+from fhir_server.jobs.record import REQUEST, Job
+from fhir_server.jobs.runner import Step, Work
+from fhir_server.operation.api import Call, Task, Write
 from fhir_server.operation.parameters import Inputs, from_body, from_query
 from fhir_server.operation.registry import Operation
 
 
 async def perform(session: Session, request: Request) -> Answer:
     operation = _operation(request)
+    lines = _lines(operation, request)
     token = paging.token(request) if operation.paged else None
     call = Call(
         session=session,
@@ -32,20 +41,34 @@ async def perform(session: Session, request: Request) -> Answer:
         code=operation.code,
         pages=paging.pages(request.server, session),
         limits=request.server.limits,
+        definition=operation.definition["url"],
+        desk=request.server.desk,
+        query=urlencode(request.parameters),
+        respond_async=request.preferences.respond_async,
+        lines=lines,
+        max_line=request.server.max_body,
+        max_lines=request.server.max_import,
+        import_from=request.server.import_from,
     )
     if token is not None:
         call = replace(call, page=call.pages.opened(call.address, token))
     if request.repeat is None or not operation.affects_state:
-        return await _performed(operation, call)
+        return await _performed(operation, call, request.server)
 
     async def work(unit: SessionUnit) -> Answer:
-        return await once(unit, request, lambda: _performed(operation, replace(call, session=unit)))
+        return await once(
+            unit,
+            request,
+            lambda: _performed(operation, replace(call, session=unit), request.server),
+        )
 
     return await session.commit(operation.code, work)
 
 
-async def _performed(operation: Operation, call: Call) -> Answer:
+async def _performed(operation: Operation, call: Call, server: Server) -> Answer:
     result = await operation.run(call)
+    if isinstance(result, Job):
+        return accepted(server, result)
     return Answer(200, body=result if isinstance(result, bytes) else json.encode(result))
 
 
@@ -55,6 +78,68 @@ def _inputs(operation: Operation, request: Request) -> Inputs:
         return from_query(operation.definition, request.parameters)
     refuse_parameters("an operation with a body", request)
     return from_body(operation.definition, body)
+
+
+def _lines(operation: Operation, request: Request) -> AsyncIterator[bytes] | None:
+    if request.lines is not None and not operation.takes_lines:
+        raise FhirError.at(
+            Kind.UNSUPPORTED_MEDIA_TYPE,
+            "http.Content-Type",
+            f"${operation.code} does not take a body of {NDJSON}",
+        )
+    return request.lines
+
+
+def steps(server: Server) -> Mapping[str, Step]:
+    """What takes the steps of operations' jobs, by the address of the definition."""
+    return {
+        operation.definition["url"]: _step(operation, server)
+        for operation in server.operations
+        if operation.step is not None
+    }
+
+
+def _step(operation: Operation, server: Server) -> Step:
+    take = operation.step
+    assert take is not None  # noqa: S101 - `steps` saw to it
+
+    async def step(work: Work) -> None:
+        told = json.decode_own(await desk.file(work.session, work.job.id, REQUEST))
+        now, limits = server.clock(), server.limits
+        await take(Task(work, told["asked"], server.base, now, limits, _preparing(server)))
+
+    return step
+
+
+def _preparing(server: Server) -> Callable[[Resource], Write]:
+    def prepare(resource: Resource) -> Write:
+        request = Request(server=server, resource_type=_type_of(resource), resource=resource)
+        whole = _with_id(checked(request))
+        ready = draft(whole, server)
+
+        async def write(unit: SessionUnit) -> str:
+            current = await unit.read(ready.type, ready.id)
+            stored = await unit.put(whole, "PUT", ready)
+            if current is None or current.deleted:
+                return "created"
+            return "unchanged" if stored.version == current.version else "updated"
+
+        return write
+
+    return prepare
+
+
+def _type_of(resource: Resource) -> str:
+    name = resource.get("resourceType")
+    if not (isinstance(name, str) and is_resource_type(name)):
+        raise FhirError.at(
+            Kind.MALFORMED, "resourceType", f"{name!r} is not a resource type of FHIR R4"
+        )
+    return name
+
+
+def _with_id(resource: Resource) -> Resource:
+    return resource if "id" in resource else {**resource, "id": new_id()}
 
 
 def _operation(request: Request) -> Operation:

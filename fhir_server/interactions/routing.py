@@ -42,6 +42,10 @@ class Interaction:
     """Whether it looks at the query; any other refuses what stands there."""
     takes: tuple[str, ...] = ()
     """The parameters that it knows, of one that does not read the whole query."""
+    own_media: bool = False
+    """Whether it answers in a media type of its own, whatever `Accept` says."""
+    in_batch: bool = True
+    """Whether it may be an entry of a batch."""
 
     def prepared(self, request: Request) -> Request:
         """The request, checked and complete.
@@ -114,7 +118,7 @@ class Match:
     """What is searched in a compartment: a type, or `*`."""
 
 
-_WORDS: Final = frozenset({"_history", "_search"})
+_WORDS: Final = frozenset({"_history", "_search", "_jobs"})
 """No id has an underscore, so these stand for themselves wherever they are."""
 _PLACES: Final = ("{type}", "{id}", "{member}", "{version}")
 """What a segment stands for that is no fixed word, by its position."""

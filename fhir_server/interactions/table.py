@@ -7,6 +7,7 @@ from typing import Final
 
 from fhir_server.fhir.summary import PARAMETERS
 from fhir_server.interactions import (
+    asynchronous,
     batch,
     capabilities,
     conditions,
@@ -65,12 +66,20 @@ DELETE_CONDITIONAL: Final = Interaction(
     resolve=conditions.resolve_delete,
     reads_parameters=True,
 )
-BUNDLE: Final = Interaction("batch", batch.perform, in_transaction=False)
+BUNDLE: Final = Interaction("batch", batch.perform, in_transaction=False, in_batch=False)
 CAPABILITIES: Final = Interaction(
     "capabilities", capabilities.perform, in_transaction=False, reads_parameters=True
 )
 OPERATION: Final = Interaction(
     "operation", operation.perform, in_transaction=False, reads_parameters=True
+)
+
+JOB: Final = Interaction("job", asynchronous.perform, in_transaction=False, in_batch=False)
+JOB_CANCEL: Final = Interaction(
+    "job-cancel", asynchronous.cancel, in_transaction=False, in_batch=False
+)
+JOB_FILE: Final = Interaction(
+    "job-file", asynchronous.file, in_transaction=False, in_batch=False, own_media=True
 )
 
 ROUTER: Final = Router(
@@ -80,6 +89,9 @@ ROUTER: Final = Router(
         Route("GET", "", SEARCH_ALL),
         Route("POST", "_search", SEARCH_ALL),
         Route("GET", "_history", HISTORY_OF_ALL),
+        Route("GET", "_jobs/{id}", JOB),
+        Route("DELETE", "_jobs/{id}", JOB_CANCEL),
+        Route("GET", "_jobs/{id}/{member}/{version}", JOB_FILE),
         Route("GET", "{type}", SEARCH),
         Route("POST", "{type}/_search", SEARCH),
         Route("POST", "{type}", CREATE),

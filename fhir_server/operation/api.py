@@ -6,16 +6,25 @@ together already, such as a Bundle of stored resources (`fhir_server.fhir.bundle
 
 An operation that answers page by page says `PAGED = True` in its module: it makes the link to
 the next page with `call.link(place)`, and finds `place` again in `call.page`.
+
+An operation that takes long answers with a job: its `run` returns `await call.accept(asked)`, and
+the module has an `async def step(task: Task) -> None` beside it, which does a little of the work
+at a time and commits it with where the next step begins (`fhir_server.jobs.runner`).
 """
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from fhir_server.access.session import Session, SessionUnit
+from fhir_server.errors import FhirError, Kind
+from fhir_server.fhir import json
 from fhir_server.fhir.dates import moment
 from fhir_server.fhir.json import Resource
+from fhir_server.jobs.desk import Desk
+from fhir_server.jobs.record import Job
+from fhir_server.jobs.runner import Work
 from fhir_server.operation.pages import Pages
 from fhir_server.operation.parameters import Inputs
 from fhir_server.search.limits import Limits
@@ -38,6 +47,21 @@ class Call:
     limits: Limits
     page: Any = None
     """On a further page, what `link` was given; there are no parameters then."""
+    definition: str = ""
+    """Canonical address of the definition."""
+    desk: Desk = field(default_factory=Desk)
+    query: str = ""
+    """The parameters in the address, as they stand there."""
+    respond_async: bool = False
+    """The client takes an answer that comes later."""
+    lines: AsyncIterator[bytes] | None = None
+    """A body of ndjson, piece by piece as it comes in."""
+    max_line: int = 0
+    """Bytes of a resource."""
+    max_lines: int = 0
+    """Bytes of all lines."""
+    import_from: tuple[str, ...] = ()
+    """Origins from which files may be fetched."""
 
     @property
     def time(self) -> datetime:
@@ -54,5 +78,51 @@ class Call:
         """The URL of a further page, which begins at `place`: JSON, read by nobody else."""
         return self.pages.link(self.address, place)
 
+    def job(self) -> Job:
+        """A job that is not started yet: files may be kept under its name before.
 
-Run = Callable[[Call], Awaitable[Resource | bytes]]
+        Raises:
+            FhirError: INVALID unless the client prefers to be answered later.
+        """
+        if not self.respond_async:
+            raise FhirError.at(
+                Kind.INVALID,
+                "http.Prefer",
+                f"${self.code} is answered later; send 'Prefer: respond-async'",
+            )
+        return self.desk.new(self.session, self.definition)
+
+    async def accept(self, asked: Any, job: Job | None = None) -> Job:
+        """Start a job; `asked` is JSON that each of its steps is told.
+
+        Raises:
+            FhirError: INVALID unless the client prefers to be answered later; TOO_COSTLY when
+                the caller has too many jobs already.
+        """
+        url = f"{self.base}/{self.address}" + (f"?{self.query}" if self.query else "")
+        request = json.encode({"url": url, "asked": asked})
+        return await self.desk.start(self.session, job or self.job(), request)
+
+
+Write = Callable[[SessionUnit], Awaitable[str]]
+"""Stores a resource; says whether it is created, updated or unchanged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a step of an operation's job gets."""
+
+    work: Work
+    asked: Any
+    """What `Call.accept` was given."""
+    base: str
+    now: int
+    """Microseconds since the epoch."""
+    limits: Limits
+    prepare: Callable[[Resource], Write]
+    """Checks a resource as any that comes in; what comes back stores it in a commit, with the
+    id that it has, or a new one."""
+
+
+Run = Callable[[Call], Awaitable[Resource | bytes | Job]]
+TakeStep = Callable[[Task], Awaitable[None]]

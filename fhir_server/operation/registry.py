@@ -15,7 +15,7 @@ from types import ModuleType
 from fhir_server.errors import FhirError
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
-from fhir_server.operation.api import Run
+from fhir_server.operation.api import Run, TakeStep
 from fhir_server.validation.structure import check_resource
 
 
@@ -31,6 +31,10 @@ class Operation:
     run: Run
     paged: bool = False
     """Whether it answers page by page, by links of its own making."""
+    step: TakeStep | None = None
+    """Takes a step of its job, where it answers with one."""
+    takes_lines: bool = False
+    """Whether its body may be ndjson, which it then reads by itself."""
 
     @property
     def code(self) -> str:
@@ -151,11 +155,15 @@ def _operation(name: str, definition: Resource, module: ModuleType) -> Operation
     run = getattr(module, "run", None)
     if not inspect.iscoroutinefunction(run):
         raise BadOperation(f"{name}.py has no 'async def run(call)'")
-    return Operation(definition, run, paged=bool(getattr(module, "PAGED", False)))
+    step = getattr(module, "step", None)
+    if step is not None and not inspect.iscoroutinefunction(step):
+        raise BadOperation(f"{name}.py has a step that is no 'async def step(task)'")
+    paged, takes_lines = (bool(getattr(module, one, False)) for one in ("PAGED", "TAKES_LINES"))
+    return Operation(definition, run, paged, step, takes_lines)
 
 
 def _names(definition: Resource) -> list[str]:
     """What its file may be called: after the code, with its one type before it or not."""
     code = str(definition.get("code", "")).replace("-", "_")
-    types = definition.get("resource", ())
+    types = definition.get("resource") or ["system"]
     return [code, f"{types[0].lower()}_{code}"] if len(types) == 1 else [code]

@@ -265,6 +265,12 @@ class Store(Reader, Protocol):
     async def secret(self, name: str) -> bytes:
         """32 random bytes that every process on this store shares, made when first asked for."""
 
+    def patient(self, patience: float) -> "Store":
+        """The same store with searches that may take that many seconds.
+
+        They run beside those of others, whom they do not keep waiting. It is closed with this one.
+        """
+
     async def ready(self) -> None:
         """Raises FhirError UNAVAILABLE when the store cannot serve."""
 

@@ -50,6 +50,9 @@ PAGE_OF_INTERACTION: Final = {
     "batch": "transaction-and-batch",
     "capabilities": "capabilities",
     "operation": "operations",
+    "job": "asynchronous",
+    "job-cancel": "asynchronous",
+    "job-file": "asynchronous",
 }
 BESIDE: Final = (
     "binary.md",

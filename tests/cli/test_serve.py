@@ -93,7 +93,7 @@ BAD: Final[list[tuple[str, str, tuple[str, ...]]]] = [
     ("STORE", "mongodb://localhost", ("names no database",)),
     ("STORE", "mongodb://me:secret@localhost/a.b", ("names no database", "mongodb://***@local")),
     ("STORE", "mongodb://a/kw?readPreference=nearest", ("readPreference", "primary alone")),
-    ("STORE", "mongodb://a/kw?ssl=perhaps", ("mongodb://a/kw?ssl=perhaps", "tls")),
+    ("STORE", "mongodb://a:port/kw", ("mongodb://a:port/kw", "ort")),
     ("STORE", "sqlite:///", ("is not a store",)),
     ("STORE", "sqlite:///:memory:", ("is not a store",)),
     ("PRT", "8080", ("KEYWORKING_PRT is not a setting", "KEYWORKING_PORT")),

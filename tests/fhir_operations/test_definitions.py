@@ -14,6 +14,7 @@ from tests.operations.parameters import problems
 from tests.support import REPOSITORY, body, put
 
 FILES: Final = sorted((REPOSITORY / "fhir_operations").glob("*.json"))
+BULK: Final = [path for path in FILES if path.stem.endswith(("export", "import"))]
 
 
 def definition(path: Path) -> JSON:
@@ -22,7 +23,7 @@ def definition(path: Path) -> JSON:
     return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted({*FILES} - {*BULK}), ids=lambda path: path.stem)
 def test_each_has_the_address_that_r4_gives_it(path: Path) -> None:
     defined = definition(path)
     (resource_type,) = defined["resource"]
@@ -31,6 +32,17 @@ def test_each_has_the_address_that_r4_gives_it(path: Path) -> None:
     assert path.stem.replace("_", "-") in (defined["code"], name.lower())
     for parameter in defined["parameter"]:
         assert parameter["documentation"].endswith("."), parameter["name"]
+
+
+def test_bulk_data_has_the_addresses_of_its_guide() -> None:
+    """https://hl7.org/fhir/uv/bulkdata/STU2/operations.html; import is in no guide yet."""
+    guide = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition"
+    assert {path.stem: definition(path)["url"] for path in BULK} == {
+        "export": f"{guide}/export",
+        "patient_export": f"{guide}/patient-export",
+        "group_export": f"{guide}/group-export",
+        "system_import": "https://keyworking.example/fhir/OperationDefinition/import",
+    }
 
 
 async def test_the_capability_statement_names_each_where_it_answers(
@@ -43,7 +55,10 @@ async def test_the_capability_statement_names_each_where_it_answers(
     }
     everywhere = {"meta", "meta-add", "meta-delete"}
     assert all(everywhere <= found.keys() for found in named.values())
-    assert "meta" in {one["name"] for one in rest["operation"]}
+    assert {"meta", "export", "import"} == {one["name"] for one in rest["operation"]} - {
+        "process-message"
+    }
+    assert {name for name, found in named.items() if "export" in found} == {"Patient", "Group"}
     for name in ("Patient", "Encounter"):
         assert named[name]["everything"].endswith(f"/{name}-everything")
     assert {name for name, found in named.items() if "lastn" in found} == {"Observation"}

@@ -102,7 +102,7 @@ async def test_the_projects_own_operations_come_through_the_same_door() -> None:
         *("admission-risk", "discharge-plan", "process-message"),
     }
     assert {operation.code for operation in load(["fhir_operations"])} == {
-        *("everything", "lastn", "meta", "meta-add", "meta-delete"),
+        *("everything", "export", "import", "lastn", "meta", "meta-add", "meta-delete"),
     }
 
 

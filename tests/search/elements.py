@@ -113,6 +113,9 @@ def _reference(element: Any) -> Texts:
         yield "", escaped(element.partition("|")[0])
         yield "", element
         return
+    if "resourceType" in element and "id" in element:  # what a Bundle begins with
+        yield "", f"{element['resourceType']}/{element['id']}"
+        return
     text = element.get("reference", "")
     if text and not text.startswith("#"):
         yield "", text
@@ -174,6 +177,12 @@ def _uri(element: Any) -> Texts:
         yield "", escaped(element)
 
 
+def _position(element: Any) -> Texts:
+    place = f"{element['latitude']}|{element['longitude']}"
+    yield "", place
+    yield "", f"{place}|0.001|km"
+
+
 TEXTS: Final[Mapping[str, Callable[[Any], Texts]]] = {
     "token": _token,
     "string": _string,
@@ -182,4 +191,5 @@ TEXTS: Final[Mapping[str, Callable[[Any], Texts]]] = {
     "number": _number,
     "quantity": _quantity,
     "uri": _uri,
+    "special": _position,
 }

@@ -591,6 +591,15 @@ async def test_an_open_store_is_ready(store: Store) -> None:
     await store.ready()
 
 
+async def test_a_patient_view_of_the_store_is_the_same_store(store: Store) -> None:
+    patiently = store.patient(60.0)
+    await put(patiently, patient("p1", "Written-There"))
+    await put(store, patient("p2", "Written-Here"))
+    for one in (store, patiently):
+        assert await found(one, "Patient?family=written&_sort=_id") == ["p1", "p2"]
+        assert await one.read("Patient", "p2") is not None
+
+
 # Codes that were looked up, and places
 
 

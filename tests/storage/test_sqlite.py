@@ -139,6 +139,23 @@ async def test_a_search_that_takes_too_long_is_refused_as_too_costly(path: Path)
         await store.close()
 
 
+async def test_a_patient_view_has_its_own_patience_and_does_not_hold_up_the_end(
+    path: Path,
+) -> None:
+    store = SqliteStore(path, patience=0.0)
+    patiently = store.patient(600.0)
+    await put(store, *(patient(f"p{n}", f"Name{n}") for n in range(2000)))
+    page = await patiently.search(query("Patient?name:contains=me1&_sort=-family"), 10)
+    assert len(page.matches) == 10
+    slow = query("Patient?" + "&".join(f"name:contains=a{n}e&_sort=-family" for n in range(1)))
+    searches = [asyncio.create_task(patiently.search(slow, 10)) for _ in range(50)]
+    await asyncio.sleep(0)
+    began = asyncio.get_running_loop().time()
+    await store.close()
+    await asyncio.gather(*searches, return_exceptions=True)
+    assert asyncio.get_running_loop().time() - began < 5
+
+
 def test_refuses_a_file_of_a_newer_release(path: Path, locker: sqlite3.Connection) -> None:
     locker.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     with pytest.raises(RuntimeError, match=f"schema {len(MIGRATIONS) + 1}; this release knows"):

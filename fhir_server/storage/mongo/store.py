@@ -1,5 +1,6 @@
 """The MongoDB backend: a replica set or a sharded cluster, every write with its majority."""
 
+import copy
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -47,13 +48,30 @@ class MongoStore:
     """
 
     def __init__(
-        self, database: Database, clock: Clock, patience: float, write_patience: float
+        self,
+        open_database: Callable[[float], Database],
+        clock: Clock,
+        patience: float,
+        write_patience: float,
     ) -> None:
-        self._database = database
+        self._open = open_database
+        self._database = database = open_database(patience)
+        self._further: list[Database] = []
         self._clock = clock
         self._patience = patience
         self._parameters = StoredParameters(database)
         self._committer = Committer(database, self._parameters, self._unit, write_patience)
+
+    async def prepare(self) -> None:
+        """Make what is not there, and bring up to date what is.
+
+        Raises:
+            RuntimeError, FhirError: as `open_mongo` does.
+        """
+        async with self._answers("be reached"):
+            await require_deployment(self._database)
+            await migrate(self._database)
+            await bring_up_to_date(self._database)
 
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
         async with self._answers():
@@ -108,6 +126,15 @@ class MongoStore:
             found = await ensure_setting(self._database, f"secret:{name}", value=os.urandom(32))
         return bytes(found["value"])
 
+    def patient(self, patience: float) -> "MongoStore":
+        """With connections of its own, which may be silent for longer."""
+        other = copy.copy(self)
+        other._database = self._open(patience)
+        other._parameters = StoredParameters(other._database)
+        other._patience = patience
+        self._further.append(other._database)
+        return other
+
     async def ready(self) -> None:
         await self.read("Patient", "ready")
 
@@ -116,7 +143,8 @@ class MongoStore:
             async with self._answers("write"):
                 await self._committer.close()
         finally:
-            self._database.close()
+            for database in (self._database, *self._further):
+                database.close()
 
     def _unit(self, within: Transaction, batch: Batch) -> Unit:
         now = self._clock()
@@ -179,18 +207,17 @@ async def open_mongo(
         ValueError: for an address that is none.
     """
     name = database_name(url)
+
+    def open_database(patience: float) -> Database:
+        return Database(url, name, patience + _ANSWER_BEYOND)
+
     try:
-        database = Database(url, name, patience + _ANSWER_BEYOND)
+        store = MongoStore(open_database, clock, patience, write_patience)
     except PyMongoError as error:
         raise ValueError(f"MongoDB's driver does not take it: {error}") from None
     try:
-        await require_deployment(database)
-        await migrate(database)
-        await bring_up_to_date(database)
-    except PyMongoError as error:
-        database.close()
-        raise unavailable(error, "be reached") from None
+        await store.prepare()
     except BaseException:
-        database.close()
+        await store.close()
         raise
-    return MongoStore(database, clock, patience, write_patience)
+    return store

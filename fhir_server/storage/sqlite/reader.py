@@ -163,6 +163,10 @@ class ConnectionReader:
         finally:
             self._connection.set_progress_handler(None, 0)
 
+    def interrupt(self) -> None:
+        """End the search that another thread has under way."""
+        self._connection.interrupt()
+
     def close(self) -> None:
         self._connection.close()
 

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import copy
 import os
 import queue
 import sqlite3
@@ -36,6 +37,7 @@ from fhir_server.storage.sqlite.unit import SqliteUnit
 T = TypeVar("T")
 
 _READERS: Final = 4
+_PATIENT_READERS: Final = 2
 _PATIENCE_INSIDE: Final = 1.0
 """Seconds that a search within a commit may take: every other request waits for it."""
 _STATEMENTS: Final = 256
@@ -73,14 +75,14 @@ class SqliteStore:
         self._writer.execute("PRAGMA busy_timeout = 0")
         hashed = keyed_hash(secret)
 
-        def open_reader() -> ConnectionReader:
+        def open_reader(patience: float) -> ConnectionReader:
             connection = _connect(path, read_only=True)
             return ConnectionReader(connection, hashed, ParameterNumbers(), patience)
 
-        self._open: Callable[[], ConnectionReader] = open_reader
-        self._here = self._open()
-        self._pool: queue.SimpleQueue[ConnectionReader] = queue.SimpleQueue()
-        self._threads = ThreadPoolExecutor(_READERS, thread_name_prefix="search")
+        self._open: Callable[[float], ConnectionReader] = open_reader
+        self._here = self._open(patience)
+        self._readers = _Readers(_READERS, lambda: open_reader(patience))
+        self._further: list[_Readers] = []
         numbers = ParameterNumbers()
         entries = EntryWriter(hashed, numbers)
         inside = ConnectionReader(self._writer, hashed, numbers, min(patience, _PATIENCE_INSIDE))
@@ -141,6 +143,12 @@ class SqliteStore:
         except sqlite3.OperationalError as error:
             raise FhirError(Kind.UNAVAILABLE, f"The store cannot write now: {error}") from None
 
+    def patient(self, patience: float) -> "SqliteStore":
+        other = copy.copy(self)
+        other._readers = _Readers(_PATIENT_READERS, lambda: self._open(patience))
+        self._further.append(other._readers)
+        return other
+
     async def ready(self) -> None:
         try:
             await self.read("Patient", "ready")
@@ -149,21 +157,45 @@ class SqliteStore:
 
     async def close(self) -> None:
         await self._committer.close()
-        self._threads.shutdown()
+        for readers in self._further:
+            readers.interrupt()
+        for readers in (self._readers, *self._further):
+            readers.close()
         self._here.close()
-        while not self._pool.empty():
-            self._pool.get().close()
         self._writer.close()
 
     async def _elsewhere(self, job: Callable[[ConnectionReader], T]) -> T:
-        """Run a search in a thread with a connection of its own, so that the loop goes on."""
+        return await self._readers.run(job)
+
+
+class _Readers:
+    """Searches run in threads with connections of their own, so that the loop goes on."""
+
+    def __init__(self, most: int, open_reader: Callable[[], ConnectionReader]) -> None:
+        self._open = open_reader
+        self._pool: queue.SimpleQueue[ConnectionReader] = queue.SimpleQueue()
+        self._opened: list[ConnectionReader] = []
+        self._threads = ThreadPoolExecutor(most, thread_name_prefix="search")
+
+    async def run(self, job: Callable[[ConnectionReader], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._pooled, job)
+
+    def interrupt(self) -> None:
+        """End what is still being searched, which may take long."""
+        for reader in self._opened:
+            reader.interrupt()
+
+    def close(self) -> None:
+        self._threads.shutdown()
+        while not self._pool.empty():
+            self._pool.get().close()
 
     def _pooled(self, job: Callable[[ConnectionReader], T]) -> T:
         try:
             reader = self._pool.get_nowait()
         except queue.Empty:
             reader = self._open()
+            self._opened.append(reader)
         try:
             return job(reader)
         finally:
