@@ -27,8 +27,10 @@ from fhir_server.storage.mongo.compile import Compiler
 from fhir_server.storage.mongo.documents import MOST
 from fhir_server.storage.mongo.links import resolved
 from fhir_server.storage.mongo.store import open_mongo
+from fhir_server.terminology.resolve import resolved as with_codes
 from tests.mongo import mongo_url
-from tests.search import ask
+from tests.search import ask, generate
+from tests.search.shelf import Shelf
 from tests.storage.backends import BACKENDS, database_of
 from tests.storage.questions import BASE, NOW, found, patient, put, query
 from tests.support import ServerProcess, assert_outcome, body
@@ -205,9 +207,9 @@ HOSTILE: Final = [
     "(?i)x",
     "$expr",
 ]
-FIELDS: Final = "_id resource type live id first updated t r g w n o p c s v x u l h c0 c1 c2 c3"
+FIELDS: Final = "_id resource type live id first updated t r g i w n o p c s v x u l h c0 c1 c2 c3"
 OPERATORS: Final = """
-    $and $or $nor $eq $in $gt $gte $lt $lte $regex $elemMatch $exists
+    $and $or $nor $eq $in $nin $gt $gte $lt $lte $regex $elemMatch $exists
     $expr $indexOfBytes $ifNull $literal
 """
 NAMES: Final = frozenset(f"{FIELDS} t.p r.p g.p {OPERATORS}".split())
@@ -227,7 +229,8 @@ def names_in(filter_: Any) -> Iterator[str]:
 async def nowhere(stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """An answer as hostile as can be to what chains lead to."""
     assert set(itertools.chain(*map(names_in, stages[:1]))) <= NAMES | {"$match"}
-    return [{"_id": {"text": "Patient/$where", "version": ""}, "id": "$ne"}]
+    named = {"text": "Patient/$where", "version": "", "l": 0.0, "h": 0.0}
+    return [{"_id": named, "id": "$ne", "code": "url", "text": "$ne"}]
 
 
 async def test_names_in_a_filter_are_ours_whatever_is_asked() -> None:
@@ -239,7 +242,8 @@ async def test_names_in_a_filter_are_ours_whatever_is_asked() -> None:
         hostile = HOSTILE[number % len(HOSTILE)]
         given = hostile if number % 2 else value.partition("|")[0] + "|" + hostile
         try:
-            search = parse(resource_type, [(name, given)], base=BASE, now=NOW).query
+            parsed = parse(resource_type, [(name, given)], base=BASE, now=NOW).query
+            search = await with_codes(parsed, Shelf(generate.TERMINOLOGY))
         except FhirError:
             continue
         asked += 1
