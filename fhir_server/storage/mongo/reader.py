@@ -133,11 +133,9 @@ class TransactionReader:
         return int(found["first"]) if found else 0
 
     async def following(self, reached: int, until: int, count: int) -> list[Document]:
-        """Current versions with a `first` above `reached`, up to `until`, in its order."""
+        """Current versions, entries too, with a `first` above `reached`, up to `until`."""
         asked = {**_LIVING, "first": {"$gt": reached, "$lte": until}}
-        return await self._database.find(
-            "version", asked, _FIRST_ORDER, count, self._within, ENTRIES
-        )
+        return await self._database.find("version", asked, _FIRST_ORDER, count, self._within)
 
     async def _bodies(self, ids: Sequence[str]) -> list[StoredVersion]:
         found = await self._find({"_id": {"$in": [*ids]}}, (), len(ids)) if ids else []

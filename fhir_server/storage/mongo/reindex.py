@@ -47,7 +47,8 @@ async def step(
     end = min(place["reached"] + most * _APART, place["until"])
     found = await reader.following(place["reached"], end, most)
     reached = found[-1]["first"] if len(found) == most else end
-    await batch.write_through("version", [_anew(document, known) for document in found])
+    changes = [_anew(document, known) for document in found]
+    await batch.write_through("version", [one for one in changes if one is not None])
     change = {"$set": {**place, "reached": reached}}
     await batch.write_through("setting", [UpdateOne(_REMAKING, change, upsert=True)])
     return Progress(reached, place["until"])
@@ -74,21 +75,26 @@ async def bring_up_to_date(database: Database) -> int:
 
 async def _batch(database: Database, reached: str) -> int:
     asked = {"live": True, "_id": {"$gt": reached}}
-    found = await database.find("version", asked, _BY_NAME, BATCH, without=ENTRIES)
+    found = await database.find("version", asked, _BY_NAME, BATCH)
     if not found:
         done = {"$set": {"content": CONTENT, "reached": ""}}
         await database.update("setting", _INDEX, done)
         return 0
     known = await StoredParameters(database).current()
-    await database.write("version", [_anew(document, known) for document in found])
+    changes = [one for document in found if (one := _anew(document, known)) is not None]
+    if changes:
+        await database.write("version", changes)
     await database.update("setting", _INDEX, {"$set": {"reached": found[-1]["_id"]}})
     return len(found)
 
 
-def _anew(document: Document, known: ParameterSet) -> UpdateOne:
+def _anew(document: Document, known: ParameterSet) -> UpdateOne | None:
+    """What puts its entries right; None where they are."""
     resource = json.decode_resource(document["body"])
     values = [*extract(resource), *known.values(resource)]
     made = entries(pair for pair in values if pair[0] != "_lastUpdated")
+    if made == {name: document[name] for name in ENTRIES if name in document}:
+        return None
     gone = {array: "" for array in ENTRIES if array not in made}
     change = {"$set": made, "$unset": gone}
     # Only while it is current: an older version has no entries.
