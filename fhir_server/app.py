@@ -33,8 +33,10 @@ from fhir_server.jobs.runner import Runner, Terms
 from fhir_server.operation.registry import Operations, load
 from fhir_server.search.parse import Limits
 from fhir_server.settings import PATH, Settings, refuse_unknown_variables, sqlite_path
+from fhir_server.storage.clock import system_clock
 from fhir_server.storage.interface import Store
-from fhir_server.storage.sqlite.store import SqliteStore, system_clock
+from fhir_server.storage.mongo.address import is_mongo
+from fhir_server.storage.sqlite.store import SqliteStore
 
 ANONYMOUS: Final = "anonymous"
 
@@ -72,7 +74,7 @@ def create_app(settings: Settings | None = None) -> Application:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         assert isinstance(app, Application)  # noqa: S101 - it is the one below
-        store = open_store(settings)
+        store = await open_store(settings)
         woken = asyncio.Event()
         server = await fhir_server(settings, store, operations, woken)
         app.fhir = endpoint(settings, store, server)
@@ -94,8 +96,12 @@ def create_app(settings: Settings | None = None) -> Application:
     return app
 
 
-def open_store(settings: Settings) -> Store:
+async def open_store(settings: Settings) -> Store:
     """The store that the settings name."""
+    if is_mongo(settings.store):
+        from fhir_server.storage.mongo.store import open_mongo  # the driver is half a second
+
+        return await open_mongo(settings.store, patience=settings.search_patience)
     return SqliteStore(
         sqlite_path(settings.store),
         patience=settings.search_patience,

@@ -20,7 +20,7 @@ def main() -> None:
 @main.command()
 @click.option("--host", help="Address to listen on.", show_envvar=True)
 @click.option("--port", type=int, help="Port to listen on.")
-@click.option("--store", help="sqlite:///./var/keyworking.db or the like.")
+@click.option("--store", help="sqlite:///./var/keyworking.db, mongodb://host/database or the like.")
 @click.option("--workers", type=int, help="Server processes.")
 @click.option("--auth", type=click.Choice(["none"]), help="none: no tokens, loopback only.")
 @click.option("--synthetic-caseload", is_flag=True, help="Load 30 synthetic young people, once.")

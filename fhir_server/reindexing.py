@@ -9,8 +9,9 @@ from typing import Final
 from fhir_server.app import open_store
 from fhir_server.errors import FhirError
 from fhir_server.search.parameters import ParameterSet, State
-from fhir_server.settings import Settings, read_settings, sqlite_path
+from fhir_server.settings import Settings, read_settings, sqlite_path, store_name
 from fhir_server.storage.interface import Progress
+from fhir_server.storage.mongo.address import is_mongo
 from fhir_server.storage.remaking import remake
 
 _BETWEEN: Final = 1.0
@@ -33,19 +34,19 @@ def reindex(store: str | None, *, whole: bool, say: Say) -> None:
         settings = read_settings({} if store is None else {"store": store})
     except ValueError as error:
         raise CannotReindex(str(error)) from None
-    path = sqlite_path(settings.store)
-    if not path.is_file():
-        raise CannotReindex(f"There is no store {path}")
+    name = store_name(settings.store)
+    if not is_mongo(settings.store) and not sqlite_path(settings.store).is_file():
+        raise CannotReindex(f"There is no store {name}")
     try:
         asyncio.run(_reindex(settings, whole, say))
     except KeyboardInterrupt:
         raise CannotReindex("Interrupted; run it again to go on") from None
-    except (OSError, RuntimeError, sqlite3.Error, FhirError) as error:
-        raise CannotReindex(f"The store {path} cannot be indexed: {error}") from None
+    except (OSError, RuntimeError, ValueError, sqlite3.Error, FhirError) as error:
+        raise CannotReindex(f"The store {name} cannot be indexed: {error}") from None
 
 
 async def _reindex(settings: Settings, whole: bool, say: Say) -> None:
-    store = open_store(settings)
+    store = await open_store(settings)
     try:
         did = await remake(store, whole=whole, told=_telling(say))
         for line in _result(await store.parameters(), did):

@@ -24,7 +24,7 @@ from fhir_server.settings import (
     PREFIX,
     Settings,
     read_settings,
-    sqlite_path,
+    store_name,
     variables,
 )
 
@@ -100,10 +100,11 @@ def _application(settings: Settings) -> Application:
 
 async def _require_store(settings: Settings) -> None:
     try:
-        await open_store(settings).close()
-    except (OSError, RuntimeError, sqlite3.Error) as error:
-        path = sqlite_path(settings.store)
-        raise BadSettings(f"The store {path} cannot be used: {error}") from None
+        await (await open_store(settings)).close()
+    except (OSError, RuntimeError, ValueError, sqlite3.Error, FhirError) as error:
+        raise BadSettings(
+            f"The store {store_name(settings.store)} cannot be used: {error}"
+        ) from None
 
 
 def _loaded(settings: Settings) -> list[str]:

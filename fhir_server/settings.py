@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.json import MAX_DEPTH
+from fhir_server.storage.mongo.address import database_name, is_mongo, masked
 
 PREFIX = "KEYWORKING_"
 PATH = "/fhir"
@@ -28,13 +29,18 @@ _OF_ADDRESSES: Final = re.compile(r"[\w.~:/\[\]@!$&()*+,;=%?#-]*", re.ASCII)
 class Settings(BaseSettings):
     """What can be set, with its default."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,  # the address of a store may have a password in it
+    )
 
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
-    store: str = "sqlite:///./var/keyworking.db"
-    """`sqlite:///relative/path` or `sqlite:////absolute/path`."""
+    store: Annotated[str, Field(repr=False)] = "sqlite:///./var/keyworking.db"
+    """`sqlite:///relative/path`, `sqlite:////absolute/path` or `mongodb://hosts/database`."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Server processes on the one store."""
     auth: Literal["none"] | None = None
@@ -130,7 +136,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        sqlite_path(self.store)
+        _require_store(self.store)
         if self.auth == "none" and not is_loopback(self.host):
             raise ValueError(
                 f"auth 'none' serves on loopback only, and {self.host} is not loopback; "
@@ -262,6 +268,18 @@ def _require_types(setting: str, names: tuple[str, ...]) -> None:
             raise ValueError(f"{setting}: '{name}' is not a resource type of FHIR R4")
 
 
+def _require_store(store: str) -> None:
+    if is_mongo(store):
+        database_name(store)
+    else:
+        sqlite_path(store)
+
+
+def store_name(store: str) -> str:
+    """The store as people may read it: its file, or its address without what is secret."""
+    return masked(store) if is_mongo(store) else str(sqlite_path(store))
+
+
 def sqlite_path(store: str) -> Path:
     """The file of a `sqlite:///` URL.
 
@@ -271,8 +289,8 @@ def sqlite_path(store: str) -> Path:
     head = "sqlite:///"
     if not store.startswith(head) or store.removeprefix(head) in ("", ":memory:"):
         raise ValueError(
-            f"'{store}' is not a store; sqlite:///relative/path or sqlite:////absolute/path is. "
-            "MongoDB is not supported yet"
+            f"'{masked(store)}' is not a store; sqlite:///relative/path, sqlite:////absolute/path "
+            "and mongodb://host/database are"
         )
     return Path(store.removeprefix(head))
 

@@ -26,7 +26,8 @@ from fhir_server.interactions.table import BUNDLE
 from fhir_server.operation.records import Lookup
 from fhir_server.operation.registry import Operations
 from fhir_server.settings import Settings, sqlite_path
-from fhir_server.storage.sqlite.store import system_clock
+from fhir_server.storage.clock import system_clock
+from fhir_server.storage.mongo.address import database_name, is_mongo
 from fhir_server.story import (
     DEFAULT_SERVER,
     SPELL_SYSTEM,
@@ -64,7 +65,7 @@ def ensure_loaded(settings: Settings) -> list[str]:
 
 
 async def _ensure_loaded(settings: Settings) -> list[str]:
-    store = open_store(settings)
+    store = await open_store(settings)
     try:
         data = session(settings, store, "synthetic-caseload")
         if await data.read(*MARKER) is not None:
@@ -174,10 +175,16 @@ def _what_to_try(settings: Settings, tried: _Try | None) -> list[str]:
 
 
 def _write_down(settings: Settings, stay: Stay) -> Path:
-    """The folder with the messages: beside the store, as they are about what it holds."""
-    store = sqlite_path(settings.store)
-    usual = sqlite_path(Settings.model_fields["store"].default).name
-    folder = store.with_name("try" if store.name == usual else f"{store.name}-try")
+    """The folder with the messages: beside the store's file, as they are about what it holds.
+
+    For a store elsewhere, where its file would usually be.
+    """
+    usual = sqlite_path(Settings.model_fields["store"].default)
+    if is_mongo(settings.store):
+        store = usual.with_name(database_name(settings.store))
+    else:
+        store = sqlite_path(settings.store)
+    folder = store.with_name("try" if store.name == usual.name else f"{store.name}-try")
     folder.mkdir(parents=True, exist_ok=True)
     # No later than that: a message is about what has happened, and may be posted at once.
     end = max(_now(), stay.start + _SECOND)

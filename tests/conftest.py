@@ -13,7 +13,15 @@ from fhir_server.app import ANONYMOUS, Application, create_app
 from fhir_server.http.messages import HttpRequest
 from fhir_server.settings import Settings
 from fhir_server.storage.interface import Store
+from tests.mongo import stop_mongo
 from tests.support import ServerProcess
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _mongo_server() -> Iterator[None]:
+    """The first test that needs MongoDB starts it; here it is stopped."""
+    yield
+    stop_mongo()
 
 
 @pytest.fixture

@@ -166,10 +166,10 @@ def free_port() -> int:
 class ServerProcess:
     """`keyworking serve` on a free loopback port, in a process of its own."""
 
-    def __init__(self, store: Path, log: Path, **environment: str) -> None:
+    def __init__(self, store: Path | str, log: Path, **environment: str) -> None:
         self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}/fhir"
-        self._store = store
+        self._store = store if isinstance(store, str) else f"sqlite:///{store}"
         self._log = log
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
@@ -183,7 +183,7 @@ class ServerProcess:
             "--port",
             str(self.port),
             "--store",
-            f"sqlite:///{self._store}",
+            self._store,
         ]
         command = "from fhir_server.cli import main; main()"
         with self._log.open("ab") as log:
@@ -210,8 +210,8 @@ class ServerProcess:
 
     @property
     def store(self) -> Path:
-        """Its file."""
-        return self._store
+        """Its file, of one that stands on SQLite."""
+        return Path(self._store.removeprefix("sqlite:///"))
 
     @property
     def pid(self) -> int:

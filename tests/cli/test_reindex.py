@@ -131,7 +131,8 @@ def interrupted(command: list[str]) -> tuple[int, bytes]:
     [
         ("sqlite:///{}/nothing.db", "There is no store"),
         ("sqlite:///{}", "There is no store"),
-        ("mongodb://localhost/x", "is not a store"),
+        ("mongodb://localhost", "names no database"),
+        ("mongodb://localhost:1/x?serverSelectionTimeoutMS=100", "cannot be reached now"),
         ("sqlite:///{}/text.db", "cannot be indexed: file is not a database"),
     ],
 )

@@ -90,7 +90,10 @@ BAD: Final[list[tuple[str, str, tuple[str, ...]]]] = [
     ("TRUSTED_PROXIES", "*", ("trusted_proxies", "'*'")),
     ("CONDITIONAL_DELETE", "all", ("conditional_delete",)),
     ("HOST", "0.0.0.0", ("loopback",)),  # noqa: S104 - it must be refused
-    ("STORE", "mongodb://localhost", ("MongoDB is not supported yet",)),
+    ("STORE", "mongodb://localhost", ("names no database",)),
+    ("STORE", "mongodb://me:secret@localhost/a.b", ("names no database", "mongodb://***@local")),
+    ("STORE", "mongodb://a/kw?readPreference=nearest", ("readPreference", "primary alone")),
+    ("STORE", "mongodb://a:port/kw", ("mongodb://a:port/kw", "ort")),
     ("STORE", "sqlite:///", ("is not a store",)),
     ("STORE", "sqlite:///:memory:", ("is not a store",)),
     ("PRT", "8080", ("KEYWORKING_PRT is not a setting", "KEYWORKING_PORT")),

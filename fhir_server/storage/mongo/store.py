@@ -1,0 +1,223 @@
+"""The MongoDB backend: a replica set or a sharded cluster, every write with its majority."""
+
+import copy
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+
+from pymongo.errors import PyMongoError
+
+from fhir_server.search.ast import Search
+from fhir_server.search.parameters import ParameterSet
+from fhir_server.storage.clock import Clock, system_clock
+from fhir_server.storage.interface import (
+    HistoryEntry,
+    HistoryOf,
+    Memo,
+    Page,
+    Position,
+    StoredVersion,
+    Unit,
+)
+from fhir_server.storage.mongo.address import database_name
+from fhir_server.storage.mongo.batch import Batch
+from fhir_server.storage.mongo.committer import PATIENCE_INSIDE, Committer
+from fhir_server.storage.mongo.documents import version_of
+from fhir_server.storage.mongo.driver import Database, Transaction
+from fhir_server.storage.mongo.faults import out_of_time, passing, too_costly, unavailable
+from fhir_server.storage.mongo.parameters import StoredParameters
+from fhir_server.storage.mongo.reader import TransactionReader
+from fhir_server.storage.mongo.reindex import bring_up_to_date
+from fhir_server.storage.mongo.schema import ensure_setting, migrate, require_deployment
+from fhir_server.storage.mongo.unit import MongoUnit
+
+T = TypeVar("T")
+
+_ATTEMPTS: Final = 3
+"""Times that a read is begun when its transaction breaks off."""
+_ANSWER_BEYOND: Final = 5.0
+"""Seconds after the end of a search's time by which the server must have said so."""
+
+
+class MongoStore:
+    """The `Store` of one MongoDB database; any number of processes may have it open.
+
+    Made by `open_mongo`.
+    """
+
+    def __init__(
+        self,
+        open_database: Callable[[float], Database],
+        clock: Clock,
+        patience: float,
+        write_patience: float,
+    ) -> None:
+        self._open = open_database
+        self._database = database = open_database(patience)
+        self._further: list[Database] = []
+        self._clock = clock
+        self._patience = patience
+        self._parameters = StoredParameters(database)
+        self._committer = Committer(database, self._parameters, self._unit, write_patience)
+
+    async def prepare(self) -> None:
+        """Make what is not there, and bring up to date what is.
+
+        Raises:
+            RuntimeError, FhirError: as `open_mongo` does.
+        """
+        async with self._answers("be reached"):
+            await require_deployment(self._database)
+            await migrate(self._database)
+            await bring_up_to_date(self._database)
+
+    async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
+        async with self._answers():
+            found = await self._alone().current(resource_type, resource_id)
+        return None if found is None else version_of(found)
+
+    async def vread(
+        self, resource_type: str, resource_id: str, version: int
+    ) -> StoredVersion | None:
+        async with self._answers():
+            return await self._alone().vread(resource_type, resource_id, version)
+
+    async def history(
+        self, scope: HistoryOf, count: int, before: int | None = None
+    ) -> Sequence[HistoryEntry]:
+        return await self._at_once(lambda reader: reader.history(scope, count, before))
+
+    async def search(
+        self,
+        query: Search,
+        count: int,
+        after: Position | None = None,
+        until: Position | None = None,
+    ) -> Page:
+        return await self._at_once(lambda reader: reader.search(query, count, after, until))
+
+    async def total(self, query: Search) -> int:
+        return await self._at_once(lambda reader: reader.total(query))
+
+    async def changes(self, after: int, count: int) -> Sequence[tuple[int, StoredVersion]]:
+        return await self._at_once(lambda reader: reader.changes(after, count))
+
+    async def parameters(self) -> ParameterSet:
+        async with self._answers():
+            return await self._parameters.current()
+
+    async def memo(self, space: str, key: str) -> Memo | None:
+        async with self._answers():
+            return await self._alone().memo(space, key)
+
+    async def memos(
+        self, space: str, prefix: str = "", count: int = 100, after: str = ""
+    ) -> Sequence[Memo]:
+        return await self._at_once(lambda reader: reader.memos(space, prefix, count, after))
+
+    async def commit(self, work: Callable[[Unit], Awaitable[T]]) -> T:
+        result: T = await self._committer.commit(work)
+        return result
+
+    async def secret(self, name: str) -> bytes:
+        async with self._answers("write"):
+            found = await ensure_setting(self._database, f"secret:{name}", value=os.urandom(32))
+        return bytes(found["value"])
+
+    def patient(self, patience: float) -> "MongoStore":
+        """With connections of its own, which may be silent for longer."""
+        other = copy.copy(self)
+        other._database = self._open(patience)
+        other._parameters = StoredParameters(other._database)
+        other._patience = patience
+        self._further.append(other._database)
+        return other
+
+    async def ready(self) -> None:
+        await self.read("Patient", "ready")
+
+    async def close(self) -> None:
+        try:
+            async with self._answers("write"):
+                await self._committer.close()
+        finally:
+            for database in (self._database, *self._further):
+                database.close()
+
+    def _unit(self, within: Transaction, batch: Batch) -> Unit:
+        now = self._clock()
+        patience = min(self._patience, PATIENCE_INSIDE)
+        reader = TransactionReader(self._database, self._parameters, within, patience, now)
+        return MongoUnit(reader, batch, now, patience)
+
+    def _alone(self) -> TransactionReader:
+        """For a question that one document answers."""
+        return self._reader(None)
+
+    async def _at_once(self, question: Callable[[TransactionReader], Awaitable[T]]) -> T:
+        """The answer of one state of the database."""
+        deadline = time.monotonic() + self._patience
+        async with self._answers():
+            for _ in range(_ATTEMPTS - 1):
+                try:
+                    return await self._in_snapshot(question)
+                except PyMongoError as error:
+                    if not passing(error) or out_of_time(error) or time.monotonic() > deadline:
+                        raise
+            return await self._in_snapshot(question)
+
+    async def _in_snapshot(self, question: Callable[[TransactionReader], Awaitable[T]]) -> T:
+        async with self._database.snapshot() as within:
+            return await question(self._reader(within))
+
+    def _reader(self, within: Transaction | None) -> TransactionReader:
+        now = self._clock()
+        return TransactionReader(self._database, self._parameters, within, self._patience, now)
+
+    @asynccontextmanager
+    async def _answers(self, what: str = "read") -> AsyncIterator[None]:
+        try:
+            yield
+        except PyMongoError as error:
+            if out_of_time(error):
+                raise too_costly(self._patience) from None
+            raise unavailable(error, what) from None
+
+
+async def open_mongo(
+    url: str,
+    *,
+    clock: Clock = system_clock,
+    patience: float = 10.0,
+    write_patience: float = 10.0,
+) -> MongoStore:
+    """The store of a database, made where it is not there, brought up to date where it is.
+
+    Args:
+        url: `mongodb://…/name`, with what MongoDB's driver takes for TLS and authentication.
+        clock: microseconds since the epoch.
+        patience: seconds that a search may take.
+        write_patience: seconds that a commit waits for others'.
+
+    Raises:
+        RuntimeError: for a server alone, an old one, and what a newer release has made.
+        FhirError: UNAVAILABLE when there is no answer.
+        ValueError: for an address that is none.
+    """
+    name = database_name(url)
+
+    def open_database(patience: float) -> Database:
+        return Database(url, name, patience + _ANSWER_BEYOND)
+
+    try:
+        store = MongoStore(open_database, clock, patience, write_patience)
+    except PyMongoError as error:
+        raise ValueError(f"MongoDB's driver does not take it: {error}") from None
+    try:
+        await store.prepare()
+    except BaseException:
+        await store.close()
+        raise
+    return store

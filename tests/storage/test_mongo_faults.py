@@ -1,0 +1,223 @@
+"""MongoDB goes away, hangs, is held up by the dead: clean refusals, and recovery by itself.
+
+https://www.mongodb.com/docs/manual/core/transactions-in-applications/ says what may be retried.
+"""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pymongo import MongoClient
+from pymongo.read_concern import ReadConcern
+
+from fhir_server.app import create_app
+from fhir_server.errors import FhirError, Kind
+from fhir_server.settings import Settings
+from fhir_server.storage.interface import Draft, Store, Unit
+from fhir_server.storage.mongo import turns
+from fhir_server.storage.mongo.store import MongoStore, open_mongo
+from tests.mongo import MongoProcess, mongo_url
+from tests.storage.backends import BACKENDS, database_of
+from tests.storage.questions import found, patient, put, query
+from tests.support import assert_outcome, body
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[MongoProcess]:
+    """A server for this test alone, which may be killed."""
+    process = MongoProcess(tmp_path, "--sync-on-commit")
+    process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+def hasty(process: MongoProcess) -> str:
+    """An address whose driver soon gives up."""
+    options = "serverSelectionTimeoutMS=500&connectTimeoutMS=500&socketTimeoutMS=1000"
+    return f"{process.url('kw')}?{options}"
+
+
+@pytest.fixture
+async def kept(database: MongoProcess) -> AsyncIterator[MongoStore]:
+    store = await open_mongo(hasty(database), write_patience=3)
+    yield store
+    await store.close()
+
+
+async def until_it_works(store: Store, resource_id: str) -> None:
+    """As a client would that is told to try again."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            await put(store, patient(resource_id, "After"))
+        except FhirError as error:
+            if error.kind is not Kind.UNAVAILABLE or time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.1)
+        else:
+            return
+
+
+async def test_a_killed_database_keeps_what_was_acknowledged_and_serves_again(
+    database: MongoProcess, kept: MongoStore
+) -> None:
+    acknowledged: dict[str, int] = {}
+    enough = asyncio.Event()
+
+    async def write(number: int) -> None:
+        for generation in range(1, 1000):
+            (stored,) = await put(kept, patient(f"p{number}", f"N{generation}"))
+            acknowledged[stored.id] = stored.version
+            if sum(acknowledged.values()) > 100:
+                enough.set()
+
+    writers = [asyncio.create_task(write(number)) for number in range(20)]
+    await enough.wait()
+    database.kill()
+    for refused in await asyncio.gather(*writers, return_exceptions=True):
+        assert isinstance(refused, FhirError)
+        assert refused.kind is Kind.UNAVAILABLE
+    with pytest.raises(FhirError) as caught:
+        await kept.read("Patient", "p0")
+    assert caught.value.kind is Kind.UNAVAILABLE
+    database.start()
+    await until_it_works(kept, "after")
+    made: dict[str, list[int]] = {}
+    for _, stored in await kept.changes(0, 100_000):
+        made.setdefault(stored.id, []).append(stored.version)
+    for resource_id, version in acknowledged.items():
+        assert made[resource_id] == [*range(1, len(made[resource_id]) + 1)]
+        assert len(made[resource_id]) >= version
+
+
+async def test_a_database_that_hangs_is_unavailable_in_time_and_serves_again(
+    database: MongoProcess, kept: MongoStore
+) -> None:
+    await put(kept, patient("before", "Before"))
+    database.send(signal.SIGSTOP)
+    started = time.monotonic()
+    try:
+        results = await asyncio.gather(
+            put(kept, patient("during", "During")),
+            kept.search(query("Patient"), 10),
+            kept.read("Patient", "before"),
+            kept.ready(),
+            return_exceptions=True,
+        )
+    finally:
+        database.send(signal.SIGCONT)
+    assert time.monotonic() - started < 15
+    for result in results:
+        assert isinstance(result, FhirError)
+        assert result.kind is Kind.UNAVAILABLE
+        assert "127.0.0.1" not in str(result)
+    await until_it_works(kept, "after")
+    assert await found(kept, "Patient?family=before") == ["before"]
+
+
+async def test_over_http_it_is_503_with_a_time_to_try_again(database: MongoProcess) -> None:
+    settings = Settings(auth="none", store=hasty(database))
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url=settings.base + "/") as client:
+            database.kill()
+            for method, address, sent in (
+                ("GET", "Patient/a", {}),
+                ("GET", "Patient?name=a", {}),
+                ("GET", "Patient/a/_history", {}),
+                ("POST", "Patient", body({"resourceType": "Patient"})),
+            ):
+                refused = await client.request(method, address, **sent)
+                assert_outcome(refused, 503, "transient", "try again later")
+                assert refused.headers["retry-after"] == "1"
+            assert (await client.get("http://127.0.0.1:8080/health/ready")).status_code == 503
+            database.start()
+            created = await client.post("Patient", **body({"resourceType": "Patient"}))
+            assert created.status_code == 201, created.text
+
+
+async def test_a_server_alone_is_refused_at_start(tmp_path: Path) -> None:
+    process = MongoProcess(tmp_path, "--standalone")
+    process.start()
+    try:
+        with pytest.raises(RuntimeError, match="neither a replica set nor a sharded cluster"):
+            await open_mongo(process.url("kw"))
+        with MongoClient[dict[str, Any]](process.url("")) as client:
+            assert "kw" not in client.list_database_names()
+    finally:
+        process.kill()
+
+
+async def test_a_turn_that_a_dead_process_holds_is_freed(tmp_path: Path) -> None:
+    store = await BACKENDS["mongo"].open(tmp_path)
+    with MongoClient[dict[str, Any]](mongo_url("admin")) as client:
+        database = client[database_of(tmp_path)]
+        # As one that was killed between its first write and its commit.
+        with client.start_session() as session:
+            session.start_transaction(ReadConcern("snapshot"))
+            database.setting.update_one({"_id": "commit"}, {"$inc": {"turn": 1}}, session=session)
+            dead = {"_id": "dead", "session": session.session_id, "beat": 7}
+            database.writer.insert_one(dead)
+            started = time.monotonic()
+            await put(store, patient("a", "Ash"))
+            assert time.monotonic() - started < 8
+            assert database.writer.count_documents({"_id": "dead"}) == 0
+    await store.close()
+
+
+async def test_a_turn_that_a_living_process_holds_for_long_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_DEAD_AFTER", 1.0)
+    monkeypatch.setattr(turns, "_BEAT", 0.2)
+    slow, quick = [await BACKENDS["mongo"].open(tmp_path) for _ in range(2)]
+    begun: list[int] = []
+    has_begun = asyncio.Event()
+
+    async def work(unit: Unit) -> None:
+        begun.append(1)
+        has_begun.set()
+        await asyncio.sleep(3)
+        await unit.put(Draft(patient("slow", "Slow")), "PUT")
+
+    committing = asyncio.create_task(slow.commit(work))
+    await has_begun.wait()
+    await put(quick, patient("quick", "Quick"))
+    await committing
+    assert begun == [1]
+    assert [stored.id for _, stored in await quick.changes(0, 10)] == ["slow", "quick"]
+    for store in (slow, quick):
+        await store.close()
+
+
+async def test_whom_the_others_took_for_dead_runs_its_commit_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_DEAD_AFTER", 0.5)
+    monkeypatch.setattr(turns, "_BEAT", 60.0)
+    slow, quick = [await BACKENDS["mongo"].open(tmp_path) for _ in range(2)]
+    has_begun = asyncio.Event()
+
+    async def work(unit: Unit) -> int:
+        has_begun.set()
+        before = await unit.total(query("Patient"))
+        if not before:
+            await asyncio.sleep(2)
+        await unit.put(Draft(patient("slow", "Slow")), "PUT")
+        return before
+
+    committing = asyncio.create_task(slow.commit(work))
+    await has_begun.wait()
+    await put(quick, patient("quick", "Quick"))
+    assert await committing == 1
+    assert [stored.id for _, stored in await quick.changes(0, 10)] == ["quick", "slow"]
+    for store in (slow, quick):
+        await store.close()
