@@ -124,6 +124,7 @@ class FhirEndpoint:
                 parameters = [*parameters, *await _form(http)]
             elif match.operation and _declared(http) in _NDJSON:
                 lines = http.pieces(server.max_import)
+                repeated = _repeat(http)  # the lines are added as they come
             elif binary.is_written(match):
                 raw = await http.body()
                 resource = await binary.received(http, match, raw)
@@ -169,7 +170,8 @@ def _declared(http: HttpRequest) -> str:
 def _repeat(http: HttpRequest, *content: bytes) -> Repeat | None:
     if http.method != "POST":
         return None
-    told = (http.path.encode(), http.query.encode(), *content)
+    condition = http.headers.get("if-none-exist", "")
+    told = (http.path.encode(), http.query.encode(), condition.encode(), *content)
     return repeat(http.headers.get("x-request-id"), *told)
 
 

@@ -34,6 +34,7 @@ async def matches(
         criteria,
         base=server.base,
         now=server.clock(),
+        limits=server.limits,
         known=await data.parameters(),
     )
     page = await data.search(Query(request.resource_type, where), most)
@@ -71,7 +72,11 @@ async def referred(data: Data, server: Server, text: str, place: str) -> str:
         raise FhirError.at(Kind.INVALID, place, f"'{resource_type}' is not a resource type of R4")
     request = Request(server, resource_type)
     criteria = parse_qsl(query, keep_blank_values=True)
-    found = await only_match(data, request, criteria, place)
+    try:
+        found = await only_match(data, request, criteria, place)
+    except FhirError as error:
+        issues = [replace(issue, expression=place) for issue in error.issues]
+        raise FhirError.of(error.kind, issues) from None
     if found is None:
         raise FhirError.at(Kind.PRECONDITION_FAILED, place, f"'{text}' finds nothing")
     return f"{found.type}/{found.id}"

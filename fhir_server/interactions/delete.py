@@ -3,7 +3,9 @@
 https://hl7.org/fhir/R4/http.html#delete, conditional: #3.1.0.7.1
 """
 
-from fhir_server.access.session import SessionUnit
+from collections.abc import Sequence
+
+from fhir_server.access.session import SessionUnit, StoredVersion
 from fhir_server.errors import FhirError, Kind
 from fhir_server.interactions.conditions import matches
 from fhir_server.interactions.exchange import Answer, Request
@@ -28,8 +30,21 @@ async def perform_conditional(unit: SessionUnit, request: Request) -> Answer:
         raise FhirError(
             Kind.TOO_COSTLY, f"The criteria find more than the {most} that may be deleted at once"
         )
-    if found:
+    if request.if_match is not None:
+        _require_one(found)
+        require_match(request, found[0] if found else None)
+    elif found:
         refuse_unconditional(request)
     for version in found:
         await unit.delete(version)
     return Answer(204)
+
+
+def _require_one(found: Sequence[StoredVersion]) -> None:
+    """An ETag is of one resource: of several it cannot tell which is meant."""
+    if len(found) > 1:
+        raise FhirError.at(
+            Kind.MULTIPLE_MATCHES,
+            "http.If-Match",
+            "If-Match is about one resource, and the criteria find several; give its id",
+        )

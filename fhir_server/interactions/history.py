@@ -17,7 +17,8 @@ from fhir_server.interactions import paging
 from fhir_server.interactions.exchange import Answer, Request, Server
 from fhir_server.interactions.preconditions import etag
 
-_KEPT = ("_count", "_since", "_at", *SUBSETTING)
+_ONCE = ("_count", "_since", "_at")
+_KEPT = (*_ONCE, *SUBSETTING)
 """What links to further pages hold."""
 _PARAMETERS = (*_KEPT, "_page", "_format", "_pretty")
 _COUNTED_AT_ONCE = 500
@@ -66,6 +67,12 @@ def _page_asked_for(data: Data, request: Request) -> tuple[Sequence[tuple[str, s
         Issue(f"'{name}' is not a parameter of history; {', '.join(_KEPT)} are", f"http.{name}")
         for name, _ in request.parameters
         if name not in _PARAMETERS
+    ]
+    names = [name for name, _ in request.parameters]
+    issues += [
+        Issue(f"'{name}' stands twice; it may stand once", f"http.{name}")
+        for name in _ONCE
+        if names.count(name) > 1
     ]
     if issues:
         raise FhirError.of(Kind.INVALID, issues)

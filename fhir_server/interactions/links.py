@@ -20,7 +20,7 @@ Names = Mapping[str, str]
 
 _TEMPORARY: Final = ("urn:uuid:", "urn:oid:")
 _RESTFUL: Final = re.compile(r"(https?://.+)/[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64}", re.ASCII)
-_CONDITIONAL: Final = re.compile(r"[A-Z][A-Za-z]+\?.+", re.ASCII)
+_CONDITIONAL: Final = re.compile(r"[A-Z][A-Za-z]+\?.*", re.ASCII)
 _NARRATIVE_LINK: Final = re.compile(r"""(\s(?:href|src)\s*=\s*)(["'])([^"'<>]*)\2""")
 
 

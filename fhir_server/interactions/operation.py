@@ -3,7 +3,8 @@
 https://hl7.org/fhir/R4/operations.html
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from urllib.parse import urlencode
 
@@ -16,10 +17,11 @@ from fhir_server.fhir.references import new_id
 from fhir_server.interactions import paging
 from fhir_server.interactions.asynchronous import NDJSON, accepted
 from fhir_server.interactions.content import check, checked, draft
-from fhir_server.interactions.exchange import Answer, Request, Server
+from fhir_server.interactions.exchange import Answer, Repeat, Request, Server
 from fhir_server.interactions.repeats import once
 from fhir_server.interactions.routing import refuse_parameters
 from fhir_server.jobs import desk
+from fhir_server.jobs.desk import Asking
 from fhir_server.jobs.record import REQUEST, Job
 from fhir_server.jobs.runner import Step, Work
 from fhir_server.operation.api import Call, Task, Write
@@ -52,6 +54,8 @@ async def perform(session: Session, request: Request) -> Answer:
     )
     if token is not None:
         call = replace(call, page=call.pages.opened(call.address, token))
+    if request.repeat is not None and lines is not None:
+        return await _taken_once(operation, call, request, request.repeat)
     if request.repeat is None or not operation.affects_state:
         return await _performed(operation, call, request.server)
 
@@ -63,6 +67,50 @@ async def perform(session: Session, request: Request) -> Answer:
         )
 
     return await session.commit(operation.code, work)
+
+
+class _SentBefore(Exception):
+    """The same lines came before; what was kept of these may go."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+async def _taken_once(operation: Operation, call: Call, request: Request, asked: Repeat) -> Answer:
+    """Whether lines came before shows when the last has come: then the job starts, or does not."""
+    digest = hashlib.sha256(asked.digest)
+
+    async def counted(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for piece in lines:
+            digest.update(piece)
+            yield piece
+
+    async def starting(start: Callable[[Asking], Awaitable[Job]]) -> Job:
+        whole = replace(request, repeat=replace(asked, digest=digest.digest()))
+
+        async def work(unit: SessionUnit) -> tuple[Answer, Job | None]:
+            job: Job | None = None
+
+            async def accept() -> Answer:
+                nonlocal job
+                job = await start(unit)
+                return accepted(request.server, job)
+
+            return await once(unit, whole, accept), job
+
+        answer, job = await call.session.commit("job", work)
+        if job is None:
+            raise _SentBefore(answer)
+        return job
+
+    lines = None if call.lines is None else counted(call.lines)
+    try:
+        return await _performed(
+            operation, replace(call, lines=lines, starting=starting), request.server
+        )
+    except _SentBefore as before:
+        return before.answer
 
 
 async def _performed(operation: Operation, call: Call, server: Server) -> Answer:
@@ -105,8 +153,9 @@ def _step(operation: Operation, server: Server) -> Step:
 
     async def step(work: Work) -> None:
         told = json.decode_own(await desk.file(work.session, work.job.id, REQUEST))
+        known_as = replace(server, base=told["base"])
         now, limits = server.clock(), server.limits
-        await take(Task(work, told["asked"], server.base, now, limits, _preparing(server)))
+        await take(Task(work, told["asked"], known_as.base, now, limits, _preparing(known_as)))
 
     return step
 

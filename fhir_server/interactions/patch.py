@@ -5,6 +5,7 @@ https://hl7.org/fhir/R4/http.html#patch, conditional: #cond-patch
 
 import base64
 import binascii
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -24,6 +25,9 @@ from fhir_server.interactions.preconditions import require_match
 JSON_PATCH: Final = "application/json-patch+json"
 FORMATS: Final = (JSON_PATCH, "application/fhir+json", "application/fhir+xml")
 """FHIRPath Patch comes as Parameters, in either format."""
+_OPERATIONS: Final = ("add", "copy", "move", "remove", "replace", "test")
+_WHERE: Final = re.compile(r" in [{\[]")
+"""Begins the resource, in the words of the library."""
 
 
 def prepare(request: Request) -> Request:
@@ -76,12 +80,19 @@ def _json_patched(resource: Resource, patch: Sequence[Resource], most: int) -> R
             text = f"The test of {operation['path']} failed; nothing is changed"
             raise _refused(Kind.BUSINESS_RULE, index, text, "processing") from None
         except (JsonPatchException, JsonPointerException, TypeError, KeyError) as error:
-            raise _refused(Kind.BUSINESS_RULE, index, str(error), "processing") from None
+            text = _told(operation, error)
+            raise _refused(Kind.BUSINESS_RULE, index, text, "processing") from None
         if operation["op"] == "copy" and len(json.encode(resource)) > most:
             raise _refused(Kind.TOO_LARGE, index, f"The result is larger than {most} bytes")
         if not isinstance(resource, dict):
             raise _refused(Kind.BUSINESS_RULE, index, "The result is not a resource", "processing")
     return resource
+
+
+def _told(operation: Resource, error: Exception) -> str:
+    """What cannot be carried out, and why, without the resource that the library adds."""
+    reason = _WHERE.split(str(error), maxsplit=1)[0]
+    return f"{operation['op']} cannot be carried out at {operation['path']}: {reason}"
 
 
 def _check_operations(patch: Any, most: int) -> None:
@@ -92,7 +103,7 @@ def _check_operations(patch: Any, most: int) -> None:
         try:
             JsonPatch([operation])
         except (JsonPatchException, JsonPointerException, TypeError, AttributeError) as error:
-            text = f"This is no operation of JSON Patch: {error}"
+            text = f"This is no operation of JSON Patch ({', '.join(_OPERATIONS)}): {error}"
             raise _refused(Kind.MALFORMED, index, text) from None
 
 

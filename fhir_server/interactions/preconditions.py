@@ -73,8 +73,9 @@ def require_no_match(if_none_match: str | None, current: StoredVersion | None) -
 
 def is_unmodified(request: Request, version: StoredVersion) -> bool:
     """Whether the client has the version already: by `If-None-Match`, else by its time."""
-    if request.if_none_match is not None:
-        return is_current(request.if_none_match, version)
+    held = request.if_none_match
+    if held is not None:
+        return held.strip() == "*" or is_current(held, version)
     since = request.if_modified_since
     return since is not None and version.last_updated <= since
 

@@ -22,6 +22,9 @@ _ORDER: Final = ("DELETE", "POST", "PUT", "PATCH", "GET", "HEAD")
 _LINKED: Final = ("create", "update")
 """Interactions whose resources may refer to other entries."""
 
+_LONGEST_CHAIN: Final = 5
+"""Of entries that refer by criteria to one another: bounds how often they are gone through."""
+
 Names = dict[str, str]
 """From an entry's fullUrl, or a reference by criteria, to the `Type/id` on this server."""
 
@@ -94,17 +97,70 @@ async def _carry_out(unit: SessionUnit, plan: Sequence[Planned]) -> list[Answer]
     _refuse_same_identity_twice(known)
     _refuse_written_matches(known)
     names = _names(known)
-    for item in known:
-        names |= await _referred_by_criteria(unit, item, names)
     answers: dict[int, Answer] = {}
-    for item in sorted(known, key=lambda item: _ORDER.index(item.request.method)):
-        try:
-            await _require_still_unmatched(unit, item)
-            request = _with_links(item, names)
-            answers[item.index] = await item.interaction.perform(unit, request)
-        except FhirError as error:
-            raise placed(error, item.index) from None
+    in_order = sorted(known, key=lambda item: _ORDER.index(item.request.method))
+    referring = [item for item in in_order if _criteria(item, names)]
+    later = {item.index for item in referring}
+    for item in in_order:
+        if item.interaction.writes and item.index not in later:
+            answers[item.index] = await _performed(unit, item, names)
+    answers |= await _carry_out_referring(unit, referring, names)
+    for item in in_order:
+        if not item.interaction.writes:
+            answers[item.index] = await _performed(unit, item, names)
     return [_shown(answers[item.index], item) for item in known]
+
+
+async def _carry_out_referring(
+    unit: SessionUnit, referring: Sequence[Planned], names: Names
+) -> dict[int, Answer]:
+    """What refers by criteria, each once all that it refers to is there.
+
+    That may be another of them, so they are gone through until none is left: what a transaction
+    does is not to depend on the order of its entries.
+    """
+    answers: dict[int, Answer] = {}
+    waiting, found = referring, Names()
+    for _ in range(_LONGEST_CHAIN):
+        refused: list[tuple[Planned, FhirError]] = []
+        for item in waiting:
+            try:
+                found |= await _referred_by_criteria(unit, item, names | found)
+            except FhirError as error:
+                refused.append((item, error))
+            else:
+                answers[item.index] = await _performed(unit, item, names | found)
+        before, waiting = len(waiting), [item for item, _ in refused]
+        if len(waiting) in (0, before):
+            break
+    if waiting:
+        raise min(refused, key=lambda one: one[0].index)[1]
+    await _require_still_referred(unit, referring, names, found)
+    return answers
+
+
+async def _require_still_referred(
+    unit: SessionUnit, referring: Sequence[Planned], names: Names, found: Names
+) -> None:
+    """Criteria are about what is there in the end: a later entry may fit them as well."""
+    for item in sorted(referring, key=lambda item: item.index):
+        for text, at in (await _referred_by_criteria(unit, item, names)).items():
+            if at != found[text]:
+                raise placed(
+                    FhirError(
+                        Kind.PRECONDITION_FAILED,
+                        f"'{text}' finds {found[text]} first, and {at} in the end",
+                    ),
+                    item.index,
+                )
+
+
+async def _performed(unit: SessionUnit, item: Planned, names: Names) -> Answer:
+    try:
+        await _require_still_unmatched(unit, item)
+        return await item.interaction.perform(unit, _with_links(item, names))
+    except FhirError as error:
+        raise placed(error, item.index) from None
 
 
 async def _resolved(unit: SessionUnit, item: Planned) -> Planned:
@@ -120,17 +176,23 @@ def _names(plan: Sequence[Planned]) -> Names:
     return {item.full_url: _target(item) for item in plan if item.full_url and _has_name(item)}
 
 
+def _criteria(item: Planned, names: Names) -> dict[str, str]:
+    """From each reference `Type?criteria` of the entry to its place."""
+    request = item.request
+    if request.resource is None or item.interaction.code not in _LINKED:
+        return {}
+    references = conditional_references(request.resource, request.resource_type)
+    return {text: place for text, place in references if text not in names}
+
+
 async def _referred_by_criteria(unit: SessionUnit, item: Planned, names: Names) -> Names:
     """What `Type?criteria` stands for in the entry's references: the one resource it finds."""
-    request, found = item.request, Names()
-    if request.resource is None or item.interaction.code not in _LINKED:
-        return found
-    for text, place in conditional_references(request.resource, request.resource_type):
-        if text not in names and text not in found:
-            try:
-                found[text] = await conditions.referred(unit, request.server, text, place)
-            except FhirError as error:
-                raise placed(error, item.index) from None
+    found = Names()
+    for text, place in _criteria(item, names).items():
+        try:
+            found[text] = await conditions.referred(unit, item.request.server, text, place)
+        except FhirError as error:
+            raise placed(error, item.index) from None
     return found
 
 
@@ -164,9 +226,11 @@ def _is_matched_create(item: Planned) -> bool:
 
 async def _require_still_unmatched(unit: SessionUnit, item: Planned) -> None:
     """What an earlier entry wrote may be the very thing that this one asks not to double."""
-    if item.interaction.code != "create" or item.request.matched is not None:
+    if item.interaction.code not in _LINKED or item.request.matched is not None:
         return
-    found = (await item.interaction.resolved(unit, item.request)).matched
+    # Without the resource: under which id it would be stored is decided already.
+    asked = replace(item.request, resource=None)
+    found = (await item.interaction.resolved(unit, asked)).matched
     if found is not None:
         raise FhirError.at(
             Kind.INVALID,

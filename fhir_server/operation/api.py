@@ -22,12 +22,14 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.dates import moment
 from fhir_server.fhir.json import Resource
-from fhir_server.jobs.desk import Desk
+from fhir_server.jobs.desk import Asking, Desk
 from fhir_server.jobs.record import Job
 from fhir_server.jobs.runner import Work
 from fhir_server.operation.pages import Pages
 from fhir_server.operation.parameters import Inputs
 from fhir_server.search.limits import Limits
+
+Starting = Callable[[Callable[[Asking], Awaitable[Job]]], Awaitable[Job]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class Call:
     """Bytes of all lines."""
     import_from: tuple[str, ...] = ()
     """Origins from which files may be fetched."""
+    starting: Starting | None = None
+    """Starts a job, where that is more than putting it into the queue."""
 
     @property
     def time(self) -> datetime:
@@ -100,8 +104,12 @@ class Call:
                 the caller has too many jobs already.
         """
         url = f"{self.base}/{self.address}" + (f"?{self.query}" if self.query else "")
-        request = json.encode({"url": url, "asked": asked})
-        return await self.desk.start(self.session, job or self.job(), request)
+        request = json.encode({"url": url, "base": self.base, "asked": asked})
+
+        async def start(session: Asking) -> Job:
+            return await self.desk.start(session, job or self.job(), request)
+
+        return await (start(self.session) if self.starting is None else self.starting(start))
 
 
 Write = Callable[[SessionUnit], Awaitable[str]]

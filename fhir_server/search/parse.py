@@ -136,6 +136,7 @@ def parse_criteria(
     *,
     base: str,
     now: int,
+    limits: Limits | None = None,
     known: ParameterSet = BUILT_IN,
 ) -> Node:
     """What a conditional interaction must match: criteria only, at least one.
@@ -146,7 +147,8 @@ def parse_criteria(
     for name, _ in parameters:
         if name.partition(":")[0] in RESULT_PARAMETERS:
             raise at(name, f"'{name}' has no meaning in the criteria of a condition")
-    where = parse(resource_type, parameters, base=base, now=now, known=known).query.where
+    read = parse(resource_type, parameters, base=base, now=now, limits=limits, known=known)
+    where = read.query.where
     if isinstance(where, Everything):
         raise FhirError(Kind.INVALID, "The condition has no search criteria; give at least one")
     return where
@@ -262,6 +264,7 @@ class _Parser:
             raise at(name, f"'{name}' has no value")
         read = _RESULT_READERS.get(name)
         if read is not None:
+            self._require_first(name)
             read(self, value)
         else:
             for resource_type, criteria in self.criteria.items():
@@ -271,6 +274,11 @@ class _Parser:
                     node = criteria.read(resource_type, name, value)
                 self.nodes.setdefault(resource_type, []).append(node)
                 self._require_affordable(name)
+
+    def _require_first(self, name: str) -> None:
+        """Of two that cannot both hold, neither is quietly dropped."""
+        if name in _ONCE and any(name == before for before, _ in self.used):
+            raise at(name, f"'{name}' stands twice; it may stand once")
 
     def _require_affordable(self, name: str) -> None:
         """Each type has its own account, and where there are many, all of them a common one.
@@ -290,6 +298,10 @@ class _Parser:
             )
 
     def _sort(self, value: str) -> None:
+        most = self.reading.limits.max_sort
+        if value.count(",") >= most:
+            text = f"More than {most} keys; {most} are allowed"
+            raise FhirError.at(Kind.TOO_COSTLY, "http._sort", text)
         self.sort = tuple(self._sort_key(part) for part in value.split(","))
 
     def _sort_key(self, part: str) -> SortKey:
@@ -326,8 +338,6 @@ class _Parser:
         self.total = value != "none"
 
     def _summary(self, value: str) -> None:
-        if self.summary is not None:
-            raise at("_summary", "'_summary' stands twice; it may stand once")
         self.summary = summary.summary_form(value)
         if value == "count":
             self.count = 0
@@ -365,6 +375,8 @@ class _Parser:
         self.includes.append(replace(include, iterate=True))
 
 
+_ONCE: Final = frozenset({"_sort", "_count", "_total", "_summary", "_contained", "_containedType"})
+
 _RESULT_READERS: Final[Mapping[str, Callable[[_Parser, str], None]]] = {
     "_sort": _Parser._sort,
     "_count": _Parser._count,
@@ -399,7 +411,7 @@ def _elements(value: str, types: Sequence[str]) -> tuple[str, ...]:
     """Names that at least one of the types has."""
     found: dict[str, None] = {}
     refusal: FhirError | None = None
-    for name in value.split(","):
+    for name in dict.fromkeys(value.split(",")):
         known = False
         for resource_type in types:
             try:

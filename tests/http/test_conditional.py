@@ -115,6 +115,32 @@ async def test_a_server_set_so_deletes_several_at_once(tmp_path: Any) -> None:
         assert await found_ids(client, "Patient") == ["other"]
 
 
+async def test_a_delete_of_what_criteria_find_heeds_if_match(tmp_path: Any) -> None:
+    """Also where the server deletes several: the one that was read is meant, and no other."""
+    async with client_of(tmp_path, conditional_delete="multiple") as client:
+        await put(client, {**PATIENT, "id": "p1"})
+        stale = await client.delete(BY_IDENTIFIER, headers={"If-Match": 'W/"9"'})
+        assert_outcome(stale, 412, "conflict", "the current version is 1", "http.If-Match")
+        await put(client, {**PATIENT, "id": "p2"})
+        several = await client.delete(BY_IDENTIFIER, headers={"If-Match": 'W/"1"'})
+        assert_outcome(several, 412, "multiple-matches", "If-Match is about one", "http.If-Match")
+        assert await found_ids(client, "Patient") == ["p1", "p2"]
+        await client.delete("Patient/p2")
+        fresh = await client.delete(BY_IDENTIFIER, headers={"If-Match": 'W/"1"'})
+        assert fresh.status_code == 204
+        gone = await client.delete(BY_IDENTIFIER, headers={"If-Match": 'W/"1"'})
+        assert_outcome(gone, 412, "conflict", "is not there", "http.If-Match")
+
+
+async def test_a_server_set_so_deletes_one_goal_with_if_match(tmp_path: Any) -> None:
+    async with client_of(tmp_path, conditional_delete="multiple") as client:
+        goal = _flag_about("Patient/p1")["entry"][0]["resource"]
+        await put(client, {**goal, "id": "f1"})
+        answer = await client.delete("Flag?subject=Patient/p1", headers={"If-Match": 'W/"1"'})
+        assert answer.status_code == 204
+        assert await found_ids(client, "Flag") == []
+
+
 async def test_a_transaction_links_to_what_a_conditional_update_finds(
     client: httpx.AsyncClient,
 ) -> None:
@@ -187,6 +213,106 @@ async def test_a_reference_by_criteria_finds_one_or_nothing_is_stored(
     several = await client.post("", json=_flag_about(BY_IDENTIFIER))
     assert_outcome(several, 412, "multiple-matches", "More than one Patient", place)
     assert len(await stored_versions(store)) == 2
+
+
+def _transaction(*entries: dict[str, Any]) -> dict[str, Any]:
+    return {"resourceType": "Bundle", "type": "transaction", "entry": list(entries)}
+
+
+_CREATE = {"resource": PATIENT, "request": {"method": "POST", "url": "Patient"}}
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+async def test_a_reference_by_criteria_finds_what_the_transaction_stores(
+    client: httpx.AsyncClient, *, backwards: bool
+) -> None:
+    """https://hl7.org/fhir/R4/http.html#trules: they are resolved last, whatever the order."""
+    by_name = "Organization?name=Synthetic-Trust"
+    patient = {**PATIENT, "managingOrganization": {"reference": by_name}}
+    organisation = {"resourceType": "Organization", "name": "Synthetic-Trust"}
+    entries = [
+        {"resource": organisation, "request": {"method": "POST", "url": "Organization"}},
+        {"resource": patient, "request": {"method": "POST", "url": "Patient"}},
+        *_flag_about(BY_IDENTIFIER)["entry"],
+    ]
+    answer = await client.post("", json=_transaction(*entries[:: -1 if backwards else 1]))
+    answer.raise_for_status()
+    found = await found_ids(client, "Flag?subject:Patient.organization.name=Synthetic-Trust")
+    assert len(found) == 1
+    assert (await client.get(f"Flag/{found[0]}/_history/1")).status_code == 200
+
+
+async def test_a_reference_by_criteria_does_not_find_what_the_transaction_deletes(
+    client: httpx.AsyncClient,
+) -> None:
+    await put(client, {**PATIENT, "id": "p1"})
+    delete = {"request": {"method": "DELETE", "url": "Patient/p1"}}
+    flag = _flag_about(BY_IDENTIFIER)["entry"][0]
+    place = "Bundle.entry[0].resource.subject.reference"
+    response = await client.post("", json=_transaction(flag, delete))
+    assert_outcome(response, 412, "conflict", "finds nothing", place)
+    assert (await client.get("Patient/p1")).status_code == 200
+
+
+async def test_a_reference_by_criteria_counts_what_the_transaction_stores(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    """Also a resource that itself waits for what it refers to."""
+    await put(client, {**PATIENT, "id": "p1"})
+    flag = _flag_about(BY_IDENTIFIER)["entry"][0]
+    place = "Bundle.entry[0].resource.subject.reference"
+    linked = {**PATIENT, "link": [{"other": {"reference": BY_IDENTIFIER}, "type": "seealso"}]}
+    waits = {"resource": linked, "request": {"method": "POST", "url": "Patient"}}
+    for second in (_CREATE, waits):
+        response = await client.post("", json=_transaction(flag, second))
+        assert_outcome(response, 412, "multiple-matches", "More than one Patient", place)
+    assert len(await stored_versions(store)) == 1
+
+
+async def test_a_chain_of_references_by_criteria_has_a_bound(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    """Each step would go through what is left once more, while all other writers wait."""
+    entries = [
+        {
+            "resource": {
+                "resourceType": "Organization",
+                "name": f"Synthetic-{step}",
+                "partOf": {"reference": f"Organization?name:exact=Synthetic-{step + 1}"},
+            },
+            "request": {"method": "POST", "url": "Organization"},
+        }
+        for step in range(9)
+    ]
+    last = {"resourceType": "Organization", "name": "Synthetic-9"}
+    top = {"resource": last, "request": {"method": "POST", "url": "Organization"}}
+    response = await client.post("", json=_transaction(top, *entries))
+    place = "Bundle.entry[1].resource.partOf.reference"
+    assert_outcome(response, 412, "conflict", "finds nothing", place)
+    assert not await stored_versions(store)
+    (await client.post("", json=_transaction(top, *entries[5:]))).raise_for_status()
+    assert len(await stored_versions(store)) == 5
+
+
+@pytest.mark.parametrize("reference", ["Patient?", "Patient?identifier=", "Patient?favourite=1"])
+async def test_a_reference_by_no_criteria_is_refused_where_it_stands(
+    client: httpx.AsyncClient, store: Store, reference: str
+) -> None:
+    place = "Bundle.entry[0].resource.subject.reference"
+    response = await client.post("", json=_flag_about(reference))
+    assert_outcome(response, 400, "invalid", "", place)
+    assert not await stored_versions(store)
+
+
+async def test_two_updates_by_the_same_criteria_are_refused(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    """Each would store what the other asks for: two where one was meant."""
+    update = {"resource": PATIENT, "request": {"method": "PUT", "url": BY_IDENTIFIER}}
+    for other in (update, _CREATE):
+        response = await client.post("", json=_transaction(other, update))
+        assert_outcome(response, 400, "invalid", "this transaction writes itself")
+        assert not await stored_versions(store)
 
 
 async def test_a_condition_may_not_find_what_the_transaction_updates(

@@ -137,3 +137,13 @@ async def test_since_and_at_choose_by_time(client: httpx.AsyncClient) -> None:
     for name in ("_since", "_at"):
         refused = await client.get(f"_history?{name}=yesterday")
         assert_outcome(refused, 400, "invalid", "'yesterday' is not a time", f"http.{name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "values"), [("_count", ("1", "2")), ("_since", ("2026", "2027")), ("_at", ("2", "3"))]
+)
+async def test_of_two_that_cannot_both_hold_none_is_dropped(
+    client: httpx.AsyncClient, name: str, values: tuple[str, str]
+) -> None:
+    refused = await client.get("_history", params={name: list(values)})
+    assert_outcome(refused, 400, "invalid", f"'{name}' stands twice", f"http.{name}")

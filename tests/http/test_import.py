@@ -309,3 +309,36 @@ async def test_a_line_that_its_caller_may_not_write_is_refused(tmp_path: Path) -
         assert told["issue"][0]["code"] == "forbidden"
         assert (await client.get("Patient/a")).status_code == 404
         assert (await client.get("Practitioner/a")).status_code == 200
+
+
+@pytest.mark.parametrize("packed", [False, True])
+async def test_lines_that_are_sent_again_under_their_id_are_one_import(
+    client: httpx.AsyncClient, store: Store, *, packed: bool
+) -> None:
+    """Lines without ids would be stored twice. https://hl7.org/fhir/R4/http.html#custom"""
+    content = _ndjson([{"resourceType": "Patient", "active": True}] * 3)
+    headers = {**NDJSON, "X-Request-ID": "5f0c8a52-6d9a-4f0e-9a59-0c1df3a3b1a7"}
+    first = await kicked_off(client, "POST", "$import", content=content, headers=headers)
+    await finished(client, first)
+    files = [memo.key for memo in await store.memos("job-file")]
+    if packed:
+        content = gzip.compress(content)
+        headers["content-encoding"] = "gzip"
+    assert await kicked_off(client, "POST", "$import", content=content, headers=headers) == first
+    assert len(await stored_versions(store)) == 3
+    assert [memo.key for memo in await store.memos("job-file")] == files
+
+
+async def test_other_lines_under_the_same_id_are_refused(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    headers = {**NDJSON, **LATER, "X-Request-ID": "5f0c8a52-6d9a-4f0e-9a59-0c1df3a3b1a8"}
+    empty = await client.post("$import", content=b"", headers=headers)
+    assert_outcome(empty, 400, "invalid", "The body is empty")
+    mended = await client.post("$import", content=_ndjson(_patients(1)), headers=headers)
+    assert mended.status_code == 202
+    await finished(client, mended.headers["content-location"])
+    other = await client.post("$import", content=_ndjson(_patients(2)), headers=headers)
+    assert_outcome(other, 409, "conflict", "was that of another request", "http.X-Request-ID")
+    assert len(await stored_versions(store)) == 1
+    assert len(await store.memos("job")) == 1

@@ -193,3 +193,19 @@ async def test_another_body_is_refused(client: httpx.AsyncClient) -> None:
     assert_outcome(response, 400, "structure", "takes a Parameters")
     plain = await client.patch("Patient/p1", content=b"x", headers={"Content-Type": "text/plain"})
     assert plain.status_code == 415
+
+
+@pytest.mark.parametrize("operation", ["add", "copy", "move", "remove", "replace"])
+async def test_a_path_that_leads_nowhere_is_told_without_the_resource(
+    client: httpx.AsyncClient, operation: str
+) -> None:
+    """An outcome goes into logs; whoever sent the patch knows the path, and that is enough."""
+    asked = {"op": operation, "path": "/photo/0/title", "from": "/photo/0/url", "value": "x"}
+    answer = await _patched(client, asked)
+    assert_outcome(answer, 422, "processing", "/photo/0", "$[0]")
+    assert "Synthetic-Ash" not in answer.text
+
+
+async def test_an_unknown_operation_is_told_which_there_are(client: httpx.AsyncClient) -> None:
+    answer = await _patched(client, {"op": "set", "path": "/active", "value": True})
+    assert_outcome(answer, 400, "structure", "add, copy, move, remove, replace, test", "$[0]")

@@ -44,7 +44,7 @@ async def test_returns_gone_on_a_deleted_resource(client: httpx.AsyncClient) -> 
     assert_outcome(response, 410, "deleted", "was deleted")
 
 
-@pytest.mark.parametrize("held", ['W/"1"', '"1"', '"7", W/"1"'])
+@pytest.mark.parametrize("held", ['W/"1"', '"1"', '"7", W/"1"', "*"])
 async def test_returns_not_modified_to_who_has_the_current_version(
     client: httpx.AsyncClient, held: str
 ) -> None:

@@ -425,3 +425,20 @@ def test_any_text_is_understood_or_refused(pairs: Pairs) -> None:
         assert all(issue.expression for issue in error.issues)
     else:
         assert search("Observation", *pairs) == lenient
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("_count", ("1", "2")),
+        ("_sort", ("family", "given")),
+        ("_total", ("none", "accurate")),
+        ("_summary", ("true", "false")),
+        ("_contained", ("true", "false")),
+        ("_containedType", ("container", "contained")),
+    ],
+)
+def test_of_two_that_cannot_both_hold_none_is_dropped(name: str, values: tuple[str, str]) -> None:
+    error = refusal("Patient", *((name, value) for value in values))
+    assert [issue.text for issue in error.issues] == [f"'{name}' stands twice; it may stand once"]
+    assert error.issues[0].expression == f"http.{name}"
