@@ -248,6 +248,8 @@ def _prepared(path: Path) -> tuple[sqlite3.Connection, bytes]:
     """A connection to a file with the newest schema and index, and the secret of its hashes."""
     connection = _connect(path, busy_timeout_ms=10_000)
     try:
+        if not os.access(path, os.W_OK):
+            raise sqlite3.OperationalError("attempt to write a readonly database")
         migrate(connection)
         secret = _secret(connection, "index")
         bring_up_to_date(connection, EntryWriter(keyed_hash(secret), ParameterNumbers()))
