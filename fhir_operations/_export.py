@@ -106,7 +106,11 @@ def _since(text: str | None) -> int | None:
 def _filters(given: Inputs, types: Sequence[str], reading: Reading) -> dict[str, list[str]]:
     """By type, the searches of which a resource must satisfy one."""
     found: dict[str, list[str]] = {}
-    for text in given.all("_typeFilter"):
+    texts, most = given.all("_typeFilter"), reading.limits.max_parameters
+    if len(texts) > most:
+        text = f"{len(texts)} filters; {most} are allowed"
+        raise _at("_typeFilter", text, Kind.TOO_COSTLY)
+    for text in texts:
         name, _, criteria = text.partition("?")
         if name not in types:
             raise _at("_typeFilter", f"'{name}' is not among the types that are exported")

@@ -161,6 +161,10 @@ class _GuardedReader:
         """With the codes of value sets that the caller may read, among what it may read."""
         return guarded(await resolved(query, self, self._max_codes), self._policy.readable)
 
+    def is_limited(self, resource_type: str) -> bool:
+        """Whether there may be resources of the type that the caller may not see."""
+        return not isinstance(self._policy.readable(resource_type), Everything)
+
     async def parameters(self) -> ParameterSet:
         """By what can be searched now."""
         return await self._reader.parameters()

@@ -170,7 +170,8 @@ def _declared(http: HttpRequest) -> str:
 def _repeat(http: HttpRequest, *content: bytes) -> Repeat | None:
     if http.method != "POST":
         return None
-    told = (http.path.encode(), http.query.encode(), *content)
+    condition = http.headers.get("if-none-exist", "")
+    told = (http.path.encode(), http.query.encode(), condition.encode(), *content)
     return repeat(http.headers.get("x-request-id"), *told)
 
 

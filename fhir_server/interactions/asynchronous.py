@@ -18,6 +18,7 @@ from fhir_server.fhir.bundles import of_rendered
 from fhir_server.fhir.dates import instant
 from fhir_server.fhir.outcomes import outcome
 from fhir_server.interactions.exchange import Answer, Request, Server
+from fhir_server.interactions.kept import as_readable_now, lines_readable_now
 from fhir_server.jobs import desk
 from fhir_server.jobs.record import REQUEST, Job, State
 
@@ -72,6 +73,8 @@ async def file(session: Session, request: Request) -> Answer:
         raise FhirError(Kind.NOT_FOUND, "The job has no such file")
     name = f"{named[1]}/{request.member}/{int(named[2]):06}"
     content = await desk.file(session, job.id, name)
+    if named[1] == "output" and session.is_limited(request.member):
+        content = await lines_readable_now(session, content)
     return Answer(200, body=content, media_type=NDJSON, headers=_expires(job))
 
 
@@ -79,7 +82,7 @@ async def _result(session: Session, server: Server, job: Job) -> Answer:
     asked = json.decode_own(await desk.file(session, job.id, REQUEST))
     if "url" not in asked:
         body = of_rendered("batch-response", await _entries(session, job))
-        return Answer(200, body=body, headers=_expires(job))
+        return Answer(200, body=await as_readable_now(session, body), headers=_expires(job))
     body = json.encode(await _manifest(session, server, job, asked["url"]))
     return Answer(200, body=body, media_type="application/json", headers=_expires(job))
 

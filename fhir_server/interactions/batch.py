@@ -5,6 +5,7 @@ https://hl7.org/fhir/R4/http.html#brules
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -71,7 +72,7 @@ async def _batch(session: Session, request: Request) -> Answer:
     """Its entries each in a commit of its own; sent again, those that were not come to be."""
     asked = request.repeat
     if asked is None or not _writes(request):
-        return await _performed(session, request)
+        return _answer(await _entries(session, request), request)
 
     async def before(unit: SessionUnit) -> Answer | None:
         return await recalled(unit, asked)
@@ -79,7 +80,11 @@ async def _batch(session: Session, request: Request) -> Answer:
     answered = await session.commit("batch", before)
     if answered is not None:
         return answered
-    answer = await _performed(session, request)
+    entries = await _entries(session, request)
+    answer = _answer(entries, request)
+    if any(map(_may_pass, entries)):
+        # Sent again, these are tried again; the others are known by their parts.
+        return answer
 
     async def after(unit: SessionUnit) -> Answer:
         await forget_parts(unit, asked)
@@ -95,8 +100,14 @@ def _writes(request: Request) -> bool:
     return any(one.get("method") not in ("GET", "HEAD") for one in asked)
 
 
-async def _performed(session: Session, request: Request) -> Answer:
-    body = bundle("batch-response", await _entries(session, request))
+def _may_pass(entry: Entry) -> bool:
+    """Whether it failed by no fault of its own, as while the store could not write."""
+    status: str = entry.members["response"]["status"]
+    return status.startswith("5")
+
+
+def _answer(entries: Sequence[Entry], request: Request) -> Answer:
+    body = bundle("batch-response", entries)
     return Answer(200, body=body, honoured=request.preferences.of_return)
 
 

@@ -34,6 +34,7 @@ async def matches(
         criteria,
         base=server.base,
         now=server.clock(),
+        limits=server.limits,
         known=await data.parameters(),
     )
     page = await data.search(Query(request.resource_type, where), most)

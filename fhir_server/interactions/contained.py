@@ -6,13 +6,18 @@ what they meant in the search, chains and value sets among them.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from fhir_server.access.session import Data, StoredVersion
+from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.search.ast import Contains, IdIn, Node, Query, conjunction
 from fhir_server.search.contained import Contained
 from fhir_server.search.parse import SearchRequest
+
+_MOST: Final = 5000
+"""Contained resources of one page, each of which is asked for by its id."""
 
 Name = tuple[str, str]
 """The type and id of a match."""
@@ -34,7 +39,11 @@ async def alone(data: Data, search: SearchRequest, matches: Sequence[StoredVersi
     if contained.also:
         own = [match.id for match in matches if match.type == contained.resource_type]
         found.by_themselves = await _own(data, contained, own)
-    for (kind, inner_id), holders in _held(matches, contained.resource_type).items():
+    held = _held(matches, contained.resource_type)
+    if len(held) > _MOST:
+        text = f"The matches contain more than {_MOST} of them; ask for fewer matches with _count"
+        raise FhirError.at(Kind.TOO_COSTLY, "http._containedType", text)
+    for (kind, inner_id), holders in held.items():
         node = conjunction(IdIn((inner_id,)), contained.node)
         where = Contains(contained.resource_type, node)
         for name in await _among(data, kind, tuple(holders), where):

@@ -98,7 +98,8 @@ async def _start(
     session: Asking, request: Request, job: Job, asked: Mapping[str, Any], *files: Memo
 ) -> Answer:
     server = request.server
-    return accepted(server, await server.desk.start(session, job, json.encode(asked), *files))
+    told = json.encode({**asked, "base": server.base})
+    return accepted(server, await server.desk.start(session, job, told, *files))
 
 
 def steps(server: Server) -> Mapping[str, Step]:
@@ -114,6 +115,7 @@ def steps(server: Server) -> Mapping[str, Step]:
 
 
 async def _asked(work: Work) -> Any:
+    """With the `base` that the client knows the server by, which a proxy may have told."""
     return json.decode_own(await desk.file(work.session, work.job.id, REQUEST))
 
 
@@ -122,7 +124,7 @@ async def _read(server: Server, work: Work) -> None:
     asked = await _asked(work)
     match = server.router.match("GET", asked["address"])
     request = Request(
-        server=server,
+        server=replace(server, base=asked["base"]),
         resource_type=match.resource_type,
         id=match.id,
         operation=match.operation,
@@ -139,7 +141,8 @@ async def _one_entry(server: Server, work: Work) -> None:
     asked = await _asked(work)
     index, count = work.job.place or 0, asked["entries"]
     preferences = Preferences(asked["returns"], asked["handling"])
-    outer = Request(server=server, method="POST", preferences=preferences)
+    known_as = replace(server, base=asked["base"])
+    outer = Request(server=known_as, method="POST", preferences=preferences)
     try:
         if index < count:
             await _entry(work, index, count, outer)

@@ -9,6 +9,7 @@ there is no such order that could be walked without knowing all of it: then the 
 gathered on every page, up to a bound. See docs/decisions/0011-pages-of-includes.md.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,14 +17,18 @@ from typing import Any, Final
 from fhir_server.access.session import Data, StoredVersion
 from fhir_server.errors import Issue
 from fhir_server.interactions.exchange import Server
-from fhir_server.interactions.leads import Around, Leads, leads
-from fhir_server.search.ast import Query
+from fhir_server.interactions.leads import Around, Leads, Names, leads
+from fhir_server.search.ast import Include, Query
 from fhir_server.search.parse import SearchRequest
 
 MAX_ROUNDS: Final = 10
 """Steps that `:iterate` goes from the matches."""
 _MOST: Final = 10_000
 """Resources that `:iterate` gathers beside the matches of one page."""
+_LARGE: Final = 64 * 1024
+"""Bytes of resources whose references are read beside the loop, which goes on meanwhile."""
+_TURN: Final = 64
+"""Reads after which others have their turn."""
 _NAMED: Final = ""
 """The first step, before the types."""
 
@@ -55,7 +60,7 @@ async def included(
         found, notes = await _gathered(data, server, search, matches)
     else:
         seen = {(version.type, version.id) for version in matches}
-        found, notes = leads(matches, includes, Around(server.base, search.known), seen), []
+        found, notes = await _leads(matches, includes, Around(server.base, search.known), seen), []
     versions, further = await _Walk(data, found).page(place, server.max_includes)
     if further is not None:
         which = "first" if place is None else "next"
@@ -75,8 +80,8 @@ async def _gathered(
     matched = {(version.type, version.id) for version in matches}
     seen, frontier, pending = set(matched), matches, search.includes
     for _ in range(MAX_ROUNDS):
-        walk = _Walk(data, leads(frontier, pending, Around(server.base, search.known), seen))
-        frontier, further = await walk.page(None, _MOST + len(matched) - len(seen))
+        found = await _leads(frontier, pending, Around(server.base, search.known), seen)
+        frontier, further = await _Walk(data, found).page(None, _MOST + len(matched) - len(seen))
         seen.update((version.type, version.id) for version in frontier)
         pending = tuple(include for include in search.includes if include.iterate)
         if further is not None:
@@ -86,6 +91,14 @@ async def _gathered(
             return Leads(seen - matched), []
     text = f"Only includes of includes up to {MAX_ROUNDS} steps away are followed"
     return Leads(seen - matched), [_told(f"{text}; search from the last of them for the others")]
+
+
+async def _leads(
+    sources: Sequence[StoredVersion], includes: Sequence[Include], around: Around, seen: Names
+) -> Leads:
+    if sum(len(version.body) for version in sources) < _LARGE:
+        return leads(sources, includes, around, seen)
+    return await asyncio.to_thread(leads, sources, includes, around, seen)
 
 
 class _Walk:
@@ -130,7 +143,9 @@ class _Walk:
         self, after: Sequence[str] | None, room: int
     ) -> tuple[Sequence[StoredVersion], Place | None]:
         found: list[StoredVersion] = []
-        for name in self._names:
+        for number, name in enumerate(self._names):
+            if number % _TURN == _TURN - 1:
+                await asyncio.sleep(0)
             if after is not None and name <= tuple(after):
                 continue
             version = await self._data.read(*name)

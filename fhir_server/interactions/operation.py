@@ -153,8 +153,9 @@ def _step(operation: Operation, server: Server) -> Step:
 
     async def step(work: Work) -> None:
         told = json.decode_own(await desk.file(work.session, work.job.id, REQUEST))
+        known_as = replace(server, base=told["base"])
         now, limits = server.clock(), server.limits
-        await take(Task(work, told["asked"], server.base, now, limits, _preparing(server)))
+        await take(Task(work, told["asked"], known_as.base, now, limits, _preparing(known_as)))
 
     return step
 

@@ -17,8 +17,11 @@ import msgspec
 from fhir_server.access.session import Memo, SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.interactions.exchange import Answer, Repeat, Request
+from fhir_server.interactions.kept import as_readable_now
 
 _SPACE: Final = "repeat"
+_PART: Final = " "
+"""Before the number of an entry: no id of a sender holds one."""
 _ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _MICROSECONDS: Final = 1_000_000
 
@@ -89,8 +92,8 @@ async def recalled(unit: SessionUnit, asked: Repeat) -> Answer | None:
         raise FhirError.at(
             Kind.CONFLICT,
             "http.X-Request-ID",
-            f"X-Request-ID '{asked.id}' was that of another request, with another address or "
-            "body; give each request an id of its own",
+            f"X-Request-ID '{asked.id}' was that of another request, with another address, "
+            "condition or body; give each request an id of its own",
         )
     return await _whole(unit, kept)
 
@@ -98,7 +101,7 @@ async def recalled(unit: SessionUnit, asked: Repeat) -> Answer | None:
 async def _whole(unit: SessionUnit, kept: _Kept) -> Answer:
     version = kept.answer.version
     if version is None or not kept.stored:
-        return kept.answer
+        return replace(kept.answer, body=await as_readable_now(unit, kept.answer.body))
     # Read again, as whoever asks now may read.
     found = await unit.vread(version.type, version.id, version.version)
     return replace(kept.answer, body=b"" if found is None else found.body)
@@ -123,9 +126,9 @@ async def remember(unit: SessionUnit, request: Request, answer: Answer) -> None:
 
 def part(asked: Repeat | None, index: int) -> Repeat | None:
     """Of one entry of a batch, which is carried out for itself."""
-    return asked and replace(asked, id=f"{asked.id}#{index}")
+    return asked and replace(asked, id=f"{asked.id}{_PART}{index}")
 
 
 async def forget_parts(unit: SessionUnit, asked: Repeat) -> None:
     """Once the answer of the whole batch is kept."""
-    await unit.forget(_SPACE, f"{asked.id}#")
+    await unit.forget(_SPACE, f"{asked.id}{_PART}")

@@ -4,7 +4,7 @@ All through the caller's session: another's job is as if it were not there.
 """
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +15,8 @@ from fhir_server.jobs.record import FILES, INDEX, OPEN, PART, RECORDS, REQUEST, 
 
 _AT_ONCE: Final = 1000
 """Entries of an index that are read at one time: they are small."""
-
+_FILES_AT_ONCE: Final = 8
+"""Files that are forgotten in one commit."""
 
 Asking = Session | SessionUnit
 """A session, or a commit of one that is under way."""
@@ -102,13 +103,24 @@ class Desk:
 
 
 async def forget(session: Asking, job_id: str) -> None:
-    """Forget whatever is kept under that id."""
+    """Forget whatever is kept under that id: the files a few at a time, as others wait for it."""
 
     async def work(unit: SessionUnit) -> None:
         for space in SPACES:
-            await unit.forget(space, job_id)
+            if space != FILES:
+                await unit.forget(space, job_id)
 
     await session.commit("job", work)
+    while some := await session.memos(FILES, f"{job_id}/", _FILES_AT_ONCE):
+        await session.commit("job", _forgetting(some))
+
+
+def _forgetting(some: Sequence[Memo]) -> Callable[[SessionUnit], Awaitable[None]]:
+    async def work(unit: SessionUnit) -> None:
+        for memo in some:
+            await unit.forget(memo.space, memo.key)
+
+    return work
 
 
 async def file(session: Session, job_id: str, name: str) -> bytes:

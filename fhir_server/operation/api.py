@@ -104,7 +104,7 @@ class Call:
                 the caller has too many jobs already.
         """
         url = f"{self.base}/{self.address}" + (f"?{self.query}" if self.query else "")
-        request = json.encode({"url": url, "asked": asked})
+        request = json.encode({"url": url, "base": self.base, "asked": asked})
 
         async def start(session: Asking) -> Job:
             return await self.desk.start(session, job or self.job(), request)

@@ -120,7 +120,10 @@ class Criteria:
         return self._links
 
     def _in_list(self, resource_type: str, value: str) -> Node:
-        ids = _ids("", operands.split(value, ","))
+        texts = operands.split(value, ",")
+        self._count_values(len(texts))
+        self._count_link()
+        ids = _ids("", texts)
         return Has("List", "item", chains.forms(resource_type, self.base), ids)
 
     def _text(self, code: str, modifier: str, value: str) -> Node:

@@ -9,6 +9,8 @@ class Limits:
     max_count: int = 1000
     max_values: int = 1000
     max_parameters: int = 100
+    max_sort: int = 10
+    """Keys of one order."""
     max_chain: int = 5
     """Steps from resource to resource in one criterion."""
     max_contained_links: int = 20

@@ -136,6 +136,7 @@ def parse_criteria(
     *,
     base: str,
     now: int,
+    limits: Limits | None = None,
     known: ParameterSet = BUILT_IN,
 ) -> Node:
     """What a conditional interaction must match: criteria only, at least one.
@@ -146,7 +147,8 @@ def parse_criteria(
     for name, _ in parameters:
         if name.partition(":")[0] in RESULT_PARAMETERS:
             raise at(name, f"'{name}' has no meaning in the criteria of a condition")
-    where = parse(resource_type, parameters, base=base, now=now, known=known).query.where
+    read = parse(resource_type, parameters, base=base, now=now, limits=limits, known=known)
+    where = read.query.where
     if isinstance(where, Everything):
         raise FhirError(Kind.INVALID, "The condition has no search criteria; give at least one")
     return where
@@ -296,6 +298,10 @@ class _Parser:
             )
 
     def _sort(self, value: str) -> None:
+        most = self.reading.limits.max_sort
+        if value.count(",") >= most:
+            text = f"More than {most} keys; {most} are allowed"
+            raise FhirError.at(Kind.TOO_COSTLY, "http._sort", text)
         self.sort = tuple(self._sort_key(part) for part in value.split(","))
 
     def _sort_key(self, part: str) -> SortKey:
@@ -405,7 +411,7 @@ def _elements(value: str, types: Sequence[str]) -> tuple[str, ...]:
     """Names that at least one of the types has."""
     found: dict[str, None] = {}
     refusal: FhirError | None = None
-    for name in value.split(","):
+    for name in dict.fromkeys(value.split(",")):
         known = False
         for resource_type in types:
             try:

@@ -4,8 +4,9 @@ Those on the server that the caller may read come first, then the project's, the
 of R4's tables. Source: https://hl7.org/fhir/R4/references.html#canonical.
 """
 
+import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final, Protocol
@@ -21,6 +22,8 @@ from fhir_server.terminology.elements import text
 FOLDER: Final = Path(__file__).parents[2] / "terminology"
 _MOST: Final = 100
 """Versions of one value set that are looked at."""
+_LARGE: Final = 64 * 1024
+"""Bytes."""
 _R4: Final = ("", "4.0.1")
 
 
@@ -41,7 +44,10 @@ class Library:
     async def at(self, local: str) -> Resource | None:
         """The ValueSet `ValueSet/id`."""
         found = await self._data.read(*local.split("/"))
-        return None if found is None or found.deleted else json.decode_resource(found.body)
+        if found is None or found.deleted:
+            return None
+        (resource,) = await _decoded([found])
+        return resource
 
     async def named(self, resource_type: str, canonical: str) -> Resource | None:
         """The resource with this address; of several versions, where none is named, the newest."""
@@ -61,7 +67,15 @@ class Library:
             UriIs("url", url), *([TokenIs("version", None, version)] if version else [])
         )
         page = await self._data.search(Query(resource_type, where), _MOST)
-        return [json.decode_resource(found.body) for found in page.matches]
+        return await _decoded(page.matches)
+
+
+async def _decoded(versions: Sequence[StoredVersion]) -> list[Resource]:
+    """As resources; large ones are read beside the loop, which goes on meanwhile."""
+    bodies = [version.body for version in versions]
+    if sum(map(len, bodies)) < _LARGE:
+        return [*map(json.decode_resource, bodies)]
+    return await asyncio.to_thread(lambda: [*map(json.decode_resource, bodies)])
 
 
 def of_r4(canonical: str) -> CodeSet | None:

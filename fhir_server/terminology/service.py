@@ -4,6 +4,7 @@ Sources: https://hl7.org/fhir/R4/valueset.html#compositions, https://hl7.org/fhi
 #subsumes. What cannot be said completely is refused, never left out.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -154,7 +155,8 @@ class Terminology:
             resource = await self._library.named("CodeSystem", canonical)
             if resource is None:
                 raise _unknown("code system", canonical)
-            self._systems[canonical] = code_system(resource)
+            # Beside the loop: there may be a hundred thousand concepts.
+            self._systems[canonical] = await asyncio.to_thread(code_system, resource)
         return self._systems[canonical]
 
 

@@ -292,6 +292,7 @@ async def chart(store: Store) -> None:
         {"resourceType": "Goal", "id": "g", "subject": {"reference": "Patient/2"}},
         plan("c1", "1", status="active", goal=[{"reference": "Goal/g"}]),
         plan("c2", "2", status="active"),
+        {"resourceType": "List", "id": "l", "entry": [{"item": {"reference": "CarePlan/c2"}}]},
     )
 
 
@@ -308,6 +309,7 @@ CHAINS: Final = {
         "CarePlan",
     ),
     "Patient?_has:CarePlan:subject:status:not=draft&_id=2": ("2", "CarePlan"),
+    "CarePlan?_list=l": ("c2", "List"),
     "CarePlan?subject:Patient._content=birch": ("c2", "Patient"),
     "CarePlan?subject:Patient._content=-ash": ("c2", "Patient"),
     "Patient?_has:CarePlan:subject:_content=draft,active&_id=2": ("2", "CarePlan"),

@@ -4,6 +4,7 @@ The result of a search or batch is a Bundle as in R5: https://hl7.org/fhir/R5/as
 """
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import pytest
 from fhir.resources.R4B.bundle import Bundle
 
 from fhir_server.app import Application
-from fhir_server.search.ast import Everything, Node, Nothing
+from fhir_server.search.ast import Everything, IdIn, Node, Not, Nothing
 from fhir_server.storage.interface import Store
 from tests.jobs import LATER, finished, kicked_off, later, served, settings_for, until, with_body
 from tests.support import assert_outcome, body, create, put, stored_versions
@@ -216,6 +217,24 @@ async def test_what_is_withdrawn_meanwhile_counts(tmp_path: Path) -> None:
         policy.allowed = Nothing()  # before the runner has its turn, which comes as we wait
         (entry,) = (await finished(client, address)).json()["entry"]
         assert "entry" not in entry["resource"]
+
+
+async def test_a_result_holds_nothing_that_was_withdrawn_since(tmp_path: Path) -> None:
+    policy = Withdrawn()
+    async with served(settings_for(tmp_path), {"a": policy}) as client_of, client_of("a") as client:
+        await put(client, _patient("a", id="one"))
+        await put(client, _patient("a", id="two"))
+        search = await kicked_off(client, "GET", "Patient?identifier=a")
+        first = (await finished(client, search)).json()
+        (output,) = (await later(client, "GET", "$export"))["output"]
+        policy.allowed = Not(IdIn(("one",)))
+        again = (await client.get(search)).json()
+        assert again["entry"] == [{"response": first["entry"][0]["response"]}]
+        exported = (await client.get(output["url"])).text.splitlines()
+        assert [json.loads(line)["id"] for line in exported] == ["two"]
+        policy.allowed = Everything()
+        assert (await client.get(search)).json() == first
+        assert len((await client.get(output["url"])).text.splitlines()) == 2
 
 
 async def test_no_caller_may_queue_without_end(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from fhir_server.interactions import contained
 from tests.support import assert_outcome, found_ids, put
 
 
@@ -85,6 +86,16 @@ async def test_shows_the_contained_resource_by_itself(stocked: httpx.AsyncClient
     assert entry["fullUrl"].endswith("/fhir/Patient/two#gp")
     assert entry["search"] == {"mode": "match"}
     assert entry["resource"] == organization("gp", "Elm Surgery")
+
+
+async def test_a_page_of_very_many_is_refused(
+    stocked: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contained, "_MOST", 1)
+    search = "Organization?_contained=true&_containedType=contained"
+    refused = await stocked.get(search)
+    assert_outcome(refused, 403, "too-costly", "ask for fewer", "http._containedType")
+    assert (await stocked.get(f"{search}&_count=1")).status_code == 200
 
 
 async def test_counts_containers(stocked: httpx.AsyncClient) -> None:

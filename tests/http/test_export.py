@@ -306,6 +306,13 @@ async def test_what_is_not_understood_is_refused_before_anything_begins(
     assert expression is None or issue["expression"] == [expression]
 
 
+async def test_filters_are_as_many_as_parameters_may_be(client: httpx.AsyncClient) -> None:
+    one = {"name": "_typeFilter", "valueString": "Patient?active=true"}
+    asked = {"resourceType": "Parameters", "parameter": [one] * 101}
+    refused = await client.post("$export", **with_body(asked))
+    assert_outcome(refused, 403, "too-costly", "101 filters; 100 are allowed", "http._typeFilter")
+
+
 async def test_it_is_answered_later_or_not_at_all(client: httpx.AsyncClient) -> None:
     for address in ("$export", "Patient/$export", "Group/nobody/$export"):
         refused = await client.get(address)

@@ -70,6 +70,27 @@ async def test_a_search_may_have_as_many_values_as_the_setting_says(settings: Se
         assert_outcome(refused, 403, "too-costly", "3 are allowed", "http.given")
 
 
+async def test_ids_of_lists_are_values_too(settings: Settings) -> None:
+    async with served(settings, max_values=3) as client:
+        assert (await client.get("Patient?_list=a,b,c")).status_code == 200
+        refused = await client.get("Patient?_list=a,b,c,d")
+        assert_outcome(refused, 403, "too-costly", "3 are allowed", "http._list")
+
+
+async def test_a_condition_has_the_bounds_of_a_search(settings: Settings) -> None:
+    async with served(settings, max_values=3) as client:
+        patient = body({"resourceType": "Patient"})
+        patient["headers"]["If-None-Exist"] = "identifier=a,b,c,d"
+        refused = await client.post("Patient", **patient)
+        assert_outcome(refused, 403, "too-costly", "3 are allowed", "http.identifier")
+
+
+async def test_an_order_has_few_keys(client: httpx.AsyncClient) -> None:
+    assert (await client.get("Patient?_sort=" + ",".join(["-_id"] * 10))).status_code == 200
+    refused = await client.get("Patient?_sort=" + ",".join(["-_id"] * 11))
+    assert_outcome(refused, 403, "too-costly", "10 are allowed", "http._sort")
+
+
 @pytest.mark.parametrize("form", ["json", "xml"])
 async def test_a_body_may_be_as_deep_as_the_setting_says(settings: Settings, form: str) -> None:
     async with served(settings, max_depth=12) as client:

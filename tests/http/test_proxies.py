@@ -3,12 +3,15 @@
 https://hl7.org/fhir/R4/http.html#root, RFC 7239.
 """
 
+from typing import Any
+
 import httpx
 import pytest
 
 from fhir_server.http.proxies import Proxies
 from fhir_server.settings import Settings
 from tests.http.serving import served
+from tests.jobs import finished, kicked_off
 from tests.support import assert_outcome, body
 
 PROXY = "10.1.2.3"
@@ -85,6 +88,38 @@ async def test_a_trusted_proxy_tells_the_address(
     async with served(settings, peer=PROXY, trusted_proxies=("10.1.0.0/16",)) as client:
         links = await _links(client, {"host": "evil.example", **headers})
         assert _all_on(links, "https://fhir.example:8443/fhir")
+
+
+async def test_what_is_answered_later_stands_on_that_address_too(settings: Settings) -> None:
+    """Links of a search, and references that an import makes relative."""
+    base = "https://fhir.example/fhir"
+    told = {"forwarded": "proto=https;host=fhir.example"}
+    async with served(settings, peer=PROXY, trusted_proxies=(PROXY,)) as client:
+        client.headers.update(told)
+
+        async def later(method: str, address: str, **more: Any) -> httpx.Response:
+            job = await kicked_off(client, method, address, **more)
+            assert job.startswith(f"{base}/_jobs/")
+            return await finished(client, job.removeprefix(f"{base}/"))
+
+        flag = {
+            "resourceType": "Flag",
+            "id": "f",
+            "status": "active",
+            "code": {"text": "x"},
+            "subject": {"reference": f"{base}/Patient/p"},
+        }
+        line, ndjson = body(flag)["content"], {"content-type": "application/fhir+ndjson"}
+        assert (await later("POST", "$import", content=line, headers=ndjson)).status_code == 200
+        bundle = (await later("GET", "Flag?patient=p")).json()["entry"][0]["resource"]
+        assert bundle["link"][0]["url"] == f"{base}/Flag?patient=p"
+        (entry,) = bundle["entry"]
+        assert entry["fullUrl"] == f"{base}/Flag/f"
+        assert entry["resource"]["subject"]["reference"] == "Patient/p"
+        asked = {"request": {"method": "GET", "url": f"{base}/Flag"}}
+        batch = body({"resourceType": "Bundle", "type": "batch", "entry": [asked]})
+        (inner,) = (await later("POST", "", **batch)).json()["entry"]
+        assert inner["resource"]["entry"][0]["fullUrl"] == f"{base}/Flag/f"
 
 
 @pytest.mark.parametrize(

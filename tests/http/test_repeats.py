@@ -11,8 +11,11 @@ import pytest
 
 from fhir_server.access.policy import Caller, OpenPolicy
 from fhir_server.access.session import Memo, Session, SessionUnit
+from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import nhs_number
 from fhir_server.storage.interface import Store
+from tests.conftest import Restrict
+from tests.http.test_includes import OneOf, flag
 from tests.operations.messages import Spell
 from tests.support import (
     ServerProcess,
@@ -183,6 +186,29 @@ async def test_a_batch_that_was_broken_off_goes_on_where_it_was(
     assert len(await stored_versions(store)) == 2
 
 
+async def test_an_entry_that_the_server_failed_at_is_tried_again(
+    client: httpx.AsyncClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while another process holds the store: what was written is not written twice."""
+    sent = bundle("batch", ("POST", "Patient", PATIENT), ("POST", "Task", TASK))
+    put_of_unit = SessionUnit.put
+
+    async def busy(unit: SessionUnit, resource: Any, *rest: Any) -> Any:
+        if resource["resourceType"] == "Task":
+            raise FhirError(Kind.UNAVAILABLE, "busy")
+        return await put_of_unit(unit, resource, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SessionUnit, "put", busy)
+        first = (await client.post("", **named(sent, "r1"))).json()
+    again = (await client.post("", **named(sent, "r1"))).json()
+    statuses = [[e["response"]["status"][:3] for e in one["entry"]] for one in (first, again)]
+    assert statuses == [["201", "503"], ["201", "201"]]
+    assert first["entry"][0] == again["entry"][0]
+    assert len(await stored_versions(store)) == 2
+    assert (await client.post("", **named(sent, "r1"))).json() == again
+
+
 async def test_a_message_that_is_sent_again_is_answered_from_the_first(
     client: httpx.AsyncClient, store: Store
 ) -> None:
@@ -201,6 +227,39 @@ async def test_an_operation_that_reads_is_answered_anew(client: httpx.AsyncClien
     await put(client, {**OTHER, "id": "p"})
     again = await client.post("Patient/p/$everything", **named(parameters, "r1"))
     assert first.json() != again.json()
+
+
+@pytest.mark.parametrize("kind", ["transaction", "batch"])
+async def test_what_may_not_be_read_any_more_is_not_repeated(
+    client: httpx.AsyncClient, restrict: Restrict, kind: str
+) -> None:
+    """A consent that was withdrawn meanwhile closes this way too."""
+    written = flag("x", "a")
+    sent = bundle(kind, ("PUT", "Flag/x", written), ("GET", "Flag?_id=x", None))
+    request = named(sent, "r1", Prefer="return=representation")
+    first = await client.post("", **request)
+    assert first.json()["entry"][0]["resource"]["resourceType"] == "Flag"
+    restrict(OneOf("a"))
+    assert same(await client.post("", **request), first)
+    restrict(OneOf("b"))
+    hidden = (await client.post("", **request)).json()
+    assert hidden["entry"] == [{"response": e["response"]} for e in first.json()["entry"]]
+
+
+async def test_another_condition_is_another_request(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    await client.post("Patient", **named(PATIENT, "r1", **{"If-None-Exist": "identifier=a"}))
+    other = await client.post("Patient", **named(PATIENT, "r1", **{"If-None-Exist": "active=true"}))
+    assert_outcome(other, 409, "conflict", "was that of another", "http.X-Request-ID")
+    assert len(await stored_versions(store)) == 1
+
+
+async def test_an_id_does_not_meet_the_entries_of_a_batch(client: httpx.AsyncClient) -> None:
+    sent = bundle("batch", ("POST", "Patient", PATIENT))
+    first = await client.post("Patient", **named(PATIENT, "r1#0"))
+    assert (await client.post("", **named(sent, "r1"))).json()["entry"][0]["response"]["location"]
+    assert same(await client.post("Patient", **named(PATIENT, "r1#0")), first)
 
 
 async def test_many_at_once_are_one(client: httpx.AsyncClient, store: Store) -> None:
