@@ -16,7 +16,7 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.json import Resource
 from fhir_server.search.extract import CONTENT, extract
 from fhir_server.search.parameters import Definition
-from fhir_server.storage.interface import Draft, Progress, Unit
+from fhir_server.storage.interface import Draft, Progress, StoredVersion, Unit
 from fhir_server.storage.remaking import remake
 from fhir_server.storage.sqlite import reindex
 from fhir_server.storage.sqlite.entries import keyed_hash
@@ -154,6 +154,27 @@ async def test_a_patient_view_has_its_own_patience_and_does_not_hold_up_the_end(
     await store.close()
     await asyncio.gather(*searches, return_exceptions=True)
     assert asyncio.get_running_loop().time() - began < 5
+
+
+async def test_a_store_opens_beside_another_that_is_writing(
+    path: Path, locker: sqlite3.Connection
+) -> None:
+    (stored,) = await _written(path)
+    locker.execute("BEGIN IMMEDIATE")
+    second = SqliteStore(path)
+    try:
+        assert await second.read("Patient", "p1") == stored
+    finally:
+        await second.close()
+        locker.execute("ROLLBACK")
+
+
+async def _written(path: Path) -> list[StoredVersion]:
+    first = SqliteStore(path)
+    try:
+        return await put(first, patient("p1", "Ash"))
+    finally:
+        await first.close()
 
 
 def test_refuses_a_file_of_a_newer_release(path: Path, locker: sqlite3.Connection) -> None:

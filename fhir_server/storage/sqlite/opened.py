@@ -289,6 +289,8 @@ def _prepared(path: Path, *, new: bool) -> tuple[sqlite3.Connection, bytes]:
     """A connection to a file with the newest schema and index, and the secret of its hashes."""
     connection = connect(path, new=new, busy_timeout_ms=10_000)
     try:
+        if not os.access(path, os.W_OK):
+            raise sqlite3.OperationalError("attempt to write a readonly database")
         migrate(connection)
         index_secret = secret_of(connection, "index")
         bring_up_to_date(connection, EntryWriter(keyed_hash(index_secret), ParameterNumbers()))

@@ -136,6 +136,9 @@ def bring_up_to_date(connection: sqlite3.Connection, entries: EntryWriter) -> in
         RuntimeError: when a newer release has made the index.
     """
     taken = 0
+    # As with the schema: nobody is waited for where there is nothing to do.
+    if _number(connection, _CONTENT, _FIRST_CONTENT) == CONTENT:
+        return taken
     while True:
         connection.execute("BEGIN IMMEDIATE")
         try:

@@ -144,9 +144,12 @@ def migrate(connection: sqlite3.Connection) -> None:
         RuntimeError: when a newer release has written the file, or SQLite lacks FTS5.
     """
     fulltext.require(connection)
+    # Others may be writing without a pause, and there is seldom a reason to wait for them.
+    if _done(connection) == len(MIGRATIONS):
+        return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        (done,) = connection.execute("PRAGMA user_version").fetchone()
+        done = _done(connection)
         if done > len(MIGRATIONS):
             raise RuntimeError(
                 f"The store has schema {done}; this release knows up to {len(MIGRATIONS)}"
@@ -192,6 +195,11 @@ def require_current(connection: sqlite3.Connection) -> None:
             "an earlier release has made it; start this release's server once, "
             "which brings it up to date"
         )
+
+
+def _done(connection: sqlite3.Connection) -> int:
+    (done,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(done)
 
 
 def _statements(script: str) -> list[str]:
