@@ -7,6 +7,7 @@ import asyncio
 import copy
 import os
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import Final, TypeVar
 from fhir_server.errors import FhirError, Kind
 from fhir_server.search.ast import Search
 from fhir_server.search.parameters import ParameterSet
-from fhir_server.storage.clock import Clock, system_clock
 from fhir_server.storage.interface import (
     HistoryEntry,
     HistoryOf,
@@ -31,6 +31,7 @@ from fhir_server.storage.sqlite.opened import Place, Terms
 from fhir_server.storage.sqlite.reader import ConnectionReader
 
 T = TypeVar("T")
+Clock = Callable[[], int]
 
 _READERS: Final = 4
 _PATIENT_READERS: Final = 2
@@ -38,6 +39,11 @@ _LATELY: Final = 1.0
 """Seconds after a commit in which the store is taken to write."""
 _READY_PATIENCE: Final = 3.0
 """Seconds that a check waits for its write; who asks for the check waits not much longer."""
+
+
+def system_clock() -> int:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1000
 
 
 class SqliteStore:
