@@ -1,10 +1,12 @@
 """A server within the test's own loop, and one in a process of its own."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Protocol
 
 import httpx
+import hypothesis
 import pytest
 
 from fhir_server.access.policy import Caller, Policy
@@ -15,6 +17,11 @@ from fhir_server.settings import Settings
 from fhir_server.storage.interface import Store
 from tests.mongo import stop_mongo
 from tests.support import ServerProcess
+
+# A change is judged by the same examples each time; the nightly form looks for new ones.
+hypothesis.settings.register_profile("default", derandomize=True)
+hypothesis.settings.register_profile("nightly", derandomize=False)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -172,12 +172,12 @@ def require_store(connection: sqlite3.Connection) -> int:
     Raises:
         RuntimeError: for a file of a newer release, and for one that is no store.
     """
-    (done,) = connection.execute("PRAGMA user_version").fetchone()
+    done = _done(connection)
     if done > len(MIGRATIONS):
         raise RuntimeError(f"it has schema {done}; this release knows up to {len(MIGRATIONS)}")
     if not done or not {name for (name,) in connection.execute(_TABLES)} >= _HAS:
         raise RuntimeError("it is not a store of this server")
-    return int(done)
+    return done
 
 
 _HAS: Final = {"setting", "parameter", "resource", "version", "entry", "entry_string", "audit"}
