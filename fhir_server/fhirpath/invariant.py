@@ -34,7 +34,15 @@ _FAULTS: Final = (EvaluationError, ArithmeticError, RecursionError)
 class Invariant:
     """An invariant of one type; safe to keep, and to share between threads."""
 
-    __slots__ = ("_closed", "_object", "_open", "_uses_context", "expression", "type_name")
+    __slots__ = (
+        "_abstract",
+        "_closed",
+        "_object",
+        "_open",
+        "_uses_context",
+        "expression",
+        "type_name",
+    )
 
     def __init__(self, expression: str, type_name: str, also: tuple[str, ...]) -> None:
         self.expression = expression
@@ -43,6 +51,7 @@ class Invariant:
         self._open: Truth = truth_of(plan)
         self._closed: Truth = truth_of(_compiled(expression, type_name, also, closed=True)[1])
         self._object = not is_primitive(type_name)
+        self._abstract = type_name in ("Resource", "DomainResource")
         self._uses_context = mentions_context(node)
 
     def __call__(self, node: Any, scope: Scope, sibling: Sibling = None) -> bool:
@@ -51,8 +60,16 @@ class Invariant:
         `node` is the JSON of an element of the type, `sibling` the `_name` of a primitive. What
         cannot be evaluated (two items where one is wanted) is broken.
         """
+        if self._object and type(node) is not dict:
+            return False
+        name = typed(node, self.type_name) if self._abstract else self.type_name
+        return self.holds(Item(node, name, sibling), scope)
+
+    def holds(self, this: Item, scope: Scope) -> bool:
+        """The same for an item, which several invariants of its type can share."""
+        if self._uses_context:
+            scope.context, scope.context_memo = this, {}
         try:
-            this = self._focus(node, scope, sibling)
             found = self._open(this, scope)
             if found is None:
                 found = self._closed(this, scope)

@@ -107,7 +107,8 @@ def _equals(planner: Planner, node: Binary, focus: Types) -> Plan:
         return boolean(_same_truth(left.truth, right.truth))
     truth = _equality(left, right, planner.closed)
     if right.constant is not None and right.constant.type == STRING:
-        truth = shapes.equals_text(left.path, right.constant.value, truth)
+        text: str = right.constant.value
+        truth = shapes.of_text(left.path, lambda value: value == text, truth)
     return boolean(truth)
 
 

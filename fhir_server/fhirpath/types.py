@@ -93,7 +93,7 @@ def resolved(name: str) -> str:
     if namespace in ("", "FHIR") and _is_fhir(local):
         return local
     system = f"System.{local}"
-    if system in _SYSTEM and namespace in ("", "System"):
+    if namespace == "System" or (not namespace and system in _SYSTEM):
         return system if namespace else f"~{system}"
     if "." in name and _is_fhir(name):
         return name

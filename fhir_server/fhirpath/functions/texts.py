@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import re2
 
+from fhir_server.fhirpath import shapes
 from fhir_server.fhirpath.ast import Call, Literal
 from fhir_server.fhirpath.functions.api import Build, Function, on_values, only, source_of
 from fhir_server.fhirpath.items import NOTHING, Item, Items
@@ -29,8 +30,8 @@ def _tested(test: Callable[[str, str], bool]) -> Build:
     """A question about a text and one argument, as `startsWith`."""
 
     def build(planner: Planner, call: Call, focus: Types) -> Plan:
-        source = source_of(planner, call, focus).run
-        given = planner.plan(call.arguments[0], focus).run
+        plan, argument = source_of(planner, call, focus), planner.plan(call.arguments[0], focus)
+        source, given = plan.run, argument.run
         absent = False if planner.closed else None
 
         def truth(this: Item, scope: Scope) -> bool | None:
@@ -40,7 +41,10 @@ def _tested(test: Callable[[str, str], bool]) -> Build:
                 return absent
             return test(text, other)
 
-        return boolean(truth)
+        if argument.constant is None or type(argument.constant.value) is not str:
+            return boolean(truth)
+        known: str = argument.constant.value
+        return boolean(shapes.of_text(plan.path, lambda text: test(text, known), truth))
 
     return build
 
