@@ -34,7 +34,7 @@ _LARGEST: Final = 2**31
 
 
 def operation(planner: Planner, node: Binary, focus: Types) -> Plan:
-    return _OPERATIONS[node.operator](planner, node, focus)
+    return OPERATIONS[node.operator](planner, node, focus)
 
 
 def _both(planner: Planner, node: Binary, focus: Types) -> tuple[Plan, Plan]:
@@ -257,7 +257,10 @@ def _union(planner: Planner, node: Binary, focus: Types) -> Plan:
 def distinct(items: Items) -> Items:
     if len(items) < 2:
         return items
-    return list({key(item): item for item in reversed(items)}.values())[::-1]
+    found: dict[Hashable, Item] = {}
+    for item in items:
+        found.setdefault(key(item), item)
+    return list(found.values())
 
 
 # Arithmetic ----------------------------------------------------------------------------------
@@ -377,7 +380,7 @@ def _string(items: Items) -> str:
 Build = Callable[[Planner, Binary, Types], Plan]
 
 _NUMBER: Final = frozenset({INTEGER, DECIMAL})
-_OPERATIONS: Final[dict[str, Build]] = {
+OPERATIONS: Final[dict[str, Build]] = {
     "and": _and,
     "or": _or,
     "xor": _xor,

@@ -77,7 +77,7 @@ def has_type(name: str, wanted: str) -> bool:
     An unqualified system type takes the FHIR primitives that become it as well: R4's own que-7
     asks of a FHIR boolean whether it is `Boolean`.
     """
-    if is_a(name, wanted):
+    if is_a(name, wanted) or (name, wanted) == (QUANTITY, "Quantity"):
         return True
     return wanted.startswith("~") and SYSTEM_OF.get(name) == wanted[1:]
 

@@ -216,6 +216,8 @@ def _equal_objects(left: Item, right: Item) -> bool:
 
 def equal_values(first: Value, second: Value) -> bool | None:
     if type(first) is Moment and type(second) is Moment:
+        if (first.kind == "time") != (second.kind == "time"):
+            return False
         found = moments.order(first, second)
         return None if found is None else found == 0
     if type(first) is Quantity or type(second) is Quantity:
