@@ -212,12 +212,11 @@ def _contains(planner: Planner, node: Binary, focus: Types) -> Plan:
 def _membership(planner: Planner, node: Binary, focus: Types, *, swapped: bool) -> Plan:
     member, group = (node.right, node.left) if swapped else (node.left, node.right)
     item_of_, keys = planner.plan(member, focus).run, _keys(planner, group, focus)
-    absent = False if planner.closed else None
 
     def truth(this: Item, scope: Scope) -> bool | None:
         items = item_of_(this, scope)
         if not items:
-            return absent
+            return None
         return key(single(items)) in keys(this, scope)
 
     return boolean(truth)
