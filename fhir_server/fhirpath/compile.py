@@ -36,7 +36,7 @@ from fhir_server.fhirpath.functions.filtering import at_index, kept_of_type
 from fhir_server.fhirpath.items import NOTHING, Item, Items, Key, follow, is_primitive, keys, step
 from fhir_server.fhirpath.moments import moment, time_of_day
 from fhir_server.fhirpath.operators import operation
-from fhir_server.fhirpath.plan import Plan, Run, Scope, boolean
+from fhir_server.fhirpath.plan import Plan, Run, Scope, Truth, boolean
 from fhir_server.fhirpath.problems import BadExpression, UnknownFunction
 from fhir_server.fhirpath.types import ANY, INTEGER, STRING, Types, is_a, is_resource, resolved
 from fhir_server.fhirpath.values import Quantity, bounded, item_of
@@ -73,8 +73,8 @@ class Compiler:
         self._inside = 0
 
     def plan(self, node: Node, focus: Types) -> Plan:
-        if node == shapes.ELEMENT_HAS_CONTENT and _is_object(focus):
-            return boolean(shapes.object_has_content)
+        if node == shapes.ELEMENT_HAS_CONTENT and (quick := _content_check(focus)):
+            return boolean(quick)
         found = self._plan(node, focus)
         if self._inside and not is_trivial(node) and is_fixed(node):
             return _remembered(found, mentions_context(node))
@@ -158,6 +158,13 @@ class Compiler:
             if name.startswith(prefix):
                 return _constant(Item(address + name.removeprefix(prefix), STRING))
         raise BadExpression(f"%{name} is not a variable that is known here")
+
+
+def _content_check(focus: Types) -> Truth | None:
+    if _is_object(focus):
+        return shapes.object_has_content
+    known = focus is not None and all(is_primitive(name) for name in focus)
+    return shapes.primitive_has_content if known else None
 
 
 def _is_object(focus: Types) -> bool:
