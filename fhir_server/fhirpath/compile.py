@@ -61,6 +61,8 @@ _PREFIXES: Final = {
 }
 _OPEN: Final = frozenset({"Element", "BackboneElement", "Resource", "DomainResource"})
 """Types that stand for others, which may have any element."""
+_MOST_PLANS: Final = 20_000
+"""Nodes that are planned; `repeat` plans its argument again until its types are known."""
 _FIRST_TYPE_LETTERS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
@@ -71,8 +73,12 @@ class Compiler:
         self.closed = closed
         self._context = types
         self._inside = 0
+        self._left = _MOST_PLANS
 
     def plan(self, node: Node, focus: Types) -> Plan:
+        self._left -= 1
+        if self._left < 0:
+            raise BadExpression("The expression takes too long to compile")
         if node == shapes.ELEMENT_HAS_CONTENT and (quick := _content_check(focus)):
             return boolean(quick)
         found = self._plan(node, focus)
@@ -147,7 +153,7 @@ class Compiler:
         name = node.name
         match name:
             case "resource":
-                return Plan(lambda _this, scope: [scope.resource], ANY)
+                return Plan(lambda _this, scope: [scope.resource], _holder(self._context))
             case "rootResource":
                 return Plan(lambda _this, scope: [scope.root], ANY)
             case "context":
@@ -158,6 +164,13 @@ class Compiler:
             if name.startswith(prefix):
                 return _constant(Item(address + name.removeprefix(prefix), STRING))
         raise BadExpression(f"%{name} is not a variable that is known here")
+
+
+def _holder(context: Types) -> Types:
+    """The type of the resource that holds an element: what `Patient.contact` begins with."""
+    names = {name.partition(".")[0] for name in context or ()}
+    known = all(is_resource(name) and name not in _OPEN for name in names)
+    return frozenset(names) if names and known else ANY
 
 
 def _content_check(focus: Types) -> Truth | None:

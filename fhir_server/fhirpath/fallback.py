@@ -10,6 +10,7 @@ fhirpathpy: https://github.com/beda-software/fhirpath-py, MIT licence.
 import copy
 from collections.abc import Callable
 from functools import cache
+from threading import Lock
 from typing import Any, Final
 
 from fhir_server.fhirpath.ast import Call, Node
@@ -17,9 +18,10 @@ from fhir_server.fhirpath.fixed import nodes
 from fhir_server.fhirpath.items import Item, Items
 from fhir_server.fhirpath.plan import Plan, Scope
 from fhir_server.fhirpath.problems import BadExpression, EvaluationError
-from fhir_server.fhirpath.types import ANY, BOOLEAN, DECIMAL, INTEGER, STRING
+from fhir_server.fhirpath.types import ANY, BOOLEAN, DECIMAL, INTEGER, STRING, is_resource
 
 _REGULAR: Final = frozenset({"matches", "matchesFull", "replaceMatches"})
+_ONE_AT_A_TIME: Final = Lock()
 _SYSTEM_TYPES: Final = {bool: BOOLEAN, str: STRING, int: INTEGER}
 
 
@@ -56,14 +58,13 @@ def _engine() -> tuple[Callable[..., list[Any]], dict[str, Any]]:
 def _evaluated(expression: str, this: Item, scope: Scope, type_name: str) -> Items:
     evaluate, model = _engine()
     variables = {"resource": scope.resource.value, "rootResource": scope.root.value}
+    # With a base it does not know a resource by the name of its type.
+    named = is_resource(type_name) and expression[:1].isupper()
+    path = expression if named else {"base": type_name, "expression": expression}
     try:
-        # It marks what it evaluates.
-        found = evaluate(
-            copy.deepcopy(this.value),
-            {"base": type_name, "expression": expression},
-            copy.deepcopy(variables),
-            model,
-        )
+        # It marks what it evaluates, and keeps its state in the module.
+        with _ONE_AT_A_TIME:
+            found = evaluate(copy.deepcopy(this.value), path, copy.deepcopy(variables), model)
     except Exception as error:  # it raises whatever comes
         raise EvaluationError(f"fhirpathpy: {error}") from error
     return [_item(value) for value in found]

@@ -5,6 +5,7 @@ The expressions are R4's own, from https://hl7.org/fhir/R4/; what an empty resul
 """
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any, Final
 
@@ -205,6 +206,8 @@ def test_what_cannot_be_evaluated_is_broken() -> None:
         ("frobnicate()", "Patient", "frobnicate() is not a function that is known here"),
         ("name.ofType(Nme)", "Patient", "Nme is not a type"),
         ("%nothing", "Patient", "%nothing is not a variable"),
+        ("%resource.nme.exists()", "Patient.contact", "'nme' is not an element of Patient"),
+        ("repeat(" * 20 + "contact" + ")" * 20, "Patient", "too long to compile"),
         ("id.matches('(a')", "Patient", "is not a regular expression"),
         ("true", "Pattient", "Pattient is not a type of R4"),
     ],
@@ -394,6 +397,14 @@ def test_functions_newer_than_the_standard_are_left_to_fhirpathpy() -> None:
     assert answer("name.given.first().split('d')", resource("patient")) == ["A", "a"]
     invariant = compile_invariant("name.given.join('+') = 'Ada+May+Ada'", "Patient")
     assert invariant(resource("patient"), Scope(resource("patient")))
+
+
+def test_fhirpathpy_may_be_asked_by_several_threads() -> None:
+    invariant = compile_invariant("name.given.first().split('a').count() = 2", "Patient")
+    patient = resource("patient")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: invariant(patient, Scope(patient)), range(40)))
+    assert found == [True] * 40
 
 
 def test_a_regular_expression_is_never_left_to_fhirpathpy() -> None:
