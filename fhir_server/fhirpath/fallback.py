@@ -9,6 +9,7 @@ fhirpathpy: https://github.com/beda-software/fhirpath-py, MIT licence.
 
 import copy
 from collections.abc import Callable
+from decimal import Decimal
 from functools import cache
 from threading import Lock
 from typing import Any, Final
@@ -16,13 +17,14 @@ from typing import Any, Final
 from fhir_server.fhirpath.ast import Call, Node
 from fhir_server.fhirpath.fixed import nodes
 from fhir_server.fhirpath.items import Item, Items
+from fhir_server.fhirpath.moments import moment
 from fhir_server.fhirpath.plan import Plan, Scope
 from fhir_server.fhirpath.problems import BadExpression, EvaluationError
-from fhir_server.fhirpath.types import ANY, BOOLEAN, DECIMAL, INTEGER, STRING, is_resource
+from fhir_server.fhirpath.types import ANY, is_resource
+from fhir_server.fhirpath.values import item_of
 
 _REGULAR: Final = frozenset({"matches", "matchesFull", "replaceMatches"})
 _ONE_AT_A_TIME: Final = Lock()
-_SYSTEM_TYPES: Final = {bool: BOOLEAN, str: STRING, int: INTEGER}
 
 
 def fallen_back(expression: str, node: Node, type_name: str) -> Plan:
@@ -73,5 +75,7 @@ def _evaluated(expression: str, this: Item, scope: Scope, type_name: str) -> Ite
 def _item(value: Any) -> Item:
     if isinstance(value, dict):
         return Item(value, "Element")
-    known = _SYSTEM_TYPES.get(type(value), DECIMAL if not isinstance(value, str) else STRING)
-    return Item(value, known)
+    if isinstance(value, bool | str | int | Decimal):
+        return item_of(value)
+    text = str(value)  # its own dates and quantities
+    return item_of(moment(text) or text)

@@ -395,6 +395,7 @@ def test_a_modifier_that_is_not_known_is_an_error() -> None:
 
 def test_functions_newer_than_the_standard_are_left_to_fhirpathpy() -> None:
     assert answer("name.given.first().split('d')", resource("patient")) == ["A", "a"]
+    assert answer("(1 | 2).sum() + name.count()", resource("patient")) == [6]
     invariant = compile_invariant("name.given.join('+') = 'Ada+May+Ada'", "Patient")
     assert invariant(resource("patient"), Scope(resource("patient")))
 
