@@ -61,6 +61,7 @@ _PREFIXES: Final = {
 }
 _OPEN: Final = frozenset({"Element", "BackboneElement", "Resource", "DomainResource"})
 """Types that stand for others, which may have any element."""
+_ABSTRACT_OBJECTS: Final = (frozenset({"Element"}), frozenset({"BackboneElement"}))
 _MOST_PLANS: Final = 20_000
 """Nodes that are planned; `repeat` plans its argument again until its types are known."""
 _FIRST_TYPE_LETTERS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -174,7 +175,8 @@ def _holder(context: Types) -> Types:
 
 
 def _content_check(focus: Types) -> Truth | None:
-    if _is_object(focus):
+    # The abstract ones stand for objects, too, of whose elements nothing is known.
+    if _is_object(focus) or focus in _ABSTRACT_OBJECTS:
         return shapes.object_has_content
     known = focus is not None and all(is_primitive(name) for name in focus)
     return shapes.primitive_has_content if known else None

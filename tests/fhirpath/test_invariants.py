@@ -51,6 +51,14 @@ CSD_1: Final = "concept.code.combine($this.descendants().concept.code).isDistinc
 UCUM: Final = "http://unitsofmeasure.org"
 
 
+def _flag(reference: str, *contained: str) -> dict[str, Any]:
+    return {
+        "resourceType": "Flag",
+        "subject": {"reference": reference},
+        "contained": [{"resourceType": "Patient", "id": one} for one in contained],
+    }
+
+
 def _question(**more: Any) -> dict[str, Any]:
     return {"linkId": "1", "type": "string", **more}
 
@@ -69,6 +77,16 @@ def _entry(url: str, version: str) -> dict[str, Any]:
         (ELE_1, "Period", {"id": "a"}, False),
         (ELE_1, "Period", {"id": "a", "start": "2026"}, True),
         (ELE_1, "Period", {"_start": {"extension": [{"url": "a"}]}}, True),
+        (ELE_1, "Element", {"id": "a", "start": "2026"}, True),
+        (ELE_1, "BackboneElement", {"id": "a"}, False),
+        ("contained.contained.empty()", "DomainResource", _flag("#a", "a"), True),
+        (
+            "contained.contained.empty()",
+            "DomainResource",
+            {"resourceType": "Flag", "contained": [_flag("#a", "a")]},
+            False,
+        ),
+        ("text.`div`.exists()", "DomainResource", _flag("#a"), False),
         (EXT_1, "Extension", {"url": "a", "valueCode": "a"}, True),
         (EXT_1, "Extension", {"url": "a", "valueBoolean": False}, True),
         (EXT_1, "Extension", {"url": "a", "_valueCode": {"extension": [{"url": "b"}]}}, True),
@@ -236,14 +254,6 @@ def test_an_invariant_of_a_choice_may_name_what_only_one_type_has() -> None:
 
 
 # The resource around -------------------------------------------------------------------------
-
-
-def _flag(reference: str, *contained: str) -> dict[str, Any]:
-    return {
-        "resourceType": "Flag",
-        "subject": {"reference": reference},
-        "contained": [{"resourceType": "Patient", "id": one} for one in contained],
-    }
 
 
 @pytest.mark.parametrize(
