@@ -21,7 +21,7 @@ from fhir_server.search.extract import CONTENT
 from fhir_server.search.parse import parse
 from fhir_server.settings import Settings
 from fhir_server.storage.interface import Draft, Store, Unit
-from fhir_server.storage.mongo import links, schema
+from fhir_server.storage.mongo import links, reindex, schema
 from fhir_server.storage.mongo.address import masked
 from fhir_server.storage.mongo.compile import Compiler
 from fhir_server.storage.mongo.documents import MOST
@@ -167,25 +167,26 @@ async def test_what_a_newer_release_has_made_is_not_opened(
 
 
 async def test_an_index_of_an_older_release_is_made_anew_before_anything_is_served(
-    store: Store, plain: Plain, tmp_path: Path
+    store: Store, plain: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await put(store, *(patient(f"p{n:03}", "Ash", gender="male") for n in range(450)))
+    monkeypatch.setattr(reindex, "BATCH", 20)
+    await put(store, *(patient(f"p{n:03}", "Ash", gender="male") for n in range(50)))
     await put(store, patient("p000", "Birch"))
     plain.version.update_many({}, {"$unset": {"t": "", "w": "", "n": "", "o": ""}})
     plain.version.update_many({"live": True}, {"$set": {"g": [{"p": "gone"}]}})
     # As if it had been interrupted after the first few.
-    reached = {"content": CONTENT - 1, "reached": "Patient/p100/1"}
+    reached = {"content": CONTENT - 1, "reached": "Patient/p010/1"}
     plain.setting.update_one({"_id": "index"}, {"$set": reached})
     again = await reopened(tmp_path)
     try:
-        assert len(await found(again, "Patient?gender=male", 1000)) == 349
+        assert len(await found(again, "Patient?gender=male", 1000)) == 39
         assert await found(again, "Patient?family=birch") == []
         plain.setting.update_one({"_id": "index"}, {"$set": {**reached, "reached": ""}})
         await (await reopened(tmp_path)).close()
-        assert len(await found(again, "Patient?gender=male", 1000)) == 449
+        assert len(await found(again, "Patient?gender=male", 1000)) == 49
         assert await found(again, "Patient?_content=birch") == ["p000"]
         assert plain.version.count_documents({"g": {"$exists": True}}) == 0
-        assert plain.version.count_documents({"t": {"$exists": True}}) == 450
+        assert plain.version.count_documents({"t": {"$exists": True}}) == 50
     finally:
         await again.close()
 
@@ -332,21 +333,29 @@ PLANS: Final = [
 
 
 @pytest.mark.parametrize(("asked", "index"), PLANS)
-async def test_a_search_goes_by_an_index(
+async def test_a_search_can_go_by_an_index(
     store: Store, plain: Plain, asked: str, index: str
 ) -> None:
-    if is_secantus(plain) and "?" in asked:
-        pytest.skip("SecantusDB's planner does not take $elemMatch; a real MongoDB's does")
+    """The index leads to every match, and a planner that weighs them chooses it.
+
+    SecantusDB's does not: of several indexes that begin with what is asked for it takes one by
+    its place in their list, and it takes none for `$elemMatch`.
+    """
     await put(store, *(indexed(number) for number in range(100)))
     compiler = Compiler(query(asked))
+    matches = 1 if "?" in asked else 100
+    by_it = plain.version.find(compiler.filter, sort=compiler.order, hint=index)
+    by_none = plain.version.find(compiler.filter, sort=compiler.order, hint={"$natural": 1})
+    found_by_it = [document["_id"] for document in by_it]
+    assert found_by_it == [document["_id"] for document in by_none]
+    assert len(found_by_it) == matches
     command = {"find": "version", "filter": compiler.filter, "sort": dict(compiler.order)}
     told = plain.command("explain", command, verbosity="executionStats")
-    plan = str(told["queryPlanner"]["winningPlan"])
-    assert "COLLSCAN" not in plan
-    assert f"'indexName': '{index}'" in plan
-    matches = 1 if "?" in asked else 100
     assert told["executionStats"]["nReturned"] == matches
-    assert told["executionStats"]["totalDocsExamined"] == matches
+    if not is_secantus(plain):
+        plan = str(told["queryPlanner"]["winningPlan"])
+        assert f"'indexName': '{index}'" in plan
+        assert told["executionStats"]["totalDocsExamined"] == matches
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,7 @@ class Committer:
         try:
             session.begin()
             turn = await turns.take(self._database, session)
+            await self._presence.served()
             batch = Batch(self._database, session, turn, self._parameters)
             for number, pending in enumerate(group):
                 if number not in spoilers:
