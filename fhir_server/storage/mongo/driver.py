@@ -216,6 +216,9 @@ class Database:
         if indexes:
             await self._of(collection).create_indexes([*indexes])
 
+    async def index_names(self, collection: str) -> set[str]:
+        return {*await self._of(collection).index_information()}
+
     def _of(self, collection: str) -> AsyncIOMotorCollection[Document]:
         return self._database[collection]
 

@@ -30,7 +30,12 @@ from fhir_server.storage.mongo.faults import out_of_time, passing, too_costly, u
 from fhir_server.storage.mongo.parameters import StoredParameters
 from fhir_server.storage.mongo.reader import TransactionReader
 from fhir_server.storage.mongo.reindex import bring_up_to_date
-from fhir_server.storage.mongo.schema import ensure_setting, migrate, require_deployment
+from fhir_server.storage.mongo.schema import (
+    ensure_setting,
+    migrate,
+    require_deployment,
+    require_store,
+)
 from fhir_server.storage.mongo.unit import MongoUnit
 
 T = TypeVar("T")
@@ -62,14 +67,16 @@ class MongoStore:
         self._parameters = StoredParameters(database)
         self._committer = Committer(database, self._parameters, self._unit, write_patience)
 
-    async def prepare(self) -> None:
-        """Make what is not there, and bring up to date what is.
+    async def prepare(self, *, make: bool) -> None:
+        """Make what is not there if `make`, and bring up to date what is.
 
         Raises:
             RuntimeError, FhirError: as `open_mongo` does.
         """
         async with self._answers("be reached"):
             await require_deployment(self._database)
+            if not make:
+                await require_store(self._database)
             await migrate(self._database)
             await bring_up_to_date(self._database)
 
@@ -192,6 +199,7 @@ async def open_mongo(
     clock: Clock = system_clock,
     patience: float = 10.0,
     write_patience: float = 10.0,
+    make: bool = True,
 ) -> MongoStore:
     """The store of a database, made where it is not there, brought up to date where it is.
 
@@ -200,9 +208,10 @@ async def open_mongo(
         clock: microseconds since the epoch.
         patience: seconds that a search may take.
         write_patience: seconds that a commit waits for others'.
+        make: without it, a database that has no store is refused: its name may be mistyped.
 
     Raises:
-        RuntimeError: for a server alone, an old one, and what a newer release has made.
+        RuntimeError: for a server alone, an old one, what a newer release has made, no store.
         FhirError: UNAVAILABLE when there is no answer.
         ValueError: for an address that is none.
     """
@@ -216,7 +225,7 @@ async def open_mongo(
     except PyMongoError as error:
         raise ValueError(f"MongoDB's driver does not take it: {error}") from None
     try:
-        await store.prepare()
+        await store.prepare(make=make)
     except BaseException:
         await store.close()
         raise
