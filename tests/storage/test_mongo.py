@@ -22,7 +22,6 @@ from fhir_server.search.parse import parse
 from fhir_server.settings import Settings
 from fhir_server.storage.interface import Draft, Store, Unit
 from fhir_server.storage.mongo import links, reindex, schema
-from fhir_server.storage.mongo.address import masked
 from fhir_server.storage.mongo.compile import Compiler
 from fhir_server.storage.mongo.documents import MOST
 from fhir_server.storage.mongo.links import resolved
@@ -392,18 +391,6 @@ def is_secantus(plain: Plain) -> bool:
 
 
 # Addresses and processes
-
-
-def test_what_is_secret_in_an_address_is_masked() -> None:
-    for address in (
-        "mongodb://me:secret@a,b:1/kw?replicaSet=rs",
-        "mongodb://me:se%40cret@a/kw",
-        "mongodb+srv://me:secret@a.b/kw",
-        "mongodb://a/kw?authMechanism=X&tlsCertificateKeyFilePassword=secret&w=1",
-    ):
-        assert "secret" not in masked(address)
-        assert "cret" not in masked(address)
-        assert masked(address).startswith("mongodb")
 
 
 async def test_an_unreachable_database_is_told_without_the_password(

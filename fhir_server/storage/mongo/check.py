@@ -22,7 +22,7 @@ from fhir_server.search.parameters import ParameterSet
 from fhir_server.storage.mongo.address import database_name
 from fhir_server.storage.mongo.documents import ARRAYS, CONTAINED, ENTRIES, entries
 from fhir_server.storage.mongo.driver import Database, Document, Transaction
-from fhir_server.storage.mongo.faults import passing, unavailable
+from fhir_server.storage.mongo.faults import passing, refused, why_not
 from fhir_server.storage.mongo.parameters import StoredParameters
 from fhir_server.storage.mongo.schema import (
     INDEXES,
@@ -72,13 +72,9 @@ async def check(url: str, *, told: Told, progress: Progress) -> Report:
 
     Raises:
         ValueError: for an address that is none.
-        RuntimeError: where there is no store of this release.
-        FhirError: UNAVAILABLE when MongoDB does not answer.
+        RuntimeError: where there is no store of this release, or MongoDB does not answer.
     """
-    try:
-        database = Database(url, database_name(url), _ANSWER_WITHIN)
-    except PyMongoError as error:
-        raise ValueError(f"MongoDB's driver does not take it: {error}") from None
+    database = Database(url, database_name(url), _ANSWER_WITHIN)
     try:
         await require_deployment(database)
         schema = await require_store(database)
@@ -86,7 +82,7 @@ async def check(url: str, *, told: Told, progress: Progress) -> Report:
             raise RuntimeError(f"the store has schema {schema}; this release knows {SCHEMA}")
         return await _Check(database, told, progress).run()
     except PyMongoError as error:
-        raise unavailable(error, "be read") from None
+        raise RuntimeError(why_not(error) or refused(error, "be read")) from None
     finally:
         database.close()
 

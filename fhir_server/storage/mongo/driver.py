@@ -5,6 +5,7 @@ are apart. Names of operations, errors and concerns come from pymongo, which bot
 """
 
 import asyncio
+import warnings
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -21,7 +22,7 @@ from pymongo.read_preferences import ReadPreference
 from pymongo.results import UpdateResult
 from pymongo.write_concern import WriteConcern
 
-from fhir_server.storage.mongo.address import options_of
+from fhir_server.storage.mongo.address import options_of, unsecret
 
 Document = dict[str, Any]
 Operation = InsertOne[Document] | UpdateOne | ReplaceOne[Document] | DeleteOne | DeleteMany
@@ -84,6 +85,9 @@ class Database:
     Args:
         url: of a replica set or sharded cluster.
         answer_within: seconds after which a connection that does not answer is given up.
+
+    Raises:
+        ValueError: for what the driver does not take.
     """
 
     def __init__(self, url: str, name: str, answer_within: float) -> None:
@@ -94,9 +98,7 @@ class Database:
             "sockettimeoutms": int(answer_within * 1000),
         }
         options: Any = {name: most for name, most in bounds.items() if name not in given}
-        self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
-            url, appname="keyworking", **options
-        )
+        self._client = _client(url, options)
         self._database = self._client.get_database(
             name,
             read_concern=ReadConcern("majority"),
@@ -221,6 +223,20 @@ class Database:
 
     def _of(self, collection: str) -> AsyncIOMotorCollection[Document]:
         return self._database[collection]
+
+
+def _client(url: str, options: Document) -> AsyncIOMotorClient[Document]:
+    """
+    Raises:
+        ValueError: for an option that the driver does not know either, which it would only warn
+            of: without `tls` that is mistyped, passwords would go over the network as they are.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            return AsyncIOMotorClient(url, appname="keyworking", **options)
+    except (PyMongoError, OSError, ValueError, TypeError, UserWarning) as error:
+        raise ValueError(f"MongoDB's driver does not take it: {unsecret(error, url)}") from None
 
 
 def _raw(within: Transaction | None) -> AsyncIOMotorClientSession | None:

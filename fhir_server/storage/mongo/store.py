@@ -26,7 +26,7 @@ from fhir_server.storage.mongo.batch import Batch
 from fhir_server.storage.mongo.committer import PATIENCE_INSIDE, Committer
 from fhir_server.storage.mongo.documents import version_of
 from fhir_server.storage.mongo.driver import Database, Transaction
-from fhir_server.storage.mongo.faults import out_of_time, passing, too_costly, unavailable
+from fhir_server.storage.mongo.faults import out_of_time, passing, refused, too_costly, why_not
 from fhir_server.storage.mongo.parameters import StoredParameters
 from fhir_server.storage.mongo.reader import TransactionReader
 from fhir_server.storage.mongo.reindex import bring_up_to_date
@@ -74,11 +74,20 @@ class MongoStore:
             RuntimeError, FhirError: as `open_mongo` does.
         """
         async with self._answers("be reached"):
-            await require_deployment(self._database)
-            if not make:
-                await require_store(self._database)
-            await migrate(self._database)
-            await bring_up_to_date(self._database)
+            try:
+                await self._prepare(make=make)
+            except PyMongoError as error:
+                reason = why_not(error)
+                if reason is not None:
+                    raise RuntimeError(reason) from None
+                raise
+
+    async def _prepare(self, *, make: bool) -> None:
+        await require_deployment(self._database)
+        if not make:
+            await require_store(self._database)
+        await migrate(self._database)
+        await bring_up_to_date(self._database)
 
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
         async with self._answers():
@@ -190,7 +199,7 @@ class MongoStore:
         except PyMongoError as error:
             if out_of_time(error):
                 raise too_costly(self._patience) from None
-            raise unavailable(error, what) from None
+            raise refused(error, what) from None
 
 
 async def open_mongo(
@@ -220,10 +229,7 @@ async def open_mongo(
     def open_database(patience: float) -> Database:
         return Database(url, name, patience + _ANSWER_BEYOND)
 
-    try:
-        store = MongoStore(open_database, clock, patience, write_patience)
-    except PyMongoError as error:
-        raise ValueError(f"MongoDB's driver does not take it: {error}") from None
+    store = MongoStore(open_database, clock, patience, write_patience)
     try:
         await store.prepare(make=make)
     except BaseException:
