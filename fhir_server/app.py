@@ -106,6 +106,7 @@ async def open_store(settings: Settings, *, make: bool = True) -> Store:
             patience=settings.search_patience,
             write_patience=settings.write_patience,
             make=make,
+            may_lag=settings.mongodb_read_from == "secondary",
         )
     return SqliteStore(
         sqlite_path(settings.store),

@@ -22,6 +22,7 @@ from fhir_server.search.parse import parse
 from fhir_server.settings import Settings
 from fhir_server.storage.interface import Draft, Store, Unit
 from fhir_server.storage.mongo import links, reindex, schema
+from fhir_server.storage.mongo import store as mongo_store
 from fhir_server.storage.mongo.compile import Compiler
 from fhir_server.storage.mongo.documents import MOST
 from fhir_server.storage.mongo.links import resolved
@@ -318,6 +319,23 @@ async def test_a_search_that_takes_too_long_is_too_costly_and_fails_for_itself(
     kinds = [one.kind if isinstance(one, FhirError) else None for one in results]
     assert kinds == [None, Kind.TOO_COSTLY, Kind.TOO_COSTLY, None, Kind.TOO_COSTLY]
     assert await found(store, "Patient?family=ash") == ["first", "last"]
+
+
+async def test_no_search_is_promised_more_time_than_a_transaction_lives(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(store, *(patient(f"p{n}", "x" * 200 + str(n)) for n in range(300)))
+    costly = query("Patient?name:contains=" + ",".join(f"x{n}y" for n in range(300)))
+    assert (await store.search(costly, 10)).matches == []
+    monkeypatch.setattr(mongo_store, "_USABLE", 0.002 / 60)
+    hasty = await open_mongo(mongo_url(database_of(tmp_path)), patience=100)
+    try:
+        for one in (hasty, hasty.patient(300)):
+            with pytest.raises(FhirError, match=r"took longer than 0\.0\d+ s") as caught:
+                await one.search(costly, 10)
+            assert caught.value.kind is Kind.TOO_COSTLY
+    finally:
+        await hasty.close()
 
 
 PLANS: Final = [
