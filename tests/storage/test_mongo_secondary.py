@@ -18,6 +18,7 @@ from fhir_server.access.session import Session
 from fhir_server.app import Application, create_app
 from fhir_server.search.ast import Everything, Node, Nothing
 from fhir_server.settings import Settings
+from fhir_server.storage.interface import Store
 from tests.mongo import mongo_url
 from tests.storage.backends import database_of
 from tests.support import body
@@ -134,3 +135,12 @@ async def test_nothing_is_where_a_policy_decides(tmp_path: Path) -> None:
             assert HEARD.of_secondary() == there
             await data.parameters()
             assert HEARD.of_secondary() == set()
+
+
+def test_the_setting_is_refused_where_there_is_no_secondary(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is for a MongoDB store"):
+        Settings(store=f"sqlite:///{tmp_path}/x.db", mongodb_read_from="secondary")
+
+
+async def test_a_store_reads_from_the_primary_unless_it_is_told_otherwise(store: Store) -> None:
+    assert store.lagging() is store

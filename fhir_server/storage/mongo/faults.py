@@ -20,9 +20,10 @@ _PASSING_LABELS: Final = (
 )
 _PASSING: Final = frozenset(
     {6, 7, 24, 43, 46, 63, 64, 89, 91, 112, 133, 134, 189, 202, 225, 237, 239, 246, 251}
-    | {290, 317, 358, 384, 9001, 10107, 11600, 11601, 11602, 13388, 13435, 13436}
+    | {290, 317, 358, 384, 9001, 10107, 11600, 11601, 11602, 13388, 13435, 13436, 14031}
 )
-"""The network, a lock, a new primary, a snapshot or cursor that is gone, a server that stops."""
+"""The network, a lock, a new primary, a snapshot or cursor that is gone, a server that stops, a
+full disk."""
 
 
 def passing(error: BaseException) -> bool:
