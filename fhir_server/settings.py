@@ -142,8 +142,8 @@ class Settings(BaseSettings):
         _require_store(self.store)
         if self.mongodb_read_from != "primary" and not is_mongo(self.store):
             raise ValueError(
-                f"mongodb_read_from '{self.mongodb_read_from}' is for a MongoDB store, and a SQLite "
-                "store has no other member to read from"
+                f"mongodb_read_from '{self.mongodb_read_from}' is for a MongoDB store, and a "
+                "SQLite store has no other member to read from"
             )
         if self.auth == "none" and not is_loopback(self.host):
             raise ValueError(
