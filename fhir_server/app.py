@@ -101,7 +101,11 @@ async def open_store(settings: Settings) -> Store:
     if is_mongo(settings.store):
         from fhir_server.storage.mongo.store import open_mongo  # the driver is half a second
 
-        return await open_mongo(settings.store, patience=settings.search_patience)
+        return await open_mongo(
+            settings.store,
+            patience=settings.search_patience,
+            write_patience=settings.write_patience,
+        )
     return SqliteStore(
         sqlite_path(settings.store),
         patience=settings.search_patience,

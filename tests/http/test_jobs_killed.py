@@ -12,9 +12,8 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from fhir_server.storage.sqlite.store import SqliteStore
 from tests.jobs import LATER, finished, kicked_off, lines, until, with_body
-from tests.support import ServerProcess, body, stored_versions
+from tests.support import ServerProcess, body, opened, stored_versions
 
 LEASE: Final = 1.0
 NDJSON: Final = {"content-type": "application/fhir+ndjson"}
@@ -69,7 +68,7 @@ async def _start_import(client: httpx.AsyncClient) -> str:
 
 
 async def _require_each_line_once(path: Path) -> None:
-    store = SqliteStore(path)
+    store = await opened(path)
     try:
         versions = await stored_versions(store)
         assert {version.version for version in versions} == {1}
@@ -167,6 +166,6 @@ async def test_two_processes_do_not_run_a_job_twice(
     assert len(set(locations)) == 16 * 20
     for process in processes:
         await asyncio.to_thread(process.stop)
-    store = SqliteStore(tmp_path / "jobs.db")
+    store = await opened(tmp_path / "jobs.db")
     assert len(await stored_versions(store)) == 16 * 20
     await store.close()
