@@ -25,7 +25,6 @@ _NIGHTLY: Final = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 _INTERFACE: Final = ("fhir_operations", "http", "operations")
 _CENTRAL: Final = frozenset(
     {
-        "fhir_operations/test_everything.py",
         "http/test_batch.py",
         "http/test_conditional.py",
         "http/test_create.py",

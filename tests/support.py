@@ -33,7 +33,7 @@ _ABSENT: Final = "the official files are not here"
 needs_package: Final = pytest.mark.skipif(not PACKAGE.exists(), reason=_ABSENT)
 VALID: Final = REPOSITORY / "tests" / "validation" / "valid"
 FHIR_JSON: Final = {"content-type": "application/fhir+json"}
-_START_PATIENCE: Final = 20.0
+_START_PATIENCE: Final = 60.0
 
 
 def official_examples(pattern: str = "*.json") -> list[Any]:
