@@ -98,6 +98,6 @@ def _drop_from(number: int) -> None:
 
         from tests.mongo import mongo_url
 
-        with MongoClient[dict[str, Any]](mongo_url("admin")) as client:
+        with MongoClient[dict[str, Any]](mongo_url("admin"), timeoutMS=90_000) as client:
             while number < len(_made):
                 client.drop_database(_made.pop())

@@ -70,6 +70,7 @@ async def test_every_acknowledged_write_is_there_and_nothing_is_half_there(
             await _everything_acknowledged_is_found(client, written)
             await _whatever_is_updated_is_found_by_its_current_version(client, written)
             await _transactions_are_whole_or_absent(client, written)
+            await _create(client, written, f"{turn}-after")
         killed.stop()
         await _versions_have_no_gaps(store)
     assert len(written.marks) > ROUNDS * WRITERS
