@@ -61,6 +61,11 @@ def on_both(path: Path) -> bool:
     return name in _CENTRAL or (_NIGHTLY and name.startswith(_INTERFACE))
 
 
+def fewer(number: int, share: int) -> int:
+    """So many, and one in `share` of them where the server of MongoDB for tests is too slow."""
+    return number if _chosen == SQLITE else number // share
+
+
 def store_at(place: Path, kind: str | None = None) -> str:
     """The address of the store that stands for a place: of the chosen kind, or of that one.
 
