@@ -30,7 +30,6 @@ _CENTRAL: Final = frozenset(
         "http/test_create.py",
         "http/test_delete.py",
         "http/test_history.py",
-        "http/test_includes.py",
         "http/test_preconditions.py",
         "http/test_read.py",
         "http/test_search.py",

@@ -9,6 +9,9 @@ from typing import Final
 import httpx
 import pytest
 
+from fhir_server.app import open_store
+from fhir_server.settings import Settings
+from fhir_server.storage.mongo.store import MongoStore
 from tests.stores import MONGODB, store_at
 from tests.support import ServerProcess, body
 
@@ -41,3 +44,11 @@ async def test_two_workers_serve_one_store(served: ServerProcess) -> None:
     assert sorted(answer.status_code for answer in answers) == [200] * (REQUESTS - 1) + [201]
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert len({*re.findall(r"Started server process \[(\d+)\]", served.logged())}) == 2
+
+
+async def test_the_patience_of_the_settings_is_that_of_the_store(tmp_path: Path) -> None:
+    address = store_at(tmp_path / "patience", MONGODB)
+    store = await open_store(Settings(auth="none", store=address, write_patience=0.25))
+    assert isinstance(store, MongoStore)
+    assert store._committer._patience == 0.25
+    await store.close()
