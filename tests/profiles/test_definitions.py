@@ -142,9 +142,10 @@ def _assert_narrows(element: Element, base: ElementDefinition) -> None:
 def _is_of_base(element: Element, code: str, base: ElementDefinition) -> bool:
     parent, _, last = element["path"].rpartition(".")
     if last.endswith("[x]"):
-        return f"{last[:-3]}{code[0].upper()}{code[1:]}" in type_definition(
-            element_type(parent)
-        ).choices[last[:-3]]
+        return (
+            f"{last[:-3]}{code[0].upper()}{code[1:]}"
+            in type_definition(element_type(parent)).choices[last[:-3]]
+        )
     return code == base.type or (base.type == "Resource" and is_resource_type(code))
 
 
