@@ -124,11 +124,18 @@ def _types(name: str, element: Element) -> Iterator[Rule]:
 
 
 def _pattern(name: str, element: Element) -> Iterator[Rule]:
-    """Where it does not only say which entries a slice is of."""
+    """Where it does not only say which entries a slice is of.
+
+    On a slice of the base it says so more narrowly: what is left out is not in the slice.
+    """
     value = _valued(element, "pattern")
-    if value is not None and not ("sliceName" in element and _slicing(name, element["id"])[0]):
-        expression = f"{_node(name, element['id'])}.all({_like(value)})"
-        yield Rule(f"{element['id']} pattern", "error", expression)
+    if value is None or ("sliceName" in element and _slicing(name, element["id"])[0]):
+        return
+    node = _node(name, element["id"])
+    if "sliceName" in element:
+        yield Rule(f"{element['id']} slice", "error", f"{node}.where({_like(value)}).exists()")
+    else:
+        yield Rule(f"{element['id']} pattern", "error", f"{node}.all({_like(value)})")
 
 
 def _valued(element: Element, prefix: str) -> Any:
