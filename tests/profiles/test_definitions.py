@@ -34,7 +34,6 @@ EXTENSIONS = [name for name in NAMES if not name.startswith("kw-")]
 UK_CORE = "https://fhir.hl7.org.uk/StructureDefinition/"
 UK_CORE_PACKAGE = SHARED / "fhir" / "uk.core.r4.tgz"
 VALUE_SETS = sorted(TERMINOLOGY.glob("ValueSet-*.json"))
-ELSEWHERE = {"Extension-England-Consent-Status-Reason": "NHS England's, in no package that we have"}
 
 
 def test_there_are_the_profiles_and_extensions_that_clients_are_written_against() -> None:
@@ -65,12 +64,16 @@ def test_is_a_valid_structure_definition_named_as_its_folder(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_says_what_its_elements_mean(name: str) -> None:
-    """Where an element adds a rule about something that a reader does not know yet."""
+    """All but those that only say how slices are told apart."""
     assert definition(name)["description"].endswith(".")
     ids = [element["id"] for element in elements(name)]
     assert len(set(ids)) == len(ids)
     for element in elements(name):
         assert element["path"] == re.sub(r":[^.]+", "", element["id"])
+        if {"min", "max", "binding", "type"} & element.keys() and not element["id"].endswith(
+            ".url"
+        ):
+            assert element.get("short"), element["id"]
         for constraint in element.get("constraint", ()):
             assert len(constraint["human"]) > 20
 

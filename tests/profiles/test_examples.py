@@ -190,9 +190,11 @@ def _resources(resource: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_the_risk_questions_are_those_that_the_code_asks() -> None:
-    asked = load(PROFILES / "kw-questionnaire" / "examples" / "valid-dsr-risk.json")
+    asked = load(PROFILES / "kw-questionnaire" / "dsr-risk.json")
     assert asked["url"] == canonicals.DSR_RISK_QUESTIONNAIRE
     assert {item["linkId"]: item["text"] for item in asked["item"]} == canonicals.RISK_QUESTIONS
+    assert broken("kw-questionnaire", asked) == []
+    assert check_resource(asked) == []
 
 
 def test_examples_refer_to_one_another() -> None:

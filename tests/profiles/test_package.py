@@ -45,6 +45,7 @@ def test_holds_every_profile_extension_and_code_system(package: dict[str, Any]) 
     for path in TERMINOLOGY.glob("*.json"):
         assert package[f"package/{path.name}"]["resourceType"] == path.name.partition("-")[0]
     assert "package/SearchParameter-Task-due.json" in package
+    assert "package/Questionnaire-dsr-risk.json" in package
 
 
 def test_holds_valid_examples_and_no_others(package: dict[str, Any]) -> None:
