@@ -7,7 +7,7 @@ systems and from `beyond.md`, which says what the service checks beyond the prof
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,10 @@ _MOST_LISTED: Final = 15
 _HEAD: Final = (
     "| Element | Number | What it means | Codes and values | Rules |\n|---|---|---|---|---|"
 )
+_SERVICE: Final = """## Checked by the service
+
+What a resource alone does not show is the service's part, and no rule of this profile. Not all of
+it is built yet."""
 _LINKS: Final = "../../profiles"
 
 
@@ -47,7 +51,9 @@ def main() -> None:
 
 
 def _names() -> list[str]:
-    return sorted(path.parent.name for path in PROFILES.glob("*/profile.json"))
+    """Of the project's own: one that somebody has added has pages of its own, or none."""
+    names = sorted(path.parent.name for path in PROFILES.glob("*/profile.json"))
+    return [name for name in names if _definition(name)["url"].startswith(_OWN)]
 
 
 def _definition(name: str) -> Json:
@@ -92,7 +98,7 @@ def _base(found: Json) -> str:
 
 
 def _table(found: Json) -> str:
-    rows = [_row(found, element) for element in _elements(found)]
+    rows = [_row(_with_base(found, element)) for element in _elements(found)]
     return "\n".join([_HEAD, *rows])
 
 
@@ -105,7 +111,7 @@ def _elements(found: Json) -> Iterator[Element]:
             yield element
 
 
-def _row(found: Json, element: Element) -> str:
+def _row(element: Element) -> str:
     keys = ", ".join(rule["key"] for rule in element.get("constraint", ()))
     cells = (
         _element_name(element),
@@ -115,6 +121,17 @@ def _row(found: Json, element: Element) -> str:
         keys,
     )
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _with_base(found: Json, element: Element) -> Element:
+    """With what a profile of ours that it stands on says of the same element."""
+    base = found["baseDefinition"]
+    if not base.startswith(_OWN):
+        return element
+    inherited = _definition(base.removeprefix(_OWN))["differential"]["element"]
+    same = [one for one in inherited if one["id"] == element["id"]]
+    taken = {key: one[key] for one in same for key in ("min", "max", "short") if key in one}
+    return {**taken, **element}
 
 
 def _element_name(element: Element) -> str:
@@ -164,18 +181,20 @@ def _bound(canonical: str, strength: str) -> str:
 
 
 def _file(name: str) -> str:
-    value_set = f"ValueSet-{name}.json"
-    return value_set if (TERMINOLOGY / value_set).exists() else f"CodeSystem-{name}.json"
+    """The code system of the name says what its codes mean; a value set only lists some."""
+    code_system = f"CodeSystem-{name}.json"
+    return code_system if (TERMINOLOGY / code_system).exists() else f"ValueSet-{name}.json"
 
 
 def _codes(canonical: str) -> Iterator[tuple[str, list[str]]]:
     """By system. A value set without a file is all codes of the system of its name."""
     name = canonical.removeprefix(_VALUE_SETS)
     path = TERMINOLOGY / f"ValueSet-{name}.json"
-    every = [{"system": canonicals.code_system(name)}]
+    every: list[Json] = [{"system": canonicals.code_system(name)}]
     for part in _load(path)["compose"]["include"] if path.exists() else every:
-        concepts = part.get("concept") or _load(_system(part["system"]))["concept"]
-        yield part["system"], [concept["code"] for concept in concepts]
+        system = str(part["system"])
+        concepts: Any = part.get("concept") or _load(_system(system))["concept"]
+        yield system, [concept["code"] for concept in concepts]
 
 
 def _system(canonical: str) -> Path:
@@ -214,12 +233,7 @@ def _rules(found: Json) -> str:
 
 def _beyond(name: str) -> str:
     path = PROFILES / name / "beyond.md"
-    if not path.exists():
-        return ""
-    return (
-        "## Checked by the service\n\nWhat a resource alone does not show is the service's part, and no "
-        f"rule of this profile. Not all of it is built yet.\n\n{path.read_text('utf-8').rstrip()}"
-    )
+    return f"{_SERVICE}\n\n{path.read_text('utf-8').rstrip()}" if path.exists() else ""
 
 
 def _examples(name: str) -> str:
@@ -230,8 +244,8 @@ def _examples(name: str) -> str:
     )
     count = sum(1 for _ in folder.glob("invalid-*.outcome.json"))
     return (
-        f"## Examples\n\nValid: {valid}. Invalid: [{count}, one for each rule]({_LINKS}/{name}/examples), "
-        "each with the outcome that is to be expected."
+        f"## Examples\n\nValid: {valid}. Invalid: [{count}, one for each rule]"
+        f"({_LINKS}/{name}/examples), each with the outcome that is to be expected."
     )
 
 
@@ -270,19 +284,19 @@ def _overview() -> str:
 
 _INTRODUCTION: Final = """# The keyworking profiles
 
-What the keyworking service asks of resources, beyond FHIR R4 and UK Core: which elements have to be
-there, which codes they take, and what has to agree with what. These pages are written from
-[profiles](../../profiles) by `make profile-docs`. Twelve [extensions](extensions.md) carry what R4 and
-UK Core have no element for.
+What the keyworking service asks of resources, beyond FHIR R4 and UK Core: which elements have to
+be there, which codes they take, and what has to agree with what. These pages are written from
+[profiles](../../profiles) by `make profile-docs`. Twelve [extensions](extensions.md) carry what R4
+and UK Core have no element for.
 """
-_NOTES: Final = """How to read a page: *Number* says how often an element is there (`1..1` once, `0..1` at most once, `1..*`
-at least once). A rule whose key is named is in words under *Rules*; an *error* is a mistake, a *warning*
-is worth a look. *Checked by the service* is what one resource alone cannot show, such as that nobody has
-two active ratings.
+_NOTES: Final = """How to read a page: *Number* says how often an element is there (`1..1` once,
+`0..1` at most once, `1..*` at least once). A rule whose key is named is in words under *Rules*; an
+*error* is a mistake, a *warning* is worth a look. *Checked by the service* is what one resource
+alone cannot show, such as that nobody has two active ratings.
 
-A resource says that it follows a profile in `meta.profile`. [How to add one of your own](../adding-a-profile.md);
-`keyworking package` writes all of them, the code systems and the examples as a FHIR package, for another
-server or a validator to load.
+A resource says that it follows a profile in `meta.profile`.
+[How to add one of your own](../adding-a-profile.md). `keyworking package` writes all of them, the
+code systems and the examples as a FHIR package, for another server or a validator to load.
 """
 
 

@@ -63,6 +63,10 @@ def own(canonical: str) -> str | None:
     return None if name == canonical else name
 
 
+def is_extension(name: str) -> bool:
+    return bool(definition(name)["type"] == "Extension")
+
+
 def elements(name: str) -> list[Element]:
     found: list[Element] = definition(name)["differential"]["element"]
     return found

@@ -16,7 +16,7 @@ from fhir.resources.R4B.operationoutcome import OperationOutcome
 from fhir_server.fhir import canonicals, nhs_number
 from fhir_server.fhir.definitions import PROFILES
 from fhir_server.validation.structure import check_resource
-from tests.profiles.rules import FOLDERS, Rule, broken, holds, load, rules
+from tests.profiles.rules import FOLDERS, Rule, broken, definition, holds, is_extension, load, rules
 
 NAMES = [folder.name for folder in FOLDERS]
 VALID = sorted(PROFILES.glob("*/examples/valid-*.json"))
@@ -96,7 +96,7 @@ def test_an_example_names_only_synthetic_people(path: Path) -> None:
 def test_an_example_of_a_profile_claims_it(path: Path) -> None:
     name = profile_of(path)
     claimed = load(path)["meta"].get("profile", [])
-    expected = [canonicals.structure_definition(name)] if name.startswith("kw-") else []
+    expected = [] if is_extension(name) else [definition(name)["url"]]
     assert claimed == expected
 
 
@@ -126,7 +126,7 @@ def test_an_outcome_says_which_rule_is_broken_and_where(path: Path) -> None:
     assert issue["code"] == CODES.get(kind, "invariant")
     (told,) = issue["details"]["coding"]
     assert told["code"] == TOLD.get(kind, kind)
-    assert told["system"] == canonicals.structure_definition(rule.profile or profile_of(path))
+    assert told["system"] == definition(rule.profile or profile_of(path))["url"]
     (place,) = issue["expression"]
     resource = load(path.with_name(path.name.replace(".outcome", "")))
     assert place.partition(".")[0] == resource["resourceType"]
