@@ -268,6 +268,21 @@ def _slicing_of(name: str, element_id: str) -> tuple[Element, str]:
     raise LookupError(f"{name}: {element_id} is a slice of nothing")
 
 
+def undecided(name: str, resource: Mapping[str, Any]) -> list[str]:
+    """Keys of invariants that come to neither true nor false, where engines differ."""
+    return [
+        constraint["key"]
+        for element in elements(name)
+        for constraint in element.get("constraint", ())
+        if not _is_decided(_node(name, element["id"]), constraint["expression"], resource)
+    ]
+
+
+def _is_decided(node: str, expression: str, resource: Mapping[str, Any]) -> bool:
+    decided = f"{node}.select({expression}).count() = {node}.count()"
+    return _compiled(decided)(resource, {"resource": resource}) == [True]
+
+
 @cache
 def _compiled(expression: str) -> Callable[..., list[Any]]:
     compiled: Callable[..., list[Any]] = fhirpathpy.compile(expression, models["r4"])
