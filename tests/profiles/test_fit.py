@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from fhir_server.fhir import canonicals
+from fhir_server.fhir.definitions import PROFILES
 from tests.operations.chart import Chart
 from tests.operations.conftest import chart as chart
 from tests.operations.conftest import unknown as unknown
@@ -80,3 +81,19 @@ def test_no_rule_is_applied_to_what_others_send_unless_they_say_so(path: Any) ->
 def test_messages_of_others_may_lack_what_our_own_profile_asks_for(path: Any) -> None:
     """They are taken, so that profile is what senders should aim at and not a condition."""
     assert broken("kw-event-message", load(path)) != []
+
+
+async def test_examples_of_messages_are_acted_on(unknown: Chart) -> None:
+    folder = PROFILES / "kw-event-message" / "examples"
+    said = await unknown.tell(load(folder / "valid-admission.json"))
+    assert any(text.startswith("The discharge plan is draft") for text in said)
+    left = load(folder / "valid-discharge.json")
+    left["identifier"]["value"] = "6f1d2c3a-0000-4000-8000-000000000001"
+    assert any("Follow-up within 72 hours" in text for text in await unknown.tell(left))
+
+
+async def test_valid_examples_are_stored_as_they_are(unknown: Chart) -> None:
+    for path in sorted(PROFILES.glob("*/examples/valid-*.json")):
+        resource = load(path)
+        stored = await unknown.write(resource)
+        assert stored["meta"]["tag"] == resource["meta"]["tag"], path
