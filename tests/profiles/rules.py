@@ -93,7 +93,7 @@ def all_rules(name: str) -> list[Rule]:
 def _rules(name: str, element: Element) -> Iterator[Rule]:
     for read in (_cardinality, _types, _pattern, _binding):
         yield from read(name, element)
-    node = _node(name, element["id"])
+    node = node_path(name, element["id"])
     for constraint in element.get("constraint", ()):
         expression = f"{node}.all({constraint['expression']})"
         yield Rule(constraint["key"], constraint["severity"], expression)
@@ -103,7 +103,7 @@ def _cardinality(name: str, element: Element) -> Iterator[Rule]:
     if not ({"min", "max"} & element.keys()):
         return
     parent, _, _ = element["id"].rpartition(".")
-    holder, step = _node(name, parent), _step(name, element["id"])
+    holder, step = node_path(name, parent), _step(name, element["id"])
     for kind, operator in (("min", ">="), ("max", "<=")):
         if kind in element:
             count = f"{holder}.all({step}.count() {operator} {element[kind]})"
@@ -111,7 +111,7 @@ def _cardinality(name: str, element: Element) -> Iterator[Rule]:
 
 
 def _types(name: str, element: Element) -> Iterator[Rule]:
-    node, types = _node(name, element["id"]), element.get("type", [])
+    node, types = node_path(name, element["id"]), element.get("type", [])
     if any("targetProfile" in one for one in types):
         targets = "|".join(
             target.removeprefix(_R4) for one in types for target in one["targetProfile"]
@@ -135,7 +135,7 @@ def _pattern(name: str, element: Element) -> Iterator[Rule]:
     value = _valued(element, "pattern")
     if value is None or ("sliceName" in element and _slicing(name, element["id"])[0]):
         return
-    node = _node(name, element["id"])
+    node = node_path(name, element["id"])
     if "sliceName" in element:
         yield Rule(f"{element['id']} slice", "error", f"{node}.where({_like(value)}).exists()")
     else:
@@ -174,7 +174,7 @@ def _binding(name: str, element: Element) -> Iterator[Rule]:
             "code": _among(any_system, "$this"),
         }[kind]
         severity = "error"
-    node = _node(name, element["id"])
+    node = node_path(name, element["id"])
     # An element of another type breaks another rule.
     of_type = f"{node}.where($this is {kind})" if "[x]" in element["id"] else node
     yield Rule(f"{element['id']} binding", severity, f"{of_type}.all({test})")
@@ -222,7 +222,7 @@ def _included(part: Mapping[str, Any]) -> list[str]:
     return [concept["code"] for concept in concepts]
 
 
-def _node(name: str, element_id: str) -> str:
+def node_path(name: str, element_id: str) -> str:
     """The element as FHIRPath from the resource: slices are what their discriminators say."""
     root, *steps = element_id.split(".")
     path = root if root != "Extension" else f"extension.where(url = '{definition(name)['url']}')"
@@ -274,7 +274,7 @@ def undecided(name: str, resource: Mapping[str, Any]) -> list[str]:
         constraint["key"]
         for element in elements(name)
         for constraint in element.get("constraint", ())
-        if not _is_decided(_node(name, element["id"]), constraint["expression"], resource)
+        if not _is_decided(node_path(name, element["id"]), constraint["expression"], resource)
     ]
 
 
