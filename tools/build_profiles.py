@@ -23,8 +23,11 @@ CHECKED_BY_HAND: Final = frozenset({"ele-1", "ext-1"})
 HEAD: Final = ("url", "version", "name", "title", "status", "type", "kind", "baseDefinition")
 CONTEXT: Final = ("context", "contextInvariant")
 PROSE: Final = frozenset(
-    "definition short comment mapping requirements alias example isModifierReason "
-    "meaningWhenMissing orderMeaning condition isSummary extension base label code".split()
+    {
+        *("definition", "short", "comment", "mapping", "requirements", "alias", "example"),
+        *("isModifierReason", "meaningWhenMissing", "orderMeaning", "condition", "isSummary"),
+        *("extension", "base", "label", "code"),
+    }
 )
 
 
@@ -57,9 +60,8 @@ def _is_own(definition: Json, element: Json) -> bool:
     path: str = element["path"]
     if definition["kind"] == "primitive-type":
         return False
-    return path == definition["type"] or element["base"]["path"].startswith(
-        definition["type"] + "."
-    )
+    base: str = element["base"]["path"]
+    return path == definition["type"] or base.startswith(definition["type"] + ".")
 
 
 def _rules(definition: Json, element: Json, roots: Mapping[str, Json]) -> Json:

@@ -30,16 +30,16 @@ class Binding(msgspec.Struct, array_like=True, frozen=True):
     value_set: str
 
 
-class Rules(msgspec.Struct, frozen=True):
+class Rules(msgspec.Struct, frozen=True, rename="camel"):
     """Of one element, by its path in R4."""
 
     constraint: tuple[Constraint, ...] = ()
     binding: Binding | None = None
-    isModifier: bool = False
+    is_modifier: bool = False
     profile: tuple[str, ...] = ()
-    maxLength: int | None = None
-    minValue: int | None = None
-    maxValue: int | None = None
+    max_length: int | None = None
+    min_value: int | None = None
+    max_value: int | None = None
 
 
 _NONE: Final = Rules()

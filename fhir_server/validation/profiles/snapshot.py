@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from fhir_server.fhir.definitions import type_definition
 from fhir_server.validation.profiles.tree import (
-    CHOICE,
     Element,
     Node,
     ProfileError,
@@ -42,7 +41,9 @@ def profile_tree(definition: Mapping[str, Any], tree_of: TreeOf) -> Node:
     """
     base = tree_of(str(definition.get("baseDefinition")))
     if base is None:
-        raise ProfileError(definition["url"], "", f"{definition.get('baseDefinition')} is not known")
+        raise ProfileError(
+            definition["url"], "", f"{definition.get('baseDefinition')} is not known"
+        )
     root = base.copy()
     writer = _Writer(definition["url"], root, tree_of)
     # A definition with a snapshot alone is a differential that says everything.
@@ -66,10 +67,13 @@ def placed(elements: Sequence[Element]) -> Iterator[tuple[Element, list[Step]]]:
         else:
             names = path.split(".")
             paths = [".".join(names[: end + 1]) for end in range(len(names))]
-            yield element, [
-                (name, current.get(each, ""))
-                for name, each in zip(names[1:], paths[1:], strict=True)
-            ]
+            yield (
+                element,
+                [
+                    (name, current.get(each, ""))
+                    for name, each in zip(names[1:], paths[1:], strict=True)
+                ],
+            )
 
 
 def _steps_of_id(element_id: str) -> list[Step]:
@@ -133,7 +137,9 @@ class _Writer:
         own = choice.base if id(choice) in self._narrowed else choice.element
         kept = [e for e in own["type"] if choice_key(choice.base_name, e) == name]
         if not kept:
-            raise ProfileError(self._profile, where, f"{name} is none of the types of {choice.name}")
+            raise ProfileError(
+                self._profile, where, f"{name} is none of the types of {choice.name}"
+            )
         made = self._slice(choice, name, where)
         made.element = {**made.element, "type": kept}
         made.origin = type_code(kept[0])
@@ -150,7 +156,7 @@ class _Writer:
             raise ProfileError(self._profile, where, "slices of slices are not supported")
         if node.name in ("extension", "modifierExtension") and "slicing" not in node.element:
             node.element = {**node.element, "slicing": _URL_SLICING}
-        made = node.copy()
+        made = node.settled()  # the rules of the whole element hold for its items anyway
         made.slices, made.slice_name = {}, name
         made.element = {n: v for n, v in node.element.items() if n != "slicing"} | {"min": 0}
         if node.is_choice:

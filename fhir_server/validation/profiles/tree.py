@@ -22,7 +22,9 @@ class ProfileError(ValueError):
     """A profile that cannot be used: which, at which element, and why."""
 
     def __init__(self, profile: str, element: str, reason: str) -> None:
-        super().__init__(f"profile {profile}, element {element or '(none)'}: {reason}")
+        self.profile = profile
+        at = f", element {element}" if element else ""
+        super().__init__(f"profile {profile}{at} cannot be used: {reason}")
 
 
 @dataclass(slots=True)
@@ -126,7 +128,10 @@ def _child(definition: TypeDefinition, base_name: str) -> Node:
     first, name = members[0], base_name + (CHOICE if choice else "")
     path = f"{first.owner}.{name}"
     rules = _of_rules(path)
-    element: dict[str, Any] = {"min": first.min, "max": "*" if first.max is None else f"{first.max}"}
+    element: dict[str, Any] = {
+        "min": first.min,
+        "max": "*" if first.max is None else f"{first.max}",
+    }
     if "." in first.type and first.type != path:
         element["contentReference"] = f"#{first.type}"
     else:
@@ -154,11 +159,11 @@ def _of_rules(path: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "constraint": _constraints(path),
         "binding": binding and {"strength": binding.strength, "valueSet": binding.value_set},
-        "isModifier": rules.isModifier,
+        "isModifier": rules.is_modifier,
         "profile": list(rules.profile),
-        "maxLength": rules.maxLength,
-        "minValueInteger": rules.minValue,
-        "maxValueInteger": rules.maxValue,
+        "maxLength": rules.max_length,
+        "minValueInteger": rules.min_value,
+        "maxValueInteger": rules.max_value,
     }
     return {name: value for name, value in found.items() if value}
 
