@@ -160,8 +160,12 @@ def _type_entry(name: str) -> _TypeEntry:
     return msgspec.json.decode(_table("types")[name], type=_TypeEntry)
 
 
-def type_base(name: str) -> str:
-    """The type that a type or backbone is made from, '' for Element and Resource."""
+def base_type(name: str) -> str:
+    """The type that it specialises: `DomainResource` of `Patient`, '' of `Element` and `Resource`.
+
+    Every primitive has `Element`, as in the table of elements; a backbone has `BackboneElement`
+    or `Element`. KeyError for an unknown type.
+    """
     return _type_entry(name).base
 
 

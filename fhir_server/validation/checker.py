@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from fhir_server.errors import Issue
 from fhir_server.validation.codes import Codes, RequiredCodes
-from fhir_server.validation.places import Met, Place, Question, Report, expression
+from fhir_server.validation.places import Place, expression
 from fhir_server.validation.primitives import shown
 from fhir_server.validation.profiles.claims import DEFAULT, Requirements, claimed, required
 from fhir_server.validation.profiles.compile import Check, compile_profile
@@ -22,6 +22,7 @@ from fhir_server.validation.profiles.extensions import KnownExtensions
 from fhir_server.validation.profiles.library import Library
 from fhir_server.validation.profiles.say import Say
 from fhir_server.validation.profiles.tree import ProfileError
+from fhir_server.validation.report import Met, Question, Report
 from fhir_server.validation.structure import bounded, check_base
 
 Severity = Literal["refuse", "warn"]

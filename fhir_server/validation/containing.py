@@ -8,7 +8,8 @@ https://hl7.org/fhir/R4/bundle.html#references.
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from fhir_server.validation.places import Node, Place, Report, add
+from fhir_server.validation.places import Place
+from fhir_server.validation.report import Node, Report, add
 from fhir_server.validation.resolving import Entries
 
 _SELF_CONTAINED: Final = ("document", "message")

@@ -1,17 +1,29 @@
 """Invariants: the one place where FHIRPath comes in.
 
-Source: https://hl7.org/fhir/R4/elementdefinition.html (`ElementDefinition.constraint`).
+Sources: https://hl7.org/fhir/R4/elementdefinition.html (`ElementDefinition.constraint`),
+https://hl7.org/fhir/R4/fhirpath.html
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from fhir_server.validation.places import Report
+from fhir_server.fhirpath.invariant import compile_invariant
+from fhir_server.validation.profiles.items import Item
+from fhir_server.validation.report import Report
 
-Invariant = Callable[[Any, Any, Report], bool]
-"""(value, its `_` sibling, report) -> does it hold."""
+Holds = Callable[[Item, Report], bool]
 
 
-def compile_invariant(expression: str, type_name: str) -> Invariant | None:  # noqa: ARG001
-    """None where expressions cannot be evaluated yet, and so are not checked."""
-    return None
+def invariant(expression: str, types: Sequence[str]) -> Holds:
+    """Does it hold of a value of one of the types?
+
+    Raises:
+        ValueError: for an expression that is none, or that names what the types do not have.
+    """
+    by_type = {name: compile_invariant(expression, name, tuple(types)) for name in types}
+    only = by_type[types[0]]
+
+    def holds(item: Item, report: Report) -> bool:
+        chosen = by_type.get(item.type, only)
+        return chosen(item.value, report.scope, item.sibling)
+
+    return holds

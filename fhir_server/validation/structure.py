@@ -24,9 +24,10 @@ from fhir_server.fhir.definitions import (
 )
 from fhir_server.validation.bindings import bound_codes, bound_concepts
 from fhir_server.validation.containing import check_contained, check_container, dangling
-from fhir_server.validation.places import Met, Node, Place, Report, add
+from fhir_server.validation.places import Place
 from fhir_server.validation.primitives import PRIMITIVES, PrimitiveCheck, json_type, shown
 from fhir_server.validation.profiles.base import type_rules
+from fhir_server.validation.report import Met, Node, Report, add
 from fhir_server.validation.resolving import Entries
 from fhir_server.validation.targets import check_target
 

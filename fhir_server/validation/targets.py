@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from fhir_server.fhir.definitions import is_resource_type
-from fhir_server.validation.places import Place, Report, add
+from fhir_server.validation.places import Place
 from fhir_server.validation.primitives import shown
+from fhir_server.validation.report import Report, add
 
 RELATIVE: Final = re.compile(
     r"([A-Za-z]+)(?:/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?|\?.*)", re.ASCII

@@ -6,18 +6,19 @@ that it has in Python itself are not in the table or are left out here.
 Source: the definitions of R4's types, https://hl7.org/fhir/R4/resourcelist.html
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
-from fhir_server.validation.invariants import compile_invariant
-from fhir_server.validation.places import Place, Report
+from fhir_server.validation.invariants import invariant
+from fhir_server.validation.places import Place
 from fhir_server.validation.profiles.bindings import BoundRule
 from fhir_server.validation.profiles.details import detail_rules
 from fhir_server.validation.profiles.items import Item, gather
 from fhir_server.validation.profiles.rules import Constraint, rules_of
 from fhir_server.validation.profiles.say import Rule, Say
-from fhir_server.validation.profiles.tree import Node, base_children
+from fhir_server.validation.profiles.tree import Node, ancestry, base_children
+from fhir_server.validation.report import Report
 
 Check = Callable[[Mapping[str, Any], Place, Report], None]
 
@@ -30,7 +31,8 @@ _say: Final = Say(None)
 @cache
 def type_rules(type_name: str) -> tuple[Check, ...]:
     """The rules of a type or backbone, its elements' among them."""
-    whole = [_whole(rule) for rule in _invariants(rules_of(type_name).constraint, type_name)]
+    rules = (rule for name in ancestry(type_name) for rule in rules_of(name).constraint)
+    whole = [_whole(rule) for rule in _invariants(tuple(rules), [type_name])]
     children = base_children(type_name).values()
     return (*whole, *(check for child in children if (check := _member(child)) is not None))
 
@@ -42,20 +44,17 @@ def _whole(rule: Rule) -> Check:
     return check
 
 
-def _invariants(constraints: tuple[Constraint, ...], type_name: str) -> list[Rule]:
-    made = (_invariant(each, type_name) for each in constraints if each.key not in BY_HAND)
-    return [rule for rule in made if rule is not None]
+def _invariants(constraints: Iterable[Constraint], types: Sequence[str]) -> list[Rule]:
+    return [_invariant(each, types) for each in constraints if each.key not in BY_HAND]
 
 
-def _invariant(constraint: Constraint, type_name: str) -> Rule | None:
-    holds = compile_invariant(constraint.expression, type_name)
-    if holds is None:
-        return None
+def _invariant(constraint: Constraint, types: Sequence[str]) -> Rule:
+    holds = invariant(constraint.expression, types)
     key, severity = constraint.key, constraint.severity
     text = f"must hold: {constraint.expression} ({key})"
 
     def rule(item: Item, report: Report) -> None:
-        if not holds(item.value, item.sibling, report):
+        if not holds(item, report):
             _say(report, item.place, text, "invariant", key, severity)
 
     return rule
@@ -86,7 +85,7 @@ def _element_rules(node: Node) -> tuple[Rule, ...]:
         rules.append(_no_comparator)
     if "." not in node.origin or "contentReference" in node.element:
         constraints = (Constraint(**each) for each in node.element.get("constraint", ()))
-        rules += _invariants(tuple(constraints), node.fhir_type)
+        rules += _invariants(constraints, node.fhir_types)
     return tuple(rules)
 
 

@@ -4,14 +4,14 @@ Required: one of the codings has to be in the value set. Extensible: a coding ou
 warning. What cannot be told at once is an open question of the report.
 """
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-from fhir_server.validation.codes import Codes, Membership
-from fhir_server.validation.places import Question, Report, expression
+from fhir_server.validation.codes import codings_of, membership
+from fhir_server.validation.places import expression
 from fhir_server.validation.primitives import shown
 from fhir_server.validation.profiles.items import Item
 from fhir_server.validation.profiles.say import Say
+from fhir_server.validation.report import Question, Report
 
 _SEVERITY: Final = {"required": "error", "extensible": "warning"}
 
@@ -49,28 +49,3 @@ class BoundRule:
 def _shown(coding: tuple[str, str]) -> str:
     system, code = coding
     return f"{shown(code)} ({system[:100]})" if system else shown(code)
-
-
-def codings_of(value: Any) -> tuple[tuple[str, str], ...]:
-    """(system, code) of whatever can be bound; those without either are left out."""
-    match value:
-        case str():
-            return (("", value),)
-        case {"coding": [*codings]}:
-            return tuple(pair for each in codings for pair in _pair(each))
-        case Mapping():
-            return tuple(_pair(value))
-    return ()
-
-
-def _pair(coding: Any) -> list[tuple[str, str]]:
-    match coding:
-        case {"code": str(code), "system": str(system)}:
-            return [(system, code)]
-    return []
-
-
-def membership(codes: Codes, value_set: str, codings: tuple[tuple[str, str], ...]) -> Membership:
-    """Yes where one is in it, no where none is."""
-    found = {codes.is_member(value_set, system, code) for system, code in codings}
-    return "yes" if "yes" in found else "unknown" if "unknown" in found else "no"

@@ -10,8 +10,8 @@ https://hl7.org/fhir/R4/elementdefinition.html#interpretation
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from fhir_server.validation.invariants import compile_invariant
-from fhir_server.validation.places import Place, Report
+from fhir_server.validation.invariants import invariant
+from fhir_server.validation.places import Place
 from fhir_server.validation.profiles.bindings import BoundRule
 from fhir_server.validation.profiles.details import detail_rules
 from fhir_server.validation.profiles.items import Item, gather, is_resource
@@ -20,6 +20,7 @@ from fhir_server.validation.profiles.say import Rule, Say
 from fhir_server.validation.profiles.slicing import Discriminators, Slice, Slicing
 from fhir_server.validation.profiles.targets import target_rule
 from fhir_server.validation.profiles.tree import Element, Node, ProfileError, type_code
+from fhir_server.validation.report import Report
 
 Check = Callable[[Mapping[str, Any], Place, Report], None]
 """Checks one JSON object against a profile."""
@@ -102,16 +103,14 @@ class _Compiler:
     def _invariant(self, node: Node, constraint: Element, where: str) -> list[Rule]:
         key, expression = constraint["key"], constraint["expression"]
         try:
-            holds = compile_invariant(expression, node.fhir_type)
+            holds = invariant(expression, node.fhir_types)
         except ValueError as error:
             raise ProfileError(self._canonical, where, f"{key}: {error}") from None
-        if holds is None:
-            return []
         text, say = constraint.get("human") or f"must hold: {expression}", self._say
         severity = constraint.get("severity", "error")
 
         def rule(item: Item, report: Report) -> None:
-            if not holds(item.value, item.sibling, report):
+            if not holds(item, report):
                 say(report, item.place, text, "invariant", key, severity)
 
         return [rule]

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, Final
 
-from fhir_server.validation.places import Report
 from fhir_server.validation.profiles.items import Item
 from fhir_server.validation.profiles.say import Rule, Say
 from fhir_server.validation.profiles.tree import Node
 from fhir_server.validation.profiles.values import VALUE_TESTS, given, shown_value
+from fhir_server.validation.report import Report
 
 _WORDS: Final = {"fixed": "must be", "pattern": "must have"}
 _RANGE: Final = {"minValue": "at least", "maxValue": "at most"}

@@ -7,12 +7,13 @@ not be accepted), https://hl7.org/fhir/R4/defining-extensions.html#context (cont
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from fhir_server.fhir.definitions import type_base, type_definition
-from fhir_server.validation.places import Place, Report, add
+from fhir_server.fhir.definitions import base_type, type_definition
+from fhir_server.validation.places import Place
 from fhir_server.validation.primitives import shown
 from fhir_server.validation.profiles.library import Definition, Library
 from fhir_server.validation.profiles.say import Say
 from fhir_server.validation.profiles.tree import CANONICAL
+from fhir_server.validation.report import Report, add
 
 Check = Callable[[Mapping[str, Any], Place, Report], None]
 _ANYWHERE: Final = frozenset({"Element", "*"})
@@ -108,7 +109,7 @@ def _places(place: Place, report: Report, holder: str) -> Iterator[str]:
     name = holder
     while name:
         yield name
-        name = type_base(name)
+        name = base_type(name)
     names = {str(report.resource.get("resourceType"))}
     for step in _steps(place, report):
         names = {f"{each}.{step}" for each in names}.union(*(_types(each, step) for each in names))

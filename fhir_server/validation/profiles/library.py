@@ -55,7 +55,7 @@ class Library:
         definition = self.definition(canonical)
         if definition is not None:
             return str(definition["type"])
-        name = base_type(canonical)
+        name = r4_type(canonical)
         return name if name and type_tree(name) else None
 
     def tree(self, canonical: str) -> Node | None:
@@ -78,7 +78,7 @@ class Library:
         definition = self.definition(canonical)
         if definition is not None:
             return profile_tree(definition, self.tree)
-        name = base_type(canonical)
+        name = r4_type(canonical)
         return type_tree(name) if name else None
 
     def profiles(self) -> Iterator[str]:
@@ -86,7 +86,7 @@ class Library:
         yield from sorted({*self._added, *(url for name in _SHIPPED for url in table(name))})
 
 
-def base_type(canonical: str) -> str | None:
+def r4_type(canonical: str) -> str | None:
     """`http://hl7.org/fhir/StructureDefinition/Patient|4.0.1`: Patient; None for a profile."""
     url, _, version = canonical.partition("|")
     if not url.startswith(CANONICAL) or (version and not _is_version(R4, version)):

@@ -9,11 +9,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from fhir_server.validation.places import Report
 from fhir_server.validation.profiles.items import choice_keys, is_resource
 from fhir_server.validation.profiles.snapshot import TreeOf, expanded
 from fhir_server.validation.profiles.tree import Node, base_tree
 from fhir_server.validation.profiles.values import given
+from fhir_server.validation.report import Report
 
 _STEP: Final = re.compile(
     r"(?P<name>[A-Za-z]\w*)(?:\((?:'(?P<text>[^']*)'|(?P<type>[A-Za-z]\w*))?\))?(?:\.|$)", re.ASCII

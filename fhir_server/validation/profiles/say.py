@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fhir_server.errors import Issue
-from fhir_server.validation.places import Place, Report, expression
+from fhir_server.validation.places import Place, expression
 from fhir_server.validation.profiles.items import Item
+from fhir_server.validation.report import Report
 
 Rule = Callable[[Item, Report], None]
 """Checks one value of an element."""

@@ -7,8 +7,8 @@ Sources: https://hl7.org/fhir/R4/profiling.html#slicing and #discriminator. The 
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from fhir_server.validation.places import Place, Report
-from fhir_server.validation.profiles.bindings import codings_of, membership
+from fhir_server.validation.codes import codings_of, membership
+from fhir_server.validation.places import Place
 from fhir_server.validation.profiles.items import Item, choice_keys
 from fhir_server.validation.profiles.paths import (
     Step,
@@ -21,6 +21,7 @@ from fhir_server.validation.profiles.say import Rule, Say
 from fhir_server.validation.profiles.snapshot import TreeOf
 from fhir_server.validation.profiles.tree import Node
 from fhir_server.validation.profiles.values import has_pattern
+from fhir_server.validation.report import Report
 
 Belongs = Callable[[Item, int, Report], bool]
 """Does the value at that index fit one discriminator of a slice?"""

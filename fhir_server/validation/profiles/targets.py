@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fhir_server.validation.places import Report
 from fhir_server.validation.profiles.items import Item
 from fhir_server.validation.profiles.library import Library
 from fhir_server.validation.profiles.say import Rule, Say
 from fhir_server.validation.profiles.slicing import Fits
 from fhir_server.validation.profiles.tree import Node
+from fhir_server.validation.report import Report
 from fhir_server.validation.targets import RELATIVE
 
 

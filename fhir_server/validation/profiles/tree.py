@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from fhir_server.fhir.definitions import TypeDefinition, type_base, type_definition
+from fhir_server.fhir.definitions import TypeDefinition, base_type, type_definition
 from fhir_server.validation.profiles.rules import rules_of
 
 Element = Mapping[str, Any]
@@ -82,11 +82,9 @@ class Node:
         return [type_code(entry) for entry in self.element.get("type", ())]
 
     @property
-    def fhir_type(self) -> str:
-        """The type that its expressions start from: a type or the path of a backbone."""
-        if self.origin:
-            return self.origin
-        return self.types[0] if len(self.types) == 1 else "Element"
+    def fhir_types(self) -> list[str]:
+        """The types that its expressions start from; of a backbone, its path."""
+        return [self.origin] if self.origin else self.types
 
     def profiles(self) -> list[str]:
         """Canonicals that its value has to fit one of."""
@@ -101,16 +99,16 @@ def type_code(entry: Mapping[str, Any]) -> str:
 def base_tree(type_name: str) -> Node:
     """R4's own definition of a resource or data type; KeyError where there is none."""
     element: dict[str, Any] = {"min": 0, "max": "*", **_of_rules(type_name)}
-    constraints = [each for name in _ancestry(type_name) for each in _constraints(name)]
+    constraints = [each for name in ancestry(type_name) for each in _constraints(name)]
     if constraints:
         element["constraint"] = constraints
     return Node(type_name, element, element, type_name, base_children(type_name))
 
 
-def _ancestry(type_name: str) -> Iterator[str]:
-    base = type_base(type_name)
+def ancestry(type_name: str) -> Iterator[str]:
+    base = base_type(type_name)
     if base:
-        yield from _ancestry(base)
+        yield from ancestry(base)
     yield type_name
 
 
@@ -144,7 +142,7 @@ def _child(definition: TypeDefinition, base_name: str) -> Node:
 
 
 def _type(name: str, targets: tuple[str, ...], profile: list[str] | None) -> dict[str, Any]:
-    entry: dict[str, Any] = {"code": type_base(name) if "." in name else name}
+    entry: dict[str, Any] = {"code": base_type(name) if "." in name else name}
     if profile:
         entry["profile"] = profile
     if targets:
