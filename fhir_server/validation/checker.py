@@ -26,6 +26,7 @@ from fhir_server.validation.report import Met, Question, Report
 from fhir_server.validation.structure import bounded, check_base
 
 Severity = Literal["refuse", "warn"]
+_SEVERITIES: Final = ("fatal", "error", "warning", "information")
 _MAX_CLAIMED: Final = 50
 """Profiles of one resource that are checked; each takes its time."""
 
@@ -57,7 +58,7 @@ DEFAULT_POLICY: Final = Policy(DEFAULT, LENIENT)
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Every problem once, and what could not be told at once."""
+    """Every problem once, errors first, and what could not be told at once."""
 
     issues: tuple[Issue, ...]
     questions: tuple[Question, ...]
@@ -113,7 +114,8 @@ class Checker:
                 self._check_profiles(met, profiles if number == 0 else (), report)
         except ProfileError as error:
             report.append(_unusable(error))
-        issues = [self._by_policy(issue) for issue in _once(report)]
+        found = [self._by_policy(issue) for issue in _once(report)]
+        issues = sorted(found, key=lambda issue: _SEVERITIES.index(issue.severity))
         return Findings(tuple(bounded(issues)), tuple(report.questions))
 
     def check_of(self, canonical: str) -> Check | None:

@@ -59,6 +59,28 @@ def _local_references(value: Any) -> Iterator[str]:
             yield from _local_references(inner)
 
 
+def check_full_urls(bundle: Node, place: Place, report: Report) -> None:
+    """bdl-7 of https://hl7.org/fhir/R4/bundle.html#invs: one entry a version of a resource."""
+    entries = bundle.get("entry")
+    if bundle.get("type") == "history" or not isinstance(entries, list):
+        return
+    seen: set[tuple[str, str]] = set()
+    for index, entry in enumerate(entries):
+        url = entry.get("fullUrl") if isinstance(entry, Mapping) else None
+        if not isinstance(url, str):
+            continue
+        name = (url, _version(entry.get("resource")))
+        if name in seen:
+            text = f"Another entry has the fullUrl '{url[:200]}' too (bdl-7)"
+            add(report, (((place, "entry"), index), "fullUrl"), text, "invariant")
+        seen.add(name)
+
+
+def _version(resource: Any) -> str:
+    meta = resource.get("meta") if isinstance(resource, Mapping) else None
+    return str(meta.get("versionId", "")) if isinstance(meta, Mapping) else ""
+
+
 def dangling(bundle: Node, place: Place, report: Report) -> None:
     """References of a document or message that nothing outside the Bundle can answer."""
     if bundle.get("type") not in _SELF_CONTAINED:
@@ -68,7 +90,7 @@ def dangling(bundle: Node, place: Place, report: Report) -> None:
     for index, entry in enumerate(entries if isinstance(entries, list) else ()):
         resource = entry.get("resource") if isinstance(entry, Mapping) else None
         if isinstance(resource, Mapping):
-            at = ((((place, "entry"), index)), "resource")
+            at = (((place, "entry"), index), "resource")
             _check_references(resource, resource, at, known, report)
 
 

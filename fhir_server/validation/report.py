@@ -51,6 +51,7 @@ class Report(list[Issue]):
     """
 
     __slots__ = (
+        "_scope",
         "_scopes",
         "bundles",
         "codes",
@@ -67,6 +68,7 @@ class Report(list[Issue]):
         self.codes: Codes = codes or RequiredCodes()
         self.extensions = extensions
         self._scopes: dict[int, Scope] = {}
+        self._scope: Scope | None = None
         self.questions: list[Question] = []
         self.met: list[Met] = []
         self.resource: Node = {}
@@ -79,6 +81,7 @@ class Report(list[Issue]):
         """What follows is about that resource."""
         self.resource, self.place = met.resource, met.place
         self.container, self.bundles = met.container, met.bundles
+        self._scope = None
 
     def here(self) -> Met:
         return Met(self.resource, self.place or (None, ""), self.container, self.bundles)
@@ -102,10 +105,12 @@ class Report(list[Issue]):
     @property
     def scope(self) -> Scope:
         """Of the expressions about the current resource; it remembers what they found."""
-        found = self._scopes.get(id(self.resource))
+        found = self._scope
+        if found is None:
+            found = self._scope = self._scopes.get(id(self.resource))
         if found is None:
             bundle = self.bundles[-1].bundle if self.bundles else None
-            found = self._scopes[id(self.resource)] = Scope(
+            found = self._scope = self._scopes[id(self.resource)] = Scope(
                 cast(Json, self.resource),
                 cast(Json | None, self.container),
                 bundle=cast(Json | None, bundle),

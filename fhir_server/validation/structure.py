@@ -23,7 +23,12 @@ from fhir_server.fhir.definitions import (
     type_definition,
 )
 from fhir_server.validation.bindings import bound_codes, bound_concepts
-from fhir_server.validation.containing import check_contained, check_container, dangling
+from fhir_server.validation.containing import (
+    check_contained,
+    check_container,
+    check_full_urls,
+    dangling,
+)
 from fhir_server.validation.places import Place
 from fhir_server.validation.primitives import PRIMITIVES, PrimitiveCheck, json_type, shown
 from fhir_server.validation.profiles.base import type_rules
@@ -221,7 +226,7 @@ def _rules(definition: TypeDefinition) -> list[Check]:
     if definition.kind != "resource":
         rules.append(_more_than_an_id)
     if definition.name == "Bundle":
-        rules.append(dangling)
+        rules += [check_full_urls, dangling]
     return [*rules, *type_rules(definition.name)]
 
 

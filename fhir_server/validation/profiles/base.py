@@ -6,23 +6,27 @@ that it has in Python itself are not in the table or are left out here.
 Source: the definitions of R4's types, https://hl7.org/fhir/R4/resourcelist.html
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
+from fhir_server.fhirpath.invariant import compile_invariant
+from fhir_server.fhirpath.items import Item as FhirPathItem
 from fhir_server.validation.invariants import invariant
 from fhir_server.validation.places import Place
+from fhir_server.validation.primitives import shown
 from fhir_server.validation.profiles.bindings import BoundRule
 from fhir_server.validation.profiles.details import detail_rules
 from fhir_server.validation.profiles.items import Item, gather
 from fhir_server.validation.profiles.rules import Constraint, rules_of
 from fhir_server.validation.profiles.say import Rule, Say
 from fhir_server.validation.profiles.tree import Node, ancestry, base_children
+from fhir_server.validation.profiles.words import words
 from fhir_server.validation.report import Report
 
 Check = Callable[[Mapping[str, Any], Place, Report], None]
 
-BY_HAND: Final = frozenset({"dom-2", "dom-3", "dom-4", "dom-5", "txt-1", "txt-2"})
+BY_HAND: Final = frozenset(["bdl-7", "dom-2", "dom-3", "dom-4", "dom-5", "ref-1", "txt-1", "txt-2"])
 """In Python where the resource is walked: https://hl7.org/fhir/R4/domainresource.html#invs"""
 _SIMPLE_QUANTITY: Final = "http://hl7.org/fhir/StructureDefinition/SimpleQuantity"
 _say: Final = Say(None)
@@ -31,31 +35,54 @@ _say: Final = Say(None)
 @cache
 def type_rules(type_name: str) -> tuple[Check, ...]:
     """The rules of a type or backbone, its elements' among them."""
-    rules = (rule for name in ancestry(type_name) for rule in rules_of(name).constraint)
-    whole = [_whole(rule) for rule in _invariants(tuple(rules), [type_name])]
+    constraints = (each for name in ancestry(type_name) for each in rules_of(name).constraint)
+    wanted = [each for each in constraints if each.key not in BY_HAND]
     children = base_children(type_name).values()
-    return (*whole, *(check for child in children if (check := _member(child)) is not None))
+    return (
+        *([_invariants_of(type_name, wanted)] if wanted else ()),
+        *([_local_reference] if type_name == "Reference" else ()),
+        *(check for child in children if (check := _member(child)) is not None),
+    )
 
 
-def _whole(rule: Rule) -> Check:
+def _invariants_of(type_name: str, constraints: Sequence[Constraint]) -> Check:
+    """All of them at once: most objects keep every one, so what they share is made once."""
+    tests = [(compile_invariant(each.expression, type_name).holds, each) for each in constraints]
+
     def check(node: Mapping[str, Any], place: Place, report: Report) -> None:
-        rule(Item(node, None, place), report)
+        value, scope = FhirPathItem(node, type_name), report.scope
+        for holds, constraint in tests:
+            if not holds(value, scope):
+                _broken(constraint, place, report)
 
     return check
 
 
-def _invariants(constraints: Iterable[Constraint], types: Sequence[str]) -> list[Rule]:
-    return [_invariant(each, types) for each in constraints if each.key not in BY_HAND]
+def _broken(constraint: Constraint, place: Place, report: Report) -> None:
+    text = words(constraint.key, constraint.expression)
+    _say(report, place, text, "invariant", constraint.key, constraint.severity)
 
 
-def _invariant(constraint: Constraint, types: Sequence[str]) -> Rule:
+def _local_reference(node: Mapping[str, Any], place: Place, report: Report) -> None:
+    """ref-1 of https://hl7.org/fhir/R4/references.html#Reference; `#` alone is the container.
+
+    The expression of R4 refuses `#`, which https://hl7.org/fhir/R4/references.html#contained
+    allows.
+    """
+    reference = node.get("reference")
+    if not isinstance(reference, str) or not reference.startswith("#"):
+        return
+    if report.resolve(reference) is None:
+        text = f"{shown(reference)} is no contained resource (ref-1)"
+        _say(report, (place, "reference"), text, "invariant", "ref-1")
+
+
+def _element_invariant(constraint: Constraint, types: Sequence[str]) -> Rule:
     holds = invariant(constraint.expression, types)
-    key, severity = constraint.key, constraint.severity
-    text = f"must hold: {constraint.expression} ({key})"
 
     def rule(item: Item, report: Report) -> None:
         if not holds(item, report):
-            _say(report, item.place, text, "invariant", key, severity)
+            _broken(constraint, item.place, report)
 
     return rule
 
@@ -85,7 +112,7 @@ def _element_rules(node: Node) -> tuple[Rule, ...]:
         rules.append(_no_comparator)
     if "." not in node.origin or "contentReference" in node.element:
         constraints = (Constraint(**each) for each in node.element.get("constraint", ()))
-        rules += _invariants(constraints, node.fhir_types)
+        rules += [_element_invariant(each, node.fhir_types) for each in constraints]
     return tuple(rules)
 
 
