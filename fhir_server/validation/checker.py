@@ -16,7 +16,7 @@ from fhir_server.errors import Issue
 from fhir_server.validation.codes import Codes, RequiredCodes
 from fhir_server.validation.places import Place, expression
 from fhir_server.validation.primitives import shown
-from fhir_server.validation.profiles.claims import DEFAULT, Requirements, claimed, required
+from fhir_server.validation.profiles.claims import DEFAULT, LENIENT, Requirements, claimed, required
 from fhir_server.validation.profiles.compile import Check, compile_profile
 from fhir_server.validation.profiles.extensions import KnownExtensions
 from fhir_server.validation.profiles.library import Library
@@ -50,9 +50,6 @@ class Policy:
         )
 
 
-LENIENT: Final = ("https://fhir.hl7.org.uk/StructureDefinition/Extension-*",)
-"""Real senders, the Personal Demographics Service among them, write some of UK Core's extensions
-otherwise than UK Core says; what they send is R4 and is wanted."""
 DEFAULT_POLICY: Final = Policy(DEFAULT, LENIENT)
 
 

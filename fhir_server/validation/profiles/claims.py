@@ -8,6 +8,8 @@ look like.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from fhir_server.validation.profiles.library import Library
+
 KEYWORKING: Final = "https://keyworking.example/fhir"
 
 
@@ -36,6 +38,9 @@ _PLANS: Final = {
     "step-down-plan": "step-down-plan",
     "transition-plan": "transition-plan",
 }
+LENIENT: Final = ("https://fhir.hl7.org.uk/StructureDefinition/Extension-*",)
+"""Real senders, the Personal Demographics Service among them, write some of UK Core's extensions
+otherwise than UK Core says; what they send is R4 and is wanted."""
 DEFAULT: Final[Requirements] = {
     "CarePlan": tuple(
         _kw(profile, "category", "care-plan-category", code) for code, profile in _PLANS.items()
@@ -73,6 +78,17 @@ def codes_at(value: Any) -> Iterator[str]:
             yield from codes_at(codings)
         case {"system": str(system), "code": str(code)}:
             yield f"{system}|{code}"
+
+
+def require_known(library: Library, requirements: Requirements) -> None:
+    """A profile that is required and not there would be one that everything fits.
+
+    Raises:
+        ValueError: naming it.
+    """
+    for each in (one for of_type in requirements.values() for one in of_type):
+        if not library.is_known(each.profile):
+            raise ValueError(f"the required profile {each.profile} is not known")
 
 
 def read_requirement(text: str) -> tuple[str, Requirement]:

@@ -43,9 +43,8 @@ class Library:
         known = self._added.get(url)
         if known is None:
             return _fits(_shipped(url), version)
-        if version:
-            return known.get(version) or _fits(_newest(known), version)
-        return _newest(known)
+        fitting = {v: each for v, each in known.items() if not version or _is_version(v, version)}
+        return _newest(fitting) if fitting else None
 
     def is_known(self, canonical: str) -> bool:
         return self.type_of(canonical) is not None

@@ -105,6 +105,7 @@ class _Writer:
         for name, slice_name in steps:
             where += f".{name}" + (f":{slice_name}" if slice_name else "")
             node = self._child(node, name, where)
+            node.touched = True
             if slice_name and slice_name != node.slice_name:
                 node = self._slice(node, slice_name, where)
             node.touched = True
