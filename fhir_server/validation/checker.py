@@ -104,13 +104,10 @@ class Checker:
     ) -> Findings:
         """`profiles` are canonicals that it has to fit beside what it claims."""
         report = Report(self._codes, self._extensions)
-        try:
-            check_base(resource, report, expected_type)
-            for number, met in enumerate(report.met[:]):
-                report.enter(met)
-                self._check_profiles(met, profiles if number == 0 else (), report)
-        except ProfileError as error:
-            report.append(_unusable(error))
+        check_base(resource, report, expected_type)
+        for number, met in enumerate(report.met[:]):
+            report.enter(met)
+            self._check_profiles(met, profiles if number == 0 else (), report)
         found = [self._by_policy(issue) for issue in _once(report)]
         issues = sorted(found, key=lambda issue: _SEVERITIES.index(issue.severity))
         return Findings(tuple(bounded(issues)), tuple(report.questions))
@@ -151,14 +148,17 @@ class Checker:
             report.append(Issue(text, _at_claim(met), "too-costly"))
             return
         for index, canonical in enumerate(own):
-            if self._profile(canonical) is None:
+            if canonical not in self._profiles and not self.library.is_known(canonical):
                 report.append(self._unknown(canonical, met, index))
         # Of a required profile that is not there, the server's start has told.
         wanted = (*own, *named, *required(met.resource, self._policy.requirements))
         for canonical in dict.fromkeys(wanted):
-            profile = self._profile(canonical)
-            if profile is not None:
-                _check_profile(profile, met, report)
+            try:
+                profile = self._profile(canonical)
+                if profile is not None:
+                    _check_profile(profile, met, report)
+            except ProfileError as error:
+                report.append(_unusable(error))
 
     def _profile(self, canonical: str) -> "_Profile | None":
         """Only what is known is kept: senders can make up any number of canonicals."""

@@ -31,6 +31,7 @@ class _Codes:
     """Colours: red and green are in the set, of `odd` nobody knows."""
 
     def is_member(self, value_set: str, system: str, code: str) -> Membership:
+        assert system.endswith((":", "/c"))
         assert value_set == "http://example.org/ValueSet/colours"
         return "unknown" if code == "odd" else "yes" if code in ("red", "green") else "no"
 

@@ -12,7 +12,7 @@ from fhir_server.validation.places import Place
 from fhir_server.validation.primitives import shown
 from fhir_server.validation.profiles.library import Definition, Library
 from fhir_server.validation.profiles.say import Say
-from fhir_server.validation.profiles.tree import CANONICAL
+from fhir_server.validation.profiles.tree import CANONICAL, ProfileError
 from fhir_server.validation.report import Report, add
 
 Check = Callable[[Mapping[str, Any], Place, Report], None]
@@ -48,7 +48,13 @@ class KnownExtensions:
         url = extension.get("url")
         if not isinstance(url, str) or (":" not in url and not is_modifier):
             return  # a part of a complex extension, which that one's definition checks
-        known = self._of(url)
+        try:
+            known = self._of(url)
+        except ProfileError as error:
+            # R4 itself has extensions like that; nobody who sends one could mend it.
+            text = f"The {error}; the extension was not checked"
+            Say(url)(report, place, text, "processing", "definition", "warning")
+            return
         if known is None:
             if is_modifier:
                 text = (

@@ -116,6 +116,8 @@ class Discriminators:
         discriminators = node.element.get("slicing", {}).get("discriminator") or ()
         if node.is_choice and not discriminators:
             discriminators = ({"type": "type", "path": "$this"},)
+        if not discriminators and node.element["max"] == "1":
+            return ()  # there is one value, and it is that slice
         if not discriminators:
             raise ValueError("a slice without discriminator; nothing tells what belongs to it")
         return tuple(self._test(node, each, number, known) for known in discriminators)
@@ -151,11 +153,7 @@ class Discriminators:
         find = finder(node, steps, self._tree_of)
         said = said_at(each, steps, self._tree_of)
         wanted = expected(said)
-        value_sets = tuple(
-            binding["valueSet"].partition("|")[0]
-            for binding in (one.node.element.get("binding", {}) for one in said)
-            if binding.get("strength") == "required"
-        )
+        value_sets = tuple(filter(None, (_narrower(one.node) for one in said)))
         if not wanted and not value_sets:
             raise ValueError("nothing is fixed where the discriminator of the slice looks")
 
@@ -226,3 +224,11 @@ class Discriminators:
 def _type_of(value: Any, declared: str) -> str:
     """Of a resource, what it says itself."""
     return str(value.get("resourceType", declared)) if isinstance(value, dict) else declared
+
+
+def _narrower(node: Node) -> str:
+    """The value set that a slice itself binds as required, '' where it is R4's own or none."""
+    binding = node.element.get("binding", {})
+    if binding.get("strength") != "required" or binding == node.base.get("binding"):
+        return ""
+    return str(binding.get("valueSet", "")).partition("|")[0]

@@ -143,7 +143,7 @@ def _child(definition: TypeDefinition, base_name: str) -> Node:
 
 def _type(name: str, targets: tuple[str, ...], profile: list[str] | None) -> dict[str, Any]:
     entry: dict[str, Any] = {"code": base_type(name) if "." in name else name}
-    if profile:
+    if profile and name == "Quantity":  # R4 has none on other types
         entry["profile"] = profile
     if targets:
         entry["targetProfile"] = [CANONICAL + target for target in targets]
