@@ -41,7 +41,7 @@ def check(resource: Resource, resource_type: str, checker: Checker) -> None:
     findings = checker.check(resource, expected_type=resource_type)
     if findings.errors:
         kind = Kind.INVALID if findings.breaks_definition else Kind.PROFILE
-        raise FhirError.of(kind, findings.issues)
+        raise FhirError.of(kind, findings.errors)
 
 
 def draft(resource: Resource, server: Server) -> Draft:
