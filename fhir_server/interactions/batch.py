@@ -38,6 +38,10 @@ async def perform(session: Session, request: Request) -> Answer:
             )
 
 
+_OTHERS: Final = (
+    *("document", "message", "collection", "searchset", "history"),
+    *("transaction-response", "batch-response"),
+)
 _ASKED: Final = {"request": {"method": "GET", "url": "Patient"}}
 
 
@@ -47,6 +51,9 @@ def type_of(request: Request) -> str | None:
     Raises:
         FhirError: MALFORMED, INVALID.
     """
+    given = (request.resource or {}).get("type")
+    if given in _OTHERS and request.resource and request.resource.get("resourceType") == "Bundle":
+        return str(given)  # it is not taken here, whatever is in it
     outline = _outline(request.resource) if request.resource else None
     found: str | None = checked(replace(request, resource_type="Bundle", resource=outline)).get(
         "type"

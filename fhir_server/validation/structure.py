@@ -104,7 +104,7 @@ def _check_met(met: Met, report: Report) -> None:
         report.enter(met)
         report.met.append(met)
         _compiled(name)(node, place, report)
-        if "contained" in node:
+        if "contained" in node and met.container is None:
             check_container(node, place, report)
         report.enter(around)
     else:
