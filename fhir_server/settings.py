@@ -120,6 +120,9 @@ class Settings(BaseSettings):
     write_patience: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
     """Seconds that a write waits for one of another process."""
 
+    mongodb_read_from: Literal["primary", "secondary"] = "primary"
+    """`secondary`: plain reads, searches and histories of callers who may see everything may be
+    answered by a member that is some moments behind; all else is the primary's."""
     packages: Annotated[tuple[str, ...], NoDecode] = ()
     """Files `.tgz` with FHIR packages, or folders of them, separated by commas."""
     required_profiles: Annotated[tuple[str, ...], NoDecode] = ()
@@ -155,6 +158,11 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         _require_store(self.store)
+        if self.mongodb_read_from != "primary" and not is_mongo(self.store):
+            raise ValueError(
+                f"mongodb_read_from '{self.mongodb_read_from}' is for a MongoDB store, and a "
+                "SQLite store has no other member to read from"
+            )
         if self.auth == "none" and not is_loopback(self.host):
             raise ValueError(
                 f"auth 'none' serves on loopback only, and {self.host} is not loopback; "

@@ -36,7 +36,7 @@ from fhir_server.fhirpath.functions.filtering import at_index, kept_of_type
 from fhir_server.fhirpath.items import NOTHING, Item, Items, Key, follow, is_primitive, keys, step
 from fhir_server.fhirpath.moments import moment, time_of_day
 from fhir_server.fhirpath.operators import operation
-from fhir_server.fhirpath.plan import Plan, Run, Scope, boolean
+from fhir_server.fhirpath.plan import Plan, Run, Scope, Truth, boolean
 from fhir_server.fhirpath.problems import BadExpression, UnknownFunction
 from fhir_server.fhirpath.types import ANY, INTEGER, STRING, Types, is_a, is_resource, resolved
 from fhir_server.fhirpath.values import Quantity, bounded, item_of
@@ -61,6 +61,9 @@ _PREFIXES: Final = {
 }
 _OPEN: Final = frozenset({"Element", "BackboneElement", "Resource", "DomainResource"})
 """Types that stand for others, which may have any element."""
+_ABSTRACT_OBJECTS: Final = (frozenset({"Element"}), frozenset({"BackboneElement"}))
+_MOST_PLANS: Final = 20_000
+"""Nodes that are planned; `repeat` plans its argument again until its types are known."""
 _FIRST_TYPE_LETTERS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
@@ -71,10 +74,14 @@ class Compiler:
         self.closed = closed
         self._context = types
         self._inside = 0
+        self._left = _MOST_PLANS
 
     def plan(self, node: Node, focus: Types) -> Plan:
-        if node == shapes.ELEMENT_HAS_CONTENT and _is_object(focus):
-            return boolean(shapes.object_has_content)
+        self._left -= 1
+        if self._left < 0:
+            raise BadExpression("The expression takes too long to compile")
+        if node == shapes.ELEMENT_HAS_CONTENT and (quick := _content_check(focus)):
+            return boolean(quick)
         found = self._plan(node, focus)
         if self._inside and not is_trivial(node) and is_fixed(node):
             return _remembered(found, mentions_context(node))
@@ -147,7 +154,7 @@ class Compiler:
         name = node.name
         match name:
             case "resource":
-                return Plan(lambda _this, scope: [scope.resource], ANY)
+                return Plan(lambda _this, scope: [scope.resource], _holder(self._context))
             case "rootResource":
                 return Plan(lambda _this, scope: [scope.root], ANY)
             case "context":
@@ -158,6 +165,21 @@ class Compiler:
             if name.startswith(prefix):
                 return _constant(Item(address + name.removeprefix(prefix), STRING))
         raise BadExpression(f"%{name} is not a variable that is known here")
+
+
+def _holder(context: Types) -> Types:
+    """The type of the resource that holds an element: what `Patient.contact` begins with."""
+    names = {name.partition(".")[0] for name in context or ()}
+    known = all(is_resource(name) and name not in _OPEN for name in names)
+    return frozenset(names) if names and known else ANY
+
+
+def _content_check(focus: Types) -> Truth | None:
+    # The abstract ones stand for objects, too, of whose elements nothing is known.
+    if _is_object(focus) or focus in _ABSTRACT_OBJECTS:
+        return shapes.object_has_content
+    known = focus is not None and all(is_primitive(name) for name in focus)
+    return shapes.primitive_has_content if known else None
 
 
 def _is_object(focus: Types) -> bool:

@@ -9,18 +9,22 @@ fhirpathpy: https://github.com/beda-software/fhirpath-py, MIT licence.
 
 import copy
 from collections.abc import Callable
+from decimal import Decimal
 from functools import cache
+from threading import Lock
 from typing import Any, Final
 
 from fhir_server.fhirpath.ast import Call, Node
 from fhir_server.fhirpath.fixed import nodes
 from fhir_server.fhirpath.items import Item, Items
+from fhir_server.fhirpath.moments import moment
 from fhir_server.fhirpath.plan import Plan, Scope
 from fhir_server.fhirpath.problems import BadExpression, EvaluationError
-from fhir_server.fhirpath.types import ANY, BOOLEAN, DECIMAL, INTEGER, STRING
+from fhir_server.fhirpath.types import ANY, is_resource
+from fhir_server.fhirpath.values import item_of
 
 _REGULAR: Final = frozenset({"matches", "matchesFull", "replaceMatches"})
-_SYSTEM_TYPES: Final = {bool: BOOLEAN, str: STRING, int: INTEGER}
+_ONE_AT_A_TIME: Final = Lock()
 
 
 def fallen_back(expression: str, node: Node, type_name: str) -> Plan:
@@ -56,14 +60,13 @@ def _engine() -> tuple[Callable[..., list[Any]], dict[str, Any]]:
 def _evaluated(expression: str, this: Item, scope: Scope, type_name: str) -> Items:
     evaluate, model = _engine()
     variables = {"resource": scope.resource.value, "rootResource": scope.root.value}
+    # With a base it does not know a resource by the name of its type.
+    named = is_resource(type_name) and expression[:1].isupper()
+    path = expression if named else {"base": type_name, "expression": expression}
     try:
-        # It marks what it evaluates.
-        found = evaluate(
-            copy.deepcopy(this.value),
-            {"base": type_name, "expression": expression},
-            copy.deepcopy(variables),
-            model,
-        )
+        # It marks what it evaluates, and keeps its state in the module.
+        with _ONE_AT_A_TIME:
+            found = evaluate(copy.deepcopy(this.value), path, copy.deepcopy(variables), model)
     except Exception as error:  # it raises whatever comes
         raise EvaluationError(f"fhirpathpy: {error}") from error
     return [_item(value) for value in found]
@@ -72,5 +75,7 @@ def _evaluated(expression: str, this: Item, scope: Scope, type_name: str) -> Ite
 def _item(value: Any) -> Item:
     if isinstance(value, dict):
         return Item(value, "Element")
-    known = _SYSTEM_TYPES.get(type(value), DECIMAL if not isinstance(value, str) else STRING)
-    return Item(value, known)
+    if isinstance(value, bool | str | int | Decimal):
+        return item_of(value)
+    text = str(value)  # its own dates and quantities
+    return item_of(moment(text) or text)

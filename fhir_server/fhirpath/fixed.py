@@ -26,6 +26,8 @@ from fhir_server.fhirpath.ast import (
 
 PER_ITEM: Final = frozenset({"where", "select", "all", "exists", "repeat", "iif", "aggregate"})
 """Functions whose arguments are evaluated with an item as focus."""
+OF_TYPE: Final = frozenset({"is", "as", "ofType"})
+"""Functions whose argument is the name of a type, and not a step."""
 _CONSTANTS: Final = (Literal, Empty, Moment, QuantityLiteral)
 
 
@@ -37,8 +39,7 @@ def is_fixed(node: Node) -> bool:
         case Step(source=source):
             return source is not None and is_fixed(source)
         case Call(source=source, name=name, arguments=arguments):
-            inner = _is_free if name in PER_ITEM else is_fixed
-            return source is not None and is_fixed(source) and all(map(inner, arguments))
+            return source is not None and is_fixed(source) and _are_fixed(name, arguments)
         case Index(source=source, index=index):
             return is_fixed(source) and is_fixed(index)
         case Sign(operand=operand):
@@ -48,6 +49,12 @@ def is_fixed(node: Node) -> bool:
         case TypeTest(left=left):
             return is_fixed(left)
     return True
+
+
+def _are_fixed(name: str, arguments: tuple[Node, ...]) -> bool:
+    if name in OF_TYPE:
+        return True
+    return all(map(_is_free if name in PER_ITEM else is_fixed, arguments))
 
 
 def _is_free(argument: Node) -> bool:

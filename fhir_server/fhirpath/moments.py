@@ -152,10 +152,12 @@ def added(given: Moment, amount: Decimal, unit: str) -> Moment | None:
     """The moment that much later, of the same precision; None beyond the calendar.
 
     `unit` is a calendar word; an amount in a finer unit than the moment has counts in whole
-    units of what it has. A part of a month or year is left out.
+    units of what it has. Of units above the second, a part of one is left out.
     """
     if unit == "millisecond":
         unit, amount = "second", amount / 1000
+    elif unit != "second":
+        amount = Decimal(int(amount))
     if given.kind == "time":
         return _added_to_time(given, amount, unit)
     if unit in ("year", "month"):

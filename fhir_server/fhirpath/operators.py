@@ -12,6 +12,7 @@ from fhir_server.fhirpath.ast import Binary, Node
 from fhir_server.fhirpath.fixed import is_fixed, mentions_context
 from fhir_server.fhirpath.items import NOTHING, Item, Items
 from fhir_server.fhirpath.moments import Moment, added
+from fhir_server.fhirpath.parse import CALENDAR
 from fhir_server.fhirpath.plan import Plan, Planner, Scope, Truth, boolean, single, truth_of
 from fhir_server.fhirpath.problems import EvaluationError
 from fhir_server.fhirpath.types import DECIMAL, INTEGER, STRING, Types, united
@@ -212,12 +213,11 @@ def _contains(planner: Planner, node: Binary, focus: Types) -> Plan:
 def _membership(planner: Planner, node: Binary, focus: Types, *, swapped: bool) -> Plan:
     member, group = (node.right, node.left) if swapped else (node.left, node.right)
     item_of_, keys = planner.plan(member, focus).run, _keys(planner, group, focus)
-    absent = False if planner.closed else None
 
     def truth(this: Item, scope: Scope) -> bool | None:
         items = item_of_(this, scope)
         if not items:
-            return absent
+            return None
         return key(single(items)) in keys(this, scope)
 
     return boolean(truth)
@@ -321,8 +321,9 @@ def _minus(left: Value, right: Value) -> Value | None:
 
 
 def _later(moment: Moment, amount: Quantity, sign: int) -> Moment | None:
-    unit = amount.unit if amount.calendar else WORD_OF_UCUM.get(amount.unit)
-    if unit is None or (not amount.calendar and unit in ("month", "year")):
+    # HL7's suite takes a word in quotes for the word; UCUM's months and years have no fixed end.
+    unit = CALENDAR.get(amount.unit) or WORD_OF_UCUM.get(amount.unit)
+    if unit is None or amount.unit in ("mo", "a"):
         raise EvaluationError(f"'{amount.unit}' cannot be added to a date or time")
     return added(moment, sign * amount.value, unit)
 

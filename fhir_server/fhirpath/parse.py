@@ -39,7 +39,7 @@ CALENDAR: Final = {
 }
 """The words for units of time, with their singular."""
 
-_LEVELS: Final[tuple[tuple[str, ...], ...]] = (
+LEVELS: Final[tuple[tuple[str, ...], ...]] = (
     ("implies",),
     ("or", "xor"),
     ("and",),
@@ -92,12 +92,12 @@ class _Parser:
         return found
 
     def _level(self, level: int) -> Node:
-        if level == len(_LEVELS):
+        if level == len(LEVELS):
             return self._sign()
         found = self._level(level + 1)
         for _ in range(MAX_CHAIN):
             token = self._token
-            if token.kind not in ("name", "symbol") or token.text not in _LEVELS[level]:
+            if token.kind not in ("name", "symbol") or token.text not in LEVELS[level]:
                 return found
             self._at += 1
             found = self._operation(found, token.text, level)

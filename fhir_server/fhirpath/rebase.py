@@ -13,9 +13,7 @@ from fhir_server.fhirpath.ast import (
     TypeTest,
     Variable,
 )
-from fhir_server.fhirpath.fixed import PER_ITEM
-
-_TYPE_ARGUMENT = frozenset({"is", "as", "ofType"})
+from fhir_server.fhirpath.fixed import OF_TYPE, PER_ITEM
 
 
 def rebased(node: Node, focus: Given) -> Node:
@@ -45,6 +43,6 @@ def _source(source: Node | None, focus: Given) -> Node:
 def _call(node: Call, focus: Given) -> Call:
     """Criteria have foci of their own, and the name of a type is no step."""
     arguments = node.arguments
-    if node.name not in PER_ITEM | _TYPE_ARGUMENT:
+    if node.name not in PER_ITEM | OF_TYPE:
         arguments = tuple(rebased(one, focus) for one in arguments)
     return replace(node, source=_source(node.source, focus), arguments=arguments)

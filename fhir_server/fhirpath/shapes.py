@@ -25,6 +25,13 @@ def object_has_content(this: Item, _scope: Scope) -> bool:
     return len(node) > 1 or (len(node) == 1 and "id" not in node)
 
 
+def primitive_has_content(this: Item, _scope: Scope) -> bool:
+    """ele-1 of a primitive: a value, or an extension in its place."""
+    if this.value is not None:
+        return type(this.value) not in (dict, list)
+    return type(this.sibling) is dict and object_has_content(Item(this.sibling, ""), _scope)
+
+
 def present(path: Path) -> Truth:
     """`path.exists()`"""
     if not path:

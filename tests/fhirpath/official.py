@@ -2,6 +2,7 @@
 
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any, Final, NamedTuple
 
 from fhir_server.fhir import json
 from fhir_server.fhir.definitions import type_definition
-from tests.support import PACKAGE, SHARED
+from fhir_server.fhirpath.items import Item, children, typed
+from tests.support import PACKAGE, SHARED, caseload
 
 UK_CORE: Final = SHARED / "fhir" / "uk.core.r4.tgz"
 _SYSTEM_TYPE: Final = "http://hl7.org/fhirpath/System."
@@ -87,3 +89,65 @@ def _is_type(name: str) -> bool:
     except KeyError:
         return False
     return True
+
+
+class Place(NamedTuple):
+    """An item of a resource, and the resources that it is in."""
+
+    item: Item
+    resource: Item
+    root: Item
+
+
+def places(resource: dict[str, Any]) -> Iterator[Place]:
+    """Every element of a resource, as a validator meets it."""
+    item = Item(resource, typed(resource, "Resource"))
+    yield from _places(Place(item, item, item))
+
+
+def _places(place: Place) -> Iterator[Place]:
+    yield place
+    item = place.item
+    if type(item.value) is not dict and item.sibling is None:
+        return
+    for child in children(item):
+        if type(child.value) is not dict or "resourceType" not in child.value:
+            yield from _places(place._replace(item=child))
+        elif item.type == "Bundle.entry":
+            yield from _places(Place(child, child, child))
+        else:
+            yield from _places(place._replace(item=child, resource=child))
+
+
+@cache
+def base_invariants() -> dict[str, dict[str, str]]:
+    """Type -> key -> expression: the errors of R4's types, where they stand on a type."""
+    found: dict[str, dict[str, str]] = {}
+    for definition in package_resources(PACKAGE):
+        if definition["resourceType"] != "StructureDefinition":
+            continue
+        if definition["kind"] == "logical" or definition.get("derivation") == "constraint":
+            continue
+        for element in definition["snapshot"]["element"]:
+            if _is_type(element["path"]):
+                found[element["path"]] = {
+                    one["key"]: one["expression"]
+                    for one in element.get("constraint", ())
+                    if one["severity"] == "error" and "expression" in one
+                }
+    return found
+
+
+def resources(most: int) -> Iterator[dict[str, Any]]:
+    """Examples of HL7 and NHS England, the synthetic caseload, and up to `most` resources of
+    each type from the packages."""
+    for path in sorted((SHARED / "examples").glob("*.json")):
+        yield json.decode(path.read_bytes())
+    for transaction in caseload():
+        yield from (entry["resource"] for entry in transaction["entry"])
+    left = Counter[str]()
+    for package in (PACKAGE, UK_CORE):
+        for resource in package_resources(package):
+            left[resource["resourceType"]] += 1
+            if left[resource["resourceType"]] <= most:
+                yield resource

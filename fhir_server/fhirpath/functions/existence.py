@@ -15,7 +15,6 @@ from fhir_server.fhirpath.plan import (
     Scope,
     Truth,
     boolean,
-    singleton_boolean,
     truth_of,
 )
 from fhir_server.fhirpath.problems import EvaluationError
@@ -78,10 +77,10 @@ def _booleans(
     judge: Callable[[list[bool]], bool],
 ) -> Callable[[Items], Items]:
     def compute(items: Items) -> Items:
-        values = [singleton_boolean([item]) for item in items]
-        if any(type(value_of(item)) is not bool for item in items):
+        values = [value for item in items if isinstance(value := value_of(item), bool)]
+        if len(values) < len(items):
             raise EvaluationError("allTrue() and the like take booleans")
-        return BOOLEANS[judge([value is True for value in values])]
+        return BOOLEANS[judge(values)]
 
     return compute
 
