@@ -92,6 +92,11 @@ class Checker:
         self._policy = policy
         self._checks: dict[str, Check | None] = {}
         self._profiles: dict[str, _Profile] = {}
+        # Where one that a setting names is not there, the server does not start.
+        self._requirements = {
+            type_name: [each for each in wanted if self.library.is_known(each.profile)]
+            for type_name, wanted in policy.requirements.items()
+        }
         self._extensions = KnownExtensions(self.library, self.check_of)
         self._lock = RLock()
 
@@ -150,8 +155,7 @@ class Checker:
         for index, canonical in enumerate(own):
             if canonical not in self._profiles and not self.library.is_known(canonical):
                 report.append(self._unknown(canonical, met, index))
-        # Of a required profile that is not there, the server's start has told.
-        wanted = (*own, *named, *required(met.resource, self._policy.requirements))
+        wanted = (*own, *named, *required(met.resource, self._requirements))
         for canonical in dict.fromkeys(wanted):
             try:
                 profile = self._profile(canonical)

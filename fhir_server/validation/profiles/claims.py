@@ -62,10 +62,11 @@ def claimed(resource: Mapping[str, Any]) -> list[str]:
     return [profile for profile in given if isinstance(profile, str)]
 
 
-def required(resource: Mapping[str, Any], requirements: Requirements) -> Iterator[str]:
-    for each in requirements.get(str(resource.get("resourceType")), ()):
-        if not each.element or each.code in codes_at(resource.get(each.element)):
-            yield each.profile
+def required(resource: Mapping[str, Any], requirements: Requirements) -> list[str]:
+    wanted = requirements.get(str(resource.get("resourceType")), ())
+    elements = {each.element for each in wanted}
+    codes = {name: set(codes_at(resource.get(name))) for name in elements}
+    return [each.profile for each in wanted if not each.element or each.code in codes[each.element]]
 
 
 def codes_at(value: Any) -> Iterator[str]:
