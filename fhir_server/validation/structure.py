@@ -31,7 +31,7 @@ from fhir_server.validation.containing import (
 )
 from fhir_server.validation.places import Place
 from fhir_server.validation.primitives import PRIMITIVES, PrimitiveCheck, json_type, shown
-from fhir_server.validation.profiles.base import type_rules
+from fhir_server.validation.profiles.base import element_rules, type_rules
 from fhir_server.validation.report import Met, Node, Report, add
 from fhir_server.validation.resolving import Entries
 from fhir_server.validation.targets import check_target
@@ -157,6 +157,7 @@ def _members(definition: TypeDefinition) -> dict[str, Member]:
     members: dict[str, Member] = {}
     if definition.kind == "resource":
         members["resourceType"] = _accept
+    rules = element_rules(definition.name)
     for name, element in definition.elements.items():
         is_extension = element.type == "Extension" and definition.name != "Parameters"
         members[name] = (
@@ -166,7 +167,23 @@ def _members(definition: TypeDefinition) -> dict[str, Member]:
         )
         if _is_primitive(element) and element.type != "xhtml":
             members[f"_{name}"] = _sibling_array(element) if element.repeats else _sibling(element)
+        rule = rules.get(element.base_name)
+        if rule is not None:
+            members[name] = _with_rule(members[name], rule)
+            if f"_{name}" in members:
+                members[f"_{name}"] = _with_rule(members[f"_{name}"], rule, unless=name)
     return members
+
+
+def _with_rule(member: Member, rule: Check, unless: str = "") -> Member:
+    """A rule of the element, once: with its sibling only where it has no value (`unless`)."""
+
+    def both(value: Any, node: Node, place: Place, report: Report) -> None:
+        member(value, node, place, report)
+        if unless not in node:
+            rule(node, place, report)
+
+    return both
 
 
 def _accept(_value: Any, _node: Node, _place: Place, _report: Report) -> None:

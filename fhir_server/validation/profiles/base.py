@@ -36,15 +36,19 @@ _say: Final = Say(None)
 
 @cache
 def type_rules(type_name: str) -> tuple[Check, ...]:
-    """The rules of a type or backbone, its elements' among them."""
+    """The rules of a whole object of a type or backbone; `element_rules` has its elements'."""
     constraints = (each for name in ancestry(type_name) for each in rules_of(name).constraint)
     wanted = [each for each in constraints if each.key not in BY_HAND | MISTAKEN]
-    children = base_children(type_name).values()
     return (
         *([_invariants_of(type_name, wanted)] if wanted else ()),
         *([_local_reference] if type_name == "Reference" else ()),
-        *(check for child in children if (check := _member(child)) is not None),
     )
+
+
+def element_rules(type_name: str) -> dict[str, Check]:
+    """The rules of the elements that have any, by name, of the object that holds them."""
+    checks = {each.base_name: _member(each) for each in base_children(type_name).values()}
+    return {name: check for name, check in checks.items() if check is not None}
 
 
 def _invariants_of(type_name: str, constraints: Sequence[Constraint]) -> Check:
