@@ -212,5 +212,5 @@ def _operation(request: Request) -> Operation:
 def _checked_body(request: Request) -> Resource | None:
     if request.resource is None:
         return None
-    check(request.resource, str(request.resource.get("resourceType")))
+    check(request.resource, str(request.resource.get("resourceType")), request.server.checker)
     return request.resource
