@@ -52,6 +52,7 @@ async def perform(session: Session, request: Request) -> Answer:
         max_line=request.server.max_body,
         max_lines=request.server.max_import,
         import_from=request.server.import_from,
+        checker=request.server.checker,
     )
     if token is not None:
         call = replace(call, page=call.pages.opened(call.address, token))
@@ -123,12 +124,12 @@ async def _performed(operation: Operation, call: Call, server: Server) -> Answer
 
 def _inputs(operation: Operation, request: Request) -> Inputs:
     body = request.resource
-    if body is not None:
-        check_body(body, faulty=operation.takes_faulty)
     if body is None:
         return from_query(operation.definition, request.parameters)
-    refuse_parameters("an operation with a body", request)
-    return from_body(operation.definition, body)
+    _refuse_unsound(operation, request, body)
+    if body.get("resourceType") == "Parameters":
+        refuse_parameters("an operation with Parameters in its body", request)
+    return from_body(operation.definition, body, request.parameters)
 
 
 def _lines(operation: Operation, request: Request) -> AsyncIterator[bytes] | None:
@@ -212,17 +213,16 @@ def _operation(request: Request) -> Operation:
     return found
 
 
-def check_body(body: Resource, *, faulty: bool) -> None:
-    """Raise for a body that is not what R4 says; where they may be `faulty`, resources in it pass.
+def _refuse_unsound(operation: Operation, request: Request, body: Resource) -> None:
+    """Raise for a body that R4 or a profile refuses.
 
-    Raises:
-        FhirError: MALFORMED or INVALID.
+    Where the operation takes faulty resources, those pass and only what is around them counts.
     """
     name = str(body.get("resourceType"))
-    if not faulty:
-        check(body, name)
+    if not operation.takes_faulty:
+        check(body, name, request.server.checker)
     elif name == "Parameters":
-        check(_without_resources(body), name)
+        check(_without_resources(body), name, request.server.checker)
 
 
 _SOUND: Final = {"resourceType": "Basic", "code": {"text": "stands for any resource"}}

@@ -38,14 +38,19 @@ class Inputs:
         return self._values.get(name, ())
 
 
-def from_body(definition: Definition, body: Resource) -> Inputs:
+def from_body(
+    definition: Definition, body: Resource, query: Sequence[tuple[str, str]] = ()
+) -> Inputs:
     """The values in a Parameters resource, or the one resource that the operation takes.
+
+    Beside that one resource, the others may stand in the query.
 
     Raises:
         FhirError: INVALID, with an issue for each parameter that does not fit.
     """
     if body.get("resourceType") != "Parameters":
-        return _checked(definition, [_sole_resource(definition, body)])
+        sole = _sole_resource(definition, body)
+        return _checked(definition, [sole, *_in_query(definition, query)])
     given = []
     for index, part in enumerate(body.get("parameter", ())):
         given.append((part.get("name", ""), _value(part), f"Parameters.parameter[{index}]"))
@@ -58,7 +63,11 @@ def from_query(definition: Definition, parameters: Sequence[tuple[str, str]]) ->
     Raises:
         FhirError: INVALID, with an issue for each parameter that does not fit.
     """
-    given = []
+    return _checked(definition, _in_query(definition, parameters))
+
+
+def _in_query(definition: Definition, parameters: Sequence[tuple[str, str]]) -> "list[_Given]":
+    given: list[_Given] = []
     for name, text in parameters:
         if name in ("_format", "_pretty"):
             continue
@@ -66,7 +75,7 @@ def from_query(definition: Definition, parameters: Sequence[tuple[str, str]]) ->
         # What is not known is refused with everything else.
         found = ("string", text) if parameter is None else _primitive(parameter, text)
         given.append((name, found, f"http.{name}"))
-    return _checked(definition, given)
+    return given
 
 
 _Given = tuple[str, tuple[str, Any], str]

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 from fhir.resources.R4B import get_fhir_model_class
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fhir_server.errors import Issue
@@ -371,6 +371,7 @@ JSON = st.recursive(
 MEMBERS = sorted({*type_definition("Patient").elements, "_birthDate", "_gender", "resourceType"})
 
 
+@settings(deadline=None)  # a type is compiled when it is first met
 @given(st.dictionaries(st.sampled_from(MEMBERS) | st.text(max_size=8), JSON, max_size=6))
 def test_no_json_makes_it_raise(members: Json) -> None:
     for resource in (members, members | {"resourceType": "Patient"}):
