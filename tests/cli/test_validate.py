@@ -106,7 +106,7 @@ def test_for_programs_there_is_an_operation_outcome_a_line(tmp_path: Path) -> No
     first, second = (
         OperationOutcome.model_validate_json(line) for line in result.stdout.splitlines()
     )
-    assert first.extension[0].valueString == str(tmp_path / "a.json")
+    assert (first.extension or [])[0].valueString == str(tmp_path / "a.json")
     assert [issue.severity for issue in first.issue] == ["information"]
     assert [issue.expression for issue in second.issue] == [["Patient.gender"]]
 
