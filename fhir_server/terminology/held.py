@@ -1,0 +1,77 @@
+"""Terminology resources that were read once, and what was made of them.
+
+What is made of a resource is known by a digest of its content, so that nothing old is ever given
+for a version that came after it, whoever stored it and in whatever store.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Final
+
+from fhir_server.fhir import json
+from fhir_server.fhir.json import Resource
+from fhir_server.terminology.systems import CodeSystem, code_system
+
+_MOST: Final = 32 * 1024 * 1024
+"""Bytes of the resources, as they are stored, whose meaning is kept."""
+
+
+class Held:
+    """A resource, or the parts of one code system; nobody changes what it gives."""
+
+    def __init__(self, key: str, *resources: Resource) -> None:
+        self.key: Final = key
+        """The same for the same content."""
+        self.resource: Final = resources[0]
+        self._others: Final = resources[1:]
+
+    @cached_property
+    def system(self) -> CodeSystem:
+        return code_system(self.resource, *self._others)
+
+    def joined(self, others: Sequence["Held"]) -> "Held":
+        """With the other parts of the same code system."""
+        key = "+".join((self.key, *(one.key for one in others)))
+        return Held(key, self.resource, *(one.resource for one in others))
+
+
+class Shelf:
+    """The last resources that were asked for, within a bound."""
+
+    def __init__(self, most: int = _MOST) -> None:
+        self._most = most
+        self._size = 0
+        self._held: OrderedDict[str, tuple[int, Held]] = OrderedDict()
+
+    def get(self, key: str) -> Held | None:
+        found = self._held.get(key)
+        if found is None:
+            return None
+        self._held.move_to_end(key)
+        return found[1]
+
+    def put(self, held: Held, size: int) -> Held:
+        """Keep it, in place of those that were not asked for the longest."""
+        if held.key not in self._held and size <= self._most:
+            self._held[held.key] = size, held
+            self._size += size
+        while self._size > self._most:
+            _, (gone, _) = self._held.popitem(last=False)
+            self._size -= gone
+        return held
+
+
+SHELF: Final = Shelf()
+"""Of this process."""
+
+
+def digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def read(body: bytes, shelf: Shelf = SHELF) -> Held:
+    """The resource in these bytes, as the store has them."""
+    key = digest(body)
+    return shelf.get(key) or shelf.put(Held(key, json.decode_resource(body)), len(body))
