@@ -31,8 +31,10 @@ from fhir_server.storage.interface import (
     StoredVersion,
     Unit,
 )
+from fhir_server.terminology.library import Library
+from fhir_server.terminology.outside import Outside
 from fhir_server.terminology.resolve import resolved
-from fhir_server.terminology.service import MAX_CODES
+from fhir_server.terminology.service import MAX_CODES, Terminology
 
 __all__ = [
     "Data",
@@ -115,6 +117,9 @@ async def of_all_callers(store: Store, space: str) -> list[tuple[str, Memo]]:
 class _GuardedReader:
     """A reader with the policy in every question, and the memos of its caller alone."""
 
+    _outside: Outside | None = None
+    """The terminology server that is asked about codes that are not known here."""
+
     def __init__(self, reader: Reader, caller: Caller, policy: Policy, max_codes: int) -> None:
         self.caller: Final = caller
         self._reader = reader
@@ -159,7 +164,12 @@ class _GuardedReader:
 
     async def _asked(self, query: Search) -> Search:
         """With the codes of value sets that the caller may read, among what it may read."""
-        return guarded(await resolved(query, self, self._max_codes), self._policy.readable)
+        known = await resolved(query, self, self._max_codes, self._outside)
+        return guarded(known, self._policy.readable)
+
+    def terminology(self) -> Terminology:
+        """The terminology service, over what the caller may read."""
+        return Terminology(Library(self), self._max_codes, self._outside)
 
     def is_limited(self, resource_type: str) -> bool:
         """Whether there may be resources of the type that the caller may not see."""
@@ -199,9 +209,11 @@ class Session(_GuardedReader):
         caller: Caller,
         policy: Policy | None = None,
         max_codes: int = MAX_CODES,
+        outside: Outside | None = None,
     ) -> None:
         self._store: Final = store
         super().__init__(store, caller, policy or ClosedPolicy(), max_codes)
+        self._outside = outside
 
     async def commit(self, action: str, work: "Callable[[SessionUnit], Awaitable[T]]") -> T:
         """Run `work` in one commit, with a line in the audit that says who did what.
@@ -225,7 +237,10 @@ class Session(_GuardedReader):
 
 
 class SessionUnit(_GuardedReader):
-    """A commit under way, as the caller may make it."""
+    """A commit under way, as the caller may make it.
+
+    Other servers are not asked meanwhile: whoever wants to write would wait for them.
+    """
 
     def __init__(
         self,
