@@ -71,7 +71,8 @@ def _own() -> Mapping[tuple[str, str], Held]:
     for path in sorted(FOLDER.glob("*.json")):
         body = path.read_bytes()
         held = Held(digest(body), json.decode_resource(body))
-        found[held.resource["resourceType"], text(held.resource, "url")] = held
+        if url := text(held.resource, "url"):  # a NamingSystem has none
+            found[held.resource["resourceType"], url] = held
     return found
 
 
