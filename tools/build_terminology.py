@@ -154,7 +154,7 @@ def build(paths: list[Path]) -> dict[str, bytes]:
         one
         for one in found
         if one["resourceType"] == "ValueSet"
-        and not one["url"].startswith("http://hl7.org/fhir/ValueSet/example")
+        and not one["url"].startswith("http://hl7.org/fhir/ValueSet/example-")
     )
     files = {
         "code-systems.json": _table(code_systems_table(systems)),

@@ -31,9 +31,16 @@ def own(resource_type: str, canonical: str) -> Held | None:
 
 
 def shipped(resource_type: str, canonical: str) -> Held | None:
-    """What comes with the server under this address, perhaps with `|version`."""
+    """What comes with the server under this address, perhaps with `|version`.
+
+    Two of R4's code systems, the versions of table 0006 of HL7 v2, have a | in their own address.
+    """
     url, _, _ = canonical.partition("|")
-    return own(resource_type, canonical) or _versioned(_of_tables(resource_type, url), canonical)
+    return (
+        own(resource_type, canonical)
+        or _of_tables(resource_type, canonical)
+        or _versioned(_of_tables(resource_type, url), canonical)
+    )
 
 
 def _versioned(held: Held | None, canonical: str) -> Held | None:
