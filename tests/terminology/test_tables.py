@@ -70,7 +70,7 @@ def concepts(nodes: Any, parent: str = "") -> Iterator[tuple[str, str, str]]:
 @needs_package
 def test_the_tables_are_what_the_tool_makes_of_the_packages(tmp_path: Path) -> None:
     tool = REPOSITORY / "tools" / "build_terminology.py"
-    command = [sys.executable, tool, PACKAGE, UK_CORE, "--out", tmp_path]
+    command = [sys.executable, *map(str, (tool, PACKAGE, UK_CORE, "--out", tmp_path))]
     subprocess.run(command, check=True)
     made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert made == {path.name: path.read_bytes() for path in DATA.iterdir()}
