@@ -171,7 +171,7 @@ async def test_more_than_an_answer_may_hold_is_refused_with_a_way_out(
     concepts = [{"code": f"c{number}"} for number in range(10_001)]
     large = {**SYSTEM, "concept": concepts}
     everything = value_set("everything", {"system": TREE})
-    inline = [{"name": "valueSet", "resource": everything}]
+    inline: list[dict[str, Any]] = [{"name": "valueSet", "resource": everything}]
     # In two parts, each a fragment, which come to as many as they say that there are.
     half = len(concepts) // 2
     for number, some in enumerate((concepts[:half], concepts[half:])):
