@@ -1,7 +1,6 @@
 """What the terminology operations are asked about: a value set, a code system, codes."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from fhir_server.access.session import current
@@ -9,36 +8,15 @@ from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call
+from fhir_server.terminology.checking import Coding, coding_of
 from fhir_server.terminology.elements import items, text
+from fhir_server.terminology.expansion import too_costly
 from fhir_server.terminology.held import Held, digest, read
 from fhir_server.terminology.service import Terminology
 
 Part = dict[str, Any]
 _INLINE: Final = "#inline"
 """The address of a value set that is sent along and has none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Coding:
-    """A code that is asked about; `place` says where it stands in the question."""
-
-    system: str
-    version: str
-    code: str
-    display: str
-    place: str
-
-    @property
-    def canonical(self) -> str:
-        """The system with its version, where one is named."""
-        return f"{self.system}|{self.version}" if self.version else self.system
-
-    @property
-    def parameters(self) -> tuple[Part, ...]:
-        """As another terminology server is asked about it."""
-        told = [("code", "valueCode", self.code), ("system", "valueUri", self.system)]
-        told += [("display", "valueString", self.display)] if self.display else []
-        return tuple({"name": name, kind: value} for name, kind, value in told)
 
 
 async def resource_asked(
@@ -138,14 +116,14 @@ def _codings(call: Call, name: str, system: str) -> Iterator[Coding]:
             yield coding_of(one, system, f"http.codeableConcept.coding[{index}]")
 
 
-def coding_of(node: Mapping[str, Any], system: str, place: str) -> Coding:
-    return Coding(
-        text(node, "system") or system,
-        text(node, "version"),
-        text(node, "code"),
-        text(node, "display"),
-        place,
-    )
+def as_refused(error: FhirError) -> FhirError:
+    """What the definition of a value set does not allow is no fault of the question: 422."""
+    if error.kind is Kind.TOO_COSTLY:
+        return too_costly(str(error))
+    if error.kind not in (Kind.INVALID, Kind.UNSUPPORTED):
+        return error
+    issues = [Issue(one.text, one.expression, one.code or error.kind.code) for one in error.issues]
+    return FhirError.of(Kind.BUSINESS_RULE, issues)
 
 
 def parameters(*parts: Part | None) -> Resource:

@@ -4,18 +4,20 @@ https://hl7.org/fhir/R4/conceptmap-operation-closure.html. A table is its caller
 its name; it is forgotten when it was not used for long, and the client begins it anew.
 """
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote
 
-from fhir_operations._terms import Coding, coding_of, not_checkable
+from fhir_operations._terms import not_checkable
 from fhir_server.access.session import Memo, SessionUnit
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call
-from fhir_server.terminology.expansion import too_costly
+from fhir_server.terminology.checking import Coding, coding_of
+from fhir_server.terminology.expansion import Work, too_costly
 from fhir_server.terminology.systems import CodeSystem
 
 _SPACE: Final = "closure"
@@ -36,15 +38,15 @@ class Table:
     codes: dict[str, list[str]] = field(default_factory=dict)
     links: list[tuple[int, str, str, str]] = field(default_factory=list)
 
-    def add(self, system: str, known: CodeSystem, codes: Sequence[str]) -> None:
-        """Add codes of a system, and how they stand to those that are there."""
-        there = self.codes.setdefault(system, [])
-        for code in codes:
+    def add(self, near: Sequence["Near"]) -> None:
+        """Add codes, and how they stand to those that are there."""
+        for one in near:
+            system, code = one.system, one.code
+            there = self.codes.setdefault(system, [])
             if code in there:
                 continue
-            among = frozenset(there)
-            above = known.related(code, below=False) & among
-            below = known.related(code, below=True) & among
+            above = one.above.intersection(there)
+            below = one.below.intersection(there)
             self.links += [(self.version, system, code, other) for other in sorted(above)]
             self.links += [(self.version, system, other, code) for other in sorted(below - above)]
             there.append(code)
@@ -55,12 +57,25 @@ class Table:
         return [link for link in self.links if link[0] > version]
 
 
+@dataclass(frozen=True, slots=True)
+class Near:
+    """A code with all that is above and below it."""
+
+    system: str
+    code: str
+    above: frozenset[str]
+    below: frozenset[str]
+
+
 async def run(call: Call) -> Resource:
     name = call.parameters.one("name")
     if not 0 < len(name) <= _MAX_NAME:
         text = f"The name has 1 to {_MAX_NAME} characters"
         raise FhirError.at(Kind.INVALID, "Parameters.parameter", text)
-    known = await _systems(call, codings := _codings(call))
+    codings = _codings(call)
+    known = await _systems(call, codings)
+    # Before the commit, which others wait for, and beside the loop.
+    near = await asyncio.to_thread(_near, codings, known)
     version = _version(call)
     if codings and version is not None:
         text = "Send codes to be added, or the version from which on to tell, not both"
@@ -75,8 +90,7 @@ async def run(call: Call) -> Resource:
         table = await _table(unit, key)
         before = table.version
         table.version += 1
-        for system, codes in _by_system(codings, known).items():
-            table.add(system, known[system], codes)
+        table.add(near)
         await _keep(call, unit, key, table)
         return _told(call, name, table, table.since(before))
 
@@ -126,13 +140,15 @@ async def _systems(call: Call, codings: Sequence[Coding]) -> Mapping[str, CodeSy
     return found
 
 
-def _by_system(
-    codings: Sequence[Coding], known: Mapping[str, CodeSystem]
-) -> Mapping[str, list[str]]:
-    found: dict[str, list[str]] = {}
+def _near(codings: Sequence[Coding], known: Mapping[str, CodeSystem]) -> list[Near]:
+    found: list[Near] = []
+    work = Work()
     for one in codings:
-        code = known[one.canonical].spelt(one.code) or one.code
-        found.setdefault(one.canonical, []).append(code)
+        system = known[one.canonical]
+        code = system.spelt(one.code) or one.code
+        above, below = (system.related(code, below=side) for side in (False, True))
+        work.spend(len(above) + len(below))
+        found.append(Near(one.canonical, code, above, below))
     return found
 
 

@@ -6,22 +6,23 @@ https://hl7.org/fhir/R4/codesystem-operation-validate-code.html
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fhir_operations._checks import Question
-from fhir_operations._terms import Coding, codings_asked, parameters, resource_asked
+from fhir_operations._checks import answer
+from fhir_operations._terms import codings_asked, parameters, resource_asked
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call
+from fhir_server.terminology.checking import Checker, Coding
 
 
 async def run(call: Call) -> Resource:
     service = call.session.terminology()
-    question = Question(service, None, call.parameters.one("abstract") is True)
+    checker = Checker(service, None, call.parameters.one("abstract") is True)
     if _says_its_system(call):
-        return await question.answer(codings_asked(call))
+        return await answer(checker, codings_asked(call))
     url = await resource_asked(call, service, "CodeSystem", "codeSystem", "version")
     system, _, version = url.partition("|")
     asked = codings_asked(call, system)
     fitting = [replace(one, version=version) for one in asked if one.system == system]
-    return await question.answer(fitting) if fitting else _of_another(asked, system)
+    return await answer(checker, fitting) if fitting else _of_another(asked, system)
 
 
 def _says_its_system(call: Call) -> bool:

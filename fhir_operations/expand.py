@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fhir_operations._terms import Part, not_known, resource_asked
-from fhir_server.errors import FhirError, Issue, Kind
+from fhir_operations._terms import Part, as_refused, not_known, resource_asked
+from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import new_id
@@ -139,7 +139,7 @@ async def _elsewhere(service: Terminology, url: str, asked: _Asked, error: FhirE
     held = service.catalogue.value_set(url)
     is_gap = error.kind is Kind.UNSUPPORTED or any(one.code == "not-found" for one in error.issues)
     if service.outside is None or not is_gap:
-        raise _as_refused(error)
+        raise as_refused(error)
     what: Part = (
         {"name": "valueSet", "resource": held.resource}
         if held
@@ -154,11 +154,3 @@ async def _elsewhere(service: Terminology, url: str, asked: _Asked, error: FhirE
     if answer["resourceType"] != "ValueSet":
         raise FhirError(Kind.UNSUPPORTED, "The terminology server's answer is no ValueSet")
     return json.decode_resource(json.encode(answer))
-
-
-def _as_refused(error: FhirError) -> FhirError:
-    """What the definition of the value set does not allow is no fault of the question: 422."""
-    if error.kind is Kind.TOO_COSTLY:
-        return too_costly(str(error))
-    issues = [Issue(one.text, one.expression, one.code or error.kind.code) for one in error.issues]
-    return FhirError.of(Kind.BUSINESS_RULE, issues)

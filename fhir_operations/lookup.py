@@ -6,10 +6,11 @@ https://hl7.org/fhir/R4/codesystem-operation-lookup.html
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from fhir_operations._terms import Coding, Part, codings_asked, not_known, parameters
+from fhir_operations._terms import Part, codings_asked, not_known, parameters
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call
+from fhir_server.terminology.checking import Coding
 from fhir_server.terminology.elements import items, text
 from fhir_server.terminology.expansion import Concept
 from fhir_server.terminology.held import Held

@@ -3,11 +3,12 @@
 https://hl7.org/fhir/R4/codesystem-operation-subsumes.html
 """
 
-from fhir_operations._terms import Coding, coding_of, not_known, parameters
+from fhir_operations._terms import not_known, parameters
 from fhir_server.access.session import current
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call
+from fhir_server.terminology.checking import Coding, coding_of
 from fhir_server.terminology.held import read
 from fhir_server.terminology.service import Terminology
 from fhir_server.terminology.systems import CodeSystem

@@ -6,10 +6,11 @@ https://hl7.org/fhir/R4/conceptmap-operation-translate.html
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from fhir_operations._terms import Coding, codings_asked, not_known, parameters, resource_asked
+from fhir_operations._terms import codings_asked, not_known, parameters, resource_asked
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call
 from fhir_server.operation.parameters import Inputs
+from fhir_server.terminology.checking import Coding
 from fhir_server.terminology.elements import text
 from fhir_server.terminology.service import Terminology
 from fhir_server.terminology.translation import NO_MATCH, Asked, Match, matches, other_maps

@@ -5,7 +5,7 @@ https://hl7.org/fhir/R4/valueset-operation-expand.html. Which codes there are, `
 they get their order, that of the value set or else of the code system.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,8 +20,15 @@ from fhir_server.terminology.systems import CodeSystem
 
 _MOST: Final = 100_000
 """Concepts of one expansion, of which a page is shown."""
+_MAX_WORK: Final = 1_000_000
+"""Codes that are looked at, each as often as it is."""
+_MAX_NESTING: Final = 40
 _KEPT: Final = 200_000
 """Concepts of expansions that are kept."""
+
+
+_Key = tuple[str, str]
+"""System and code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,18 @@ def too_costly(text: str) -> FhirError:
     return FhirError(Kind.BUSINESS_RULE, Issue(text, code="too-costly"))
 
 
+class Work:
+    """What one question may cost."""
+
+    def __init__(self, most: int = _MAX_WORK) -> None:
+        self._left = most
+
+    def spend(self, steps: int) -> None:
+        self._left -= steps
+        if self._left < 0:
+            raise too_costly("The value sets take too much work to put together")
+
+
 class _Walk:
     """Goes through what a value set is composed of, in order."""
 
@@ -104,6 +123,7 @@ class _Walk:
         self._catalogue = catalogue
         self._codes = codes
         self._been: set[str] = set()
+        self._work = Work()
         self.versions: dict[str, None] = {}
 
     def of(self, url: str) -> Iterator[Concept]:
@@ -149,6 +169,7 @@ class _Walk:
         self, system: str, known: CodeSystem | None, listed: Sequence[Mapping[str, Any]]
     ) -> Iterator[Concept]:
         members = self._codes.of(system)
+        self._work.spend(len(listed) + 1)
         for one in listed:
             code = text(one, "code")
             if code and (code in members.codes) is not members.every:
@@ -190,41 +211,61 @@ def nested(
 ) -> list[dict[str, Any]]:
     """`ValueSet.expansion.contains`, each below the nearest of those above it."""
     rows = {(one.system, one.code): _contained(one, language, designations) for one in concepts}
+    above = _parents(catalogue, rows)
     top: list[dict[str, Any]] = []
-    for (system, code), row in rows.items():
-        above = _nearest(catalogue, system, code, rows.keys())
-        where = top if above is None else rows[system, above].setdefault("contains", [])
+    for key, row in rows.items():
+        parent = above.get(key)
+        where = top if parent is None else rows[parent].setdefault("contains", [])
         where.append(row)
     return top
 
 
-def _nearest(catalogue: Catalogue, system: str, code: str, among: Any) -> str | None:
+def _parents(catalogue: Catalogue, rows: Mapping[_Key, Any]) -> dict[_Key, _Key]:
+    """For each code the nearest one above it that is there too, and nowhere a circle."""
+    work = Work()
+    found: dict[_Key, _Key] = {}
+    for key in rows:
+        parent = _nearest(catalogue, key, rows, work)
+        if parent is not None and not _leads_to(key, parent, found, work):
+            found[key] = parent
+    for key in rows:
+        _require_shallow(key, found)
+    return found
+
+
+def _require_shallow(key: _Key, parents: Mapping[_Key, _Key]) -> None:
+    at, depth = key, 0
+    while at in parents:
+        at, depth = parents[at], depth + 1
+        if depth > _MAX_NESTING:
+            raise too_costly(
+                f"Codes would stand more than {_MAX_NESTING} levels deep; leave out "
+                "'excludeNested=false'"
+            )
+
+
+def _nearest(catalogue: Catalogue, key: _Key, rows: Mapping[_Key, Any], work: Work) -> _Key | None:
+    system, code = key
     held = catalogue.code_system(system)
-    if held is None:
-        return None
-    seen, waiting = {code}, [code]
-    while waiting:
-        for parent in sorted(held.system.parents.get(waiting.pop(0), ())):
-            if parent in seen:
-                continue
-            if (system, parent) in among and not _is_above(held.system, code, parent):
-                return parent
-            seen.add(parent)
-            waiting.append(parent)
+    seen, waiting = {code}, deque([code])
+    while held is not None and waiting:
+        for parent in sorted(held.system.parents.get(waiting.popleft(), ())):
+            work.spend(1)
+            if parent not in seen:
+                if (system, parent) in rows:
+                    return system, parent
+                seen.add(parent)
+                waiting.append(parent)
     return None
 
 
-def _is_above(system: CodeSystem, code: str, other: str) -> bool:
-    """Whether they go round in a circle: then neither is nested in the other."""
-    seen, waiting = {other}, [other]
-    while waiting:
-        for parent in system.parents.get(waiting.pop(), ()):
-            if parent == code:
-                return True
-            if parent not in seen:
-                seen.add(parent)
-                waiting.append(parent)
-    return False
+def _leads_to(key: _Key, parent: _Key, found: Mapping[_Key, _Key], work: Work) -> bool:
+    """Whether the parent stands below the code already."""
+    at: _Key | None = parent
+    while at is not None and at != key:
+        work.spend(1)
+        at = found.get(at)
+    return at == key
 
 
 def _contained(concept: Concept, language: str, designations: bool) -> dict[str, Any]:

@@ -31,6 +31,14 @@ class Held:
     def system(self) -> CodeSystem:
         return code_system(self.resource, *self._others)
 
+    @property
+    def is_ready(self) -> bool:
+        return "system" in self.__dict__
+
+    def prepare(self) -> None:
+        """Make the code system, which takes half a second for 50,000 concepts."""
+        _ = self.system
+
     def joined(self, others: Sequence["Held"]) -> "Held":
         """With the other parts of the same code system."""
         key = "+".join((self.key, *(one.key for one in others)))

@@ -186,6 +186,8 @@ async def gather(
         if key not in catalogue:
             held = await library.named(*key)
             catalogue.put(*key, held)
+        if held is not None and key[0] == "CodeSystem" and not held.is_ready:
+            await asyncio.to_thread(held.prepare)
         if held is not None and key[0] == "ValueSet":
             further = needs(held.resource, every_system=every_system)
             waiting += [one for one in further if one not in seen]

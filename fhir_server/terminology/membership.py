@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from fhir_server.errors import FhirError
+from fhir_server.fhir.json import Resource
 from fhir_server.terminology.compose import expanded, require_way
 from fhir_server.terminology.elements import items, text, texts
 from fhir_server.terminology.library import Catalogue, system_of
@@ -47,74 +48,82 @@ def is_code(catalogue: Catalogue, system: str, code: str) -> Verdict:
     return Verdict.NO if held.system.is_complete else Verdict.UNKNOWN
 
 
-def is_member(
-    catalogue: Catalogue, url: str, system: str, code: str, trail: Sequence[str] = ()
-) -> Verdict:
+def is_member(catalogue: Catalogue, url: str, system: str, code: str) -> Verdict:
     """Whether the value set has the code.
 
     Raises:
         FhirError: INVALID for a value set that includes itself; TOO_COSTLY for one too deep.
     """
-    require_way(url, trail)
-    held = catalogue.value_set(url)
-    if held is None:
-        return Verdict.UNKNOWN
-    expansion = held.resource.get("expansion")
-    if isinstance(expansion, dict) and (codes := expanded(expansion)) is not None:
-        return Verdict.of(code in codes.of(system).codes)
-    compose = held.resource.get("compose")
-    if not isinstance(compose, dict):
-        return Verdict.UNKNOWN
-
-    def holds(part: dict[str, Any]) -> Verdict:
-        return _part(catalogue, part, system, code, (*trail, url))
-
-    included = some(map(holds, items(compose, "include")))
-    if included is Verdict.NO:
-        return included
-    excluded = some(map(holds, items(compose, "exclude")))
-    active = Verdict.YES
-    if compose.get("inactive") is False:
-        active = _is_active(catalogue, system, code)
-    return every((included, excluded.negated(), active))
+    return _Question(catalogue, system, code).of(url, ())
 
 
-def _part(
-    catalogue: Catalogue, part: dict[str, Any], system: str, code: str, trail: Sequence[str]
-) -> Verdict:
-    if text(part, "system") not in ("", system):
-        return Verdict.NO
-    found = [_of_system(catalogue, part, code)] if text(part, "system") else []
-    for url in texts(part, "valueSet"):
-        if Verdict.NO in found:
-            break
-        found.append(is_member(catalogue, url, system, code, trail))
-    return every(found) if found else Verdict.UNKNOWN
+class _Question:
+    """About one code, answered for each value set once."""
 
+    def __init__(self, catalogue: Catalogue, system: str, code: str) -> None:
+        self._catalogue = catalogue
+        self._system = system
+        self._code = code
+        self._answers: dict[str, Verdict] = {}
 
-def _of_system(catalogue: Catalogue, part: dict[str, Any], code: str) -> Verdict:
-    system = system_of(part)
-    if concepts := items(part, "concept"):
-        return Verdict.of(any(text(one, "code") == code for one in concepts))
-    filters = items(part, "filter")
-    if not filters:
-        return is_code(catalogue, system, code)
-    held = catalogue.code_system(system)
-    if held is None:
-        return Verdict.UNKNOWN
-    spelt = held.system.spelt(code) or code
-    try:
-        return every(
-            Verdict.of(
-                spelt
-                in held.system.filtered(text(one, "property"), text(one, "op"), text(one, "value"))
+    def of(self, url: str, trail: Sequence[str]) -> Verdict:
+        require_way(url, trail)
+        if url not in self._answers:
+            held = self._catalogue.value_set(url)
+            found = self._composed(held.resource, (*trail, url)) if held else Verdict.UNKNOWN
+            self._answers[url] = found
+        return self._answers[url]
+
+    def _composed(self, value_set: Resource, trail: Sequence[str]) -> Verdict:
+        expansion = value_set.get("expansion")
+        if isinstance(expansion, dict) and (codes := expanded(expansion)) is not None:
+            return Verdict.of(self._code in codes.of(self._system).codes)
+        compose = value_set.get("compose")
+        if not isinstance(compose, dict):
+            return Verdict.UNKNOWN
+        included = some(self._part(part, trail) for part in items(compose, "include"))
+        if included is Verdict.NO:
+            return included
+        excluded = some(self._part(part, trail) for part in items(compose, "exclude"))
+        active = Verdict.YES if compose.get("inactive") is not False else self._is_active()
+        return every((included, excluded.negated(), active))
+
+    def _part(self, part: dict[str, Any], trail: Sequence[str]) -> Verdict:
+        if text(part, "system") not in ("", self._system):
+            return Verdict.NO
+        found = [self._of_system(part)] if text(part, "system") else []
+        for url in texts(part, "valueSet"):
+            if Verdict.NO in found:
+                break
+            found.append(self.of(url, trail))
+        return every(found) if found else Verdict.UNKNOWN
+
+    def _of_system(self, part: dict[str, Any]) -> Verdict:
+        system = system_of(part)
+        if concepts := items(part, "concept"):
+            return Verdict.of(any(text(one, "code") == self._code for one in concepts))
+        filters = items(part, "filter")
+        if not filters:
+            return is_code(self._catalogue, system, self._code)
+        held = self._catalogue.code_system(system)
+        if held is None:
+            return Verdict.UNKNOWN
+        code = held.system.spelt(self._code)
+        try:
+            return Verdict.of(
+                code is not None
+                and all(
+                    held.system.passes(
+                        code, text(one, "property"), text(one, "op"), text(one, "value")
+                    )
+                    for one in filters
+                )
             )
-            for one in filters
-        )
-    except FhirError:
-        return Verdict.UNKNOWN
+        except FhirError:
+            return Verdict.UNKNOWN
 
-
-def _is_active(catalogue: Catalogue, system: str, code: str) -> Verdict:
-    held = catalogue.code_system(system)
-    return Verdict.UNKNOWN if held is None else Verdict.of(code not in held.system.inactive)
+    def _is_active(self) -> Verdict:
+        held = self._catalogue.code_system(self._system)
+        if held is None:
+            return Verdict.UNKNOWN
+        return Verdict.of(self._code not in held.system.inactive)

@@ -65,6 +65,12 @@ class CodeSystem:
                 f"The code system {self.url} is known as '{self.content}', not completely"
             )
 
+    def require_code(self, code: str) -> None:
+        if code not in self.concepts:
+            raise FhirError(
+                Kind.INVALID, Issue(f"'{code}' is not a code of {self.url}", code="code-invalid")
+            )
+
     def spelt(self, code: str) -> str | None:
         """The code as it is defined; None for one that is not known."""
         if code in self.concepts:
@@ -95,10 +101,7 @@ class CodeSystem:
                 f"The hierarchy of {self.url} means '{self.meaning}'; only is-a says what is above "
                 "and below"
             )
-        if code not in self.concepts:
-            raise FhirError(
-                Kind.INVALID, Issue(f"'{code}' is not a code of {self.url}", code="code-invalid")
-            )
+        self.require_code(code)
         links = self.children if below else self.parents
         found, waiting = {code}, [code]
         while waiting:
@@ -113,27 +116,38 @@ class CodeSystem:
         Raises:
             FhirError: UNSUPPORTED for a filter that is not known; INVALID for a wrong code.
         """
-        select = _SELECTIONS.get(operator)
-        if select is None:
+        self._require_filter(name, operator)
+        return _SELECTIONS[operator](self, name, value)
+
+    def passes(self, code: str, name: str, operator: str, value: str) -> bool:
+        """Whether the filter holds for the code, without all that it holds for.
+
+        Raises:
+            FhirError: as `filtered`.
+        """
+        self._require_filter(name, operator)
+        self.require_complete()
+        return _TESTS[operator](self, code, name, value)
+
+    def _require_filter(self, name: str, operator: str) -> None:
+        if operator not in _SELECTIONS:
             allowed = ", ".join(_SELECTIONS)
             raise _unsupported(f"The filter '{operator}' on {self.url} is not one of {allowed}")
         if operator in _HIERARCHICAL:
             if name not in _ITSELF:
                 raise _unsupported(f"The filter '{operator}' is about 'concept', not '{name}'")
-            return select(self, name, value)
-        if name not in self.defined and name not in _BUILT_IN:
+        elif name not in self.defined and name not in _BUILT_IN:
             raise _unsupported(f"A filter is on '{name}', which {self.url} does not define")
-        return select(self, name, value)
 
     def having(self, name: str, wanted: frozenset[str]) -> frozenset[str]:
         return frozenset(
-            code for code in self.codes if not self._values(code, name).isdisjoint(wanted)
+            code for code in self.codes if not self.values(code, name).isdisjoint(wanted)
         )
 
     def with_any(self, name: str) -> frozenset[str]:
-        return frozenset(code for code in self.codes if self._values(code, name))
+        return frozenset(code for code in self.codes if self.values(code, name))
 
-    def _values(self, code: str, name: str) -> frozenset[str]:
+    def values(self, code: str, name: str) -> frozenset[str]:
         if name in _ITSELF:
             return frozenset({code})
         if name == "display":
@@ -160,6 +174,29 @@ _SELECTIONS: Final[Mapping[str, Selection]] = {
         system.with_any(name) if value == "true" else system.codes - system.with_any(name)
     ),
 }
+Test = Callable[[CodeSystem, str, str, str], bool]
+
+
+def _is_below(system: CodeSystem, code: str, value: str) -> bool:
+    system.require_code(value)
+    return value in system.related(code, below=False)
+
+
+_TESTS: Final[Mapping[str, Test]] = {
+    "is-a": lambda system, code, _, value: _is_below(system, code, value),
+    "descendent-of": lambda system, code, _, value: (
+        _is_below(system, code, value) and code != value
+    ),
+    "is-not-a": lambda system, code, _, value: not _is_below(system, code, value),
+    "generalizes": lambda system, code, _, value: code in system.related(value, below=False),
+    "=": lambda system, code, name, value: value in system.values(code, name),
+    "in": lambda system, code, name, value: not system.values(code, name).isdisjoint(_split(value)),
+    "not-in": lambda system, code, name, value: system.values(code, name).isdisjoint(_split(value)),
+    "exists": lambda system, code, name, value: (
+        bool(system.values(code, name)) is (value == "true")
+    ),
+}
+"""As `_SELECTIONS`, for one code."""
 _HIERARCHICAL: Final = ("is-a", "descendent-of", "is-not-a", "generalizes")
 _ITSELF: Final = ("concept", "code")
 """Names for the code itself in a filter."""

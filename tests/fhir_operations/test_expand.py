@@ -7,7 +7,17 @@ import httpx
 import pytest
 from fhir.resources.R4B.valueset import ValueSet
 
-from tests.fhir_operations.terms import SYSTEM, TREE, below, codes, parameters, value_set
+from fhir_server.search.ast import Everything, Node, Nothing
+from tests.conftest import Restrict
+from tests.fhir_operations.terms import (
+    SYSTEM,
+    TREE,
+    below,
+    codes,
+    parameters,
+    told,
+    value_set,
+)
 from tests.support import assert_outcome, body, put, write_over
 
 PLANTS = value_set("plants", below("plant"))
@@ -203,3 +213,77 @@ async def test_a_search_below_a_code_of_many_is_fast_the_second_time(
     assert (await client.get(search)).status_code == 200
     third = time.perf_counter()
     assert third - second < (second - first) / 2
+
+
+async def test_what_would_cost_without_end_is_refused(client: httpx.AsyncClient) -> None:
+    """Bounded by work: many includes of one system, imports in a line, a chain of parents."""
+    chain: list[dict[str, Any]] = [{"code": "c0"}]
+    for number in range(1, 3000):
+        above = [{"code": "parent", "valueCode": f"c{number - 1}"}]
+        chain.append({"code": f"c{number}", "property": above})
+    await put(client, {**SYSTEM, "concept": chain})
+    often = value_set("often", *[{"system": TREE}] * 1000)
+    refused = await client.post("ValueSet/$expand", **body(often))
+    assert_outcome(refused, 422, "too-costly", "too much work")
+    whole = {"name": "valueSet", "resource": value_set("whole", {"system": TREE})}
+    nested = parameters(whole, {"name": "excludeNested", "valueBoolean": False})
+    refused = await client.post("ValueSet/$expand", **nested)
+    assert_outcome(refused, 422, "too-costly", "")
+    for number in range(30):
+        await put(
+            client, value_set(f"v{number}", {"valueSet": [f"http://example.org/v{number + 1}"]})
+        )
+    assert_outcome(await expand(client, "v0"), 422, "too-costly", "20 steps deep")
+    code = f"&code=c1&system={TREE}"
+    refused = await client.get(f"ValueSet/$validate-code?url=http://example.org/v0{code}")
+    assert_outcome(refused, 422, "too-costly", "20 steps deep")
+
+
+async def test_imports_that_come_again_and_again_are_looked_at_once(
+    client: httpx.AsyncClient,
+) -> None:
+    await put(client, SYSTEM)
+    for number in range(18):
+        twice = [{"valueSet": [f"http://example.org/v{number + 1}"]}] * 2
+        await put(client, value_set(f"v{number}", *twice))
+    await put(client, value_set("v18", below("oak")))
+    assert codes(await expand(client, "v0")) == ["oak", "sessile"]
+    for code, result in (("oak", True), ("elm", False)):
+        asked = f"ValueSet/$validate-code?url=http://example.org/v0&code={code}&system={TREE}"
+        assert told(await client.get(asked))["result"] is result
+
+
+async def test_parents_that_go_round_in_circles_are_shown_all_the_same(
+    client: httpx.AsyncClient,
+) -> None:
+    def one(code: str, above: str) -> dict[str, Any]:
+        return {"code": code, "property": [{"code": "parent", "valueCode": above}]}
+
+    await put(client, {**SYSTEM, "concept": [one("a", "c"), one("b", "a"), one("c", "b")]})
+    whole = {"name": "valueSet", "resource": value_set("whole", {"system": TREE})}
+    nested = parameters(whole, {"name": "excludeNested", "valueBoolean": False})
+    answer = await client.post("ValueSet/$expand", **nested)
+    assert answer.json()["expansion"]["total"] == 3
+    shown = answer.text
+    assert all(f'"code":"{code}"' in shown for code in "abc")
+
+
+async def test_what_may_not_be_read_is_not_known(
+    wood: httpx.AsyncClient, restrict: Restrict
+) -> None:
+    class NoTerminology:
+        def readable(self, resource_type: str) -> Node:
+            return Nothing() if resource_type in ("ValueSet", "CodeSystem") else Everything()
+
+        writable = readable
+
+    assert codes(await expand(wood, "plants"))
+    restrict(NoTerminology())
+    assert_outcome(await expand(wood, "plants"), 404, "not-found", "is not known here")
+    assert_outcome(await wood.get("ValueSet/plants/$expand"), 404, "not-found", "is not known")
+    inline = await wood.post("ValueSet/$expand", **body(PLANTS))
+    assert_outcome(inline, 422, "not-found", TREE)
+    lookup = await wood.get(f"CodeSystem/$lookup?system={TREE}&code=oak")
+    assert_outcome(lookup, 404, "not-found", TREE)
+    shipped = "ValueSet/$expand?url=https://keyworking.example/fhir/ValueSet/dsr-rating"
+    assert len(codes(await wood.get(shipped))) == 4

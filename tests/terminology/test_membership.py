@@ -60,6 +60,15 @@ parts = st.one_of(
         st.sampled_from(("is-a", "descendent-of", "is-not-a", "generalizes")),
         st.sampled_from(CODES),
     ),
+    st.builds(
+        lambda system, op, value: {
+            "system": system,
+            "filter": [{"property": "inactive", "op": op, "value": value}],
+        },
+        st.sampled_from(SYSTEMS),
+        st.sampled_from(("=", "in", "not-in", "exists")),
+        st.sampled_from(("true", "false", "false,true")),
+    ),
 )
 
 

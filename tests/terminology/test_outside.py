@@ -149,8 +149,8 @@ async def test_an_answer_that_is_none_is_refused(answer: bytes, kind: Kind, says
 
 async def test_it_is_waited_for_only_so_long_and_then_left_alone() -> None:
     now = [0.0]
-    async with misbehaving(http("200 OK", b'{"resourceType":"Parameters"}'), 0.5) as (base, asked):
-        outside = Outside(base, 0.1, clock=lambda: now[0])
+    async with misbehaving(http("200 OK", b'{"resourceType":"Parameters"}'), 2.0) as (base, asked):
+        outside = Outside(base, 0.7, clock=lambda: now[0])
         for expected in ("TimeoutError|ReadTimeout", "a moment ago"):
             with pytest.raises(FhirError, match=expected):
                 await outside.ask("ValueSet/$expand")
