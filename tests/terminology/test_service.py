@@ -20,7 +20,10 @@ from fhir_server.fhir.json import Resource
 from fhir_server.search.ast import And, Queries, Search, UriIs
 from fhir_server.storage.interface import Page, Position, StoredVersion
 from fhir_server.terminology.codes import CodeSet, Members
-from fhir_server.terminology.library import Library
+from fhir_server.terminology.expansion import expansion, nested
+from fhir_server.terminology.held import Held, digest
+from fhir_server.terminology.library import Catalogue, Library
+from fhir_server.terminology.membership import Verdict, is_member
 from fhir_server.terminology.service import Terminology
 from tests.search.shelf import Shelf
 from tests.support import PACKAGE, needs_package
@@ -314,17 +317,25 @@ anything = st.recursive(
 @settings(max_examples=300, deadline=None)
 @given(anything, anything, anything)
 def test_whatever_is_stored_the_answer_is_codes_or_a_refusal(
-    compose: Any, expansion: Any, concept: Any
+    compose: Any, expanded: Any, concept: Any
 ) -> None:
     tree = {**TREE, "concept": concept, "property": concept}
     stored = {"resourceType": "ValueSet", "url": "http://vs"}
-    stored |= {"compose": compose, "expansion": expansion}
+    stored |= {"compose": compose, "expansion": expanded}
     for asked in (
         service(tree, stored).expand("http://vs"),
         service(tree).subsumed("http://tree", "a", below=True),
     ):
         with suppress(FhirError):
             assert isinstance(asyncio.run(asked), CodeSet)
+    known = Catalogue()
+    for kind, held in (("CodeSystem", tree), ("ValueSet", stored)):
+        known.put(kind, held["url"], Held(digest(json.encode(held)), held))
+    with suppress(FhirError):
+        rows = expansion(known, "http://vs").concepts
+        assert nested(known, rows, "cy", designations=True) is not None
+    with suppress(FhirError):
+        assert isinstance(is_member(known, "http://vs", "http://tree", "a"), Verdict)
 
 
 # The official definitions

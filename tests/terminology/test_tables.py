@@ -192,3 +192,28 @@ def test_displays_are_told_at_once() -> None:
     assert display_of("http://hl7.org/fhir/administrative-gender", "male") == "Male"
     assert display_of("http://hl7.org/fhir/administrative-gender", "m") is None
     assert display_of("http://snomed.info/sct", "160245001") is None
+
+
+def test_value_sets_are_expanded_or_it_is_said_what_is_not_known() -> None:
+    made, refused = 0, []
+    for url in value_sets():
+        try:
+            found = expansion(Shipped(), url)
+        except FhirError as error:
+            refused.append(str(error))
+        else:
+            made += 1
+            assert len({(one.system, one.code) for one in found.concepts}) == len(found.concepts)
+    assert made >= 1288
+    assert all("is not known here" in text or "not completely" in text for text in refused)
+
+
+def test_nothing_is_read_before_it_is_asked_for() -> None:
+    program = (
+        "from fhir_server.app import create_app; from fhir_server.settings import Settings;"
+        "from fhir_server.terminology import shipped; create_app(Settings(auth='none'));"
+        "print(shipped._table.cache_info().currsize, shipped._own.cache_info().currsize)"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "0"]
