@@ -14,16 +14,21 @@ from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.terminology.systems import CodeSystem, code_system
 
-_MOST: Final = 32 * 1024 * 1024
+_MOST: Final = 96 * 1024 * 1024
 """Bytes of the resources, as they are stored, whose meaning is kept."""
 
 
 class Held:
-    """A resource, or the parts of one code system; nobody changes what it gives."""
+    """A resource, or the parts of one code system; nobody changes what it gives.
 
-    def __init__(self, key: str, *resources: Resource) -> None:
+    Args:
+        key: the same for the same content.
+        size: bytes, as it is stored.
+    """
+
+    def __init__(self, key: str, *resources: Resource, size: int = 0) -> None:
         self.key: Final = key
-        """The same for the same content."""
+        self.size: Final = size
         self.resource: Final = resources[0]
         self._others: Final = resources[1:]
 
@@ -41,8 +46,11 @@ class Held:
 
     def joined(self, others: Sequence["Held"]) -> "Held":
         """With the other parts of the same code system."""
-        key = "+".join((self.key, *(one.key for one in others)))
-        return Held(key, self.resource, *(one.resource for one in others))
+        every = (self, *others)
+        # Half: what the parts hold, they hold in common with it.
+        size = sum(one.size for one in every) // 2
+        key = "+".join(one.key for one in every)
+        return Held(key, *(one.resource for one in every), size=size)
 
 
 class Shelf:
@@ -51,23 +59,23 @@ class Shelf:
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
         self._size = 0
-        self._held: OrderedDict[str, tuple[int, Held]] = OrderedDict()
+        self._held: OrderedDict[str, Held] = OrderedDict()
 
     def get(self, key: str) -> Held | None:
         found = self._held.get(key)
         if found is None:
             return None
         self._held.move_to_end(key)
-        return found[1]
+        return found
 
-    def put(self, held: Held, size: int) -> Held:
+    def put(self, held: Held) -> Held:
         """Keep it, in place of those that were not asked for the longest."""
-        if held.key not in self._held and size <= self._most:
-            self._held[held.key] = size, held
-            self._size += size
+        if held.key not in self._held and held.size <= self._most:
+            self._held[held.key] = held
+            self._size += held.size
         while self._size > self._most:
-            _, (gone, _) = self._held.popitem(last=False)
-            self._size -= gone
+            _, gone = self._held.popitem(last=False)
+            self._size -= gone.size
         return held
 
 
@@ -82,4 +90,4 @@ def digest(body: bytes) -> str:
 def read(body: bytes, shelf: Shelf = SHELF) -> Held:
     """The resource in these bytes, as the store has them."""
     key = digest(body)
-    return shelf.get(key) or shelf.put(Held(key, json.decode_resource(body)), len(body))
+    return shelf.get(key) or shelf.put(Held(key, json.decode_resource(body), size=len(body)))

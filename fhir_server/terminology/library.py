@@ -101,7 +101,7 @@ def _same(one: Held, other: Held) -> bool:
 
 def _joined(best: Held, parts: Sequence[Held]) -> Held:
     joined = best.joined(sorted(parts, key=lambda one: text(one.resource, "id")))
-    return SHELF.get(joined.key) or SHELF.put(joined, 1)
+    return SHELF.get(joined.key) or SHELF.put(joined)
 
 
 _STATUS: Final = {"active": 3, "draft": 2, "unknown": 1}

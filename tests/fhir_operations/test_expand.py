@@ -225,6 +225,9 @@ async def test_what_would_cost_without_end_is_refused(client: httpx.AsyncClient)
     often = value_set("often", *[{"system": TREE}] * 1000)
     refused = await client.post("ValueSet/$expand", **body(often))
     assert_outcome(refused, 422, "too-costly", "too much work")
+    listed = {"system": TREE, "concept": [{"code": f"{number}"} for number in range(150_000)]}
+    refused = await client.post("ValueSet/$expand", **body(value_set("listed", listed)))
+    assert_outcome(refused, 422, "too-costly", "more than 100000 codes")
     whole = {"name": "valueSet", "resource": value_set("whole", {"system": TREE})}
     nested = parameters(whole, {"name": "excludeNested", "valueBoolean": False})
     refused = await client.post("ValueSet/$expand", **nested)
