@@ -88,6 +88,6 @@ def digest(body: bytes) -> str:
 
 
 def read(body: bytes, shelf: Shelf = SHELF) -> Held:
-    """The resource in these bytes, as the store has them."""
+    """The resource in these bytes, which this server wrote."""
     key = digest(body)
-    return shelf.get(key) or shelf.put(Held(key, json.decode_resource(body), size=len(body)))
+    return shelf.get(key) or shelf.put(Held(key, json.decode_own(body), size=len(body)))
