@@ -97,12 +97,18 @@ def create_app(settings: Settings | None = None) -> Application:
     return app
 
 
-async def open_store(settings: Settings) -> Store:
-    """The store that the settings name."""
+async def open_store(settings: Settings, *, make: bool = True) -> Store:
+    """The store that the settings name; without `make`, a database that has none is refused."""
     if is_mongo(settings.store):
         from fhir_server.storage.mongo.store import open_mongo  # the driver is half a second
 
-        return await open_mongo(settings.store, patience=settings.search_patience)
+        return await open_mongo(
+            settings.store,
+            patience=settings.search_patience,
+            write_patience=settings.write_patience,
+            make=make,
+            may_lag=settings.mongodb_read_from == "secondary",
+        )
     return SqliteStore(
         sqlite_path(settings.store),
         patience=settings.search_patience,

@@ -219,7 +219,9 @@ def restore(file: Path, store: str | None, replace: bool) -> None:
 @_STORE
 @click.option("--repair", is_flag=True, help="Mend what can be rebuilt.")
 def check(store: str | None, repair: bool) -> None:
-    """Look whether all in a SQLite store is there, readable and rightly indexed; servers go on.
+    """Look whether all in a store is there, readable and rightly indexed; servers go on.
+
+    In a MongoDB store nothing is mended; reindex --all makes its index anew.
 
     Exit status: 1 when there are faults that are not mended, 2 when it could not be looked at.
     """

@@ -1,17 +1,21 @@
-"""The commands that look after the file of a SQLite store: backup, restore, check, prune.
+"""The commands that look after a store: backup, restore, check, prune.
 
-Each says on one line what it cannot do, tells its progress, and ends with a report.
+MongoDB has tools of its own for all but the check; there the others say which. Each says on one
+line what it cannot do, tells its progress, and ends with a report.
 """
 
+import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from fhir_server.settings import Settings, read_settings, sqlite_path
+from fhir_server.errors import FhirError
+from fhir_server.settings import Settings, read_settings, sqlite_path, store_name
+from fhir_server.storage.mongo.address import is_mongo
 from fhir_server.storage.sqlite import backup, prune
 from fhir_server.storage.sqlite import check as checks
 from fhir_server.storage.sqlite.findings import Fault
@@ -20,6 +24,13 @@ _BETWEEN: Final = 1.0
 """Seconds between two lines of progress."""
 _TOLD: Final = 200
 """Faults that are told one by one; the others are counted."""
+_INSTEAD: Final = {
+    "backup": "mongodump --oplog, or a snapshot of its volumes, backs MongoDB up",
+    "restore": "mongorestore --oplogReplay restores what mongodump has made",
+    "check --repair": "keyworking reindex --all makes the index of a MongoDB store anew",
+    "prune": "in MongoDB every version is kept",
+}
+"""What to use with MongoDB."""
 _DAY: Final = 24 * 60 * 60 * 1_000_000
 """In microseconds."""
 
@@ -60,7 +71,10 @@ def check(store: str | None, *, repair: bool, say: Say) -> bool:
     Raises:
         CannotMaintain: it could not be looked at, or not to the end.
     """
-    path = _existing(_settings(store), "check")
+    settings = _settings(store)
+    if is_mongo(settings.store) and not repair:
+        return _check_mongo(settings.store, say)
+    path = _existing(settings, "check --repair" if repair else "check")
     told = 0
 
     def tell(fault: Fault, mended: bool) -> None:
@@ -76,6 +90,24 @@ def check(store: str | None, *, repair: bool, say: Say) -> bool:
     return report.sound
 
 
+def _check_mongo(url: str, say: Say) -> bool:
+    from fhir_server.storage.mongo.check import check  # the driver is half a second
+
+    told = 0
+
+    def tell(fault: str) -> None:
+        nonlocal told
+        told += 1
+        if told <= _TOLD:
+            say(fault)
+
+    with _one_line(f"{store_name(url)} cannot be checked", "it was not looked at to the end"):
+        report = asyncio.run(check(url, told=tell, progress=_telling(say, "versions")))
+    for line in _result(report, told):
+        say(line)
+    return report.sound
+
+
 def _outcome(fault: Fault, repair: bool, mended: bool) -> str:
     if mended:
         return "mended"
@@ -84,7 +116,15 @@ def _outcome(fault: Fault, repair: bool, mended: bool) -> str:
     return "--repair mends it"
 
 
-def _result(report: checks.Report, told: int) -> Iterator[str]:
+class _Report(Protocol):
+    resources: int
+    versions: int
+    entries: int
+    found: int
+    mended: int
+
+
+def _result(report: _Report, told: int) -> Iterator[str]:
     if told > _TOLD:
         yield f"... and {told - _TOLD} more"
     yield (
@@ -139,9 +179,7 @@ def _settings(store: str | None) -> Settings:
 
 def _file(settings: Settings, command: str) -> Path:
     if not settings.store.startswith("sqlite:"):
-        raise CannotMaintain(
-            f"keyworking {command} is for SQLite stores; a database server has tools of its own"
-        )
+        raise CannotMaintain(f"keyworking {command} is for SQLite stores; {_INSTEAD[command]}")
     return sqlite_path(settings.store)
 
 
@@ -160,7 +198,7 @@ def _one_line(what: str, after: str) -> Iterator[None]:
         raise CannotMaintain(f"Interrupted: {after}") from None
     except backup.Unusable as error:
         raise CannotMaintain(str(error)) from None
-    except (OSError, RuntimeError, sqlite3.Error) as error:
+    except (OSError, RuntimeError, ValueError, sqlite3.Error, FhirError) as error:
         raise CannotMaintain(f"{what}: {error}") from None
 
 

@@ -46,7 +46,7 @@ def reindex(store: str | None, *, whole: bool, say: Say) -> None:
 
 
 async def _reindex(settings: Settings, whole: bool, say: Say) -> None:
-    store = await open_store(settings)
+    store = await open_store(settings, make=False)
     try:
         did = await remake(store, whole=whole, told=_telling(say))
         for line in _result(await store.parameters(), did):

@@ -122,6 +122,9 @@ class Settings(BaseSettings):
     write_patience: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
     """Seconds that a write waits for one of another process."""
 
+    mongodb_read_from: Literal["primary", "secondary"] = "primary"
+    """`secondary`: plain reads, searches and histories of callers who may see everything may be
+    answered by a member that is some moments behind; all else is the primary's."""
     keep_history: Annotated[int | None, Field(ge=1)] = None
     """Days for which `keyworking prune` keeps a version that another has taken the place of;
     without it, all are kept."""
@@ -145,6 +148,11 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         _require_store(self.store)
+        if self.mongodb_read_from != "primary" and not is_mongo(self.store):
+            raise ValueError(
+                f"mongodb_read_from '{self.mongodb_read_from}' is for a MongoDB store, and a "
+                "SQLite store has no other member to read from"
+            )
         if self.auth == "none" and not is_loopback(self.host):
             raise ValueError(
                 f"auth 'none' serves on loopback only, and {self.host} is not loopback; "

@@ -16,6 +16,7 @@ from fhir_server.http.messages import HttpRequest
 from fhir_server.settings import Settings
 from fhir_server.storage.interface import Store
 from tests.mongo import stop_mongo
+from tests.stores import KINDS, MONGODB, on_both, on_store, store_at
 from tests.support import ServerProcess
 
 # A change is judged by the same examples each time; the nightly form looks for new ones.
@@ -27,8 +28,27 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 @pytest.fixture(scope="session", autouse=True)
 def _mongo_server() -> Iterator[None]:
     """The first test that needs MongoDB starts it; here it is stopped."""
-    yield
+    with on_store(KINDS[0]):
+        yield
     stop_mongo()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of both stores, where their server is their own."""
+    alone = metafunc.definition.get_closest_marker("sqlite_alone") is not None
+    own = "tmp_path" in metafunc.fixturenames and "server" not in metafunc.fixturenames
+    if own and not alone and on_both(metafunc.definition.path):
+        metafunc.parametrize("_store_kind", KINDS, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def _store_kind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What `store_at` gives while the test runs."""
+    kind: str = getattr(request, "param", KINDS[0])
+    if kind == MONGODB and request.node.get_closest_marker("sqlite_alone") is not None:
+        pytest.skip("of the SQLite store alone")
+    with on_store(kind):
+        yield
 
 
 @pytest.fixture
@@ -36,7 +56,7 @@ def settings(tmp_path: Path) -> Settings:
     """Small enough bounds that tests reach them."""
     return Settings(
         auth="none",
-        store=f"sqlite:///{tmp_path}/test.db",
+        store=store_at(tmp_path / "test.db"),
         max_body=256 * 1024,
         max_entries=50,
         max_count=100,

@@ -18,7 +18,7 @@ from fhir_server.settings import Settings
 from tests.support import FHIR_JSON, body
 
 LATER: Final = {"prefer": "respond-async"}
-_PATIENCE: Final = 30.0
+_PATIENCE: Final = 120.0
 
 
 async def kicked_off(client: httpx.AsyncClient, method: str, address: str, **more: Any) -> str:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from tests.support import free_port
 
 URL: Final = "KEYWORKING_TEST_MONGO_URL"
-_START_PATIENCE: Final = 20.0
+_START_PATIENCE: Final = 60.0
 _started: "list[MongoProcess]" = []
 
 

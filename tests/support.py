@@ -17,11 +17,12 @@ import httpx
 import pytest
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 
-from fhir_server.app import create_app
+from fhir_server.app import create_app, open_store
 from fhir_server.caseload import generate
 from fhir_server.fhir import json
 from fhir_server.settings import Settings
 from fhir_server.storage.interface import Store, StoredVersion
+from tests.stores import store_at
 
 REPOSITORY: Final = Path(__file__).parents[1]
 SHARED: Final = REPOSITORY.parent / "shared"
@@ -32,7 +33,7 @@ _ABSENT: Final = "the official files are not here"
 needs_package: Final = pytest.mark.skipif(not PACKAGE.exists(), reason=_ABSENT)
 VALID: Final = REPOSITORY / "tests" / "validation" / "valid"
 FHIR_JSON: Final = {"content-type": "application/fhir+json"}
-_START_PATIENCE: Final = 20.0
+_START_PATIENCE: Final = 60.0
 
 
 def official_examples(pattern: str = "*.json") -> list[Any]:
@@ -116,7 +117,7 @@ async def write_over(client: httpx.AsyncClient, resource: dict[str, Any]) -> htt
 @asynccontextmanager
 async def client_of(folder: Path, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a server with those settings and a store in the folder."""
-    given = Settings(auth="none", store=f"sqlite:///{folder}/test.db", **settings)
+    given = Settings(auth="none", store=store_at(folder / "test.db"), **settings)
     app = create_app(given)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app=app)
@@ -133,6 +134,12 @@ async def found_ids(client: httpx.AsyncClient, search: str) -> list[str]:
         for entry in response.json().get("entry", ())
         if entry["search"]["mode"] == "match"
     ]
+
+
+async def opened(place: Path | str) -> Store:
+    """The store at a place, or at an address, as another process opens it."""
+    address = place if isinstance(place, str) else store_at(place)
+    return await open_store(Settings(auth="none", store=address))
 
 
 async def stored_versions(store: Store) -> list[StoredVersion]:
@@ -169,7 +176,7 @@ class ServerProcess:
     def __init__(self, store: Path | str, log: Path, **environment: str) -> None:
         self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}/fhir"
-        self._store = store if isinstance(store, str) else f"sqlite:///{store}"
+        self._store = store if isinstance(store, str) else store_at(store)
         self._log = log
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 from urllib.parse import quote, unquote
 
-from fhir_server.access.policy import Caller, ClosedPolicy, Policy
+from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy, Policy
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
@@ -214,6 +214,16 @@ class Session(_GuardedReader):
         self._store: Final = store
         super().__init__(store, caller, policy or ClosedPolicy(), max_codes)
         self._outside = outside
+
+    def answering(self) -> "Data":
+        """The reads of an answer that nothing is decided by: it may be some moments old.
+
+        Whether a caller may see a resource is decided by what it says, and others that it belongs
+        to: where there is a policy, never by an old state.
+        """
+        if not isinstance(self._policy, OpenPolicy):
+            return self
+        return _GuardedReader(self._store.lagging(), self.caller, self._policy, self._max_codes)
 
     async def commit(self, action: str, work: "Callable[[SessionUnit], Awaitable[T]]") -> T:
         """Run `work` in one commit, with a line in the audit that says who did what.

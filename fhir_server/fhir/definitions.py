@@ -158,6 +158,14 @@ def _type_entry(name: str) -> _TypeEntry:
     return msgspec.json.decode(_table("types")[name], type=_TypeEntry)
 
 
+def base_type(name: str) -> str:
+    """The type that it specialises: `DomainResource` of `Patient`, '' of `Element` and `Resource`.
+
+    Every primitive has `Element`, as in the table of elements. KeyError for an unknown type.
+    """
+    return _type_entry(name).base
+
+
 def _rows(name: str) -> Iterator[_ElementRow]:
     """The elements of the base come first, as in the standard."""
     entry = _type_entry(name)

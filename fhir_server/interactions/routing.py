@@ -44,6 +44,8 @@ class Interaction:
     """The parameters that it knows, of one that does not read the whole query."""
     own_media: bool = False
     """Whether it answers in a media type of its own, whatever `Accept` says."""
+    answers: bool = False
+    """Whether it reads for its answer alone, and the answer may be some moments old."""
     in_batch: bool = True
     """Whether it may be an entry of a batch."""
 
@@ -87,7 +89,8 @@ async def run(session: Session, interaction: Interaction, request: Request) -> A
     """Carry an interaction out on its own."""
     prepared = interaction.prepared(request)
     if not interaction.writes:
-        return await interaction.perform(session, prepared)
+        data = session.answering() if interaction.answers else session
+        return await interaction.perform(data, prepared)
 
     async def work(unit: SessionUnit) -> Answer:
         async def perform() -> Answer:

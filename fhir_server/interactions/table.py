@@ -23,16 +23,24 @@ from fhir_server.interactions import (
 )
 from fhir_server.interactions.routing import Interaction, Route, Router
 
-READ: Final = Interaction("read", read.perform, takes=PARAMETERS)
-VREAD: Final = Interaction("vread", vread.perform, takes=PARAMETERS)
-HISTORY: Final = Interaction("history-instance", history.perform, reads_parameters=True)
-SEARCH: Final = Interaction("search-type", search.perform, reads_parameters=True)
-SEARCH_ALL: Final = Interaction("search-system", search.perform_on_all, reads_parameters=True)
-SEARCH_COMPARTMENT: Final = Interaction(
-    "search-compartment", search.perform_in_compartment, reads_parameters=True
+READ: Final = Interaction("read", read.perform, takes=PARAMETERS, answers=True)
+VREAD: Final = Interaction("vread", vread.perform, takes=PARAMETERS, answers=True)
+HISTORY: Final = Interaction(
+    "history-instance", history.perform, reads_parameters=True, answers=True
 )
-HISTORY_OF_TYPE: Final = Interaction("history-type", history.perform, reads_parameters=True)
-HISTORY_OF_ALL: Final = Interaction("history-system", history.perform, reads_parameters=True)
+SEARCH: Final = Interaction("search-type", search.perform, reads_parameters=True, answers=True)
+SEARCH_ALL: Final = Interaction(
+    "search-system", search.perform_on_all, reads_parameters=True, answers=True
+)
+SEARCH_COMPARTMENT: Final = Interaction(
+    "search-compartment", search.perform_in_compartment, reads_parameters=True, answers=True
+)
+HISTORY_OF_TYPE: Final = Interaction(
+    "history-type", history.perform, reads_parameters=True, answers=True
+)
+HISTORY_OF_ALL: Final = Interaction(
+    "history-system", history.perform, reads_parameters=True, answers=True
+)
 CREATE: Final = Interaction(
     "create",
     create.perform,

@@ -13,7 +13,7 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.storage.interface import Unit
 
 MAX_GROUP: Final = 64
-"""Works that are committed together; more would keep the others waiting."""
+"""Works that are committed together; more would keep the others, and reads, waiting."""
 
 
 @dataclass(slots=True)
@@ -29,6 +29,17 @@ class Pending:
     def gone(self) -> bool:
         """Nobody waits for it any more."""
         return self.done.cancelled()
+
+    def answer(self) -> None:
+        """Tell who waits what became of it."""
+        if self.done.done():
+            return
+        if self.error is None:
+            self.done.set_result(self.result)
+        elif isinstance(self.error, asyncio.CancelledError):
+            self.done.cancel()
+        else:
+            self.done.set_exception(self.error)
 
 
 class Groups:
@@ -63,7 +74,7 @@ class Groups:
         """Commit what waits, and take no more."""
         self._closed = True
         if self._runner is not None:
-            await self._runner
+            await asyncio.wait([self._runner])  # which may have been cancelled
 
     async def _run(self) -> None:
         while self._waiting:
@@ -80,18 +91,7 @@ class Groups:
                     pending.done.cancel()
                 raise
             for pending in group:
-                _answer(pending)
-
-
-def _answer(pending: Pending) -> None:
-    if pending.done.done():
-        return
-    if pending.error is None:
-        pending.done.set_result(pending.result)
-    elif isinstance(pending.error, asyncio.CancelledError):
-        pending.done.cancel()
-    else:
-        pending.done.set_exception(pending.error)
+                pending.answer()
 
 
 def runner_is_cancelled() -> bool:

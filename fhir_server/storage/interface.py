@@ -271,6 +271,12 @@ class Store(Reader, Protocol):
         They run beside those of others, whom they do not keep waiting. It is closed with this one.
         """
 
+    def lagging(self) -> Reader:
+        """Reads whose answers may be some moments old, where the backend is set to give such.
+
+        For answers alone, never for what is decided by them.
+        """
+
     async def ready(self) -> None:
         """Raises FhirError UNAVAILABLE when the store cannot serve."""
 

@@ -16,6 +16,9 @@ from fhir_server.storage.interface import Progress, Store, Unit
 
 _FIRST: Final = 16
 """Resources in the first commit; how long it took says how many come next."""
+_FEWEST: Final = 16
+"""However slow the store is: most of what so few cost is the commit itself, and were they fewer
+still, whoever writes much would keep the remaking from ever ending."""
 _MOST: Final = 4096
 _SHORT: Final = 0.02
 _LONG: Final = 0.05
@@ -80,5 +83,5 @@ def _begins(known: ParameterSet, whole: bool) -> bool:
 
 def _next_count(count: int, taken: float) -> int:
     if taken > _LONG:
-        return max(count // 2, 1)
+        return max(count // 2, _FEWEST)
     return min(count * 2, _MOST) if taken < _SHORT else count

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from typing import Any, Final
 
 import pytest
@@ -119,12 +120,25 @@ def test_everything_that_is_installed_is_copied_into_the_image() -> None:
         assert f"!{package}\n" in (REPOSITORY / ".dockerignore").read_text()
 
 
+def test_the_file_is_as_the_specification_of_compose_has_it() -> None:
+    """By the schema of https://github.com/compose-spec/compose-spec, as check-jsonschema has it."""
+    schema = ["--builtin-schema", "vendor.compose-spec"]
+    told = subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", *schema, "docker-compose.yml"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stdout.decode() + told.stderr.decode()
+
+
 def _compose() -> list[str]:
-    """The command of compose, where the client is installed."""
+    """The command of compose, where the client is installed: of version 2, as 1 has ended."""
     for command in (["docker", "compose"], ["docker-compose"]):
         if shutil.which(command[0]):
-            tried = subprocess.run([*command, "version"], capture_output=True, check=False)
-            if tried.returncode == 0:
+            asked = [*command, "version", "--short"]
+            tried = subprocess.run(asked, capture_output=True, check=False)
+            if tried.returncode == 0 and not tried.stdout.startswith((b"0.", b"1.")):
                 return command
     return []
 

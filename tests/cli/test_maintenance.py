@@ -4,21 +4,25 @@ import asyncio
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from pymongo import MongoClient
 
 from fhir_server import maintenance
 from fhir_server.cli import main
 from fhir_server.storage.sqlite.store import SqliteStore
+from tests.mongo import URL, mongo_url
+from tests.storage.backends import BACKENDS, database_of
 from tests.storage.kept import damage, fill, rows
-from tests.storage.questions import found
+from tests.storage.questions import found, patient, put
 
 
 @pytest.fixture(autouse=True)
 def _no_settings_but_the_test_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [*os.environ]:
-        if name.upper().startswith("KEYWORKING_"):
+        if name.upper().startswith("KEYWORKING_") and name != URL:
             monkeypatch.delenv(name)
 
 
@@ -186,16 +190,57 @@ def test_a_store_of_an_earlier_release_is_one_line(
     assert "an earlier release has made it; start this release's server once" in line
 
 
-@pytest.mark.parametrize("command", ["backup", "restore", "check", "prune"])
-def test_a_database_server_has_tools_of_its_own(command: str, tmp_path: Path) -> None:
-    """Whatever else the address may have in it, it is not printed."""
+@pytest.mark.parametrize(
+    ("command", "instead"),
+    [
+        (["backup", "FILE"], "mongodump --oplog, or a snapshot of its volumes, backs MongoDB up"),
+        (["restore", "FILE"], "mongorestore --oplogReplay restores what mongodump has made"),
+        (["check", "--repair"], "keyworking reindex --all makes the index of a MongoDB store anew"),
+        (["prune"], "in MongoDB every version is kept"),
+    ],
+)
+def test_what_mongodb_does_better_is_referred_to_it(
+    command: list[str], instead: str, tmp_path: Path
+) -> None:
     file = tmp_path / "x.db"
-    if command == "restore":
+    if "restore" in command:
         file.touch()
-    arguments = [str(file)] if command in ("backup", "restore") else []
-    result = run(command, *arguments, "--store", "mongodb://localhost/x")
-    assert result.exit_code in (1, 2)
-    assert len(result.stderr.splitlines()) == 1
+    arguments = [str(file) if one == "FILE" else one for one in command]
+    address = "mongodb://me:secret@localhost/x"
+    status = 2 if "check" in command else 1
+    line = refused(*arguments, "--store", address, status=status)
+    assert (
+        line
+        == f"keyworking {' '.join(command).removesuffix(' FILE')} is for SQLite stores; {instead}"
+    )
+
+
+def test_a_mongodb_store_is_checked(tmp_path: Path) -> None:
+    url = mongo_url(database_of(tmp_path))
+    line = refused("check", "--store", url, status=2)
+    assert line.startswith(f"{url} cannot be checked: there is no store in this database")
+    asyncio.run(fill_mongo(tmp_path))
+    sound = run("check", "--store", url)
+    assert (sound.exit_code, sound.stdout.splitlines()[-1]) == (0, "The store is sound.")
+    with MongoClient[dict[str, Any]](url) as client:
+        client[database_of(tmp_path)].version.update_one({"id": "a"}, {"$unset": {"t": ""}})
+    faulty = run("check", "--store", url)
+    assert faulty.exit_code == 1
+    assert faulty.stdout.splitlines() == [
+        "Patient/a: its index entries (t) are not those of its content; "
+        "keyworking reindex --all makes it anew",
+        "Looked at 1 resources, 1 versions and 0 index entries.",
+        "Faults: 1, of which mended: 0.",
+    ]
+    anew = CliRunner().invoke(main, ["reindex", "--all", "--store", url], catch_exceptions=False)
+    assert anew.exit_code == 0, anew.output
+    assert run("check", "--store", url).exit_code == 0
+
+
+async def fill_mongo(place: Path) -> None:
+    store = await BACKENDS["mongo"].open(place)
+    await put(store, patient("a", "Ash"))
+    await store.close()
 
 
 # Retention

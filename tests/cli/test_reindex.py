@@ -8,15 +8,18 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from click.testing import CliRunner, Result
+from pymongo import MongoClient
 
 from fhir_server.cli import main
 from fhir_server.search.parameters import Definition, State
 from fhir_server.storage.interface import Unit
 from fhir_server.storage.sqlite.store import SqliteStore
+from tests.mongo import URL, mongo_url
+from tests.storage.backends import database_of
 from tests.storage.questions import found, patient, put
 from tests.support import REPOSITORY
 
@@ -30,7 +33,7 @@ REINDEX: Final = [sys.executable, "-c", _COMMAND, "reindex"]
 @pytest.fixture(autouse=True)
 def _no_settings_but_the_test_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [*os.environ]:
-        if name.upper().startswith("KEYWORKING_"):
+        if name.upper().startswith("KEYWORKING_") and name != URL:
             monkeypatch.delenv(name)
 
 
@@ -153,3 +156,15 @@ def test_a_misspelt_setting_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None
     result = reindex()
     assert result.exit_code == 1
     assert "KEYWORKING_STOER is not a setting" in result.stderr
+
+
+def test_a_mongodb_database_that_has_no_store_is_not_made_one(tmp_path: Path) -> None:
+    url = mongo_url(database_of(tmp_path))
+    result = reindex("--store", url)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"Error: The store {url} cannot be indexed: there is no store in this database; "
+        "keyworking serve makes one\n"
+    )
+    with MongoClient[dict[str, Any]](url) as client:
+        assert database_of(tmp_path) not in client.list_database_names()

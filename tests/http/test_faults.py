@@ -16,8 +16,10 @@ from typing import Any, Final
 import httpx
 import pytest
 
+from tests.stores import sqlite_alone
 from tests.support import ServerProcess, assert_outcome, body, found_ids
 
+pytestmark = sqlite_alone
 _RECOVERY: Final = 10.0
 """Seconds after a fault in which the server must have recovered."""
 on_linux: Final = pytest.mark.skipif(

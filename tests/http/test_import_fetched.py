@@ -20,6 +20,7 @@ from fhir_operations import _fetch
 from fhir_server.errors import FhirError
 from fhir_server.settings import Settings
 from tests.jobs import later, lines, with_body
+from tests.stores import store_at
 from tests.support import assert_outcome, found_ids
 
 COUNTS: Final = "https://keyworking.example/fhir/import-counts"
@@ -66,7 +67,7 @@ def files() -> Iterator[Files]:
 def settings(tmp_path: Path, files: Files) -> Settings:
     return Settings(
         auth="none",
-        store=f"sqlite:///{tmp_path}/test.db",
+        store=store_at(tmp_path / "test.db"),
         import_from=(files.origin, "https://files.example.nhs.uk"),
         max_import=100_000,
     )

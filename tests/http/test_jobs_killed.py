@@ -12,9 +12,9 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from fhir_server.storage.sqlite.store import SqliteStore
 from tests.jobs import LATER, finished, kicked_off, lines, until, with_body
-from tests.support import ServerProcess, body, stored_versions
+from tests.stores import fewer
+from tests.support import ServerProcess, body, opened, stored_versions
 
 LEASE: Final = 1.0
 NDJSON: Final = {"content-type": "application/fhir+ndjson"}
@@ -69,7 +69,7 @@ async def _start_import(client: httpx.AsyncClient) -> str:
 
 
 async def _require_each_line_once(path: Path) -> None:
-    store = SqliteStore(path)
+    store = await opened(path)
     try:
         versions = await stored_versions(store)
         assert {version.version for version in versions} == {1}
@@ -117,13 +117,13 @@ async def test_another_process_takes_the_job_of_one_that_was_killed(
 async def test_a_killed_batch_repeats_no_entry_and_an_export_no_resource(
     processes: list[ServerProcess],
 ) -> None:
-    server = processes[0]
+    server, count = processes[0], fewer(1000, 10)
     await asyncio.to_thread(server.start)
     entry = {
         "resource": {"resourceType": "Patient", "active": True},
         "request": {"method": "POST", "url": "Patient"},
     }
-    batch: Any = {"resourceType": "Bundle", "type": "batch", "entry": [entry] * 1000}
+    batch: Any = {"resourceType": "Bundle", "type": "batch", "entry": [entry] * count}
     async with _client(server) as client:
         address = await kicked_off(client, "POST", "", **with_body(batch))
         await until(lambda: _progressed(client, address))
@@ -132,7 +132,7 @@ async def test_a_killed_batch_repeats_no_entry_and_an_export_no_resource(
         answered = (await finished(client, address)).json()
         assert {one["response"]["status"] for one in answered["entry"]} == {"201 Created"}
         locations = [one["response"]["location"] for one in answered["entry"]]
-        assert len(set(locations)) == 1000
+        assert len(set(locations)) == count
         export = await kicked_off(client, "GET", "$export")
         await asyncio.to_thread(server.kill)
         await asyncio.to_thread(server.start)
@@ -145,6 +145,7 @@ async def test_a_killed_batch_repeats_no_entry_and_an_export_no_resource(
 async def test_two_processes_do_not_run_a_job_twice(
     processes: list[ServerProcess], tmp_path: Path
 ) -> None:
+    jobs = fewer(16, 4)
     for process in processes:
         await asyncio.to_thread(process.start)
     entry = {
@@ -154,7 +155,7 @@ async def test_two_processes_do_not_run_a_job_twice(
     bundle = body({"resourceType": "Bundle", "type": "batch", "entry": [entry] * 20})
     bundle["headers"] |= LATER
     async with _client(processes[0]) as one, _client(processes[1]) as two:
-        sent = [(one, two)[number % 2].post("", **bundle) for number in range(16)]
+        sent = [(one, two)[number % 2].post("", **bundle) for number in range(jobs)]
         accepted = await asyncio.gather(*sent)
         addresses = [
             response.headers["content-location"].replace(processes[1].base, processes[0].base)
@@ -164,9 +165,9 @@ async def test_two_processes_do_not_run_a_job_twice(
     locations = [
         entry["response"]["location"] for answer in answers for entry in answer.json()["entry"]
     ]
-    assert len(set(locations)) == 16 * 20
+    assert len(set(locations)) == jobs * 20
     for process in processes:
         await asyncio.to_thread(process.stop)
-    store = SqliteStore(tmp_path / "jobs.db")
-    assert len(await stored_versions(store)) == 16 * 20
+    store = await opened(tmp_path / "jobs.db")
+    assert len(await stored_versions(store)) == jobs * 20
     await store.close()

@@ -16,6 +16,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
+from tests.stores import KINDS, store_at
 from tests.support import FHIR_JSON, ServerProcess, assert_outcome, body, put
 
 AT_ONCE: Final = 64
@@ -24,11 +25,14 @@ Clients = Sequence[httpx.AsyncClient]
 Ask = Callable[[httpx.AsyncClient, int], Awaitable[httpx.Response]]
 
 
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ServerProcess]]:
+@pytest.fixture(scope="module", params=KINDS)
+def servers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[ServerProcess]]:
     """Two processes that serve one store."""
     folder: Path = tmp_path_factory.mktemp("races")
-    both = [ServerProcess(folder / "races.db", folder / f"{n}.log") for n in range(2)]
+    store = store_at(folder / "races.db", request.param)
+    both = [ServerProcess(store, folder / f"{n}.log") for n in range(2)]
     try:
         for process in both:
             process.start()

@@ -1,7 +1,7 @@
 """A single resource is a register: what many clients see of it has one order.
 
 After the register test of Jepsen (https://jepsen.io/consistency/models/linearizable): clients of
-two server processes on one file read, update and update with If-Match, and write down when. The
+two server processes on one store read, update and update with If-Match, and write down when. The
 checker is shown to refuse what is wrong before it is believed.
 """
 
@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.linearizable import UNKNOWN, Kind, Operation, applied, is_linearizable
+from tests.stores import KINDS, store_at
 from tests.support import ServerProcess, body, put
 
 CLIENTS: Final = 10
@@ -109,11 +110,14 @@ def _explains(order: tuple[Operation, ...]) -> bool:
     return value is not None
 
 
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ServerProcess]]:
+@pytest.fixture(scope="module", params=KINDS)
+def servers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[ServerProcess]]:
     """Two processes that serve one store."""
     folder: Path = tmp_path_factory.mktemp("register")
-    both = [ServerProcess(folder / "register.db", folder / f"{n}.log") for n in range(2)]
+    store = store_at(folder / "register.db", request.param)
+    both = [ServerProcess(store, folder / f"{n}.log") for n in range(2)]
     try:
         for process in both:
             process.start()
@@ -126,7 +130,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ServerPro
 @pytest.fixture
 async def clients(servers: list[ServerProcess]) -> AsyncIterator[list[httpx.AsyncClient]]:
     found = [
-        httpx.AsyncClient(base_url=servers[n % 2].base + "/", timeout=30) for n in range(CLIENTS)
+        httpx.AsyncClient(base_url=servers[n % 2].base + "/", timeout=60) for n in range(CLIENTS)
     ]
     yield found
     for client in found:

@@ -24,6 +24,7 @@ from fhir_server.app import ANONYMOUS, Application, create_app
 from fhir_server.settings import Settings
 from tests.conftest import Restrict
 from tests.http.test_includes import next_of
+from tests.stores import store_at
 from tests.support import FHIR_JSON, assert_outcome, outcome_issues, put
 
 PAGED: Final = (
@@ -187,7 +188,7 @@ async def test_edited_in_any_way_is_refused(
 @pytest.fixture
 async def elsewhere(settings: Settings, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     """A server of the same address on another store."""
-    other = settings.model_copy(update={"store": f"sqlite:///{tmp_path}/elsewhere.db"})
+    other = settings.model_copy(update={"store": store_at(tmp_path / "elsewhere.db")})
     app = create_app(other)
     transport = httpx.ASGITransport(app=app)
     async with (

@@ -218,6 +218,15 @@ async def test_sorts(client: httpx.AsyncClient) -> None:
     assert await found_ids(client, "Patient?_sort=-birthdate") == ids[::-1]
 
 
+@pytest.mark.parametrize("key", ["birthdate", "_lastUpdated", "_id"])
+async def test_of_a_sort_key_that_stands_twice_the_first_counts(
+    client: httpx.AsyncClient, key: str
+) -> None:
+    ids = await _people(client)
+    assert await found_ids(client, f"Patient?_sort={key},-{key}") == ids
+    assert await found_ids(client, f"Patient?_sort=-{key},{key}") == ids[::-1]
+
+
 @pytest.mark.parametrize("sort", ["", "&_sort=birthdate", "&_sort=-given", "&_sort=-_lastUpdated"])
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8])
 async def test_pages_show_each_match_once_and_in_order(

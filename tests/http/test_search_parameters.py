@@ -16,6 +16,7 @@ from fhir.resources.R4B.capabilitystatement import CapabilityStatement
 from fhir.resources.R4B.searchparameter import SearchParameter
 
 from fhir_server.settings import Settings
+from tests.stores import store_at
 from tests.support import (
     REPOSITORY,
     ServerProcess,
@@ -403,7 +404,7 @@ async def test_every_server_process_goes_along(
         await put(here, one)
         refused = await there.get("Patient?birth-order=2")
         assert_outcome(refused, 400, "invalid", "not indexed yet")
-        await reindex(f"sqlite:///{tmp_path}/two.db")
+        await reindex(store_at(tmp_path / "two.db"))
         made.append((await create(there, patient))["id"])
         made.append((await create(here, patient))["id"])
         for client in (here, there):

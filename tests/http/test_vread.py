@@ -9,6 +9,7 @@ from fhir_server.access.policy import ClosedPolicy
 from fhir_server.settings import Settings, sqlite_path
 from fhir_server.storage.sqlite.prune import Retention, prune
 from tests.conftest import Restrict
+from tests.stores import sqlite_alone
 from tests.support import assert_outcome, create, exact, put
 
 PATIENT = {
@@ -57,6 +58,7 @@ async def test_returns_not_modified_to_who_has_that_version(client: httpx.AsyncC
     assert response.status_code == 304
 
 
+@sqlite_alone  # what prunes
 async def test_says_of_a_version_that_was_taken_out_that_it_is_not_kept(
     client: httpx.AsyncClient, settings: Settings
 ) -> None:
@@ -80,6 +82,7 @@ async def test_says_of_a_version_that_was_taken_out_that_it_is_not_kept(
     assert [entry["request"]["method"] for entry in history["entry"]] == ["DELETE"]
 
 
+@sqlite_alone  # what prunes
 async def test_who_may_not_see_a_resource_is_not_told_that_it_had_more_versions(
     client: httpx.AsyncClient, settings: Settings, restrict: Restrict
 ) -> None:

@@ -14,6 +14,7 @@ from fhir_server.operation.parameters import from_body, from_query
 from fhir_server.operation.registry import BadOperation, Operations, load
 from tests.operations.messages import JSON
 from tests.operations.parameters import definition, problems
+from tests.stores import store_at
 from tests.support import assert_outcome, body
 
 PLUGINS: Final = "tests.operations.plugins"
@@ -54,7 +55,7 @@ async def plugged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     """A server whose environment names the example beside the project's own operations."""
     monkeypatch.setenv("KEYWORKING_OPERATIONS", f"operations, {PLUGINS}")
     monkeypatch.setenv("KEYWORKING_AUTH", "none")
-    monkeypatch.setenv("KEYWORKING_STORE", f"sqlite:///{tmp_path}/plugged.db")
+    monkeypatch.setenv("KEYWORKING_STORE", store_at(tmp_path / "plugged.db"))
     app = create_app()
     async with (
         app.router.lifespan_context(app),

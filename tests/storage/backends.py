@@ -33,6 +33,10 @@ class Backend:
     share: int = 1
     """One in so many examples of a property test is tried: a test server may be slow."""
 
+    def fewer(self, usual: int, least: int) -> int:
+        """So many resources, or a share of them that is still enough."""
+        return max(usual // self.share, least)
+
 
 async def _open_sqlite(place: Path) -> Store:
     return SqliteStore(place / "store.db")
@@ -65,6 +69,9 @@ def _drop_all_but(name: str) -> None:
     if done:
         with MongoClient[dict[str, Any]](mongo_url("admin")) as client:
             for other in done:
+                # A drop waits for the transactions of processes that were killed.
+                sessions = [one["session"] for one in client[other].writer.find()]
+                client.admin.command({"killSessions": sessions})
                 client.drop_database(other)
                 del _left[other]
 

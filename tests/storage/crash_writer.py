@@ -1,7 +1,8 @@
 """A process that writes until it is killed: `python -m tests.storage.crash_writer sqlite PLACE`.
 
-32 writers; each commit puts a Patient, a CarePlan and an Observation that belong together. A
-commit that was acknowledged is a line on standard output: the key and its generation.
+32 writers, or as many as are asked for; each commit puts a Patient, a CarePlan and an Observation
+that belong together. A commit that was acknowledged is a line on standard output: the key and its
+generation.
 """
 
 import asyncio
@@ -42,9 +43,9 @@ async def write(store: Store, writer: int) -> None:
             os.write(1, f"{key} {generation}\n".encode())
 
 
-async def main(backend: str, place: str) -> None:
+async def main(backend: str, place: str, writers: str = str(WRITERS)) -> None:
     store = await BACKENDS[backend].open(Path(place))
-    await asyncio.gather(*(write(store, writer) for writer in range(WRITERS)))
+    await asyncio.gather(*(write(store, writer) for writer in range(int(writers))))
 
 
 if __name__ == "__main__":

@@ -68,7 +68,8 @@ async def test_an_acknowledged_commit_survives_the_death_of_the_process(
 ) -> None:
     # Here first: a server that the killed process had started would outlive it.
     await (await BACKENDS[backend].open(tmp_path)).close()
-    acknowledged = write_until_killed(backend, tmp_path, 200 + 137 * round_)
+    enough = BACKENDS[backend].fewer(200, 70) + 37 * round_
+    acknowledged = write_until_killed(backend, tmp_path, enough)
     store = await BACKENDS[backend].open(tmp_path)
     try:
         await assert_whole(store, acknowledged, BACKENDS[backend].share)

@@ -291,7 +291,7 @@ async def test_a_runner_that_is_cancelled_amid_a_commit_answers_by_what_is_on_di
     await asyncio.to_thread(held.wait, 10)
     behind = asyncio.create_task(put(store, patient("behind")))
     await asyncio.sleep(0)
-    runner = store._place.last.committer._runner
+    runner = store._place.last.committer._groups._runner
     assert runner is not None
     runner.cancel()
     await asyncio.sleep(0.05)

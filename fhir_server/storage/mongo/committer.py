@@ -19,8 +19,8 @@ from fhir_server.storage.mongo.driver import Database, Transaction
 from fhir_server.storage.mongo.faults import (
     out_of_time,
     passing,
+    refused,
     too_costly,
-    unavailable,
     unknown_outcome,
 )
 from fhir_server.storage.mongo.parameters import StoredParameters
@@ -89,6 +89,7 @@ class Committer:
         try:
             session.begin()
             turn = await turns.take(self._database, session)
+            await self._presence.served()
             batch = Batch(self._database, session, turn, self._parameters)
             for number, pending in enumerate(group):
                 if number not in spoilers:
@@ -148,11 +149,11 @@ def _judge(pending: Pending, fault: BaseException) -> None:
 
 def _refusal(error: BaseException) -> BaseException:
     if unknown_outcome(error):
-        unavailable(error, "write")
+        refused(error, "write")
         return FhirError(
             Kind.UNAVAILABLE,
             "The store does not answer whether it has written this; look before you send it again",
         )
     if isinstance(error, PyMongoError):
-        return unavailable(error, "write")
+        return refused(error, "write")
     return error

@@ -31,12 +31,13 @@ class Compiler:
 
     @property
     def order(self) -> Order:
-        keys: list[tuple[str, int]] = []
+        keys: dict[str, int] = {}
         for number, key in enumerate(self._sort):
             if key.code not in _FIELDS:
-                keys.append((_absent(number), 1))
-            keys.append((self._place(number), _direction(key)))
-        return [*keys, ("first", -1 if self._backwards else 1)]
+                keys[_absent(number)] = 1
+            # A field that stands there twice is ordered by the first; MongoDB takes the last.
+            keys.setdefault(self._place(number), _direction(key))
+        return [*keys.items(), ("first", -1 if self._backwards else 1)]
 
     def stages(self, after: Position | None, until: Position | None, count: int) -> list[Document]:
         """For an order that is computed: `_id`, `first` and the sort values of `count` matches."""

@@ -5,6 +5,7 @@ are apart. Names of operations, errors and concerns come from pymongo, which bot
 """
 
 import asyncio
+import warnings
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -15,13 +16,13 @@ from motor.motor_asyncio import (
     AsyncIOMotorCollection,
 )
 from pymongo import DeleteMany, DeleteOne, IndexModel, InsertOne, ReplaceOne, UpdateOne
-from pymongo.errors import CollectionInvalid, PyMongoError
+from pymongo.errors import CollectionInvalid, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
-from pymongo.read_preferences import ReadPreference
+from pymongo.read_preferences import ReadPreference, SecondaryPreferred
 from pymongo.results import UpdateResult
 from pymongo.write_concern import WriteConcern
 
-from fhir_server.storage.mongo.address import options_of
+from fhir_server.storage.mongo.address import options_of, unsecret
 
 Document = dict[str, Any]
 Operation = InsertOne[Document] | UpdateOne | ReplaceOne[Document] | DeleteOne | DeleteMany
@@ -31,6 +32,9 @@ _MAJORITY: Final = WriteConcern("majority")
 _SNAPSHOT: Final = ReadConcern("snapshot")
 _SELECTION: Final = 5_000
 """Milliseconds to look for a primary, and to wait for a connection."""
+_A_SECONDARY: Final = SecondaryPreferred(max_staleness=90)
+"""90 seconds is the least that MongoDB takes:
+https://www.mongodb.com/docs/manual/core/read-preference-staleness/"""
 _COMMIT_WAIT: Final = 0.05
 
 
@@ -84,9 +88,15 @@ class Database:
     Args:
         url: of a replica set or sharded cluster.
         answer_within: seconds after which a connection that does not answer is given up.
+        from_secondary: read from one that is not far behind, where there is one; never write.
+
+    Raises:
+        ValueError: for what the driver does not take.
     """
 
-    def __init__(self, url: str, name: str, answer_within: float) -> None:
+    def __init__(
+        self, url: str, name: str, answer_within: float, *, from_secondary: bool = False
+    ) -> None:
         given = options_of(url)
         bounds = {
             "serverselectiontimeoutms": _SELECTION,
@@ -94,15 +104,14 @@ class Database:
             "sockettimeoutms": int(answer_within * 1000),
         }
         options: Any = {name: most for name, most in bounds.items() if name not in given}
-        self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
-            url, appname="keyworking", **options
-        )
+        self._client = _client(url, options)
         self._database = self._client.get_database(
             name,
             read_concern=ReadConcern("majority"),
             write_concern=_MAJORITY,
-            read_preference=ReadPreference.PRIMARY,
+            read_preference=_A_SECONDARY if from_secondary else ReadPreference.PRIMARY,
         )
+        self._from_secondary = from_secondary
 
     def close(self) -> None:
         self._client.close()
@@ -110,12 +119,30 @@ class Database:
     async def hello(self) -> Document:
         return dict(await self._client.admin.command("hello"))
 
+    async def parameter(self, name: str) -> Any:
+        """A parameter of the server; None where it may not be known."""
+        try:
+            found = await self._client.admin.command({"getParameter": 1, name: 1})
+        except OperationFailure:  # the rights of readWrite are not enough for it
+            return None
+        return found.get(name)
+
     async def session(self) -> Transaction:
         return Transaction(await self._client.start_session(causal_consistency=False))
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Transaction]:
-        """A transaction that only reads: one state of the whole database."""
+        """A transaction that only reads: one state of the whole database.
+
+        A secondary has no transactions, but sessions that read from one state.
+        """
+        if self._from_secondary:
+            session = Transaction(await self._client.start_session(snapshot=True))
+            try:
+                yield session
+            finally:
+                await session.end()
+            return
         session = await self.session()
         try:
             session.begin()
@@ -216,8 +243,25 @@ class Database:
         if indexes:
             await self._of(collection).create_indexes([*indexes])
 
+    async def index_names(self, collection: str) -> set[str]:
+        return {*await self._of(collection).index_information()}
+
     def _of(self, collection: str) -> AsyncIOMotorCollection[Document]:
         return self._database[collection]
+
+
+def _client(url: str, options: Document) -> AsyncIOMotorClient[Document]:
+    """
+    Raises:
+        ValueError: for an option that the driver does not know either, which it would only warn
+            of: without `tls` that is mistyped, passwords would go over the network as they are.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            return AsyncIOMotorClient(url, appname="keyworking", **options)
+    except (PyMongoError, OSError, ValueError, TypeError, UserWarning) as error:
+        raise ValueError(f"MongoDB's driver does not take it: {unsecret(error, url)}") from None
 
 
 def _raw(within: Transaction | None) -> AsyncIOMotorClientSession | None:

@@ -18,22 +18,22 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 def kept(memo: Memo) -> ReplaceOne[Document]:
     """The operation that keeps it."""
-    identity = {"space": {"$eq": memo.space}, "key": {"$eq": memo.key}}
+    identity = {"space": memo.space, "key": memo.key}
     return ReplaceOne(identity, _document(memo), upsert=True)
 
 
 def forgotten(space: str, prefix: str) -> DeleteMany:
     """The operation that forgets those below the prefix."""
-    return DeleteMany({"space": {"$eq": space}, "key": starting(prefix)})
+    return DeleteMany({"space": space, "key": starting(prefix)})
 
 
 def one(space: str, key: str, now: int) -> Document:
-    return {"space": {"$eq": space}, "key": {"$eq": key}, **_alive(now)}
+    return {"space": space, "key": key, **_alive(now)}
 
 
 def several(space: str, prefix: str, after: str, now: int) -> Document:
     below: list[Document] = [{"key": starting(prefix)}, {"key": {"$gt": after}}]
-    return {"space": {"$eq": space}, "$and": below, **_alive(now)}
+    return {"space": space, "$and": below, **_alive(now)}
 
 
 def memo_of(document: Document) -> Memo:

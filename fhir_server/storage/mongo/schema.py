@@ -11,7 +11,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
 from fhir_server.search.extract import CONTENT
-from fhir_server.storage.mongo.driver import Database, Document
+from fhir_server.storage.mongo.driver import Database, Document, Transaction
 
 SCHEMA: Final = 1
 """Counts the changes of what is below."""
@@ -122,8 +122,18 @@ async def migrate(database: Database) -> None:
     await database.update("setting", asked, {"$max": {"number": SCHEMA}})
 
 
-async def setting(database: Database, name: str) -> Document | None:
-    return await database.one("setting", {"_id": {"$eq": name}})
+async def require_store(database: Database) -> int:
+    """The schema of the store; raises RuntimeError where there is none."""
+    found = await setting(database, "schema")
+    if found is None:
+        raise RuntimeError("there is no store in this database; keyworking serve makes one")
+    return int(found["number"])
+
+
+async def setting(
+    database: Database, name: str, within: Transaction | None = None
+) -> Document | None:
+    return await database.one("setting", {"_id": {"$eq": name}}, within=within)
 
 
 async def ensure_setting(database: Database, name: str, **values: Any) -> Document:

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from pymongo.errors import PyMongoError
 
@@ -18,6 +18,7 @@ from fhir_server.storage.interface import (
     Memo,
     Page,
     Position,
+    Reader,
     StoredVersion,
     Unit,
 )
@@ -26,11 +27,17 @@ from fhir_server.storage.mongo.batch import Batch
 from fhir_server.storage.mongo.committer import PATIENCE_INSIDE, Committer
 from fhir_server.storage.mongo.documents import version_of
 from fhir_server.storage.mongo.driver import Database, Transaction
-from fhir_server.storage.mongo.faults import out_of_time, passing, too_costly, unavailable
+from fhir_server.storage.mongo.faults import out_of_time, passing, refused, too_costly, why_not
+from fhir_server.storage.mongo.lagging import LaggingReader
 from fhir_server.storage.mongo.parameters import StoredParameters
 from fhir_server.storage.mongo.reader import TransactionReader
 from fhir_server.storage.mongo.reindex import bring_up_to_date
-from fhir_server.storage.mongo.schema import ensure_setting, migrate, require_deployment
+from fhir_server.storage.mongo.schema import (
+    ensure_setting,
+    migrate,
+    require_deployment,
+    require_store,
+)
 from fhir_server.storage.mongo.unit import MongoUnit
 
 T = TypeVar("T")
@@ -39,6 +46,17 @@ _ATTEMPTS: Final = 3
 """Times that a read is begun when its transaction breaks off."""
 _ANSWER_BEYOND: Final = 5.0
 """Seconds after the end of a search's time by which the server must have said so."""
+_LIFETIME: Final = 60.0
+"""Seconds that a transaction lives, where the server does not say another number:
+https://www.mongodb.com/docs/manual/reference/parameters/"""
+_USABLE: Final = 0.9
+"""Of that time, for searches: they have to say themselves that they took too long."""
+
+
+class OpenDatabase(Protocol):
+    """Makes a client of the store's database that is silent for so many seconds at the most."""
+
+    def __call__(self, patience: float, *, from_secondary: bool = False) -> Database: ...
 
 
 class MongoStore:
@@ -49,29 +67,48 @@ class MongoStore:
 
     def __init__(
         self,
-        open_database: Callable[[float], Database],
+        open_database: OpenDatabase,
         clock: Clock,
         patience: float,
         write_patience: float,
+        *,
+        may_lag: bool = False,
     ) -> None:
         self._open = open_database
+        self._may_lag = may_lag
         self._database = database = open_database(patience)
         self._further: list[Database] = []
+        self._behind: LaggingReader | None = None
         self._clock = clock
         self._patience = patience
+        self._longest = _LIFETIME * _USABLE
         self._parameters = StoredParameters(database)
         self._committer = Committer(database, self._parameters, self._unit, write_patience)
 
-    async def prepare(self) -> None:
-        """Make what is not there, and bring up to date what is.
+    async def prepare(self, *, make: bool) -> None:
+        """Make what is not there if `make`, and bring up to date what is.
 
         Raises:
             RuntimeError, FhirError: as `open_mongo` does.
         """
         async with self._answers("be reached"):
-            await require_deployment(self._database)
-            await migrate(self._database)
-            await bring_up_to_date(self._database)
+            try:
+                await self._prepare(make=make)
+            except PyMongoError as error:
+                reason = why_not(error)
+                if reason is not None:
+                    raise RuntimeError(reason) from None
+                raise
+
+    async def _prepare(self, *, make: bool) -> None:
+        await require_deployment(self._database)
+        lifetime = await self._database.parameter("transactionLifetimeLimitSeconds")
+        self._longest = float(lifetime or _LIFETIME) * _USABLE
+        self._patience = min(self._patience, self._longest)
+        if not make:
+            await require_store(self._database)
+        await migrate(self._database)
+        await bring_up_to_date(self._database)
 
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
         async with self._answers():
@@ -127,12 +164,30 @@ class MongoStore:
         return bytes(found["value"])
 
     def patient(self, patience: float) -> "MongoStore":
-        """With connections of its own, which may be silent for longer."""
-        other = copy.copy(self)
-        other._database = self._open(patience)
-        other._parameters = StoredParameters(other._database)
+        """With connections of its own, which may be silent for longer.
+
+        Not longer than a transaction lives: MongoDB would end the search without saying why.
+        """
+        patience = min(patience, self._longest)
+        other = self._on(self._open(patience))
         other._patience = patience
-        self._further.append(other._database)
+        return other
+
+    def lagging(self) -> Reader:
+        """From a secondary, where the setting says so."""
+        if not self._may_lag:
+            return self
+        if self._behind is None:
+            database = self._open(self._patience, from_secondary=True)
+            self._behind = LaggingReader(self._on(database), self)
+        return self._behind
+
+    def _on(self, database: Database) -> "MongoStore":
+        other = copy.copy(self)
+        other._database = database
+        other._parameters = StoredParameters(database)
+        other._behind = None
+        self._further.append(database)
         return other
 
     async def ready(self) -> None:
@@ -183,7 +238,7 @@ class MongoStore:
         except PyMongoError as error:
             if out_of_time(error):
                 raise too_costly(self._patience) from None
-            raise unavailable(error, what) from None
+            raise refused(error, what) from None
 
 
 async def open_mongo(
@@ -192,6 +247,8 @@ async def open_mongo(
     clock: Clock = system_clock,
     patience: float = 10.0,
     write_patience: float = 10.0,
+    make: bool = True,
+    may_lag: bool = False,
 ) -> MongoStore:
     """The store of a database, made where it is not there, brought up to date where it is.
 
@@ -200,23 +257,24 @@ async def open_mongo(
         clock: microseconds since the epoch.
         patience: seconds that a search may take.
         write_patience: seconds that a commit waits for others'.
+        make: without it, a database that has no store is refused: its name may be mistyped.
+
+        may_lag: plain answers may come from a secondary.
 
     Raises:
-        RuntimeError: for a server alone, an old one, and what a newer release has made.
+        RuntimeError: for a server alone, an old one, what a newer release has made, no store.
         FhirError: UNAVAILABLE when there is no answer.
         ValueError: for an address that is none.
     """
     name = database_name(url)
 
-    def open_database(patience: float) -> Database:
-        return Database(url, name, patience + _ANSWER_BEYOND)
+    def open_database(patience: float, *, from_secondary: bool = False) -> Database:
+        within = patience + _ANSWER_BEYOND
+        return Database(url, name, within, from_secondary=from_secondary)
 
+    store = MongoStore(open_database, clock, patience, write_patience, may_lag=may_lag)
     try:
-        store = MongoStore(open_database, clock, patience, write_patience)
-    except PyMongoError as error:
-        raise ValueError(f"MongoDB's driver does not take it: {error}") from None
-    try:
-        await store.prepare()
+        await store.prepare(make=make)
     except BaseException:
         await store.close()
         raise

@@ -10,8 +10,9 @@ default after a minute. Therefore processes show that they are alive, by countin
 ends the sessions of those that stopped. Ending one that was only slow does no harm: its commit
 fails as a whole, and is run again.
 
-MongoDB keeps no queue of those that wait. So they count too, and who commits without a pause looks
-now and then whether somebody waits, and leaves a pause.
+MongoDB keeps no queue of those that wait. So they say that they do, and count. Who commits without
+a pause looks now and then, and lets those that wait go first: who has had a turn has the next when
+each of them has had one.
 """
 
 import asyncio
@@ -35,8 +36,11 @@ _FIRST_WAIT: Final = 0.002
 _LONGEST_WAIT: Final = 0.02
 _LOOK: Final = 0.05
 """Seconds between two looks whether others wait."""
-_PAUSE: Final = 0.05
-"""Seconds that are left to them; they try more often than that."""
+_NEXT_LOOK: Final = 0.005
+_STILL: Final = 0.5
+"""Seconds after which one that does not count any more is not let go first."""
+_COURTESY: Final = 2.0
+"""Seconds that others are let go first, at the most: they may have more to do than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,9 @@ class Presence:
         self._session: Any = None
         self._shown = 0.0
         self._looked = 0.0
-        self._waits: dict[str, int] = {}
+        self._waiting = False
+        self._still: dict[str, int] = {}
+        """Those that said that they wait and did not count, and how far they had counted."""
         self._task: asyncio.Task[None] | None = None
 
     async def begin(self, within: Transaction) -> None:
@@ -95,19 +101,36 @@ class Presence:
 
     async def wait(self) -> None:
         """Show that this process waits for its turn."""
-        change = {"$set": {"session": self._session}, "$inc": {"beat": 1, "waits": 1}}
-        await self._database.update("writer", {"_id": {"$eq": self._me}}, change, upsert=True)
+        self._waiting = True
+        await self._show(waits=1, waiting=True)
+
+    async def served(self) -> None:
+        """It does not wait any more."""
+        if self._waiting:
+            await self._show(waits=0, waiting=False)
+            self._waiting = False
 
     async def give_way(self) -> None:
-        """Now and then: leave a pause where somebody has been waiting since the last look."""
+        """Now and then: let those go first that wait already."""
         if time.monotonic() - self._looked < _LOOK:
             return
-        waits = {name: one.get("waits", 0) for name, one in (await self.others()).items()}
-        waiting = any(count != self._waits.get(name, 0) for name, count in waits.items())
-        self._waits = waits
-        if waiting:
-            await asyncio.sleep(_PAUSE)
+        waiting = first = await self._who_waits()
+        moved = began = time.monotonic()
+        while waiting and _recent(moved, _STILL) and _recent(began, _COURTESY):
+            await asyncio.sleep(_NEXT_LOOK)
+            found = await self._who_waits()
+            now = {name: count for name, count in found.items() if name in first}
+            if now != waiting:
+                waiting, moved = now, time.monotonic()
+        self._still |= waiting
         self._looked = time.monotonic()
+
+    async def _who_waits(self) -> dict[str, int]:
+        """How far each has counted of those that go on counting."""
+        others = await self.others()
+        waits = {name: one["waits"] for name, one in others.items() if one.get("waiting")}
+        self._still = {name: n for name, n in self._still.items() if waits.get(name) == n}
+        return {name: count for name, count in waits.items() if name not in self._still}
 
     async def leave(self) -> None:
         await self._database.delete("writer", {"_id": {"$eq": self._me}})
@@ -126,9 +149,16 @@ class Presence:
                     return
 
     async def _beat(self) -> None:
-        change = {"$set": {"session": self._session}, "$inc": {"beat": 1}}
-        await self._database.update("writer", {"_id": {"$eq": self._me}}, change, upsert=True)
+        await self._show(waits=0)
         self._shown = time.monotonic()
+
+    async def _show(self, *, waits: int, **more: bool) -> None:
+        change = {"$set": {"session": self._session, **more}, "$inc": {"beat": 1, "waits": waits}}
+        await self._database.update("writer", {"_id": {"$eq": self._me}}, change, upsert=True)
+
+
+def _recent(moment: float, seconds: float) -> bool:
+    return time.monotonic() - moment < seconds
 
 
 class Waiting:

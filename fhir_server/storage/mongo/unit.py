@@ -23,7 +23,7 @@ from fhir_server.storage.interface import (
 from fhir_server.storage.mongo.batch import Batch
 from fhir_server.storage.mongo.documents import entries, name_of, version_of
 from fhir_server.storage.mongo.driver import Document
-from fhir_server.storage.mongo.faults import out_of_time, too_costly, unavailable
+from fhir_server.storage.mongo.faults import out_of_time, refused, too_costly
 from fhir_server.storage.mongo.reader import TransactionReader
 from fhir_server.storage.mongo.reindex import step
 
@@ -149,4 +149,4 @@ class MongoUnit:
             self._batch.fault = self._batch.fault or error
             if out_of_time(error):
                 raise too_costly(self._patience) from None
-            raise unavailable(error, "write") from None
+            raise refused(error, "write") from None

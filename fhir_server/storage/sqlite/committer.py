@@ -7,27 +7,14 @@ BEGIN's wait and COMMIT leave it. While a COMMIT is under way, the next group ga
 import asyncio
 import sqlite3
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from fhir_server.errors import FhirError, Kind
+from fhir_server.storage.groups import Groups, Pending, runner_is_cancelled
 from fhir_server.storage.interface import Unit
 from fhir_server.storage.sqlite.faults import is_damage, unwritable
 
-MAX_GROUP: Final = 64
-"""Commits that share an fsync; more would keep reads on the loop waiting."""
-
 _BUSY_WAIT: Final = 0.002
-
-
-@dataclass(slots=True)
-class _Pending:
-    work: Callable[[Unit], Awaitable[Any]]
-    done: asyncio.Future[Any]
-    result: Any = None
-    error: BaseException | None = None
 
 
 class Committer:
@@ -56,48 +43,25 @@ class Committer:
         self.spoilt = False
         """Whether the connection is of no more use: it is in a transaction that it could not end,
         or may keep what it has read of a damaged file."""
-        self._waiting: deque[_Pending] = deque()
-        self._runner: asyncio.Task[None] | None = None
-        self._closed = False
+        self._groups = Groups(self._commit_group, self._failed)
 
     async def commit(self, work: Callable[[Unit], Awaitable[Any]]) -> Any:
-        if self._closed:
-            raise FhirError(Kind.UNAVAILABLE, "The server is stopping")
-        pending = _Pending(work, asyncio.get_running_loop().create_future())
-        self._waiting.append(pending)
-        if self._runner is None or self._runner.done():
-            self._runner = asyncio.create_task(self._run())
-        return await pending.done
+        return await self._groups.commit(work)
 
     def has_committed_within(self, seconds: float) -> bool:
         """Whether a commit was the last thing here, and that lately."""
         return time.monotonic() - self._succeeded < seconds
 
     async def close(self) -> None:
-        self._closed = True
-        if self._runner is not None:
-            await asyncio.wait([self._runner])  # which may have been cancelled
+        await self._groups.close()
 
-    async def _run(self) -> None:
-        while self._waiting:
-            group = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_GROUP))]
-            try:
-                await self._commit_group(group)
-            except Exception as error:
-                self._succeeded = 0.0
-                self.spoilt = self.spoilt or is_damage(error)
-                refusal = _refusal(error)
-                for pending in group:
-                    pending.error = refusal
-            except BaseException:
-                # The loop is ending: nobody may wait for ever.
-                for pending in [*group, *self._waiting]:
-                    pending.done.cancel()
-                raise
-            for pending in group:
-                _answer(pending)
+    def _failed(self, error: BaseException) -> BaseException:
+        """What befell a whole group."""
+        self._succeeded = 0.0
+        self.spoilt = self.spoilt or is_damage(error)
+        return _refusal(error)
 
-    async def _commit_group(self, group: list[_Pending]) -> None:
+    async def _commit_group(self, group: Sequence[Pending]) -> None:
         await self._begin()
         try:
             self._require_there()
@@ -111,7 +75,7 @@ class Committer:
         self._succeeded = time.monotonic()
         if cancelled:
             for pending in group:
-                _answer(pending)
+                pending.answer()
             raise asyncio.CancelledError
 
     async def _to_disk(self) -> bool:
@@ -145,8 +109,8 @@ class Committer:
             else:
                 return
 
-    async def _in_savepoint(self, pending: _Pending) -> None:
-        if pending.done.cancelled():
+    async def _in_savepoint(self, pending: Pending) -> None:
+        if pending.gone:
             return
         self._connection.execute("SAVEPOINT one")
         try:
@@ -154,7 +118,7 @@ class Committer:
         except (Exception, asyncio.CancelledError) as error:
             # After a grave fault SQLite has rolled back by itself, and the group is gone; what
             # cancels the runner itself ends it.
-            if not self._connection.in_transaction or _is_cancelled():
+            if not self._connection.in_transaction or runner_is_cancelled():
                 raise
             pending.error = _refusal(error)
             self.spoilt = self.spoilt or is_damage(error)
@@ -170,22 +134,6 @@ class Committer:
         except sqlite3.Error:
             self.spoilt = True
             raise
-
-
-def _answer(pending: _Pending) -> None:
-    if pending.done.done():
-        return
-    if pending.error is None:
-        pending.done.set_result(pending.result)
-    elif isinstance(pending.error, asyncio.CancelledError):
-        pending.done.cancel()
-    else:
-        pending.done.set_exception(pending.error)
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _refusal(error: BaseException) -> BaseException:

@@ -126,6 +126,9 @@ class SqliteStore:
         other._pool = (_PATIENT_READERS, patience)
         return other
 
+    def lagging(self) -> "SqliteStore":
+        return self
+
     async def ready(self) -> None:
         await self.read("Patient", "ready")
         committer = (await self._place.current()).committer
