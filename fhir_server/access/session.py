@@ -117,11 +117,16 @@ async def of_all_callers(store: Store, space: str) -> list[tuple[str, Memo]]:
 class _GuardedReader:
     """A reader with the policy in every question, and the memos of its caller alone."""
 
-    _outside: Outside | None = None
-    """The terminology server that is asked about codes that are not known here."""
-
-    def __init__(self, reader: Reader, caller: Caller, policy: Policy, max_codes: int) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        caller: Caller,
+        policy: Policy,
+        max_codes: int,
+        outside: Outside | None = None,
+    ) -> None:
         self.caller: Final = caller
+        self._outside = outside
         self._reader = reader
         self._policy = policy
         self._max_codes = max_codes
@@ -212,8 +217,7 @@ class Session(_GuardedReader):
         outside: Outside | None = None,
     ) -> None:
         self._store: Final = store
-        super().__init__(store, caller, policy or ClosedPolicy(), max_codes)
-        self._outside = outside
+        super().__init__(store, caller, policy or ClosedPolicy(), max_codes, outside)
 
     def answering(self) -> "Data":
         """The reads of an answer that nothing is decided by: it may be some moments old.
@@ -223,7 +227,8 @@ class Session(_GuardedReader):
         """
         if not isinstance(self._policy, OpenPolicy):
             return self
-        return _GuardedReader(self._store.lagging(), self.caller, self._policy, self._max_codes)
+        lagging = self._store.lagging()
+        return _GuardedReader(lagging, self.caller, self._policy, self._max_codes, self._outside)
 
     async def commit(self, action: str, work: "Callable[[SessionUnit], Awaitable[T]]") -> T:
         """Run `work` in one commit, with a line in the audit that says who did what.

@@ -4,7 +4,9 @@ Nothing stored is looked at, and nothing is asked of anybody: where that might s
 answer is `unknown`.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Final, Literal
 
 from fhir_server.errors import FhirError
 from fhir_server.terminology import membership
@@ -12,7 +14,7 @@ from fhir_server.terminology.library import Shipped
 from fhir_server.terminology.membership import Verdict
 from fhir_server.terminology.shipped import shipped
 
-__all__ = ["Verdict", "display_of", "is_member"]
+__all__ = ["KnownCodes", "Verdict", "display_of", "is_member"]
 
 _SHIPPED = Shipped()
 
@@ -24,6 +26,21 @@ def is_member(value_set: str, system: str, code: str) -> Verdict:
         return membership.is_member(_SHIPPED, value_set, system, code)
     except FhirError:
         return Verdict.UNKNOWN
+
+
+class KnownCodes:
+    """The same in words."""
+
+    def is_member(self, value_set: str, system: str, code: str) -> Literal["yes", "no", "unknown"]:
+        """`system` is '' for a `code` alone, which names none."""
+        return _WORDS[is_member(value_set, system, code)]
+
+
+_WORDS: Final[Mapping[Verdict, Literal["yes", "no", "unknown"]]] = {
+    Verdict.YES: "yes",
+    Verdict.NO: "no",
+    Verdict.UNKNOWN: "unknown",
+}
 
 
 def display_of(system: str, code: str) -> str | None:

@@ -51,10 +51,36 @@ def is_code(catalogue: Catalogue, system: str, code: str) -> Verdict:
 def is_member(catalogue: Catalogue, url: str, system: str, code: str) -> Verdict:
     """Whether the value set has the code.
 
+    Args:
+        system: '' for a `code` alone, which names none: then that of any system will do.
+
     Raises:
         FhirError: INVALID for a value set that includes itself; TOO_COSTLY for one too deep.
     """
-    return _Question(catalogue, system, code).of(url, ())
+    if system:
+        return _Question(catalogue, system, code).of(url, ())
+    if catalogue.value_set(url) is None:
+        return Verdict.UNKNOWN
+    systems = _systems(catalogue, url)
+    return some(_Question(catalogue, one, code).of(url, ()) for one in systems)
+
+
+def _systems(catalogue: Catalogue, url: str) -> list[str]:
+    """The systems from which the value set takes codes; '' stands for those of one not known."""
+    found: dict[str, None] = {}
+    waiting, seen = [url], {url}
+    while waiting:
+        held = catalogue.value_set(waiting.pop())
+        resource = held.resource if held else {}
+        told = [*items(resource.get("expansion"), "contains")]
+        parts = items(resource.get("compose"), "include")
+        found |= dict.fromkeys(text(one, "system") for one in (*told, *parts))
+        fresh = {one for part in parts for one in texts(part, "valueSet")} - seen
+        seen |= fresh
+        waiting += sorted(fresh)
+        if held is None:
+            found[""] = None
+    return [*found]
 
 
 class _Question:

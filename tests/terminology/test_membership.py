@@ -100,6 +100,9 @@ def test_sets_and_single_codes_and_expansions_agree(made: list[Resource]) -> Non
     as_sets = Composer(known).codes(url)
     in_order = [(one.system, one.code) for one in expansion(known, url).concepts]
     assert len(in_order) == len({*in_order})
+    for code in CODES:
+        anywhere = any(is_member(known, url, system, code) is Verdict.YES for system in SYSTEMS)
+        assert is_member(known, url, "", code) is Verdict.of(anywhere)
     for system in SYSTEMS:
         members = as_sets.of(system)
         for code in CODES:
