@@ -1,5 +1,5 @@
 """The command line: `keyworking serve | load | load-terminology | import | reindex | backup |
-restore | check | prune | demo | openapi | version`.
+restore | check | prune | demo | package | openapi | version`.
 """
 
 import re
@@ -253,6 +253,26 @@ def prune(store: str | None, dry_run: bool) -> None:
 def _fail(text: str, *, status: int) -> NoReturn:
     click.echo(f"Error: {text}", err=True)
     sys.exit(status)
+
+
+@main.command()
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write; by default named after the release, here.",
+)
+def package(output: Path | None) -> None:
+    """Write the project's profiles, terminology and examples as a FHIR package.
+
+    Other servers and validators load it. Exit status: 1 when it could not be written.
+    """
+    from fhir_server.packaging import CannotPackage, write
+
+    try:
+        path, count = write(output)
+    except CannotPackage as error:
+        _fail(str(error), status=1)
+    click.echo(f"{path}: {count} resources")
 
 
 @main.command()

@@ -5,7 +5,7 @@ The nightly form asks every resource of the packages, this one some of each type
 
 import os
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -37,6 +37,16 @@ WRONG_IN_R4: Final = {
     " substanceExposureRisk",
 }
 """Constraints on an element that is not there: the compiler must say so."""
+
+_UK_CORE_IDS: Final = ("UKCore-", "Extension-UKCore-")
+BROKEN: Final[dict[str, tuple[str, ...]]] = {
+    # R4's logical models that are neither abstract nor based on anything.
+    "sdf-4": ("Definition", "Event", "FiveWs", "Request"),
+    # UK Core's files have no ids on the elements of the differential.
+    "sdf-14": _UK_CORE_IDS,
+    "sdf-17": _UK_CORE_IDS,
+}
+"""Official resources that break R4's rules: key -> how their ids begin."""
 
 DIFFERENT: Final = {
     "dom-3": "fhirpathpy has as() raise on several items; R4's own dom-3 filters with it",
@@ -95,11 +105,15 @@ def test_no_official_or_synthetic_resource_breaks_an_invariant_of_its_base_types
         for place in places(resource):
             for key, invariant in invariants.get(place.item.type, ()):
                 asked[key] += 1
-                if not invariant.holds(place.item, _scope(place)):
+                if not (invariant.holds(place.item, _scope(place)) or _is_known(key, resource)):
                     broken.append((key, resource.get("id"), place.item))
     assert not broken
     assert asked.total() > 30_000
     assert len(asked) > 40
+
+
+def _is_known(key: str, resource: dict[str, Any]) -> bool:
+    return str(resource.get("id", "")).startswith(BROKEN.get(key, ()))
 
 
 def _scope(place: Place) -> Scope:
