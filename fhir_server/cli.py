@@ -1,7 +1,8 @@
-"""The command line: `keyworking serve | load | import | reindex | backup | restore | check |
-prune | validate | package | demo | openapi | version`.
+"""The command line: `keyworking serve | load | load-terminology | import | reindex | backup |
+restore | check | prune | validate | package | demo | openapi | version`.
 """
 
+import re
 import sys
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -92,6 +93,39 @@ def load(paths: tuple[Path, ...], server: str, concurrency: int) -> None:
 
     try:
         report = load(paths, server, concurrency)
+    except CannotLoad as error:
+        _fail(str(error), status=2)
+    for line in report.lines():
+        click.echo(line)
+    sys.exit(1 if report.refusals else 0)
+
+
+@main.command("load-terminology")
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option("--system", required=True, help="Canonical address of the code system.")
+@click.option("--version", required=True, help="Its version.")
+@click.option("--id", "name", required=True, help="What the ids of its resources begin with.")
+@click.option("--complete", is_flag=True, help="The CSV file holds all codes of the system.")
+@click.option(
+    "--server",
+    default=DEFAULT_SERVER,
+    show_default=True,
+    help="Base address of the running FHIR server.",
+)
+def load_terminology(
+    path: Path, system: str, version: str, name: str, complete: bool, server: str
+) -> None:
+    """Send a licensed code system: a CSV file (code, display, parent), or a folder of RF2.
+
+    Exit status: 1 when something was refused, 2 when there is nothing to load or no server.
+    """
+    from fhir_server.loading import CannotLoad
+    from fhir_server.terminology_files import Named, load_terminology
+
+    if not re.fullmatch(r"[A-Za-z0-9.-]{1,30}", name):
+        raise click.UsageError(f"--id '{name}' is not 1 to 30 letters, digits, '-' and '.'")
+    try:
+        report = load_terminology(path, Named(system, version, name, complete), server)
     except CannotLoad as error:
         _fail(str(error), status=2)
     for line in report.lines():

@@ -41,6 +41,8 @@ EPISODE_CLOSE_REASON: Final = code_system("episode-close-reason")
 TASK: Final = code_system("task")
 COMPETENCE_OUTCOME: Final = code_system("competence-outcome")
 DELAY_REASON: Final = code_system("delay-reason")
+ADMISSION_PLANNING: Final = code_system("admission-planning")
+DISCHARGE_MEANING: Final = code_system("discharge-meaning")
 PARENTAL_RESPONSIBILITY_EVIDENCE: Final = code_system("parental-responsibility-evidence")
 
 # Codes that rules and queries name
