@@ -51,6 +51,7 @@ async def perform(session: Session, request: Request) -> Answer:
         max_line=request.server.max_body,
         max_lines=request.server.max_import,
         import_from=request.server.import_from,
+        checker=request.server.checker,
     )
     if token is not None:
         call = replace(call, page=call.pages.opened(call.address, token))
