@@ -6,13 +6,14 @@ HOST ?= 127.0.0.1
 PORT ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench million definitions clean
+.PHONY: help run test lint format bench million definitions profile-docs package clean
 
 help:
 	@echo "make run    serve FHIR R4 on http://$(HOST):$(PORT)/fhir with a synthetic caseload"
 	@echo "make test   run all tests"
 	@echo "make bench  the hot paths as a share of a bare server"
 	@echo "make million  a large store against a small one"
+	@echo "make package  the profiles as a FHIR package in build/"
 	@echo "make lint   ruff, mypy --strict, import contracts"
 
 # A marker for each set of packages: installing again is quick when nothing changed.
@@ -54,6 +55,15 @@ million: $(VENV)/.installed
 # Rebuilds the tables of FHIR definitions; PACKAGE is hl7.fhir.r4.core 4.0.1 as a .tgz.
 definitions: $(VENV)/.installed-dev
 	$(BIN)/python -m tools.build_definitions $(PACKAGE)
+
+# Writes docs/profiles from profiles/.
+profile-docs: $(VENV)/.installed-dev
+	$(BIN)/python -m tools.profile_docs
+
+# The profiles, terminology and examples as a FHIR package, in build/.
+package: $(VENV)/.installed
+	@mkdir -p build
+	$(BIN)/keyworking package --output build/keyworking.fhir.r4.tgz
 
 clean:
 	rm -rf $(VENV) var build dist *.egg-info

@@ -37,6 +37,7 @@ from fhir_server.storage.clock import system_clock
 from fhir_server.storage.interface import Store
 from fhir_server.storage.mongo.address import is_mongo
 from fhir_server.storage.sqlite.store import SqliteStore
+from fhir_server.terminology.outside import Outside
 from fhir_server.validation.checker import Checker, Policy
 from fhir_server.validation.profiles.claims import (
     DEFAULT,
@@ -230,7 +231,14 @@ def checker(settings: Settings) -> Checker:
 def session(settings: Settings, store: Store, request_id: str, caller: str = ANONYMOUS) -> Session:
     """A session of that caller; without `--auth none`, one that may do nothing."""
     policy = OpenPolicy() if settings.auth == "none" else ClosedPolicy()
-    return Session(store, Caller(caller, request_id), policy, settings.max_codes)
+    outside = _terminology_server(settings.terminology_server, settings.terminology_patience)
+    return Session(store, Caller(caller, request_id), policy, settings.max_codes, outside)
+
+
+@cache
+def _terminology_server(base: str, patience: float) -> Outside | None:
+    """The terminology server of the settings, with what it answered before."""
+    return Outside(base, patience) if base else None
 
 
 def described(settings: Settings, operations: Operations, base: str) -> Described:

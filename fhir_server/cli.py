@@ -1,7 +1,8 @@
-"""The command line: `keyworking serve | load | import | reindex | backup | restore | check |
-prune | demo | openapi | version`.
+"""The command line: `keyworking serve | load | load-terminology | import | reindex | backup |
+restore | check | prune | validate | package | demo | openapi | version`.
 """
 
+import re
 import sys
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -92,6 +93,39 @@ def load(paths: tuple[Path, ...], server: str, concurrency: int) -> None:
 
     try:
         report = load(paths, server, concurrency)
+    except CannotLoad as error:
+        _fail(str(error), status=2)
+    for line in report.lines():
+        click.echo(line)
+    sys.exit(1 if report.refusals else 0)
+
+
+@main.command("load-terminology")
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option("--system", required=True, help="Canonical address of the code system.")
+@click.option("--version", required=True, help="Its version.")
+@click.option("--id", "name", required=True, help="What the ids of its resources begin with.")
+@click.option("--complete", is_flag=True, help="The CSV file holds all codes of the system.")
+@click.option(
+    "--server",
+    default=DEFAULT_SERVER,
+    show_default=True,
+    help="Base address of the running FHIR server.",
+)
+def load_terminology(
+    path: Path, system: str, version: str, name: str, complete: bool, server: str
+) -> None:
+    """Send a licensed code system: a CSV file (code, display, parent), or a folder of RF2.
+
+    Exit status: 1 when something was refused, 2 when there is nothing to load or no server.
+    """
+    from fhir_server.loading import CannotLoad
+    from fhir_server.terminology_files import Named, load_terminology
+
+    if not re.fullmatch(r"[A-Za-z0-9.-]{1,30}", name):
+        raise click.UsageError(f"--id '{name}' is not 1 to 30 letters, digits, '-' and '.'")
+    try:
+        report = load_terminology(path, Named(system, version, name, complete), server)
     except CannotLoad as error:
         _fail(str(error), status=2)
     for line in report.lines():
@@ -216,9 +250,65 @@ def prune(store: str | None, dry_run: bool) -> None:
         _fail(str(error), status=1)
 
 
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--profile", "profiles", multiple=True, help="One that each resource has to fit, too."
+)
+@click.option("--strict", is_flag=True, help="A warning counts as an error.")
+@click.option("--json", "as_json", is_flag=True, help="One OperationOutcome a line.")
+def validate(
+    paths: tuple[Path, ...], profiles: tuple[str, ...], strict: bool, as_json: bool
+) -> None:
+    """Check files of FHIR JSON, XML and ndjson, and whole folders of them, as a server would.
+
+    Exit status: 1 when something is wrong, 2 when there is nothing to check.
+    """
+    from fhir_server.fhir import json
+    from fhir_server.validating import CannotValidate, files, require_known, summary
+    from fhir_server.validating import validate as validated
+    from fhir_server.validation.checker import Checker
+
+    checker = Checker()
+    try:
+        found = files(paths)
+        require_known(checker, profiles)
+    except CannotValidate as error:
+        _fail(str(error), status=2)
+    results = []
+    for one in validated(found, checker, profiles):
+        results.append(one)
+        for line in [json.encode(one.outcome).decode()] if as_json else one.lines():
+            click.echo(line)
+    if not as_json:
+        click.echo(summary(results))
+    wrong = ("error", "warning") if strict else ("error",)
+    sys.exit(1 if any(one.worst in wrong for one in results) else 0)
+
+
 def _fail(text: str, *, status: int) -> NoReturn:
     click.echo(f"Error: {text}", err=True)
     sys.exit(status)
+
+
+@main.command()
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write; by default named after the release, here.",
+)
+def package(output: Path | None) -> None:
+    """Write the project's profiles, terminology and examples as a FHIR package.
+
+    Other servers and validators load it. Exit status: 1 when it could not be written.
+    """
+    from fhir_server.packaging import CannotPackage, write
+
+    try:
+        path, count = write(output)
+    except CannotPackage as error:
+        _fail(str(error), status=1)
+    click.echo(f"{path}: {count} resources")
 
 
 @main.command()

@@ -20,6 +20,7 @@ from fhir_server.app import Application, create_app, open_store
 from fhir_server.errors import FhirError
 from fhir_server.http.wire import Protocol
 from fhir_server.operation.registry import BadOperation
+from fhir_server.publishing import publish
 from fhir_server.settings import (
     PREFIX,
     Settings,
@@ -50,6 +51,8 @@ def serve(options: Mapping[str, object], *, synthetic_caseload: bool) -> None:
     _require_port(settings)
     application = _application(settings)
     asyncio.run(_require_store(settings))
+    if settings.publish:
+        asyncio.run(_publish(settings))
     if settings.auth == "none":
         click.secho(_OPEN, fg="yellow", bold=True, err=True)
     lines: list[str] = []
@@ -105,6 +108,17 @@ async def _require_store(settings: Settings) -> None:
         raise BadSettings(
             f"The store {store_name(settings.store)} cannot be used: {error}"
         ) from None
+
+
+async def _publish(settings: Settings) -> None:
+    """The server is of use without it; what was not stored is stored at the next start."""
+    store = await open_store(settings)
+    try:
+        await publish(store)
+    except FhirError as error:
+        click.echo(f"The profiles and terminology were not published: {error}", err=True)
+    finally:
+        await store.close()
 
 
 def _loaded(settings: Settings) -> list[str]:

@@ -97,6 +97,14 @@ class Settings(BaseSettings):
     """Steps from resource to resource in one criterion of a search."""
     max_codes: Annotated[int, Field(ge=1, le=100_000)] = 10_000
     """Codes that the value sets in one search may come to."""
+    terminology_server: str = ""
+    """FHIR base of a terminology server that is asked about codes that are not known here, such
+    as SNOMED CT; https, or http on this machine. None by default."""
+    terminology_patience: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
+    """Seconds that an answer of the terminology server may take."""
+    publish: bool = True
+    """Whether `keyworking serve` stores the project's profiles and terminology at start, where
+    they are not there or older."""
     page_lifetime: Annotated[int, Field(ge=1)] = 3600
     """Seconds for which a link to a further page is good."""
     job_lifetime: Annotated[int, Field(ge=1)] = 24 * 3600
@@ -176,6 +184,8 @@ class Settings(BaseSettings):
             )
         if self.public_base:
             _require_base(self.public_base)
+        if self.terminology_server:
+            _require_terminology_server(self.terminology_server)
         _require_packages(self.operations)
         for origin in self.import_from:
             _require_origin(origin)
@@ -240,6 +250,15 @@ def _require_base(address: str) -> None:
     wrong = _wrong_with_base(address)
     if wrong:
         raise ValueError(f"public_base {wrong}; https://fhir.example.nhs.uk/fhir is one")
+
+
+def _require_terminology_server(address: str) -> None:
+    wrong = _wrong_with_base(address)
+    parts = urlsplit(address) if not wrong else None
+    if parts is not None and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        wrong = "is http, which is for this machine only"
+    if wrong:
+        raise ValueError(f"terminology_server {wrong}; https://terms.example.nhs.uk/fhir is one")
 
 
 def _wrong_with_base(address: str) -> str:

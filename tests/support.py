@@ -197,7 +197,7 @@ class ServerProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", command, "serve", *options],
                 cwd=REPOSITORY,
-                env={**outside, **self._environment},
+                env={**outside, "KEYWORKING_PUBLISH": "false", **self._environment},
                 stdout=log,
                 stderr=log,
             )

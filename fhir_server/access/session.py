@@ -31,8 +31,10 @@ from fhir_server.storage.interface import (
     StoredVersion,
     Unit,
 )
+from fhir_server.terminology.library import Library
+from fhir_server.terminology.outside import Outside
 from fhir_server.terminology.resolve import resolved
-from fhir_server.terminology.service import MAX_CODES
+from fhir_server.terminology.service import MAX_CODES, Terminology
 
 __all__ = [
     "Data",
@@ -115,8 +117,16 @@ async def of_all_callers(store: Store, space: str) -> list[tuple[str, Memo]]:
 class _GuardedReader:
     """A reader with the policy in every question, and the memos of its caller alone."""
 
-    def __init__(self, reader: Reader, caller: Caller, policy: Policy, max_codes: int) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        caller: Caller,
+        policy: Policy,
+        max_codes: int,
+        outside: Outside | None = None,
+    ) -> None:
         self.caller: Final = caller
+        self._outside = outside
         self._reader = reader
         self._policy = policy
         self._max_codes = max_codes
@@ -159,7 +169,12 @@ class _GuardedReader:
 
     async def _asked(self, query: Search) -> Search:
         """With the codes of value sets that the caller may read, among what it may read."""
-        return guarded(await resolved(query, self, self._max_codes), self._policy.readable)
+        known = await resolved(query, self, self._max_codes, self._outside)
+        return guarded(known, self._policy.readable)
+
+    def terminology(self) -> Terminology:
+        """The terminology service, over what the caller may read."""
+        return Terminology(Library(self), self._max_codes, self._outside)
 
     def is_limited(self, resource_type: str) -> bool:
         """Whether there may be resources of the type that the caller may not see."""
@@ -199,9 +214,10 @@ class Session(_GuardedReader):
         caller: Caller,
         policy: Policy | None = None,
         max_codes: int = MAX_CODES,
+        outside: Outside | None = None,
     ) -> None:
         self._store: Final = store
-        super().__init__(store, caller, policy or ClosedPolicy(), max_codes)
+        super().__init__(store, caller, policy or ClosedPolicy(), max_codes, outside)
 
     def answering(self) -> "Data":
         """The reads of an answer that nothing is decided by: it may be some moments old.
@@ -211,7 +227,8 @@ class Session(_GuardedReader):
         """
         if not isinstance(self._policy, OpenPolicy):
             return self
-        return _GuardedReader(self._store.lagging(), self.caller, self._policy, self._max_codes)
+        lagging = self._store.lagging()
+        return _GuardedReader(lagging, self.caller, self._policy, self._max_codes, self._outside)
 
     async def commit(self, action: str, work: "Callable[[SessionUnit], Awaitable[T]]") -> T:
         """Run `work` in one commit, with a line in the audit that says who did what.
@@ -235,7 +252,10 @@ class Session(_GuardedReader):
 
 
 class SessionUnit(_GuardedReader):
-    """A commit under way, as the caller may make it."""
+    """A commit under way, as the caller may make it.
+
+    Other servers are not asked meanwhile: whoever wants to write would wait for them.
+    """
 
     def __init__(
         self,

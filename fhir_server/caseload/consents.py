@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 
+from fhir.resources.R4B.attachment import Attachment
 from fhir.resources.R4B.coding import Coding
 from fhir.resources.R4B.consent import (
     Consent,
@@ -133,22 +134,37 @@ def _consent(
         dateTime=at(given, 16),
         performer=[reference(basis.performer)],
         organization=[reference(service.ICB if category == "register" else service.HOST)],
+        sourceAttachment=_decision(basis, given),
         policyRule=coded(canonicals.NHS_PROXY_LEGAL_BASIS, basis.code),
         verification=[_verification(person, basis, given)] if agreed else None,
         provision=_provision(person, days(given, _end(person, basis, given, status)), bodies),
     )
 
 
+def _decision(basis: _Basis, given: date) -> Attachment | None:
+    """Where a best-interest decision is written down (Mental Capacity Act 2005, section 4)."""
+    if basis.code != "best-interest":
+        return None
+    return Attachment(title=f"Best-interest meeting of {given.isoformat()}: minutes")
+
+
 def _status_reason(person: YoungPerson, status: str) -> Iterator[Extension]:
-    """Why a consent is not active, as NHS England's proxy service codes it."""
+    """Why a consent is not active, as NHS England's proxy service codes it; OTHER needs words."""
     moved = person.slot.close_reason == "moved-away"
-    ended = "OTHER" if moved else "ROLE_DEACTIVATED_END_DATE_REACHED"
-    codes = {"rejected": "APPLICATION_REJECTED_NO_CONSENT", "inactive": ended, "proposed": "OTHER"}
-    if status in codes:
+    reasons = {
+        "rejected": ("APPLICATION_REJECTED_NO_CONSENT", None),
+        "inactive": ("OTHER", "The family has moved away")
+        if moved
+        else ("ROLE_DEACTIVATED_END_DATE_REACHED", None),
+        "proposed": ("OTHER", "Asked, and not answered yet"),
+    }
+    if status in reasons:
+        code, text = reasons[status]
         yield coded_extension(
             canonicals.CONSENT_STATUS_REASON_EXTENSION,
             canonicals.CONSENT_STATUS_REASON,
-            codes[status],
+            code,
+            text,
         )
 
 

@@ -41,8 +41,8 @@ def reference(target: str, display: str | None = None) -> Reference:
     return Reference(reference=target, display=display)
 
 
-def coded_extension(url: str, system: str, code: str) -> Extension:
-    return Extension(url=url, valueCodeableConcept=coded(system, code))
+def coded_extension(url: str, system: str, code: str, text: str | None = None) -> Extension:
+    return Extension(url=url, valueCodeableConcept=coded(system, code, text))
 
 
 def note(text: str, on: date, author: str | None = None) -> Annotation:

@@ -221,7 +221,7 @@ def camhs_reads_the_discharge_plan(tale: Tale) -> None:
 
 
 def somebody_works_on_the_plan(tale: Tale) -> None:
-    plan = _with_first_item_done(tale.plan)
+    plan = _with_first_item_done(tale.plan, tale.person.plan["author"])
     held = f'W/"{tale.plan["meta"]["versionId"]}"'
     answer = tale.server.put(plan, held)
     answer.require(200)
@@ -233,9 +233,10 @@ def somebody_works_on_the_plan(tale: Tale) -> None:
     tale.teller.tell(answer, body, lines([f"Done: {done[0]}", "13 items are open."]))
 
 
-def _with_first_item_done(plan: Resource) -> Resource:
+def _with_first_item_done(plan: Resource, owner: Resource) -> Resource:
+    """The plan is opened, and its owner named."""
     changed = deepcopy(plan)
-    changed["activity"][0]["detail"]["status"] = "completed"
+    changed["activity"][0]["detail"] |= {"status": "completed", "performer": [owner]}
     return changed
 
 

@@ -26,6 +26,7 @@ from fhir_server.search.ast import (
 )
 from fhir_server.terminology.codes import CodeSet
 from fhir_server.terminology.library import Library, Reads
+from fhir_server.terminology.outside import Outside
 from fhir_server.terminology.service import MAX_CODES, Terminology
 
 _TIMES: Final = 10
@@ -33,8 +34,13 @@ _TIMES: Final = 10
 Resolved = Mapping[Terminological, CodeSet]
 
 
-async def resolved(search: Search, data: Reads, max_codes: int = MAX_CODES) -> Search:
+async def resolved(
+    search: Search, data: Reads, max_codes: int = MAX_CODES, outside: Outside | None = None
+) -> Search:
     """The search without what only a terminology service can say.
+
+    Args:
+        outside: the terminology server that is asked about what is not known here.
 
     Raises:
         FhirError: INVALID, UNSUPPORTED or TOO_COSTLY, at the parameter.
@@ -43,7 +49,7 @@ async def resolved(search: Search, data: Reads, max_codes: int = MAX_CODES) -> S
     asked = [node for part in parts for node in _terminological(part.where)]
     if not asked:
         return search
-    terminology = Terminology(Library(data), max_codes)
+    terminology = Terminology(Library(data), max_codes, outside)
     codes = {node: await _codes(terminology, node) for node in dict.fromkeys(asked)}
     _require_few(sum(codes[node].size for node in asked), _TIMES * max_codes)
     if isinstance(search, Queries):

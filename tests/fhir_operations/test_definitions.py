@@ -55,7 +55,7 @@ async def test_the_capability_statement_names_each_where_it_answers(
     }
     everywhere = {"meta", "meta-add", "meta-delete"}
     assert all(everywhere <= found.keys() for found in named.values())
-    assert {"meta", "export", "import"} == {one["name"] for one in rest["operation"]} - {
+    assert {"meta", "export", "import", "closure"} == {one["name"] for one in rest["operation"]} - {
         "process-message"
     }
     assert {name for name, found in named.items() if "export" in found} == {"Patient", "Group"}

@@ -15,7 +15,7 @@ from fhir_server.fhir.json import Resource
 from fhir_server.jobs import desk
 from fhir_server.jobs.record import FILES
 from fhir_server.storage.interface import Store
-from fhir_server.terminology import service
+from fhir_server.terminology import held
 from fhir_server.terminology.systems import CodeSystem, code_system
 from tests.support import put
 
@@ -57,7 +57,7 @@ async def test_a_code_system_is_read_beside_the_others(
         threads.append(threading.get_ident())
         return code_system(resource)
 
-    monkeypatch.setattr(service, "code_system", noted)
+    monkeypatch.setattr(held, "code_system", noted)
     system = {"resourceType": "CodeSystem", "id": "s", "url": "urn:big", "status": "active"}
     await put(client, {**system, "content": "complete", "concept": [{"code": "a"}]})
     assert (await client.get("Observation?code:below=urn:big|a")).status_code == 200

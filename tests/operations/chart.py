@@ -13,6 +13,7 @@ from tests.operations.messages import JSON
 from tests.support import body, exact, put, stored_versions
 
 KEYWORKER: Final = {"reference": "PractitionerRole/keyworker"}
+HOST: Final = {"identifier": {"system": canonicals.ODS_ORGANIZATION, "value": "X99"}}
 BORN: Final = "2010-05-14"
 
 
@@ -47,6 +48,7 @@ class Chart:
                 "code": concept(canonicals.DSR_RATING, colour),
                 "subject": {"reference": self.patient},
                 "period": {"start": start},
+                "author": KEYWORKER,
                 **elements,
             }
         )
@@ -58,9 +60,19 @@ class Chart:
                 "id": f"consent-{category}",
                 "status": "active",
                 "scope": concept(canonicals.CONSENT_SCOPE, "patient-privacy"),
-                "category": [concept(canonicals.CONSENT_CATEGORY, category)],
+                "category": [
+                    concept(canonicals.ACT_CODE, "INFA"),
+                    concept(canonicals.CONSENT_CATEGORY, category),
+                ],
                 "patient": {"reference": self.patient},
+                "dateTime": "2026-01-05",
+                "performer": [{"reference": self.patient}],
+                "organization": [HOST],
                 "policyRule": concept(canonicals.NHS_PROXY_LEGAL_BASIS, "consent"),
+                "provision": {
+                    "type": "permit",
+                    "period": {"start": "2026-01-05", "end": "2027-01-04"},
+                },
                 **elements,
             }
         )
@@ -76,6 +88,9 @@ class Chart:
                 "intent": "order",
                 "code": concept(canonicals.TIMER, code),
                 "for": {"reference": self.patient},
+                "focus": {"reference": self.patient},
+                "authoredOn": "2026-01-05",
+                "restriction": {"period": {"end": day}},
                 **when,
             }
         )
@@ -107,6 +122,7 @@ class Chart:
                 "status": "completed",
                 "subject": {"reference": self.patient},
                 "authored": "2026-05-01T10:00:00+01:00",
+                "author": KEYWORKER,
                 "item": items,
                 **elements,
             }
@@ -185,6 +201,13 @@ class Chart:
                 "id": "team",
                 "status": "active",
                 "subject": subject,
+                "participant": [
+                    {
+                        "role": [concept(canonicals.CARE_TEAM_ROLE, "keyworker")],
+                        "member": KEYWORKER,
+                        "period": {"start": "2026-01-05"},
+                    }
+                ],
             },
             {
                 "resourceType": "EpisodeOfCare",
@@ -193,27 +216,51 @@ class Chart:
                 "status": _EPISODE_STATUS.get(state, "active"),
                 "type": [concept(canonicals.EPISODE_TYPE, "keyworking")],
                 "patient": subject,
+                "managingOrganization": HOST,
                 "period": {"start": "2026-01-05"},
                 "careManager": KEYWORKER,
+                "team": [{"reference": "CareTeam/team"}],
             },
             {
                 "resourceType": "Goal",
                 "id": "goal",
+                "extension": [_agreed(self.patient)],
                 "lifecycleStatus": "active",
+                "category": [{"text": "Home"}],
                 "description": {"text": "I want to cook tea for my nan"},
                 "subject": subject,
+                "startDate": "2026-01-12",
+                "target": [
+                    {
+                        "measure": {"text": "Teas cooked"},
+                        "detailString": "One a week",
+                        "dueDate": "2026-04-30",
+                    }
+                ],
+                "addresses": [{"display": "Eating"}],
+                "note": [{"text": "My nan likes pasta"}],
             },
             {
                 "resourceType": "CarePlan",
                 "id": "plan",
+                "extension": [voice()],
                 "status": "active",
                 "intent": "plan",
                 "category": [concept(canonicals.CARE_PLAN_CATEGORY, "keyworking-plan")],
                 "subject": subject,
+                "period": {"start": "2026-01-05"},
                 "goal": [{"reference": "Goal/goal"}],
                 "careTeam": [{"reference": "CareTeam/team"}],
             },
         ]
+
+
+def _agreed(patient: str) -> JSON:
+    parts: list[JSON] = [
+        {"url": "individual", "valueReference": {"reference": patient}},
+        {"url": "status", "valueCode": "agree"},
+    ]
+    return {"url": canonicals.GOAL_ACCEPTANCE_EXTENSION, "extension": parts}
 
 
 _EPISODE_STATUS: Final = {
@@ -235,6 +282,11 @@ async def require_typed(store: Store) -> None:
         if not version.deleted:
             model = get_fhir_model_class(version.type)
             model.model_validate(decode_resource(version.body))
+
+
+def voice() -> JSON:
+    said: JSON = {"text": "I want to cook tea for my nan"}
+    return {"url": canonicals.YOUNG_PERSONS_VOICE_EXTENSION, "valueAnnotation": said}
 
 
 def concept(system: str, code: str) -> JSON:

@@ -124,17 +124,13 @@ def _shipped(url: str) -> Definition | None:
 
 
 def project_profiles(folder: Path) -> Iterator[Definition]:
-    """The StructureDefinitions in a folder and the folders in it.
+    """The StructureDefinitions of a folder: `<name>/profile.json` each.
 
     Raises:
         ProfileError: for a file that is not JSON.
     """
-    for path in sorted(folder.glob("**/*.json")):
-        content = path.read_bytes()
-        if b'"StructureDefinition"' in content and "examples" not in path.parts:
-            definition = _decoded(path, content)
-            if definition.get("resourceType") == "StructureDefinition":
-                yield definition
+    for path in sorted(folder.glob("*/profile.json")):
+        yield _decoded(path, path.read_bytes())
 
 
 def _decoded(path: Path, content: bytes) -> Definition:

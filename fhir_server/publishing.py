@@ -1,0 +1,75 @@
+"""The project's profiles and terminology, stored so that they are read and searched like any.
+
+`keyworking serve` does it at start: what is not there is put there, and so is what is newer than
+the stored one. What somebody deleted stays deleted, and what has our id and another address is
+left alone. R4's and UK Core's own definitions are not stored.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from fhir_server.access.policy import Caller, OpenPolicy
+from fhir_server.access.session import Data, Session, SessionUnit
+from fhir_server.fhir import json
+from fhir_server.fhir.definitions import PROFILES
+from fhir_server.fhir.json import Resource
+from fhir_server.storage.interface import Store
+from fhir_server.terminology.shipped import FOLDER as TERMINOLOGY
+
+_TYPES: Final = (
+    *("CodeSystem", "ConceptMap", "NamingSystem", "Questionnaire", "StructureDefinition"),
+    "ValueSet",
+)
+_NOT_PUBLISHED: Final = frozenset({"examples", "search-parameters"})
+"""Folders below `profiles`: the server knows its own search parameters by itself."""
+_CALLER: Final = Caller("keyworking-server", "publish")
+_NUMBERS: Final = re.compile(r"\d+", re.ASCII)
+
+
+def published(folders: Sequence[Path] = (TERMINOLOGY, PROFILES)) -> Iterator[Resource]:
+    """The resources, each with its id."""
+    for folder in folders:
+        for path in sorted(folder.rglob("*.json")):
+            if _NOT_PUBLISHED.isdisjoint(path.relative_to(folder).parts):
+                resource = json.decode_resource(path.read_bytes())
+                if resource.get("resourceType") in _TYPES and "id" in resource:
+                    yield resource
+
+
+async def publish(store: Store, resources: Sequence[Resource] | None = None) -> int:
+    """Store what is due; how many there were. Any number of processes may do it at once.
+
+    Raises:
+        FhirError: UNAVAILABLE.
+    """
+    session = Session(store, _CALLER, OpenPolicy())
+    offered = [*published()] if resources is None else resources
+    due = [one for one in offered if await _is_due(session, one)]
+    if not due:
+        return 0
+
+    async def work(unit: SessionUnit) -> int:
+        # Another process may have been here meanwhile.
+        still = [one for one in due if await _is_due(unit, one)]
+        for one in still:
+            await unit.put(one, "PUT")
+        return len(still)
+
+    return await session.commit("publish", work)
+
+
+async def _is_due(data: Data, resource: Resource) -> bool:
+    found = await data.read(resource["resourceType"], resource["id"])
+    if found is None or found.deleted:
+        return found is None
+    stored = json.decode_own(found.body)
+    is_ours = stored.get("url") == resource.get("url")
+    return is_ours and _version(stored) < _version(resource)
+
+
+def _version(resource: Resource) -> tuple[list[int], str]:
+    """A NamingSystem has no version in R4: its date counts."""
+    numbers = _NUMBERS.findall(str(resource.get("version", "")))
+    return [int(number) for number in numbers], str(resource.get("date", ""))

@@ -1,0 +1,93 @@
+"""Terminology resources that were read once, and what was made of them.
+
+What is made of a resource is known by a digest of its content, so that nothing old is ever given
+for a version that came after it, whoever stored it and in whatever store.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Final
+
+from fhir_server.fhir import json
+from fhir_server.fhir.json import Resource
+from fhir_server.terminology.systems import CodeSystem, code_system
+
+_MOST: Final = 96 * 1024 * 1024
+"""Bytes of the resources, as they are stored, whose meaning is kept."""
+
+
+class Held:
+    """A resource, or the parts of one code system; nobody changes what it gives.
+
+    Args:
+        key: the same for the same content.
+        size: bytes, as it is stored.
+    """
+
+    def __init__(self, key: str, *resources: Resource, size: int = 0) -> None:
+        self.key: Final = key
+        self.size: Final = size
+        self.resource: Final = resources[0]
+        self._others: Final = resources[1:]
+
+    @cached_property
+    def system(self) -> CodeSystem:
+        return code_system(self.resource, *self._others)
+
+    @property
+    def is_ready(self) -> bool:
+        return "system" in self.__dict__
+
+    def prepare(self) -> None:
+        """Make the code system, which takes half a second for 50,000 concepts."""
+        _ = self.system
+
+    def joined(self, others: Sequence["Held"]) -> "Held":
+        """With the other parts of the same code system."""
+        every = (self, *others)
+        # Half: what the parts hold, they hold in common with it.
+        size = sum(one.size for one in every) // 2
+        key = "+".join(one.key for one in every)
+        return Held(key, *(one.resource for one in every), size=size)
+
+
+class Shelf:
+    """The last resources that were asked for, within a bound."""
+
+    def __init__(self, most: int = _MOST) -> None:
+        self._most = most
+        self._size = 0
+        self._held: OrderedDict[str, Held] = OrderedDict()
+
+    def get(self, key: str) -> Held | None:
+        found = self._held.get(key)
+        if found is None:
+            return None
+        self._held.move_to_end(key)
+        return found
+
+    def put(self, held: Held) -> Held:
+        """Keep it, in place of those that were not asked for the longest."""
+        if held.key not in self._held and held.size <= self._most:
+            self._held[held.key] = held
+            self._size += held.size
+        while self._size > self._most:
+            _, gone = self._held.popitem(last=False)
+            self._size -= gone.size
+        return held
+
+
+SHELF: Final = Shelf()
+"""Of this process."""
+
+
+def digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def read(body: bytes, shelf: Shelf = SHELF) -> Held:
+    """The resource in these bytes, which this server wrote."""
+    key = digest(body)
+    return shelf.get(key) or shelf.put(Held(key, json.decode_own(body), size=len(body)))

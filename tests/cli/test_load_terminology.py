@@ -1,0 +1,160 @@
+"""`keyworking load-terminology`: https://hl7.org/fhir/R4/codesystem.html. All codes are made up."""
+
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+from fhir.resources.R4B.codesystem import CodeSystem
+
+from fhir_server import terminology_files
+from fhir_server.cli import main
+from fhir_server.fhir import json
+from fhir_server.terminology_files import Concept, Named, parts, read_csv, read_rf2
+from fhir_server.validation.structure import check_resource
+from tests.support import ServerProcess
+
+CSV = """\
+code,display,parent
+plant,Plants,
+oak,"Oak, the tree",plant
+bush,Bushes,plant
+thorn,Thorn,oak
+thorn,Thorn,bush
+"""
+RF2 = {
+    "sct2_Concept_Snapshot_INT_20260101.txt": (
+        "id\teffectiveTime\tactive\tmoduleId\tdefinitionStatusId\n"
+        "1000\t20260101\t1\tm\td\n2000\t20260101\t1\tm\td\n3000\t20260101\t0\tm\td\n"
+    ),
+    "sct2_Description_Snapshot-en_INT_20260101.txt": (
+        "id\teffectiveTime\tactive\tmoduleId\tconceptId\tlanguageCode\ttypeId\tterm"
+        "\tcaseSignificanceId\n"
+        "1\t20260101\t1\tm\t1000\ten\t900000000000013009\tTop\tc\n"
+        '2\t20260101\t1\tm\t1000\ten\t900000000000003001\tTop "thing" (made up)\tc\n'
+        "3\t20260101\t1\tm\t2000\ten\t900000000000003001\tBelow (made up)\tc\n"
+        "4\t20260101\t0\tm\t2000\ten\t900000000000013009\tGone\tc\n"
+    ),
+    "sct2_Relationship_Snapshot_INT_20260101.txt": (
+        "id\teffectiveTime\tactive\tmoduleId\tsourceId\tdestinationId\trelationshipGroup\ttypeId"
+        "\tcharacteristicTypeId\tmodifierId\n"
+        "1\t20260101\t1\tm\t2000\t1000\t0\t116680003\tc\tm\n"
+        "2\t20260101\t1\tm\t1000\t2000\t0\t99\tc\tm\n"
+        "3\t20260101\t0\tm\t1000\t2000\t0\t116680003\tc\tm\n"
+    ),
+}
+
+
+def write(path: Path, content: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def rf2(folder: Path) -> Path:
+    for name, content in RF2.items():
+        write(folder / "Snapshot" / "Terminology" / name, content)
+    return folder
+
+
+def run(server: str, path: Path, system: str, *options: str) -> Result:
+    named = ["--system", system, "--version", "2026/01", "--id", uuid4().hex[:8]]
+    return CliRunner().invoke(
+        main,
+        ["load-terminology", str(path), *named, "--server", server, *options],
+        catch_exceptions=False,
+    )
+
+
+def outcome(server: ServerProcess, operation: str) -> Any:
+    answer = httpx.get(f"{server.base}/CodeSystem/{operation}")
+    return answer.status_code, answer.json().get("parameter", [{}])[0]
+
+
+def test_a_table_is_a_part_of_a_system(server: ServerProcess, tmp_path: Path) -> None:
+    system = f"http://example.org/{uuid4()}"
+    result = run(server.base, write(tmp_path / "a.csv", CSV), system)
+    assert result.exit_code == 0, result.output
+    assert "Stored: 1" in result.output
+    told = outcome(server, f"$lookup?system={system}&code=oak")
+    assert told[0] == 200
+    status, _ = outcome(server, f"$validate-code?url={system}&code=weed")
+    assert status == 422, "what is not in a fragment may be a code all the same"
+    status, _ = outcome(server, f"$subsumes?system={system}&codeA=plant&codeB=oak")
+    assert status == 400
+
+
+def test_a_complete_table_answers_everything(server: ServerProcess, tmp_path: Path) -> None:
+    system = f"http://example.org/{uuid4()}"
+    assert run(server.base, write(tmp_path / "a.csv", CSV), system, "--complete").exit_code == 0
+    told = outcome(server, f"$subsumes?system={system}&codeA=bush&codeB=thorn")
+    assert told == (200, {"name": "outcome", "valueCode": "subsumes"})
+    told = outcome(server, f"$validate-code?url={system}&code=weed")
+    assert told == (200, {"name": "result", "valueBoolean": False})
+
+
+def test_a_system_in_several_parts_is_one(
+    server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminology_files, "_PART", 20)
+    system = f"http://example.org/{uuid4()}"
+    result = run(server.base, write(tmp_path / "a.csv", CSV), system, "--complete")
+    assert "Stored: 4" in result.output
+    told = outcome(server, f"$subsumes?system={system}&codeA=plant&codeB=thorn")
+    assert told == (200, {"name": "outcome", "valueCode": "subsumes"})
+    search = f"{server.base}/Observation?code:below={system}|plant"
+    assert httpx.get(search).status_code == 200
+
+
+def test_a_snapshot_is_read(tmp_path: Path) -> None:
+    found = read_rf2(rf2(tmp_path))
+    assert found == {
+        "1000": Concept('Top "thing" (made up)', ["Top"], []),
+        "2000": Concept("Below (made up)", [], ["1000"]),
+    }
+
+
+def test_a_snapshot_is_a_complete_system(server: ServerProcess, tmp_path: Path) -> None:
+    system = f"http://example.org/{uuid4()}"
+    assert run(server.base, rf2(tmp_path), system).exit_code == 0
+    told = outcome(server, f"$subsumes?system={system}&codeA=2000&codeB=1000")
+    assert told == (200, {"name": "outcome", "valueCode": "subsumed-by"})
+
+
+def test_parts_are_as_r4_defines_them(tmp_path: Path) -> None:
+    concepts = read_csv(write(tmp_path / "a.csv", CSV))
+    for part in parts(concepts, Named("http://s", "http://v/2026", "x"), complete=True):
+        CodeSystem.model_validate_json(json.encode(part))
+        assert check_resource(part) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "has the columns none"),
+        ("code,colour\na,b\n", "has the columns code, colour"),
+        ("code,display\n,x\n", ":2 has no code"),
+        ("code,display\na,b,c\n", ":2 has no code, or more cells"),
+        ("code,display\na,b\na,c\n", ":3 calls a 'c', and not 'b' as before"),
+        ("code,display,parent\na,b,c\n", "a stands below c, which is not there"),
+        ("code,display\n", "There is no code in it"),
+        ('code,display\n"a,b\n', "cannot be read as CSV"),
+    ],
+)
+def test_a_table_that_is_none_is_refused(tmp_path: Path, content: str, says: str) -> None:
+    result = run("http://127.0.0.1:9", write(tmp_path / "a.csv", content), "http://s")
+    assert result.exit_code == 2
+    assert says in result.output
+
+
+def test_more_codes_than_a_server_can_hold_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminology_files, "_MOST", 2)
+    result = run("http://127.0.0.1:9", write(tmp_path / "a.csv", CSV), "http://s")
+    assert result.exit_code == 2
+    assert "Choose a subset" in result.output
+    result = run("http://127.0.0.1:9", tmp_path, "http://s")
+    assert "has no file sct2_Concept_" in result.output

@@ -1,0 +1,217 @@
+"""Another terminology server, asked about what is not known here.
+
+It is one of ours with a code system that the first one has not; and servers that misbehave.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+
+from fhir_server.app import create_app
+from fhir_server.errors import FhirError, Kind
+from fhir_server.settings import Settings
+from fhir_server.terminology.outside import Outside
+from tests.fhir_operations.terms import SYSTEM, TREE, codes, parameters, told, value_set
+from tests.support import ServerProcess, assert_outcome, client_of, create, put
+
+HERE: Final = value_set(
+    "trees", {"system": TREE, "filter": [{"property": "concept", "op": "is-a", "value": "oak"}]}
+)
+
+
+@asynccontextmanager
+async def two(tmp_path: Path) -> AsyncIterator[tuple[httpx.AsyncClient, httpx.AsyncClient]]:
+    """A server without the code system, and the one that it asks, over a socket."""
+    other = ServerProcess(tmp_path / "other.db", tmp_path / "other.log")
+    (tmp_path / "here").mkdir()
+    await asyncio.to_thread(other.start)
+    try:
+        async with (
+            httpx.AsyncClient(base_url=other.base + "/") as there,
+            client_of(tmp_path / "here", terminology_server=other.base) as here,
+        ):
+            await put(there, SYSTEM)
+            yield here, there
+    finally:
+        await asyncio.to_thread(other.stop)
+
+
+async def test_what_is_not_known_here_is_asked(tmp_path: Path) -> None:
+    async with two(tmp_path) as (here, _):
+        await put(here, HERE)
+        url = HERE["url"]
+        expand = f"ValueSet/$expand?url={url}"
+        assert codes(await here.get(expand)) == ["oak", "sessile"]
+        assert codes(await here.get(f"{expand}&filter=sessile")) == ["sessile"]
+        validate = f"ValueSet/$validate-code?url={url}&system={TREE}&code="
+        assert told(await here.get(validate + "oak"))["result"] is True
+        assert told(await here.get(validate + "elm"))["result"] is False
+        wrong = told(await here.get(validate + "oak&display=Elm"))
+        assert "is not one of 'oak'" in wrong["message"]
+        system = f"CodeSystem/$validate-code?url={TREE}&code="
+        assert told(await here.get(system + "oak"))["result"] is True
+        lookup = told(await here.get(f"CodeSystem/$lookup?system={TREE}&code=oak"))
+        assert lookup["display"] == "Oak tree"
+        subsumes = f"CodeSystem/$subsumes?system={TREE}&codeA=plant&codeB=oak"
+        assert told(await here.get(subsumes)) == {"outcome": "subsumes"}
+
+
+async def test_searches_ask_it_too(tmp_path: Path) -> None:
+    def flag(code: str) -> dict[str, Any]:
+        coded = {"coding": [{"system": TREE, "code": code}]}
+        subject = {"display": "A tree"}
+        return {"resourceType": "Flag", "status": "active", "code": coded, "subject": subject}
+
+    async with two(tmp_path) as (here, _):
+        await put(here, HERE)
+        for code in ("oak", "sessile", "elm"):
+            await create(here, flag(code))
+        for search, count in (
+            (f"code:in={HERE['url']}", 2),
+            (f"code:below={TREE}|plant", 3),
+            (f"code:above={TREE}|sessile", 2),
+        ):
+            found = await here.get(f"Flag?{search}")
+            assert len(found.json()["entry"]) == count, search
+
+
+async def test_answers_are_given_again_when_it_is_away(tmp_path: Path) -> None:
+    async with two(tmp_path) as (here, there):
+        asked = f"CodeSystem/$validate-code?url={TREE}&code=oak"
+        assert told(await here.get(asked))["result"] is True
+        assert (await there.delete("CodeSystem/tree")).status_code == 204
+        assert told(await here.get(asked))["result"] is True
+
+
+async def test_that_it_is_away_is_said(tmp_path: Path) -> None:
+    async with client_of(tmp_path, terminology_server="http://127.0.0.1:9/fhir") as here:
+        asked = f"CodeSystem/$validate-code?url={TREE}&code=oak"
+        assert_outcome(await here.get(asked), 503, "transient", "could not be checked")
+        search = await here.get(f"Flag?code:below={TREE}|plant")
+        assert_outcome(search, 503, "transient", "could not be checked")
+        known = "ValueSet/$expand?url=http://hl7.org/fhir/ValueSet/administrative-gender"
+        assert len(codes(await here.get(known))) == 4, "what is known here needs nobody else"
+
+
+@asynccontextmanager
+async def misbehaving(answer: bytes, delay: float = 0) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A server that answers anything with these bytes; its address and what it was sent."""
+    asked: list[bytes] = []
+    serving: list[asyncio.Task[None] | None] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
+        asked.append(await reader.read(65_536))
+        await asyncio.sleep(delay)
+        with suppress(ConnectionError):
+            writer.write(answer)
+            writer.close()
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}/fhir", asked
+        await asyncio.gather(*filter(None, serving))
+
+
+def http(status: str, content: bytes = b"", *headers: str) -> bytes:
+    head = [f"HTTP/1.1 {status}", f"Content-Length: {len(content)}", *headers, "", ""]
+    return "\r\n".join(head).encode() + content
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "says"),
+    [
+        (http("500 Oops"), Kind.UNAVAILABLE, "it answers 500"),
+        (b"", Kind.UNAVAILABLE, "is away"),
+        (http("302 Found", b"", "Location: http://127.0.0.1:1/"), Kind.UNSUPPORTED, "no resource"),
+        (http("200 OK", b"<html>"), Kind.UNSUPPORTED, "no resource"),
+        (
+            http("404 No", b'{"resourceType":"OperationOutcome","issue":[{"diagnostics":"hm"}]}'),
+            *(Kind.UNSUPPORTED, r"refuses \(404\): hm"),
+        ),
+        (http("200 OK", b" " * (8 * 1024 * 1024 + 1)), Kind.TOO_COSTLY, "more than 8388608 bytes"),
+    ],
+)
+async def test_an_answer_that_is_none_is_refused(answer: bytes, kind: Kind, says: str) -> None:
+    async with misbehaving(answer) as (base, asked):
+        with pytest.raises(FhirError, match=says) as caught:
+            await Outside(base).ask("ValueSet/$expand")
+        assert caught.value.kind is kind
+        assert len(asked) == 1, "a redirect is not followed"
+
+
+async def test_it_is_waited_for_only_so_long_and_then_left_alone() -> None:
+    now = [0.0]
+    async with misbehaving(http("200 OK", b'{"resourceType":"Parameters"}'), 2.0) as (base, asked):
+        outside = Outside(base, 0.7, clock=lambda: now[0])
+        for expected in ("TimeoutError|ReadTimeout", "a moment ago"):
+            with pytest.raises(FhirError, match=expected):
+                await outside.ask("ValueSet/$expand")
+        assert len(asked) == 1
+        now[0] = 11.0
+        with pytest.raises(FhirError, match="Timeout"):
+            await outside.ask("ValueSet/$expand")
+        assert len(asked) == 2
+
+
+async def test_answers_are_kept_for_a_time_within_bounds() -> None:
+    now = [0.0]
+    async with misbehaving(http("200 OK", b'{"resourceType":"Parameters"}')) as (base, asked):
+        outside = Outside(base, clock=lambda: now[0])
+        part = {"name": "code", "valueCode": "a"}
+        for _ in range(3):
+            await outside.ask("ValueSet/$validate-code", part)
+        assert len(asked) == 1
+        await outside.ask("CodeSystem/$validate-code", part)
+        now[0] = 3601.0
+        await outside.ask("ValueSet/$validate-code", part)
+        assert len(asked) == 3
+
+
+async def test_part_of_an_expansion_is_not_taken_for_all() -> None:
+    body = b'{"resourceType":"ValueSet","expansion":{"total":5,"contains":[{"code":"a"}]}}'
+    async with misbehaving(http("200 OK", body)) as (base, _):
+        with pytest.raises(FhirError, match="a part of the value set"):
+            await Outside(base).codes("http://vs", None, 10)
+        with pytest.raises(FhirError, match="more than 4 codes"):
+            await Outside(base).codes("http://vs", None, 4)
+
+
+async def test_it_learns_codes_and_nothing_about_anybody(tmp_path: Path) -> None:
+    answer = b'{"resourceType":"Parameters","parameter":[{"name":"result","valueBoolean":true}]}'
+    async with misbehaving(http("200 OK", answer)) as (base, asked):
+        async with client_of(tmp_path, terminology_server=base) as here:
+            coding = {"system": "http://snomed.info/sct", "code": "1"}
+            value = {"coding": [coding], "text": "Private words"}
+            concept = {"name": "codeableConcept", "valueCodeableConcept": value}
+            answered = await here.post("CodeSystem/$validate-code", **parameters(concept))
+            assert told(answered)["result"] is True
+        assert b"snomed" in asked[0]
+        assert b"Private" not in asked[0]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://terms.example.nhs.uk/fhir",
+        "ftp://127.0.0.1/fhir",
+        "https://user:secret@terms.example.nhs.uk/fhir",
+        "https://terms.example.nhs.uk/fhir?x=1",
+        "terms",
+    ],
+)
+def test_only_https_or_this_machine_may_be_named(address: str) -> None:
+    with pytest.raises(ValueError, match="terminology_server"):
+        Settings(auth="none", terminology_server=address)
+
+
+def test_https_and_loopback_may_be_named() -> None:
+    for address in ("https://terms.example.nhs.uk/fhir", "http://localhost:8081/fhir"):
+        assert create_app(Settings(auth="none", terminology_server=address))

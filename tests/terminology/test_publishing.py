@@ -1,0 +1,104 @@
+"""What the server publishes of its own: https://hl7.org/fhir/R4/terminology-module.html."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from fhir_server.fhir.canonicals import code_system
+from fhir_server.publishing import publish, published
+from fhir_server.storage.interface import Store
+from tests.support import ServerProcess, put, write_over
+
+COLOURS: dict[str, Any] = {
+    "resourceType": "CodeSystem",
+    "id": "colours",
+    "url": "https://keyworking.example/fhir/CodeSystem/colours",
+    "version": "1.9",
+    "status": "active",
+    "content": "complete",
+    "concept": [{"code": "red"}],
+}
+
+
+def test_everything_in_terminology_is_published_and_no_example() -> None:
+    found = [*published()]
+    kinds = {one["resourceType"] for one in found}
+    assert {"CodeSystem", "ValueSet", "ConceptMap", "NamingSystem"} <= kinds
+    assert "SearchParameter" not in kinds
+    names = [(one["resourceType"], one["id"]) for one in found]
+    assert len(names) == len({*names})
+
+
+def test_folders_of_examples_are_left_out(tmp_path: Path) -> None:
+    profile = tmp_path / "kw-flag"
+    (profile / "examples").mkdir(parents=True)
+    shape = {"resourceType": "StructureDefinition", "id": "kw-flag"}
+    (profile / "profile.json").write_text(json.dumps(shape))
+    (profile / "examples" / "valid-1.json").write_text(json.dumps(COLOURS))
+    assert [one["id"] for one in published([tmp_path])] == ["kw-flag"]
+
+
+async def test_what_is_there_is_not_written_again(store: Store) -> None:
+    first = await publish(store)
+    assert first == len([*published()])
+    assert await publish(store) == 0
+
+
+async def test_many_at_once_store_each_once(store: Store) -> None:
+    counts = await asyncio.gather(*(publish(store) for _ in range(5)))
+    assert sum(counts) == len([*published()])
+
+
+@pytest.mark.parametrize(
+    ("there", "stored"),
+    [
+        ({"version": "1.10"}, 0),
+        ({"version": "1.9"}, 0),
+        ({"version": "1.8"}, 1),
+        ({"version": "1.8", "url": "http://somebody.else"}, 0),
+    ],
+)
+async def test_only_what_is_older_and_ours_is_written_over(
+    client: httpx.AsyncClient, store: Store, there: dict[str, str], stored: int
+) -> None:
+    await put(client, {**COLOURS, **there})
+    assert await publish(store, [COLOURS]) == stored
+    read = (await client.get("CodeSystem/colours")).json()
+    assert read["version"] == ("1.9" if stored else there["version"])
+
+
+async def test_what_was_deleted_stays_deleted(client: httpx.AsyncClient, store: Store) -> None:
+    await publish(store, [COLOURS])
+    assert (await client.delete("CodeSystem/colours")).status_code == 204
+    assert await publish(store, [{**COLOURS, "version": "2"}]) == 0
+    assert (await client.get("CodeSystem/colours")).status_code == 410
+
+
+async def test_what_an_administrator_changed_takes_effect(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    await publish(store)
+    url = code_system("dsr-rating")
+    held = (await client.get(f"CodeSystem?url={url}")).json()["entry"][0]["resource"]
+    held["concept"].append({"code": "violet", "display": "Violet"})
+    assert (await write_over(client, {**held, "version": "0.2.0"})).status_code == 200
+    found = (await client.get(f"CodeSystem/$validate-code?url={url}&code=violet")).json()
+    assert found["parameter"][0] == {"name": "result", "valueBoolean": True}
+
+
+def test_serve_publishes_once(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path / "s.db", tmp_path / "s.log", KEYWORKING_PUBLISH="true")
+    for _ in range(2):
+        server.start()
+        try:
+            found = httpx.get(f"{server.base}/ValueSet/dsr-rating")
+            assert found.status_code == 200
+            assert found.json()["meta"]["versionId"] == "1"
+            by_url = httpx.get(f"{server.base}/CodeSystem?url={code_system('dsr-rating')}")
+            assert by_url.json()["entry"][0]["resource"]["id"] == "dsr-rating"
+        finally:
+            server.stop()
