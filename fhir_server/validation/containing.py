@@ -86,7 +86,7 @@ def dangling(bundle: Node, place: Place, report: Report) -> None:
     if bundle.get("type") not in _SELF_CONTAINED:
         return
     entries = bundle.get("entry")
-    known = Entries(bundle)
+    known = report.entries(bundle)
     for index, entry in enumerate(entries if isinstance(entries, list) else ()):
         resource = entry.get("resource") if isinstance(entry, Mapping) else None
         if isinstance(resource, Mapping):

@@ -51,6 +51,7 @@ class Report(list[Issue]):
     """
 
     __slots__ = (
+        "_entries",
         "_scope",
         "_scopes",
         "bundles",
@@ -67,6 +68,7 @@ class Report(list[Issue]):
         super().__init__()
         self.codes: Codes = codes or RequiredCodes()
         self.extensions = extensions
+        self._entries: dict[int, Entries] = {}
         self._scopes: dict[int, Scope] = {}
         self._scope: Scope | None = None
         self.questions: list[Question] = []
@@ -101,6 +103,13 @@ class Report(list[Issue]):
         source = self.container or self.resource
         found = (each.find(reference, source) for each in reversed(self.bundles))
         return next((each for each in found if each is not None), None)
+
+    def entries(self, bundle: Node) -> Entries:
+        """Made once for a Bundle, however many resources are in it."""
+        found = self._entries.get(id(bundle))
+        if found is None:
+            found = self._entries[id(bundle)] = Entries(bundle)
+        return found
 
     @property
     def scope(self) -> Scope:

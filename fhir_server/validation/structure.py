@@ -33,7 +33,6 @@ from fhir_server.validation.places import Place
 from fhir_server.validation.primitives import PRIMITIVES, PrimitiveCheck, json_type, shown
 from fhir_server.validation.profiles.base import element_rules, type_rules
 from fhir_server.validation.report import Met, Node, Report, add
-from fhir_server.validation.resolving import Entries
 from fhir_server.validation.targets import check_target
 
 Check = Callable[[Node, Place, Report], None]
@@ -92,7 +91,7 @@ def _check_any_resource(node: Node, place: Place, report: Report) -> None:
     """A resource that stands for itself: the one that came in, or one in a Bundle."""
     bundles = report.bundles
     if report.resource.get("resourceType") == "Bundle":
-        bundles = (*bundles, Entries(report.resource))
+        bundles = (*bundles, report.entries(report.resource))
     _check_met(Met(node, place, None, bundles), report)
 
 
