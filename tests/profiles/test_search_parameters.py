@@ -101,11 +101,22 @@ def flag(resource_id: str, status: str, code: str) -> Resource:
     def concept(system: str, code: str) -> Resource:
         return {"coding": [{"system": system, "code": code}]}
 
-    until = {"url": canonicals.MINIMUM_UNTIL_EXTENSION, "valueDate": "2026-03-15"}
+    ended = concept(canonicals.RATING_END_REASON, "superseded")
+    period = {"start": "2026-03-01T09:00:00Z"}
+    extensions: list[Resource] = [
+        {"url": canonicals.MINIMUM_UNTIL_EXTENSION, "valueDate": "2026-03-15"}
+    ]
+    if status == "inactive":
+        period["end"] = "2026-03-20T09:00:00Z"
+        extensions.append(
+            {"url": canonicals.RATING_END_REASON_EXTENSION, "valueCodeableConcept": ended}
+        )
     return {
         "resourceType": "Flag",
         "id": resource_id,
-        "extension": [until],
+        "extension": extensions,
+        "period": period,
+        "author": {"reference": "PractitionerRole/1"},
         "status": status,
         "category": [concept(canonicals.FLAG_CATEGORY, canonicals.DSR_ADMISSION_RISK)],
         "code": concept(canonicals.DSR_RATING, code),
