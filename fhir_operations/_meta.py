@@ -66,7 +66,7 @@ async def change(call: Call, how: Change) -> Resource:
         stored = await current(unit, call.resource_type, call.id)
         resource = json.decode_own(stored.body)
         meta = how(resource["meta"], given)
-        records = Records(unit, base=call.base, now=call.now)
+        records = Records(unit, base=call.base, now=call.now, checker=call.checker)
         saved: Resource = await records.save({**resource, "meta": meta})
         found: Meta = saved["meta"]
         return found

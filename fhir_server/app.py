@@ -38,6 +38,15 @@ from fhir_server.storage.interface import Store
 from fhir_server.storage.mongo.address import is_mongo
 from fhir_server.storage.sqlite.store import SqliteStore
 from fhir_server.terminology.outside import Outside
+from fhir_server.validation.checker import Checker, Policy
+from fhir_server.validation.profiles.claims import (
+    DEFAULT,
+    Requirement,
+    read_requirement,
+    require_known,
+)
+from fhir_server.validation.profiles.library import Library
+from fhir_server.validation.profiles.packages import resources_of
 
 ANONYMOUS: Final = "anonymous"
 
@@ -195,8 +204,28 @@ async def fhir_server(
         import_from=settings.import_from,
         if_match_required=frozenset(settings.if_match_required),
         repeat_lifetime=settings.repeat_lifetime,
+        checker=checker(settings),
         open_access=settings.auth == "none",
     )
+
+
+def checker(settings: Settings) -> Checker:
+    """What checks resources: R4, the profiles that are shipped and those of the packages.
+
+    Raises:
+        ValueError: for a package that cannot be read, or a required profile that is not known.
+    """
+    requirements: dict[str, list[Requirement]] = {}
+    for text in settings.required_profiles:
+        type_name, requirement = read_requirement(text)
+        requirements.setdefault(type_name, []).append(requirement)
+    library = Library(resources_of(settings.packages))
+    require_known(library, requirements)
+    if settings.keyworking_profiles:
+        for type_name, own in DEFAULT.items():
+            requirements.setdefault(type_name, []).extend(own)
+    policy = Policy(requirements, settings.lenient_profiles, settings.unknown_profiles)
+    return Checker(library, policy=policy)
 
 
 def session(settings: Settings, store: Store, request_id: str, caller: str = ANONYMOUS) -> Session:

@@ -1,5 +1,5 @@
 """The command line: `keyworking serve | load | load-terminology | import | reindex | backup |
-restore | check | prune | demo | package | openapi | version`.
+restore | check | prune | validate | package | demo | openapi | version`.
 """
 
 import re
@@ -248,6 +248,46 @@ def prune(store: str | None, dry_run: bool) -> None:
         prune_store(store, dry=dry_run, say=click.echo)
     except CannotMaintain as error:
         _fail(str(error), status=1)
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--profile", "profiles", multiple=True, help="One that each resource has to fit, too."
+)
+@click.option("--strict", is_flag=True, help="A warning counts as an error.")
+@click.option("--json", "as_json", is_flag=True, help="One OperationOutcome a line.")
+def validate(
+    paths: tuple[Path, ...], profiles: tuple[str, ...], strict: bool, as_json: bool
+) -> None:
+    """Check files of FHIR JSON, XML and ndjson, and whole folders of them, as a server would.
+
+    Exit status: 1 when something is wrong, 2 when there is nothing to check.
+    """
+    from fhir_server.app import checker as checker_of
+    from fhir_server.fhir import json
+    from fhir_server.settings import Settings
+    from fhir_server.validating import CannotValidate, files, require_known, summary
+    from fhir_server.validating import validate as validated
+
+    try:
+        checker = checker_of(Settings())
+    except ValueError as error:
+        _fail(str(error), status=2)
+    try:
+        found = files(paths)
+        require_known(checker, profiles)
+    except CannotValidate as error:
+        _fail(str(error), status=2)
+    results = []
+    for one in validated(found, checker, profiles):
+        results.append(one)
+        for line in [json.encode(one.outcome).decode()] if as_json else one.lines():
+            click.echo(line)
+    if not as_json:
+        click.echo(summary(results))
+    wrong = ("error", "warning") if strict else ("error",)
+    sys.exit(1 if any(one.worst in wrong for one in results) else 0)
 
 
 def _fail(text: str, *, status: int) -> NoReturn:

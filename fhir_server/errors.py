@@ -26,6 +26,9 @@ class Kind(Enum):
     INVALID = _KindValue(400, "invalid")
     """A parameter, header or address is not well formed, or a resource breaks its definition
     (400 for that: https://hl7.org/fhir/R4/http.html#create)."""
+    PROFILE = _KindValue(422, "invalid")
+    """A resource breaks a profile that it claims or that is required of it
+    (422 for that: https://hl7.org/fhir/R4/http.html#create)."""
     BUSINESS_RULE = _KindValue(422, "business-rule")
     """A rule of the service refuses it."""
     UNSUPPORTED = _KindValue(400, "not-supported")
@@ -63,12 +66,16 @@ class Issue:
     `expression` is a FHIRPath such as `Patient.name[0].given`, or `http.<parameter>` for a
     place in the request (https://hl7.org/fhir/R4/operationoutcome.html).
     `code` overrides the kind's issue type; `severity` is error, warning or information.
+    `rule` names the rule that is broken, such as `min` or the key of an invariant, and `profile`
+    the canonical of the profile that has it, None where R4 itself does.
     """
 
     text: str
     expression: str | None = None
     code: str | None = None
     severity: str = "error"
+    rule: str | None = None
+    profile: str | None = None
 
 
 class FhirError(Exception):

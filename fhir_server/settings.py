@@ -17,10 +17,16 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.json import MAX_DEPTH
 from fhir_server.storage.mongo.address import database_name, is_mongo, masked
+from fhir_server.validation.profiles.claims import LENIENT, read_requirement
 
 PREFIX = "KEYWORKING_"
 PATH = "/fhir"
 """Where the FHIR interface stands below the host."""
+_LISTS: Final = (
+    *("if_match_required", "trusted_proxies", "import_from"),
+    *("packages", "required_profiles", "lenient_profiles"),
+)
+"""Settings that may be empty."""
 _FOR_TESTS: Final = PREFIX + "TEST_"
 _OF_ADDRESSES: Final = re.compile(r"[\w.~:/\[\]@!$&()*+,;=%?#-]*", re.ASCII)
 """What may stand in an address (RFC 3986), but for the quotation mark: shells read it too."""
@@ -125,6 +131,18 @@ class Settings(BaseSettings):
     mongodb_read_from: Literal["primary", "secondary"] = "primary"
     """`secondary`: plain reads, searches and histories of callers who may see everything may be
     answered by a member that is some moments behind; all else is the primary's."""
+    packages: Annotated[tuple[str, ...], NoDecode] = ()
+    """Files `.tgz` with FHIR packages, or folders of them, separated by commas."""
+    required_profiles: Annotated[tuple[str, ...], NoDecode] = ()
+    """Profiles that resources have to fit beside those that they claim, separated by commas:
+    `Type=profile` or `Type:element=system|code=profile`."""
+    keyworking_profiles: bool = True
+    """Whether what is of the keyworking service has to fit the service's own profiles."""
+    lenient_profiles: Annotated[tuple[str, ...], NoDecode] = LENIENT
+    """Profiles whose rules only warn; one that ends in `*` stands for all that begin so."""
+    unknown_profiles: Literal["warn", "refuse"] = "warn"
+    """What is done with a resource that claims a profile that is not known here."""
+
     keep_history: Annotated[int | None, Field(ge=1)] = None
     """Days for which `keyworking prune` keeps a version that another has taken the place of;
     without it, all are kept."""
@@ -136,11 +154,11 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
-        for name in ("operations", "if_match_required", "trusted_proxies", "import_from"):
+        for name in ("operations", *_LISTS):
             text = values.get(name)
             if isinstance(text, str):
                 values[name] = tuple(part.strip() for part in text.split(","))
-        for name in ("if_match_required", "trusted_proxies", "import_from"):
+        for name in _LISTS:
             if values.get(name) == ("",):
                 values[name] = ()
         return values
@@ -172,6 +190,8 @@ class Settings(BaseSettings):
         for origin in self.import_from:
             _require_origin(origin)
         _require_types("if_match_required", self.if_match_required)
+        for text in self.required_profiles:
+            _require_types("required_profiles", (read_requirement(text)[0],))
         _require_networks(self.trusted_proxies)
         return self
 

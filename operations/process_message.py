@@ -42,7 +42,7 @@ async def run(call: Call) -> Resource:
 
     async def work(unit: SessionUnit) -> Resource:
         return await _Processing(
-            Records(unit, base=call.base, now=call.now), message, call.now
+            Records(unit, base=call.base, now=call.now, checker=call.checker), message, call.now
         ).run()
 
     return await call.session.commit(f"process-message {message.trigger.value}", work)

@@ -46,6 +46,8 @@ class ElementDefinition:
     targets: tuple[str, ...]
     value_set: str | None
     summary: bool
+    owner: str
+    """The type or backbone that brings it, which may be a base of the one that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +144,10 @@ def is_resource_type(name: str) -> bool:
 def type_definition(name: str) -> TypeDefinition:
     """A resource, data type, primitive or backbone path; KeyError where R4 has none."""
     rows = tuple(_rows(name))
-    elements = {element.name: element for row in rows for element in _elements(row)}
+    elements = {element.name: element for owner, row in rows for element in _elements(owner, row)}
     choices = {
-        row.name.removesuffix(_CHOICE): tuple(element.name for element in _elements(row))
-        for row in rows
+        row.name.removesuffix(_CHOICE): tuple(element.name for element in _elements(owner, row))
+        for owner, row in rows
         if row.name.endswith(_CHOICE)
     }
     return TypeDefinition(
@@ -161,20 +163,22 @@ def _type_entry(name: str) -> _TypeEntry:
 def base_type(name: str) -> str:
     """The type that it specialises: `DomainResource` of `Patient`, '' of `Element` and `Resource`.
 
-    Every primitive has `Element`, as in the table of elements. KeyError for an unknown type.
+    Every primitive has `Element`, as in the table of elements; a backbone has `BackboneElement`
+    or `Element`. KeyError for an unknown type.
     """
     return _type_entry(name).base
 
 
-def _rows(name: str) -> Iterator[_ElementRow]:
-    """The elements of the base come first, as in the standard."""
+def _rows(name: str) -> Iterator[tuple[str, _ElementRow]]:
+    """With the type that brings them; those of the base come first, as in the standard."""
     entry = _type_entry(name)
     if entry.base:
         yield from _rows(entry.base)
-    yield from entry.elements
+    for row in entry.elements:
+        yield name, row
 
 
-def _elements(row: _ElementRow) -> Iterator[ElementDefinition]:
+def _elements(owner: str, row: _ElementRow) -> Iterator[ElementDefinition]:
     base_name = row.name.removesuffix(_CHOICE)
     for type_, *targets in row.types:
         yield ElementDefinition(
@@ -187,6 +191,7 @@ def _elements(row: _ElementRow) -> Iterator[ElementDefinition]:
             targets=tuple(targets),
             value_set=row.value_set,
             summary=row.summary,
+            owner=owner,
         )
 
 

@@ -27,6 +27,9 @@ def _issue(issue: Issue, default_code: str) -> Resource:
         "code": issue.code or default_code,
         "diagnostics": issue.text,
     }
+    if issue.profile:
+        rendered["details"] = {"coding": [{"system": issue.profile, "code": issue.rule}]}
+        rendered["diagnostics"] += f" ({issue.rule} of {issue.profile})"
     if issue.expression:
         rendered["expression"] = [issue.expression]
     return rendered

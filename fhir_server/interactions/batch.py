@@ -38,12 +38,22 @@ async def perform(session: Session, request: Request) -> Answer:
             )
 
 
+_OTHERS: Final = (
+    *("document", "message", "collection", "searchset", "history"),
+    *("transaction-response", "batch-response"),
+)
+_ASKED: Final = {"request": {"method": "GET", "url": "Patient"}}
+
+
 def type_of(request: Request) -> str | None:
     """The type of the Bundle, which was checked but for the resources of its entries.
 
     Raises:
         FhirError: MALFORMED, INVALID.
     """
+    given = (request.resource or {}).get("type")
+    if given in _OTHERS and request.resource and request.resource.get("resourceType") == "Bundle":
+        return str(given)  # it is not taken here, whatever is in it
     outline = _outline(request.resource) if request.resource else None
     found: str | None = checked(replace(request, resource_type="Bundle", resource=outline)).get(
         "type"
@@ -59,7 +69,14 @@ def _outline(resource: Resource) -> Resource:
     entries = resource.get("entry")
     if not isinstance(entries, list):
         return resource
+    if resource.get("type") == "batch":
+        entries = [_with_request(entry) for entry in entries]
     return {**resource, "entry": [_without_resource(entry) for entry in entries]}
+
+
+def _with_request(entry: Any) -> Any:
+    """An entry of a batch that has no request is refused alone, and not with all the others."""
+    return {**_ASKED, **entry} if isinstance(entry, dict) and entry else entry
 
 
 def _without_resource(entry: Any) -> Any:

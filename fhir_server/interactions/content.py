@@ -7,28 +7,28 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.outcomes import outcome
 from fhir_server.fhir.references import localised
 from fhir_server.fhir.summary import refuse_subset
-from fhir_server.interactions.exchange import Answer, Preferences, Request, Server
-from fhir_server.validation.structure import check_resource
+from fhir_server.interactions.exchange import Answer, Request, Server
+from fhir_server.validation.checker import Checker
 
 
 def checked(request: Request) -> Resource:
-    """The request's resource after the structural check.
+    """The request's resource after the check.
 
     Raises:
         FhirError: MALFORMED where there is none or it is of another type; INVALID with an
-            issue for every place where it breaks its definition; BUSINESS_RULE where it is
-            marked as a part of one.
+            issue for every place where it breaks its definition; PROFILE where it breaks only a
+            profile that it has to fit; BUSINESS_RULE where it is marked as a part of one.
     """
     resource = request.resource
     if resource is None:
         raise FhirError(Kind.MALFORMED, "The body is empty; a FHIR resource is expected")
-    check(resource, request.resource_type)
+    check(resource, request.resource_type, request.server.checker)
     refuse_subset(resource)
     return resource
 
 
-def check(resource: Resource, resource_type: str) -> None:
-    """Raise for a resource that is not what R4 says of that type."""
+def check(resource: Resource, resource_type: str, checker: Checker) -> None:
+    """Raise for a resource that is not what R4 says of that type, or breaks a profile."""
     given = resource.get("resourceType")
     if given != resource_type:
         raise FhirError.at(
@@ -38,9 +38,10 @@ def check(resource: Resource, resource_type: str) -> None:
             if given
             else f"The body has no resourceType; '{resource_type}' is expected",
         )
-    issues = check_resource(resource, expected_type=resource_type)
-    if any(issue.severity in ("error", "fatal") for issue in issues):
-        raise FhirError.of(Kind.INVALID, issues)
+    findings = checker.check(resource, expected_type=resource_type)
+    if findings.errors:
+        kind = Kind.INVALID if findings.breaks_definition else Kind.PROFILE
+        raise FhirError.of(kind, findings.errors)
 
 
 def draft(resource: Resource, server: Server) -> Draft:
@@ -48,20 +49,27 @@ def draft(resource: Resource, server: Server) -> Draft:
     return Draft(localised(resource, server.base))
 
 
-def written(stored: StoredVersion, preferences: Preferences, *, created: bool) -> Answer:
+def written(stored: StoredVersion, request: Request, *, created: bool) -> Answer:
     """The answer to a create or update, as `Prefer: return` asks.
 
     Source: https://hl7.org/fhir/R4/http.html#ops
     """
-    body = {
-        "minimal": b"",
-        "OperationOutcome": _done(stored),
-    }.get(preferences.returns or "", stored.body)
+    preferences = request.preferences
+    match preferences.returns:
+        case "minimal":
+            body = b""
+        case "OperationOutcome":
+            body = _done(stored, request.server.checker)
+        case _:
+            body = stored.body
     return Answer(
         201 if created else 200, stored, body, located=True, honoured=preferences.of_return
     )
 
 
-def _done(stored: StoredVersion) -> bytes:
+def _done(stored: StoredVersion, checker: Checker) -> bytes:
+    """That it is stored, and the warnings of its check, which only this answer has."""
     text = f"{stored.type}/{stored.id} is stored as version {stored.version}"
-    return json.encode(outcome([Issue(text, severity="information")], default_code="informational"))
+    told = Issue(text, severity="information")
+    warnings = checker.check(json.decode_resource(stored.body)).issues
+    return json.encode(outcome([told, *warnings], default_code="informational"))

@@ -24,4 +24,4 @@ async def perform(unit: SessionUnit, request: Request) -> Answer:
     resource = request.resource
     assert resource is not None  # noqa: S101 - prepare saw to it
     stored = await unit.put(resource, "POST", draft(resource, request.server))
-    return written(stored, request.preferences, created=True)
+    return written(stored, request, created=True)

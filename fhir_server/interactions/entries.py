@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir.bundles import Entry
 from fhir_server.fhir.dates import instant, interval
+from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.outcomes import outcome_of
 from fhir_server.interactions.exchange import Answer, Request
@@ -101,6 +102,8 @@ def _within(root: str, expression: str | None) -> str:
     if expression is None:
         return root
     head, dot, rest = expression.partition(".")
+    if not dot and is_resource_type(head):
+        return f"{root}.resource"
     if head in ("http", "request") or not dot:
         return f"{root}.request"
     return f"{root}.resource.{rest}"

@@ -12,6 +12,7 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.json import Resource
 from fhir_server.jobs.desk import Desk
 from fhir_server.search.parse import Limits
+from fhir_server.validation.checker import Checker
 
 if TYPE_CHECKING:
     from fhir_server.interactions.routing import Router
@@ -52,6 +53,8 @@ class Server:
     """Types of which nothing is changed or deleted without `If-Match`."""
     repeat_lifetime: int = 24 * 60 * 60
     """Seconds for which a POST is known again by its `X-Request-ID`."""
+    checker: Checker = field(default_factory=Checker)
+    """Checks what comes in against R4 and the profiles that it has to fit."""
     open_access: bool = False
     """Served without tokens, which the CapabilityStatement then says."""
 

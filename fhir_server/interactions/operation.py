@@ -6,6 +6,7 @@ https://hl7.org/fhir/R4/operations.html
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from fhir_server.access.session import Session, SessionUnit
@@ -51,6 +52,7 @@ async def perform(session: Session, request: Request) -> Answer:
         max_line=request.server.max_body,
         max_lines=request.server.max_import,
         import_from=request.server.import_from,
+        checker=request.server.checker,
     )
     if token is not None:
         call = replace(call, page=call.pages.opened(call.address, token))
@@ -121,11 +123,13 @@ async def _performed(operation: Operation, call: Call, server: Server) -> Answer
 
 
 def _inputs(operation: Operation, request: Request) -> Inputs:
-    body = _checked_body(request)
+    body = request.resource
     if body is None:
         return from_query(operation.definition, request.parameters)
-    refuse_parameters("an operation with a body", request)
-    return from_body(operation.definition, body)
+    _refuse_unsound(operation, request, body)
+    if body.get("resourceType") == "Parameters":
+        refuse_parameters("an operation with Parameters in its body", request)
+    return from_body(operation.definition, body, request.parameters)
 
 
 def _lines(operation: Operation, request: Request) -> AsyncIterator[bytes] | None:
@@ -209,8 +213,30 @@ def _operation(request: Request) -> Operation:
     return found
 
 
-def _checked_body(request: Request) -> Resource | None:
-    if request.resource is None:
-        return None
-    check(request.resource, str(request.resource.get("resourceType")))
-    return request.resource
+def _refuse_unsound(operation: Operation, request: Request, body: Resource) -> None:
+    """Raise for a body that R4 or a profile refuses.
+
+    Where the operation takes faulty resources, those pass and only what is around them counts.
+    """
+    name = str(body.get("resourceType"))
+    if not operation.takes_faulty:
+        check(body, name, request.server.checker)
+    elif name == "Parameters":
+        check(_without_resources(body), name, request.server.checker)
+
+
+_SOUND: Final = {"resourceType": "Basic", "code": {"text": "stands for any resource"}}
+
+
+def _without_resources(parameters: Resource) -> Resource:
+    """With a sound resource wherever there is one; what is no object at all stays as it is."""
+    given = parameters.get("parameter")
+    if not isinstance(given, list):
+        return parameters
+    return {**parameters, "parameter": [*map(_without_resource, given)]}
+
+
+def _without_resource(part: Any) -> Any:
+    if isinstance(part, dict) and isinstance(part.get("resource"), dict):
+        return {**part, "resource": _SOUND}
+    return part

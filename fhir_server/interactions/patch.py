@@ -37,7 +37,7 @@ def prepare(request: Request) -> Request:
         if request.resource.get("resourceType") == "Binary":
             patch = _in_binary(request.resource)  # an entry of a Bundle holds no array
         else:
-            check(request.resource, "Parameters")
+            check(request.resource, "Parameters", request.server.checker)
             _require_few(request.resource.get("parameter", ()), request.server.max_patch)
     if patch is not None:
         _check_operations(patch, request.server.max_patch)
@@ -55,13 +55,13 @@ async def perform(unit: SessionUnit, request: Request) -> Answer:
     patched = _patched(json.decode_resource(found.body), request)
     _require_same_identity(patched, request)
     try:
-        check(patched, request.resource_type)
+        check(patched, request.resource_type, request.server.checker)
     except FhirError as error:
         # The request was well formed: what it leads to is not.
         raise FhirError.of(Kind.BUSINESS_RULE, error.issues) from None
     refuse_subset(patched)
     stored = await unit.put(patched, "PATCH", draft(patched, request.server))
-    return written(stored, request.preferences, created=False)
+    return written(stored, request, created=False)
 
 
 def _patched(resource: Resource, request: Request) -> Resource:

@@ -37,4 +37,4 @@ async def perform(unit: SessionUnit, request: Request) -> Answer:
     require_match(request, current)
     require_no_match(request.if_none_match, current)
     stored = await unit.put(resource, "PUT", draft(resource, request.server))
-    return written(stored, request.preferences, created=current is None or current.deleted)
+    return written(stored, request, created=current is None or current.deleted)

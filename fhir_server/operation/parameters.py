@@ -20,6 +20,9 @@ _WHOLE: Final = re.compile(r"-?[0-9]{1,10}", re.ASCII)
 _DECIMAL: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,17})?", re.ASCII)
 
 
+_ANY: Final = "Resource"
+
+
 class Inputs:
     """Values by parameter name, each of the type that the definition says."""
 
@@ -35,14 +38,19 @@ class Inputs:
         return self._values.get(name, ())
 
 
-def from_body(definition: Definition, body: Resource) -> Inputs:
+def from_body(
+    definition: Definition, body: Resource, query: Sequence[tuple[str, str]] = ()
+) -> Inputs:
     """The values in a Parameters resource, or the one resource that the operation takes.
+
+    Beside that one resource, the others may stand in the query.
 
     Raises:
         FhirError: INVALID, with an issue for each parameter that does not fit.
     """
-    if body["resourceType"] != "Parameters":
-        return _checked(definition, [_sole_resource(definition, body)])
+    if body.get("resourceType") != "Parameters":
+        sole = _sole_resource(definition, body)
+        return _checked(definition, [sole, *_in_query(definition, query)])
     given = []
     for index, part in enumerate(body.get("parameter", ())):
         given.append((part.get("name", ""), _value(part), f"Parameters.parameter[{index}]"))
@@ -55,7 +63,11 @@ def from_query(definition: Definition, parameters: Sequence[tuple[str, str]]) ->
     Raises:
         FhirError: INVALID, with an issue for each parameter that does not fit.
     """
-    given = []
+    return _checked(definition, _in_query(definition, parameters))
+
+
+def _in_query(definition: Definition, parameters: Sequence[tuple[str, str]]) -> "list[_Given]":
+    given: list[_Given] = []
     for name, text in parameters:
         if name in ("_format", "_pretty"):
             continue
@@ -63,7 +75,7 @@ def from_query(definition: Definition, parameters: Sequence[tuple[str, str]]) ->
         # What is not known is refused with everything else.
         found = ("string", text) if parameter is None else _primitive(parameter, text)
         given.append((name, found, f"http.{name}"))
-    return _checked(definition, given)
+    return given
 
 
 _Given = tuple[str, tuple[str, Any], str]
@@ -75,9 +87,9 @@ def _inputs(definition: Definition) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _sole_resource(definition: Definition, body: Resource) -> _Given:
-    name = body["resourceType"]
+    name = _resource_type(body)
     for parameter in _inputs(definition).values():
-        if parameter.get("type") in (name, "Resource"):
+        if parameter.get("type") in (name, _ANY):
             return parameter["name"], (parameter["type"], body), name
     raise FhirError.at(
         Kind.INVALID,
@@ -88,12 +100,18 @@ def _sole_resource(definition: Definition, body: Resource) -> _Given:
 
 def _value(part: Resource) -> tuple[str, Any]:
     if "resource" in part:
-        return part["resource"]["resourceType"], part["resource"]
+        return _resource_type(part["resource"]), part["resource"]
     for name, value in part.items():
         if name.startswith("value"):
             bare = name.removeprefix("value")
             return bare, value
     return "", part.get("part", [])
+
+
+def _resource_type(resource: Resource) -> str:
+    """`Resource` for one that R4 does not have: only an operation on faulty ones is given that."""
+    name = resource.get("resourceType")
+    return name if isinstance(name, str) and is_resource_type(name) else _ANY
 
 
 def _primitive(parameter: Mapping[str, Any], text: str) -> tuple[str, Any]:
@@ -159,8 +177,8 @@ def _checked(definition: Definition, given: Sequence[_Given]) -> Inputs:
 
 
 def _fits(kind: str, expected: str) -> bool:
-    if expected == "Resource":
-        return is_resource_type(kind)
+    if expected == _ANY:
+        return kind == _ANY or is_resource_type(kind)
     return kind.lower() == expected.lower()
 
 

@@ -12,7 +12,7 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import localised
 from fhir_server.search.ast import Query, TokenIs, disjunction
 from fhir_server.search.parse import parse
-from fhir_server.validation.structure import check_resource
+from fhir_server.validation.checker import Checker
 
 _NAMESPACE = UUID("5f2d4c1e-6a37-5d0b-9c41-8b6f0a3e7d92")
 _MOST = 1000
@@ -85,9 +85,10 @@ class Lookup:
 class Records(Lookup):
     """Reads and writes of one commit."""
 
-    def __init__(self, unit: SessionUnit, *, base: str, now: int) -> None:
+    def __init__(self, unit: SessionUnit, *, base: str, now: int, checker: Checker) -> None:
         super().__init__(unit, base=base, now=now)
         self._unit = unit
+        self._checker = checker
         self.saved: list[Resource] = []
         """What was written, in order."""
 
@@ -95,14 +96,16 @@ class Records(Lookup):
         """Write a version, unless it would say what the current one says; the stored resource.
 
         Raises:
-            FhirError: INVALID, with every place where it breaks its definition.
+            FhirError: INVALID, with every place where it breaks its definition; PROFILE where it
+                breaks only a profile that it has to fit.
         """
         current = await self.get(resource["resourceType"], resource["id"])
         if current is not None and _content(current) == _content(resource):
             return current
-        issues = check_resource(resource)
-        if any(issue.severity in ("error", "fatal") for issue in issues):
-            raise FhirError.of(Kind.INVALID, issues)
+        findings = self._checker.check(resource)
+        if findings.errors:
+            kind = Kind.INVALID if findings.breaks_definition else Kind.PROFILE
+            raise FhirError.of(kind, findings.errors)
         stored = await self._unit.put(localised(resource, self._base), "PUT")
         saved = json.decode_resource(stored.body)
         self.saved.append(saved)

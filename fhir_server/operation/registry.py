@@ -11,12 +11,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from types import ModuleType
+from typing import Final
 
 from fhir_server.errors import FhirError
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Run, TakeStep
 from fhir_server.validation.structure import check_resource
+
+_MARKS: Final = ("PAGED", "TAKES_LINES", "TAKES_FAULTY")
 
 
 class BadOperation(Exception):
@@ -35,6 +38,8 @@ class Operation:
     """Takes a step of its job, where it answers with one."""
     takes_lines: bool = False
     """Whether its body may be ndjson, which it then reads by itself."""
+    takes_faulty: bool = False
+    """Whether the resources that it is given may break their definitions."""
 
     @property
     def code(self) -> str:
@@ -158,8 +163,8 @@ def _operation(name: str, definition: Resource, module: ModuleType) -> Operation
     step = getattr(module, "step", None)
     if step is not None and not inspect.iscoroutinefunction(step):
         raise BadOperation(f"{name}.py has a step that is no 'async def step(task)'")
-    paged, takes_lines = (bool(getattr(module, one, False)) for one in ("PAGED", "TAKES_LINES"))
-    return Operation(definition, run, paged, step, takes_lines)
+    paged, *takes = (bool(getattr(module, one, False)) for one in _MARKS)
+    return Operation(definition, run, paged, step, *takes)
 
 
 def _names(definition: Resource) -> list[str]:

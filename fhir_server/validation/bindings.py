@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from fhir_server.fhir.definitions import required_codes
-from fhir_server.validation.places import Place, Report, add
+from fhir_server.validation.places import Place
 from fhir_server.validation.primitives import PrimitiveCheck, Problem, shown
+from fhir_server.validation.report import Report, add
 
 _MAX_LISTED: Final = 25
 

@@ -1,4 +1,4 @@
-"""Where a problem is, and the list that it is put on.
+"""Where a problem is.
 
 A place is a linked tuple (parent, step); a step is an element's name or an index. It is written
 as FHIRPath only in an issue: https://hl7.org/fhir/R4/operationoutcome.html
@@ -8,10 +8,7 @@ as FHIRPath only in an issue: https://hl7.org/fhir/R4/operationoutcome.html
 import re
 from typing import Final, Optional
 
-from fhir_server.errors import Issue
-
 Place = tuple[Optional["Place"], str | int]
-Report = list[Issue]
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _MAX_NAME: Final = 64
@@ -33,8 +30,3 @@ def _name(key: str) -> str:
         return key
     cut = key if len(key) <= _MAX_NAME else key[:_MAX_NAME] + "…"
     return "`" + "".join(c if c.isprintable() and c not in "`\\" else "?" for c in cut) + "`"
-
-
-def add(report: Report, place: Place, text: str, code: str) -> None:
-    """`code` is an issue type: https://hl7.org/fhir/R4/valueset-issue-type.html"""
-    report.append(Issue(text, expression(place), code))

@@ -9,7 +9,7 @@ https://hl7.org/fhir/R4/elementdefinition.html (cardinality, bindings, targets),
 https://hl7.org/fhir/R4/references.html#contained, extensibility.html, terminologies.html#required.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, Final, NamedTuple
@@ -23,11 +23,18 @@ from fhir_server.fhir.definitions import (
     type_definition,
 )
 from fhir_server.validation.bindings import bound_codes, bound_concepts
-from fhir_server.validation.places import Place, Report, add
+from fhir_server.validation.containing import (
+    check_contained,
+    check_container,
+    check_full_urls,
+    dangling,
+)
+from fhir_server.validation.places import Place
 from fhir_server.validation.primitives import PRIMITIVES, PrimitiveCheck, json_type, shown
+from fhir_server.validation.profiles.base import element_rules, type_rules
+from fhir_server.validation.report import Met, Node, Report, add
 from fhir_server.validation.targets import check_target
 
-Node = Mapping[str, Any]
 Check = Callable[[Node, Place, Report], None]
 """Checks one JSON object."""
 Member = Callable[[Any, Node, Place, Report], None]
@@ -50,11 +57,18 @@ class _Group(NamedTuple):
 
 
 def check_resource(resource: Node, *, expected_type: str | None = None) -> list[Issue]:
-    """Every problem of the structure of a resource, each once; [] when there is none.
+    """Every error of a resource against R4's definition, each once; [] when there is none.
 
-    `expected_type` is the type that the address names.
+    `expected_type` is the type that the address names. Profiles, what is known of extensions,
+    and warnings are the business of `validation.checker`.
     """
-    report: Report = []
+    report = Report()
+    check_base(resource, report, expected_type)
+    return bounded([issue for issue in report if issue.severity == "error"])
+
+
+def check_base(resource: Node, report: Report, expected_type: str | None = None) -> None:
+    """Put every problem on the report, and in `report.met` the resources that were met."""
     name = resource.get("resourceType")
     known = isinstance(name, str) and is_resource_type(name)
     place: Place = (None, str(name) if known else "Resource")
@@ -64,20 +78,34 @@ def check_resource(resource: Node, *, expected_type: str | None = None) -> list[
         _check_any_resource(resource, place, report)
     except RecursionError:
         add(report, place, "the resource is nested too deeply to be checked", "too-long")
-    return _bounded(report)
 
 
-def _bounded(report: Report) -> Report:
-    rest = len(report) - MAX_ISSUES
+def bounded(issues: list[Issue]) -> list[Issue]:
+    rest = len(issues) - MAX_ISSUES
     if rest <= 0:
-        return report
-    return [*report[:MAX_ISSUES], Issue(f"and {rest} further problems")]
+        return issues
+    return [*issues[:MAX_ISSUES], Issue(f"and {rest} further problems")]
 
 
 def _check_any_resource(node: Node, place: Place, report: Report) -> None:
+    """A resource that stands for itself: the one that came in, or one in a Bundle."""
+    bundles = report.bundles
+    if report.resource.get("resourceType") == "Bundle":
+        bundles = (*bundles, report.entries(report.resource))
+    _check_met(Met(node, place, None, bundles), report)
+
+
+def _check_met(met: Met, report: Report) -> None:
+    node, place = met.resource, met.place
     name = node.get("resourceType")
     if isinstance(name, str) and is_resource_type(name):
+        around = report.here()
+        report.enter(met)
+        report.met.append(met)
         _compiled(name)(node, place, report)
+        if "contained" in node and met.container is None:
+            check_container(node, place, report)
+        report.enter(around)
     else:
         add(report, (place, "resourceType"), _type_problem(node, name), "structure")
 
@@ -128,11 +156,33 @@ def _members(definition: TypeDefinition) -> dict[str, Member]:
     members: dict[str, Member] = {}
     if definition.kind == "resource":
         members["resourceType"] = _accept
+    rules = element_rules(definition.name)
     for name, element in definition.elements.items():
-        members[name] = _member(element)
+        is_extension = element.type == "Extension" and definition.name != "Parameters"
+        members[name] = (
+            _array(element, _extension(element.name, definition.name))
+            if is_extension
+            else _member(element)
+        )
         if _is_primitive(element) and element.type != "xhtml":
             members[f"_{name}"] = _sibling_array(element) if element.repeats else _sibling(element)
+        rule = rules.get(element.base_name)
+        if rule is not None:
+            members[name] = _with_rule(members[name], rule)
+            if f"_{name}" in members:
+                members[f"_{name}"] = _with_rule(members[f"_{name}"], rule, unless=name)
     return members
+
+
+def _with_rule(member: Member, rule: Check, unless: str = "") -> Member:
+    """A rule of the element, once: with its sibling only where it has no value (`unless`)."""
+
+    def both(value: Any, node: Node, place: Place, report: Report) -> None:
+        member(value, node, place, report)
+        if unless not in node:
+            rule(node, place, report)
+
+    return both
 
 
 def _accept(_value: Any, _node: Node, _place: Place, _report: Report) -> None:
@@ -191,7 +241,9 @@ def _rules(definition: TypeDefinition) -> list[Check]:
         rules.append(_value_xor_extension)
     if definition.kind != "resource":
         rules.append(_more_than_an_id)
-    return rules
+    if definition.name == "Bundle":
+        rules += [check_full_urls, dangling]
+    return [*rules, *type_rules(definition.name)]
 
 
 def _at_most_one(group: _Group) -> Check:
@@ -352,12 +404,21 @@ def _both(first: Check, second: Check) -> Check:
 
 
 def _contained(node: Node, place: Place, report: Report) -> None:
-    _check_any_resource(node, place, report)
-    if "id" not in node:
-        add(report, (place, "id"), "a contained resource needs an id to be referred to", "required")
-    if "contained" in node:
-        text = "a contained resource must not contain resources itself (dom-2)"
-        add(report, (place, "contained"), text, "invariant")
+    container = report.container or report.resource
+    _check_met(Met(node, place, container, report.bundles), report)
+    check_contained(node, place, report)
+
+
+def _extension(name: str, holder: str) -> Check:
+    """An extension of the type or backbone `holder`, with what is known of its url."""
+    is_modifier = name == "modifierExtension"
+
+    def check(node: Node, place: Place, report: Report) -> None:
+        _compiled("Extension")(node, place, report)
+        if report.extensions is not None:
+            report.extensions.check(node, place, report, holder, is_modifier)
+
+    return check
 
 
 # Siblings of primitives ----------------------------------------------------------------------
@@ -369,7 +430,7 @@ def _sibling(element: ElementDefinition) -> Member:
 
     def member(value: Any, node: Node, place: Place, report: Report) -> None:
         if isinstance(value, dict) and value:
-            _check_sibling(value, element.name in node, (place, base_name), report)
+            _check_sibling(value, element.name in node, (place, base_name), report, element.type)
         else:
             add(report, (place, base_name), f"{name} {_object_problem(value)}", "structure")
 
@@ -387,26 +448,26 @@ def _sibling_array(element: ElementDefinition) -> Member:
             return
         values = node.get(name)
         for index, item in enumerate(value):
-            _check_sibling_item(item, (name, index, values), place, report)
+            _check_sibling_item(item, (name, index, values), place, report, element.type)
 
     return member
 
 
 def _check_sibling_item(
-    item: object, where: tuple[str, int, object], place: Place, report: Report
+    item: object, where: tuple[str, int, object], place: Place, report: Report, type_: str
 ) -> None:
     name, index, values = where
     has_value = _has_item(values, index)
     at: Place = ((place, name), index)
     if isinstance(item, dict) and item:
-        _check_sibling(item, has_value, at, report)
+        _check_sibling(item, has_value, at, report, type_)
     elif item is not None:
         add(report, at, f"_{name} {_object_problem(item)}", "structure")
     elif values is None:
         add(report, at, f"_{name} must not be null where {name} has no value", "value")
 
 
-def _check_sibling(value: Node, has_value: bool, place: Place, report: Report) -> None:
+def _check_sibling(value: Node, has_value: bool, place: Place, report: Report, type_: str) -> None:
     for key in value:
         if key not in ("id", "extension"):
             text = f"{shown(key)} is not allowed here: only id and extension are"
@@ -417,4 +478,4 @@ def _check_sibling(value: Node, has_value: bool, place: Place, report: Report) -
         if problem is not None:
             add(report, (place, "id"), f"id {problem}", "value")
     elif known:
-        _compiled("Element")(known, place, report)
+        _compiled(type_)(known, place, report)

@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from fhir_server.fhir.definitions import is_resource_type
-from fhir_server.validation.places import Place, Report, add
+from fhir_server.validation.places import Place
 from fhir_server.validation.primitives import shown
+from fhir_server.validation.report import Report, add
 
-_RELATIVE: Final = re.compile(
+RELATIVE: Final = re.compile(
     r"([A-Za-z]+)(?:/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?|\?.*)", re.ASCII
 )
 """`Type/id`, with a version perhaps, or the criteria of a conditional reference."""
@@ -22,7 +23,7 @@ def check_target(
 
     def check(node: Mapping[str, Any], place: Place, report: Report) -> None:
         reference = node.get("reference")
-        found = _RELATIVE.fullmatch(reference) if isinstance(reference, str) else None
+        found = RELATIVE.fullmatch(reference) if isinstance(reference, str) else None
         if found is None or found[1] in allowed:
             return
         if not is_resource_type(found[1]):

@@ -61,6 +61,7 @@ BESIDE: Final = (
     "formats.md",
     "index.md",
     "openapi.md",
+    "profiles.md",
     "search-parameters.md",
 )
 """Pages about more than one interaction, or none."""

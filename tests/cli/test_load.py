@@ -170,7 +170,12 @@ def test_loads_the_entries_of_collections_one_by_one(
 def test_stores_other_bundles_as_they_are(
     server: ServerProcess, tmp_path: Path, mark: str, kind: str
 ) -> None:
-    bundle = {"resourceType": "Bundle", "type": kind, "identifier": {"value": mark}}
+    bundle = {
+        "resourceType": "Bundle",
+        "type": kind,
+        "identifier": {"system": "http://example.org/Id/d", "value": mark},
+        "timestamp": "2026-06-01T00:00:00Z",
+    }
     result = _load(server, _write(tmp_path / "d.json", bundle))
     assert "Bundle: 1" in result.output, result.output
     found = httpx.get(f"{server.base}/Bundle?identifier={mark}").json()

@@ -18,7 +18,8 @@ def named(resource: Resource) -> Name:
 def world(random: Random) -> Iterator[Resource]:
     """Resources that refer to each other in rings, to what is not there, and by canonicals."""
     for number in range(3):
-        yield _resource("Organization", number, partOf=_to(random, "Organization", 4))
+        parent = _to(random, "Organization", 4)
+        yield _resource("Organization", number, name="A trust", partOf=parent)
         yield {
             **_resource("PlanDefinition", number, url=f"{PLAN}{number % 2}", status="active"),
             "version": f"{number}",

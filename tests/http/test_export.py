@@ -106,7 +106,7 @@ async def _three_patients(client: httpx.AsyncClient) -> None:
         for status in ("active", "draft"):
             plan = {"resourceType": "CarePlan", "id": f"{name}-{status}", "status": status}
             await put(client, {**plan, "intent": "plan", "subject": subject})
-    await put(client, {"resourceType": "Organization", "id": "o", "active": True})
+    await put(client, {"resourceType": "Organization", "id": "o", "name": "A trust"})
 
 
 def _group(*members: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ JSON_PATCH = {"content-type": "application/json-patch+json"}
 
 
 def _nested(levels: int) -> dict[str, Any]:
-    item: dict[str, Any] = {"linkId": "0", "type": "group"}
+    item: dict[str, Any] = {"linkId": "0", "type": "string"}
     for number in range(1, levels):
         item = {"linkId": str(number), "type": "group", "item": [item]}
     return {"resourceType": "Questionnaire", "status": "draft", "item": [item]}

@@ -10,6 +10,7 @@ from fhir_server.fhir.summary import SUBSETTED
 from fhir_server.storage.interface import Store
 from tests.support import assert_outcome, body, exact, put, stored_versions
 
+NOT_DONE = "http://hl7.org/fhir/StructureDefinition/request-doNotPerform"
 EXTENSION: Final = {"url": "http://example.org/x", "valueString": "kept out"}
 PATIENT: Final[dict[str, Any]] = {
     "resourceType": "Patient",
@@ -18,7 +19,12 @@ PATIENT: Final[dict[str, Any]] = {
     "language": "en",
     "text": {"status": "generated", "div": '<div xmlns="http://www.w3.org/1999/xhtml">Sam</div>'},
     "extension": [EXTENSION],
-    "modifierExtension": [{"url": "http://example.org/not", "valueBoolean": True}],
+    "modifierExtension": [
+        {
+            "url": "http://hl7.org/fhir/StructureDefinition/request-doNotPerform",
+            "valueBoolean": True,
+        }
+    ],
     "identifier": [{"system": "http://example.org/id", "value": "7", "extension": [EXTENSION]}],
     "active": False,
     "name": [{"family": "Synthetic-Whole", "_family": {"extension": [EXTENSION]}}],

@@ -466,6 +466,6 @@ async def test_refuses_two_entries_of_one_full_url(client: httpx.AsyncClient, st
         _entry("POST", "Patient", PATIENT, CHILD),
         _entry("POST", "CarePlan", _plan(CHILD)),
     )
-    text = f"{CHILD} is already written by entry[0]"
-    assert_outcome(response, 400, "invalid", text, "Bundle.entry[1]")
+    text = f"Another entry has the fullUrl '{CHILD}'"
+    assert_outcome(response, 400, "invariant", text, "Bundle.entry[1].fullUrl")
     assert not await stored_versions(store)

@@ -121,7 +121,8 @@ async def test_no_trigger(stay: Spell, refuse: Refuse, reason: JSON | None) -> N
 async def test_no_patient(stay: Spell, refuse: Refuse) -> None:
     sent = stay.admit()
     sent = {**sent, "entry": sent["entry"][:2]}
-    await refuse(sent, 400, "required", "is no Patient of this message", f"{STAY_PLACE}.subject")
+    place = f"{STAY_PLACE}.subject.reference"
+    await refuse(sent, 400, "not-found", "is no fullUrl of the Bundle", place)
 
 
 async def test_a_stay_of_nobody(stay: Spell, refuse: Refuse) -> None:
@@ -151,9 +152,14 @@ async def test_two_patients(stay: Spell, refuse: Refuse) -> None:
     await refuse(sent, 400, "invalid", "is about one Patient", "Bundle.entry")
 
 
-@pytest.mark.parametrize(
-    "reference", ["Patient/another", "https://ward.example/Patient/7", "urn:uuid:nobody"]
-)
+async def test_an_entry_about_nobody(stay: Spell, refuse: Refuse) -> None:
+    condition = {"resourceType": "Condition", "subject": {"reference": "urn:uuid:nobody"}}
+    place = "Bundle.entry[3].resource.subject.reference"
+    sent = with_entry(stay.admit(), condition)
+    await refuse(sent, 400, "not-found", "is no fullUrl of the Bundle", place)
+
+
+@pytest.mark.parametrize("reference", ["Patient/another", "https://ward.example/Patient/7"])
 async def test_an_entry_about_somebody_else(stay: Spell, refuse: Refuse, reference: str) -> None:
     condition = {"resourceType": "Condition", "subject": {"reference": reference}}
     sent = with_entry(stay.admit(), condition)
@@ -185,29 +191,38 @@ async def test_no_spell_identifier(
     await refuse(sent, 422, "required", "the provider's spell id is required", place)
 
 
-@pytest.mark.parametrize("bundle_type", ["transaction", "collection", "document"])
-async def test_another_type_of_bundle(stay: Spell, refuse: Refuse, bundle_type: str) -> None:
-    sent = {**stay.admit(), "type": bundle_type}
+async def test_another_type_of_bundle(stay: Spell, refuse: Refuse) -> None:
+    sent = {**stay.admit(), "type": "collection"}
     await refuse(sent, 400, "invalid", "'message' is expected", "Bundle.type")
+
+
+@pytest.mark.parametrize(
+    ("bundle_type", "rule"), [("transaction", "bdl-3"), ("document", "bdl-11")]
+)
+async def test_a_bundle_that_breaks_the_rules_of_its_type(
+    stay: Spell, refuse: Refuse, bundle_type: str, rule: str
+) -> None:
+    sent = {**stay.admit(), "type": bundle_type}
+    await refuse(sent, 400, "invariant", f"({rule})", "Bundle")
 
 
 async def test_no_header_in_front(stay: Spell, refuse: Refuse) -> None:
     sent = stay.admit()
+    text = "the first entry of a message is a MessageHeader (bdl-12)"
+    for entries in (sent["entry"][1:], [*reversed(sent["entry"])]):
+        await refuse({**sent, "entry": entries}, 400, "invariant", text, "Bundle")
+    del sent["entry"]
     text = "The first entry of a message is its MessageHeader"
-    for entries in (sent["entry"][1:], [*reversed(sent["entry"])], []):
-        bundle = {**sent, "entry": entries}
-        if not entries:
-            del bundle["entry"]
-        await refuse(bundle, 400, "invalid", text, "Bundle.entry[0]")
+    await refuse(sent, 400, "invalid", text, "Bundle.entry[0]")
 
 
 async def test_an_entry_without_a_resource(stay: Spell, refuse: Refuse) -> None:
     sent = stay.admit()
     sent = {**sent, "entry": [*sent["entry"], {"fullUrl": "urn:uuid:empty"}]}
-    await refuse(sent, 400, "invalid", "holds a resource", "Bundle.entry[3]")
+    await refuse(sent, 400, "invariant", "(bdl-5)", "Bundle.entry[3]")
 
 
-@pytest.mark.parametrize("focus", [None, [{"reference": "urn:uuid:nothing"}], [{"display": "A"}]])
+@pytest.mark.parametrize("focus", [None, [{"reference": "Encounter/none"}], [{"display": "A"}]])
 async def test_a_focus_that_is_not_there(
     stay: Spell, refuse: Refuse, focus: list[JSON] | None
 ) -> None:
@@ -224,7 +239,7 @@ async def test_a_focus_that_is_no_stay(stay: Spell, refuse: Refuse) -> None:
 
 async def test_two_entries_of_one_name(stay: Spell, refuse: Refuse) -> None:
     sent = with_entry(stay.admit(), {"resourceType": "Organization"}, STAY)
-    await refuse(sent, 400, "invalid", "Another entry has the fullUrl", "Bundle.entry[3].fullUrl")
+    await refuse(sent, 400, "invariant", "Another entry has the fullUrl", "Bundle.entry[3].fullUrl")
 
 
 async def test_a_sender_who_is_no_one(stay: Spell, refuse: Refuse) -> None:
@@ -283,7 +298,7 @@ async def test_a_discharge_whose_stay_is_open(stay: Spell, refuse: Refuse) -> No
 @pytest.mark.parametrize("end", [ADMITTED - timedelta(minutes=1), ADMITTED - timedelta(days=400)])
 async def test_a_discharge_before_the_admission(stay: Spell, refuse: Refuse, end: datetime) -> None:
     sent = stay.discharge(end)
-    await refuse(sent, 422, "business-rule", "before it starts", f"{STAY_PLACE}.period")
+    await refuse(sent, 400, "invariant", "before it starts (per-1)", f"{STAY_PLACE}.period")
 
 
 @pytest.mark.parametrize("start", [None, "2026-05-01"])

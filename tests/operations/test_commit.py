@@ -69,7 +69,9 @@ async def test_stores_nothing_when_a_later_entry_breaks_r4_once_its_references_a
     chart: Chart, stay: Spell
 ) -> None:
     before = await everything(chart.store)
-    message = with_entry(stay.admit(), {"resourceType": "Organization"}, ORGANISATION)
+    message = with_entry(
+        stay.admit(), {"resourceType": "Organization", "name": "A trust"}, ORGANISATION
+    )
     message = with_entry(message, diagnosis(encounter={"reference": ORGANISATION}))
     response = await post(chart, message)
     assert_outcome(

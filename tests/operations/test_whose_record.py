@@ -23,6 +23,14 @@ from tests.support import assert_outcome, body
 
 ADMITTED = datetime.fromisoformat("2026-06-03T19:40:00+01:00")
 HOME = datetime.fromisoformat("2026-07-06T14:00:00+01:00")
+ALLERGY_ACTIVE = {
+    "coding": [
+        {
+            "system": "http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical",
+            "code": "active",
+        }
+    ]
+}
 OTHER = {"reference": "Patient/another"}
 OWN = {"reference": SUBJECT}
 
@@ -71,6 +79,7 @@ def refuse(chart: Chart) -> Refuse:
         (
             {
                 "resourceType": "AllergyIntolerance",
+                "clinicalStatus": ALLERGY_ACTIVE,
                 "patient": {"reference": "Patient/another/_history/1"},
             },
             ".patient",
@@ -110,7 +119,7 @@ OTHERS: dict[str, JSON] = {
     "episodeOfCare": {"resourceType": "EpisodeOfCare", "status": "active", "patient": OTHER},
     "appointment": {
         "resourceType": "Appointment",
-        "status": "booked",
+        "status": "proposed",
         "participant": [{"actor": OTHER, "status": "accepted"}],
     },
     "basedOn": {

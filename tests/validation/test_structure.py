@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 from fhir.resources.R4B import get_fhir_model_class
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fhir_server.errors import Issue
@@ -24,8 +24,9 @@ from fhir_server.validation.structure import MAX_ISSUES, check_resource
 from tests.support import PACKAGE, caseload, needs_package
 
 VALID = {path.stem: path for path in sorted((Path(__file__).parent / "valid").glob("*.json"))}
-BROKEN_IN_PACKAGE = 11
-"""Ten SearchParameters without the mandatory base, one with an id of more than 64 characters."""
+BROKEN_IN_PACKAGE = 15
+"""Ten SearchParameters without the mandatory base, one with an id of more than 64 characters, and
+four logical models without a base (sdf-4)."""
 DECODER = msgspec.json.Decoder(float_hook=Decimal)
 DROP = object()
 Json = dict[str, Any]
@@ -300,7 +301,7 @@ def test_an_identifier_of_a_value_may_be_its_only_sibling() -> None:
 
 
 def test_references_without_a_telling_type_are_accepted() -> None:
-    for reference in ("#gp", "urn:uuid:c757873d-ec9a-4326-a141-556f43239520", "https://x.y/A/1"):
+    for reference in ("#", "urn:uuid:c757873d-ec9a-4326-a141-556f43239520", "https://x.y/A/1"):
         assert problems("careplan", "subject.reference", reference) == []
 
 
@@ -326,7 +327,8 @@ def test_nesting_beyond_the_interpreter_is_an_issue() -> None:
 def test_every_type_can_be_checked() -> None:
     for name in resource_types():
         required = {e.base_name for e in type_definition(name).elements.values() if e.min}
-        issues = check_resource({"resourceType": name})
+        found = check_resource({"resourceType": name})
+        issues = [issue for issue in found if issue.code != "invariant"]
         assert {issue.expression for issue in issues} == {f"{name}.{base}" for base in required}
 
 
@@ -371,6 +373,7 @@ JSON = st.recursive(
 MEMBERS = sorted({*type_definition("Patient").elements, "_birthDate", "_gender", "resourceType"})
 
 
+@settings(deadline=None)  # a type is compiled when it is first met
 @given(st.dictionaries(st.sampled_from(MEMBERS) | st.text(max_size=8), JSON, max_size=6))
 def test_no_json_makes_it_raise(members: Json) -> None:
     for resource in (members, members | {"resourceType": "Patient"}):

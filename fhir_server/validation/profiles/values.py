@@ -1,0 +1,71 @@
+"""Fixed values and patterns: https://hl7.org/fhir/R4/elementdefinition.html#ElementDefinition.
+
+A fixed value is the whole value; a pattern is what has to be in it. Decimals compare by value.
+"""
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+from fhir_server.fhir import json
+
+_MAX_SHOWN: Final = 200
+
+
+def given(element: Mapping[str, Any], prefix: str) -> tuple[str, Any] | None:
+    """`fixedCode` or `patternCoding` with its value; None where the element has none."""
+    for name, value in element.items():
+        if name.startswith(prefix) and name[len(prefix) : len(prefix) + 1].isupper():
+            return name, value
+    return None
+
+
+def is_fixed(value: Any, fixed: Any) -> bool:
+    """The same, but for the order of members."""
+    if isinstance(fixed, Mapping):
+        return (
+            isinstance(value, Mapping)
+            and value.keys() == fixed.keys()
+            and all(is_fixed(value[name], inner) for name, inner in fixed.items())
+        )
+    if isinstance(fixed, list):
+        return (
+            isinstance(value, list)
+            and len(value) == len(fixed)
+            and all(map(is_fixed, value, fixed))
+        )
+    return _same(value, fixed)
+
+
+def has_pattern(value: Any, pattern: Any) -> bool:
+    """All that the pattern has is in the value; of an array, each item in some item."""
+    if isinstance(pattern, Mapping):
+        return isinstance(value, Mapping) and all(
+            name in value and has_pattern(value[name], inner) for name, inner in pattern.items()
+        )
+    if isinstance(pattern, list):
+        return isinstance(value, list) and all(
+            any(has_pattern(item, wanted) for item in value) for wanted in pattern
+        )
+    return _same(value, pattern)
+
+
+def _same(value: Any, other: Any) -> bool:
+    if isinstance(value, bool) or isinstance(other, bool):
+        return value is other
+    if isinstance(value, int | Decimal) and isinstance(other, int | Decimal):
+        return value == other
+    return type(value) is type(other) and bool(value == other)
+
+
+VALUE_TESTS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
+    "fixed": is_fixed,
+    "pattern": has_pattern,
+}
+
+
+def shown_value(value: Any) -> str:
+    """As an error may repeat it: JSON, cut short."""
+    text = value if isinstance(value, str) else json.encode(value).decode()
+    cut = text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
+    return f"'{cut}'" if isinstance(value, str) else cut

@@ -1,0 +1,141 @@
+"""The report that problems are put on, and what a check has to know of the whole."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, cast
+
+from fhir_server.errors import Issue
+from fhir_server.fhirpath.items import Item
+from fhir_server.fhirpath.plan import Scope
+from fhir_server.validation.codes import Codes, RequiredCodes, codings_of, membership
+from fhir_server.validation.places import Place, expression
+from fhir_server.validation.resolving import Entries, contained_in
+
+Node = Mapping[str, Any]
+Json = dict[str, Any]
+
+
+class Question(NamedTuple):
+    """Whether a value is in a value set, which nothing at hand could tell.
+
+    One of the `codings` (system, code) has to be in it; the system is '' for a `code` alone.
+    """
+
+    value_set: str
+    codings: tuple[tuple[str, str], ...]
+    expression: str
+    strength: str
+    profile: str | None
+
+
+class Met(NamedTuple):
+    """A resource that the check came through: the one that came in, contained, or an entry."""
+
+    resource: Node
+    place: Place
+    container: Node | None
+    bundles: "tuple[Entries, ...]"
+
+
+class Extensions(Protocol):
+    """What is known of extensions, by their urls."""
+
+    def check(
+        self, extension: Node, place: Place, report: "Report", holder: str, is_modifier: bool
+    ) -> None: ...
+
+
+class Report(list[Issue]):
+    """The problems so far, and what a check has to know of the whole.
+
+    `resource` is the one that is being checked, at `place`; `container` what contains it.
+    """
+
+    __slots__ = (
+        "_entries",
+        "_scope",
+        "_scopes",
+        "bundles",
+        "codes",
+        "container",
+        "extensions",
+        "met",
+        "place",
+        "questions",
+        "resource",
+    )
+
+    def __init__(self, codes: Codes | None = None, extensions: Extensions | None = None) -> None:
+        super().__init__()
+        self.codes: Codes = codes or RequiredCodes()
+        self.extensions = extensions
+        self._entries: dict[int, Entries] = {}
+        self._scopes: dict[int, Scope] = {}
+        self._scope: Scope | None = None
+        self.questions: list[Question] = []
+        self.met: list[Met] = []
+        self.resource: Node = {}
+        self.place: Place | None = None
+        self.container: Node | None = None
+        self.bundles: tuple[Entries, ...] = ()
+        """Those around the resource, the outermost first."""
+
+    def enter(self, met: Met) -> None:
+        """What follows is about that resource."""
+        self.resource, self.place = met.resource, met.place
+        self.container, self.bundles = met.container, met.bundles
+        self._scope = None
+
+    def here(self) -> Met:
+        return Met(self.resource, self.place or (None, ""), self.container, self.bundles)
+
+    def scratch(self) -> "Report":
+        """An empty report at the same place, for a check whose outcome alone counts."""
+        other = Report(self.codes, self.extensions)
+        other.enter(self.here())
+        return other
+
+    def resolve(self, reference: object) -> Node | None:
+        """Where a reference from the current resource leads; None where that is not here."""
+        if not isinstance(reference, str):
+            return None
+        if reference.startswith("#"):
+            return contained_in(self.container or self.resource, reference[1:])
+        source = self.container or self.resource
+        found = (each.find(reference, source) for each in reversed(self.bundles))
+        return next((each for each in found if each is not None), None)
+
+    def entries(self, bundle: Node) -> Entries:
+        """Made once for a Bundle, however many resources are in it."""
+        found = self._entries.get(id(bundle))
+        if found is None:
+            found = self._entries[id(bundle)] = Entries(bundle)
+        return found
+
+    @property
+    def scope(self) -> Scope:
+        """Of the expressions about the current resource; it remembers what they found."""
+        found = self._scope
+        if found is None:
+            found = self._scope = self._scopes.get(id(self.resource))
+        if found is None:
+            bundle = self.bundles[-1].bundle if self.bundles else None
+            found = self._scope = self._scopes[id(self.resource)] = Scope(
+                cast(Json, self.resource),
+                cast(Json | None, self.container),
+                bundle=cast(Json | None, bundle),
+                member_of=self._member_of,
+            )
+        return found
+
+    def _member_of(self, item: Item, value_set: str) -> bool | None:
+        found = membership(self.codes, value_set, codings_of(item.value))
+        return None if found == "unknown" else found == "yes"
+
+    @property
+    def has_errors(self) -> bool:
+        return any(issue.severity in ("error", "fatal") for issue in self)
+
+
+def add(report: Report, place: Place, text: str, code: str) -> None:
+    """`code` is an issue type: https://hl7.org/fhir/R4/valueset-issue-type.html"""
+    report.append(Issue(text, expression(place), code))

@@ -1,0 +1,63 @@
+"""Where references lead, as far as what came in says: contained resources and entries of Bundles.
+
+Sources: https://hl7.org/fhir/R4/references.html#contained,
+https://hl7.org/fhir/R4/bundle.html#references. Nothing is fetched and no store is asked.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+Node = Mapping[str, Any]
+
+_RESTFUL: Final = re.compile(r"(.*/)?([A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64})", re.ASCII)
+_VERSION: Final = re.compile(r"/_history/[A-Za-z0-9\-.]{1,64}\Z", re.ASCII)
+
+
+class Entries:
+    """The resources in a Bundle, by their fullUrls."""
+
+    def __init__(self, bundle: Node) -> None:
+        self.bundle = bundle
+        self._by_url: dict[str, Node] = {}
+        self._by_id: dict[str, Node] = {}
+        self._urls: dict[int, str] = {}
+        for url, resource in _entries(bundle):
+            self._by_id.setdefault(f"{resource.get('resourceType')}/{resource.get('id')}", resource)
+            if url:
+                self._by_url.setdefault(url, resource)
+                self._urls[id(resource)] = url
+
+    def find(self, reference: str, source: Node) -> Node | None:
+        """The entry that a reference from `source`, itself an entry, leads to."""
+        reference = _VERSION.sub("", reference)
+        if reference in self._by_url:
+            return self._by_url[reference]
+        found = _RESTFUL.fullmatch(reference)
+        if found is None or found[1]:
+            return None
+        own = _RESTFUL.fullmatch(self._urls.get(id(source), ""))
+        if own is not None:
+            return self._by_url.get(f"{own[1] or ''}{reference}")
+        # A relative reference from an entry without a RESTful fullUrl goes by type and id.
+        return self._by_id.get(reference)
+
+
+def _entries(bundle: Node) -> Iterator[tuple[str, Node]]:
+    entries = bundle.get("entry")
+    for entry in entries if isinstance(entries, list) else ():
+        resource = entry.get("resource") if isinstance(entry, Mapping) else None
+        if isinstance(resource, Mapping):
+            url = entry.get("fullUrl")
+            yield url if isinstance(url, str) else "", resource
+
+
+def contained_in(container: Node, name: str) -> Node | None:
+    """What `#name` leads to; `#` alone leads from a contained resource to its container."""
+    if not name:
+        return container
+    contained = container.get("contained")
+    for each in contained if isinstance(contained, list) else ():
+        if isinstance(each, Mapping) and each.get("id") == name:
+            return each
+    return None

@@ -1,0 +1,133 @@
+"""Contained resources and Bundles: https://hl7.org/fhir/R4/references.html#contained and
+https://hl7.org/fhir/R4/bundle.html."""
+
+from time import process_time
+from typing import Any
+
+import pytest
+
+from tests.validation.profiles import checker
+
+Json = dict[str, Any]
+UUID = "urn:uuid:c757873d-ec9a-4326-a141-556f43239520"
+PATIENT: Json = {"resourceType": "Patient", "active": True}
+HEADER: Json = {
+    "resourceType": "MessageHeader",
+    "eventUri": "http://example.org/e",
+    "source": {"endpoint": "http://example.org/s"},
+}
+
+
+def told(resource: Json) -> list[tuple[str | None, str]]:
+    issues = checker().check(resource).errors
+    return [(each.expression, each.text.rpartition("(")[2].rstrip(")")) for each in issues]
+
+
+def holder(contained: list[Json], *references: str) -> Json:
+    links = [{"type": "seealso", "other": {"reference": each}} for each in references]
+    return {"resourceType": "Patient", "contained": contained, "link": links}
+
+
+def test_what_is_contained_is_referred_to() -> None:
+    one = {**PATIENT, "id": "a"}
+    assert told(holder([one], "#a")) == []
+    assert told(holder([one], "Patient/x")) == [("Patient.contained[0]", "dom-3")]
+    back = {
+        "resourceType": "Basic",
+        "id": "a",
+        "code": {"text": "x"},
+        "subject": {"reference": "#"},
+    }
+    assert told(holder([back], "Patient/x")) == []
+
+
+def test_a_local_reference_leads_to_what_is_contained() -> None:
+    one = {**PATIENT, "id": "a"}
+    assert told(holder([one], "#a", "#b")) == [("Patient.link[1].other.reference", "ref-1")]
+
+
+@pytest.mark.parametrize(
+    ("meta", "rule"),
+    [
+        ({"versionId": "1"}, "dom-4"),
+        ({"lastUpdated": "2026-06-01T00:00:00Z"}, "dom-4"),
+        ({"security": [{"code": "R"}]}, "dom-5"),
+    ],
+)
+def test_what_is_contained_has_no_life_of_its_own(meta: Json, rule: str) -> None:
+    (name,) = meta
+    one = {**PATIENT, "id": "a", "meta": meta}
+    assert told(holder([one], "#a")) == [(f"Patient.contained[0].meta.{name}", rule)]
+
+
+def bundle(kind: str, *resources: Json, **more: Any) -> Json:
+    entries = [
+        {"fullUrl": f"{UUID[:-1]}{number}", "resource": resource}
+        for number, resource in enumerate(resources)
+    ]
+    return {"resourceType": "Bundle", "type": kind, "entry": entries, **more}
+
+
+DOCUMENT: Json = {
+    "resourceType": "Composition",
+    "status": "final",
+    "type": {"text": "x"},
+    "date": "2026-06-01",
+    "author": [{"display": "x"}],
+    "title": "x",
+}
+SIGNED: Json = {
+    "timestamp": "2026-06-01T00:00:00Z",
+    "identifier": {"system": "urn:ietf:rfc:3986", "value": UUID},
+}
+BUNDLES: list[tuple[Json, list[tuple[str, str]]]] = [
+    (bundle("message", HEADER, PATIENT), []),
+    (bundle("message", PATIENT, HEADER), [("Bundle", "bdl-12")]),
+    (bundle("document", DOCUMENT, **SIGNED), []),
+    (bundle("document", PATIENT, **SIGNED), [("Bundle", "bdl-11")]),
+    (bundle("document", DOCUMENT), [("Bundle", "bdl-9"), ("Bundle", "bdl-10")]),
+    (bundle("collection", PATIENT, total=1), [("Bundle", "bdl-1")]),
+    (bundle("transaction", PATIENT), [("Bundle", "bdl-3")]),
+    (bundle("collection", PATIENT), []),
+]
+
+
+@pytest.mark.parametrize(("resource", "rules"), BUNDLES)
+def test_a_bundle_keeps_the_rules_of_its_type(resource: Json, rules: list[tuple[str, str]]) -> None:
+    assert told(resource) == rules
+
+
+def test_two_entries_of_one_name_are_told_at_the_second() -> None:
+    twice = bundle("collection", PATIENT, PATIENT)
+    for entry in twice["entry"]:
+        entry["fullUrl"] = UUID
+    assert told(twice) == [("Bundle.entry[1].fullUrl", "bdl-7")]
+    versions = bundle("collection", {**PATIENT, "meta": {"versionId": "1"}}, PATIENT)
+    for entry in versions["entry"]:
+        entry["fullUrl"] = UUID
+    assert told(versions) == []
+
+
+@pytest.mark.parametrize("kind", ["message", "collection"])
+def test_a_message_answers_its_own_references(kind: str) -> None:
+    header = {**HEADER, "focus": [{"reference": f"{UUID[:-1]}1"}, {"reference": f"{UUID[:-1]}9"}]}
+    places = [expression for expression, _ in told(bundle(kind, header, PATIENT))]
+    place = "Bundle.entry[0].resource.focus[1].reference"
+    assert places == ([place] if kind == "message" else [])
+
+
+def test_a_large_bundle_takes_no_more_for_each_entry() -> None:
+    """The names of entries are looked up in one table, made once."""
+
+    def seconds(count: int) -> float:
+        resource = bundle("collection")
+        resource["entry"] = [
+            {"fullUrl": f"urn:uuid:{number:032x}", "resource": PATIENT} for number in range(count)
+        ]
+        begun = process_time()
+        checker().check(resource)
+        return process_time() - begun
+
+    seconds(10)
+    few, many = min(seconds(200) for _ in range(3)), min(seconds(2000) for _ in range(3))
+    assert many < 40 * few
