@@ -104,6 +104,8 @@ async def test_the_projects_own_operations_come_through_the_same_door() -> None:
     }
     assert {operation.code for operation in load(["fhir_operations"])} == {
         *("everything", "export", "import", "lastn", "meta", "meta-add", "meta-delete"),
+        *("expand", "validate-code", "lookup", "subsumes", "translate", "closure"),
+        "validate",
     }
 
 

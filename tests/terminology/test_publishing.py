@@ -98,6 +98,7 @@ def test_serve_publishes_once(tmp_path: Path) -> None:
             found = httpx.get(f"{server.base}/ValueSet/dsr-rating")
             assert found.status_code == 200
             assert found.json()["meta"]["versionId"] == "1"
+            assert httpx.get(f"{server.base}/StructureDefinition/kw-care-plan").status_code == 200
             by_url = httpx.get(f"{server.base}/CodeSystem?url={code_system('dsr-rating')}")
             assert by_url.json()["entry"][0]["resource"]["id"] == "dsr-rating"
         finally:
