@@ -25,9 +25,9 @@ async def test_references_that_lead_nowhere_are_looked_up_with_pauses(
 ) -> None:
     turn = 0
     reads: Counter[int] = Counter()
-    read = Session.read
+    read = _GuardedReader.read
 
-    async def counted(session: Session, resource_type: str, resource_id: str) -> Any:
+    async def counted(session: _GuardedReader, resource_type: str, resource_id: str) -> Any:
         reads[turn] += 1
         return await read(session, resource_type, resource_id)
 
@@ -40,7 +40,7 @@ async def test_references_that_lead_nowhere_are_looked_up_with_pauses(
     entries = [{"item": {"reference": f"Patient/x{number}"}} for number in range(1000)]
     many = {"resourceType": "List", "id": "l", "status": "current", "mode": "working"}
     await put(client, {**many, "entry": entries})
-    monkeypatch.setattr(Session, "read", counted)
+    monkeypatch.setattr(_GuardedReader, "read", counted)
     watching = asyncio.create_task(watch())
     assert (await client.get("List?_include=List:item")).status_code == 200
     watching.cancel()
