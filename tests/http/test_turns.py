@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from fhir_server.access.policy import Caller, OpenPolicy
-from fhir_server.access.session import Session, SessionUnit
+from fhir_server.access.session import Session, SessionUnit, _GuardedReader
 from fhir_server.fhir.json import Resource
 from fhir_server.jobs import desk
 from fhir_server.jobs.record import FILES
