@@ -50,6 +50,35 @@ def test_the_parts_of_a_complex_extension_are_checked() -> None:
     ]
 
 
+ADMISSION_METHOD = "Extension-UKCore-AdmissionMethod"
+
+
+def test_an_extension_with_the_address_of_nobody_and_a_known_name_is_refused() -> None:
+    """NHS England's own example of an invalid Encounter: what it says would be ignored."""
+    extension = {
+        "url": f"https://fhir.nhs.uk/StructureDefinition/{ADMISSION_METHOD}",
+        "valueCodeableConcept": {"text": "emergency"},
+    }
+    encounter = {
+        "resourceType": "Encounter",
+        "status": "finished",
+        "class": {"code": "IMP"},
+        "hospitalization": {"extension": [extension]},
+    }
+    found = [each for each in Checker().check(encounter).issues if each.rule == "address"]
+    assert [(each.severity, each.expression) for each in found] == [
+        ("error", "Encounter.hospitalization.extension[0].url")
+    ]
+    assert f"https://fhir.hl7.org.uk/StructureDefinition/{ADMISSION_METHOD}" in found[0].text
+
+
+def test_a_name_that_two_may_have_is_a_warning() -> None:
+    theirs = {"url": "https://example.org/StructureDefinition/pathway-state", "valueCode": "x"}
+    assert told(patient(extension=[theirs]), Checker()) == [
+        ("Patient.extension[0].url", "warning", "extension")
+    ]
+
+
 def test_an_unknown_extension_is_fine_and_an_unknown_modifier_is_refused() -> None:
     unknown = {"url": "http://example.org/x", "valueString": "x"}
     assert told(patient(extension=[unknown])) == []

@@ -1,7 +1,8 @@
 """Extensions: what their definitions say, wherever they stand.
 
 Sources: https://hl7.org/fhir/R4/extensibility.html (modifier extensions that are not known must
-not be accepted), https://hl7.org/fhir/R4/defining-extensions.html#context (context of use).
+not be accepted; others may be ignored), https://hl7.org/fhir/R4/defining-extensions.html#context
+(context of use).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,6 +17,9 @@ from fhir_server.validation.profiles.tree import CANONICAL, ProfileError
 from fhir_server.validation.report import Report, add
 
 Check = Callable[[Mapping[str, Any], Place, Report], None]
+_DISTINCT: Final = "UKCore"
+"""What has it in its name is an extension of UK Core; other names may be those of two."""
+_LONGEST: Final = 300
 _ANYWHERE: Final = frozenset({"Element", "*"})
 
 
@@ -56,17 +60,25 @@ class KnownExtensions:
             Say(url)(report, place, text, "processing", "definition", "warning")
             return
         if known is None:
-            if is_modifier:
-                text = (
-                    f"the modifier extension {shown(url)} is not known here and cannot be ignored"
-                )
-                add(report, (place, "url"), text, "extension")
+            self._unknown(url, is_modifier, (place, "url"), report)
             return
         if known.is_modifier != is_modifier:
             self._misplaced(known, place, report)
         if known.contexts and holder != "Extension":
             self._check_context(known, place, report, holder)
         known.check(extension, place, report)
+
+    def _unknown(self, url: str, is_modifier: bool, place: Place, report: Report) -> None:
+        """Fine, but where it would change the meaning, or is another one with a wrong address."""
+        if is_modifier:
+            text = f"the modifier extension {shown(url)} is not known here and cannot be ignored"
+            add(report, place, text, "extension")
+            return
+        meant = self._library.namesake(url)
+        if meant is not None and len(url) <= _LONGEST:
+            text = f"{shown(url)} is not known here, so it would be ignored; {meant} is"
+            severity = "error" if _DISTINCT in meant else "warning"
+            Say(url)(report, place, text, "extension", "address", severity)
 
     def _of(self, url: str) -> _Known | None:
         if url in self._known:

@@ -34,6 +34,7 @@ class Library:
         for definition in (*project_profiles(folder), *added):
             versions = self._added.setdefault(definition["url"], {})
             versions[str(definition.get("version", ""))] = definition
+        self._namesakes: dict[str, str] = {}
         self._trees: dict[str, Node | None] = {}
         self._walking: set[str] = set()
 
@@ -79,6 +80,12 @@ class Library:
             return profile_tree(definition, self.tree)
         name = r4_type(canonical)
         return type_tree(name) if name else None
+
+    def namesake(self, url: str) -> str | None:
+        """The known definition whose address ends in the same name, where this one is not known."""
+        if not self._namesakes:
+            self._namesakes = {known.rpartition("/")[2]: known for known in self.profiles()}
+        return self._namesakes.get(url.rpartition("/")[2])
 
     def profiles(self) -> Iterator[str]:
         """Canonicals, without versions, of all but R4's own types."""
