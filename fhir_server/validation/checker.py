@@ -13,7 +13,8 @@ from threading import RLock
 from typing import Any, Final, Literal, NamedTuple
 
 from fhir_server.errors import Issue
-from fhir_server.validation.codes import Codes, RequiredCodes
+from fhir_server.terminology.known import KnownCodes
+from fhir_server.validation.codes import Codes
 from fhir_server.validation.places import Place, expression
 from fhir_server.validation.primitives import shown
 from fhir_server.validation.profiles.claims import DEFAULT, LENIENT, Requirements, claimed, required
@@ -88,7 +89,7 @@ class Checker:
         policy: Policy = DEFAULT_POLICY,
     ) -> None:
         self.library: Final = library or Library()
-        self._codes = codes or RequiredCodes()
+        self._codes = codes or KnownCodes()
         self._policy = policy
         self._checks: dict[str, Check | None] = {}
         self._profiles: dict[str, _Profile] = {}
