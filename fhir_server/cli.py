@@ -264,12 +264,16 @@ def validate(
 
     Exit status: 1 when something is wrong, 2 when there is nothing to check.
     """
+    from fhir_server.app import checker as checker_of
     from fhir_server.fhir import json
+    from fhir_server.settings import Settings
     from fhir_server.validating import CannotValidate, files, require_known, summary
     from fhir_server.validating import validate as validated
-    from fhir_server.validation.checker import Checker
 
-    checker = Checker()
+    try:
+        checker = checker_of(Settings())
+    except ValueError as error:
+        _fail(str(error), status=2)
     try:
         found = files(paths)
         require_known(checker, profiles)

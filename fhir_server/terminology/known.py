@@ -35,6 +35,15 @@ class KnownCodes:
         """`system` is '' for a `code` alone, which names none."""
         return _WORDS[is_member(value_set, system, code)]
 
+    def draws_on(self, value_set: str, system: str) -> bool:
+        """Whether the value set has codes of that system."""
+        return system in _systems(value_set)
+
+
+@lru_cache(maxsize=4096)
+def _systems(value_set: str) -> frozenset[str]:
+    return frozenset(membership.systems_of(_SHIPPED, value_set))
+
 
 _WORDS: Final[Mapping[Verdict, Literal["yes", "no", "unknown"]]] = {
     Verdict.YES: "yes",

@@ -61,11 +61,11 @@ def is_member(catalogue: Catalogue, url: str, system: str, code: str) -> Verdict
         return _Question(catalogue, system, code).of(url, ())
     if catalogue.value_set(url) is None:
         return Verdict.UNKNOWN
-    systems = _systems(catalogue, url)
+    systems = systems_of(catalogue, url)
     return some(_Question(catalogue, one, code).of(url, ()) for one in systems)
 
 
-def _systems(catalogue: Catalogue, url: str) -> list[str]:
+def systems_of(catalogue: Catalogue, url: str) -> list[str]:
     """The systems from which the value set takes codes; '' stands for those of one not known."""
     found: dict[str, None] = {}
     waiting, seen = [url], {url}

@@ -18,6 +18,10 @@ class Codes(Protocol):
         """`value_set` is a canonical, `system` '' for a `code` alone, which names none."""
         ...
 
+    def draws_on(self, value_set: str, system: str) -> bool:
+        """Whether the value set has codes of that system, as far as is known."""
+        ...
+
 
 class RequiredCodes:
     """The value sets that R4 binds as required."""
@@ -29,6 +33,9 @@ class RequiredCodes:
         if system:
             return "yes" if code in systems.get(system, ()) else "no"
         return "yes" if any(code in codes for codes in systems.values()) else "no"
+
+    def draws_on(self, value_set: str, system: str) -> bool:
+        return system in (required_codes(value_set) or ())
 
 
 def codings_of(value: Any) -> tuple[tuple[str, str], ...]:

@@ -85,9 +85,10 @@ class _Compiler:
         if not binding or binding == node.base.get("binding") or "valueSet" not in binding:
             return []
         strength = binding.get("strength")
-        return (
-            [BoundRule(binding["valueSet"], strength, self._say)] if strength in _STRENGTHS else []
-        )
+        if strength not in _STRENGTHS:
+            return []
+        types = {type_code(entry) for entry in node.element.get("type", ())}
+        return [BoundRule(binding["valueSet"], strength, self._say, types)]
 
     def _invariants(self, node: Node, where: str) -> list[Rule]:
         known = {each["key"]: each for each in node.base.get("constraint", ())}
