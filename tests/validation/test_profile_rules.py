@@ -35,6 +35,9 @@ class _Codes:
         assert value_set == "http://example.org/ValueSet/colours"
         return "unknown" if code == "odd" else "yes" if code in ("red", "green") else "no"
 
+    def draws_on(self, value_set: str, system: str) -> bool:
+        return bool(value_set and system)
+
 
 COLOURS = "http://example.org/ValueSet/colours|1.0"
 RULES: list[tuple[Json, Json, Json, str, str]] = [
