@@ -68,9 +68,6 @@ class Call:
     starting: Starting | None = None
     """Starts a job, where that is more than putting it into the queue."""
 
-    checker: Checker = field(default_factory=Checker)
-    """Checks resources as those are checked that come in."""
-
     @property
     def time(self) -> datetime:
         """Now, in UTC."""

@@ -101,19 +101,24 @@ def flag(resource_id: str, status: str, code: str) -> Resource:
     def concept(system: str, code: str) -> Resource:
         return {"coding": [{"system": system, "code": code}]}
 
-    ended = {
-        "url": canonicals.RATING_END_REASON_EXTENSION,
-        "valueCodeableConcept": concept(canonicals.RATING_END_REASON, "superseded"),
-    }
-    until = {"url": canonicals.MINIMUM_UNTIL_EXTENSION, "valueDate": "2026-03-15"}
+    ended = concept(canonicals.RATING_END_REASON, "superseded")
+    period = {"start": "2026-03-01T09:00:00Z"}
+    extensions: list[Resource] = [
+        {"url": canonicals.MINIMUM_UNTIL_EXTENSION, "valueDate": "2026-03-15"}
+    ]
+    if status == "inactive":
+        period["end"] = "2026-03-20T09:00:00Z"
+        extensions.append(
+            {"url": canonicals.RATING_END_REASON_EXTENSION, "valueCodeableConcept": ended}
+        )
     return {
         "resourceType": "Flag",
         "id": resource_id,
-        "extension": [until] if status == "active" else [until, ended],
+        "extension": extensions,
+        "period": period,
+        "author": {"reference": "PractitionerRole/1"},
         "status": status,
         "category": [concept(canonicals.FLAG_CATEGORY, canonicals.DSR_ADMISSION_RISK)],
         "code": concept(canonicals.DSR_RATING, code),
         "subject": {"reference": "Patient/1"},
-        "period": {"start": "2026-03-01", **({} if status == "active" else {"end": "2026-04-01"})},
-        "author": {"reference": "Practitioner/1"},
     }

@@ -36,7 +36,7 @@ class _Codes:
         return "unknown" if code == "odd" else "yes" if code in ("red", "green") else "no"
 
     def draws_on(self, value_set: str, system: str) -> bool:
-        return bool(value_set and system)
+        return value_set == "http://example.org/ValueSet/colours" and system.endswith("/c")
 
 
 COLOURS = "http://example.org/ValueSet/colours|1.0"
