@@ -65,6 +65,8 @@ class Call:
     """Bytes of all lines."""
     import_from: tuple[str, ...] = ()
     """Origins from which files may be fetched."""
+    checker: Checker = field(default_factory=Checker)
+    """Checks what the operation writes."""
     starting: Starting | None = None
     """Starts a job, where that is more than putting it into the queue."""
 
