@@ -226,6 +226,5 @@ def test_blood_pressure_of_the_standard_needs_both_components() -> None:
     other_unit = part("8480-6")
     other_unit["valueQuantity"]["code"] = "kPa"
     wrong = {**observation, "component": [other_unit, part("8462-4")]}
-    assert found(wrong, profiles=profiles) == [
-        ("Observation.component[0].value.code", "fixed", "error")
-    ]
+    place = ("Observation.component[0].value.code", "fixed", "error")
+    assert place in found(wrong, profiles=profiles)
