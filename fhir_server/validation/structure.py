@@ -47,6 +47,9 @@ _MAX_SUGGESTIONS: Final = 20
 _MAX_SUGGESTED_LENGTH: Final = 64
 
 
+_GRAVITY: Final = ("fatal", "error", "warning", "information")
+
+
 class _Group(NamedTuple):
     """An element with its JSON names: one and its sibling, or all of a choice."""
 
@@ -81,10 +84,13 @@ def check_base(resource: Node, report: Report, expected_type: str | None = None)
 
 
 def bounded(issues: list[Issue]) -> list[Issue]:
-    rest = len(issues) - MAX_ISSUES
-    if rest <= 0:
+    """The first `MAX_ISSUES`, and how many there are besides; errors go before what is less."""
+    if len(issues) <= MAX_ISSUES:
         return issues
-    return [*issues[:MAX_ISSUES], Issue(f"and {rest} further problems")]
+    issues = sorted(issues, key=lambda issue: _GRAVITY.index(issue.severity))
+    rest = issues[MAX_ISSUES:]
+    told = Issue(f"and {len(rest)} further problems", severity=rest[0].severity)
+    return [*issues[:MAX_ISSUES], told]
 
 
 def _check_any_resource(node: Node, place: Place, report: Report) -> None:

@@ -109,3 +109,13 @@ async def test_a_required_profile_that_is_not_known_stops_the_start(tmp_path: Pa
 def test_a_requirement_that_says_nothing_is_no_setting(tmp_path: Path, text: str) -> None:
     with pytest.raises(ValueError, match=r"required_profiles|is not Type=profile"):
         Settings(store=f"sqlite:///{tmp_path}/test.db", required_profiles=(text,))
+
+
+async def test_any_number_of_warnings_refuses_nothing(client: httpx.AsyncClient) -> None:
+    """dom-6, of each of 600 resources without a narrative: more than an answer has issues."""
+    patient = {"resourceType": "Patient", "active": True}
+    request = {"method": "POST", "url": "Patient"}
+    entries = [{"resource": patient, "request": request} for _ in range(600)]
+    bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+    response = await client.post("", **body(bundle))
+    assert response.status_code == 200, response.text[:500]
