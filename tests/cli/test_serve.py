@@ -318,6 +318,8 @@ def test_the_page_of_settings_lists_each_with_its_default() -> None:
 def _shown(default: object) -> str:
     if isinstance(default, tuple):
         return ",".join(default) or "—"
+    if isinstance(default, bool):
+        return str(default).lower()
     return "—" if default in (None, "") else str(default)
 
 

@@ -20,7 +20,7 @@ from fhir_server.settings import Settings
 from tests.support import REPOSITORY
 
 ADDRESS = "http://127.0.0.1:8080/openapi.json"
-LARGEST = 2_000_000
+LARGEST = 2_500_000
 METHODS = ("get", "post", "put", "patch", "delete")
 DEFINITIONS = [
     json.loads(path.read_text())
