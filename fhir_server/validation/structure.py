@@ -81,10 +81,12 @@ def check_base(resource: Node, report: Report, expected_type: str | None = None)
 
 
 def bounded(issues: list[Issue]) -> list[Issue]:
+    """The first of them, the gravest first, and how many there are besides."""
     rest = len(issues) - MAX_ISSUES
     if rest <= 0:
         return issues
-    return [*issues[:MAX_ISSUES], Issue(f"and {rest} further problems")]
+    text = f"and {rest} further problems"
+    return [*issues[:MAX_ISSUES], Issue(text, severity=issues[MAX_ISSUES].severity)]
 
 
 def _check_any_resource(node: Node, place: Place, report: Report) -> None:

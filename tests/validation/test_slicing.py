@@ -227,5 +227,6 @@ def test_blood_pressure_of_the_standard_needs_both_components() -> None:
     other_unit["valueQuantity"]["code"] = "kPa"
     wrong = {**observation, "component": [other_unit, part("8462-4")]}
     assert found(wrong, profiles=profiles) == [
-        ("Observation.component[0].value.code", "fixed", "error")
+        ("Observation.component[0].value", "binding", "error"),
+        ("Observation.component[0].value.code", "fixed", "error"),
     ]
