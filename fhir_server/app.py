@@ -38,8 +38,11 @@ from fhir_server.storage.interface import Store
 from fhir_server.storage.mongo.address import is_mongo
 from fhir_server.storage.sqlite.store import SqliteStore
 from fhir_server.terminology.known import KnownCodes
+from fhir_server.terminology.library import Library as TerminologyLibrary
+from fhir_server.terminology.library import Nowhere
 from fhir_server.terminology.outside import Outside
 from fhir_server.terminology.packaged import Packaged
+from fhir_server.terminology.service import Terminology
 from fhir_server.validation.checker import Checker, Policy
 from fhir_server.validation.profiles.claims import (
     DEFAULT,
@@ -228,6 +231,13 @@ def checker(settings: Settings) -> Checker:
             requirements.setdefault(type_name, []).extend(own)
     policy = Policy(requirements, settings.lenient_profiles, settings.unknown_profiles)
     return Checker(library, KnownCodes(_packaged(settings.packages)), policy)
+
+
+def terminology(settings: Settings) -> Terminology:
+    """The terminology service of somebody without a store."""
+    outside = _terminology_server(settings.terminology_server, settings.terminology_patience)
+    library = TerminologyLibrary(Nowhere(), _packaged(settings.packages))
+    return Terminology(library, settings.max_codes, outside)
 
 
 @cache

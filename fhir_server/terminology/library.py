@@ -35,6 +35,21 @@ class Reads(Protocol):
     async def search(self, query: Search, count: int, after: Position | None = None) -> Page: ...
 
 
+class Nowhere:
+    """In place of a session, for whoever has no store."""
+
+    async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:  # noqa: ARG002
+        return None
+
+    async def search(
+        self,
+        query: Search,  # noqa: ARG002
+        count: int,  # noqa: ARG002
+        after: Position | None = None,  # noqa: ARG002
+    ) -> Page:
+        return Page((), None)
+
+
 class Library:
     """Value sets, code systems and concept maps that one caller may use."""
 
