@@ -145,7 +145,8 @@ class Checker:
 
     async def settle(self, questions: Iterable[Question], settler: Settler) -> list[Issue]:
         """What comes of open questions, as grave as the policy says."""
-        return [self._by_policy(issue) for issue in await settler.issues(questions)]
+        found = [self._by_policy(issue) for issue in await settler.issues(questions)]
+        return bounded(in_order(found))
 
     def check_of(self, canonical: str) -> Check | None:
         """The checker of a profile, None where it is not known; ProfileError as `compile`."""

@@ -22,6 +22,8 @@ _MOST: Final = 200
 """Codes of one request that are asked about."""
 _PATIENCE: Final = 10.0
 """Seconds after which no further code of a request is asked about."""
+_MOST_SYSTEMS: Final = 10
+"""Code systems that are gone through for a code that names none."""
 _Codings = tuple[tuple[str, str], ...]
 
 
@@ -80,7 +82,7 @@ class Settler:
         """Of a `code` alone, which is one of whatever system the value set has."""
         await self._service.gather(("ValueSet", value_set))
         found = membership.systems_of(self._service.catalogue, value_set)
-        if "" in found:
+        if "" in found or len(found) > _MOST_SYSTEMS:
             raise FhirError(Kind.UNSUPPORTED, f"Of which systems {value_set} is, is not known")
         return found
 
