@@ -102,6 +102,9 @@ def test_serve_publishes_once(tmp_path: Path) -> None:
             assert found.json()["meta"]["versionId"] == "1"
             by_url = httpx.get(f"{server.base}/CodeSystem?url={code_system('dsr-rating')}")
             assert by_url.json()["entry"][0]["resource"]["id"] == "dsr-rating"
+            plan = "https://keyworking.example/fhir/StructureDefinition/kw-care-plan"
+            (entry,) = httpx.get(f"{server.base}/StructureDefinition?url={plan}").json()["entry"]
+            assert entry["resource"]["snapshot"]["element"][0]["path"] == "CarePlan"
         finally:
             server.stop()
 
