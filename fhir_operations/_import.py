@@ -247,14 +247,16 @@ async def _ready(task: Task, lines: Sequence[bytes], before: int) -> AsyncIterat
     """The lines that are not blank, read and checked before the commit."""
     for number, raw in enumerate(lines, before + 1):
         if raw.strip():
-            yield _checked(task, raw, number)
+            yield await _checked(task, raw, number)
             await asyncio.sleep(0)  # others have their turn between two lines
 
 
-def _checked(task: Task, raw: bytes, number: int) -> _Line:
+async def _checked(task: Task, raw: bytes, number: int) -> _Line:
     try:
-        return _Line(number, task.prepare(json.decode_resource(raw)))
+        return _Line(number, await task.prepare(json.decode_resource(raw)))
     except FhirError as error:
+        if error.kind is Kind.UNAVAILABLE:
+            raise
         return _Line(number, None, error)
 
 

@@ -28,12 +28,13 @@ async def run(call: Call) -> Resource:
         return await _deletable(call)
     resource = await _stored(call) if given is None else given
     profile = _known_profile(call)
-    issues = [
-        *_of_id(call, mode, given),
-        *call.checker.check(
-            resource, expected_type=call.resource_type, profiles=[profile] if profile else ()
-        ).issues,
-    ]
+    findings = await call.checker.check_all(
+        resource,
+        call.session.terminology(),
+        expected_type=call.resource_type,
+        profiles=[profile] if profile else (),
+    )
+    issues = [*_of_id(call, mode, given), *findings.issues]
     if mode in ("create", "update") and not _has_errors(issues):
         issues += _of_subset(resource)
     if not _has_errors(issues):

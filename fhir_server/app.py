@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any, Final
@@ -37,7 +37,12 @@ from fhir_server.storage.clock import system_clock
 from fhir_server.storage.interface import Store
 from fhir_server.storage.mongo.address import is_mongo
 from fhir_server.storage.sqlite.store import SqliteStore
+from fhir_server.terminology.known import KnownCodes
+from fhir_server.terminology.library import Library as TerminologyLibrary
+from fhir_server.terminology.library import Nowhere
 from fhir_server.terminology.outside import Outside
+from fhir_server.terminology.packaged import Packaged
+from fhir_server.terminology.service import Terminology
 from fhir_server.validation.checker import Checker, Policy
 from fhir_server.validation.profiles.claims import (
     DEFAULT,
@@ -46,7 +51,7 @@ from fhir_server.validation.profiles.claims import (
     require_known,
 )
 from fhir_server.validation.profiles.library import Library
-from fhir_server.validation.profiles.packages import resources_of
+from fhir_server.validation.profiles.packages import definitions, resources_of
 
 ANONYMOUS: Final = "anonymous"
 
@@ -219,20 +224,39 @@ def checker(settings: Settings) -> Checker:
     for text in settings.required_profiles:
         type_name, requirement = read_requirement(text)
         requirements.setdefault(type_name, []).append(requirement)
-    library = Library(resources_of(settings.packages))
+    library = Library(definitions(_resources(settings.packages)))
     require_known(library, requirements)
     if settings.keyworking_profiles:
         for type_name, own in DEFAULT.items():
             requirements.setdefault(type_name, []).extend(own)
     policy = Policy(requirements, settings.lenient_profiles, settings.unknown_profiles)
-    return Checker(library, policy=policy)
+    return Checker(library, KnownCodes(_packaged(settings.packages)), policy)
+
+
+def terminology(settings: Settings) -> Terminology:
+    """The terminology service of somebody without a store."""
+    outside = _terminology_server(settings.terminology_server, settings.terminology_patience)
+    library = TerminologyLibrary(Nowhere(), _packaged(settings.packages))
+    return Terminology(library, settings.max_codes, outside)
+
+
+@cache
+def _resources(packages: tuple[str, ...]) -> tuple[Mapping[str, Any], ...]:
+    """What is in the packages, read once: a process that is started anew sees new ones."""
+    return tuple(resources_of(packages))
+
+
+@cache
+def _packaged(packages: tuple[str, ...]) -> Packaged:
+    return Packaged(map(dict, _resources(packages)))
 
 
 def session(settings: Settings, store: Store, request_id: str, caller: str = ANONYMOUS) -> Session:
     """A session of that caller; without `--auth none`, one that may do nothing."""
     policy = OpenPolicy() if settings.auth == "none" else ClosedPolicy()
     outside = _terminology_server(settings.terminology_server, settings.terminology_patience)
-    return Session(store, Caller(caller, request_id), policy, settings.max_codes, outside)
+    packaged = _packaged(settings.packages)
+    return Session(store, Caller(caller, request_id), policy, settings.max_codes, outside, packaged)
 
 
 @cache

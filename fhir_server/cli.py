@@ -1,5 +1,5 @@
-"""The command line: `keyworking serve | load | load-terminology | import | reindex | backup |
-restore | check | prune | validate | package | demo | openapi | version`.
+"""The command line: `keyworking serve | load | load-terminology | load-package | import | reindex |
+backup | restore | check | prune | validate | package | demo | openapi | version`.
 """
 
 import re
@@ -131,6 +131,36 @@ def load_terminology(
     for line in report.lines():
         click.echo(line)
     sys.exit(1 if report.refusals else 0)
+
+
+@main.command("load-package")
+@click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--server", help="Base address of a running FHIR server that it is sent to.")
+def load_package(path: Path, server: str | None) -> None:
+    """Verify a FHIR package (.tgz) and put it into the folder of KEYWORKING_PACKAGES.
+
+    Servers check by it from their next start on. With --server, its profiles and terminology are
+    sent to a running server as resources instead. Exit status: 1 when a part of it was refused or
+    cannot be used, 2 when nothing was loaded.
+    """
+    from fhir_server.loading import CannotLoad
+    from fhir_server.package_files import place, send, verified
+    from fhir_server.settings import read_settings
+
+    try:
+        packages = read_settings({}).packages
+        found = verified(path, packages)
+        report, left_out = send(found, server) if server else (None, {})
+        target = None if server else place(path, found.package, packages)
+    except (CannotLoad, ValueError) as error:
+        _fail(str(error), status=2)
+    for line in (*found.lines(), *(report.lines() if report else ())):
+        click.echo(line)
+    if left_out:
+        click.echo("Not sent: " + ", ".join(f"{n} {kind}" for kind, n in left_out.items()))
+    if target:
+        click.echo(f"{target}: servers check by it from their next start on")
+    sys.exit(1 if found.problems or (report and report.refusals) else 0)
 
 
 @main.command("import")
@@ -265,13 +295,15 @@ def validate(
     Exit status: 1 when something is wrong, 2 when there is nothing to check.
     """
     from fhir_server.app import checker as checker_of
+    from fhir_server.app import terminology
     from fhir_server.fhir import json
     from fhir_server.settings import Settings
     from fhir_server.validating import CannotValidate, files, require_known, summary
     from fhir_server.validating import validate as validated
 
     try:
-        checker = checker_of(Settings())
+        settings = Settings()
+        checker = checker_of(settings)
     except ValueError as error:
         _fail(str(error), status=2)
     try:
@@ -280,7 +312,7 @@ def validate(
     except CannotValidate as error:
         _fail(str(error), status=2)
     results = []
-    for one in validated(found, checker, profiles):
+    for one in validated(found, checker, profiles, lambda: terminology(settings)):
         results.append(one)
         for line in [json.encode(one.outcome).decode()] if as_json else one.lines():
             click.echo(line)

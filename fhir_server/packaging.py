@@ -10,12 +10,16 @@ import io
 import json
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.definitions import PROFILES
+from fhir_server.validation.profiles.library import Library
+from fhir_server.validation.profiles.tree import ProfileError
+from fhir_server.validation.profiles.written import with_snapshot
 
 Definition = Mapping[str, Any]
 Complete = Callable[[Definition], Definition]
@@ -33,9 +37,21 @@ class CannotPackage(Exception):
     """A file that should be in the package cannot be, or the package cannot be written."""
 
 
-def as_it_is(definition: Definition) -> Definition:
-    """A differential alone: who loads the package makes the snapshot."""
-    return definition
+def whole(definition: Definition) -> Definition:
+    """With its snapshot, as not everybody who loads a package makes one.
+
+    Raises:
+        CannotPackage: for a profile that cannot be used.
+    """
+    try:
+        return with_snapshot(definition, _library())
+    except ProfileError as error:
+        raise CannotPackage(f"The {error}") from None
+
+
+@cache
+def _library() -> Library:
+    return Library()
 
 
 def write(path: Path | None) -> tuple[Path, int]:
@@ -53,7 +69,7 @@ def write(path: Path | None) -> tuple[Path, int]:
     return target, sum(not name.endswith(("package.json", ".index.json")) for name in files)
 
 
-def contents(complete: Complete = as_it_is) -> dict[str, bytes]:
+def contents(complete: Complete = whole) -> dict[str, bytes]:
     """Each file of the package by its name in it."""
     definitions = {
         _file_name(one): complete(one) if one["resourceType"] == "StructureDefinition" else one

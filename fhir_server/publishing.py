@@ -2,7 +2,8 @@
 
 `keyworking serve` does it at start: what is not there is put there, and so is what is newer than
 the stored one. What somebody deleted stays deleted, and what has our id and another address is
-left alone. R4's and UK Core's own definitions are not stored.
+left alone. Profiles are stored with their snapshots. R4's and UK Core's own definitions are not
+stored.
 """
 
 import re
@@ -17,6 +18,9 @@ from fhir_server.fhir.definitions import PROFILES
 from fhir_server.fhir.json import Resource
 from fhir_server.storage.interface import Store
 from fhir_server.terminology.shipped import FOLDER as TERMINOLOGY
+from fhir_server.validation.profiles.library import Library
+from fhir_server.validation.profiles.tree import ProfileError
+from fhir_server.validation.profiles.written import with_snapshot
 
 _TYPES: Final = (
     *("CodeSystem", "ConceptMap", "NamingSystem", "Questionnaire", "StructureDefinition"),
@@ -49,6 +53,8 @@ async def publish(store: Store, resources: Sequence[Resource] | None = None) -> 
     due = [one for one in offered if await _is_due(session, one)]
     if not due:
         return 0
+    library = Library()
+    due = [whole(one, library) for one in due]
 
     async def work(unit: SessionUnit) -> int:
         # Another process may have been here meanwhile.
@@ -58,6 +64,19 @@ async def publish(store: Store, resources: Sequence[Resource] | None = None) -> 
         return len(still)
 
     return await session.commit("publish", work)
+
+
+def whole(resource: Resource, library: Library) -> Resource:
+    """A StructureDefinition with its snapshot; anything else, or one that cannot be used, as it is.
+
+    What is wrong with a profile is told by whatever uses it.
+    """
+    if resource["resourceType"] != "StructureDefinition":
+        return resource
+    try:
+        return dict(with_snapshot(resource, library))
+    except ProfileError:
+        return resource
 
 
 async def _is_due(data: Data, resource: Resource) -> bool:

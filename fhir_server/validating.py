@@ -1,12 +1,14 @@
 """`keyworking validate`: files of FHIR, checked as a server would check them.
 
-JSON, XML and ndjson. Everything that is asked stands in memory: there is no server and no store.
+JSON, XML and ndjson. There is no server and no store: what the tables in memory do not decide, the
+terminology server of the settings is asked.
 Source: https://hl7.org/fhir/R4/validation.html
 """
 
+import asyncio
 import codecs
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,12 +17,19 @@ from fhir_server.errors import FhirError, Issue
 from fhir_server.fhir import json, xml
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.outcomes import outcome
+from fhir_server.terminology.service import Terminology
 from fhir_server.validation.checker import Checker
+from fhir_server.validation.settling import Settler
 
 _LINES: Final = (".ndjson", ".jsonl")
 ENDINGS: Final = (".json", ".xml", *_LINES)
 _FILE: Final = "http://hl7.org/fhir/StructureDefinition/operationoutcome-file"
 _SIGNS: Final = {"fatal": "error", "error": "error", "warning": "warning", "information": "note"}
+
+
+Service = Callable[[], Terminology]
+"""Opens the terminology service that settles what a check leaves open."""
+Check = Callable[[Resource], Sequence[Issue]]
 
 
 class CannotValidate(Exception):
@@ -86,27 +95,35 @@ def require_known(checker: Checker, profiles: Iterable[str]) -> None:
 
 
 def validate(
-    found: Iterable[Path], checker: Checker, profiles: Sequence[str] = ()
+    found: Iterable[Path], checker: Checker, profiles: Sequence[str], service: Service
 ) -> Iterator[Checked]:
     """Each resource in the files, checked; what cannot be read is a problem, too."""
+
+    def check(resource: Resource) -> Sequence[Issue]:
+        findings = checker.check(resource, profiles=profiles)
+        if not findings.questions:
+            return findings.issues
+        asked = checker.settle(findings.questions, Settler(service()))
+        return findings.settled(asyncio.run(asked)).issues
+
     for file in found:
         try:
-            yield from _of_file(file, checker, profiles)
+            yield from _of_file(file, check)
         except OSError as error:
             yield _unreadable(str(file), str(error))
 
 
-def _of_file(file: Path, checker: Checker, profiles: Sequence[str]) -> Iterator[Checked]:
+def _of_file(file: Path, check: Check) -> Iterator[Checked]:
     if file.suffix.lower() not in _LINES:
-        yield _checked(file.read_bytes(), str(file), checker, profiles)
+        yield _checked(file.read_bytes(), str(file), check)
         return
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
-                yield _checked(line.strip(), f"{file} line {number}", checker, profiles)
+                yield _checked(line.strip(), f"{file} line {number}", check)
 
 
-def _checked(raw: bytes, place: str, checker: Checker, profiles: Sequence[str]) -> Checked:
+def _checked(raw: bytes, place: str, check: Check) -> Checked:
     # Editors put a byte order mark in front, which only a body over HTTP may not have.
     text = raw.removeprefix(codecs.BOM_UTF8)
     decode = xml.decode_resource if text.lstrip().startswith(b"<") else json.decode_resource
@@ -114,8 +131,7 @@ def _checked(raw: bytes, place: str, checker: Checker, profiles: Sequence[str]) 
         resource = decode(text)
     except FhirError as error:
         return Checked(place, "", error.issues)
-    issues = checker.check(resource, profiles=profiles).issues
-    return Checked(place, str(resource.get("resourceType", "")), issues)
+    return Checked(place, str(resource.get("resourceType", "")), check(resource))
 
 
 def _unreadable(place: str, text: str) -> Checked:

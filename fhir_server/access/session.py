@@ -33,6 +33,7 @@ from fhir_server.storage.interface import (
 )
 from fhir_server.terminology.library import Library
 from fhir_server.terminology.outside import Outside
+from fhir_server.terminology.packaged import NONE, Packaged
 from fhir_server.terminology.resolve import resolved
 from fhir_server.terminology.service import MAX_CODES, Terminology
 
@@ -84,6 +85,8 @@ class Data(Protocol):
 
     async def parameters(self) -> ParameterSet: ...
 
+    def terminology(self) -> Terminology: ...
+
 
 async def current(data: Data, resource_type: str, resource_id: str) -> StoredVersion:
     """The current version.
@@ -124,9 +127,11 @@ class _GuardedReader:
         policy: Policy,
         max_codes: int,
         outside: Outside | None = None,
+        packaged: Packaged = NONE,
     ) -> None:
         self.caller: Final = caller
         self._outside = outside
+        self._packaged = packaged
         self._reader = reader
         self._policy = policy
         self._max_codes = max_codes
@@ -169,12 +174,12 @@ class _GuardedReader:
 
     async def _asked(self, query: Search) -> Search:
         """With the codes of value sets that the caller may read, among what it may read."""
-        known = await resolved(query, self, self._max_codes, self._outside)
+        known = await resolved(query, self, self._max_codes, self._outside, self._packaged)
         return guarded(known, self._policy.readable)
 
     def terminology(self) -> Terminology:
         """The terminology service, over what the caller may read."""
-        return Terminology(Library(self), self._max_codes, self._outside)
+        return Terminology(Library(self, self._packaged), self._max_codes, self._outside)
 
     def is_limited(self, resource_type: str) -> bool:
         """Whether there may be resources of the type that the caller may not see."""
@@ -215,9 +220,10 @@ class Session(_GuardedReader):
         policy: Policy | None = None,
         max_codes: int = MAX_CODES,
         outside: Outside | None = None,
+        packaged: Packaged = NONE,
     ) -> None:
         self._store: Final = store
-        super().__init__(store, caller, policy or ClosedPolicy(), max_codes, outside)
+        super().__init__(store, caller, policy or ClosedPolicy(), max_codes, outside, packaged)
 
     def answering(self) -> "Data":
         """The reads of an answer that nothing is decided by: it may be some moments old.
@@ -228,7 +234,9 @@ class Session(_GuardedReader):
         if not isinstance(self._policy, OpenPolicy):
             return self
         lagging = self._store.lagging()
-        return _GuardedReader(lagging, self.caller, self._policy, self._max_codes, self._outside)
+        return _GuardedReader(
+            lagging, self.caller, self._policy, self._max_codes, self._outside, self._packaged
+        )
 
     async def commit(self, action: str, work: "Callable[[SessionUnit], Awaitable[T]]") -> T:
         """Run `work` in one commit, with a line in the audit that says who did what.
@@ -240,7 +248,9 @@ class Session(_GuardedReader):
         """
 
         async def guarded(unit: Unit) -> T:
-            inside = SessionUnit(unit, self.caller, self._policy, action, self._max_codes)
+            inside = SessionUnit(
+                unit, self.caller, self._policy, action, self._max_codes, self._packaged
+            )
             result = await work(inside)
             if inside.touched:
                 caller = self.caller
@@ -264,8 +274,9 @@ class SessionUnit(_GuardedReader):
         policy: Policy,
         action: str,
         max_codes: int = MAX_CODES,
+        packaged: Packaged = NONE,
     ) -> None:
-        super().__init__(unit, caller, policy, max_codes)
+        super().__init__(unit, caller, policy, max_codes, packaged=packaged)
         self._unit = unit
         self.action = action
         self.touched: list[str] = []

@@ -55,9 +55,8 @@ def type_of(request: Request) -> str | None:
     if given in _OTHERS and request.resource and request.resource.get("resourceType") == "Bundle":
         return str(given)  # it is not taken here, whatever is in it
     outline = _outline(request.resource) if request.resource else None
-    found: str | None = checked(replace(request, resource_type="Bundle", resource=outline)).get(
-        "type"
-    )
+    sound = checked(replace(request, resource_type="Bundle", resource=outline)).resource
+    found: str | None = (sound or {}).get("type")
     return found
 
 

@@ -3,7 +3,7 @@
 https://hl7.org/fhir/R4/http.html#capabilities
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, Final
@@ -96,9 +96,12 @@ def _instantiates(server: Server) -> dict[str, list[str]]:
 def _rest(server: Server, known: ParameterSet) -> Resource:
     wired = {route.interaction.code for route in server.router.routes}
     referring = _referring(known)
+    profiles = server.checker.library.of_resources()
     rest: Resource = {
         "mode": "server",
-        "resource": [_resource(name, wired, server, known, referring) for name in resource_types()],
+        "resource": [
+            _resource(name, wired, server, known, referring, profiles) for name in resource_types()
+        ],
         "interaction": [{"code": code} for code in _SYSTEM_INTERACTIONS],
         "searchParam": _of_every_type(known),
     }
@@ -120,9 +123,12 @@ def _resource(
     server: Server,
     known: ParameterSet,
     referring: Mapping[str, list[str]],
+    profiles: Mapping[str, Sequence[str]],
 ) -> Resource:
     described: Resource = {
         "type": name,
+        "profile": f"http://hl7.org/fhir/StructureDefinition/{name}",
+        "supportedProfile": list(profiles.get(name, ())),
         "interaction": [{"code": code} for code in _TYPE_INTERACTIONS if code in wired],
         "versioning": _versioning(name, server),
         "readHistory": True,

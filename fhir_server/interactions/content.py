@@ -1,6 +1,9 @@
 """Resources that come in: of the type that the address names, and as R4 defines them."""
 
-from fhir_server.access.session import Draft, StoredVersion
+from collections.abc import Iterable
+from dataclasses import replace
+
+from fhir_server.access.session import Data, Draft, StoredVersion
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
@@ -8,11 +11,13 @@ from fhir_server.fhir.outcomes import outcome
 from fhir_server.fhir.references import localised
 from fhir_server.fhir.summary import refuse_subset
 from fhir_server.interactions.exchange import Answer, Request, Server
-from fhir_server.validation.checker import Checker
+from fhir_server.validation.checker import Checker, in_order
+from fhir_server.validation.report import Question
+from fhir_server.validation.settling import Settler
 
 
-def checked(request: Request) -> Resource:
-    """The request's resource after the check.
+def checked(request: Request) -> Request:
+    """The request after the check of its resource, with what that left open.
 
     Raises:
         FhirError: MALFORMED where there is none or it is of another type; INVALID with an
@@ -22,13 +27,43 @@ def checked(request: Request) -> Resource:
     resource = request.resource
     if resource is None:
         raise FhirError(Kind.MALFORMED, "The body is empty; a FHIR resource is expected")
-    check(resource, request.resource_type, request.server.checker)
+    questions = check(resource, request.resource_type, request.server.checker)
     refuse_subset(resource)
-    return resource
+    return replace(request, questions=questions) if questions else request
 
 
-def check(resource: Resource, resource_type: str, checker: Checker) -> None:
-    """Raise for a resource that is not what R4 says of that type, or breaks a profile."""
+async def settled(request: Request, data: Data, settler: Settler | None = None) -> Request:
+    """The request with nothing left open; of what was, only what is worth telling is left.
+
+    It is done before the commit: a terminology server may be asked, for whose answer no writer
+    should have to wait.
+
+    Args:
+        settler: that of all entries of a Bundle.
+
+    Raises:
+        FhirError: INVALID or PROFILE for a code that is not in the value set that it has to be in.
+    """
+    if not request.questions:
+        return request
+    told = await settle(request.questions, data, request.server.checker, settler)
+    return replace(request, questions=(), told=told)
+
+
+async def settle(
+    questions: Iterable[Question], data: Data, checker: Checker, settler: Settler | None = None
+) -> tuple[Issue, ...]:
+    """The warnings that open questions come to; raises as `settled`."""
+    issues = await checker.settle(questions, settler or Settler(data.terminology()))
+    _refuse(issues)
+    return tuple(issues)
+
+
+def check(resource: Resource, resource_type: str, checker: Checker) -> tuple[Question, ...]:
+    """Raise for a resource that is not what R4 says of that type, or breaks a profile.
+
+    What comes back could not be told at once.
+    """
     given = resource.get("resourceType")
     if given != resource_type:
         raise FhirError.at(
@@ -39,9 +74,15 @@ def check(resource: Resource, resource_type: str, checker: Checker) -> None:
             else f"The body has no resourceType; '{resource_type}' is expected",
         )
     findings = checker.check(resource, expected_type=resource_type)
-    if findings.errors:
-        kind = Kind.INVALID if findings.breaks_definition else Kind.PROFILE
-        raise FhirError.of(kind, findings.errors)
+    _refuse(findings.issues)
+    return findings.questions
+
+
+def _refuse(issues: Iterable[Issue]) -> None:
+    errors = [issue for issue in issues if issue.severity in ("error", "fatal")]
+    if errors:
+        breaks_definition = any(issue.profile is None for issue in errors)
+        raise FhirError.of(Kind.INVALID if breaks_definition else Kind.PROFILE, errors)
 
 
 def draft(resource: Resource, server: Server) -> Draft:
@@ -59,7 +100,7 @@ def written(stored: StoredVersion, request: Request, *, created: bool) -> Answer
         case "minimal":
             body = b""
         case "OperationOutcome":
-            body = _done(stored, request.server.checker)
+            body = _done(stored, request)
         case _:
             body = stored.body
     return Answer(
@@ -67,9 +108,10 @@ def written(stored: StoredVersion, request: Request, *, created: bool) -> Answer
     )
 
 
-def _done(stored: StoredVersion, checker: Checker) -> bytes:
+def _done(stored: StoredVersion, request: Request) -> bytes:
     """That it is stored, and the warnings of its check, which only this answer has."""
     text = f"{stored.type}/{stored.id} is stored as version {stored.version}"
     told = Issue(text, severity="information")
-    warnings = checker.check(json.decode_resource(stored.body)).issues
+    found = request.server.checker.check(json.decode_resource(stored.body)).issues
+    warnings = in_order([*found, *request.told])
     return json.encode(outcome([told, *warnings], default_code="informational"))

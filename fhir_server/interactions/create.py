@@ -13,8 +13,11 @@ from fhir_server.interactions.exchange import Answer, Request
 
 def prepare(request: Request) -> Request:
     """Check the resource and give it its id, before the commit."""
+    request = checked(request)
     resource_id = request.id or new_id()
-    return replace(request, id=resource_id, resource={**checked(request), "id": resource_id})
+    return replace(
+        request, id=resource_id, resource={**(request.resource or {}), "id": resource_id}
+    )
 
 
 async def perform(unit: SessionUnit, request: Request) -> Answer:

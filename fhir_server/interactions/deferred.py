@@ -163,7 +163,8 @@ async def _one_entry(server: Server, work: Work) -> None:
 async def _entry(work: Work, index: int, count: int, outer: Request) -> None:
     item = planned(index, await _read_entry(work, index), outer)
     batch.require_in_batch(item)
-    prepared = replace(item, request=item.interaction.prepared(item.request))
+    ready = await item.interaction.ready(work.session, item.request)
+    prepared = replace(item, request=ready)
     if item.interaction.writes or _changes(item.request):
         await _write(work, prepared, count)
     else:

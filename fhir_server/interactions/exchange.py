@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 from cryptography.fernet import Fernet
 
 from fhir_server.access.session import StoredVersion
-from fhir_server.errors import FhirError, Kind
+from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir.json import Resource
 from fhir_server.jobs.desk import Desk
 from fhir_server.search.parse import Limits
 from fhir_server.validation.checker import Checker
+from fhir_server.validation.report import Question
 
 if TYPE_CHECKING:
     from fhir_server.interactions.routing import Router
@@ -116,6 +117,10 @@ class Request:
     """Of a POST whose sender gave it an `X-Request-ID`."""
     matched: StoredVersion | None = None
     """What the criteria of a conditional interaction found, once that is known."""
+    questions: tuple[Question, ...] = ()
+    """What the check of the resource left open: nothing, most of the time."""
+    told: tuple[Issue, ...] = ()
+    """Warnings that came of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import new_id
 from fhir_server.interactions import paging
 from fhir_server.interactions.asynchronous import NDJSON, accepted
-from fhir_server.interactions.content import check, checked, draft
+from fhir_server.interactions.content import check, checked, draft, settle, settled
 from fhir_server.interactions.exchange import Answer, Repeat, Request, Server
 from fhir_server.interactions.repeats import once
 from fhir_server.interactions.routing import refuse_parameters
@@ -28,6 +28,7 @@ from fhir_server.jobs.runner import Step, Work
 from fhir_server.operation.api import Call, Task, Write
 from fhir_server.operation.parameters import Inputs, from_body, from_query
 from fhir_server.operation.registry import Operation
+from fhir_server.validation.report import Question
 
 
 async def perform(session: Session, request: Request) -> Answer:
@@ -40,7 +41,7 @@ async def perform(session: Session, request: Request) -> Answer:
         now=request.server.clock(),
         resource_type=request.resource_type,
         id=request.id,
-        parameters=_inputs(operation, request) if token is None else Inputs({}),
+        parameters=await _inputs(session, operation, request) if token is None else Inputs({}),
         code=operation.code,
         pages=paging.pages(request.server, session),
         limits=request.server.limits,
@@ -122,11 +123,13 @@ async def _performed(operation: Operation, call: Call, server: Server) -> Answer
     return Answer(200, body=result if isinstance(result, bytes) else json.encode(result))
 
 
-def _inputs(operation: Operation, request: Request) -> Inputs:
+async def _inputs(session: Session, operation: Operation, request: Request) -> Inputs:
     body = request.resource
     if body is None:
         return from_query(operation.definition, request.parameters)
-    _refuse_unsound(operation, request, body)
+    questions = _refuse_unsound(operation, request, body)
+    if questions:
+        await settle(questions, session, request.server.checker)
     if body.get("resourceType") == "Parameters":
         refuse_parameters("an operation with Parameters in its body", request)
     return from_body(operation.definition, body, request.parameters)
@@ -159,15 +162,20 @@ def _step(operation: Operation, server: Server) -> Step:
         told = json.decode_own(await desk.file(work.session, work.job.id, REQUEST))
         known_as = replace(server, base=told["base"])
         now, limits = server.clock(), server.limits
-        await take(Task(work, told["asked"], known_as.base, now, limits, _preparing(known_as)))
+        await take(
+            Task(
+                work, told["asked"], known_as.base, now, limits, _preparing(known_as, work.session)
+            )
+        )
 
     return step
 
 
-def _preparing(server: Server) -> Callable[[Resource], Write]:
-    def prepare(resource: Resource) -> Write:
+def _preparing(server: Server, session: Session) -> Callable[[Resource], Awaitable[Write]]:
+    async def prepare(resource: Resource) -> Write:
         request = Request(server=server, resource_type=_type_of(resource), resource=resource)
-        whole = _with_id(checked(request))
+        await settled(checked(request), session)
+        whole = _with_id(resource)
         ready = draft(whole, server)
 
         async def write(unit: SessionUnit) -> str:
@@ -213,16 +221,17 @@ def _operation(request: Request) -> Operation:
     return found
 
 
-def _refuse_unsound(operation: Operation, request: Request, body: Resource) -> None:
-    """Raise for a body that R4 or a profile refuses.
+def _refuse_unsound(operation: Operation, request: Request, body: Resource) -> tuple[Question, ...]:
+    """Raise for a body that R4 or a profile refuses; what could not be told at once.
 
     Where the operation takes faulty resources, those pass and only what is around them counts.
     """
     name = str(body.get("resourceType"))
     if not operation.takes_faulty:
-        check(body, name, request.server.checker)
-    elif name == "Parameters":
+        return check(body, name, request.server.checker)
+    if name == "Parameters":
         check(_without_resources(body), name, request.server.checker)
+    return ()
 
 
 _SOUND: Final = {"resourceType": "Basic", "code": {"text": "stands for any resource"}}

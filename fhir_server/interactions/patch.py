@@ -18,7 +18,7 @@ from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import fhirpath_patch, json
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.summary import refuse_subset
-from fhir_server.interactions.content import check, draft, written
+from fhir_server.interactions.content import check, draft, settle, written
 from fhir_server.interactions.exchange import Answer, Request
 from fhir_server.interactions.preconditions import require_match
 
@@ -54,14 +54,19 @@ async def perform(unit: SessionUnit, request: Request) -> Answer:
     require_match(request, found)
     patched = _patched(json.decode_resource(found.body), request)
     _require_same_identity(patched, request)
+    checker = request.server.checker
     try:
-        check(patched, request.resource_type, request.server.checker)
+        questions = check(patched, request.resource_type, checker)
+        # What it has come to is only known here, where no other server may be asked.
+        told = await settle(questions, unit, checker) if questions else ()
     except FhirError as error:
+        if error.kind is Kind.UNAVAILABLE:
+            raise
         # The request was well formed: what it leads to is not.
         raise FhirError.of(Kind.BUSINESS_RULE, error.issues) from None
     refuse_subset(patched)
     stored = await unit.put(patched, "PATCH", draft(patched, request.server))
-    return written(stored, request, created=False)
+    return written(stored, replace(request, told=told), created=False)
 
 
 def _patched(resource: Resource, request: Request) -> Resource:

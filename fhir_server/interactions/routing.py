@@ -9,6 +9,7 @@ from fhir_server.access.session import Data, Session, SessionUnit
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.references import is_id
+from fhir_server.interactions.content import settled
 from fhir_server.interactions.exchange import Answer, Preferences, Request
 from fhir_server.interactions.repeats import once
 
@@ -59,6 +60,10 @@ class Interaction:
             refuse_parameters(self.code, request, self.takes)
         return self.prepare(request)
 
+    async def ready(self, data: Data, request: Request) -> Request:
+        """As `prepared`, with what the check left open asked of the terminology service."""
+        return await settled(self.prepared(request), data)
+
     def honoured(self, preferences: Preferences) -> tuple[str, ...]:
         """What it makes of `handling`: strict is the way everywhere, lenient not."""
         lenient = not self.reads_parameters or self.code.startswith("search-")
@@ -87,7 +92,7 @@ def refuse_parameters(code: str, request: Request, takes: tuple[str, ...] = ()) 
 
 async def run(session: Session, interaction: Interaction, request: Request) -> Answer:
     """Carry an interaction out on its own."""
-    prepared = interaction.prepared(request)
+    prepared = await interaction.ready(session, request)
     if not interaction.writes:
         data = session.answering() if interaction.answers else session
         return await interaction.perform(data, prepared)

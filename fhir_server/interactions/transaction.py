@@ -12,10 +12,12 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.bundles import bundle
 from fhir_server.fhir.references import new_id
 from fhir_server.interactions import conditions
+from fhir_server.interactions.content import settled
 from fhir_server.interactions.entries import Planned, entries_of, placed, planned, response
 from fhir_server.interactions.exchange import Answer, Request
 from fhir_server.interactions.links import conditional_references, relinked
 from fhir_server.interactions.repeats import once
+from fhir_server.validation.settling import Settler
 
 _ORDER: Final = ("DELETE", "POST", "PUT", "PATCH", "GET", "HEAD")
 
@@ -30,7 +32,7 @@ Names = dict[str, str]
 
 
 async def perform(session: Session, request: Request) -> Answer:
-    plan = _planned(request)
+    plan = await _settled(session, _planned(request))
     _refuse_same_identity_twice(plan)
 
     async def work(unit: SessionUnit) -> Answer:
@@ -54,9 +56,27 @@ def _planned(request: Request) -> list[Planned]:
             plan.append(_prepared(index, entry, request))
         except FhirError as error:
             errors.append(error)
+    _raise_all(errors)
+    return plan
+
+
+async def _settled(session: Session, plan: Sequence[Planned]) -> list[Planned]:
+    """What the checks left open, asked once for all entries, or every one that is refused."""
+    settler = Settler(session.terminology()) if any(one.request.questions for one in plan) else None
+    known: list[Planned] = []
+    errors: list[FhirError] = []
+    for item in plan:
+        try:
+            known.append(replace(item, request=await settled(item.request, session, settler)))
+        except FhirError as error:
+            errors.append(placed(error, item.index))
+    _raise_all(errors)
+    return known
+
+
+def _raise_all(errors: Sequence[FhirError]) -> None:
     if errors:
         raise FhirError.of(errors[0].kind, [issue for error in errors for issue in error.issues])
-    return plan
 
 
 def _prepared(index: int, entry: dict[str, object], outer: Request) -> Planned:

@@ -12,7 +12,8 @@ from fhir_server.interactions.preconditions import require_match, require_no_mat
 
 def prepare(request: Request) -> Request:
     """Check the resource and its id, before the commit."""
-    resource = checked(request)
+    request = checked(request)
+    resource = request.resource or {}
     if resource.get("id") != request.id:
         raise FhirError.at(
             Kind.INVALID,
@@ -26,8 +27,7 @@ def prepare(request: Request) -> Request:
 
 def prepare_conditional(request: Request) -> Request:
     """Check the resource; which one it is, the criteria say in the commit."""
-    checked(request)
-    return request
+    return checked(request)
 
 
 async def perform(unit: SessionUnit, request: Request) -> Answer:

@@ -130,7 +130,7 @@ class Task:
     now: int
     """Microseconds since the epoch."""
     limits: Limits
-    prepare: Callable[[Resource], Write]
+    prepare: Callable[[Resource], Awaitable[Write]]
     """Checks a resource as any that comes in; what comes back stores it in a commit, with the
     id that it has, or a new one."""
 

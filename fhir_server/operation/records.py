@@ -102,7 +102,7 @@ class Records(Lookup):
         current = await self.get(resource["resourceType"], resource["id"])
         if current is not None and _content(current) == _content(resource):
             return current
-        findings = self._checker.check(resource)
+        findings = await self._checker.check_all(resource, self._unit.terminology())
         if findings.errors:
             kind = Kind.INVALID if findings.breaks_definition else Kind.PROFILE
             raise FhirError.of(kind, findings.errors)

@@ -1,7 +1,7 @@
 """What the terminology that comes with the server says at once, for the check of a binding.
 
-Nothing stored is looked at, and nothing is asked of anybody: where that might say more, the
-answer is `unknown`.
+Packages that the settings name belong to it. Nothing stored is looked at, and nothing is asked of
+anybody: where that might say more, the answer is `unknown`.
 """
 
 from collections.abc import Mapping
@@ -12,44 +12,51 @@ from fhir_server.errors import FhirError
 from fhir_server.terminology import membership
 from fhir_server.terminology.library import Shipped
 from fhir_server.terminology.membership import Verdict
+from fhir_server.terminology.packaged import NONE, Packaged
 from fhir_server.terminology.shipped import shipped
 
 __all__ = ["KnownCodes", "Verdict", "display_of", "is_member"]
 
-_SHIPPED = Shipped()
-
-
-@lru_cache(maxsize=32_768)
-def is_member(value_set: str, system: str, code: str) -> Verdict:
-    """Whether the value set, named by its canonical address, has the code."""
-    try:
-        return membership.is_member(_SHIPPED, value_set, system, code)
-    except FhirError:
-        return Verdict.UNKNOWN
-
-
-class KnownCodes:
-    """The same in words."""
-
-    def is_member(self, value_set: str, system: str, code: str) -> Literal["yes", "no", "unknown"]:
-        """`system` is '' for a `code` alone, which names none."""
-        return _WORDS[is_member(value_set, system, code)]
-
-    def draws_on(self, value_set: str, system: str) -> bool:
-        """Whether the value set has codes of that system."""
-        return system in _systems(value_set)
-
-
-@lru_cache(maxsize=4096)
-def _systems(value_set: str) -> frozenset[str]:
-    return frozenset(membership.systems_of(_SHIPPED, value_set))
-
-
-_WORDS: Final[Mapping[Verdict, Literal["yes", "no", "unknown"]]] = {
+Word = Literal["yes", "no", "unknown"]
+_WORDS: Final[Mapping[Verdict, Word]] = {
     Verdict.YES: "yes",
     Verdict.NO: "no",
     Verdict.UNKNOWN: "unknown",
 }
+
+
+class KnownCodes:
+    """Whether codes are in value sets, in words; what was answered once is known."""
+
+    def __init__(self, packaged: Packaged = NONE) -> None:
+        self._catalogue = Shipped(packaged)
+        self.verdict: Final = lru_cache(maxsize=32_768)(self._verdict)
+        self._systems = lru_cache(maxsize=4096)(self._systems_of)
+
+    def is_member(self, value_set: str, system: str, code: str) -> Word:
+        """`system` is '' for a `code` alone, which names none."""
+        return _WORDS[self.verdict(value_set, system, code)]
+
+    def draws_on(self, value_set: str, system: str) -> bool:
+        """Whether the value set has codes of that system."""
+        return system in self._systems(value_set)
+
+    def _verdict(self, value_set: str, system: str, code: str) -> Verdict:
+        try:
+            return membership.is_member(self._catalogue, value_set, system, code)
+        except FhirError:
+            return Verdict.UNKNOWN
+
+    def _systems_of(self, value_set: str) -> frozenset[str]:
+        return frozenset(membership.systems_of(self._catalogue, value_set))
+
+
+_SHIPPED: Final = KnownCodes()
+
+
+def is_member(value_set: str, system: str, code: str) -> Verdict:
+    """Whether the value set, named by its canonical address, has the code; without packages."""
+    return _SHIPPED.verdict(value_set, system, code)
 
 
 def display_of(system: str, code: str) -> str | None:

@@ -1,12 +1,11 @@
 """Where value sets, code systems and concept maps come from, by canonical address.
 
-Those on the server that the caller may read and the project's own come first, then R4's and UK
-Core's.
+Those on the server that the caller may read, the project's own and those of the packages that the
+settings name come first, then R4's and UK Core's.
 Source: https://hl7.org/fhir/R4/references.html#canonical.
 """
 
 import asyncio
-import re
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
@@ -15,7 +14,9 @@ from fhir_server.fhir.json import Resource
 from fhir_server.search.ast import Node, Query, Search, TokenIs, UriIs, conjunction, disjunction
 from fhir_server.storage.interface import Page, Position, StoredVersion
 from fhir_server.terminology.elements import items, text, texts
+from fhir_server.terminology.grammars import is_well_formed
 from fhir_server.terminology.held import SHELF, Held, read
+from fhir_server.terminology.packaged import NONE, Packaged, recency
 from fhir_server.terminology.shipped import maps_from, own, shipped
 
 _MOST: Final = 100
@@ -34,11 +35,27 @@ class Reads(Protocol):
     async def search(self, query: Search, count: int, after: Position | None = None) -> Page: ...
 
 
+class Nowhere:
+    """In place of a session, for whoever has no store."""
+
+    async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:  # noqa: ARG002
+        return None
+
+    async def search(
+        self,
+        query: Search,  # noqa: ARG002
+        count: int,  # noqa: ARG002
+        after: Position | None = None,  # noqa: ARG002
+    ) -> Page:
+        return Page((), None)
+
+
 class Library:
     """Value sets, code systems and concept maps that one caller may use."""
 
-    def __init__(self, data: Reads) -> None:
+    def __init__(self, data: Reads, packaged: Packaged = NONE) -> None:
         self._data = data
+        self._packaged = packaged
 
     async def at(self, local: str) -> Held | None:
         """The resource `ValueSet/id`."""
@@ -54,8 +71,9 @@ class Library:
         A code system that is stored in parts, each a fragment of the same version, is one.
         """
         stored = await self._stored(resource_type, canonical)
-        known = [*stored, *filter(None, [own(resource_type, canonical)])]
-        best = max(known, key=lambda one: _recency(one.resource), default=None)
+        beside = [own(resource_type, canonical), self._packaged.named(resource_type, canonical)]
+        known = [*stored, *filter(None, beside)]
+        best = max(known, key=lambda one: recency(one.resource), default=None)
         if best is None:
             return shipped(resource_type, canonical)
         if text(best.resource, "content") != "fragment":
@@ -67,11 +85,10 @@ class Library:
         """The concept maps that translate codes of the system, or into it."""
         where = disjunction(UriIs("source-system", system), UriIs("target-system", system))
         stored = await self._found("ConceptMap", where)
+        found = {text(one.resource, "url"): one for one in maps_from(system)}
+        found |= {text(one.resource, "url"): one for one in self._packaged.maps(system)}
         known = {text(one.resource, "url") for one in stored}
-        return [
-            *stored,
-            *(one for one in maps_from(system) if text(one.resource, "url") not in known),
-        ]
+        return [*stored, *(one for url, one in found.items() if url not in known)]
 
     async def _stored(self, resource_type: str, canonical: str) -> list[Held]:
         url, _, version = canonical.partition("|")
@@ -104,27 +121,16 @@ def _joined(best: Held, parts: Sequence[Held]) -> Held:
     return SHELF.get(joined.key) or SHELF.put(joined)
 
 
-_STATUS: Final = {"active": 3, "draft": 2, "unknown": 1}
-_NUMBERS: Final = re.compile(r"\d{1,18}", re.ASCII)
-
-
-def _recency(resource: Resource) -> tuple[object, ...]:
-    """Active before draft before retired; then the version, 1.10 after 1.9; then the last edit."""
-    version = text(resource, "version")
-    return (
-        _STATUS.get(text(resource, "status"), 0),
-        [int(part) for part in _NUMBERS.findall(version)],
-        version,
-        text(resource.get("meta"), "lastUpdated"),
-        text(resource, "id"),
-    )
-
-
 class Catalogue:
-    """What one question needs, all of it found before the question is answered."""
+    """What one question needs, all of it found before the question is answered.
 
-    def __init__(self) -> None:
+    `by_form` says that where a code system is a grammar, a well-formed code counts as one of its
+    codes: enough for a binding, too little for whoever asks about the code itself.
+    """
+
+    def __init__(self, *, by_form: bool = False) -> None:
         self._held: dict[tuple[str, str], Held | None] = {}
+        self.by_form = by_form
 
     def value_set(self, canonical: str) -> Held | None:
         return self.get("ValueSet", canonical)
@@ -134,6 +140,10 @@ class Catalogue:
 
     def get(self, resource_type: str, canonical: str) -> Held | None:
         return self._held.get((resource_type, canonical))
+
+    def is_well_formed(self, system: str, code: str) -> bool | None:
+        """What the form of the code says; None where that does not count."""
+        return is_well_formed(system, code) if self.by_form else None
 
     def put(self, resource_type: str, canonical: str, held: Held | None) -> None:
         """Raises: FhirError: TOO_COSTLY for one too many."""
@@ -155,10 +165,21 @@ class Catalogue:
 
 
 class Shipped(Catalogue):
-    """Whatever comes with the server, found when it is asked for; the key is that of none."""
+    """Whatever comes with the server or in packages, found when it is asked for.
+
+    The key is that of none.
+    """
+
+    def __init__(self, packaged: Packaged = NONE) -> None:
+        super().__init__(by_form=True)
+        self._packaged = packaged
 
     def get(self, resource_type: str, canonical: str) -> Held | None:
-        return shipped(resource_type, canonical)
+        return (
+            own(resource_type, canonical)
+            or self._packaged.named(resource_type, canonical)
+            or shipped(resource_type, canonical)
+        )
 
 
 async def gather(

@@ -42,7 +42,8 @@ def is_code(catalogue: Catalogue, system: str, code: str) -> Verdict:
     """Whether the system (with `|version` or not) has the code."""
     held = catalogue.code_system(system)
     if held is None:
-        return Verdict.UNKNOWN
+        well_formed = catalogue.is_well_formed(system, code)
+        return Verdict.UNKNOWN if well_formed is None else Verdict.of(well_formed)
     if held.system.spelt(code) is not None:
         return Verdict.YES
     return Verdict.NO if held.system.is_complete else Verdict.UNKNOWN

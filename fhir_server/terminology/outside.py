@@ -30,6 +30,8 @@ _GOOD_FOR: Final = 3600.0
 """Seconds for which an answer is given again."""
 _REST: Final = 10.0
 """Seconds for which it is left alone after it did not answer."""
+_AT_ONCE: Final = 8
+"""Questions that are under way."""
 _MEDIA: Final = "application/fhir+json"
 
 
@@ -62,6 +64,7 @@ class Outside:
         self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
         self._size = 0
         self._resting_until = 0.0
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def codes(self, url: str, value_set: Resource | None, most: int) -> CodeSet:
         """All codes of a value set, which is sent along where it is known here.
@@ -103,9 +106,27 @@ class Outside:
         key = operation.encode() + b"\n" + body
         if (kept := self._known(key)) is not None:
             return kept
+        _ = self._trust  # made once, and not on the time of an answer
+        await self._turn()
+        try:
+            return self._known(key) or await self._answered(key, operation, body)
+        finally:
+            self._turns.release()
+
+    async def _turn(self) -> None:
+        """Wait until there is room for one more question; released by whoever got it.
+
+        A batch of many entries may have more to ask than a server likes to be asked at once.
+        """
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise self._away("too much is asked of it at once") from None
+
+    async def _answered(self, key: bytes, operation: str, body: bytes) -> Resource:
         if self._clock() < self._resting_until:
             raise self._away("it did not answer a moment ago")
-        _ = self._trust  # made once, and not on the time of an answer
         try:
             async with asyncio.timeout(self._patience):
                 status, content = await self._post(operation, body)

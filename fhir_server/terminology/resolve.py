@@ -27,6 +27,7 @@ from fhir_server.search.ast import (
 from fhir_server.terminology.codes import CodeSet
 from fhir_server.terminology.library import Library, Reads
 from fhir_server.terminology.outside import Outside
+from fhir_server.terminology.packaged import NONE, Packaged
 from fhir_server.terminology.service import MAX_CODES, Terminology
 
 _TIMES: Final = 10
@@ -35,12 +36,17 @@ Resolved = Mapping[Terminological, CodeSet]
 
 
 async def resolved(
-    search: Search, data: Reads, max_codes: int = MAX_CODES, outside: Outside | None = None
+    search: Search,
+    data: Reads,
+    max_codes: int = MAX_CODES,
+    outside: Outside | None = None,
+    packaged: Packaged = NONE,
 ) -> Search:
     """The search without what only a terminology service can say.
 
     Args:
         outside: the terminology server that is asked about what is not known here.
+        packaged: what the packages of the settings have.
 
     Raises:
         FhirError: INVALID, UNSUPPORTED or TOO_COSTLY, at the parameter.
@@ -49,7 +55,7 @@ async def resolved(
     asked = [node for part in parts for node in _terminological(part.where)]
     if not asked:
         return search
-    terminology = Terminology(Library(data), max_codes, outside)
+    terminology = Terminology(Library(data, packaged), max_codes, outside)
     codes = {node: await _codes(terminology, node) for node in dict.fromkeys(asked)}
     _require_few(sum(codes[node].size for node in asked), _TIMES * max_codes)
     if isinstance(search, Queries):

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from fhir_server.errors import Issue
 from fhir_server.terminology.known import KnownCodes
+from fhir_server.terminology.service import Terminology
 from fhir_server.validation.codes import Codes
 from fhir_server.validation.places import Place, expression
 from fhir_server.validation.primitives import shown
@@ -24,6 +25,7 @@ from fhir_server.validation.profiles.library import Library
 from fhir_server.validation.profiles.say import Say
 from fhir_server.validation.profiles.tree import ProfileError
 from fhir_server.validation.report import Met, Question, Report
+from fhir_server.validation.settling import Settler
 from fhir_server.validation.structure import bounded, check_base
 
 Severity = Literal["refuse", "warn"]
@@ -61,6 +63,10 @@ class Findings:
     issues: tuple[Issue, ...]
     questions: tuple[Question, ...]
 
+    def settled(self, issues: Iterable[Issue]) -> "Findings":
+        """With what the open questions came to."""
+        return Findings(tuple(bounded(in_order([*self.issues, *_once(issues)]))), ())
+
     @property
     def errors(self) -> list[Issue]:
         return [issue for issue in self.issues if issue.severity in ("error", "fatal")]
@@ -69,6 +75,11 @@ class Findings:
     def breaks_definition(self) -> bool:
         """Whether R4 itself refuses it, not only a profile."""
         return any(issue.profile is None for issue in self.errors)
+
+
+def in_order(issues: Iterable[Issue]) -> list[Issue]:
+    """The gravest first."""
+    return sorted(issues, key=lambda issue: _SEVERITIES.index(issue.severity))
 
 
 class _Profile(NamedTuple):
@@ -115,8 +126,27 @@ class Checker:
             report.enter(met)
             self._check_profiles(met, profiles if number == 0 else (), report)
         found = [self._by_policy(issue) for issue in _once(report)]
-        issues = sorted(found, key=lambda issue: _SEVERITIES.index(issue.severity))
+        issues = in_order(found)
         return Findings(tuple(bounded(issues)), tuple(report.questions))
+
+    async def check_all(
+        self,
+        resource: Mapping[str, Any],
+        terminology: Terminology,
+        *,
+        expected_type: str | None = None,
+        profiles: Sequence[str] = (),
+    ) -> Findings:
+        """As `check`, with the open questions settled."""
+        findings = self.check(resource, expected_type=expected_type, profiles=profiles)
+        if not findings.questions:
+            return findings
+        return findings.settled(await self.settle(findings.questions, Settler(terminology)))
+
+    async def settle(self, questions: Iterable[Question], settler: Settler) -> list[Issue]:
+        """What comes of open questions, as grave as the policy says."""
+        found = [self._by_policy(issue) for issue in await settler.issues(questions)]
+        return bounded(in_order(found))
 
     def check_of(self, canonical: str) -> Check | None:
         """The checker of a profile, None where it is not known; ProfileError as `compile`."""

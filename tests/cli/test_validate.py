@@ -9,7 +9,10 @@ from click.testing import CliRunner, Result
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 
 from fhir_server.cli import main
+from tests.fhir_operations.terms import SYSTEM, TREE, below, value_set
 from tests.support import official_examples
+from tests.validation.profiles import URL, profile
+from tests.validation.test_profile_data import MANIFEST, packed
 
 TEXT: Final = {"status": "generated", "div": '<div xmlns="http://www.w3.org/1999/xhtml">He</div>'}
 PATIENT: Final = {"resourceType": "Patient", "text": TEXT, "active": True}
@@ -116,3 +119,25 @@ def test_the_official_examples_have_no_errors(file: Path) -> None:
     """Real inputs of NHS England and HL7."""
     result = checked(file)
     assert result.exit_code == 0, result.output
+
+
+def test_codes_that_nobody_here_knows_are_told(tmp_path: Path) -> None:
+    """And not when the package has their value set, or the terminology server is asked."""
+    binding = {"strength": "required", "valueSet": "http://example.org/trees"}
+    rule = profile("Patient", {"id": "Patient.maritalStatus", "binding": binding})
+    coding = {"system": TREE, "code": "stone"}
+    claiming = {**PATIENT, "meta": {"profile": [URL]}, "maritalStatus": {"coding": [coding]}}
+    file = written(tmp_path / "p.json", claiming)
+
+    def told(*resources: dict[str, Any]) -> Result:
+        (folder := tmp_path / f"with-{len(resources)}").mkdir()
+        package = packed(folder / "a.tgz", MANIFEST, rule, *resources)
+        given = {"KEYWORKING_PACKAGES": str(package)}
+        return CliRunner().invoke(main, ["validate", str(file)], env=given, catch_exceptions=False)
+
+    unknown = told()
+    assert "warning: Patient.maritalStatus: whether 'stone'" in unknown.output
+    assert unknown.exit_code == 0
+    known = told(SYSTEM, value_set("trees", below("oak")))
+    assert "error: Patient.maritalStatus: needs a code of http://example.org/trees" in known.output
+    assert known.exit_code == 1

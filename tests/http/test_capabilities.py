@@ -306,3 +306,16 @@ async def test_takes_a_mode_that_it_has_and_nothing_else(client: httpx.AsyncClie
     assert_outcome(refused, 400, "not-supported", "full and normative", "http.mode")
     unknown = await client.get("metadata?foo=bar")
     assert_outcome(unknown, 400, "invalid", "'foo' is not known", "http.foo")
+
+
+async def test_says_which_profiles_it_knows(client: httpx.AsyncClient) -> None:
+    statement = (await client.get("metadata")).json()
+    told = {one["type"]: one for one in statement["rest"][0]["resource"]}
+    for name, one in told.items():
+        assert one["profile"] == f"http://hl7.org/fhir/StructureDefinition/{name}"
+    plans = {url.rpartition("/")[2] for url in told["CarePlan"]["supportedProfile"]}
+    assert {"kw-care-plan", "kw-discharge-plan", "UKCore-CarePlan"} <= plans
+    assert any("UKCore-Patient" in url for url in told["Patient"]["supportedProfile"])
+    assert "supportedProfile" not in told["TestScript"]
+    every = [url for one in told.values() for url in one.get("supportedProfile", ())]
+    assert not any("Extension" in url or "/section-117" in url for url in every)

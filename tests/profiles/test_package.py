@@ -128,3 +128,13 @@ def test_says_why_it_cannot_be_written(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["package", "--output", str(target)])
     assert result.exit_code == 1
     assert result.stderr.startswith(f"Error: {target} cannot be written")
+
+
+def test_its_profiles_have_snapshots(package: dict[str, Any]) -> None:
+    found = [one for one in package.values() if one.get("resourceType") == "StructureDefinition"]
+    assert len(found) > 30
+    for one in found:
+        assert (
+            one["snapshot"]["element"][0] | {"path": one["type"], "id": one["type"]}
+            == (one["snapshot"]["element"][0])
+        )

@@ -215,3 +215,37 @@ def test_only_https_or_this_machine_may_be_named(address: str) -> None:
 def test_https_and_loopback_may_be_named() -> None:
     for address in ("https://terms.example.nhs.uk/fhir", "http://localhost:8081/fhir"):
         assert create_app(Settings(auth="none", terminology_server=address))
+
+
+class Slow(httpx.AsyncBaseTransport):
+    """Answers after a moment, and knows how many wait for that at a time."""
+
+    def __init__(self) -> None:
+        self.waiting = self.most = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:  # noqa: ARG002
+        self.waiting += 1
+        self.most = max(self.most, self.waiting)
+        await asyncio.sleep(0.02)
+        self.waiting -= 1
+        return httpx.Response(200, json={"resourceType": "Parameters"})
+
+
+async def test_only_so_much_is_asked_at_once() -> None:
+    transport = Slow()
+    outside = Outside("http://terms", transport=transport)
+    asked = [{"name": "code", "valueCode": f"{number}"} for number in range(40)]
+    answers = await asyncio.gather(*(outside.ask("$a", one) for one in asked))
+    assert len(answers) == 40
+    assert transport.most == 8
+
+
+async def test_whoever_waits_too_long_for_a_turn_is_told() -> None:
+    """And the server is not left alone for it: it does answer."""
+    outside = Outside("http://terms", patience=0.03, transport=Slow())
+    asked = [{"name": "code", "valueCode": f"{number}"} for number in range(40)]
+    gathered = asyncio.gather(*(outside.ask("$a", one) for one in asked), return_exceptions=True)
+    refusals = [one for one in await gathered if isinstance(one, FhirError)]
+    assert refusals
+    assert all("too much is asked" in str(one) for one in refusals)
+    assert await outside.ask("$a", {"name": "code", "valueCode": "later"})

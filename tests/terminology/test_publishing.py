@@ -7,10 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
+from fhir.resources.R4B.structuredefinition import StructureDefinition as StructureDefinitionModel
 
 from fhir_server.fhir.canonicals import code_system
 from fhir_server.publishing import publish, published
 from fhir_server.storage.interface import Store
+from fhir_server.validation.checker import Checker
 from tests.support import ServerProcess, put, write_over
 
 COLOURS: dict[str, Any] = {
@@ -101,5 +103,39 @@ def test_serve_publishes_once(tmp_path: Path) -> None:
             assert httpx.get(f"{server.base}/StructureDefinition/kw-care-plan").status_code == 200
             by_url = httpx.get(f"{server.base}/CodeSystem?url={code_system('dsr-rating')}")
             assert by_url.json()["entry"][0]["resource"]["id"] == "dsr-rating"
+            plan = "https://keyworking.example/fhir/StructureDefinition/kw-care-plan"
+            (entry,) = httpx.get(f"{server.base}/StructureDefinition?url={plan}").json()["entry"]
+            assert entry["resource"]["snapshot"]["element"][0]["path"] == "CarePlan"
         finally:
             server.stop()
+
+
+async def test_profiles_are_stored_with_their_snapshots(store: Store) -> None:
+    """R4 itself finds nothing wrong with them, and neither do its models."""
+    await publish(store)
+    checker, profiles = Checker(), 0
+    for one in published():
+        if one["resourceType"] != "StructureDefinition":
+            continue
+        found = await store.read("StructureDefinition", one["id"])
+        assert found is not None
+        stored = json.loads(found.body)
+        assert stored["snapshot"]["element"][0]["path"] == one["type"]
+        assert checker.check(stored).errors == [], one["id"]
+        StructureDefinitionModel.model_validate(stored)
+        profiles += 1
+    assert profiles > 30
+
+
+async def test_a_profile_that_cannot_be_used_is_stored_as_it_is(store: Store) -> None:
+    broken = {
+        "resourceType": "StructureDefinition",
+        "id": "broken",
+        "url": "http://example.org/broken",
+        "type": "Patient",
+        "differential": {"element": [{"id": "Patient.nose", "path": "Patient.nose"}]},
+    }
+    assert await publish(store, [broken]) == 1
+    found = await store.read("StructureDefinition", "broken")
+    assert found is not None
+    assert "snapshot" not in json.loads(found.body)

@@ -176,7 +176,7 @@ def test_every_binding_names_a_value_set_that_is_there() -> None:
         ("no-such", "http://hl7.org/fhir/administrative-gender", "male", "UNKNOWN"),
         ("languages", "urn:ietf:bcp:47", "en-GB", "YES"),
         ("languages", "urn:ietf:bcp:47", "cy", "NO"),
-        ("mimetypes", "urn:ietf:bcp:13", "text/plain", "UNKNOWN"),
+        ("mimetypes", "urn:ietf:bcp:13", "text/plain", "YES"),
         ("mimetypes", "http://elsewhere", "text/plain", "NO"),
         ("condition-code", "http://snomed.info/sct", "160245001", "YES"),
         ("condition-code", "http://snomed.info/sct", "404684003", "UNKNOWN"),

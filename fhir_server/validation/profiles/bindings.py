@@ -6,7 +6,8 @@ only people can say whether a code of the value set would have done. What cannot
 an open question of the report.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from typing import Final
 
 from fhir_server.validation.codes import codings_of, membership
 from fhir_server.validation.places import expression
@@ -14,6 +15,10 @@ from fhir_server.validation.primitives import shown
 from fhir_server.validation.profiles.items import Item
 from fhir_server.validation.profiles.say import Say
 from fhir_server.validation.report import Question, Report
+
+Codings = tuple[tuple[str, str], ...]
+"""(system, code); the system is '' of a `code` alone."""
+_SHOWN: Final = 10
 
 
 class BoundRule:
@@ -40,19 +45,31 @@ class BoundRule:
         elif found == "no":
             self._refuse(item, codings, report)
 
-    def _refuse(self, item: Item, codings: tuple[tuple[str, str], ...], report: Report) -> None:
-        listed = ", ".join(map(_shown, codings))
-        wants = "needs a code of" if self._strength == "required" else "should have a code of"
-        text = f"{wants} {self._value_set}, not {listed or 'one without code and system'}"
-        severity = self._severity(codings, report)
+    def _refuse(self, item: Item, codings: Codings, report: Report) -> None:
+        text = wanted(self._strength, self._value_set, codings)
+        asked = {system for system, _ in codings}
+        drawn_on = {one for one in asked if report.codes.draws_on(self._value_set, one)}
+        severity = severity_of(self._strength, codings, drawn_on)
         self._say(report, item.place, text, "code-invalid", "binding", severity)
 
-    def _severity(self, codings: tuple[tuple[str, str], ...], report: Report) -> str:
-        if self._strength == "required":
-            return "error"
-        systems = {system for system, _ in codings}
-        known = any(report.codes.draws_on(self._value_set, system) for system in systems)
-        return "warning" if known else "information"
+
+def wanted(strength: str, value_set: str, codings: Codings) -> str:
+    """What is to be said of codes that are not in the value set."""
+    wants = "needs a code of" if strength == "required" else "should have a code of"
+    return f"{wants} {value_set}, not {listed(codings)}"
+
+
+def severity_of(strength: str, codings: Codings, systems: Container[str]) -> str:
+    """How grave that is; `systems` are those on which the value set draws."""
+    if strength == "required":
+        return "error"
+    return "warning" if any(system in systems for system, _ in codings) else "information"
+
+
+def listed(codings: Codings) -> str:
+    """The first of them, for people."""
+    more = f" and {len(codings) - _SHOWN} more" if len(codings) > _SHOWN else ""
+    return ", ".join(map(_shown, codings[:_SHOWN])) + more or "one without code and system"
 
 
 def _shown(coding: tuple[str, str]) -> str:

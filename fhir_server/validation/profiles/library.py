@@ -7,7 +7,7 @@ Sources: https://hl7.org/fhir/R4/references.html#canonical,
 https://hl7.org/fhir/R4/structuredefinition.html
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,7 @@ import msgspec
 
 from fhir_server.errors import FhirError
 from fhir_server.fhir import json
-from fhir_server.fhir.definitions import PROFILES
+from fhir_server.fhir.definitions import PROFILES, is_resource_type
 from fhir_server.validation.profiles.rules import table
 from fhir_server.validation.profiles.snapshot import profile_tree, type_tree
 from fhir_server.validation.profiles.tree import CANONICAL, Node, ProfileError
@@ -86,6 +86,16 @@ class Library:
         if not self._namesakes:
             self._namesakes = {known.rpartition("/")[2]: known for known in self.profiles()}
         return self._namesakes.get(url.rpartition("/")[2])
+
+    def of_resources(self) -> Mapping[str, Sequence[str]]:
+        """By type, the canonicals of profiles of resources but for R4's own."""
+        urls = sorted({*self._added, *table("uk-core-profiles")})
+        found: dict[str, list[str]] = {}
+        for url in urls:
+            type_name = self.type_of(url) or ""
+            if is_resource_type(type_name):
+                found.setdefault(type_name, []).append(url)
+        return found
 
     def profiles(self) -> Iterator[str]:
         """Canonicals, without versions, of all but R4's own types."""

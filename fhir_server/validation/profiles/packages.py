@@ -121,10 +121,23 @@ def _paths(place: Path) -> list[Path]:
 
 
 def resources_of(places: Iterable[str]) -> list[Mapping[str, Any]]:
-    """The StructureDefinitions of packages."""
+    """What packages define: StructureDefinitions, terminology and so on.
+
+    Raises:
+        BadPackage: as `read_packages`.
+    """
+    return [resource for package in read_packages(places) for resource in package.resources]
+
+
+def definitions(resources: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The StructureDefinitions among them that constrain something of R4.
+
+    Logical models and R4's own types have nothing to be checked by.
+    """
     return [
         resource
-        for package in read_packages(places)
-        for resource in package.resources
-        if resource.get("resourceType") == "StructureDefinition" and "url" in resource
+        for resource in resources
+        if resource.get("resourceType") == "StructureDefinition"
+        and "url" in resource
+        and resource.get("derivation") == "constraint"
     ]
