@@ -11,7 +11,7 @@ https://hl7.org/fhir/R4/references.html#contained, extensibility.html, terminolo
 
 from collections.abc import Callable
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, NamedTuple
 
 from fhir_server.errors import Issue
@@ -22,7 +22,7 @@ from fhir_server.fhir.definitions import (
     resource_types,
     type_definition,
 )
-from fhir_server.validation.bindings import bound_codes, bound_concepts
+from fhir_server.validation.bindings import accepted_codes, bound_codes, bound_concepts
 from fhir_server.validation.containing import (
     check_contained,
     check_container,
@@ -30,10 +30,18 @@ from fhir_server.validation.containing import (
     dangling,
 )
 from fhir_server.validation.places import Place
-from fhir_server.validation.primitives import PRIMITIVES, PrimitiveCheck, json_type, shown
+from fhir_server.validation.primitives import (
+    ACCEPTED,
+    MAX_STRING,
+    PRIMITIVES,
+    Accepts,
+    PrimitiveCheck,
+    json_type,
+    shown,
+)
 from fhir_server.validation.profiles.base import element_rules, type_rules
 from fhir_server.validation.report import Met, Node, Report, add
-from fhir_server.validation.targets import check_target
+from fhir_server.validation.targets import check_target, plain_reference
 
 Check = Callable[[Node, Place, Report], None]
 """Checks one JSON object."""
@@ -45,6 +53,8 @@ MAX_ISSUES: Final = 500
 _MAX_SUGGESTIONS: Final = 20
 """Names suggested in one run: comparing them is the one slow step, so a sender cannot buy many."""
 _MAX_SUGGESTED_LENGTH: Final = 64
+_VALUES: Final = frozenset(type_definition("Extension").choices["value"])
+"""What most extensions have: a url and one of these."""
 
 
 class _Group(NamedTuple):
@@ -133,20 +143,24 @@ def _compiled(name: str) -> Check:
     """The check of a type; types within it are compiled when they are met."""
     definition = type_definition(name)
     members = _members(definition)
-    required = tuple(_required(definition))
-    rules = tuple(_rules(definition))
+    plain = _plain(definition)
+    required = tuple((group.first, group) for group in _required(definition))
+    rules, rules_of_one = tuple(_rules(definition)), tuple(_rules(definition, is_alone=True))
 
     def check(node: Node, place: Place, report: Report) -> None:
         for key, value in node.items():
+            accepts = plain.get(key)
+            if accepts and type(value) is str and 0 < len(value) <= MAX_STRING and accepts(value):
+                continue
             member = members.get(key)
             if member is None:
                 _unknown(key, definition, place, report)
             else:
                 member(value, node, place, report)
-        for group in required:
-            if group.first not in node and group.names.isdisjoint(node):
+        for first, group in required:
+            if first not in node and group.names.isdisjoint(node):
                 add(report, (place, group.base_name), group.text, "required")
-        for rule in rules:
+        for rule in rules if len(node) > 1 else rules_of_one:
             rule(node, place, report)
 
     return check
@@ -160,7 +174,7 @@ def _members(definition: TypeDefinition) -> dict[str, Member]:
     for name, element in definition.elements.items():
         is_extension = element.type == "Extension" and definition.name != "Parameters"
         members[name] = (
-            _array(element, _extension(element.name, definition.name))
+            _array(element, partial(_extension, element.name, definition.name))
             if is_extension
             else _member(element)
         )
@@ -172,6 +186,23 @@ def _members(definition: TypeDefinition) -> dict[str, Member]:
             if f"_{name}" in members:
                 members[f"_{name}"] = _with_rule(members[f"_{name}"], rule, unless=name)
     return members
+
+
+def _plain(definition: TypeDefinition) -> dict[str, Accepts]:
+    """What tells that a value is plainly right, of the primitives that have no rule besides."""
+    rules = element_rules(definition.name)
+    found = {
+        name: _accepts(element)
+        for name, element in definition.elements.items()
+        if not element.repeats and element.base_name not in rules
+    }
+    return {name: accepts for name, accepts in found.items() if accepts is not None}
+
+
+def _accepts(element: ElementDefinition) -> Accepts | None:
+    if element.value_set is None or not _is_primitive(element):
+        return ACCEPTED.get(element.type)
+    return accepted_codes(element.value_set, element.type)
 
 
 def _with_rule(member: Member, rule: Check, unless: str = "") -> Member:
@@ -231,7 +262,8 @@ def _unknown(key: str, definition: TypeDefinition, place: Place, report: Report)
 # Rules of a whole object ---------------------------------------------------------------------
 
 
-def _rules(definition: TypeDefinition) -> list[Check]:
+def _rules(definition: TypeDefinition, *, is_alone: bool = False) -> list[Check]:
+    """`is_alone` for an object with one member, which may be the id."""
     rules = [
         _at_most_one(group)
         for group in _groups(definition)
@@ -239,7 +271,7 @@ def _rules(definition: TypeDefinition) -> list[Check]:
     ]
     if definition.name == "Extension":
         rules.append(_value_xor_extension)
-    if definition.kind != "resource":
+    if is_alone and definition.kind != "resource":
         rules.append(_more_than_an_id)
     if definition.name == "Bundle":
         rules += [check_full_urls, dangling]
@@ -247,8 +279,12 @@ def _rules(definition: TypeDefinition) -> list[Check]:
 
 
 def _at_most_one(group: _Group) -> Check:
+    names = group.names
+
     def check(node: Node, place: Place, report: Report) -> None:
-        present = {name.removeprefix("_") for name in group.names.intersection(node)}
+        if len(names.intersection(node)) < 2:
+            return
+        present = {name.removeprefix("_") for name in names.intersection(node)}
         if len(present) > 1:
             text = f"has only one type: give one of {', '.join(sorted(present))}"
             add(report, (place, group.base_name), text, "structure")
@@ -258,6 +294,8 @@ def _at_most_one(group: _Group) -> Check:
 
 def _value_xor_extension(node: Node, place: Place, report: Report) -> None:
     """ext-1 of https://hl7.org/fhir/R4/extensibility.html#Extension"""
+    if len(node) == 2 and "extension" not in node and not _VALUES.isdisjoint(node):
+        return
     has_value = any(key.startswith(("value", "_value")) for key in node)
     if has_value == ("extension" in node):
         text = "an extension has either a value or extensions" + (
@@ -279,8 +317,8 @@ def _member(element: ElementDefinition) -> Member:
     if _is_primitive(element):
         check = _primitive_check(element)
         return _primitive_array(element, check) if element.repeats else _primitive(element, check)
-    item = _item_check(element)
-    return _array(element, item) if element.repeats else _single(element, item)
+    make = partial(_item_check, element)
+    return _array(element, make) if element.repeats else _single(element, make)
 
 
 def _primitive_check(element: ElementDefinition) -> PrimitiveCheck:
@@ -340,11 +378,15 @@ def _is_filled_array(
     return False
 
 
-def _single(element: ElementDefinition, item: Check) -> Member:
+def _single(element: ElementDefinition, make: Callable[[], Check]) -> Member:
+    """`make` compiles the type, which may hold itself, when the first value is met."""
     name, base_name = element.name, element.base_name
+    item: Check | None = None
 
     def member(value: Any, _node: Node, place: Place, report: Report) -> None:
+        nonlocal item
         if isinstance(value, dict) and value:
+            item = item or make()
             item(value, (place, base_name), report)
         else:
             add(report, (place, base_name), f"{name} {_object_problem(value)}", "structure")
@@ -352,12 +394,15 @@ def _single(element: ElementDefinition, item: Check) -> Member:
     return member
 
 
-def _array(element: ElementDefinition, item: Check) -> Member:
+def _array(element: ElementDefinition, make: Callable[[], Check]) -> Member:
     name = element.name
+    item: Check | None = None
 
     def member(value: Any, _node: Node, place: Place, report: Report) -> None:
+        nonlocal item
         if not _is_filled_array(value, element, place, report):
             return
+        item = item or make()
         whole = (place, name)
         for index, entry in enumerate(value):
             if isinstance(entry, dict) and entry:
@@ -378,19 +423,20 @@ def _item_check(element: ElementDefinition) -> Check:
     """The check of one object that is the element's value."""
     if element.type == "Resource":
         return _contained if element.name == "contained" else _check_any_resource
-    check = _of_type(element.type)
     if element.type == "Reference":
-        check = _both(check, check_target(element.targets))
+        return _reference(element.targets)
+    check = _compiled(element.type)
     if element.value_set is not None:
         check = _both(check, bound_concepts(element.value_set, element.type))
     return check
 
 
-def _of_type(name: str) -> Check:
-    """A type may hold itself (Extension, Questionnaire.item), so it is looked up when met."""
+def _reference(targets: tuple[str, ...]) -> Check:
+    whole, is_plain = _both(_compiled("Reference"), check_target(targets)), plain_reference(targets)
 
     def check(node: Node, place: Place, report: Report) -> None:
-        _compiled(name)(node, place, report)
+        if not is_plain(node):
+            whole(node, place, report)
 
     return check
 
@@ -411,10 +457,10 @@ def _contained(node: Node, place: Place, report: Report) -> None:
 
 def _extension(name: str, holder: str) -> Check:
     """An extension of the type or backbone `holder`, with what is known of its url."""
-    is_modifier = name == "modifierExtension"
+    is_modifier, of_type = name == "modifierExtension", _compiled("Extension")
 
     def check(node: Node, place: Place, report: Report) -> None:
-        _compiled("Extension")(node, place, report)
+        of_type(node, place, report)
         if report.extensions is not None:
             report.extensions.check(node, place, report, holder, is_modifier)
 

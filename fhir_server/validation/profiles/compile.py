@@ -17,7 +17,7 @@ from fhir_server.validation.profiles.details import detail_rules
 from fhir_server.validation.profiles.items import Item, gather, is_resource
 from fhir_server.validation.profiles.library import Library
 from fhir_server.validation.profiles.say import Rule, Say
-from fhir_server.validation.profiles.slicing import Discriminators, Slice, Slicing
+from fhir_server.validation.profiles.slicing import EXTENSIONS, Discriminators, Slice, Slicing
 from fhir_server.validation.profiles.targets import target_rule
 from fhir_server.validation.profiles.tree import Element, Node, ProfileError, type_code
 from fhir_server.validation.report import Report
@@ -31,6 +31,14 @@ CheckOf = Callable[[str], Check | None]
 _STRENGTHS: Final = ("required", "extensible")
 _SAID_OTHERWISE: Final = frozenset({"sqty-1"})
 """Invariants that say once more what the cardinality of an element says."""
+
+
+class _Member(NamedTuple):
+    """`name` and `sibling` are '' where it has to run even if neither is there."""
+
+    name: str
+    sibling: str
+    check: Member
 
 
 class _Limits(NamedTuple):
@@ -183,7 +191,7 @@ class _Compiler:
     def _members(self, node: Node, where: str) -> list[Rule]:
         children = (node.children or {}).values()
         made = (self._member(each, f"{where}.{each.name}") for each in children if each.touched)
-        members = tuple(member for member in made if member is not None)
+        members = tuple(each for each in made if each is not None)
         if not members:
             return []
 
@@ -192,29 +200,35 @@ class _Compiler:
             holder = value if isinstance(value, dict) else item.sibling
             if not isinstance(holder, dict):
                 holder = {}
-            for member in members:
-                member(holder, place, report)
+            for name, sibling, member in members:
+                if not name or name in holder or sibling in holder:
+                    member(holder, place, report)
 
         return [rule]
 
-    def _member(self, node: Node, where: str) -> Member | None:
+    def _member(self, node: Node, where: str) -> _Member | None:
         """None where the profile adds nothing."""
         limits, rules = _limits(node), self.rules(node, where)
         slicing = self._slicing(node, where)
         if limits == _Limits(0, None) and not rules and slicing is None:
             return None
+        least, most = limits
         items, check_count = gather(node), self._count(node, limits)
 
         def member(holder: Mapping[str, Any], place: Place, report: Report) -> None:
             found = items(holder, place)
-            check_count(len(found), place, report)
+            count = len(found)
+            if count < least or (most is not None and count > most):
+                check_count(count, place, report)
             for item in found:
                 for rule in rules:
                     rule(item, report)
             if slicing is not None:
                 slicing(found, place, report)
 
-        return member
+        if least or node.is_choice or (slicing is not None and slicing.asks_for_some):
+            return _Member("", "", member)
+        return _Member(node.name, f"_{node.name}", member)
 
     def _count(self, node: Node, limits: _Limits) -> Callable[[int, Place, Report], None]:
         least, most = limits
@@ -251,7 +265,8 @@ class _Compiler:
             tests = self._discriminators.tests(node, each, number)
         except ValueError as error:
             raise ProfileError(self._canonical, at, str(error)) from None
-        return Slice(each.slice_name, tests, each.element["min"], most, rules)
+        urls = self._discriminators.urls(each) if node.name in EXTENSIONS else frozenset[str]()
+        return Slice(each.slice_name, tests, each.element["min"], most, rules, urls)
 
 
 def _limits(node: Node) -> _Limits:

@@ -28,7 +28,7 @@ Belongs = Callable[[Item, int, Report], bool]
 Fits = Callable[[str, Any, Report], bool]
 """Does a resource or value fit the profile?"""
 
-_EXTENSIONS: Final = ("extension", "modifierExtension")
+EXTENSIONS: Final = ("extension", "modifierExtension")
 
 
 class Slice(NamedTuple):
@@ -39,6 +39,8 @@ class Slice(NamedTuple):
     least: int
     most: int | None
     rules: tuple[Rule, ...]
+    urls: frozenset[str] = frozenset()
+    """Of extensions: those that alone tell what belongs to it."""
 
 
 class Slicing:
@@ -51,12 +53,18 @@ class Slicing:
         self._ordered = slicing.get("ordered", False) is True
         self._rules = slicing.get("rules", "open")
         self._say = say
+        self._by_url = _by_url(slices) if all(each.urls for each in slices) else None
+        self.asks_for_some: Final = any(each.least for each in slices)
+        """Whether none at all can be too few."""
 
     def __call__(self, items: Sequence[Item], place: Place, report: Report) -> None:
         found = [self._slice_of(item, index, report) for index, item in enumerate(items)]
         if self._rules != "open" or self._ordered:
             self._check_order(items, found, report)
         for number, each in enumerate(self._slices):
+            count = found.count(number)
+            if not count and not each.least:
+                continue
             members = [item for item, of in zip(items, found, strict=True) if of == number]
             self._check_count(each, len(members), place, report)
             for item in members:
@@ -64,6 +72,8 @@ class Slicing:
                     rule(item, report)
 
     def _slice_of(self, item: Item, index: int, report: Report) -> int | None:
+        if self._by_url is not None:
+            return self._by_url.get(_url_of(item))
         for number, each in enumerate(self._slices):
             if all(belongs(item, index, report) for belongs in each.belongs):
                 return number
@@ -98,6 +108,20 @@ class Slicing:
             highest = max(highest, -1 if number is None else number)
 
 
+def _url_of(item: Item) -> str:
+    url = item.value.get("url") if isinstance(item.value, dict) else None
+    return url if isinstance(url, str) else ""
+
+
+def _by_url(slices: Sequence[Slice]) -> dict[str, int]:
+    """The first slice of each url."""
+    found: dict[str, int] = {}
+    for number, each in enumerate(slices):
+        for url in each.urls:
+            found.setdefault(url, number)
+    return found
+
+
 # Discriminators --------------------------------------------------------------------------------
 
 
@@ -111,8 +135,9 @@ class Discriminators:
 
     def tests(self, node: Node, each: Node, number: int) -> tuple[Belongs, ...]:
         """What tells that a value of the node belongs to that slice, the `number`th."""
-        if node.name in _EXTENSIONS:
-            return (self._url(each),)
+        if node.name in EXTENSIONS:
+            urls = self.urls(each)
+            return (lambda item, _index, _report: _url_of(item) in urls,)
         discriminators = node.element.get("slicing", {}).get("discriminator") or ()
         if node.is_choice and not discriminators:
             discriminators = ({"type": "type", "path": "$this"},)
@@ -137,17 +162,15 @@ class Discriminators:
                 return lambda _item, index, _report: index == number
         raise ValueError(f"the discriminator type '{known['type']}' is not known")
 
-    def _url(self, each: Node) -> Belongs:
-        urls = {
-            value
-            for value in expected(said_at(each, [Step("", "url")], self._tree_of))
-            if isinstance(value, str)
-        } or {profile.partition("|")[0] for profile in each.profiles()}
+    def urls(self, each: Node) -> frozenset[str]:
+        """Of a slice of extensions."""
+        said = expected(said_at(each, [Step("", "url")], self._tree_of))
+        urls = frozenset(value for value in said if isinstance(value, str)) or frozenset(
+            profile.partition("|")[0] for profile in each.profiles()
+        )
         if not urls:
             raise ValueError("a slice of extensions without the url of one")
-        return lambda item, _index, _report: (
-            isinstance(item.value, dict) and item.value.get("url") in urls
-        )
+        return urls
 
     def _value(self, node: Node, each: Node, steps: Sequence[Step]) -> Belongs:
         find = finder(node, steps, self._tree_of)
