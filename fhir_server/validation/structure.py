@@ -41,7 +41,7 @@ from fhir_server.validation.primitives import (
 )
 from fhir_server.validation.profiles.base import element_rules, type_rules
 from fhir_server.validation.report import Met, Node, Report, add
-from fhir_server.validation.targets import check_target, plain_reference
+from fhir_server.validation.targets import check_target, unless_plain
 
 Check = Callable[[Node, Place, Report], None]
 """Checks one JSON object."""
@@ -424,20 +424,11 @@ def _item_check(element: ElementDefinition) -> Check:
     if element.type == "Resource":
         return _contained if element.name == "contained" else _check_any_resource
     if element.type == "Reference":
-        return _reference(element.targets)
+        whole = _both(_compiled("Reference"), check_target(element.targets))
+        return unless_plain(element.targets, whole)
     check = _compiled(element.type)
     if element.value_set is not None:
         check = _both(check, bound_concepts(element.value_set, element.type))
-    return check
-
-
-def _reference(targets: tuple[str, ...]) -> Check:
-    whole, is_plain = _both(_compiled("Reference"), check_target(targets)), plain_reference(targets)
-
-    def check(node: Node, place: Place, report: Report) -> None:
-        if not is_plain(node):
-            whole(node, place, report)
-
     return check
 
 

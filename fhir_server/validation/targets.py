@@ -14,28 +14,36 @@ RELATIVE: Final = re.compile(
 )
 """`Type/id`, with a version perhaps, or the criteria of a conditional reference."""
 
-_PLAIN: Final = re.compile(r"([A-Z][A-Za-z]+)/[A-Za-z0-9\-.]{1,64}", re.ASCII)
+_is_id: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII).fullmatch
+Check = Callable[[Mapping[str, Any], Place, Report], None]
 
 
-def plain_reference(targets: tuple[str, ...]) -> Callable[[Mapping[str, Any]], bool]:
-    """Whether a Reference is plainly right: `Type/id` of an allowed type, and a display perhaps.
+def unless_plain(targets: tuple[str, ...], whole: Check) -> Check:
+    """The whole check of a Reference, but for those that are plainly right.
 
-    Of any other nothing is said.
+    These are `Type/id` of an allowed type, with a display perhaps; most are of that kind.
     """
     allowed = frozenset(targets or resource_types())
 
-    def is_plain(node: Mapping[str, Any]) -> bool:
+    def check(node: Mapping[str, Any], place: Place, report: Report) -> None:
         reference = node.get("reference")
-        found = _PLAIN.fullmatch(reference) if isinstance(reference, str) else None
-        if found is None or found[1] not in allowed:
-            return False
-        return len(node) == 1 or (len(node) == 2 and _is_plain_text(node.get("display")))
+        if type(reference) is str:
+            name, _, id_ = reference.partition("/")
+            if name in allowed and _is_id(id_) and (len(node) == 1 or _has_but_display(node)):
+                return
+        whole(node, place, report)
 
-    return is_plain
+    return check
 
 
-def _is_plain_text(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= MAX_STRING and value.isprintable()
+def _has_but_display(node: Mapping[str, Any]) -> bool:
+    display = node.get("display")
+    return (
+        len(node) == 2
+        and type(display) is str
+        and 0 < len(display) <= MAX_STRING
+        and display.isprintable()
+    )
 
 
 def check_target(

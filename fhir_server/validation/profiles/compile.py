@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from fhir_server.validation.invariants import invariant
 from fhir_server.validation.places import Place
 from fhir_server.validation.profiles.bindings import BoundRule
-from fhir_server.validation.profiles.details import detail_rules
+from fhir_server.validation.profiles.details import detail_rules, only_text
 from fhir_server.validation.profiles.items import Item, gather, is_resource
 from fhir_server.validation.profiles.library import Library
 from fhir_server.validation.profiles.say import Rule, Say
@@ -34,10 +34,14 @@ _SAID_OTHERWISE: Final = frozenset({"sqty-1"})
 
 
 class _Member(NamedTuple):
-    """`name` and `sibling` are '' where it has to run even if neither is there."""
+    """`name` and `sibling` are '' where it has to run even if neither is there.
+
+    `text` is a value of the element with which there is nothing to check.
+    """
 
     name: str
     sibling: str
+    text: str | None
     check: Member
 
 
@@ -200,8 +204,10 @@ class _Compiler:
             holder = value if isinstance(value, dict) else item.sibling
             if not isinstance(holder, dict):
                 holder = {}
-            for name, sibling, member in members:
-                if not name or name in holder or sibling in holder:
+            for name, sibling, text, member in members:
+                if name and name not in holder and sibling not in holder:
+                    continue
+                if text is None or holder.get(name) != text or sibling in holder:
                     member(holder, place, report)
 
         return [rule]
@@ -227,8 +233,10 @@ class _Compiler:
                 slicing(found, place, report)
 
         if least or node.is_choice or (slicing is not None and slicing.asks_for_some):
-            return _Member("", "", member)
-        return _Member(node.name, f"_{node.name}", member)
+            return _Member("", "", None, member)
+        has_room = slicing is None and most != 0
+        text = only_text(node, rules) if has_room else None
+        return _Member(node.name, f"_{node.name}", text, member)
 
     def _count(self, node: Node, limits: _Limits) -> Callable[[int, Place, Report], None]:
         least, most = limits

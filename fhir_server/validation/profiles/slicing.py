@@ -20,7 +20,7 @@ from fhir_server.validation.profiles.paths import (
 from fhir_server.validation.profiles.say import Rule, Say
 from fhir_server.validation.profiles.snapshot import TreeOf
 from fhir_server.validation.profiles.tree import Node
-from fhir_server.validation.profiles.values import has_pattern
+from fhir_server.validation.profiles.values import pattern_test
 from fhir_server.validation.report import Report
 
 Belongs = Callable[[Item, int, Report], bool]
@@ -175,14 +175,14 @@ class Discriminators:
     def _value(self, node: Node, each: Node, steps: Sequence[Step]) -> Belongs:
         find = finder(node, steps, self._tree_of)
         said = said_at(each, steps, self._tree_of)
-        wanted = expected(said)
+        wanted = [pattern_test(value) for value in expected(said)]
         value_sets = tuple(filter(None, (_narrower(one.node) for one in said)))
         if not wanted and not value_sets:
             raise ValueError("nothing is fixed where the discriminator of the slice looks")
 
         def has_value(item: Item, _index: int, report: Report) -> bool:
             values = find(item.value, report)
-            return any(has_pattern(value, each) for value in values for each in wanted)
+            return any(fits(value) for value in values for fits in wanted)
 
         def has_code(item: Item, _index: int, report: Report) -> bool:
             return any(
