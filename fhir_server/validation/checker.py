@@ -114,6 +114,8 @@ class Checker:
         for number, met in enumerate(report.met[:]):
             report.enter(met)
             self._check_profiles(met, profiles if number == 0 else (), report)
+        if not report:
+            return Findings((), tuple(report.questions))
         found = [self._by_policy(issue) for issue in _once(report)]
         issues = sorted(found, key=lambda issue: _SEVERITIES.index(issue.severity))
         return Findings(tuple(bounded(issues)), tuple(report.questions))

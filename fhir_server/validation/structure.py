@@ -57,6 +57,9 @@ _VALUES: Final = frozenset(type_definition("Extension").choices["value"])
 """What most extensions have: a url and one of these."""
 
 
+_NO_MEMBER: Final = (None, None)
+
+
 class _Group(NamedTuple):
     """An element with its JSON names: one and its sibling, or all of a choice."""
 
@@ -142,17 +145,17 @@ def _did_you_mean(name: str, known: tuple[str, ...]) -> str:
 def _compiled(name: str) -> Check:
     """The check of a type; types within it are compiled when they are met."""
     definition = type_definition(name)
-    members = _members(definition)
     plain = _plain(definition)
+    members: dict[str, tuple[Accepts | None, Member | None]]
+    members = {key: (plain.get(key), member) for key, member in _members(definition).items()}
     required = tuple((group.first, group) for group in _required(definition))
     rules, rules_of_one = tuple(_rules(definition)), tuple(_rules(definition, is_alone=True))
 
     def check(node: Node, place: Place, report: Report) -> None:
         for key, value in node.items():
-            accepts = plain.get(key)
+            accepts, member = members.get(key, _NO_MEMBER)
             if accepts and type(value) is str and 0 < len(value) <= MAX_STRING and accepts(value):
                 continue
-            member = members.get(key)
             if member is None:
                 _unknown(key, definition, place, report)
             else:
@@ -400,7 +403,9 @@ def _array(element: ElementDefinition, make: Callable[[], Check]) -> Member:
 
     def member(value: Any, _node: Node, place: Place, report: Report) -> None:
         nonlocal item
-        if not _is_filled_array(value, element, place, report):
+        if (type(value) is not list or not value) and not _is_filled_array(
+            value, element, place, report
+        ):
             return
         item = item or make()
         whole = (place, name)

@@ -20,6 +20,7 @@ from fhir_server.validation.profiles.say import Rule, Say
 from fhir_server.validation.profiles.slicing import EXTENSIONS, Discriminators, Slice, Slicing
 from fhir_server.validation.profiles.targets import target_rule
 from fhir_server.validation.profiles.tree import Element, Node, ProfileError, type_code
+from fhir_server.validation.profiles.values import Test
 from fhir_server.validation.report import Report
 
 Check = Callable[[Mapping[str, Any], Place, Report], None]
@@ -36,12 +37,13 @@ _SAID_OTHERWISE: Final = frozenset({"sqty-1"})
 class _Member(NamedTuple):
     """`name` and `sibling` are '' where it has to run even if neither is there.
 
-    `text` is a value of the element with which there is nothing to check.
+    `is_right` tells of what stands there without its sibling that there is nothing to check; of
+    what it does not tell that, nothing is known.
     """
 
     name: str
     sibling: str
-    text: str | None
+    is_right: Test
     check: Member
 
 
@@ -204,10 +206,9 @@ class _Compiler:
             holder = value if isinstance(value, dict) else item.sibling
             if not isinstance(holder, dict):
                 holder = {}
-            for name, sibling, text, member in members:
-                if name and name not in holder and sibling not in holder:
-                    continue
-                if text is None or holder.get(name) != text or sibling in holder:
+            for name, sibling, is_right, member in members:
+                there = holder.get(name)
+                if not name or sibling in holder or not (there is None or is_right(there)):
                     member(holder, place, report)
 
         return [rule]
@@ -233,10 +234,9 @@ class _Compiler:
                 slicing(found, place, report)
 
         if least or node.is_choice or (slicing is not None and slicing.asks_for_some):
-            return _Member("", "", None, member)
-        has_room = slicing is None and most != 0
-        text = only_text(node, rules) if has_room else None
-        return _Member(node.name, f"_{node.name}", text, member)
+            return _Member("", "", _unknown, member)
+        is_right = _test_of(node, rules, slicing) if most is None else None
+        return _Member(node.name, f"_{node.name}", is_right or _unknown, member)
 
     def _count(self, node: Node, limits: _Limits) -> Callable[[int, Place, Report], None]:
         least, most = limits
@@ -275,6 +275,16 @@ class _Compiler:
             raise ProfileError(self._canonical, at, str(error)) from None
         urls = self._discriminators.urls(each) if node.name in EXTENSIONS else frozenset[str]()
         return Slice(each.slice_name, tests, each.element["min"], most, rules, urls)
+
+
+def _test_of(node: Node, rules: tuple[Rule, ...], slicing: Slicing | None) -> Test | None:
+    if slicing is None:
+        return only_text(node, rules)
+    return None if rules else slicing.is_right
+
+
+def _unknown(_value: Any) -> bool:
+    return False
 
 
 def _limits(node: Node) -> _Limits:

@@ -5,12 +5,14 @@ Source: https://hl7.org/fhir/R4/elementdefinition.html
 
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from functools import partial
+from operator import eq
 from typing import Any, Final
 
 from fhir_server.validation.profiles.items import Item
 from fhir_server.validation.profiles.say import Rule, Say
 from fhir_server.validation.profiles.tree import Node
-from fhir_server.validation.profiles.values import PREFIXES, given, shown_value, value_test
+from fhir_server.validation.profiles.values import PREFIXES, Test, given, shown_value, value_test
 from fhir_server.validation.report import Report
 
 _WORDS: Final = {"fixed": "must be", "pattern": "must have"}
@@ -32,14 +34,14 @@ def detail_rules(node: Node, say: Say) -> Iterator[Rule]:
             yield _bound(prefix, found[1], say)
 
 
-def only_text(node: Node, rules: Sequence[Rule]) -> str | None:
-    """The text that an element has to have, where that is all that is said of it."""
+def only_text(node: Node, rules: Sequence[Rule]) -> Test | None:
+    """Whether a value is the text that the element has to have, if that is all that is said."""
     if len(rules) != 1:
         return None
     for prefix in PREFIXES:
         found = given(node.element, prefix)
         if found is not None and found != given(node.base, prefix) and isinstance(found[1], str):
-            return found[1]
+            return partial(eq, found[1])
     return None
 
 

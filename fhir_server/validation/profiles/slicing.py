@@ -20,7 +20,7 @@ from fhir_server.validation.profiles.paths import (
 from fhir_server.validation.profiles.say import Rule, Say
 from fhir_server.validation.profiles.snapshot import TreeOf
 from fhir_server.validation.profiles.tree import Node
-from fhir_server.validation.profiles.values import pattern_test
+from fhir_server.validation.profiles.values import Test, pattern_test
 from fhir_server.validation.report import Report
 
 Belongs = Callable[[Item, int, Report], bool]
@@ -71,11 +71,22 @@ class Slicing:
                 for rule in each.rules:
                     rule(item, report)
 
+    @property
+    def is_right(self) -> Test | None:
+        """Whether an array of extensions has nothing to check, where only numbers are limited."""
+        is_bare = all(len(each.urls) == 1 and not each.rules for each in self._slices)
+        are_few = all(not each.least and each.most != 0 for each in self._slices)
+        is_open = self._rules == "open" and not self._ordered
+        return _are_distinct if is_bare and are_few and is_open else None
+
     def _slice_of(self, item: Item, index: int, report: Report) -> int | None:
         if self._by_url is not None:
             return self._by_url.get(_url_of(item))
         for number, each in enumerate(self._slices):
-            if all(belongs(item, index, report) for belongs in each.belongs):
+            for belongs in each.belongs:
+                if not belongs(item, index, report):
+                    break
+            else:
                 return number
         return None
 
@@ -106,6 +117,14 @@ class Slicing:
                 text = f"is out of order; the slices come as {names}"
                 self._say(report, item.place, text, "structure", "slicing")
             highest = max(highest, -1 if number is None else number)
+
+
+def _are_distinct(extensions: Any) -> bool:
+    """Whether each has a url of its own."""
+    if type(extensions) is not list:
+        return False
+    urls = [each.get("url") for each in extensions if type(each) is dict]
+    return all(type(url) is str for url in urls) and len(set(urls)) == len(extensions)
 
 
 def _url_of(item: Item) -> str:
@@ -191,7 +210,10 @@ class Discriminators:
                 for value_set in value_sets
             )
 
-        return has_value if wanted else has_code
+        def is_value(item: Item, _index: int, _report: Report) -> bool:
+            return any(fits(item.value) for fits in wanted)
+
+        return has_code if not wanted else has_value if steps else is_value
 
     def _exists(self, node: Node, each: Node, steps: Sequence[Step]) -> Belongs:
         find = finder(node, steps, self._tree_of)

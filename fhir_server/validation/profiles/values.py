@@ -61,16 +61,16 @@ def _same(value: Any, other: Any) -> bool:
     return type(value) is type(other) and bool(value == other)
 
 
-Fits = Callable[[Any], bool]
+Test = Callable[[Any], bool]
 PREFIXES: Final = ("fixed", "pattern")
 
 
-def value_test(prefix: str, wanted: Any) -> Fits:
+def value_test(prefix: str, wanted: Any) -> Test:
     """Whether a value is the fixed one or has the pattern."""
     return pattern_test(wanted) if prefix == "pattern" else partial(is_fixed, fixed=wanted)
 
 
-def pattern_test(pattern: Any) -> Fits:
+def pattern_test(pattern: Any) -> Test:
     """`has_pattern` of one pattern, compiled."""
     if isinstance(pattern, Mapping):
         return _members_test({name: pattern_test(inner) for name, inner in pattern.items()})
@@ -79,7 +79,7 @@ def pattern_test(pattern: Any) -> Fits:
     return partial(_same, other=pattern)
 
 
-def _members_test(tests: dict[str, Fits]) -> Fits:
+def _members_test(tests: dict[str, Test]) -> Test:
     members = tuple(tests.items())
 
     def test(value: Any) -> bool:
@@ -93,7 +93,7 @@ def _members_test(tests: dict[str, Fits]) -> Fits:
     return test
 
 
-def _items_test(tests: list[Fits]) -> Fits:
+def _items_test(tests: list[Test]) -> Test:
     def test(value: Any) -> bool:
         if not isinstance(value, list):
             return False
