@@ -12,7 +12,7 @@ https://hl7.org/fhir/R4/references.html#contained, extensibility.html, terminolo
 from collections.abc import Callable
 from difflib import get_close_matches
 from functools import cache, partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from fhir_server.errors import Issue
 from fhir_server.fhir.definitions import (
@@ -26,9 +26,8 @@ from fhir_server.validation.bindings import accepted_codes, bound_codes, bound_c
 from fhir_server.validation.containing import (
     check_contained,
     check_container,
-    check_full_urls,
-    dangling,
 )
+from fhir_server.validation.objects import is_primitive, object_rules, required_groups
 from fhir_server.validation.places import Place
 from fhir_server.validation.primitives import (
     ACCEPTED,
@@ -39,7 +38,7 @@ from fhir_server.validation.primitives import (
     json_type,
     shown,
 )
-from fhir_server.validation.profiles.base import element_rules, type_rules
+from fhir_server.validation.profiles.base import element_rules
 from fhir_server.validation.report import Met, Node, Report, add
 from fhir_server.validation.targets import check_target, unless_plain
 
@@ -53,20 +52,6 @@ MAX_ISSUES: Final = 500
 _MAX_SUGGESTIONS: Final = 20
 """Names suggested in one run: comparing them is the one slow step, so a sender cannot buy many."""
 _MAX_SUGGESTED_LENGTH: Final = 64
-_VALUES: Final = frozenset(type_definition("Extension").choices["value"])
-"""What most extensions have: a url and one of these."""
-
-
-_NO_MEMBER: Final = (None, None)
-
-
-class _Group(NamedTuple):
-    """An element with its JSON names: one and its sibling, or all of a choice."""
-
-    base_name: str
-    first: str
-    names: frozenset[str]
-    text: str
 
 
 def check_resource(resource: Node, *, expected_type: str | None = None) -> list[Issue]:
@@ -146,20 +131,22 @@ def _compiled(name: str) -> Check:
     """The check of a type; types within it are compiled when they are met."""
     definition = type_definition(name)
     plain = _plain(definition)
-    members: dict[str, tuple[Accepts | None, Member | None]]
     members = {key: (plain.get(key), member) for key, member in _members(definition).items()}
-    required = tuple((group.first, group) for group in _required(definition))
-    rules, rules_of_one = tuple(_rules(definition)), tuple(_rules(definition, is_alone=True))
+    required = tuple((group.first, group) for group in required_groups(definition))
+    rules, rules_of_one = (
+        tuple(object_rules(definition)),
+        tuple(object_rules(definition, is_alone=True)),
+    )
 
     def check(node: Node, place: Place, report: Report) -> None:
         for key, value in node.items():
-            accepts, member = members.get(key, _NO_MEMBER)
+            if key not in members:
+                _unknown(key, definition, place, report)
+                continue
+            accepts, member = members[key]
             if accepts and type(value) is str and 0 < len(value) <= MAX_STRING and accepts(value):
                 continue
-            if member is None:
-                _unknown(key, definition, place, report)
-            else:
-                member(value, node, place, report)
+            member(value, node, place, report)
         for first, group in required:
             if first not in node and group.names.isdisjoint(node):
                 add(report, (place, group.base_name), group.text, "required")
@@ -181,7 +168,7 @@ def _members(definition: TypeDefinition) -> dict[str, Member]:
             if is_extension
             else _member(element)
         )
-        if _is_primitive(element) and element.type != "xhtml":
+        if is_primitive(element) and element.type != "xhtml":
             members[f"_{name}"] = _sibling_array(element) if element.repeats else _sibling(element)
         rule = rules.get(element.base_name)
         if rule is not None:
@@ -203,7 +190,7 @@ def _plain(definition: TypeDefinition) -> dict[str, Accepts]:
 
 
 def _accepts(element: ElementDefinition) -> Accepts | None:
-    if element.value_set is None or not _is_primitive(element):
+    if element.value_set is None or not is_primitive(element):
         return ACCEPTED.get(element.type)
     return accepted_codes(element.value_set, element.type)
 
@@ -223,35 +210,6 @@ def _accept(_value: Any, _node: Node, _place: Place, _report: Report) -> None:
     """`resourceType` was read before the type was known."""
 
 
-def _is_primitive(element: ElementDefinition) -> bool:
-    return element.type in PRIMITIVES
-
-
-def _names(element: ElementDefinition) -> frozenset[str]:
-    sibling = {f"_{element.name}"} if _is_primitive(element) else set()
-    return frozenset({element.name} | sibling)
-
-
-def _groups(definition: TypeDefinition) -> list[_Group]:
-    grouped: dict[str, list[ElementDefinition]] = {}
-    for element in definition.elements.values():
-        grouped.setdefault(element.base_name, []).append(element)
-    return [
-        _Group(base, members[0].name, frozenset().union(*map(_names, members)), _missing(members))
-        for base, members in grouped.items()
-    ]
-
-
-def _missing(members: list[ElementDefinition]) -> str:
-    names = [member.name for member in members]
-    return f"{names[0]} is missing" if len(names) == 1 else f"one of {', '.join(names)} is missing"
-
-
-def _required(definition: TypeDefinition) -> list[_Group]:
-    needed = {element.base_name for element in definition.elements.values() if element.min > 0}
-    return [group for group in _groups(definition) if group.base_name in needed]
-
-
 def _unknown(key: str, definition: TypeDefinition, place: Place, report: Report) -> None:
     if key == "resourceType":
         text = "resourceType belongs to resources only"
@@ -262,62 +220,11 @@ def _unknown(key: str, definition: TypeDefinition, place: Place, report: Report)
     add(report, (place, key), text, "structure")
 
 
-# Rules of a whole object ---------------------------------------------------------------------
-
-
-def _rules(definition: TypeDefinition, *, is_alone: bool = False) -> list[Check]:
-    """`is_alone` for an object with one member, which may be the id."""
-    rules = [
-        _at_most_one(group)
-        for group in _groups(definition)
-        if group.base_name in definition.choices
-    ]
-    if definition.name == "Extension":
-        rules.append(_value_xor_extension)
-    if is_alone and definition.kind != "resource":
-        rules.append(_more_than_an_id)
-    if definition.name == "Bundle":
-        rules += [check_full_urls, dangling]
-    return [*rules, *type_rules(definition.name)]
-
-
-def _at_most_one(group: _Group) -> Check:
-    names = group.names
-
-    def check(node: Node, place: Place, report: Report) -> None:
-        if len(names.intersection(node)) < 2:
-            return
-        present = {name.removeprefix("_") for name in names.intersection(node)}
-        if len(present) > 1:
-            text = f"has only one type: give one of {', '.join(sorted(present))}"
-            add(report, (place, group.base_name), text, "structure")
-
-    return check
-
-
-def _value_xor_extension(node: Node, place: Place, report: Report) -> None:
-    """ext-1 of https://hl7.org/fhir/R4/extensibility.html#Extension"""
-    if len(node) == 2 and "extension" not in node and not _VALUES.isdisjoint(node):
-        return
-    has_value = any(key.startswith(("value", "_value")) for key in node)
-    if has_value == ("extension" in node):
-        text = "an extension has either a value or extensions" + (
-            ", not both (ext-1)" if has_value else "; this one has neither (ext-1)"
-        )
-        add(report, place, text, "invariant")
-
-
-def _more_than_an_id(node: Node, place: Place, report: Report) -> None:
-    """ele-1 of https://hl7.org/fhir/R4/element.html"""
-    if len(node) == 1 and "id" in node:
-        add(report, place, "an element needs content besides its id (ele-1)", "invariant")
-
-
 # Members -------------------------------------------------------------------------------------
 
 
 def _member(element: ElementDefinition) -> Member:
-    if _is_primitive(element):
+    if is_primitive(element):
         check = _primitive_check(element)
         return _primitive_array(element, check) if element.repeats else _primitive(element, check)
     make = partial(_item_check, element)
