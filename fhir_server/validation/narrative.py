@@ -67,8 +67,16 @@ class _Reader:
 
 def xhtml_problem(text: str) -> str | None:
     """What is wrong with the `div` of a Narrative, or None."""
-    if text.isprintable() and _is_plain(text):
-        return None
+    return None if is_plain(text) else read_problem(text)
+
+
+def is_plain(text: str) -> bool:
+    """Whether it is plainly right; what is not may be right all the same."""
+    return text.isprintable() and _is_plain(text) is not None
+
+
+def read_problem(text: str) -> str | None:
+    """The same of any, by reading it."""
     if _DECLARATION.search(text):
         return "must not contain declarations or processing instructions (<!DOCTYPE, <!ENTITY, <?)"
     reader = _Reader()
