@@ -32,7 +32,7 @@ NARRATIVES = st.lists(
     max_size=6,
 ).map("".join)
 _DATES = ("2026-02-28", "2026-02-30", "2026-12-31", "2026")
-_OBJECTS = ({}, {"div": "a"}, {"div": None}, {"id": "a"})
+_OBJECTS: tuple[dict[str, str | None], ...] = ({}, {"div": "a"}, {"div": None}, {"id": "a"})
 VALUES = st.sampled_from([*_DATES, *_OBJECTS, None, "", "a", 5, True, [], ["a"], [{"a": "b"}]])
 
 
