@@ -10,14 +10,16 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import AsyncIterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
-
-import httpx
 
 from fhir_server.errors import FhirError, Kind
 
-_TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
+if TYPE_CHECKING:
+    import httpx  # loaded by the first fetch: few servers fetch anything
+
+_CONNECT_SECONDS: Final = 10.0
+_PIECE_SECONDS: Final = 30.0
 _MOST_SECONDS: Final = 900.0
 """For one file."""
 _PORTS: Final = {"http": 80, "https": 443}
@@ -63,6 +65,8 @@ async def fetched(url: str, most: int) -> AsyncIterator[bytes]:
     Raises:
         FhirError: UNSUPPORTED when it cannot be had; TOO_LARGE.
     """
+    import httpx
+
     size = 0
     try:
         async with asyncio.timeout(_MOST_SECONDS), _client() as client:
@@ -83,10 +87,13 @@ async def fetched(url: str, most: int) -> AsyncIterator[bytes]:
         raise _refused(url, type(error).__name__) from None
 
 
-def _client() -> httpx.AsyncClient:
+def _client() -> "httpx.AsyncClient":
+    import httpx
+
+    timeout = httpx.Timeout(_PIECE_SECONDS, connect=_CONNECT_SECONDS)
     headers = {"Accept": "application/fhir+ndjson", "Accept-Encoding": "gzip"}
     return httpx.AsyncClient(
-        headers=headers, timeout=_TIMEOUT, follow_redirects=False, trust_env=False
+        headers=headers, timeout=timeout, follow_redirects=False, trust_env=False
     )
 
 

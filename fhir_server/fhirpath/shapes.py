@@ -7,8 +7,8 @@ tests compare the two.
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from fhir_server.fhirpath.ast import Binary, Literal, Node
-from fhir_server.fhirpath.items import Item, Key
+from fhir_server.fhirpath.ast import Binary, Literal, Node, Step
+from fhir_server.fhirpath.items import Item, Key, keys
 from fhir_server.fhirpath.parse import parse
 from fhir_server.fhirpath.plan import Scope, Truth
 from fhir_server.fhirpath.types import STRING, SYSTEM_OF
@@ -68,8 +68,8 @@ def _filled(value: Any) -> bool:
 
 def _objects(node: dict[str, Any], path: list[tuple[Key, ...]]) -> list[dict[str, Any]]:
     found = [node]
-    for keys in path:
-        found = [inner for one in found for key in keys for inner in _inner(one.get(key.name))]
+    for step in path:
+        found = [inner for one in found for key in step for inner in _inner(one.get(key.name))]
     return found
 
 
@@ -92,6 +92,42 @@ def of_text(path: Path | None, test: Callable[[str], bool], otherwise: Truth) ->
         return test(value) if type(value) is str else otherwise(this, scope)
 
     return truth
+
+
+def texts_of(node: Node) -> dict[str, str]:
+    """`name = 'text' and other = 'text'`; {} for what is not of that form."""
+    if not isinstance(node, Binary):
+        return {}
+    if node.operator == "and":
+        left, right = texts_of(node.left), texts_of(node.right)
+        return {**left, **right} if left and right and left.keys().isdisjoint(right) else {}
+    match node:
+        case Binary(
+            operator="=", left=Step(source=None, name=name), right=Literal(value=str(text))
+        ):
+            return {name: text}
+    return {}
+
+
+def any_with(path: Path, texts: dict[str, str], otherwise: Truth) -> Truth:
+    """Whether an object at the end of the path has all of the texts; `otherwise` where none has."""
+    name, text = next(iter(texts.items()))
+    steps, rest = list(path), tuple(texts.items())[1:]
+    if not all(_is_text(key, wanted) for wanted in texts for key in path[-1]):
+        return otherwise
+
+    def truth(this: Item, scope: Scope) -> bool | None:
+        for node in _objects(this.value, steps):
+            if node.get(name) == text and all(node.get(one) == wanted for one, wanted in rest):
+                return True
+        return otherwise(this, scope)
+
+    return truth
+
+
+def _is_text(owner: Key, name: str) -> bool:
+    found = keys(owner.type, name)
+    return len(found) == 1 and found[0].name == name and SYSTEM_OF.get(found[0].type) == STRING
 
 
 def one_of(node: Node) -> frozenset[str] | None:

@@ -11,16 +11,18 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from time import monotonic
-from typing import Any, Final
-
-import httpx
+from typing import TYPE_CHECKING, Any, Final
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.terminology.codes import CodeSet, Members, listed
 from fhir_server.terminology.elements import items, number, text
+
+if TYPE_CHECKING:
+    import httpx
 
 _MOST_BYTES: Final = 8 * 1024 * 1024
 _KEPT: Final = 2000
@@ -54,9 +56,10 @@ class Outside:
         self,
         base: str,
         patience: float = 5.0,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: "httpx.AsyncBaseTransport | None" = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
+        import_module("httpx")  # at start, but only of a server that asks another
         self.base: Final = base.rstrip("/")
         self._patience = patience
         self._transport = transport
@@ -130,7 +133,7 @@ class Outside:
         try:
             async with asyncio.timeout(self._patience):
                 status, content = await self._post(operation, body)
-        except (TimeoutError, httpx.HTTPError) as error:
+        except _not_answered() as error:
             self._resting_until = self._clock() + _REST
             raise self._away(type(error).__name__) from None
         if status >= 500:
@@ -159,7 +162,9 @@ class Outside:
                     )
             return response.status_code, content
 
-    def _client(self) -> httpx.AsyncClient:
+    def _client(self) -> "httpx.AsyncClient":
+        import httpx
+
         return httpx.AsyncClient(
             transport=self._transport,
             verify=self._trust,
@@ -227,3 +232,9 @@ def _all_codes(value_set: Resource, most: int) -> CodeSet:
     if not isinstance(expansion, dict) or number(expansion, "total") > seen:
         raise FhirError(Kind.UNSUPPORTED, "The terminology server gives a part of the value set")
     return CodeSet({system: Members(frozenset(some)) for system, some in codes.items()})
+
+
+def _not_answered() -> tuple[type[Exception], ...]:
+    import httpx
+
+    return (TimeoutError, httpx.HTTPError)

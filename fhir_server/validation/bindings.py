@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from fhir_server.fhir.definitions import required_codes
 from fhir_server.validation.places import Place
-from fhir_server.validation.primitives import PrimitiveCheck, Problem, shown
+from fhir_server.validation.primitives import ACCEPTED, Accepts, PrimitiveCheck, Problem, shown
 from fhir_server.validation.report import Report, add
 
 _MAX_LISTED: Final = 25
@@ -28,6 +28,14 @@ def bound_codes(value_set: str, check: PrimitiveCheck) -> PrimitiveCheck:
         return check(value) or f"must be {_one_of(codes)}, not {shown(str(value))}"
 
     return bound
+
+
+def accepted_codes(value_set: str, type_: str) -> Accepts | None:
+    """What is plainly right of a primitive that is bound."""
+    systems = required_codes(value_set)
+    if systems is None:
+        return ACCEPTED.get(type_)
+    return frozenset[str]().union(*systems.values()).__contains__
 
 
 def _one_of(codes: Iterable[str]) -> str:

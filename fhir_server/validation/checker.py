@@ -125,6 +125,9 @@ class Checker:
         for number, met in enumerate(report.met[:]):
             report.enter(met)
             self._check_profiles(met, profiles if number == 0 else (), report)
+        report.close()
+        if not report:
+            return Findings((), tuple(report.questions))
         found = [self._by_policy(issue) for issue in _once(report)]
         issues = in_order(found)
         return Findings(tuple(bounded(issues)), tuple(report.questions))

@@ -3,7 +3,6 @@
 Source: https://hl7.org/fhir/R4/terminologies.html#binding
 """
 
-from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 from fhir_server.fhir.definitions import required_codes
@@ -40,24 +39,25 @@ class RequiredCodes:
 
 def codings_of(value: Any) -> tuple[tuple[str, str], ...]:
     """(system, code) of whatever can be bound; those without either are left out."""
-    match value:
-        case str():
-            return (("", value),)
-        case {"coding": [*codings]}:
-            return tuple(pair for each in codings for pair in _pair(each))
-        case Mapping():
-            return tuple(_pair(value))
-    return ()
+    if isinstance(value, str):
+        return (("", value),)
+    if not isinstance(value, dict):
+        return ()
+    codings = value.get("coding")
+    of = codings if isinstance(codings, list) else (value,)
+    return tuple(pair for pair in map(_pair, of) if pair is not None)
 
 
-def _pair(coding: Any) -> list[tuple[str, str]]:
-    match coding:
-        case {"code": str(code), "system": str(system)}:
-            return [(system, code)]
-    return []
+def _pair(coding: Any) -> tuple[str, str] | None:
+    if not isinstance(coding, dict):
+        return None
+    system, code = coding.get("system"), coding.get("code")
+    return (system, code) if isinstance(system, str) and isinstance(code, str) else None
 
 
 def membership(codes: Codes, value_set: str, codings: tuple[tuple[str, str], ...]) -> Membership:
     """Yes where one is in it, no where none is."""
+    if len(codings) == 1:
+        return codes.is_member(value_set, *codings[0])
     found = {codes.is_member(value_set, system, code) for system, code in codings}
     return "yes" if "yes" in found else "unknown" if "unknown" in found else "no"

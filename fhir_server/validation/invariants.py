@@ -21,6 +21,8 @@ def invariant(expression: str, types: Sequence[str]) -> Holds:
     """
     by_type = {name: compile_invariant(expression, name, tuple(types)) for name in types}
     only = by_type[types[0]]
+    if len(by_type) == 1:
+        return lambda item, report: only(item.value, report.scope, item.sibling)
 
     def holds(item: Item, report: Report) -> bool:
         chosen = by_type.get(item.type, only)

@@ -26,6 +26,13 @@ _ALLOWED_ATTRIBUTES: Final = (
 _ELEMENTS: Final = frozenset(_ALLOWED_ELEMENTS.split())
 _ATTRIBUTES: Final = frozenset(_ALLOWED_ATTRIBUTES.split())
 
+_TEXT: Final = r"[^<>&\s][^<>&]*+"
+_is_plain: Final = re.compile(
+    f'<div xmlns="{_NAMESPACE}">(?!\\s*</div>)[^<>&]*+'
+    rf"(?:<(p|b|i|em|strong|span|h[1-6])>{_TEXT}</\1>[^<>&]*+)*+</div>"
+).fullmatch
+"""Paragraphs and the like side by side, each with text: what most narratives are."""
+
 
 class _Reader:
     """Collects the first problem and whether there is content, while expat reads."""
@@ -60,6 +67,16 @@ class _Reader:
 
 def xhtml_problem(text: str) -> str | None:
     """What is wrong with the `div` of a Narrative, or None."""
+    return None if is_plain(text) else read_problem(text)
+
+
+def is_plain(text: str) -> bool:
+    """Whether it is plainly right; what is not may be right all the same."""
+    return text.isprintable() and _is_plain(text) is not None
+
+
+def read_problem(text: str) -> str | None:
+    """The same of any, by reading it."""
     if _DECLARATION.search(text):
         return "must not contain declarations or processing instructions (<!DOCTYPE, <!ENTITY, <?)"
     reader = _Reader()

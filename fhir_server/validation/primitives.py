@@ -206,3 +206,37 @@ PRIMITIVES: Final[Mapping[str, PrimitiveCheck]] = MappingProxyType(
     }
 )
 """The 20 primitive types of R4."""
+
+# What is plainly right -------------------------------------------------------------------------
+
+Accepts = Callable[[str], object]
+"""True for a string that is right; what it does not accept may be right all the same.
+
+Asked only of strings of 1 to MAX_STRING characters, and without a Python call of our own: most
+values are plain, and the check that can say what is wrong is for the others.
+"""
+
+_GRAPHIC: Final = re.compile(r"[!-~]+").fullmatch
+_PLAIN_MONTH: Final = r"[1-9][0-9]{3}(?:-(?:0[1-9]|1[0-2]))?"
+_PLAIN_DAY: Final = (
+    r"[1-9][0-9]{3}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])"
+    r"|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
+)
+"""Without 29 February, which only some years have."""
+
+ACCEPTED: Final[Mapping[str, Accepts]] = MappingProxyType(
+    {
+        "canonical": _GRAPHIC,
+        "code": _GRAPHIC,
+        "date": re.compile(f"{_PLAIN_DAY}|{_PLAIN_MONTH}").fullmatch,
+        "dateTime": re.compile(
+            f"{_PLAIN_DAY}(?:T{_TIME_PATTERN}{_ZONE_PATTERN})?|{_PLAIN_MONTH}"
+        ).fullmatch,
+        "id": _ID.fullmatch,
+        "markdown": str.isprintable,
+        "string": str.isprintable,
+        "uri": _GRAPHIC,
+        "url": _GRAPHIC,
+    }
+)
+"""By primitive type; those that are seldom met have none."""

@@ -127,6 +127,11 @@ class Report(list[Issue]):
             )
         return found
 
+    def close(self) -> None:
+        """Let go of the scopes, which ask the report about codes: each would keep the other."""
+        self._scopes.clear()
+        self._scope = None
+
     def _member_of(self, item: Item, value_set: str) -> bool | None:
         found = membership(self.codes, value_set, codings_of(item.value))
         return None if found == "unknown" else found == "yes"

@@ -11,8 +11,8 @@ https://hl7.org/fhir/R4/references.html#contained, extensibility.html, terminolo
 
 from collections.abc import Callable
 from difflib import get_close_matches
-from functools import cache
-from typing import Any, Final, NamedTuple
+from functools import cache, partial
+from typing import Any, Final
 
 from fhir_server.errors import Issue
 from fhir_server.fhir.definitions import (
@@ -22,18 +22,25 @@ from fhir_server.fhir.definitions import (
     resource_types,
     type_definition,
 )
-from fhir_server.validation.bindings import bound_codes, bound_concepts
+from fhir_server.validation.bindings import accepted_codes, bound_codes, bound_concepts
 from fhir_server.validation.containing import (
     check_contained,
     check_container,
-    check_full_urls,
-    dangling,
 )
+from fhir_server.validation.objects import is_primitive, object_rules, required_groups
 from fhir_server.validation.places import Place
-from fhir_server.validation.primitives import PRIMITIVES, PrimitiveCheck, json_type, shown
-from fhir_server.validation.profiles.base import element_rules, type_rules
+from fhir_server.validation.primitives import (
+    ACCEPTED,
+    MAX_STRING,
+    PRIMITIVES,
+    Accepts,
+    PrimitiveCheck,
+    json_type,
+    shown,
+)
+from fhir_server.validation.profiles.base import element_rules
 from fhir_server.validation.report import Met, Node, Report, add
-from fhir_server.validation.targets import check_target
+from fhir_server.validation.targets import check_target, unless_plain
 
 Check = Callable[[Node, Place, Report], None]
 """Checks one JSON object."""
@@ -45,18 +52,6 @@ MAX_ISSUES: Final = 500
 _MAX_SUGGESTIONS: Final = 20
 """Names suggested in one run: comparing them is the one slow step, so a sender cannot buy many."""
 _MAX_SUGGESTED_LENGTH: Final = 64
-
-
-_GRAVITY: Final = ("fatal", "error", "warning", "information")
-
-
-class _Group(NamedTuple):
-    """An element with its JSON names: one and its sibling, or all of a choice."""
-
-    base_name: str
-    first: str
-    names: frozenset[str]
-    text: str
 
 
 def check_resource(resource: Node, *, expected_type: str | None = None) -> list[Issue]:
@@ -84,13 +79,12 @@ def check_base(resource: Node, report: Report, expected_type: str | None = None)
 
 
 def bounded(issues: list[Issue]) -> list[Issue]:
-    """The first `MAX_ISSUES`, and how many there are besides; errors go before what is less."""
-    if len(issues) <= MAX_ISSUES:
+    """The first of them, which stand the gravest first, and how many there are besides."""
+    rest = len(issues) - MAX_ISSUES
+    if rest <= 0:
         return issues
-    issues = sorted(issues, key=lambda issue: _GRAVITY.index(issue.severity))
-    rest = issues[MAX_ISSUES:]
-    told = Issue(f"and {len(rest)} further problems", severity=rest[0].severity)
-    return [*issues[:MAX_ISSUES], told]
+    text = f"and {rest} further problems"
+    return [*issues[:MAX_ISSUES], Issue(text, severity=issues[MAX_ISSUES].severity)]
 
 
 def _check_any_resource(node: Node, place: Place, report: Report) -> None:
@@ -138,21 +132,27 @@ def _did_you_mean(name: str, known: tuple[str, ...]) -> str:
 def _compiled(name: str) -> Check:
     """The check of a type; types within it are compiled when they are met."""
     definition = type_definition(name)
-    members = _members(definition)
-    required = tuple(_required(definition))
-    rules = tuple(_rules(definition))
+    plain = _plain(definition)
+    members = {key: (plain.get(key), member) for key, member in _members(definition).items()}
+    required = tuple((group.first, group) for group in required_groups(definition))
+    rules, rules_of_one = (
+        tuple(object_rules(definition)),
+        tuple(object_rules(definition, is_alone=True)),
+    )
 
     def check(node: Node, place: Place, report: Report) -> None:
         for key, value in node.items():
-            member = members.get(key)
-            if member is None:
+            if key not in members:
                 _unknown(key, definition, place, report)
-            else:
-                member(value, node, place, report)
-        for group in required:
-            if group.first not in node and group.names.isdisjoint(node):
+                continue
+            accepts, member = members[key]
+            if accepts and type(value) is str and 0 < len(value) <= MAX_STRING and accepts(value):
+                continue
+            member(value, node, place, report)
+        for first, group in required:
+            if first not in node and group.names.isdisjoint(node):
                 add(report, (place, group.base_name), group.text, "required")
-        for rule in rules:
+        for rule in rules if len(node) > 1 else rules_of_one:
             rule(node, place, report)
 
     return check
@@ -166,11 +166,11 @@ def _members(definition: TypeDefinition) -> dict[str, Member]:
     for name, element in definition.elements.items():
         is_extension = element.type == "Extension" and definition.name != "Parameters"
         members[name] = (
-            _array(element, _extension(element.name, definition.name))
+            _array(element, partial(_extension, element.name, definition.name))
             if is_extension
             else _member(element)
         )
-        if _is_primitive(element) and element.type != "xhtml":
+        if is_primitive(element) and element.type != "xhtml":
             members[f"_{name}"] = _sibling_array(element) if element.repeats else _sibling(element)
         rule = rules.get(element.base_name)
         if rule is not None:
@@ -178,6 +178,23 @@ def _members(definition: TypeDefinition) -> dict[str, Member]:
             if f"_{name}" in members:
                 members[f"_{name}"] = _with_rule(members[f"_{name}"], rule, unless=name)
     return members
+
+
+def _plain(definition: TypeDefinition) -> dict[str, Accepts]:
+    """What tells that a value is plainly right, of the primitives that have no rule besides."""
+    rules = element_rules(definition.name)
+    found = {
+        name: _accepts(element)
+        for name, element in definition.elements.items()
+        if not element.repeats and element.base_name not in rules
+    }
+    return {name: accepts for name, accepts in found.items() if accepts is not None}
+
+
+def _accepts(element: ElementDefinition) -> Accepts | None:
+    if element.value_set is None or not is_primitive(element):
+        return ACCEPTED.get(element.type)
+    return accepted_codes(element.value_set, element.type)
 
 
 def _with_rule(member: Member, rule: Check, unless: str = "") -> Member:
@@ -195,35 +212,6 @@ def _accept(_value: Any, _node: Node, _place: Place, _report: Report) -> None:
     """`resourceType` was read before the type was known."""
 
 
-def _is_primitive(element: ElementDefinition) -> bool:
-    return element.type in PRIMITIVES
-
-
-def _names(element: ElementDefinition) -> frozenset[str]:
-    sibling = {f"_{element.name}"} if _is_primitive(element) else set()
-    return frozenset({element.name} | sibling)
-
-
-def _groups(definition: TypeDefinition) -> list[_Group]:
-    grouped: dict[str, list[ElementDefinition]] = {}
-    for element in definition.elements.values():
-        grouped.setdefault(element.base_name, []).append(element)
-    return [
-        _Group(base, members[0].name, frozenset().union(*map(_names, members)), _missing(members))
-        for base, members in grouped.items()
-    ]
-
-
-def _missing(members: list[ElementDefinition]) -> str:
-    names = [member.name for member in members]
-    return f"{names[0]} is missing" if len(names) == 1 else f"one of {', '.join(names)} is missing"
-
-
-def _required(definition: TypeDefinition) -> list[_Group]:
-    needed = {element.base_name for element in definition.elements.values() if element.min > 0}
-    return [group for group in _groups(definition) if group.base_name in needed]
-
-
 def _unknown(key: str, definition: TypeDefinition, place: Place, report: Report) -> None:
     if key == "resourceType":
         text = "resourceType belongs to resources only"
@@ -234,59 +222,15 @@ def _unknown(key: str, definition: TypeDefinition, place: Place, report: Report)
     add(report, (place, key), text, "structure")
 
 
-# Rules of a whole object ---------------------------------------------------------------------
-
-
-def _rules(definition: TypeDefinition) -> list[Check]:
-    rules = [
-        _at_most_one(group)
-        for group in _groups(definition)
-        if group.base_name in definition.choices
-    ]
-    if definition.name == "Extension":
-        rules.append(_value_xor_extension)
-    if definition.kind != "resource":
-        rules.append(_more_than_an_id)
-    if definition.name == "Bundle":
-        rules += [check_full_urls, dangling]
-    return [*rules, *type_rules(definition.name)]
-
-
-def _at_most_one(group: _Group) -> Check:
-    def check(node: Node, place: Place, report: Report) -> None:
-        present = {name.removeprefix("_") for name in group.names.intersection(node)}
-        if len(present) > 1:
-            text = f"has only one type: give one of {', '.join(sorted(present))}"
-            add(report, (place, group.base_name), text, "structure")
-
-    return check
-
-
-def _value_xor_extension(node: Node, place: Place, report: Report) -> None:
-    """ext-1 of https://hl7.org/fhir/R4/extensibility.html#Extension"""
-    has_value = any(key.startswith(("value", "_value")) for key in node)
-    if has_value == ("extension" in node):
-        text = "an extension has either a value or extensions" + (
-            ", not both (ext-1)" if has_value else "; this one has neither (ext-1)"
-        )
-        add(report, place, text, "invariant")
-
-
-def _more_than_an_id(node: Node, place: Place, report: Report) -> None:
-    """ele-1 of https://hl7.org/fhir/R4/element.html"""
-    if len(node) == 1 and "id" in node:
-        add(report, place, "an element needs content besides its id (ele-1)", "invariant")
-
-
 # Members -------------------------------------------------------------------------------------
 
 
 def _member(element: ElementDefinition) -> Member:
-    if _is_primitive(element):
+    if is_primitive(element):
         check = _primitive_check(element)
         return _primitive_array(element, check) if element.repeats else _primitive(element, check)
-    item = _item_check(element)
-    return _array(element, item) if element.repeats else _single(element, item)
+    make = partial(_item_check, element)
+    return _array(element, make) if element.repeats else _single(element, make)
 
 
 def _primitive_check(element: ElementDefinition) -> PrimitiveCheck:
@@ -346,11 +290,15 @@ def _is_filled_array(
     return False
 
 
-def _single(element: ElementDefinition, item: Check) -> Member:
+def _single(element: ElementDefinition, make: Callable[[], Check]) -> Member:
+    """`make` compiles the type, which may hold itself, when the first value is met."""
     name, base_name = element.name, element.base_name
+    item: Check | None = None
 
     def member(value: Any, _node: Node, place: Place, report: Report) -> None:
+        nonlocal item
         if isinstance(value, dict) and value:
+            item = item or make()
             item(value, (place, base_name), report)
         else:
             add(report, (place, base_name), f"{name} {_object_problem(value)}", "structure")
@@ -358,12 +306,17 @@ def _single(element: ElementDefinition, item: Check) -> Member:
     return member
 
 
-def _array(element: ElementDefinition, item: Check) -> Member:
+def _array(element: ElementDefinition, make: Callable[[], Check]) -> Member:
     name = element.name
+    item: Check | None = None
 
     def member(value: Any, _node: Node, place: Place, report: Report) -> None:
-        if not _is_filled_array(value, element, place, report):
+        nonlocal item
+        if (type(value) is not list or not value) and not _is_filled_array(
+            value, element, place, report
+        ):
             return
+        item = item or make()
         whole = (place, name)
         for index, entry in enumerate(value):
             if isinstance(entry, dict) and entry:
@@ -384,20 +337,12 @@ def _item_check(element: ElementDefinition) -> Check:
     """The check of one object that is the element's value."""
     if element.type == "Resource":
         return _contained if element.name == "contained" else _check_any_resource
-    check = _of_type(element.type)
     if element.type == "Reference":
-        check = _both(check, check_target(element.targets))
+        whole = _both(_compiled("Reference"), check_target(element.targets))
+        return unless_plain(element.targets, whole)
+    check = _compiled(element.type)
     if element.value_set is not None:
         check = _both(check, bound_concepts(element.value_set, element.type))
-    return check
-
-
-def _of_type(name: str) -> Check:
-    """A type may hold itself (Extension, Questionnaire.item), so it is looked up when met."""
-
-    def check(node: Node, place: Place, report: Report) -> None:
-        _compiled(name)(node, place, report)
-
     return check
 
 
@@ -417,10 +362,10 @@ def _contained(node: Node, place: Place, report: Report) -> None:
 
 def _extension(name: str, holder: str) -> Check:
     """An extension of the type or backbone `holder`, with what is known of its url."""
-    is_modifier = name == "modifierExtension"
+    is_modifier, of_type = name == "modifierExtension", _compiled("Extension")
 
     def check(node: Node, place: Place, report: Report) -> None:
-        _compiled("Extension")(node, place, report)
+        of_type(node, place, report)
         if report.extensions is not None:
             report.extensions.check(node, place, report, holder, is_modifier)
 

@@ -4,15 +4,46 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from fhir_server.fhir.definitions import is_resource_type
+from fhir_server.fhir.definitions import is_resource_type, resource_types
 from fhir_server.validation.places import Place
-from fhir_server.validation.primitives import shown
+from fhir_server.validation.primitives import MAX_STRING, shown
 from fhir_server.validation.report import Report, add
 
 RELATIVE: Final = re.compile(
     r"([A-Za-z]+)(?:/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?|\?.*)", re.ASCII
 )
 """`Type/id`, with a version perhaps, or the criteria of a conditional reference."""
+
+_is_id: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII).fullmatch
+Check = Callable[[Mapping[str, Any], Place, Report], None]
+
+
+def unless_plain(targets: tuple[str, ...], whole: Check) -> Check:
+    """The whole check of a Reference, but for those that are plainly right.
+
+    These are `Type/id` of an allowed type, with a display perhaps; most are of that kind.
+    """
+    allowed = frozenset(targets or resource_types())
+
+    def check(node: Mapping[str, Any], place: Place, report: Report) -> None:
+        reference = node.get("reference")
+        if type(reference) is str:
+            name, _, id_ = reference.partition("/")
+            if name in allowed and _is_id(id_) and (len(node) == 1 or _has_but_display(node)):
+                return
+        whole(node, place, report)
+
+    return check
+
+
+def _has_but_display(node: Mapping[str, Any]) -> bool:
+    display = node.get("display")
+    return (
+        len(node) == 2
+        and type(display) is str
+        and 0 < len(display) <= MAX_STRING
+        and display.isprintable()
+    )
 
 
 def check_target(

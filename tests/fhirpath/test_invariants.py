@@ -527,3 +527,26 @@ def test_a_short_way_gives_what_the_general_one_gives(short: str, general: str) 
     patients += [resource("patient"), {"id": "a"}, {"_gender": {"id": "b"}}, {"name": []}]
     for patient in patients:
         assert answer(short, patient, "Patient") == answer(general, patient, "Patient")
+
+
+@pytest.mark.parametrize(
+    "codings",
+    [
+        [{"system": "s", "code": "c"}],
+        [{"system": "s", "code": "other"}, {"system": "s", "code": "c"}],
+        [{"system": "s"}, {"code": "c"}],
+        [{"system": ["s"], "code": "c"}],
+        [],
+        "c",
+    ],
+)
+@pytest.mark.parametrize("criterion", ["code = 'c'", "system = 's' and code = 'c'"])
+def test_a_text_among_others_is_found_as_if_they_were_counted(codings: Any, criterion: str) -> None:
+    plan = {"resourceType": "CarePlan", "category": [{"coding": codings}]}
+    found = [
+        compile_invariant(f"category.coding.where({criterion}).{asked}", "CarePlan")(
+            plan, Scope(plan)
+        )
+        for asked in ("exists()", "count() > 0")
+    ]
+    assert found[0] is found[1]

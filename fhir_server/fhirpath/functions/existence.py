@@ -38,7 +38,20 @@ def _presence(planner: Planner, call: Call, focus: Types) -> Truth:
     if source.path is not None:
         return shapes.present(source.path)
     run = source.run
-    return lambda this, scope: bool(run(this, scope))
+    there: Truth = lambda this, scope: bool(run(this, scope))  # noqa: E731 - a plan, as all are
+    return _with_texts(planner, call, focus, there)
+
+
+def _with_texts(planner: Planner, call: Call, focus: Types, otherwise: Truth) -> Truth:
+    """`path.where(name = 'text' and …).exists()`, which definitions ask of codes and extensions."""
+    where = call.source
+    if call.arguments or not isinstance(where, Call) or where.name != "where":
+        return otherwise
+    objects = source_of(planner, where, focus)
+    texts = shapes.texts_of(where.arguments[0])
+    if not objects.path or not texts:
+        return otherwise
+    return shapes.any_with(objects.path, texts, otherwise)
 
 
 def _not(planner: Planner, call: Call, focus: Types) -> Plan:

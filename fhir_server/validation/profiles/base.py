@@ -18,6 +18,7 @@ from fhir_server.validation.primitives import shown
 from fhir_server.validation.profiles.bindings import BoundRule
 from fhir_server.validation.profiles.details import detail_rules
 from fhir_server.validation.profiles.items import Item, gather
+from fhir_server.validation.profiles.kept import PLAINLY_KEPT
 from fhir_server.validation.profiles.rules import Constraint, rules_of
 from fhir_server.validation.profiles.say import Rule, Say
 from fhir_server.validation.profiles.tree import Node, ancestry, base_children
@@ -53,15 +54,30 @@ def element_rules(type_name: str) -> dict[str, Check]:
 
 def _invariants_of(type_name: str, constraints: Sequence[Constraint]) -> Check:
     """All of them at once: most objects keep every one, so what they share is made once."""
-    tests = [(compile_invariant(each.expression, type_name).holds, each) for each in constraints]
+    tests = [
+        (
+            PLAINLY_KEPT.get(each.expression, _unknown),
+            compile_invariant(each.expression, type_name).holds,
+            each,
+        )
+        for each in constraints
+    ]
 
     def check(node: Mapping[str, Any], place: Place, report: Report) -> None:
-        value, scope = FhirPathItem(node, type_name), report.scope
-        for holds, constraint in tests:
-            if not holds(value, scope):
+        value: FhirPathItem | None = None
+        for is_kept, holds, constraint in tests:
+            if is_kept(node):
+                continue
+            value = value or FhirPathItem(node, type_name)
+            if not holds(value, report.scope):
                 _broken(constraint, place, report)
 
     return check
+
+
+def _unknown(_node: Mapping[str, Any]) -> bool:
+    """Only the expression tells."""
+    return False
 
 
 def _broken(constraint: Constraint, place: Place, report: Report) -> None:
@@ -124,7 +140,8 @@ def _element_rules(node: Node) -> tuple[Rule, ...]:
         rules.append(_no_comparator)
     if "." not in node.origin or "contentReference" in node.element:
         constraints = (Constraint(**each) for each in node.element.get("constraint", ()))
-        rules += [_element_invariant(each, node.fhir_types) for each in constraints]
+        wanted = (each for each in constraints if each.key not in BY_HAND)
+        rules += [_element_invariant(each, node.fhir_types) for each in wanted]
     return tuple(rules)
 
 

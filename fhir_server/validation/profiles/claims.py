@@ -71,13 +71,14 @@ def required(resource: Mapping[str, Any], requirements: Requirements) -> list[st
 
 def codes_at(value: Any) -> Iterator[str]:
     """`system|code` of every coding."""
-    match value:
-        case [*items]:
-            for item in items:
-                yield from codes_at(item)
-        case {"coding": [*codings]}:
+    if isinstance(value, list):
+        for item in value:
+            yield from codes_at(item)
+    elif isinstance(value, dict):
+        system, code, codings = value.get("system"), value.get("code"), value.get("coding")
+        if isinstance(codings, list):
             yield from codes_at(codings)
-        case {"system": str(system), "code": str(code)}:
+        elif isinstance(system, str) and isinstance(code, str):
             yield f"{system}|{code}"
 
 

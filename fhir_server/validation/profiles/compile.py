@@ -13,13 +13,14 @@ from typing import Any, Final, NamedTuple
 from fhir_server.validation.invariants import invariant
 from fhir_server.validation.places import Place
 from fhir_server.validation.profiles.bindings import BoundRule
-from fhir_server.validation.profiles.details import detail_rules
+from fhir_server.validation.profiles.details import detail_rules, only_text
 from fhir_server.validation.profiles.items import Item, gather, is_resource
 from fhir_server.validation.profiles.library import Library
 from fhir_server.validation.profiles.say import Rule, Say
-from fhir_server.validation.profiles.slicing import Discriminators, Slice, Slicing
+from fhir_server.validation.profiles.slicing import EXTENSIONS, Discriminators, Slice, Slicing
 from fhir_server.validation.profiles.targets import target_rule
 from fhir_server.validation.profiles.tree import Element, Node, ProfileError, type_code
+from fhir_server.validation.profiles.values import Test
 from fhir_server.validation.report import Report
 
 Check = Callable[[Mapping[str, Any], Place, Report], None]
@@ -31,6 +32,19 @@ CheckOf = Callable[[str], Check | None]
 _STRENGTHS: Final = ("required", "extensible")
 _SAID_OTHERWISE: Final = frozenset({"sqty-1"})
 """Invariants that say once more what the cardinality of an element says."""
+
+
+class _Member(NamedTuple):
+    """`name` and `sibling` are '' where it has to run even if neither is there.
+
+    `is_right` tells of what stands there without its sibling that there is nothing to check; of
+    what it does not tell that, nothing is known.
+    """
+
+    name: str
+    sibling: str
+    is_right: Test
+    check: Member
 
 
 class _Limits(NamedTuple):
@@ -183,7 +197,7 @@ class _Compiler:
     def _members(self, node: Node, where: str) -> list[Rule]:
         children = (node.children or {}).values()
         made = (self._member(each, f"{where}.{each.name}") for each in children if each.touched)
-        members = tuple(member for member in made if member is not None)
+        members = tuple(each for each in made if each is not None)
         if not members:
             return []
 
@@ -192,29 +206,37 @@ class _Compiler:
             holder = value if isinstance(value, dict) else item.sibling
             if not isinstance(holder, dict):
                 holder = {}
-            for member in members:
-                member(holder, place, report)
+            for name, sibling, is_right, member in members:
+                there = holder.get(name)
+                if not name or sibling in holder or not (there is None or is_right(there)):
+                    member(holder, place, report)
 
         return [rule]
 
-    def _member(self, node: Node, where: str) -> Member | None:
+    def _member(self, node: Node, where: str) -> _Member | None:
         """None where the profile adds nothing."""
         limits, rules = _limits(node), self.rules(node, where)
         slicing = self._slicing(node, where)
         if limits == _Limits(0, None) and not rules and slicing is None:
             return None
+        least, most = limits
         items, check_count = gather(node), self._count(node, limits)
 
         def member(holder: Mapping[str, Any], place: Place, report: Report) -> None:
             found = items(holder, place)
-            check_count(len(found), place, report)
+            count = len(found)
+            if count < least or (most is not None and count > most):
+                check_count(count, place, report)
             for item in found:
                 for rule in rules:
                     rule(item, report)
             if slicing is not None:
                 slicing(found, place, report)
 
-        return member
+        if least or node.is_choice or (slicing is not None and slicing.asks_for_some):
+            return _Member("", "", _unknown, member)
+        is_right = _test_of(node, rules, slicing) if most is None else None
+        return _Member(node.name, f"_{node.name}", is_right or _unknown, member)
 
     def _count(self, node: Node, limits: _Limits) -> Callable[[int, Place, Report], None]:
         least, most = limits
@@ -251,7 +273,18 @@ class _Compiler:
             tests = self._discriminators.tests(node, each, number)
         except ValueError as error:
             raise ProfileError(self._canonical, at, str(error)) from None
-        return Slice(each.slice_name, tests, each.element["min"], most, rules)
+        urls = self._discriminators.urls(each) if node.name in EXTENSIONS else frozenset[str]()
+        return Slice(each.slice_name, tests, each.element["min"], most, rules, urls)
+
+
+def _test_of(node: Node, rules: tuple[Rule, ...], slicing: Slicing | None) -> Test | None:
+    if slicing is None:
+        return only_text(node, rules)
+    return None if rules else slicing.is_right
+
+
+def _unknown(_value: Any) -> bool:
+    return False
 
 
 def _limits(node: Node) -> _Limits:

@@ -3,14 +3,16 @@
 Source: https://hl7.org/fhir/R4/elementdefinition.html
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from functools import partial
+from operator import eq
 from typing import Any, Final
 
 from fhir_server.validation.profiles.items import Item
 from fhir_server.validation.profiles.say import Rule, Say
 from fhir_server.validation.profiles.tree import Node
-from fhir_server.validation.profiles.values import VALUE_TESTS, given, shown_value
+from fhir_server.validation.profiles.values import PREFIXES, Test, given, shown_value, value_test
 from fhir_server.validation.report import Report
 
 _WORDS: Final = {"fixed": "must be", "pattern": "must have"}
@@ -19,7 +21,7 @@ _RANGE: Final = {"minValue": "at least", "maxValue": "at most"}
 
 def detail_rules(node: Node, say: Say) -> Iterator[Rule]:
     """Only what R4 itself does not say of the element."""
-    for prefix in VALUE_TESTS:
+    for prefix in PREFIXES:
         found = given(node.element, prefix)
         if found is not None and found != given(node.base, prefix):
             yield _value(prefix, found[1], say)
@@ -32,11 +34,22 @@ def detail_rules(node: Node, say: Say) -> Iterator[Rule]:
             yield _bound(prefix, found[1], say)
 
 
+def only_text(node: Node, rules: Sequence[Rule]) -> Test | None:
+    """Whether a value is the text that the element has to have, if that is all that is said."""
+    if len(rules) != 1:
+        return None
+    for prefix in PREFIXES:
+        found = given(node.element, prefix)
+        if found is not None and found != given(node.base, prefix) and isinstance(found[1], str):
+            return partial(eq, found[1])
+    return None
+
+
 def _value(prefix: str, wanted: Any, say: Say) -> Rule:
-    fits, word = VALUE_TESTS[prefix], _WORDS[prefix]
+    fits, word = value_test(prefix, wanted), _WORDS[prefix]
 
     def rule(item: Item, report: Report) -> None:
-        if not fits(item.value, wanted):
+        if not fits(item.value):
             found = "" if item.value is None else f", not {shown_value(item.value)}"
             say(report, item.place, f"{word} {shown_value(wanted)}{found}", "value", prefix)
 

@@ -64,7 +64,7 @@ class KnownExtensions:
             return
         if known.is_modifier != is_modifier:
             self._misplaced(known, place, report)
-        if known.contexts and holder != "Extension":
+        if known.contexts and holder not in known.contexts and holder != "Extension":
             self._check_context(known, place, report, holder)
         known.check(extension, place, report)
 

@@ -20,7 +20,7 @@ from fhir_server.validation.profiles.paths import (
 from fhir_server.validation.profiles.say import Rule, Say
 from fhir_server.validation.profiles.snapshot import TreeOf
 from fhir_server.validation.profiles.tree import Node
-from fhir_server.validation.profiles.values import has_pattern
+from fhir_server.validation.profiles.values import Test, pattern_test
 from fhir_server.validation.report import Report
 
 Belongs = Callable[[Item, int, Report], bool]
@@ -28,7 +28,7 @@ Belongs = Callable[[Item, int, Report], bool]
 Fits = Callable[[str, Any, Report], bool]
 """Does a resource or value fit the profile?"""
 
-_EXTENSIONS: Final = ("extension", "modifierExtension")
+EXTENSIONS: Final = ("extension", "modifierExtension")
 
 
 class Slice(NamedTuple):
@@ -39,6 +39,8 @@ class Slice(NamedTuple):
     least: int
     most: int | None
     rules: tuple[Rule, ...]
+    urls: frozenset[str] = frozenset()
+    """Of extensions: those that alone tell what belongs to it."""
 
 
 class Slicing:
@@ -51,21 +53,40 @@ class Slicing:
         self._ordered = slicing.get("ordered", False) is True
         self._rules = slicing.get("rules", "open")
         self._say = say
+        self._by_url = _by_url(slices) if all(each.urls for each in slices) else None
+        self.asks_for_some: Final = any(each.least for each in slices)
+        """Whether none at all can be too few."""
 
     def __call__(self, items: Sequence[Item], place: Place, report: Report) -> None:
         found = [self._slice_of(item, index, report) for index, item in enumerate(items)]
         if self._rules != "open" or self._ordered:
             self._check_order(items, found, report)
         for number, each in enumerate(self._slices):
+            count = found.count(number)
+            if not count and not each.least:
+                continue
             members = [item for item, of in zip(items, found, strict=True) if of == number]
             self._check_count(each, len(members), place, report)
             for item in members:
                 for rule in each.rules:
                     rule(item, report)
 
+    @property
+    def is_right(self) -> Test | None:
+        """Whether an array of extensions has nothing to check, where only numbers are limited."""
+        is_bare = all(len(each.urls) == 1 and not each.rules for each in self._slices)
+        are_few = all(not each.least and each.most != 0 for each in self._slices)
+        is_open = self._rules == "open" and not self._ordered
+        return _are_distinct if is_bare and are_few and is_open else None
+
     def _slice_of(self, item: Item, index: int, report: Report) -> int | None:
+        if self._by_url is not None:
+            return self._by_url.get(_url_of(item))
         for number, each in enumerate(self._slices):
-            if all(belongs(item, index, report) for belongs in each.belongs):
+            for belongs in each.belongs:
+                if not belongs(item, index, report):
+                    break
+            else:
                 return number
         return None
 
@@ -98,6 +119,28 @@ class Slicing:
             highest = max(highest, -1 if number is None else number)
 
 
+def _are_distinct(extensions: Any) -> bool:
+    """Whether each has a url of its own."""
+    if type(extensions) is not list:
+        return False
+    urls = [each.get("url") for each in extensions if type(each) is dict]
+    return all(type(url) is str for url in urls) and len(set(urls)) == len(extensions)
+
+
+def _url_of(item: Item) -> str:
+    url = item.value.get("url") if isinstance(item.value, dict) else None
+    return url if isinstance(url, str) else ""
+
+
+def _by_url(slices: Sequence[Slice]) -> dict[str, int]:
+    """The first slice of each url."""
+    found: dict[str, int] = {}
+    for number, each in enumerate(slices):
+        for url in each.urls:
+            found.setdefault(url, number)
+    return found
+
+
 # Discriminators --------------------------------------------------------------------------------
 
 
@@ -111,8 +154,9 @@ class Discriminators:
 
     def tests(self, node: Node, each: Node, number: int) -> tuple[Belongs, ...]:
         """What tells that a value of the node belongs to that slice, the `number`th."""
-        if node.name in _EXTENSIONS:
-            return (self._url(each),)
+        if node.name in EXTENSIONS:
+            urls = self.urls(each)
+            return (lambda item, _index, _report: _url_of(item) in urls,)
         discriminators = node.element.get("slicing", {}).get("discriminator") or ()
         if node.is_choice and not discriminators:
             discriminators = ({"type": "type", "path": "$this"},)
@@ -137,29 +181,27 @@ class Discriminators:
                 return lambda _item, index, _report: index == number
         raise ValueError(f"the discriminator type '{known['type']}' is not known")
 
-    def _url(self, each: Node) -> Belongs:
-        urls = {
-            value
-            for value in expected(said_at(each, [Step("", "url")], self._tree_of))
-            if isinstance(value, str)
-        } or {profile.partition("|")[0] for profile in each.profiles()}
+    def urls(self, each: Node) -> frozenset[str]:
+        """Of a slice of extensions."""
+        said = expected(said_at(each, [Step("", "url")], self._tree_of))
+        urls = frozenset(value for value in said if isinstance(value, str)) or frozenset(
+            profile.partition("|")[0] for profile in each.profiles()
+        )
         if not urls:
             raise ValueError("a slice of extensions without the url of one")
-        return lambda item, _index, _report: (
-            isinstance(item.value, dict) and item.value.get("url") in urls
-        )
+        return urls
 
     def _value(self, node: Node, each: Node, steps: Sequence[Step]) -> Belongs:
         find = finder(node, steps, self._tree_of)
         said = said_at(each, steps, self._tree_of)
-        wanted = expected(said)
+        wanted = [pattern_test(value) for value in expected(said)]
         value_sets = tuple(filter(None, (_narrower(one.node) for one in said)))
         if not wanted and not value_sets:
             raise ValueError("nothing is fixed where the discriminator of the slice looks")
 
         def has_value(item: Item, _index: int, report: Report) -> bool:
             values = find(item.value, report)
-            return any(has_pattern(value, each) for value in values for each in wanted)
+            return any(fits(value) for value in values for fits in wanted)
 
         def has_code(item: Item, _index: int, report: Report) -> bool:
             return any(
@@ -168,7 +210,10 @@ class Discriminators:
                 for value_set in value_sets
             )
 
-        return has_value if wanted else has_code
+        def is_value(item: Item, _index: int, _report: Report) -> bool:
+            return any(fits(item.value) for fits in wanted)
+
+        return has_code if not wanted else has_value if steps else is_value
 
     def _exists(self, node: Node, each: Node, steps: Sequence[Step]) -> Belongs:
         find = finder(node, steps, self._tree_of)

@@ -5,6 +5,7 @@ A fixed value is the whole value; a pattern is what has to be in it. Decimals co
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
 from fhir_server.fhir import json
@@ -51,6 +52,8 @@ def has_pattern(value: Any, pattern: Any) -> bool:
 
 
 def _same(value: Any, other: Any) -> bool:
+    if type(value) is str and type(other) is str:
+        return value == other
     if isinstance(value, bool) or isinstance(other, bool):
         return value is other
     if isinstance(value, int | Decimal) and isinstance(other, int | Decimal):
@@ -58,10 +61,45 @@ def _same(value: Any, other: Any) -> bool:
     return type(value) is type(other) and bool(value == other)
 
 
-VALUE_TESTS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
-    "fixed": is_fixed,
-    "pattern": has_pattern,
-}
+Test = Callable[[Any], bool]
+PREFIXES: Final = ("fixed", "pattern")
+
+
+def value_test(prefix: str, wanted: Any) -> Test:
+    """Whether a value is the fixed one or has the pattern."""
+    return pattern_test(wanted) if prefix == "pattern" else partial(is_fixed, fixed=wanted)
+
+
+def pattern_test(pattern: Any) -> Test:
+    """`has_pattern` of one pattern, compiled."""
+    if isinstance(pattern, Mapping):
+        return _members_test({name: pattern_test(inner) for name, inner in pattern.items()})
+    if isinstance(pattern, list):
+        return _items_test([pattern_test(wanted) for wanted in pattern])
+    return partial(_same, other=pattern)
+
+
+def _members_test(tests: dict[str, Test]) -> Test:
+    members = tuple(tests.items())
+
+    def test(value: Any) -> bool:
+        if not isinstance(value, dict):
+            return False
+        for name, fits in members:  # noqa: SIM110 - a generator would cost more than the tests
+            if name not in value or not fits(value[name]):
+                return False
+        return True
+
+    return test
+
+
+def _items_test(tests: list[Test]) -> Test:
+    def test(value: Any) -> bool:
+        if not isinstance(value, list):
+            return False
+        return all(any(map(fits, value)) for fits in tests)
+
+    return test
 
 
 def shown_value(value: Any) -> str:
