@@ -4,8 +4,8 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from functools import cache
-from typing import Any, Final
+from functools import cache, lru_cache
+from typing import Any, Final, Literal
 
 from cryptography.fernet import Fernet
 from fastapi import FastAPI, Response
@@ -220,17 +220,34 @@ def checker(settings: Settings) -> Checker:
     Raises:
         ValueError: for a package that cannot be read, or a required profile that is not known.
     """
+    return _checker(
+        settings.packages,
+        settings.required_profiles,
+        settings.lenient_profiles,
+        settings.unknown_profiles,
+        settings.keyworking_profiles,
+    )
+
+
+@lru_cache(maxsize=4)
+def _checker(
+    packages: tuple[str, ...],
+    required_profiles: tuple[str, ...],
+    lenient: tuple[str, ...],
+    unknown: Literal["warn", "refuse"],
+    keyworking: bool,
+) -> Checker:
+    """One for all applications of a process: what it has compiled, it keeps."""
     requirements: dict[str, list[Requirement]] = {}
-    for text in settings.required_profiles:
+    for text in required_profiles:
         type_name, requirement = read_requirement(text)
         requirements.setdefault(type_name, []).append(requirement)
-    library = Library(definitions(_resources(settings.packages)))
+    library = Library(definitions(_resources(packages)))
     require_known(library, requirements)
-    if settings.keyworking_profiles:
+    if keyworking:
         for type_name, own in DEFAULT.items():
             requirements.setdefault(type_name, []).extend(own)
-    policy = Policy(requirements, settings.lenient_profiles, settings.unknown_profiles)
-    return Checker(library, KnownCodes(_packaged(settings.packages)), policy)
+    return Checker(library, KnownCodes(_packaged(packages)), Policy(requirements, lenient, unknown))
 
 
 def terminology(settings: Settings) -> Terminology:

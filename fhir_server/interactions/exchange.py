@@ -12,7 +12,7 @@ from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir.json import Resource
 from fhir_server.jobs.desk import Desk
 from fhir_server.search.parse import Limits
-from fhir_server.validation.checker import Checker
+from fhir_server.validation.checker import Checker, standard_checker
 from fhir_server.validation.report import Question
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Server:
     """Types of which nothing is changed or deleted without `If-Match`."""
     repeat_lifetime: int = 24 * 60 * 60
     """Seconds for which a POST is known again by its `X-Request-ID`."""
-    checker: Checker = field(default_factory=Checker)
+    checker: Checker = field(default_factory=standard_checker)
     """Checks what comes in against R4 and the profiles that it has to fit."""
     open_access: bool = False
     """Served without tokens, which the CapabilityStatement then says."""

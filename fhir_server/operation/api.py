@@ -28,7 +28,7 @@ from fhir_server.jobs.runner import Work
 from fhir_server.operation.pages import Pages
 from fhir_server.operation.parameters import Inputs
 from fhir_server.search.limits import Limits
-from fhir_server.validation.checker import Checker
+from fhir_server.validation.checker import Checker, standard_checker
 
 Starting = Callable[[Callable[[Asking], Awaitable[Job]]], Awaitable[Job]]
 
@@ -65,7 +65,7 @@ class Call:
     """Bytes of all lines."""
     import_from: tuple[str, ...] = ()
     """Origins from which files may be fetched."""
-    checker: Checker = field(default_factory=Checker)
+    checker: Checker = field(default_factory=standard_checker)
     """Checks what the operation writes."""
     starting: Starting | None = None
     """Starts a job, where that is more than putting it into the queue."""

@@ -9,6 +9,7 @@ Sources: https://hl7.org/fhir/R4/validation.html, https://hl7.org/fhir/R4/profil
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from threading import RLock
 from typing import Any, Final, Literal, NamedTuple
 
@@ -248,3 +249,9 @@ def _once(report: Iterable[Issue]) -> Iterator[Issue]:
         if key not in seen:
             seen.add(key)
             yield issue
+
+
+@cache
+def standard_checker() -> Checker:
+    """With what is shipped and the default policy; one for all who need no other."""
+    return Checker()
