@@ -56,10 +56,14 @@ DEFAULT_POLICY: Final = Policy(DEFAULT, LENIENT)
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Every problem once, errors first, and what could not be told at once."""
+    """Every problem once, errors first, and what could not be told at once.
+
+    `profiles` are those that the resource itself was really checked against.
+    """
 
     issues: tuple[Issue, ...]
     questions: tuple[Question, ...]
+    profiles: tuple[str, ...] = ()
 
     @property
     def errors(self) -> list[Issue]:
@@ -111,12 +115,15 @@ class Checker:
         """`profiles` are canonicals that it has to fit beside what it claims."""
         report = Report(self._codes, self._extensions)
         check_base(resource, report, expected_type)
-        for number, met in enumerate(report.met[:]):
+        applied: list[list[str]] = []
+        for met in report.met[:]:
             report.enter(met)
-            self._check_profiles(met, profiles if number == 0 else (), report)
+            applied.append(self._check_profiles(met, () if applied else profiles, report))
         found = [self._by_policy(issue) for issue in _once(report)]
         issues = sorted(found, key=lambda issue: _SEVERITIES.index(issue.severity))
-        return Findings(tuple(bounded(issues)), tuple(report.questions))
+        return Findings(
+            tuple(bounded(issues)), tuple(report.questions), tuple(applied[0] if applied else ())
+        )
 
     def check_of(self, canonical: str) -> Check | None:
         """The checker of a profile, None where it is not known; ProfileError as `compile`."""
@@ -147,23 +154,27 @@ class Checker:
 
     # Which profiles --------------------------------------------------------------------------
 
-    def _check_profiles(self, met: Met, named: Sequence[str], report: Report) -> None:
+    def _check_profiles(self, met: Met, named: Sequence[str], report: Report) -> list[str]:
+        """The canonicals that were applied."""
         own = claimed(met.resource)
         if len(own) > _MAX_CLAIMED:
             text = f"at most {_MAX_CLAIMED} profiles can be claimed, not {len(own)}"
             report.append(Issue(text, _at_claim(met), "too-costly"))
-            return
+            return []
         for index, canonical in enumerate(own):
             if canonical not in self._profiles and not self.library.is_known(canonical):
                 report.append(self._unknown(canonical, met, index))
+        applied = []
         wanted = (*own, *named, *required(met.resource, self._requirements))
         for canonical in dict.fromkeys(wanted):
             try:
                 profile = self._profile(canonical)
                 if profile is not None:
                     _check_profile(profile, met, report)
+                    applied.append(canonical)
             except ProfileError as error:
                 report.append(_unusable(error))
+        return applied
 
     def _profile(self, canonical: str) -> "_Profile | None":
         """Only what is known is kept: senders can make up any number of canonicals."""

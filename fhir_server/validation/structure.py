@@ -27,6 +27,7 @@ from fhir_server.validation.containing import (
     check_contained,
     check_container,
     check_full_urls,
+    check_not_empty,
     dangling,
 )
 from fhir_server.validation.places import Place
@@ -248,7 +249,7 @@ def _rules(definition: TypeDefinition) -> list[Check]:
     if definition.kind != "resource":
         rules.append(_more_than_an_id)
     if definition.name == "Bundle":
-        rules += [check_full_urls, dangling]
+        rules += [check_full_urls, check_not_empty, dangling]
     return [*rules, *type_rules(definition.name)]
 
 

@@ -20,6 +20,7 @@ from fhir_server.validation.profiles.say import Rule, Say
 from fhir_server.validation.profiles.slicing import Discriminators, Slice, Slicing
 from fhir_server.validation.profiles.targets import target_rule
 from fhir_server.validation.profiles.tree import Element, Node, ProfileError, type_code
+from fhir_server.validation.profiles.words import asked
 from fhir_server.validation.report import Report
 
 Check = Callable[[Mapping[str, Any], Place, Report], None]
@@ -107,7 +108,7 @@ class _Compiler:
             holds = invariant(expression, node.fhir_types)
         except ValueError as error:
             raise ProfileError(self._canonical, where, f"{key}: {error}") from None
-        text, say = constraint.get("human") or f"must hold: {expression}", self._say
+        text, say = constraint.get("human") or asked(key, expression), self._say
         severity = constraint.get("severity", "error")
 
         def rule(item: Item, report: Report) -> None:
@@ -204,10 +205,12 @@ class _Compiler:
         if limits == _Limits(0, None) and not rules and slicing is None:
             return None
         items, check_count = gather(node), self._count(node, limits)
+        told_by_slices = slicing is not None and slicing.needs_one
 
         def member(holder: Mapping[str, Any], place: Place, report: Report) -> None:
             found = items(holder, place)
-            check_count(len(found), place, report)
+            if found or not told_by_slices:
+                check_count(len(found), place, report)
             for item in found:
                 for rule in rules:
                     rule(item, report)

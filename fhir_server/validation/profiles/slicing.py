@@ -51,6 +51,8 @@ class Slicing:
         self._ordered = slicing.get("ordered", False) is True
         self._rules = slicing.get("rules", "open")
         self._say = say
+        self.needs_one: Final = any(each.least for each in slices)
+        """Where there is nothing at all, the slices tell what is missing."""
 
     def __call__(self, items: Sequence[Item], place: Place, report: Report) -> None:
         found = [self._slice_of(item, index, report) for index, item in enumerate(items)]
