@@ -30,8 +30,9 @@ Member = Callable[[Mapping[str, Any], Place, Report], None]
 CheckOf = Callable[[str], Check | None]
 
 _STRENGTHS: Final = ("required", "extensible")
-_SAID_OTHERWISE: Final = frozenset({"sqty-1"})
-"""Invariants that say once more what the cardinality of an element says."""
+_SAID_OTHERWISE: Final = frozenset({"sqty-1", "kw-inpatient-encounter-5"})
+"""Invariants that say once more what the cardinality of an element says, or what is said of the
+addresses of extensions wherever they stand."""
 
 
 class _Limits(NamedTuple):
