@@ -41,6 +41,21 @@ def test_what_is_contained_is_referred_to() -> None:
     assert told(holder([back], "Patient/x")) == []
 
 
+def test_what_is_contained_is_of_the_type_that_refers_to_it() -> None:
+    """Patient.link.other leads to a Patient or RelatedPerson."""
+    place = holder([{"resourceType": "Location", "id": "a"}], "#a")
+    (issue,) = checker().check(place).errors
+    assert issue.expression == "Patient.link[0].other.reference"
+    assert "not to Location" in issue.text
+
+
+def test_an_entry_is_of_the_type_that_refers_to_it() -> None:
+    link = {"type": "seealso", "other": {"reference": f"{UUID[:-1]}0"}}
+    given = bundle("collection", {"resourceType": "Location"}, {**PATIENT, "link": [link]})
+    (issue,) = checker().check(given).errors
+    assert issue.expression == "Bundle.entry[1].resource.link[0].other.reference"
+
+
 def test_a_local_reference_leads_to_what_is_contained() -> None:
     one = {**PATIENT, "id": "a"}
     assert told(holder([one], "#a", "#b")) == [("Patient.link[1].other.reference", "ref-1")]
