@@ -53,7 +53,7 @@ def _entries(bundle: Node) -> Iterator[tuple[str, Node]]:
 
 
 def contained_by_id(container: Node) -> dict[str, Node]:
-    """What `#name` leads to, by name; `#` alone leads from a contained resource to its container."""
+    """What `#name` leads to, by name; `#` alone leads from what is contained to its container."""
     found = {"": container}
     contained = container.get("contained")
     for each in contained if isinstance(contained, list) else ():
