@@ -59,14 +59,19 @@ DEFAULT_POLICY: Final = Policy(DEFAULT, LENIENT)
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Every problem once, errors first, and what could not be told at once."""
+    """Every problem once, errors first, and what could not be told at once.
+
+    `profiles` are those that the resource itself was really checked against.
+    """
 
     issues: tuple[Issue, ...]
     questions: tuple[Question, ...]
+    profiles: tuple[str, ...] = ()
 
     def settled(self, issues: Iterable[Issue]) -> "Findings":
         """With what the open questions came to."""
-        return Findings(tuple(bounded(in_order([*self.issues, *_once(issues)]))), ())
+        told = bounded(in_order([*self.issues, *_once(issues)]))
+        return replace(self, issues=tuple(told), questions=())
 
     @property
     def errors(self) -> list[Issue]:
@@ -123,15 +128,14 @@ class Checker:
         """`profiles` are canonicals that it has to fit beside what it claims."""
         report = Report(self._codes, self._extensions)
         check_base(resource, report, expected_type)
-        for number, met in enumerate(report.met[:]):
+        applied: list[list[str]] = []
+        for met in report.met[:]:
             report.enter(met)
-            self._check_profiles(met, profiles if number == 0 else (), report)
+            applied.append(self._check_profiles(met, () if applied else profiles, report))
         report.close()
-        if not report:
-            return Findings((), tuple(report.questions))
+        of_all = tuple(applied[0]) if applied else ()
         found = [self._by_policy(issue) for issue in _once(report)]
-        issues = in_order(found)
-        return Findings(tuple(bounded(issues)), tuple(report.questions))
+        return Findings(tuple(bounded(in_order(found))), tuple(report.questions), of_all)
 
     async def check_all(
         self,
@@ -181,23 +185,27 @@ class Checker:
 
     # Which profiles --------------------------------------------------------------------------
 
-    def _check_profiles(self, met: Met, named: Sequence[str], report: Report) -> None:
+    def _check_profiles(self, met: Met, named: Sequence[str], report: Report) -> list[str]:
+        """The canonicals that were applied."""
         own = claimed(met.resource)
         if len(own) > _MAX_CLAIMED:
             text = f"at most {_MAX_CLAIMED} profiles can be claimed, not {len(own)}"
             report.append(Issue(text, _at_claim(met), "too-costly"))
-            return
+            return []
         for index, canonical in enumerate(own):
             if canonical not in self._profiles and not self.library.is_known(canonical):
                 report.append(self._unknown(canonical, met, index))
+        applied = []
         wanted = (*own, *named, *required(met.resource, self._requirements))
         for canonical in dict.fromkeys(wanted):
             try:
                 profile = self._profile(canonical)
                 if profile is not None:
                     _check_profile(profile, met, report)
+                    applied.append(canonical)
             except ProfileError as error:
                 report.append(_unusable(error))
+        return applied
 
     def _profile(self, canonical: str) -> "_Profile | None":
         """Only what is known is kept: senders can make up any number of canonicals."""

@@ -8,7 +8,7 @@ from fhir_server.fhirpath.items import Item
 from fhir_server.fhirpath.plan import Scope
 from fhir_server.validation.codes import Codes, RequiredCodes, codings_of, membership
 from fhir_server.validation.places import Place, expression
-from fhir_server.validation.resolving import Entries, contained_in
+from fhir_server.validation.resolving import Entries, contained_by_id
 
 Node = Mapping[str, Any]
 Json = dict[str, Any]
@@ -51,6 +51,7 @@ class Report(list[Issue]):
     """
 
     __slots__ = (
+        "_contained",
         "_entries",
         "_scope",
         "_scopes",
@@ -68,6 +69,7 @@ class Report(list[Issue]):
         super().__init__()
         self.codes: Codes = codes or RequiredCodes()
         self.extensions = extensions
+        self._contained: dict[int, dict[str, Node]] = {}
         self._entries: dict[int, Entries] = {}
         self._scopes: dict[int, Scope] = {}
         self._scope: Scope | None = None
@@ -91,6 +93,7 @@ class Report(list[Issue]):
     def scratch(self) -> "Report":
         """An empty report at the same place, for a check whose outcome alone counts."""
         other = Report(self.codes, self.extensions)
+        other._contained = self._contained
         other.enter(self.here())
         return other
 
@@ -99,10 +102,17 @@ class Report(list[Issue]):
         if not isinstance(reference, str):
             return None
         if reference.startswith("#"):
-            return contained_in(self.container or self.resource, reference[1:])
+            return self._contained_in(self.container or self.resource).get(reference[1:])
         source = self.container or self.resource
         found = (each.find(reference, source) for each in reversed(self.bundles))
         return next((each for each in found if each is not None), None)
+
+    def _contained_in(self, container: Node) -> dict[str, Node]:
+        """Made once for a container, however many references lead to what is in it."""
+        found = self._contained.get(id(container))
+        if found is None:
+            found = self._contained[id(container)] = contained_by_id(container)
+        return found
 
     def entries(self, bundle: Node) -> Entries:
         """Made once for a Bundle, however many resources are in it."""

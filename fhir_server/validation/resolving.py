@@ -52,12 +52,11 @@ def _entries(bundle: Node) -> Iterator[tuple[str, Node]]:
             yield url if isinstance(url, str) else "", resource
 
 
-def contained_in(container: Node, name: str) -> Node | None:
-    """What `#name` leads to; `#` alone leads from a contained resource to its container."""
-    if not name:
-        return container
+def contained_by_id(container: Node) -> dict[str, Node]:
+    """What `#name` leads to, by name; `#` alone leads from what is contained to its container."""
+    found = {"": container}
     contained = container.get("contained")
     for each in contained if isinstance(contained, list) else ():
-        if isinstance(each, Mapping) and each.get("id") == name:
-            return each
-    return None
+        if isinstance(each, Mapping) and isinstance(each.get("id"), str):
+            found.setdefault(each["id"], each)
+    return found
