@@ -19,9 +19,23 @@ __all__ = ["KnownCodes", "Verdict", "display_of", "is_member"]
 _SHIPPED = Shipped()
 
 
-@lru_cache(maxsize=32_768)
+_LONGEST: Final = 300
+"""Characters of a question whose answer is kept: codes and systems are what senders write."""
+
+
 def is_member(value_set: str, system: str, code: str) -> Verdict:
     """Whether the value set, named by its canonical address, has the code."""
+    if len(system) + len(code) > _LONGEST:
+        return _is_member(value_set, system, code)
+    return _kept_answer(value_set, system, code)
+
+
+@lru_cache(maxsize=32_768)
+def _kept_answer(value_set: str, system: str, code: str) -> Verdict:
+    return _is_member(value_set, system, code)
+
+
+def _is_member(value_set: str, system: str, code: str) -> Verdict:
     try:
         return membership.is_member(_SHIPPED, value_set, system, code)
     except FhirError:

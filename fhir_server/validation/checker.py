@@ -91,7 +91,9 @@ class Checker:
         self.library: Final = library or Library()
         self._codes = codes or KnownCodes()
         self._policy = policy
-        self._checks: dict[str, Check | None] = {}
+        self._checks: dict[str, Check] = {}
+        self._begun: set[str] = set()
+        """Those that are being compiled, by the thread that holds the lock."""
         self._profiles: dict[str, _Profile] = {}
         # Where one that a setting names is not there, the server does not start.
         self._requirements = {
@@ -120,8 +122,9 @@ class Checker:
 
     def check_of(self, canonical: str) -> Check | None:
         """The checker of a profile, None where it is not known; ProfileError as `compile`."""
-        if canonical in self._checks:
-            return self._checks[canonical]
+        known = self._checks.get(canonical)
+        if known is not None:
+            return known
         with self._lock:
             return self._compiled(canonical)
 
@@ -131,19 +134,20 @@ class Checker:
             return self._checks[canonical]
 
         def later(node: Mapping[str, Any], place: Place, report: Report) -> None:
-            check = self._checks[canonical]
+            check = self.check_of(canonical)
             if check is not None:
                 check(node, place, report)
 
-        if not self.library.is_known(canonical):
-            return None
-        self._checks[canonical] = later
+        if canonical in self._begun:
+            return later
+        self._begun.add(canonical)
         try:
-            self._checks[canonical] = compile_profile(canonical, self.library, self.check_of)
-        except ProfileError:
-            del self._checks[canonical]
-            raise
-        return self._checks[canonical]
+            made = compile_profile(canonical, self.library, self.check_of)
+        finally:
+            self._begun.discard(canonical)
+        if made is not None:
+            self._checks[canonical] = made
+        return made
 
     # Which profiles --------------------------------------------------------------------------
 
@@ -164,6 +168,9 @@ class Checker:
                     _check_profile(profile, met, report)
             except ProfileError as error:
                 report.append(_unusable(error))
+            except RecursionError:
+                text = "what it refers to refers on too far to be checked"
+                report.append(Issue(text, expression(met.place), "too-costly"))
 
     def _profile(self, canonical: str) -> "_Profile | None":
         """Only what is known is kept: senders can make up any number of canonicals."""

@@ -53,12 +53,22 @@ class KnownExtensions:
         if not isinstance(url, str) or (":" not in url and not is_modifier):
             return  # a part of a complex extension, which that one's definition checks
         try:
-            known = self._of(url)
+            self._check(extension, url, place, report, holder, is_modifier)
         except ProfileError as error:
             # R4 itself has extensions like that; nobody who sends one could mend it.
             text = f"The {error}; the extension was not checked"
             Say(url)(report, place, text, "processing", "definition", "warning")
-            return
+
+    def _check(
+        self,
+        extension: Mapping[str, Any],
+        url: str,
+        place: Place,
+        report: Report,
+        holder: str,
+        is_modifier: bool,
+    ) -> None:
+        known = self._of(url)
         if known is None:
             self._unknown(url, is_modifier, (place, "url"), report)
             return

@@ -145,9 +145,12 @@ class Discriminators:
         } or {profile.partition("|")[0] for profile in each.profiles()}
         if not urls:
             raise ValueError("a slice of extensions without the url of one")
-        return lambda item, _index, _report: (
-            isinstance(item.value, dict) and item.value.get("url") in urls
-        )
+
+        def has_url(item: Item, _index: int, _report: Report) -> bool:
+            url = item.value.get("url") if isinstance(item.value, dict) else None
+            return isinstance(url, str) and url in urls
+
+        return has_url
 
     def _value(self, node: Node, each: Node, steps: Sequence[Step]) -> Belongs:
         find = finder(node, steps, self._tree_of)
