@@ -16,6 +16,7 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.outcomes import outcome
 from fhir_server.fhir.summary import refuse_subset
 from fhir_server.operation.api import Call
+from fhir_server.validation.profiles.claims import claimed
 
 TAKES_FAULTY: Final = True
 _MODES: Final = ("create", "update", "delete", "profile")
@@ -113,7 +114,6 @@ def _of_subset(resource: Resource) -> list[Issue]:
 
 def _sound(call: Call, resource: Resource, profile: str | None) -> Issue:
     against = ["R4", *([profile] if profile else [])]
-    claimed = resource.get("meta", {}).get("profile", [])
-    names = ", ".join(dict.fromkeys([*against, *claimed]))
+    names = ", ".join(dict.fromkeys([*against, *claimed(resource)]))
     text = f"No errors: this {call.resource_type} was checked against {names}"
     return Issue(text, code="informational", severity="information")
