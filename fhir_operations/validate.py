@@ -6,6 +6,7 @@ It tells what create, update or delete would say of it; nothing is stored. The a
 long as the question can be answered, however wrong the resource is.
 """
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -29,12 +30,14 @@ async def run(call: Call) -> Resource:
         return await _deletable(call)
     resource = await _stored(call) if given is None else given
     profile = _known_profile(call)
-    issues = [
-        *_of_id(call, mode, given),
-        *call.checker.check(
-            resource, expected_type=call.resource_type, profiles=[profile] if profile else ()
-        ).issues,
-    ]
+    # Beside the loop: a Bundle may take seconds.
+    found = await asyncio.to_thread(
+        call.checker.check,
+        resource,
+        expected_type=call.resource_type,
+        profiles=[profile] if profile else (),
+    )
+    issues = [*_of_id(call, mode, given), *found.issues]
     if mode in ("create", "update") and not _has_errors(issues):
         issues += _of_subset(resource)
     if not _has_errors(issues):

@@ -1,8 +1,9 @@
 """Routes: which method and address is which interaction. HTTP and Bundle entries share them."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import unquote
 
 from fhir_server.access.session import Data, Session, SessionUnit
@@ -85,9 +86,21 @@ def refuse_parameters(code: str, request: Request, takes: tuple[str, ...] = ()) 
         raise FhirError.of(Kind.INVALID, issues)
 
 
+T = TypeVar("T")
+_LARGE: Final = 64 * 1024
+"""Bytes."""
+
+
+async def checking(request: Request, work: Callable[[Request], T]) -> T:
+    """What is done with what came in; of a large body beside the loop, which goes on meanwhile."""
+    if request.size < _LARGE:
+        return work(request)
+    return await asyncio.to_thread(work, request)
+
+
 async def run(session: Session, interaction: Interaction, request: Request) -> Answer:
     """Carry an interaction out on its own."""
-    prepared = interaction.prepared(request)
+    prepared = await checking(request, interaction.prepared)
     if not interaction.writes:
         data = session.answering() if interaction.answers else session
         return await interaction.perform(data, prepared)

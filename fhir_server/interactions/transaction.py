@@ -16,6 +16,7 @@ from fhir_server.interactions.entries import Planned, entries_of, placed, planne
 from fhir_server.interactions.exchange import Answer, Request
 from fhir_server.interactions.links import conditional_references, relinked
 from fhir_server.interactions.repeats import once
+from fhir_server.interactions.routing import checking
 
 _ORDER: Final = ("DELETE", "POST", "PUT", "PATCH", "GET", "HEAD")
 
@@ -30,7 +31,7 @@ Names = dict[str, str]
 
 
 async def perform(session: Session, request: Request) -> Answer:
-    plan = _planned(request)
+    plan = await checking(request, _planned)
     _refuse_same_identity_twice(plan)
 
     async def work(unit: SessionUnit) -> Answer:

@@ -1,5 +1,6 @@
 """Questions to the terminology service and to $validate that are made to cost much."""
 
+import asyncio
 import time
 from typing import Any
 
@@ -78,3 +79,30 @@ async def test_a_claim_that_only_has_an_extension_is_told(client: httpx.AsyncCli
     )
     assert answer.status_code == 200, answer.text
     assert "No errors" in outcome_issues(answer)[0]["diagnostics"]
+
+
+async def longest_gap(done: asyncio.Event) -> float:
+    """Seconds for which nothing else was done, at the most."""
+    longest, before = 0.0, time.perf_counter()
+    while not done.is_set():
+        await asyncio.sleep(0.001)
+        longest = max(longest, time.perf_counter() - before)
+        before = time.perf_counter()
+    return longest
+
+
+@pytest.mark.parametrize("address", ["Bundle/$validate", "Bundle"])
+async def test_others_are_answered_while_a_large_body_is_checked(
+    client: httpx.AsyncClient, address: str
+) -> None:
+    observation = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}}
+    entries = [{"resource": observation}] * 8000
+    sent = body({"resourceType": "Bundle", "type": "collection", "entry": entries})
+    done, began = asyncio.Event(), time.perf_counter()
+    gap = asyncio.create_task(longest_gap(done))
+    await asyncio.sleep(0.01)
+    answer = await client.post(address, **sent)
+    took = time.perf_counter() - began
+    done.set()
+    assert answer.status_code in (200, 201), answer.text[:500]
+    assert await gap < took / 2
