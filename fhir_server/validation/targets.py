@@ -18,11 +18,24 @@ RELATIVE: Final = re.compile(
 def check_target(
     targets: tuple[str, ...],
 ) -> Callable[[Mapping[str, Any], Place, Report], None]:
-    """Only a relative reference tells the type of its target; `targets` () allows any."""
+    """What it refers to may be at hand; else only a relative reference tells the type of its
+    target. `targets` () allows any."""
     allowed = frozenset(targets)
+
+    def check_resolved(name: object, place: Place, report: Report) -> None:
+        """What is no type of R4 is told where it stands."""
+        if isinstance(name, str) and is_resource_type(name) and name not in allowed:
+            text = f"must refer to {' or '.join(sorted(allowed))}, not to {name}"
+            add(report, place, text, "value")
 
     def check(node: Mapping[str, Any], place: Place, report: Report) -> None:
         reference = node.get("reference")
+        # `#` is what contains a resource; where nothing does, it tells nothing.
+        is_told = allowed and (reference != "#" or report.container is not None)
+        target = report.resolve(reference) if is_told else None
+        if target is not None:
+            check_resolved(target.get("resourceType"), (place, "reference"), report)
+            return
         found = RELATIVE.fullmatch(reference) if isinstance(reference, str) else None
         if found is None or found[1] in allowed:
             return
