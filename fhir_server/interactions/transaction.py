@@ -19,7 +19,7 @@ from fhir_server.interactions.entries import Planned, entries_of, placed, planne
 from fhir_server.interactions.exchange import Answer, Request
 from fhir_server.interactions.links import conditional_references, relinked, with_types
 from fhir_server.interactions.repeats import once
-from fhir_server.interactions.routing import Interaction
+from fhir_server.interactions.routing import Interaction, checking
 from fhir_server.validation.settling import Settler
 
 _ORDER: Final = ("DELETE", "POST", "PUT", "PATCH", "GET", "HEAD")
@@ -35,7 +35,7 @@ Names = dict[str, str]
 
 
 async def perform(session: Session, request: Request) -> Answer:
-    plan = await _settled(session, _planned(request))
+    plan = await _settled(session, await checking(request, _planned))
     _refuse_same_identity_twice(plan)
 
     async def work(unit: SessionUnit) -> Answer:

@@ -57,6 +57,12 @@ def check_target(
     """
     allowed = frozenset(targets)
 
+    def check_resolved(name: object, place: Place, report: Report) -> None:
+        """What is no type of R4 is told where it stands."""
+        if isinstance(name, str) and is_resource_type(name) and name not in allowed:
+            text = f"must refer to {' or '.join(sorted(allowed))}, not to {name}"
+            add(report, place, text, "value")
+
     def check(node: Mapping[str, Any], place: Place, report: Report) -> None:
         reference = node.get("reference")
         name = _type_at(reference, report) if isinstance(reference, str) else None

@@ -61,6 +61,17 @@ def test_a_local_reference_leads_to_what_is_contained() -> None:
     assert told(holder([one], "#a", "#b")) == [("Patient.link[1].other.reference", "ref-1")]
 
 
+def test_what_is_contained_is_of_a_type_that_the_reference_may_have() -> None:
+    """https://hl7.org/fhir/R4/patient-definitions.html#Patient.generalPractitioner"""
+    for kind, wrong in (("Organization", False), ("Location", True)):
+        one = {"resourceType": kind, "id": "a", "name": "x"}
+        found = checker().check(
+            {**PATIENT, "contained": [one], "generalPractitioner": [{"reference": "#a"}]}
+        )
+        told = [each.expression for each in found.errors]
+        assert told == (["Patient.generalPractitioner[0].reference"] if wrong else [])
+
+
 @pytest.mark.parametrize(
     ("meta", "rule"),
     [

@@ -98,15 +98,10 @@ def _local_reference(node: Mapping[str, Any], place: Place, report: Report) -> N
     reference = node.get("reference")
     if not isinstance(reference, str) or not reference.startswith("#"):
         return
-    if report.resolve(reference) is None and not _lacks_ids(report.container or report.resource):
+    # A contained resource without an id is told already; whom a reference meant is unknown.
+    if report.resolve(reference) is None and not report.lacks_ids:
         text = f"{shown(reference)} is no contained resource (ref-1)"
         _say(report, (place, "reference"), text, "invariant", "ref-1")
-
-
-def _lacks_ids(container: Mapping[str, Any]) -> bool:
-    """A contained resource without an id is told already; whom a reference meant is unknown."""
-    contained = container.get("contained")
-    return isinstance(contained, list) and any("id" not in each for each in contained)
 
 
 def _element_invariant(constraint: Constraint, types: Sequence[str]) -> Rule:

@@ -185,6 +185,19 @@ class _Compiler:
         check = self._check_of(profile)
         if check is None or not isinstance(value, dict):
             return check is None
+        key, verdicts = (profile, id(value)), report.verdicts
+        if key not in verdicts:
+            verdicts[key] = True  # where it leads back to itself, what is around it tells
+            try:
+                verdicts[key] = self._is_fitting(profile, check, value, report)
+            except RecursionError:
+                verdicts[key] = False  # else every resource on the way would go all of it again
+                raise
+        return verdicts[key]
+
+    def _is_fitting(
+        self, profile: str, check: Check, value: dict[str, Any], report: Report
+    ) -> bool:
         scratch = report.scratch()
         if "resourceType" in value:
             type_name = self._library.type_of(profile)

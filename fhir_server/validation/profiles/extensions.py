@@ -58,12 +58,22 @@ class KnownExtensions:
             self._relative(url, place, report, holder)
             return
         try:
-            known = self._of(url)
+            self._check(extension, url, place, report, holder, is_modifier)
         except ProfileError as error:
             # R4 itself has extensions like that; nobody who sends one could mend it.
             text = f"The {error}; the extension was not checked"
             Say(url)(report, place, text, "processing", "definition", "warning")
-            return
+
+    def _check(
+        self,
+        extension: Mapping[str, Any],
+        url: str,
+        place: Place,
+        report: Report,
+        holder: str,
+        is_modifier: bool,
+    ) -> None:
+        known = self._of(url)
         if known is None:
             self._unknown(url, is_modifier, (place, "url"), report)
             return
