@@ -9,7 +9,13 @@ from typing import Any, Final
 import pytest
 
 from fhir_server import packaging
-from fhir_server.validation.profiles.packages import BadPackage, read_package, read_packages
+from fhir_server.validation.profiles.packages import (
+    BadPackage,
+    definitions,
+    read_package,
+    read_packages,
+    resources_of,
+)
 from fhir_server.validation.profiles.rules import DATA
 from tests.support import PACKAGE, SHARED, needs_package
 from tests.validation.profiles import profile
@@ -54,6 +60,14 @@ def test_a_package_is_read(tmp_path: Path) -> None:
     assert (package.name, package.version) == ("trust.guide", "1.0.0")
     assert [each["url"] for each in package.resources] == [profile("Patient")["url"]]
     assert [each.name for each in read_packages([str(tmp_path)])] == ["trust.guide"]
+
+
+@pytest.mark.parametrize("name", ["type", "baseDefinition"])
+def test_a_profile_that_does_not_say_what_it_constrains_is_told(tmp_path: Path, name: str) -> None:
+    broken = {key: value for key, value in profile("Patient").items() if key != name}
+    packed(tmp_path / "a.tgz", MANIFEST, broken)
+    with pytest.raises(BadPackage, match=f"has no {name}"):
+        definitions(resources_of([str(tmp_path)]))
 
 
 @pytest.mark.parametrize(

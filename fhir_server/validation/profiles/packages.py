@@ -5,6 +5,7 @@ Nothing is unpacked to the disk, and nothing is fetched: what a package depends 
 """
 
 import tarfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ def read_package(path: Path) -> Package:
             files = dict(_files(archive))
     except tarfile.ReadError:
         raise BadPackage(f"{path} is no FHIR package: that is a .tgz, a gzipped tar file") from None
-    except (OSError, EOFError, tarfile.TarError) as error:
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         raise BadPackage(f"{path} cannot be read as a package: {error}") from None
     manifest = _manifest(path, files.pop("package.json", b""))
     versions = [each for each in manifest.fhir_versions if each.startswith("4.0")]
@@ -137,11 +138,23 @@ def definitions(resources: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any
     """The StructureDefinitions among them that constrain something of R4.
 
     Logical models and R4's own types have nothing to be checked by.
+
+    Raises:
+        BadPackage: for one without type or base.
     """
     return [
-        resource
+        _sound(resource)
         for resource in resources
         if resource.get("resourceType") == "StructureDefinition"
         and "url" in resource
         and resource.get("derivation") == "constraint"
     ]
+
+
+def _sound(definition: Mapping[str, Any]) -> Mapping[str, Any]:
+    """It breaks R4 where it does not say what it constrains."""
+    for name in ("url", "type", "baseDefinition"):
+        if not isinstance(definition.get(name), str):
+            text = f"The StructureDefinition {definition.get('url')} of a package has no {name}"
+            raise BadPackage(text)
+    return definition
