@@ -20,7 +20,7 @@ from fhir_server.interactions.asynchronous import NDJSON, accepted
 from fhir_server.interactions.content import check, checked, draft, settle, settled
 from fhir_server.interactions.exchange import Answer, Repeat, Request, Server
 from fhir_server.interactions.repeats import once
-from fhir_server.interactions.routing import refuse_parameters
+from fhir_server.interactions.routing import checking, refuse_parameters
 from fhir_server.jobs import desk
 from fhir_server.jobs.desk import Asking
 from fhir_server.jobs.record import REQUEST, Job
@@ -127,7 +127,7 @@ async def _inputs(session: Session, operation: Operation, request: Request) -> I
     body = request.resource
     if body is None:
         return from_query(operation.definition, request.parameters)
-    questions = _refuse_unsound(operation, request, body)
+    questions = await checking(request, lambda asked: _refuse_unsound(operation, asked, body))
     if questions:
         await settle(questions, session, request.server.checker)
     if body.get("resourceType") == "Parameters":
