@@ -1,5 +1,6 @@
 """What the terminology operations are asked about: a value set, a code system, codes."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -15,6 +16,8 @@ from fhir_server.terminology.held import Held, digest, read
 from fhir_server.terminology.service import Terminology
 
 Part = dict[str, Any]
+_MAX_CODINGS: Final = 50
+"""Of one question: each is looked for in all of a value set."""
 _INLINE: Final = "#inline"
 """The address of a value set that is sent along and has none."""
 
@@ -48,8 +51,8 @@ async def resource_asked(
 
 async def _given(call: Call, kind: str, sent: Resource | None) -> Held:
     if sent is not None:
-        return Held(digest(json.encode(sent)), sent)
-    return read((await current(call.session, kind, call.id)).body)
+        return await asyncio.to_thread(lambda: Held(digest(json.encode(sent)), sent))
+    return await asyncio.to_thread(read, (await current(call.session, kind, call.id)).body)
 
 
 async def _named(service: Terminology, kind: str, url: str, version: str | None) -> str:
@@ -83,7 +86,8 @@ def codings_asked(call: Call, system: str = "") -> Sequence[Coding]:
         system: what a code without a system is of.
 
     Raises:
-        FhirError: INVALID unless it is exactly one, each with a code and a system.
+        FhirError: INVALID unless it is exactly one, each with a code and a system;
+            BUSINESS_RULE for too many codings.
     """
     inputs = call.parameters
     given = [name for name in ("code", "coding", "codeableConcept") if inputs.one(name) is not None]
@@ -96,6 +100,8 @@ def codings_asked(call: Call, system: str = "") -> Sequence[Coding]:
     found = [*_codings(call, given[0], system)]
     if not found:
         raise FhirError.at(Kind.INVALID, f"http.{given[0]}", "There is no coding in it")
+    if len(found) > _MAX_CODINGS:
+        raise too_costly(f"One question is about {_MAX_CODINGS} codings at most, not {len(found)}")
     for one in found:
         if not (one.code and one.system):
             raise FhirError.at(Kind.INVALID, one.place, "A code comes with its system")

@@ -40,6 +40,7 @@ class Table:
 
     def add(self, near: Sequence["Near"]) -> None:
         """Add codes, and how they stand to those that are there."""
+        count = sum(map(len, self.codes.values()))
         for one in near:
             system, code = one.system, one.code
             there = self.codes.setdefault(system, [])
@@ -50,8 +51,9 @@ class Table:
             self.links += [(self.version, system, code, other) for other in sorted(above)]
             self.links += [(self.version, system, other, code) for other in sorted(below - above)]
             there.append(code)
-        if sum(map(len, self.codes.values())) > _MAX_CODES:
-            raise too_costly(f"A closure table holds {_MAX_CODES} codes at the most")
+            count += 1
+            if count > _MAX_CODES:
+                raise too_costly(f"A closure table holds {_MAX_CODES} codes at the most")
 
     def since(self, version: int) -> list[tuple[int, str, str, str]]:
         return [link for link in self.links if link[0] > version]

@@ -27,6 +27,8 @@ from fhir_server.terminology.library import Catalogue
 from fhir_server.terminology.service import Terminology
 
 _HEAD: Final = ("url", "version", "name", "title", "status", "experimental", "publisher")
+_MAX_FILTER: Final = 200
+"""Characters: each word is looked for in every concept."""
 _ECHOED: Final = {
     "filter": "valueString",
     "offset": "valueInteger",
@@ -66,7 +68,7 @@ async def run(call: Call) -> Resource:
     held = service.catalogue.value_set(url)
     assert held is not None  # noqa: S101 - it was expanded
     head: Resource = {name: held.resource[name] for name in _HEAD if name in held.resource}
-    shown = _shown(service.catalogue, found, asked, service.max_codes)
+    shown = await asyncio.to_thread(_shown, service.catalogue, found, asked, service.max_codes)
     told = {"identifier": f"urn:uuid:{new_id()}", "timestamp": call.time.isoformat(), **shown}
     return {"resourceType": "ValueSet", "status": "active", **head, "expansion": told}
 
@@ -84,7 +86,7 @@ def _asked(inputs: Inputs) -> _Asked:
             "Pages are of a flat list: leave out 'excludeNested=false', or 'offset' and 'count'",
         )
     return _Asked(
-        words=tuple((inputs.one("filter") or "").casefold().split()),
+        words=_words(inputs.one("filter") or ""),
         offset=offset or 0,
         count=count,
         active_only=inputs.one("activeOnly") is True,
@@ -98,6 +100,13 @@ def _asked(inputs: Inputs) -> _Asked:
             if inputs.one(name) is not None
         ),
     )
+
+
+def _words(filtered: str) -> tuple[str, ...]:
+    if len(filtered) > _MAX_FILTER:
+        text = f"A filter has at most {_MAX_FILTER} characters, not {len(filtered)}"
+        raise FhirError.at(Kind.INVALID, "http.filter", text)
+    return tuple(dict.fromkeys(filtered.casefold().split()))
 
 
 def _shown(catalogue: Catalogue, found: Expansion, asked: _Asked, most: int) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 https://hl7.org/fhir/R4/codesystem-operation-subsumes.html
 """
 
+import asyncio
+
 from fhir_operations._terms import not_known, parameters
 from fhir_server.access.session import current
 from fhir_server.errors import FhirError, Kind
@@ -35,13 +37,16 @@ async def run(call: Call) -> Resource:
         )
     if held is None:
         raise not_known("CodeSystem", one.canonical)
-    return parameters({"name": "outcome", "valueCode": _outcome(held.system, one, other)})
+    outcome = await asyncio.to_thread(_outcome, held.system, one, other)
+    return parameters({"name": "outcome", "valueCode": outcome})
 
 
 async def _of_instance(call: Call, service: Terminology) -> str:
     if not call.id:
         return ""
-    held = read((await current(call.session, "CodeSystem", call.id)).body)
+    stored = await current(call.session, "CodeSystem", call.id)
+    held = await asyncio.to_thread(read, stored.body)
+    await asyncio.to_thread(held.prepare)
     service.catalogue.put("CodeSystem", held.system.url, held)
     return held.system.url
 

@@ -3,6 +3,7 @@
 https://hl7.org/fhir/R4/conceptmap-operation-translate.html
 """
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from fhir_server.operation.api import Call
 from fhir_server.operation.parameters import Inputs
 from fhir_server.terminology.checking import Coding
 from fhir_server.terminology.elements import text
+from fhir_server.terminology.expansion import too_costly
 from fhir_server.terminology.service import Terminology
 from fhir_server.terminology.translation import NO_MATCH, Asked, Match, matches, other_maps
 
@@ -60,15 +62,23 @@ def _fits(concept_map: Resource, inputs: Inputs) -> bool:
 async def _matches(service: Terminology, concept_map: Resource, asked: Asked) -> list[Match]:
     found: list[Match] = []
     waiting, seen = [concept_map], {text(concept_map, "url")}
-    while waiting and len(seen) <= _MOST_MAPS:
+    while waiting:
         one = waiting.pop()
-        found += matches(one, asked)
-        for url in other_maps(one, asked):
+        found += await asyncio.to_thread(_listed, one, asked)
+        for url in dict.fromkeys(other_maps(one, asked)):
+            if url in seen:
+                continue
+            seen.add(url)
+            if len(seen) > _MOST_MAPS:
+                raise too_costly(f"More than {_MOST_MAPS} maps stand in for each other")
             held = await service.library.named("ConceptMap", url)
-            if held is not None and url not in seen:
-                seen.add(url)
+            if held is not None:
                 waiting.append(held.resource)
     return found
+
+
+def _listed(concept_map: Resource, asked: Asked) -> list[Match]:
+    return [*matches(concept_map, asked)]
 
 
 def _answer(found: Sequence[Match], codings: Sequence[Coding]) -> Resource:

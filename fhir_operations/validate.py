@@ -28,17 +28,17 @@ async def run(call: Call) -> Resource:
         return await _deletable(call)
     resource = await _stored(call) if given is None else given
     profile = _known_profile(call)
-    findings = await call.checker.check_all(
+    found = await call.checker.check_all(
         resource,
         call.session.terminology(),
         expected_type=call.resource_type,
         profiles=[profile] if profile else (),
     )
-    issues = [*_of_id(call, mode, given), *findings.issues]
+    issues = [*_of_id(call, mode, given), *found.issues]
     if mode in ("create", "update") and not _has_errors(issues):
         issues += _of_subset(resource)
     if not _has_errors(issues):
-        issues.insert(0, _sound(call, resource, profile))
+        issues.insert(0, _sound(call, found.profiles))
     return outcome(issues, default_code="invalid")
 
 
@@ -112,9 +112,7 @@ def _of_subset(resource: Resource) -> list[Issue]:
     return []
 
 
-def _sound(call: Call, resource: Resource, profile: str | None) -> Issue:
-    against = ["R4", *([profile] if profile else [])]
-    claimed = resource.get("meta", {}).get("profile", [])
-    names = ", ".join(dict.fromkeys([*against, *claimed]))
+def _sound(call: Call, profiles: Iterable[str]) -> Issue:
+    names = ", ".join(("R4", *profiles))
     text = f"No errors: this {call.resource_type} was checked against {names}"
     return Issue(text, code="informational", severity="information")

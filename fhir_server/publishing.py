@@ -9,7 +9,7 @@ stored.
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fhir_server.access.policy import Caller, OpenPolicy
 from fhir_server.access.session import Data, Session, SessionUnit
@@ -29,7 +29,7 @@ _TYPES: Final = (
 _NOT_PUBLISHED: Final = frozenset({"examples", "search-parameters"})
 """Folders below `profiles`: the server knows its own search parameters by itself."""
 _CALLER: Final = Caller("keyworking-server", "publish")
-_NUMBERS: Final = re.compile(r"\d+", re.ASCII)
+_NUMBERS: Final = re.compile(r"\d{1,18}", re.ASCII)
 
 
 def published(folders: Sequence[Path] = (TERMINOLOGY, PROFILES)) -> Iterator[Resource]:
@@ -84,8 +84,14 @@ async def _is_due(data: Data, resource: Resource) -> bool:
     if found is None or found.deleted:
         return found is None
     stored = json.decode_own(found.body)
-    is_ours = stored.get("url") == resource.get("url")
-    return is_ours and _version(stored) < _version(resource)
+    return _address(stored) == _address(resource) and _version(stored) < _version(resource)
+
+
+def _address(resource: Resource) -> str:
+    """A NamingSystem has none in R4: what it is about counts, by the first of its names."""
+    named: Any = resource.get("uniqueId")
+    first = named[0].get("value") if isinstance(named, list) and named else None
+    return str(resource.get("url", first))
 
 
 def _version(resource: Resource) -> tuple[list[int], str]:

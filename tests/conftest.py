@@ -19,9 +19,10 @@ from tests.mongo import stop_mongo
 from tests.stores import KINDS, MONGODB, on_both, on_store, store_at
 from tests.support import ServerProcess
 
-# A change is judged by the same examples each time; the nightly form looks for new ones.
-hypothesis.settings.register_profile("default", derandomize=True)
-hypothesis.settings.register_profile("nightly", derandomize=False)
+# A change is judged by the same examples each time; the nightly form looks for new ones. How
+# long one takes is the machine's business.
+hypothesis.settings.register_profile("default", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("nightly", derandomize=False, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 

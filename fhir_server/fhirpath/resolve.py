@@ -21,6 +21,8 @@ _RESTFUL: Final = re.compile(
     re.ASCII,
 )
 _SLOT: Final = "entries by fullUrl"
+_CONTAINED: Final = "contained resources by id"
+_BASES: Final = "bases of the entry that holds the resource"
 
 
 def resolve(item: Item, scope: Scope) -> Items:
@@ -29,7 +31,7 @@ def resolve(item: Item, scope: Scope) -> Items:
     if type(text) is not str or not text:
         return []
     if text.startswith("#"):
-        return _contained(scope.root, text[1:])
+        return _contained(scope, text[1:])
     found = _in_bundle(text, scope)
     if found is None and scope.resolver is not None:
         found = scope.resolver(text)
@@ -40,14 +42,24 @@ def _item(resource: Resource) -> Item:
     return Item(resource, typed(resource, "Resource"))
 
 
-def _contained(root: Item, id_: str) -> Items:
+def _contained(scope: Scope, id_: str) -> Items:
+    root = scope.root
     if not id_:
         return [root]
-    contained = root.value.get("contained")
+    known: dict[str, Resource] | None = scope.memo.get(_CONTAINED)
+    if known is None:
+        known = scope.memo[_CONTAINED] = _by_id(root.value)
+    return [_item(known[id_])] if id_ in known else []
+
+
+def _by_id(root: Resource) -> dict[str, Resource]:
+    """The first of those that have the same id."""
+    contained = root.get("contained")
+    found: dict[str, Resource] = {}
     for one in contained if type(contained) is list else ():
-        if type(one) is dict and one.get("id") == id_:
-            return [_item(one)]
-    return []
+        if type(one) is dict and type(one.get("id")) is str:
+            found.setdefault(one["id"], one)
+    return found
 
 
 def _in_bundle(text: str, scope: Scope) -> Resource | None:
@@ -100,6 +112,13 @@ def _by_full_url(bundle: Resource) -> dict[str, list[Resource]]:
 
 
 def _bases(scope: Scope, entries: dict[str, list[Resource]]) -> set[str]:
+    known: set[str] | None = scope.memo.get(_BASES)
+    if known is None:
+        known = scope.memo[_BASES] = _found_bases(scope, entries)
+    return known
+
+
+def _found_bases(scope: Scope, entries: dict[str, list[Resource]]) -> set[str]:
     """The base of the entry that holds the resource; of every entry when that is the Bundle."""
     holder = scope.root.value
     whole = holder is _bundle(scope)

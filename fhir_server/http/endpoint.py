@@ -118,7 +118,7 @@ class FhirEndpoint:
 
     async def _request(self, http: HttpRequest, server: Server, match: Match) -> Request:
         parameters = _query(http.query, http.limits)
-        resource, patch, lines, repeated = None, None, None, None
+        resource, patch, lines, repeated, raw = None, None, None, None, b""
         if http.method not in ("GET", "HEAD", "DELETE", "OPTIONS"):
             if match.interaction.code.startswith("search-"):
                 parameters = [*parameters, *await _form(http)]
@@ -144,6 +144,7 @@ class FhirEndpoint:
             method=http.method,
             parameters=parameters,
             resource=resource,
+            size=len(raw),
             patch=patch,
             lines=lines,
             if_match=headers.get("if-match"),

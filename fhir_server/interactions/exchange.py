@@ -103,6 +103,8 @@ class Request:
     method: str = "GET"
     parameters: Sequence[tuple[str, str]] = ()
     resource: Resource | None = None
+    size: int = 0
+    """Bytes of the body that the resource came in."""
     if_match: str | None = None
     if_none_match: str | None = None
     if_modified_since: int | None = None

@@ -51,6 +51,21 @@ def conditional_references(node: Any, place: str) -> Iterator[tuple[str, str]]:
             yield from conditional_references(item, f"{place}[{index}]")
 
 
+def with_types(node: Any, names: Names) -> Any:
+    """A copy whose references to entries tell the types of those, for a check before it is stored.
+
+    Nothing is known yet of the shape of what came in.
+    """
+    if isinstance(node, dict):
+        return {
+            name: names.get(value, value)
+            if name == "reference" and isinstance(value, str)
+            else with_types(value, names)
+            for name, value in node.items()
+        }
+    return [with_types(item, names) for item in node] if isinstance(node, list) else node
+
+
 @dataclass(frozen=True, slots=True)
 class _Links:
     names: Names

@@ -1,8 +1,9 @@
 """Routes: which method and address is which interaction. HTTP and Bundle entries share them."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import unquote
 
 from fhir_server.access.session import Data, Session, SessionUnit
@@ -62,7 +63,7 @@ class Interaction:
 
     async def ready(self, data: Data, request: Request) -> Request:
         """As `prepared`, with what the check left open asked of the terminology service."""
-        return await settled(self.prepared(request), data)
+        return await settled(await checking(request, self.prepared), data)
 
     def honoured(self, preferences: Preferences) -> tuple[str, ...]:
         """What it makes of `handling`: strict is the way everywhere, lenient not."""
@@ -88,6 +89,18 @@ def refuse_parameters(code: str, request: Request, takes: tuple[str, ...] = ()) 
     ]
     if issues:
         raise FhirError.of(Kind.INVALID, issues)
+
+
+T = TypeVar("T")
+_LARGE: Final = 64 * 1024
+"""Bytes."""
+
+
+async def checking(request: Request, work: Callable[[Request], T]) -> T:
+    """What is done with what came in; of a large body beside the loop, which goes on meanwhile."""
+    if request.size < _LARGE:
+        return work(request)
+    return await asyncio.to_thread(work, request)
 
 
 async def run(session: Session, interaction: Interaction, request: Request) -> Answer:

@@ -3,20 +3,23 @@
 https://hl7.org/fhir/R4/http.html#transaction, processing order and references: #trules
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
 from fhir_server.access.session import Session, SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.bundles import bundle
+from fhir_server.fhir.definitions import is_resource_type
+from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import new_id
 from fhir_server.interactions import conditions
 from fhir_server.interactions.content import settled
 from fhir_server.interactions.entries import Planned, entries_of, placed, planned, response
 from fhir_server.interactions.exchange import Answer, Request
-from fhir_server.interactions.links import conditional_references, relinked
+from fhir_server.interactions.links import conditional_references, relinked, with_types
 from fhir_server.interactions.repeats import once
+from fhir_server.interactions.routing import Interaction, checking
 from fhir_server.validation.settling import Settler
 
 _ORDER: Final = ("DELETE", "POST", "PUT", "PATCH", "GET", "HEAD")
@@ -32,7 +35,7 @@ Names = dict[str, str]
 
 
 async def perform(session: Session, request: Request) -> Answer:
-    plan = await _settled(session, _planned(request))
+    plan = await _settled(session, await checking(request, _planned))
     _refuse_same_identity_twice(plan)
 
     async def work(unit: SessionUnit) -> Answer:
@@ -51,9 +54,11 @@ def _planned(request: Request) -> list[Planned]:
     """Every entry, or what is wrong with every one that is wrong."""
     plan: list[Planned] = []
     errors: list[FhirError] = []
-    for index, entry in enumerate(entries_of(request)):
+    entries = entries_of(request)
+    types = dict(_types(entries))
+    for index, entry in enumerate(entries):
         try:
-            plan.append(_prepared(index, entry, request))
+            plan.append(_prepared(index, entry, request, types))
         except FhirError as error:
             errors.append(error)
     _raise_all(errors)
@@ -79,7 +84,18 @@ def _raise_all(errors: Sequence[FhirError]) -> None:
         raise FhirError.of(errors[0].kind, [issue for error in errors for issue in error.issues])
 
 
-def _prepared(index: int, entry: dict[str, object], outer: Request) -> Planned:
+def _types(entries: Sequence[Resource]) -> Iterator[tuple[str, str]]:
+    """fullUrls, with references of the types that stand there; which ids they get is not known."""
+    for index, entry in enumerate(entries):
+        url, resource, asked = entry.get("fullUrl"), entry.get("resource"), entry.get("request")
+        writes = isinstance(asked, dict) and asked.get("method") in ("POST", "PUT")
+        if writes and isinstance(url, str) and isinstance(resource, dict):
+            name = resource.get("resourceType")
+            if isinstance(name, str) and is_resource_type(name):
+                yield url, f"{name}/entry-{index}"
+
+
+def _prepared(index: int, entry: Resource, outer: Request, types: Names) -> Planned:
     item = planned(index, entry, outer)
     try:
         if not item.interaction.in_transaction:
@@ -91,9 +107,19 @@ def _prepared(index: int, entry: dict[str, object], outer: Request) -> Planned:
         request = item.request
         if item.interaction.code == "create":
             request = replace(request, id=new_id())
-        return replace(item, request=item.interaction.prepared(request))
+        return replace(item, request=_checked(item.interaction, request, types))
     except FhirError as error:
         raise placed(error, index) from None
+
+
+def _checked(interaction: Interaction, request: Request, types: Names) -> Request:
+    """Checked by the types of what it refers to among the entries; else it is as it was sent."""
+    given = request.resource
+    if given is None or not types or interaction.code not in _LINKED:
+        return interaction.prepared(request)
+    seen = interaction.prepared(replace(request, resource=with_types(given, types)))
+    named = {} if seen.resource is None else {"id": seen.resource.get("id")}
+    return replace(seen, resource={**given, **named} if named.get("id") else given)
 
 
 def _refuse_same_identity_twice(plan: Sequence[Planned]) -> None:

@@ -5,6 +5,7 @@ https://hl7.org/fhir/R4/codesystem-operation-validate-code.html. What is not kno
 the other terminology server, where there is one.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +81,8 @@ class Checker:
         if self.value_set is not None:
             needed.append(("ValueSet", self.value_set))
         await self.service.gather(*needed, every_system=True)
-        found = self._here(coding)
+        # Beside the loop: a value set may list a hundred thousand codes.
+        found = await asyncio.to_thread(self._here, coding)
         if found.verdict is Verdict.UNKNOWN and self.service.outside is not None:
             return await self._outside(coding)
         return found

@@ -8,6 +8,7 @@ they get their order, that of the value set or else of the code system.
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Final
 
 from fhir_server.errors import FhirError, Issue, Kind
@@ -23,12 +24,14 @@ _MOST: Final = 100_000
 _MAX_WORK: Final = 1_000_000
 """Codes that are looked at, each as often as it is."""
 _MAX_NESTING: Final = 40
-_KEPT: Final = 200_000
-"""Concepts of expansions that are kept."""
+_KEPT: Final = 64 * 1024 * 1024
+"""Characters of the expansions that are kept, or a little more in memory."""
+_OVERHEAD: Final = 200
+"""Characters that a concept counts beside its own."""
 
 
 _Key = tuple[str, str]
-"""System and code."""
+"""System and code; of an expansion, the address and the catalogue's key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +69,52 @@ class Expansion:
     versions: Sequence[str]
     """Canonical addresses with versions."""
 
+    @property
+    def size(self) -> int:
+        """Characters, about."""
+        return sum(_size(one) for one in self.concepts)
 
-_kept: OrderedDict[tuple[str, str], Expansion] = OrderedDict()
-"""Of this process, by the content of everything that they are made of."""
+
+def _size(concept: Concept) -> int:
+    names = (concept.system, concept.code, concept.display)
+    others = (text(one, "value") for one in concept.designations)
+    return _OVERHEAD + sum(map(len, names)) + sum(_OVERHEAD + len(one) for one in others)
+
+
+class Shelf:
+    """The last expansions, by the content of everything that they are made of.
+
+    Within a bound, the keys included: senders make up value sets. Of whatever threads.
+    """
+
+    def __init__(self, most: int = _KEPT) -> None:
+        self._most = most
+        self._size = 0
+        self._held: OrderedDict[_Key, tuple[int, Expansion]] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: _Key) -> Expansion | None:
+        with self._lock:
+            found = self._held.get(key)
+            if found is None:
+                return None
+            self._held.move_to_end(key)
+            return found[1]
+
+    def put(self, key: _Key, made: Expansion) -> None:
+        size = _OVERHEAD + sum(map(len, key)) + made.size
+        with self._lock:
+            if key in self._held or size > self._most:
+                return
+            self._held[key] = size, made
+            self._size += size
+            while self._size > self._most:
+                _, (gone, _) = self._held.popitem(last=False)
+                self._size -= gone
+
+
+_KEPT_HERE: Final = Shelf()
+"""Of this process."""
 
 
 def expansion(catalogue: Catalogue, url: str) -> Expansion:
@@ -78,13 +124,10 @@ def expansion(catalogue: Catalogue, url: str) -> Expansion:
         FhirError: as `Composer.codes`; UNSUPPORTED where not all codes of a system are known.
     """
     key = url, catalogue.key
-    if (kept := _kept.get(key)) is not None:
-        _kept.move_to_end(key)
+    if (kept := _KEPT_HERE.get(key)) is not None:
         return kept
     made = _made(catalogue, url)
-    _kept[key] = made
-    while len(_kept) > 1 and sum(len(one.concepts) for one in _kept.values()) > _KEPT:
-        _kept.popitem(last=False)
+    _KEPT_HERE.put(key, made)
     return made
 
 

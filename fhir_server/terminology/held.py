@@ -8,6 +8,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
+from threading import Lock
 from typing import Final
 
 from fhir_server.fhir import json
@@ -54,28 +55,30 @@ class Held:
 
 
 class Shelf:
-    """The last resources that were asked for, within a bound."""
+    """The last resources that were asked for, within a bound; of whatever threads."""
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
         self._size = 0
         self._held: OrderedDict[str, Held] = OrderedDict()
+        self._lock = Lock()
 
     def get(self, key: str) -> Held | None:
-        found = self._held.get(key)
-        if found is None:
-            return None
-        self._held.move_to_end(key)
-        return found
+        with self._lock:
+            found = self._held.get(key)
+            if found is not None:
+                self._held.move_to_end(key)
+            return found
 
     def put(self, held: Held) -> Held:
         """Keep it, in place of those that were not asked for the longest."""
-        if held.key not in self._held and held.size <= self._most:
-            self._held[held.key] = held
-            self._size += held.size
-        while self._size > self._most:
-            _, gone = self._held.popitem(last=False)
-            self._size -= gone.size
+        with self._lock:
+            if held.key not in self._held and held.size <= self._most:
+                self._held[held.key] = held
+                self._size += held.size
+            while self._size > self._most:
+                _, gone = self._held.popitem(last=False)
+                self._size -= gone.size
         return held
 
 

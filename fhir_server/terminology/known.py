@@ -17,6 +17,8 @@ from fhir_server.terminology.shipped import shipped
 
 __all__ = ["KnownCodes", "Verdict", "display_of", "is_member"]
 
+_MOST_KEPT: Final = 256
+"""Characters of a system with a code that is remembered: senders choose them."""
 Word = Literal["yes", "no", "unknown"]
 _WORDS: Final[Mapping[Verdict, Word]] = {
     Verdict.YES: "yes",
@@ -30,12 +32,17 @@ class KnownCodes:
 
     def __init__(self, packaged: Packaged = NONE) -> None:
         self._catalogue = Shipped(packaged)
-        self.verdict: Final = lru_cache(maxsize=32_768)(self._verdict)
+        self._remembered = lru_cache(maxsize=32_768)(self._verdict)
         self._systems = lru_cache(maxsize=4096)(self._systems_of)
 
     def is_member(self, value_set: str, system: str, code: str) -> Word:
         """`system` is '' for a `code` alone, which names none."""
         return _WORDS[self.verdict(value_set, system, code)]
+
+    def verdict(self, value_set: str, system: str, code: str) -> Verdict:
+        if len(system) + len(code) > _MOST_KEPT:
+            return self._verdict(value_set, system, code)
+        return self._remembered(value_set, system, code)
 
     def draws_on(self, value_set: str, system: str) -> bool:
         """Whether the value set has codes of that system."""

@@ -7,6 +7,7 @@ used and kept.
 Sources: https://hl7.org/fhir/R4/validation.html, https://hl7.org/fhir/R4/profiling.html
 """
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -59,14 +60,19 @@ DEFAULT_POLICY: Final = Policy(DEFAULT, LENIENT)
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Every problem once, errors first, and what could not be told at once."""
+    """Every problem once, errors first, and what could not be told at once.
+
+    `profiles` are those that the resource itself was really checked against.
+    """
 
     issues: tuple[Issue, ...]
     questions: tuple[Question, ...]
+    profiles: tuple[str, ...] = ()
 
     def settled(self, issues: Iterable[Issue]) -> "Findings":
         """With what the open questions came to."""
-        return Findings(tuple(bounded(in_order([*self.issues, *_once(issues)]))), ())
+        told = bounded(in_order([*self.issues, *_once(issues)]))
+        return replace(self, issues=tuple(told), questions=())
 
     @property
     def errors(self) -> list[Issue]:
@@ -103,7 +109,9 @@ class Checker:
         self.library: Final = library or Library()
         self._codes = codes or KnownCodes()
         self._policy = policy
-        self._checks: dict[str, Check | None] = {}
+        self._checks: dict[str, Check] = {}
+        self._begun: set[str] = set()
+        """Those that are being compiled, by the thread that holds the lock."""
         self._profiles: dict[str, _Profile] = {}
         # Where one that a setting names is not there, the server does not start.
         self._requirements = {
@@ -123,15 +131,13 @@ class Checker:
         """`profiles` are canonicals that it has to fit beside what it claims."""
         report = Report(self._codes, self._extensions)
         check_base(resource, report, expected_type)
-        for number, met in enumerate(report.met[:]):
+        applied: list[list[str]] = []
+        for met in report.met[:]:
             report.enter(met)
-            self._check_profiles(met, profiles if number == 0 else (), report)
-        report.close()
-        if not report:
-            return Findings((), tuple(report.questions))
+            applied.append(self._check_profiles(met, () if applied else profiles, report))
+        of_all = tuple(applied[0]) if applied else ()
         found = [self._by_policy(issue) for issue in _once(report)]
-        issues = in_order(found)
-        return Findings(tuple(bounded(issues)), tuple(report.questions))
+        return Findings(tuple(bounded(in_order(found))), tuple(report.questions), of_all)
 
     async def check_all(
         self,
@@ -141,8 +147,10 @@ class Checker:
         expected_type: str | None = None,
         profiles: Sequence[str] = (),
     ) -> Findings:
-        """As `check`, with the open questions settled."""
-        findings = self.check(resource, expected_type=expected_type, profiles=profiles)
+        """As `check`, beside the loop (a Bundle may take seconds), with open questions settled."""
+        findings = await asyncio.to_thread(
+            self.check, resource, expected_type=expected_type, profiles=profiles
+        )
         if not findings.questions:
             return findings
         return findings.settled(await self.settle(findings.questions, Settler(terminology)))
@@ -154,8 +162,9 @@ class Checker:
 
     def check_of(self, canonical: str) -> Check | None:
         """The checker of a profile, None where it is not known; ProfileError as `compile`."""
-        if canonical in self._checks:
-            return self._checks[canonical]
+        known = self._checks.get(canonical)
+        if known is not None:
+            return known
         with self._lock:
             return self._compiled(canonical)
 
@@ -165,39 +174,47 @@ class Checker:
             return self._checks[canonical]
 
         def later(node: Mapping[str, Any], place: Place, report: Report) -> None:
-            check = self._checks[canonical]
+            check = self.check_of(canonical)
             if check is not None:
                 check(node, place, report)
 
-        if not self.library.is_known(canonical):
-            return None
-        self._checks[canonical] = later
+        if canonical in self._begun:
+            return later
+        self._begun.add(canonical)
         try:
-            self._checks[canonical] = compile_profile(canonical, self.library, self.check_of)
-        except ProfileError:
-            del self._checks[canonical]
-            raise
-        return self._checks[canonical]
+            made = compile_profile(canonical, self.library, self.check_of)
+        finally:
+            self._begun.discard(canonical)
+        if made is not None:
+            self._checks[canonical] = made
+        return made
 
     # Which profiles --------------------------------------------------------------------------
 
-    def _check_profiles(self, met: Met, named: Sequence[str], report: Report) -> None:
+    def _check_profiles(self, met: Met, named: Sequence[str], report: Report) -> list[str]:
+        """The canonicals that were applied."""
         own = claimed(met.resource)
         if len(own) > _MAX_CLAIMED:
             text = f"at most {_MAX_CLAIMED} profiles can be claimed, not {len(own)}"
             report.append(Issue(text, _at_claim(met), "too-costly"))
-            return
+            return []
         for index, canonical in enumerate(own):
             if canonical not in self._profiles and not self.library.is_known(canonical):
                 report.append(self._unknown(canonical, met, index))
+        applied = []
         wanted = (*own, *named, *required(met.resource, self._requirements))
         for canonical in dict.fromkeys(wanted):
             try:
                 profile = self._profile(canonical)
                 if profile is not None:
                     _check_profile(profile, met, report)
+                    applied.append(canonical)
             except ProfileError as error:
                 report.append(_unusable(error))
+            except RecursionError:
+                text = "what it refers to refers on too far to be checked"
+                report.append(Issue(text, expression(met.place), "too-costly"))
+        return applied
 
     def _profile(self, canonical: str) -> "_Profile | None":
         """Only what is known is kept: senders can make up any number of canonicals."""

@@ -8,7 +8,9 @@ https://hl7.org/fhir/R4/bundle.html#references.
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from fhir_server.validation.places import Place
+from fhir_server.errors import Issue
+from fhir_server.fhir.definitions import is_resource_type
+from fhir_server.validation.places import Place, expression
 from fhir_server.validation.report import Node, Report, add
 from fhir_server.validation.resolving import Entries
 
@@ -33,17 +35,25 @@ def check_contained(node: Node, place: Place, report: Report) -> None:
 
 
 def check_container(resource: Node, place: Place, report: Report) -> None:
-    """dom-3: something refers to each contained resource, or it refers to what contains it."""
+    """dom-3: something refers to each contained resource, or it refers to what contains it.
+
+    To which of two with one id a reference leads, nothing tells.
+    """
     contained = resource.get("contained")
     if not isinstance(contained, list):
         return
-    said = set(_local_references(resource))
+    said, seen = set(_local_references(resource)), set()
     for index, each in enumerate(contained):
         if not isinstance(each, Mapping) or "id" not in each:
             continue
-        if f"#{each['id']}" not in said and "#" not in _local_references(each):
-            text = f"nothing refers to the contained resource '#{str(each['id'])[:64]}' (dom-3)"
-            add(report, ((place, "contained"), index), text, "invariant")
+        name, at = f"#{each['id']}", ((place, "contained"), index)
+        if name in seen:
+            text = f"another contained resource has the id '{name[1:65]}' too"
+            add(report, (at, "id"), text, "invariant")
+        elif name not in said and "#" not in _local_references(each):
+            text = f"nothing refers to the contained resource '{name[:65]}' (dom-3)"
+            add(report, at, text, "invariant")
+        seen.add(name)
 
 
 def _local_references(value: Any) -> Iterator[str]:
@@ -60,7 +70,11 @@ def _local_references(value: Any) -> Iterator[str]:
 
 
 def check_full_urls(bundle: Node, place: Place, report: Report) -> None:
-    """bdl-7 of https://hl7.org/fhir/R4/bundle.html#invs: one entry a version of a resource."""
+    """bdl-7 of https://hl7.org/fhir/R4/bundle.html#invs: one entry a version of a resource.
+
+    A fullUrl is absolute and does not disagree with the resource (Bundle.entry.fullUrl of
+    https://hl7.org/fhir/R4/bundle-definitions.html).
+    """
     entries = bundle.get("entry")
     if bundle.get("type") == "history" or not isinstance(entries, list):
         return
@@ -69,11 +83,37 @@ def check_full_urls(bundle: Node, place: Place, report: Report) -> None:
         url = entry.get("fullUrl") if isinstance(entry, Mapping) else None
         if not isinstance(url, str):
             continue
-        name = (url, _version(entry.get("resource")))
+        at, resource = (((place, "entry"), index), "fullUrl"), entry.get("resource")
+        name = (url, _version(resource))
         if name in seen:
             text = f"Another entry has the fullUrl '{url[:200]}' too (bdl-7)"
-            add(report, (((place, "entry"), index), "fullUrl"), text, "invariant")
+            add(report, at, text, "invariant")
+        elif isinstance(resource, Mapping):
+            _check_agreement(url, resource, at, report)
         seen.add(name)
+
+
+def _check_agreement(url: str, resource: Node, at: Place, report: Report) -> None:
+    """Whether a fullUrl can be that of its resource; bdl-8 looks at those of versions."""
+    if ":" not in url:  # NHS England's own examples have such
+        text = f"a fullUrl is absolute, not '{url[:200]}'"
+        report.append(Issue(text, expression(at), "value", "warning"))
+        return
+    type_name, _, resource_id = "/".join(url.split("/")[-2:]).partition("/")
+    if not is_resource_type(type_name):
+        return  # not the address of a resource on a FHIR server
+    actual = resource.get("resourceType"), resource.get("id", resource_id)
+    if actual != (type_name, resource_id):
+        text = f"the fullUrl is that of {type_name}/{resource_id[:64]}; the resource is another"
+        add(report, at, text, "value")
+
+
+def check_not_empty(bundle: Node, place: Place, report: Report) -> None:
+    """The first entry of a document or message is what it is about (bdl-11, bdl-12)."""
+    kind = bundle.get("type")
+    if kind in _SELF_CONTAINED and "entry" not in bundle:
+        first = "Composition" if kind == "document" else "MessageHeader"
+        add(report, (place, "entry"), f"a {kind} has entries, the first a {first}", "required")
 
 
 def _version(resource: Any) -> str:

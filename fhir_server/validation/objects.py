@@ -7,7 +7,7 @@ https://hl7.org/fhir/R4/formats.html#choice, https://hl7.org/fhir/R4/extensibili
 from typing import Final, NamedTuple
 
 from fhir_server.fhir.definitions import ElementDefinition, TypeDefinition, type_definition
-from fhir_server.validation.containing import check_full_urls, dangling
+from fhir_server.validation.containing import check_full_urls, check_not_empty, dangling
 from fhir_server.validation.places import Place
 from fhir_server.validation.primitives import PRIMITIVES
 from fhir_server.validation.profiles.base import Check, type_rules
@@ -75,7 +75,7 @@ def object_rules(definition: TypeDefinition, *, is_alone: bool = False) -> list[
     if is_alone and definition.kind != "resource":
         rules.append(_more_than_an_id)
     if definition.name == "Bundle":
-        rules += [check_full_urls, dangling]
+        rules += [check_full_urls, check_not_empty, dangling]
     return [*rules, *type_rules(definition.name)]
 
 

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple, Protocol, cast
 
 from fhir_server.errors import Issue
 from fhir_server.fhirpath.items import Item
-from fhir_server.fhirpath.plan import Scope
+from fhir_server.fhirpath.plan import MemberOf, Scope
 from fhir_server.validation.codes import Codes, RequiredCodes, codings_of, membership
 from fhir_server.validation.places import Place, expression
-from fhir_server.validation.resolving import Entries, contained_in
+from fhir_server.validation.resolving import Entries, contained_by_id
 
 Node = Mapping[str, Any]
 Json = dict[str, Any]
@@ -51,6 +51,7 @@ class Report(list[Issue]):
     """
 
     __slots__ = (
+        "_contained",
         "_entries",
         "_scope",
         "_scopes",
@@ -62,6 +63,7 @@ class Report(list[Issue]):
         "place",
         "questions",
         "resource",
+        "verdicts",
     )
 
     def __init__(self, codes: Codes | None = None, extensions: Extensions | None = None) -> None:
@@ -69,6 +71,9 @@ class Report(list[Issue]):
         self.codes: Codes = codes or RequiredCodes()
         self.extensions = extensions
         self._entries: dict[int, Entries] = {}
+        self._contained: dict[int, dict[str, Node]] = {}
+        self.verdicts: dict[tuple[str, int], bool] = {}
+        """Whether what is referred to (by the id of the object) fits a profile."""
         self._scopes: dict[int, Scope] = {}
         self._scope: Scope | None = None
         self.questions: list[Question] = []
@@ -91,6 +96,7 @@ class Report(list[Issue]):
     def scratch(self) -> "Report":
         """An empty report at the same place, for a check whose outcome alone counts."""
         other = Report(self.codes, self.extensions)
+        other._contained, other.verdicts = self._contained, self.verdicts
         other.enter(self.here())
         return other
 
@@ -99,10 +105,25 @@ class Report(list[Issue]):
         if not isinstance(reference, str):
             return None
         if reference.startswith("#"):
-            return contained_in(self.container or self.resource, reference[1:])
+            # `#` alone leads from a contained resource to its container.
+            container = self.container or self.resource
+            return self._contained_here().get(reference[1:]) if reference[1:] else container
         source = self.container or self.resource
         found = (each.find(reference, source) for each in reversed(self.bundles))
         return next((each for each in found if each is not None), None)
+
+    @property
+    def lacks_ids(self) -> bool:
+        """Whether there is a contained resource that nothing can refer to."""
+        return "" in self._contained_here()
+
+    def _contained_here(self) -> dict[str, Node]:
+        """Made once for a container, however many references lead into it."""
+        container = self.container or self.resource
+        found = self._contained.get(id(container))
+        if found is None:
+            found = self._contained[id(container)] = contained_by_id(container)
+        return found
 
     def entries(self, bundle: Node) -> Entries:
         """Made once for a Bundle, however many resources are in it."""
@@ -123,22 +144,23 @@ class Report(list[Issue]):
                 cast(Json, self.resource),
                 cast(Json | None, self.container),
                 bundle=cast(Json | None, bundle),
-                member_of=self._member_of,
+                member_of=_member_of(self.codes),
             )
         return found
-
-    def close(self) -> None:
-        """Let go of the scopes, which ask the report about codes: each would keep the other."""
-        self._scopes.clear()
-        self._scope = None
-
-    def _member_of(self, item: Item, value_set: str) -> bool | None:
-        found = membership(self.codes, value_set, codings_of(item.value))
-        return None if found == "unknown" else found == "yes"
 
     @property
     def has_errors(self) -> bool:
         return any(issue.severity in ("error", "fatal") for issue in self)
+
+
+def _member_of(codes: Codes) -> MemberOf:
+    """Not of the report itself: in a circle, a large resource would stay in memory for a while."""
+
+    def member_of(item: Item, value_set: str) -> bool | None:
+        found = membership(codes, value_set, codings_of(item.value))
+        return None if found == "unknown" else found == "yes"
+
+    return member_of
 
 
 def add(report: Report, place: Place, text: str, code: str) -> None:

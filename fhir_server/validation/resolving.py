@@ -21,12 +21,18 @@ class Entries:
         self.bundle = bundle
         self._by_url: dict[str, Node] = {}
         self._by_id: dict[str, Node] = {}
-        self._urls: dict[int, str] = {}
+        self._beside: dict[int, dict[str, Node]] = {}
+        """By the id of an entry's resource, what a relative reference from it may lead to."""
+        bases: dict[str, dict[str, Node]] = {}
         for url, resource in _entries(bundle):
             self._by_id.setdefault(f"{resource.get('resourceType')}/{resource.get('id')}", resource)
             if url:
                 self._by_url.setdefault(url, resource)
-                self._urls[id(resource)] = url
+            restful = _RESTFUL.fullmatch(url)
+            if restful is not None:
+                beside = bases.setdefault(restful[1] or "", {})
+                beside.setdefault(restful[2], resource)
+                self._beside[id(resource)] = beside
 
     def find(self, reference: str, source: Node) -> Node | None:
         """The entry that a reference from `source`, itself an entry, leads to."""
@@ -36,11 +42,8 @@ class Entries:
         found = _RESTFUL.fullmatch(reference)
         if found is None or found[1]:
             return None
-        own = _RESTFUL.fullmatch(self._urls.get(id(source), ""))
-        if own is not None:
-            return self._by_url.get(f"{own[1] or ''}{reference}")
         # A relative reference from an entry without a RESTful fullUrl goes by type and id.
-        return self._by_id.get(reference)
+        return self._beside.get(id(source), self._by_id).get(reference)
 
 
 def _entries(bundle: Node) -> Iterator[tuple[str, Node]]:
@@ -52,12 +55,12 @@ def _entries(bundle: Node) -> Iterator[tuple[str, Node]]:
             yield url if isinstance(url, str) else "", resource
 
 
-def contained_in(container: Node, name: str) -> Node | None:
-    """What `#name` leads to; `#` alone leads from a contained resource to its container."""
-    if not name:
-        return container
+def contained_by_id(container: Node) -> dict[str, Node]:
+    """The first of those that have the same id, and one that has none by ''."""
     contained = container.get("contained")
+    found: dict[str, Node] = {}
     for each in contained if isinstance(contained, list) else ():
-        if isinstance(each, Mapping) and each.get("id") == name:
-            return each
-    return None
+        if isinstance(each, Mapping):
+            name = each.get("id", "")
+            found.setdefault(name if isinstance(name, str) else "", each)
+    return found

@@ -13,6 +13,8 @@ RELATIVE: Final = re.compile(
     r"([A-Za-z]+)(?:/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?|\?.*)", re.ASCII
 )
 """`Type/id`, with a version perhaps, or the criteria of a conditional reference."""
+_AT_HAND: Final = ("#", "urn:uuid:", "urn:oid:")
+"""Contained, or in the same Bundle."""
 
 _is_id: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII).fullmatch
 Check = Callable[[Mapping[str, Any], Place, Report], None]
@@ -49,19 +51,38 @@ def _has_but_display(node: Mapping[str, Any]) -> bool:
 def check_target(
     targets: tuple[str, ...],
 ) -> Callable[[Mapping[str, Any], Place, Report], None]:
-    """Only a relative reference tells the type of its target; `targets` () allows any."""
+    """A relative reference tells the type of its target, and so does what is at hand.
+
+    `targets` () allows any.
+    """
     allowed = frozenset(targets)
+
+    def check_resolved(name: object, place: Place, report: Report) -> None:
+        """What is no type of R4 is told where it stands."""
+        if isinstance(name, str) and is_resource_type(name) and name not in allowed:
+            text = f"must refer to {' or '.join(sorted(allowed))}, not to {name}"
+            add(report, place, text, "value")
 
     def check(node: Mapping[str, Any], place: Place, report: Report) -> None:
         reference = node.get("reference")
-        found = RELATIVE.fullmatch(reference) if isinstance(reference, str) else None
-        if found is None or found[1] in allowed:
+        name = _type_at(reference, report) if isinstance(reference, str) else None
+        if name is None or name in allowed:
             return
-        if not is_resource_type(found[1]):
-            text = f"{shown(found[1])} in {shown(found[0])} is not a resource type of R4"
+        if not is_resource_type(name):
+            text = f"{shown(name)} in {shown(str(reference))} is not a resource type of R4"
             add(report, (place, "reference"), text, "value")
         elif allowed:
-            text = f"must refer to {' or '.join(sorted(allowed))}, not to {found[1]}"
+            text = f"must refer to {' or '.join(sorted(allowed))}, not to {name}"
             add(report, (place, "reference"), text, "value")
 
     return check
+
+
+def _type_at(reference: str, report: Report) -> str | None:
+    """None where neither the reference nor what came in with it tells."""
+    found = RELATIVE.fullmatch(reference)
+    if found is not None:
+        return found[1]
+    at_hand = report.resolve(reference) if reference.startswith(_AT_HAND) else None
+    name = None if at_hand is None else at_hand.get("resourceType")
+    return name if isinstance(name, str) and is_resource_type(name) else None

@@ -3,8 +3,10 @@
 from typing import Any, Final
 
 import httpx
+import msgspec
 import pytest
 
+from fhir_server.fhir.definitions import PROFILES
 from tests.conftest import Restrict
 from tests.fhir_operations.conftest import OnePatient
 from tests.support import assert_outcome, body, exact, outcome_issues, put
@@ -119,6 +121,17 @@ async def test_a_resource_is_checked_against_the_profile_that_is_named(
     wrong = errors(await asked(client, f"{address}?profile={BMI}", body(observation)))
     assert {"Observation.category", "Observation.subject"} <= places(wrong)
     assert all(BMI in str(issue["details"]) or "vitalsigns" in str(issue) for issue in wrong)
+
+
+async def test_what_it_was_checked_against_is_told_as_it_was(client: httpx.AsyncClient) -> None:
+    """With what is required of it, without what is claimed and not known."""
+    kw = "https://keyworking.example/fhir/StructureDefinition/kw-rating-flag"
+    path = PROFILES / "kw-rating-flag" / "examples" / "valid-blue.json"
+    flag = msgspec.json.decode(path.read_bytes())
+    unknown = f"{kw}|9.9.9"
+    given = {**flag, "meta": {"profile": [unknown]}}
+    first, *_ = await asked(client, "/Flag/$validate", body(given))
+    assert first["diagnostics"] == f"No errors: this Flag was checked against R4, {kw}"
 
 
 async def test_a_profile_that_is_not_known_is_refused(client: httpx.AsyncClient) -> None:

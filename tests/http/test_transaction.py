@@ -3,9 +3,11 @@
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from fhir.resources.R4B.bundle import Bundle
 
+from fhir_server.fhir.definitions import PROFILES
 from fhir_server.storage.interface import Store
 from tests.support import (
     assert_outcome,
@@ -207,6 +209,40 @@ async def test_refuses_a_reference_to_an_entry_that_is_not_there(
     place = "Bundle.entry[1].resource.subject.reference"
     assert_outcome(response, 400, "invalid", f"'{PLAN}' is the fullUrl of no entry", place)
     assert not await stored_versions(store)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+async def test_what_an_entry_refers_to_is_of_the_type_that_it_has_to_be(
+    client: httpx.AsyncClient, store: Store, method: str
+) -> None:
+    """The reference tells no type, but its entry does: a plan is for a person or a group."""
+    where = {"resourceType": "Location", "name": "Ward", "id": "ward"}
+    at = "Location" if method == "POST" else "Location/ward"
+    answer = await _post(
+        client, _entry(method, at, where, CHILD), _entry("POST", "CarePlan", _plan(CHILD))
+    )
+    place = "Bundle.entry[1].resource.subject.reference"
+    assert_outcome(answer, 400, "value", "not to Location", place)
+    assert await stored_versions(store) == []
+
+
+async def test_a_profile_is_held_to_between_entries_too(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    """A rating is of a young person: a Location is fine for R4's Flag, and not for this one."""
+    path = PROFILES / "kw-rating-flag" / "examples" / "valid-red-held.json"
+    flag = {**msgspec.json.decode(path.read_bytes()), "subject": {"reference": CHILD}}
+    where = _entry("POST", "Location", {"resourceType": "Location", "name": "Ward"}, CHILD)
+    answer = await _post(client, where, _entry("POST", "Flag", flag))
+    place = "Bundle.entry[1].resource.subject"
+    assert_outcome(answer, 422, "value", "not to Location", place)
+    assert await stored_versions(store) == []
+    answer = await _post(
+        client, _entry("POST", "Patient", PATIENT, CHILD), _entry("POST", "Flag", flag)
+    )
+    rating = await _stored(client, answer, 1)
+    assert rating["subject"]["reference"].startswith("Patient/")
+    assert "entry" not in rating["subject"]["reference"]
 
 
 async def test_order_is_delete_create_update_read_whatever_the_bundle_says(

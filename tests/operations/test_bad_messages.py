@@ -212,8 +212,8 @@ async def test_no_header_in_front(stay: Spell, refuse: Refuse) -> None:
     for entries in (sent["entry"][1:], [*reversed(sent["entry"])]):
         await refuse({**sent, "entry": entries}, 400, "invariant", text, "Bundle")
     del sent["entry"]
-    text = "The first entry of a message is its MessageHeader"
-    await refuse(sent, 400, "invalid", text, "Bundle.entry[0]")
+    text = "a message has entries, the first a MessageHeader"
+    await refuse(sent, 400, "required", text, "Bundle.entry")
 
 
 async def test_an_entry_without_a_resource(stay: Spell, refuse: Refuse) -> None:
@@ -245,8 +245,8 @@ async def test_two_entries_of_one_name(stay: Spell, refuse: Refuse) -> None:
 async def test_a_sender_who_is_no_one(stay: Spell, refuse: Refuse) -> None:
     sent = with_entry(stay.admit(), {"resourceType": "Location"}, "urn:uuid:place")
     sent = changed(sent, 0, sender={"reference": "urn:uuid:place"})
-    place = "Bundle.entry[0].resource.sender"
-    await refuse(sent, 400, "invalid", "The sender is a Location", place)
+    place = "Bundle.entry[0].resource.sender.reference"
+    await refuse(sent, 400, "value", "not to Location", place)
 
 
 async def test_no_name_of_its_own(stay: Spell, refuse: Refuse) -> None:

@@ -1,7 +1,10 @@
 """docs/profiles is written from the profiles and is up to date."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +66,29 @@ def test_the_page_on_adding_one_shows_what_is_valid() -> None:
     definition, invalid, outcome = shown
     assert definition["url"] in invalid["meta"]["profile"]
     assert outcome["issue"][0]["details"]["coding"][0]["system"] == definition["url"]
+
+
+def test_the_commands_of_the_page_on_adding_one_work(tmp_path: Path) -> None:
+    """With what it shows as files, they say what it says of the example."""
+    text = ADDING.read_text("utf-8")
+    definition, invalid, outcome = _BLOCK.findall(text)
+    (commands,) = re.findall(r"^```sh\n(.*?)^```\n", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "profile.json").write_text(definition)
+    (tmp_path / "examples" / "invalid-title.json").write_text(invalid)
+    validate = f"{sys.executable} -m fhir_server.cli validate"
+    script = commands.replace("keyworking validate", validate)
+    told = subprocess.run(
+        ["/bin/sh", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 1, told.stderr
+    (line,) = [one for one in told.stdout.splitlines() if "error: " in one]
+    assert json.loads(outcome)["issue"][0]["expression"][0] in line
 
 
 def test_outcomes_are_told_like_those_of_the_profiles() -> None:

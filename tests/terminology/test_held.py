@@ -1,8 +1,15 @@
 """What is kept in memory of terminology resources: by content, and within a bound."""
 
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
+
 from fhir_server.fhir import json
+from fhir_server.terminology import expansion
+from fhir_server.terminology.expansion import Concept, Expansion
 from fhir_server.terminology.held import Held, Shelf, read
 
 
@@ -46,3 +53,61 @@ def test_parts_are_one_system_that_is_complete_when_all_are_there() -> None:
     assert three.system.is_complete
     assert {*three.system.concepts} == {"a", "b", "c"}
     assert two.key != three.key
+
+
+@pytest.fixture
+def switching() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def at_once(work: Callable[[int], None]) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        for done in [threads.submit(work, number) for number in range(8)]:
+            done.result()
+
+
+@pytest.mark.usefixtures("switching")
+def test_several_threads_may_read() -> None:
+    shelf = Shelf(30)
+    held = [Held(str(number), {}, size=10) for number in range(6)]
+
+    def work(_: int) -> None:
+        for number in range(40_000):
+            one = held[number % 6]
+            if shelf.get(one.key) is None:
+                shelf.put(one)
+
+    at_once(work)
+    assert sum(shelf.get(one.key) is not None for one in held) == 3
+
+
+def made(count: int, display: str = "") -> Expansion:
+    return Expansion([Concept("s", "c", display, (), False, False)] * count, ())
+
+
+@pytest.mark.usefixtures("switching")
+def test_several_threads_may_keep_expansions() -> None:
+    shelf = expansion.Shelf(3 * made(1).size + 1000)
+
+    def work(_: int) -> None:
+        for number in range(4000):
+            key = "url", str(number % 6)
+            if shelf.get(key) is None:
+                shelf.put(key, made(1))
+
+    at_once(work)
+
+
+def test_expansions_of_nothing_and_of_long_texts_are_within_the_bound() -> None:
+    shelf = expansion.Shelf(100_000)
+    for number in range(1000):
+        shelf.put(("u" * 1000, str(number)), made(0))
+    kept = [number for number in range(1000) if shelf.get(("u" * 1000, str(number)))]
+    assert 50 < len(kept) < 100
+    assert kept[-1] == 999
+    shelf.put(("u", "long"), made(1, "x" * 200_000))
+    assert shelf.get(("u", "long")) is None

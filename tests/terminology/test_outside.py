@@ -99,15 +99,23 @@ async def test_that_it_is_away_is_said(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def misbehaving(answer: bytes, delay: float = 0) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A server that answers anything with these bytes; its address and what it was sent."""
+async def misbehaving(
+    answer: bytes, *, silent: bool = False
+) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A server that answers anything with these bytes; its address and what it was sent.
+
+    A `silent` one answers when nobody waits for it any more.
+    """
+    over = asyncio.Event()
+    if not silent:
+        over.set()
     asked: list[bytes] = []
     serving: list[asyncio.Task[None] | None] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         serving.append(asyncio.current_task())
         asked.append(await reader.read(65_536))
-        await asyncio.sleep(delay)
+        await over.wait()
         with suppress(ConnectionError):
             writer.write(answer)
             writer.close()
@@ -116,8 +124,11 @@ async def misbehaving(answer: bytes, delay: float = 0) -> AsyncIterator[tuple[st
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}/fhir", asked
-        await asyncio.gather(*filter(None, serving))
+        try:
+            yield f"http://127.0.0.1:{port}/fhir", asked
+        finally:
+            over.set()
+            await asyncio.gather(*filter(None, serving))
 
 
 def http(status: str, content: bytes = b"", *headers: str) -> bytes:
@@ -149,8 +160,9 @@ async def test_an_answer_that_is_none_is_refused(answer: bytes, kind: Kind, says
 
 async def test_it_is_waited_for_only_so_long_and_then_left_alone() -> None:
     now = [0.0]
-    async with misbehaving(http("200 OK", b'{"resourceType":"Parameters"}'), 2.0) as (base, asked):
-        outside = Outside(base, 0.7, clock=lambda: now[0])
+    answer = http("200 OK", b'{"resourceType":"Parameters"}')
+    async with misbehaving(answer, silent=True) as (base, asked):
+        outside = Outside(base, 2.0, clock=lambda: now[0])
         for expected in ("TimeoutError|ReadTimeout", "a moment ago"):
             with pytest.raises(FhirError, match=expected):
                 await outside.ask("ValueSet/$expand")
@@ -220,13 +232,14 @@ def test_https_and_loopback_may_be_named() -> None:
 class Slow(httpx.AsyncBaseTransport):
     """Answers after a moment, and knows how many wait for that at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, moment: float = 0.02) -> None:
         self.waiting = self.most = 0
+        self.moment = moment
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:  # noqa: ARG002
         self.waiting += 1
         self.most = max(self.most, self.waiting)
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(self.moment)
         self.waiting -= 1
         return httpx.Response(200, json={"resourceType": "Parameters"})
 
@@ -242,7 +255,7 @@ async def test_only_so_much_is_asked_at_once() -> None:
 
 async def test_whoever_waits_too_long_for_a_turn_is_told() -> None:
     """And the server is not left alone for it: it does answer."""
-    outside = Outside("http://terms", patience=0.03, transport=Slow())
+    outside = Outside("http://terms", patience=2.0, transport=Slow(1.2))
     asked = [{"name": "code", "valueCode": f"{number}"} for number in range(40)]
     gathered = asyncio.gather(*(outside.ask("$a", one) for one in asked), return_exceptions=True)
     refusals = [one for one in await gathered if isinstance(one, FhirError)]

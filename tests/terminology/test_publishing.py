@@ -73,6 +73,32 @@ async def test_only_what_is_older_and_ours_is_written_over(
     assert read["version"] == ("1.9" if stored else there["version"])
 
 
+async def test_a_version_of_many_digits_stops_nothing(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    await put(client, {**COLOURS, "version": "9" * 5000})
+    assert await publish(store, [COLOURS]) == 0
+
+
+@pytest.mark.parametrize(("about", "stored"), [("http://somebody.else", 0), ("http://ours", 1)])
+async def test_a_naming_system_of_somebody_else_is_left_alone(
+    client: httpx.AsyncClient, store: Store, about: str, stored: int
+) -> None:
+    def names(value: str, date: str) -> dict[str, Any]:
+        return {
+            "resourceType": "NamingSystem",
+            "id": "names",
+            "name": "Names",
+            "status": "active",
+            "kind": "identifier",
+            "date": date,
+            "uniqueId": [{"type": "uri", "value": value}],
+        }
+
+    await put(client, names(about, "2020-01-01"))
+    assert await publish(store, [names("http://ours", "2026-01-01")]) == stored
+
+
 async def test_what_was_deleted_stays_deleted(client: httpx.AsyncClient, store: Store) -> None:
     await publish(store, [COLOURS])
     assert (await client.delete("CodeSystem/colours")).status_code == 204

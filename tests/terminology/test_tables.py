@@ -233,3 +233,12 @@ def test_nothing_is_read_before_it_is_asked_for() -> None:
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0", "0"]
+
+
+def test_what_senders_make_up_at_length_is_not_remembered() -> None:
+    value_set, codes = "http://hl7.org/fhir/ValueSet/request-status", KnownCodes()
+    for number in range(20):
+        assert codes.is_member(value_set, "http://hl7.org/fhir/x", f"{number}" * 300) == "no"
+    assert codes._remembered.cache_info().currsize == 0
+    assert codes.is_member(value_set, "http://hl7.org/fhir/x", "short") == "no"
+    assert codes._remembered.cache_info().currsize == 1

@@ -41,9 +41,35 @@ def test_what_is_contained_is_referred_to() -> None:
     assert told(holder([back], "Patient/x")) == []
 
 
+def test_what_is_contained_is_of_the_type_that_refers_to_it() -> None:
+    """Patient.link.other leads to a Patient or RelatedPerson."""
+    place = holder([{"resourceType": "Location", "id": "a"}], "#a")
+    (issue,) = checker().check(place).errors
+    assert issue.expression == "Patient.link[0].other.reference"
+    assert "not to Location" in issue.text
+
+
+def test_an_entry_is_of_the_type_that_refers_to_it() -> None:
+    link = {"type": "seealso", "other": {"reference": f"{UUID[:-1]}0"}}
+    given = bundle("collection", {"resourceType": "Location"}, {**PATIENT, "link": [link]})
+    (issue,) = checker().check(given).errors
+    assert issue.expression == "Bundle.entry[1].resource.link[0].other.reference"
+
+
 def test_a_local_reference_leads_to_what_is_contained() -> None:
     one = {**PATIENT, "id": "a"}
     assert told(holder([one], "#a", "#b")) == [("Patient.link[1].other.reference", "ref-1")]
+
+
+def test_what_is_contained_is_of_a_type_that_the_reference_may_have() -> None:
+    """https://hl7.org/fhir/R4/patient-definitions.html#Patient.generalPractitioner"""
+    for kind, wrong in (("Organization", False), ("Location", True)):
+        one = {"resourceType": kind, "id": "a", "name": "x"}
+        found = checker().check(
+            {**PATIENT, "contained": [one], "generalPractitioner": [{"reference": "#a"}]}
+        )
+        told = [each.expression for each in found.errors]
+        assert told == (["Patient.generalPractitioner[0].reference"] if wrong else [])
 
 
 @pytest.mark.parametrize(
@@ -131,3 +157,72 @@ def test_a_large_bundle_takes_no_more_for_each_entry() -> None:
     seconds(10)
     few, many = min(seconds(200) for _ in range(3)), min(seconds(2000) for _ in range(3))
     assert many < 40 * few
+
+
+def test_what_is_contained_needs_no_narrative() -> None:
+    """https://hl7.org/fhir/R4/narrative.html: it stands in that of the resource around it."""
+    issues = checker().check(holder([{**PATIENT, "id": "a"}], "#a")).issues
+    assert [(each.expression, each.rule) for each in issues] == [("Patient", "dom-6")]
+
+
+def test_two_contained_resources_have_two_ids() -> None:
+    two = [{**PATIENT, "id": "a"}, {**PATIENT, "id": "a"}]
+    (issue,) = checker().check(holder(two, "#a")).errors
+    assert issue.expression == "Patient.contained[1].id"
+    assert "'a'" in issue.text
+
+
+@pytest.mark.parametrize(
+    ("url", "fits"),
+    [
+        ("http://example.org/fhir/Patient/a", True),
+        ("http://example.org/people/a", True),
+        (UUID, True),
+        ("http://example.org/fhir/Patient/b", False),
+        ("http://example.org/fhir/Goal/a", False),
+    ],
+)
+def test_a_full_url_is_that_of_its_resource(url: str, fits: bool) -> None:
+    entry = {"fullUrl": url, "resource": {**PATIENT, "id": "a"}}
+    given = {"resourceType": "Bundle", "type": "collection", "entry": [entry]}
+    places = [each.expression for each in checker().check(given).errors]
+    assert places == ([] if fits else ["Bundle.entry[0].fullUrl"])
+
+
+def test_a_full_url_that_is_not_absolute_is_a_warning() -> None:
+    """An example of NHS England has such: AddRARecordTransaction."""
+    entry = {"fullUrl": "Patient/a", "resource": {**PATIENT, "id": "a"}}
+    given = {"resourceType": "Bundle", "type": "collection", "entry": [entry]}
+    told_of = [(each.expression, each.severity) for each in checker().check(given).issues]
+    assert ("Bundle.entry[0].fullUrl", "warning") in told_of
+    assert ("Bundle.entry[0].fullUrl", "error") not in told_of
+
+
+def test_a_full_url_says_the_id_where_the_resource_has_none() -> None:
+    entry = {"fullUrl": "http://example.org/fhir/Patient/a", "resource": PATIENT}
+    given = {"resourceType": "Bundle", "type": "collection", "entry": [entry]}
+    assert told(given) == []
+
+
+@pytest.mark.parametrize(("kind", "first"), [("message", "MessageHeader"), ("document", "Comp")])
+def test_a_message_or_document_is_not_empty(kind: str, first: str) -> None:
+    given: Json = {
+        "resourceType": "Bundle",
+        "type": kind,
+        "identifier": {"system": "http://example.org/i", "value": "1"},
+        "timestamp": "2026-06-01T00:00:00Z",
+    }
+    (issue,) = checker().check(given).errors
+    assert (issue.expression, issue.code) == ("Bundle.entry", "required")
+    assert first in issue.text
+    assert told({"resourceType": "Bundle", "type": "collection"}) == []
+
+
+def test_many_contained_resources_take_time_in_proportion() -> None:
+    """Each reference looked through all of them before: 4000 took seconds."""
+    many = [{**PATIENT, "id": f"p{number}"} for number in range(4000)]
+    given = holder(many, *[f"#{each['id']}" for each in many])
+    checker().check({**PATIENT})
+    begun = process_time()
+    assert told(given) == []
+    assert process_time() - begun < 1

@@ -144,3 +144,21 @@ def test_an_extension_whose_definition_is_broken_is_a_warning() -> None:
     broken = R4 + "allergyintolerance-substanceExposureRisk"
     resource = patient(extension=[{"url": broken, "valueString": "x"}])
     assert told(resource) == [("Patient.extension[0]", "warning", "processing")]
+
+
+def test_the_url_of_an_extension_is_absolute_but_in_another() -> None:
+    """https://hl7.org/fhir/R4/extensibility.html: only parts of an extension have plain names."""
+    part = {"url": "part", "valueString": "x"}
+    assert told(patient(extension=[part])) == [("Patient.extension[0].url", "error", "value")]
+    whole = {"url": "http://example.org/whole", "extension": [part]}
+    assert told(patient(extension=[whole])) == []
+
+
+def test_an_extension_of_the_service_that_it_does_not_have_is_refused() -> None:
+    """Most likely a slip of the pen: what it says, such as until when a rating is held, is lost."""
+    misspelt = "https://keyworking.example/fhir/StructureDefinition/minimum-untill"
+    assert told(patient(extension=[{"url": misspelt, "valueDate": "2026-06-01"}])) == [
+        ("Patient.extension[0].url", "error", "extension")
+    ]
+    foreign = {"url": "https://trust.example/fhir/StructureDefinition/x", "valueDate": "2026-06-01"}
+    assert told(patient(extension=[foreign])) == []

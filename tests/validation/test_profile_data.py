@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pytest
 
+from fhir_server import packaging
 from fhir_server.validation.profiles.packages import BadPackage, read_package, read_packages
 from fhir_server.validation.profiles.rules import DATA
 from tests.support import PACKAGE, SHARED, needs_package
@@ -71,9 +72,15 @@ def test_a_package_that_cannot_be_used_says_why(
         read_packages([str(tmp_path)])
 
 
+def test_a_package_of_a_trust_stands_on_what_the_server_has(tmp_path: Path) -> None:
+    own = {"hl7.fhir.r4.core": "4.0.1", "uk.core.r4": "2.0.0", packaging.NAME: "0.1.0"}
+    path = packed(tmp_path / "p.tgz", {**MANIFEST, "dependencies": own})
+    assert [package.name for package in read_packages([str(path)])] == [MANIFEST["name"]]
+
+
 def test_what_is_no_package_or_not_there_is_told(tmp_path: Path) -> None:
     (tmp_path / "b.tgz").write_text("no archive")
-    with pytest.raises(BadPackage, match="cannot be read as a package"):
+    with pytest.raises(BadPackage, match="is no FHIR package"):
         read_packages([str(tmp_path / "b.tgz")])
     with pytest.raises(BadPackage, match="is not there"):
         read_packages([str(tmp_path / "c.tgz")])

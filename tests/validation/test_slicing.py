@@ -230,3 +230,19 @@ def test_blood_pressure_of_the_standard_needs_both_components() -> None:
         ("Observation.component[0].value", "binding", "error"),
         ("Observation.component[0].value.code", "fixed", "error"),
     ]
+
+
+def test_what_is_missing_altogether_is_told_once_by_its_slice() -> None:
+    """HL7's body mass index needs a category, and among the categories that of vital signs."""
+    observation = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}}
+    issues = checker().check(observation, profiles=[R4 + "bmi"]).errors
+    told = [each.text for each in issues if each.expression == "Observation.category"]
+    assert len(told) == 1
+    assert "VSCat" in told[0]
+
+
+def test_an_invariant_of_a_profile_is_told_in_words() -> None:
+    observation = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}}
+    issues = checker().check(observation, profiles=[R4 + "bmi"]).errors
+    (told,) = [each.text for each in issues if each.rule == "vs-2"]
+    assert "dataAbsentReason says why" in told

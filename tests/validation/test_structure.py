@@ -302,8 +302,13 @@ def test_an_identifier_of_a_value_may_be_its_only_sibling() -> None:
 
 
 def test_references_without_a_telling_type_are_accepted() -> None:
-    for reference in ("#", "urn:uuid:c757873d-ec9a-4326-a141-556f43239520", "https://x.y/A/1"):
+    for reference in ("urn:uuid:c757873d-ec9a-4326-a141-556f43239520", "https://x.y/A/1"):
         assert problems("careplan", "subject.reference", reference) == []
+
+
+def test_a_resource_that_refers_to_itself_is_one_that_may_stand_there() -> None:
+    (issue,) = check_resource(changed(load("careplan"), "subject.reference", "#"))
+    assert "not to CarePlan" in issue.text
 
 
 def test_more_problems_than_anyone_reads_are_counted() -> None:

@@ -21,6 +21,7 @@ from fhir_server.validation.profiles.slicing import EXTENSIONS, Discriminators, 
 from fhir_server.validation.profiles.targets import target_rule
 from fhir_server.validation.profiles.tree import Element, Node, ProfileError, type_code
 from fhir_server.validation.profiles.values import Test
+from fhir_server.validation.profiles.words import asked
 from fhir_server.validation.report import Report
 
 Check = Callable[[Mapping[str, Any], Place, Report], None]
@@ -30,8 +31,9 @@ Member = Callable[[Mapping[str, Any], Place, Report], None]
 CheckOf = Callable[[str], Check | None]
 
 _STRENGTHS: Final = ("required", "extensible")
-_SAID_OTHERWISE: Final = frozenset({"sqty-1"})
-"""Invariants that say once more what the cardinality of an element says."""
+_SAID_OTHERWISE: Final = frozenset({"sqty-1", "kw-inpatient-encounter-5"})
+"""Invariants that say once more what the cardinality of an element says, or what is said of the
+addresses of extensions wherever they stand."""
 
 
 class _Member(NamedTuple):
@@ -121,7 +123,7 @@ class _Compiler:
             holds = invariant(expression, node.fhir_types)
         except ValueError as error:
             raise ProfileError(self._canonical, where, f"{key}: {error}") from None
-        text, say = constraint.get("human") or f"must hold: {expression}", self._say
+        text, say = constraint.get("human") or asked(key, expression), self._say
         severity = constraint.get("severity", "error")
 
         def rule(item: Item, report: Report) -> None:
@@ -183,6 +185,19 @@ class _Compiler:
         check = self._check_of(profile)
         if check is None or not isinstance(value, dict):
             return check is None
+        key, verdicts = (profile, id(value)), report.verdicts
+        if key not in verdicts:
+            verdicts[key] = True  # where it leads back to itself, what is around it tells
+            try:
+                verdicts[key] = self._is_fitting(profile, check, value, report)
+            except RecursionError:
+                verdicts[key] = False  # else every resource on the way would go all of it again
+                raise
+        return verdicts[key]
+
+    def _is_fitting(
+        self, profile: str, check: Check, value: dict[str, Any], report: Report
+    ) -> bool:
         scratch = report.scratch()
         if "resourceType" in value:
             type_name = self._library.type_of(profile)
@@ -221,11 +236,13 @@ class _Compiler:
             return None
         least, most = limits
         items, check_count = gather(node), self._count(node, limits)
+        told_by_slices = slicing is not None and slicing.asks_for_some
 
         def member(holder: Mapping[str, Any], place: Place, report: Report) -> None:
             found = items(holder, place)
             count = len(found)
-            if count < least or (most is not None and count > most):
+            too_few = count < least and not (told_by_slices and not count)
+            if too_few or (most is not None and count > most):
                 check_count(count, place, report)
             for item in found:
                 for rule in rules:

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from fhir_server.fhir.definitions import base_type, type_definition
 from fhir_server.validation.places import Place
 from fhir_server.validation.primitives import shown
+from fhir_server.validation.profiles.claims import KEYWORKING
 from fhir_server.validation.profiles.library import Definition, Library
 from fhir_server.validation.profiles.say import Say
 from fhir_server.validation.profiles.tree import CANONICAL, ProfileError
@@ -19,6 +20,7 @@ from fhir_server.validation.report import Report, add
 Check = Callable[[Mapping[str, Any], Place, Report], None]
 _DISTINCT: Final = "UKCore"
 """What has it in its name is an extension of UK Core; other names may be those of two."""
+_OWN: Final = f"{KEYWORKING}/StructureDefinition/"
 _LONGEST: Final = 300
 _ANYWHERE: Final = frozenset({"Element", "*"})
 
@@ -50,15 +52,28 @@ class KnownExtensions:
     ) -> None:
         """`holder` is the type or backbone that has the extension."""
         url = extension.get("url")
-        if not isinstance(url, str) or (":" not in url and not is_modifier):
-            return  # a part of a complex extension, which that one's definition checks
+        if not isinstance(url, str):
+            return
+        if ":" not in url and not is_modifier:
+            self._relative(url, place, report, holder)
+            return
         try:
-            known = self._of(url)
+            self._check(extension, url, place, report, holder, is_modifier)
         except ProfileError as error:
             # R4 itself has extensions like that; nobody who sends one could mend it.
             text = f"The {error}; the extension was not checked"
             Say(url)(report, place, text, "processing", "definition", "warning")
-            return
+
+    def _check(
+        self,
+        extension: Mapping[str, Any],
+        url: str,
+        place: Place,
+        report: Report,
+        holder: str,
+        is_modifier: bool,
+    ) -> None:
+        known = self._of(url)
         if known is None:
             self._unknown(url, is_modifier, (place, "url"), report)
             return
@@ -67,6 +82,12 @@ class KnownExtensions:
         if known.contexts and holder not in known.contexts and holder != "Extension":
             self._check_context(known, place, report, holder)
         known.check(extension, place, report)
+
+    def _relative(self, url: str, place: Place, report: Report, holder: str) -> None:
+        """A part of a complex extension, which that one's definition checks, and nothing else."""
+        if holder != "Extension":
+            text = f"the url of an extension is absolute, not {shown(url)}"
+            add(report, (place, "url"), text, "value")
 
     def _unknown(self, url: str, is_modifier: bool, place: Place, report: Report) -> None:
         """Fine, but where it would change the meaning, or is another one with a wrong address."""
@@ -79,6 +100,9 @@ class KnownExtensions:
             text = f"{shown(url)} is not known here, so it would be ignored; {meant} is"
             severity = "error" if _DISTINCT in meant else "warning"
             Say(url)(report, place, text, "extension", "address", severity)
+        elif url.startswith(_OWN) and len(url) <= _LONGEST:
+            text = f"{shown(url)} is no extension of the service, so it would be ignored"
+            Say(url)(report, place, text, "extension", "address")
 
     def _of(self, url: str) -> _Known | None:
         if url in self._known:

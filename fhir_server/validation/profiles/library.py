@@ -131,13 +131,16 @@ def _version_key(version: str) -> tuple[tuple[int, str], ...]:
     return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in parts)
 
 
-@cache
 def _shipped(url: str) -> Definition | None:
-    for name in _SHIPPED:
-        raw = table(name).get(url)
-        if raw is not None:
-            return json.decode_resource(bytes(raw))
-    return None
+    return _decoded_once(url) if any(url in table(name) for name in _SHIPPED) else None
+
+
+@cache
+def _decoded_once(url: str) -> Definition:
+    """Of one that is there: senders can make up any number of addresses that are not."""
+    return json.decode_resource(
+        next(bytes(table(name)[url]) for name in _SHIPPED if url in table(name))
+    )
 
 
 def project_profiles(folder: Path) -> Iterator[Definition]:

@@ -18,7 +18,9 @@ from fhir_server.fhir import json
 _MAX_FILE: Final = 32 * 1024 * 1024
 _MAX_FILES: Final = 100_000
 _MAX_TOTAL: Final = 1024 * 1024 * 1024
-SHIPPED: Final = frozenset({"hl7.fhir.r4.core", "uk.core.r4", "fhir.r4.ukcore.stu2"})
+SHIPPED: Final = frozenset(
+    {"hl7.fhir.r4.core", "uk.core.r4", "fhir.r4.ukcore.stu2", "keyworking.fhir.r4"}
+)
 """Packages whose profiles the server has anyway."""
 
 
@@ -52,6 +54,8 @@ def read_package(path: Path) -> Package:
     try:
         with tarfile.open(path) as archive:
             files = dict(_files(archive))
+    except tarfile.ReadError:
+        raise BadPackage(f"{path} is no FHIR package: that is a .tgz, a gzipped tar file") from None
     except (OSError, EOFError, tarfile.TarError) as error:
         raise BadPackage(f"{path} cannot be read as a package: {error}") from None
     manifest = _manifest(path, files.pop("package.json", b""))

@@ -42,11 +42,22 @@ WORDS: Final = {
     "que-2": "no two items may have the same linkId",
     "qrs-1": "an item has answers or items in it, not both",
     "ait-1": "clinicalStatus is needed, unless verificationStatus is entered-in-error",
+    "vs-1": "the time is told at least to the day",
+    "vs-2": "where there is neither a value nor components or members, dataAbsentReason says why",
     "ait-2": "what was entered in error has no clinicalStatus",
 }
 
 
+_NAME: Final = "name.matches('[A-Z]"
+"""How the rule begins that every type of definition has, with a key of its own."""
+
+
 def words(key: str, expression: str) -> str:
     """What an invariant asks, with its key."""
-    told = WORDS.get(key)
-    return f"{told} ({key})" if told else f"must hold: {expression} ({key})"
+    return f"{asked(key, expression)} ({key})"
+
+
+def asked(key: str, expression: str) -> str:
+    if expression.startswith(_NAME):
+        return "the name is one for software: a capital, then letters, digits and _"
+    return WORDS.get(key) or f"must hold: {expression}"

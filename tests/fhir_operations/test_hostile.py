@@ -1,0 +1,109 @@
+"""Questions to the terminology service and to $validate that are made to cost much."""
+
+import asyncio
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from fhir_operations.closure import Near, Table
+from fhir_server.errors import FhirError
+from tests.fhir_operations.terms import SYSTEM, TREE, below, parameters, value_set
+from tests.support import assert_outcome, body, outcome_issues, put
+
+PLANTS = value_set("plants", below("plant"))
+
+
+def concept(count: int) -> dict[str, Any]:
+    codings = [{"system": TREE, "code": f"c{number}"} for number in range(count)]
+    return {"name": "codeableConcept", "valueCodeableConcept": {"coding": codings}}
+
+
+async def test_a_question_is_about_few_codings(client: httpx.AsyncClient) -> None:
+    await put(client, SYSTEM)
+    sent = {"name": "valueSet", "resource": PLANTS}
+    few = await client.post("ValueSet/$validate-code", **parameters(sent, concept(50)))
+    assert few.status_code == 200, few.text
+    for operation in ("ValueSet/$validate-code", "CodeSystem/$validate-code"):
+        more = [sent] if operation.startswith("ValueSet") else []
+        many = await client.post(operation, **parameters(*more, concept(51)))
+        assert_outcome(many, 422, "too-costly", "50 codings")
+    many = await client.post("ConceptMap/$translate", **parameters(concept(51)))
+    assert_outcome(many, 422, "too-costly", "50 codings")
+
+
+async def test_a_filter_is_short(client: httpx.AsyncClient) -> None:
+    await put(client, SYSTEM)
+    sent = {"name": "valueSet", "resource": PLANTS}
+    for length, status in ((200, 200), (201, 400)):
+        words = {"name": "filter", "valueString": ("o " * 200)[: length - 1] + "o"}
+        answer = await client.post("ValueSet/$expand", **parameters(sent, words))
+        assert answer.status_code == status, answer.text
+    assert_outcome(answer, 400, "invalid", "200 characters")
+
+
+def test_a_closure_table_that_is_too_large_is_refused_at_once() -> None:
+    none = frozenset[str]()
+    near = [Near(TREE, str(number), none, none) for number in range(40_000)]
+    began = time.process_time()
+    with pytest.raises(FhirError, match="2000 codes"):
+        Table().add(near)
+    assert time.process_time() - began < 1
+
+
+async def test_maps_that_stand_in_for_each_other_are_few(client: httpx.AsyncClient) -> None:
+    def group(number: int) -> dict[str, Any]:
+        other = {"mode": "other-map", "url": f"http://example.org/map{number}"}
+        element = [{"code": "stone"}]
+        return {"source": TREE, "target": "http://t", "element": element, "unmapped": other}
+
+    def concept_map(count: int) -> dict[str, Any]:
+        shape = {"resourceType": "ConceptMap", "status": "active", "url": "http://example.org/m"}
+        return {**shape, "group": [group(number) for number in range(count)]}
+
+    asked = {"name": "coding", "valueCoding": {"system": TREE, "code": "oak"}}
+    for count, status in ((19, 200), (20, 422)):
+        sent = {"name": "conceptMap", "resource": concept_map(count)}
+        answer = await client.post("ConceptMap/$translate", **parameters(sent, asked))
+        assert answer.status_code == status, answer.text
+    assert_outcome(answer, 422, "too-costly", "20 maps")
+
+
+async def test_a_claim_that_only_has_an_extension_is_told(client: httpx.AsyncClient) -> None:
+    absent = {"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason"}
+    extension = {"extension": [{**absent, "valueCode": "unknown"}]}
+    meta = {"profile": [None], "_profile": [extension]}
+    answer = await client.post(
+        "Patient/$validate", **body({"resourceType": "Patient", "meta": meta})
+    )
+    assert answer.status_code == 200, answer.text
+    assert "No errors" in outcome_issues(answer)[0]["diagnostics"]
+
+
+async def longest_gap(done: asyncio.Event) -> float:
+    """Seconds for which nothing else was done, at the most."""
+    longest, before = 0.0, time.perf_counter()
+    while not done.is_set():
+        await asyncio.sleep(0.001)
+        longest = max(longest, time.perf_counter() - before)
+        before = time.perf_counter()
+    return longest
+
+
+@pytest.mark.parametrize("address", ["Bundle/$validate", "Bundle"])
+async def test_others_are_answered_while_a_large_body_is_checked(
+    client: httpx.AsyncClient, address: str
+) -> None:
+    observation = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}}
+    faulty = {"resourceType": "Observation"}  # so that nothing is stored
+    entries = [{"resource": observation}] * 8000 + [{"resource": faulty}]
+    sent = body({"resourceType": "Bundle", "type": "collection", "entry": entries})
+    done, began = asyncio.Event(), time.perf_counter()
+    gap = asyncio.create_task(longest_gap(done))
+    await asyncio.sleep(0.01)
+    answer = await client.post(address, **sent)
+    took = time.perf_counter() - began
+    done.set()
+    assert "status is missing" in answer.text
+    assert await gap < took * 0.6
