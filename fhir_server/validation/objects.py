@@ -15,6 +15,8 @@ from fhir_server.validation.report import Node, Report, add
 
 _VALUES: Final = frozenset(type_definition("Extension").choices["value"])
 """What most extensions have: a url and one of these."""
+_OF_FHIRPATH: Final = {("Resource", "id"), ("Element", "id"), ("Extension", "url")}
+"""Elements whose type R4 defines as FHIRPath's own string."""
 
 
 class Group(NamedTuple):
@@ -30,8 +32,17 @@ def is_primitive(element: ElementDefinition) -> bool:
     return element.type in PRIMITIVES
 
 
+def has_sibling(element: ElementDefinition) -> bool:
+    """Whether its value can have an id and extensions: not the strings that are none of FHIR's.
+
+    https://hl7.org/fhir/R4/fhirpath.html#types; XHTML has neither (narrative.html).
+    """
+    is_bare = (element.owner, element.name) in _OF_FHIRPATH or element.type == "xhtml"
+    return is_primitive(element) and not is_bare
+
+
 def _names(element: ElementDefinition) -> frozenset[str]:
-    sibling = {f"_{element.name}"} if is_primitive(element) else set()
+    sibling = {f"_{element.name}"} if has_sibling(element) else set()
     return frozenset({element.name} | sibling)
 
 

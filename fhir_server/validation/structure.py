@@ -27,7 +27,12 @@ from fhir_server.validation.containing import (
     check_contained,
     check_container,
 )
-from fhir_server.validation.objects import is_primitive, object_rules, required_groups
+from fhir_server.validation.objects import (
+    has_sibling,
+    is_primitive,
+    object_rules,
+    required_groups,
+)
 from fhir_server.validation.places import Place
 from fhir_server.validation.primitives import (
     ACCEPTED,
@@ -170,7 +175,7 @@ def _members(definition: TypeDefinition) -> dict[str, Member]:
             if is_extension
             else _member(element)
         )
-        if is_primitive(element) and element.type != "xhtml":
+        if has_sibling(element):
             members[f"_{name}"] = _sibling_array(element) if element.repeats else _sibling(element)
         rule = rules.get(element.base_name)
         if rule is not None:

@@ -141,6 +141,7 @@ MUTATIONS: list[tuple[str, str, object, str, str, str]] = [
         "structure",
         "empty object",
     ),
+    ("patient", "_id", {"id": "x"}, "Patient._id", "structure", "not an element of Patient"),
     ("patient", "_birthDate", "x", "Patient.birthDate", "structure", "must be an object"),
     ("patient", "_birthDate", {"value": "x"}, "Patient.birthDate.value", "structure", "only id"),
     ("patient", "_gender", {"id": 3}, "Patient.gender.id", "value", "id must be a string"),
