@@ -258,12 +258,24 @@ def _unusable(error: ProfileError) -> Issue:
     return Issue(f"The {error}", None, "processing", "error", "definition", error.profile)
 
 
+_OF_VALUES: Final = frozenset({"structure", "required", "value", "code-invalid"})
+"""Issue types of a value that is wrong by itself."""
+
+
 def _once(report: Iterable[Issue]) -> Iterator[Issue]:
-    """A problem that several profiles tell of is told by the first."""
+    """A problem that several profiles tell of is told by the first.
+
+    Of a value that R4 itself refuses, what profiles say of its form waits until it is mended.
+    """
     seen: set[tuple[object, ...]] = set()
+    wrong: set[str | None] = set()
     for issue in report:
+        is_of_value = issue.code in _OF_VALUES
+        if issue.profile is None and is_of_value and issue.severity == "error":
+            wrong.add(issue.expression)
         key = (issue.expression, issue.code, issue.text)
-        if key not in seen:
+        is_told = issue.profile is not None and is_of_value and issue.expression in wrong
+        if key not in seen and not is_told:
             seen.add(key)
             yield issue
 

@@ -292,3 +292,12 @@ def test_a_lenient_profile_only_warns() -> None:
         .check(PATIENT, profiles=[URL])
         .errors
     )
+
+
+def test_a_value_that_r4_refuses_is_told_once() -> None:
+    """`start: null` is no string, and so it is missing: one mistake."""
+    needs_start = profile("Patient", {"id": "Patient.birthDate", "min": 1})
+    patient = {"resourceType": "Patient", "birthDate": None}
+    issues = checker(needs_start).check(patient, profiles=(URL,)).issues
+    told = [one.expression for one in issues if one.severity == "error"]
+    assert told == ["Patient.birthDate"]
