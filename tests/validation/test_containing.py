@@ -213,7 +213,7 @@ def test_a_message_or_document_is_not_empty(kind: str, first: str) -> None:
         "timestamp": "2026-06-01T00:00:00Z",
     }
     (issue,) = checker().check(given).errors
-    assert (issue.expression, issue.code) == ("Bundle.entry", "required")
+    assert (issue.expression, issue.code) == ("Bundle.entry", "invariant")
     assert first in issue.text
     assert told({"resourceType": "Bundle", "type": "collection"}) == []
 
