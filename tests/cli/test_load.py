@@ -170,11 +170,21 @@ def test_loads_the_entries_of_collections_one_by_one(
 def test_stores_other_bundles_as_they_are(
     server: ServerProcess, tmp_path: Path, mark: str, kind: str
 ) -> None:
+    composition = {
+        "resourceType": "Composition",
+        "status": "final",
+        "type": {"text": "A letter"},
+        "date": "2026-06-01",
+        "author": [{"display": "The keyworker"}],
+        "title": "A letter",
+    }
+    entry = {"fullUrl": "urn:uuid:6f1c3c1e-0d5a-4a3e-9d3f-0a8f3c1b2d4e", "resource": composition}
     bundle = {
         "resourceType": "Bundle",
         "type": kind,
         "identifier": {"system": "http://example.org/Id/d", "value": mark},
         "timestamp": "2026-06-01T00:00:00Z",
+        **({"entry": [entry]} if kind == "document" else {}),
     }
     result = _load(server, _write(tmp_path / "d.json", bundle))
     assert "Bundle: 1" in result.output, result.output
