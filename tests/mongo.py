@@ -20,6 +20,7 @@ from tests.support import free_port
 
 URL: Final = "KEYWORKING_TEST_MONGO_URL"
 _START_PATIENCE: Final = 60.0
+_STOP_PATIENCE: Final = 20.0
 _started: "list[MongoProcess]" = []
 
 
@@ -72,10 +73,15 @@ class MongoProcess:
         self.stop(signal.SIGKILL)
 
     def stop(self, signal_number: int = signal.SIGTERM) -> None:
+        """End it; one that does not end by itself in time is killed."""
         if self._process is not None:
-            self._process.send_signal(signal_number)
-            self._process.wait(20)
-            self._process = None
+            process, self._process = self._process, None
+            process.send_signal(signal_number)
+            try:
+                process.wait(_STOP_PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def mongo_url(database: str) -> str:
