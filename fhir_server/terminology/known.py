@@ -58,12 +58,13 @@ class KnownCodes:
         return frozenset(membership.systems_of(self._catalogue, value_set))
 
 
-_SHIPPED: Final = KnownCodes()
+SHIPPED: Final = KnownCodes()
+"""Without packages."""
 
 
 def is_member(value_set: str, system: str, code: str) -> Verdict:
     """Whether the value set, named by its canonical address, has the code; without packages."""
-    return _SHIPPED.verdict(value_set, system, code)
+    return SHIPPED.verdict(value_set, system, code)
 
 
 def display_of(system: str, code: str) -> str | None:

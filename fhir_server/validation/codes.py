@@ -1,11 +1,9 @@
-"""Is a code in a value set? What a check asks, and the answer from R4's own tables.
+"""Is a code in a value set? What a check asks.
 
 Source: https://hl7.org/fhir/R4/terminologies.html#binding
 """
 
 from typing import Any, Literal, Protocol
-
-from fhir_server.fhir.definitions import required_codes
 
 Membership = Literal["yes", "no", "unknown"]
 
@@ -20,21 +18,6 @@ class Codes(Protocol):
     def draws_on(self, value_set: str, system: str) -> bool:
         """Whether the value set has codes of that system, as far as is known."""
         ...
-
-
-class RequiredCodes:
-    """The value sets that R4 binds as required."""
-
-    def is_member(self, value_set: str, system: str, code: str) -> Membership:
-        systems = required_codes(value_set)
-        if systems is None:
-            return "unknown"
-        if system:
-            return "yes" if code in systems.get(system, ()) else "no"
-        return "yes" if any(code in codes for codes in systems.values()) else "no"
-
-    def draws_on(self, value_set: str, system: str) -> bool:
-        return system in (required_codes(value_set) or ())
 
 
 def codings_of(value: Any) -> tuple[tuple[str, str], ...]:

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple, Protocol, cast
 from fhir_server.errors import Issue
 from fhir_server.fhirpath.items import Item
 from fhir_server.fhirpath.plan import MemberOf, Scope
-from fhir_server.validation.codes import Codes, RequiredCodes, codings_of, membership
+from fhir_server.terminology.known import SHIPPED
+from fhir_server.validation.codes import Codes, codings_of, membership
 from fhir_server.validation.places import Place, expression
 from fhir_server.validation.resolving import Entries, contained_by_id
 
@@ -68,7 +69,7 @@ class Report(list[Issue]):
 
     def __init__(self, codes: Codes | None = None, extensions: Extensions | None = None) -> None:
         super().__init__()
-        self.codes: Codes = codes or RequiredCodes()
+        self.codes: Codes = codes or SHIPPED
         self.extensions = extensions
         self._entries: dict[int, Entries] = {}
         self._contained: dict[int, dict[str, Node]] = {}

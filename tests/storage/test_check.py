@@ -10,9 +10,10 @@ from typing import Final
 import pytest
 
 from fhir_server.search.parameters import Definition
+from fhir_server.storage.checked import Report
 from fhir_server.storage.interface import Unit
 from fhir_server.storage.sqlite import fulltext
-from fhir_server.storage.sqlite.check import Report, check
+from fhir_server.storage.sqlite.check import check
 from fhir_server.storage.sqlite.findings import Fault
 from fhir_server.storage.sqlite.store import SqliteStore
 from tests.storage.kept import damage, fill, rows

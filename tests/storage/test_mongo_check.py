@@ -9,9 +9,10 @@ from pymongo import MongoClient
 from pymongo.database import Database as PlainDatabase
 
 from fhir_server.search.parameters import Definition
+from fhir_server.storage.checked import Report
 from fhir_server.storage.interface import Store, Unit
 from fhir_server.storage.mongo import check as checks
-from fhir_server.storage.mongo.check import Report, check
+from fhir_server.storage.mongo.check import check
 from fhir_server.storage.remaking import remake
 from tests.mongo import mongo_url
 from tests.storage.backends import BACKENDS, database_of

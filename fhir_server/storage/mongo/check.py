@@ -6,7 +6,6 @@ is wrong, only a backup has.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, pairwise
 from operator import itemgetter
@@ -19,6 +18,7 @@ from fhir_server.fhir import json
 from fhir_server.fhir.dates import instant
 from fhir_server.search.extract import extract
 from fhir_server.search.parameters import ParameterSet
+from fhir_server.storage.checked import Report
 from fhir_server.storage.mongo.address import database_name
 from fhir_server.storage.mongo.documents import ARRAYS, CONTAINED, ENTRIES, entries
 from fhir_server.storage.mongo.driver import Database, Document, Transaction
@@ -50,21 +50,6 @@ Told = Callable[[str], None]
 """A fault: where, and what; names and numbers, nothing of what resources say."""
 Progress = Callable[[int, int], None]
 """Versions looked at, of so many."""
-
-
-@dataclass(slots=True)
-class Report:
-    """What was looked at, and what came of it."""
-
-    resources: int = 0
-    versions: int = 0
-    entries: int = 0
-    found: int = 0
-    mended: int = 0
-
-    @property
-    def sound(self) -> bool:
-        return not self.found
 
 
 async def check(url: str, *, told: Told, progress: Progress) -> Report:

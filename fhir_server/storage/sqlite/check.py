@@ -10,12 +10,12 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from fhir_server.storage.checked import Report
 from fhir_server.storage.sqlite import whole, words
 from fhir_server.storage.sqlite.connect import connect, secret_of
 from fhir_server.storage.sqlite.entries import EntryWriter, ParameterNumbers, keyed_hash
@@ -58,21 +58,6 @@ Told = Callable[[Fault, bool], None]
 Progress = Callable[[int, int], None]
 """Resources looked at, of so many."""
 _Look = Callable[[sqlite3.Connection], Iterator[Fault]]
-
-
-@dataclass(slots=True)
-class Report:
-    """What was looked at, and what came of it."""
-
-    resources: int = 0
-    versions: int = 0
-    entries: int = 0
-    found: int = 0
-    mended: int = 0
-
-    @property
-    def sound(self) -> bool:
-        return self.found == self.mended
 
 
 def check(path: Path, *, repair: bool, told: Told, progress: Progress) -> Report:
