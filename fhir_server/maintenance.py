@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from fhir_server.errors import FhirError
 from fhir_server.settings import Settings, read_settings, sqlite_path, store_name
+from fhir_server.storage.checked import Report
 from fhir_server.storage.mongo.address import is_mongo
 from fhir_server.storage.sqlite import backup, prune
 from fhir_server.storage.sqlite import check as checks
@@ -116,15 +117,7 @@ def _outcome(fault: Fault, repair: bool, mended: bool) -> str:
     return "--repair mends it"
 
 
-class _Report(Protocol):
-    resources: int
-    versions: int
-    entries: int
-    found: int
-    mended: int
-
-
-def _result(report: _Report, told: int) -> Iterator[str]:
+def _result(report: Report, told: int) -> Iterator[str]:
     if told > _TOLD:
         yield f"... and {told - _TOLD} more"
     yield (
