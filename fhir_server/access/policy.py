@@ -4,18 +4,12 @@ Until tokens and consent come in, there are two: the open one of `--auth none`, 
 one that stands wherever nobody chose.
 """
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from fhir_server.access.caller import Caller
 from fhir_server.search.ast import Everything, Node, Nothing
 
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks, and under which request."""
-
-    name: str
-    request_id: str = ""
+__all__ = ["Caller", "ClosedPolicy", "OpenPolicy", "Policy"]
 
 
 class Policy(Protocol):

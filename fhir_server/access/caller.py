@@ -1,0 +1,71 @@
+"""Who asks: what a verified token says, and nothing that it does not say."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+
+class Role(Enum):
+    """Roles that a token can give its caller, beside what the records say of them.
+
+    That somebody is a child's keyworker, in the care team or a parent is never a claim: the
+    records say so.
+    """
+
+    AUDITOR = "auditor"
+    """May read the audit, which nobody else may."""
+    ADMINISTRATOR = "administrator"
+    """Keeps what is about nobody: organisations, definitions, terminology."""
+    COMMISSIONER = "commissioner"
+    """Sees aggregates alone (row 13 of the decision table)."""
+    CETR_PANEL = "cetr-panel"
+    """Reads where there is consent to a C(E)TR (row 13)."""
+    LOAD_TEST = "load-test"
+    """A system that works with test data alone (row 14)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One SMART scope, as it was granted.
+
+    https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html
+    """
+
+    level: str
+    """patient, user or system."""
+    resource_type: str
+    """`*` for any."""
+    letters: frozenset[str]
+    """Among c, r, u, d and s."""
+    criteria: tuple[tuple[str, str], ...] = ()
+    """Search parameters and their values that narrow it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and under which request.
+
+    `name` is unique to the client and its user: what the server keeps for a caller (jobs, answers
+    to repeat) is found by it alone.
+    """
+
+    name: str
+    request_id: str = ""
+    client: str = ""
+    user: str = ""
+    """Reference to whoever uses the client, such as `Practitioner/12`, `RelatedPerson/3` or
+    `Patient/7`; empty for a system by itself."""
+    organisation: str = ""
+    """ODS code of the organisation that they act for."""
+    roles: frozenset[Role] = frozenset()
+    purpose: str = ""
+    """A code of http://terminology.hl7.org/CodeSystem/v3-ActReason, such as TREAT."""
+    patient: str = ""
+    """Id of the patient in the launch context, to whom `patient/` scopes are narrowed."""
+    grants: tuple[Grant, ...] = field(default=())
+    break_glass: str = ""
+    """Why the glass is broken; empty when it is not."""
+
+
+ANONYMOUS: Final = Caller("anonymous")
+"""Of `--auth none`."""

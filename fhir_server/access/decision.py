@@ -1,0 +1,78 @@
+"""What was decided about one patient and one caller: a row of the decision table.
+
+The table is in docs/access.md; whoever asks for a decision gets what it allows, never why, unless
+they may know (`$explain-access`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Protocol
+
+from fhir_server.access.caller import Caller
+from fhir_server.storage.interface import Reader
+
+
+class Sight(Enum):
+    """How much of a record is seen."""
+
+    NONE = 0
+    COLOUR = 1
+    """That there is a rating and its colour; of the child, who it is."""
+    ALL = 2
+
+
+class Area(Enum):
+    """The columns of the table: each resource type of a patient's record belongs to one."""
+
+    PERSON = "person"
+    """Patient and RelatedPerson."""
+    FLAG = "flag"
+    PLAN = "plan"
+    """CarePlan, Goal and the rest of the record: care team, tasks, episodes, stays ..."""
+    RISK = "risk"
+    """Consent, QuestionnaireResponse, RiskAssessment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one caller may do with the record of one patient.
+
+    Equal decisions are one decision: patients are gathered by it.
+    """
+
+    row: int
+    """The row of the table; 0 where none holds, and nothing is allowed."""
+    reads: tuple[tuple[Area, Sight], ...] = ()
+    writes: frozenset[Area] = frozenset()
+    plan_categories: frozenset[str] = frozenset()
+    """Codes of the only care plans that are seen; empty for any."""
+    without_types: frozenset[str] = frozenset()
+    """Resource types that a provision of the consent takes out."""
+    without_labels: frozenset[tuple[str, str]] = frozenset()
+    """Security labels, system and code, of what is taken out."""
+
+    def sight(self, area: Area) -> Sight:
+        return dict(self.reads).get(area, Sight.NONE)
+
+
+DENIED: Final = Decision(0)
+
+
+class Decisions(Protocol):
+    """Decides by the facts that the commits have recorded, as of one moment.
+
+    Every method reads the facts through the reader that it is given: inside a commit they are
+    those that the commit sees.
+    """
+
+    async def known(
+        self, reader: Reader, caller: Caller, now: int
+    ) -> Mapping[Decision, frozenset[str]]:
+        """Ids of the patients of whom the caller may know anything, gathered by decision.
+
+        `now` is in microseconds since the epoch. What cannot be decided is denied.
+        """
+
+    async def about(self, reader: Reader, caller: Caller, patient_id: str, now: int) -> Decision:
+        """The decision about one patient, whether there is one of that id or not."""
