@@ -31,6 +31,7 @@ from fhir_server.jobs.desk import Desk
 from fhir_server.jobs.record import OPEN
 from fhir_server.jobs.runner import Runner, Terms
 from fhir_server.operation.registry import Operations, load
+from fhir_server.outgoing import Outgoing
 from fhir_server.search.parse import Limits
 from fhir_server.settings import PATH, Settings, refuse_unknown_variables, sqlite_path
 from fhir_server.storage.clock import system_clock
@@ -206,7 +207,7 @@ async def fhir_server(
         conditional_delete=settings.conditional_delete,
         desk=Desk(system_clock, settings.job_lifetime, settings.max_jobs, wake),
         max_import=settings.max_import,
-        import_from=settings.import_from,
+        import_from=Outgoing(settings.import_from, settings.outgoing_private_hosts),
         if_match_required=frozenset(settings.if_match_required),
         repeat_lifetime=settings.repeat_lifetime,
         checker=checker(settings),
@@ -252,7 +253,7 @@ def _checker(
 
 def terminology(settings: Settings) -> Terminology:
     """The terminology service of somebody without a store."""
-    outside = _terminology_server(settings.terminology_server, settings.terminology_patience)
+    outside = _terminology_server_of(settings)
     library = TerminologyLibrary(Nowhere(), _packaged(settings.packages))
     return Terminology(library, settings.max_codes, outside)
 
@@ -268,18 +269,28 @@ def _packaged(packages: tuple[str, ...]) -> Packaged:
     return Packaged(map(dict, _resources(packages)))
 
 
+def _terminology_server_of(settings: Settings) -> Outside | None:
+    return _terminology_server(
+        settings.terminology_server,
+        settings.terminology_patience,
+        settings.outgoing_private_hosts,
+    )
+
+
 def session(settings: Settings, store: Store, request_id: str, caller: str = ANONYMOUS) -> Session:
     """A session of that caller; without `--auth none`, one that may do nothing."""
     policy = OpenPolicy() if settings.auth == "none" else ClosedPolicy()
-    outside = _terminology_server(settings.terminology_server, settings.terminology_patience)
+    outside = _terminology_server_of(settings)
     packaged = _packaged(settings.packages)
     return Session(store, Caller(caller, request_id), policy, settings.max_codes, outside, packaged)
 
 
 @cache
-def _terminology_server(base: str, patience: float) -> Outside | None:
+def _terminology_server(
+    base: str, patience: float, private_hosts: tuple[str, ...]
+) -> Outside | None:
     """The terminology server of the settings, with what it answered before."""
-    return Outside(base, patience) if base else None
+    return Outside(base, patience, Outgoing([base], private_hosts)) if base else None
 
 
 def described(settings: Settings, operations: Operations, base: str) -> Described:

@@ -12,27 +12,23 @@ from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.json import MAX_DEPTH
+from fhir_server.setting_groups.around import AroundSettings
 from fhir_server.storage.mongo.address import database_name, is_mongo, masked
 from fhir_server.validation.profiles.claims import LENIENT, read_requirement
 
 PREFIX = "KEYWORKING_"
 PATH = "/fhir"
 """Where the FHIR interface stands below the host."""
-_LISTS: Final = (
-    *("if_match_required", "trusted_proxies", "import_from"),
-    *("packages", "required_profiles", "lenient_profiles"),
-)
-"""Settings that may be empty."""
 _FOR_TESTS: Final = PREFIX + "TEST_"
 _OF_ADDRESSES: Final = re.compile(r"[\w.~:/\[\]@!$&()*+,;=%?#-]*", re.ASCII)
 """What may stand in an address (RFC 3986), but for the quotation mark: shells read it too."""
 
 
-class Settings(BaseSettings):
+class Settings(AroundSettings):
     """What can be set, with its default."""
 
     model_config = SettingsConfigDict(
@@ -154,13 +150,12 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
-        for name in ("operations", *_LISTS):
+        for name, field in cls.model_fields.items():
             text = values.get(name)
-            if isinstance(text, str):
+            if NoDecode in field.metadata and isinstance(text, str):
                 values[name] = tuple(part.strip() for part in text.split(","))
-        for name in _LISTS:
-            if values.get(name) == ("",):
-                values[name] = ()
+                if name != "operations" and values[name] == ("",):  # a server without them is none
+                    values[name] = ()
         return values
 
     @model_validator(mode="after")
@@ -201,7 +196,7 @@ class Settings(BaseSettings):
         if self.public_base:
             return self.public_base.rstrip("/")
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}{PATH}"
+        return f"{self.scheme}://{host}:{self.port}{PATH}"
 
 
 def read_settings(options: Mapping[str, object]) -> Settings:
