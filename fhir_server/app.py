@@ -17,6 +17,7 @@ from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy
 from fhir_server.access.session import Session, of_all_callers
 from fhir_server.errors import FhirError, Kind
 from fhir_server.http import openapi, render
+from fhir_server.http.edge import Edge
 from fhir_server.http.endpoint import FhirEndpoint
 from fhir_server.http.limits import HttpLimits
 from fhir_server.http.messages import HttpRequest
@@ -24,6 +25,7 @@ from fhir_server.http.middleware import VARY
 from fhir_server.http.negotiate import Gzip, gzip_taken
 from fhir_server.http.openapi import Described
 from fhir_server.http.proxies import Proxies
+from fhir_server.http.rates import rates
 from fhir_server.interactions import deferred, operation
 from fhir_server.interactions.exchange import Server
 from fhir_server.interactions.table import ROUTER
@@ -63,8 +65,14 @@ class Application(FastAPI):
     fhir: FhirEndpoint | None = None
     limits: HttpLimits = HttpLimits()
     """Those that hold already while a request is read."""
+    edge: Edge = Edge()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            send = self.edge.sending(scope, send)
+            if self.edge.is_preflight(scope):
+                await self.edge.answer_preflight(send)
+                return
         if self.fhir is not None and scope["type"] == "http" and _is_fhir(scope["raw_path"]):
             await self.fhir(scope, receive, send)
         else:
@@ -105,6 +113,7 @@ def create_app(settings: Settings | None = None) -> Application:
 
     app = Application(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.limits = http_limits(settings)
+    app.edge = Edge(settings.cors_origins, secure=settings.base.startswith("https:"))
     app.add_exception_handler(HTTPException, _outside)
     app.add_api_route("/openapi.json", _description(settings, operations), include_in_schema=False)
     app.add_api_route("/health/live", _live, include_in_schema=False)
@@ -142,6 +151,13 @@ def endpoint(settings: Settings, store: Store, server: Server) -> FhirEndpoint:
         path=PATH,
         limits=http_limits(settings),
         proxies=Proxies(trusted) if trusted else None,
+        addresses=Proxies(settings.trusted_proxies) if settings.trusted_proxies else None,
+        rates=rates(
+            settings.max_rate,
+            settings.max_burst,
+            settings.max_failure_rate,
+            settings.max_failure_burst,
+        ),
     )
 
 

@@ -12,11 +12,13 @@ from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.json import MAX_DEPTH
+from fhir_server.setting_groups import secrets
 from fhir_server.setting_groups.around import AroundSettings
+from fhir_server.setting_groups.secrets import SecretFiles
 from fhir_server.storage.mongo.address import database_name, is_mongo, masked
 from fhir_server.validation.profiles.claims import LENIENT, read_requirement
 
@@ -147,6 +149,18 @@ class Settings(AroundSettings):
     keep_audit: Annotated[int | None, Field(ge=1)] = None
     """Days for which `keyworking prune` keeps rows of the audit; without it, all are kept."""
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Options of the command line, the environment, then files that the environment names."""
+        return init_settings, env_settings, SecretFiles(settings_cls)
+
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
@@ -225,6 +239,7 @@ def refuse_unknown_variables() -> None:
         ValueError: naming the variable and those that exist.
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields}
+    known |= {PREFIX + name.upper() + secrets.SUFFIX for name in secrets.secrets(Settings)}
     seen: dict[str, str] = {}
     for name in variables():
         if name.upper() not in known:

@@ -23,6 +23,7 @@ from fhir_server.http.negotiate import (
     sent,
 )
 from fhir_server.http.proxies import Proxies
+from fhir_server.http.rates import Rates
 from fhir_server.interactions.asynchronous import NDJSON
 from fhir_server.interactions.deferred import run_or_accept
 from fhir_server.interactions.exchange import Repeat, Request, Server, preferences
@@ -49,7 +50,9 @@ class FhirEndpoint:
         open_session: makes the session of a request, from its headers.
         path: where the base stands, such as /fhir.
         limits: bounds on a request.
-        proxies: whose word on the client's address is taken; None where the base is settled.
+        proxies: whose word on the server's address is taken; None where the base is settled.
+        addresses: whose word on the client's own address is taken; None where there are no proxies.
+        rates: how often a client may ask; None for no bound.
     """
 
     def __init__(
@@ -60,16 +63,22 @@ class FhirEndpoint:
         path: str,
         limits: HttpLimits,
         proxies: Proxies | None = None,
+        addresses: Proxies | None = None,
+        rates: Rates | None = None,
     ) -> None:
         self._server = server
         self._open_session = open_session
         self._path = path
         self._limits = limits
         self._proxies = proxies
+        self._addresses = addresses
+        self._rates = rates or Rates()
         self._handle = wrapped(self._interact)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         received = read_headers(scope["headers"])
+        peer = (scope.get("client") or ("",))[0]
+        told = self._addresses.client(peer, received.values) if self._addresses else peer
         request = HttpRequest(
             method=scope["method"],
             path=scope["raw_path"].decode("latin-1").partition("?")[0][len(self._path) :],
@@ -78,11 +87,14 @@ class FhirEndpoint:
             headers=received.values,
             receive=receive,
             limits=self._limits,
-            peer=(scope.get("client") or ("",))[0],
+            peer=peer,
+            address=told,
+            rates=self._rates,
         )
         await _send(await self._handle(request), send, bodiless=request.method == "HEAD")
 
     async def _interact(self, http: HttpRequest) -> HttpAnswer:
+        http.rates.admit(http.caller.client, http.address)
         if http.method == "OPTIONS":
             return await self._options(http)
         return await self._perform(http, self._server.router.match(http.method, http.path))
@@ -103,6 +115,7 @@ class FhirEndpoint:
         return answered
 
     async def _perform(self, http: HttpRequest, match: Match) -> HttpAnswer:
+        http.match = match
         server = self._server_of(http)
         request = await self._request(http, server, match)
         taken = binary.wanted(http, match, request.parameters)
