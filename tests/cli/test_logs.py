@@ -7,7 +7,6 @@ import asyncio
 import json
 import logging
 import re
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -70,9 +69,8 @@ def _ask(server: ServerProcess) -> None:
                 {"resourceType": "Bundle", "type": "batch", "entry": [{"resource": broken}]},
             ),
             ("POST", f"$echo?text={NAME}", None),
-            ("POST", f"$mark?fault=bug&name={NAME}", None),
-            ("POST", "$mark", _parameters(fault="bug", token=TOKEN)),
-            ("POST", "$mark?fault=bug", None),
+            ("POST", f"Patient/$mark?fault=bug&name={NAME}", None),
+            ("POST", "Patient/$mark", _parameters(reason=NAME, fault="bug")),
             ("PATCH", "Patient/1", [{"op": "test", "path": "/name/0/family", "value": NAME}]),
             ("DELETE", f"Patient?family={NAME}", None),
         ):
@@ -91,16 +89,14 @@ def _of(resource: Any) -> dict[str, Any]:
 
 
 def _parameters(**given: str) -> dict[str, Any]:
-    parts = [{"name": name, "valueString": value} for name, value in given.items()]
+    sorts = {"reason": "valueString", "fault": "valueCode"}
+    parts = [{"name": name, sorts[name]: value} for name, value in given.items()]
     return {"resourceType": "Parameters", "parameter": parts}
 
 
 @pytest.mark.sqlite_alone
 def test_the_log_of_many_failing_requests_names_nobody_and_no_secret(noisy: ServerProcess) -> None:
     _ask(noisy)
-    with sqlite3.connect(noisy.store) as store:  # and of faults of the store
-        store.execute("DROP TABLE IF EXISTS secrets")
-    store.close()
     text = noisy.logged()
     assert "RuntimeError" in text, "what went wrong is told"
     assert "mark.py" in text, "and where"
