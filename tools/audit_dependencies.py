@@ -15,14 +15,6 @@ _COMMAND: Final = (
     *(sys.executable, "-m", "pip_audit"),
     *("--format", "json", "--progress-spinner", "off"),
 )
-    sys.executable,
-    "-m",
-    "pip_audit",
-    "--format",
-    "json",
-    "--progress-spinner",
-    "off",
-)
 _OWN: Final = "keyworking-fhir-server"
 _SECONDS: Final = 600
 _RULE: Final = "!" * 78
