@@ -13,7 +13,7 @@ from fhir_server.access.caller import Caller, Grant
 from fhir_server.access.tokens.scopes import ANY
 from fhir_server.errors import FhirError
 from fhir_server.fhir.compartments import memberships
-from fhir_server.fhir.definitions import search_parameters
+from fhir_server.fhir.definitions import is_resource_type, search_parameters
 from fhir_server.search.ast import (
     And,
     DateCompares,
@@ -65,6 +65,8 @@ def terms(caller: Caller, resource_type: str, letter: str, base: str = "") -> No
         letter: c, r, u, d or s.
         base: the server's address; references below it, in criteria, are to its own resources.
     """
+    if not is_resource_type(resource_type):
+        return Nothing()
     nodes = [
         _term(grant, caller.patient, resource_type, letter, base)
         for grant in _grants(caller, letter)
