@@ -83,7 +83,10 @@ class Issue:
 
 
 class FhirError(Exception):
-    """A refusal: its kind and every issue found, not only the first."""
+    """A refusal: its kind and every issue found, not only the first.
+
+    `challenge` is what `WWW-Authenticate` tells, where the refusal is about a token.
+    """
 
     def __init__(
         self,
@@ -91,18 +94,20 @@ class FhirError(Exception):
         *issues: Issue | str,
         allowed_methods: tuple[str, ...] = (),
         retry_after: int = 0,
+        challenge: str = "",
     ) -> None:
         self.kind: Final = kind
         self.retry_after: Final = retry_after
         self.allowed_methods: Final = allowed_methods
+        self.challenge: Final = challenge
         self.issues: Final = tuple(
             Issue(issue) if isinstance(issue, str) else issue for issue in issues
         )
         super().__init__("; ".join(issue.text for issue in self.issues))
 
     @classmethod
-    def of(cls, kind: Kind, issues: Iterable[Issue]) -> "FhirError":
-        return cls(kind, *issues)
+    def of(cls, kind: Kind, issues: Iterable[Issue], challenge: str = "") -> "FhirError":
+        return cls(kind, *issues, challenge=challenge)
 
     @classmethod
     def at(cls, kind: Kind, expression: str, text: str) -> "FhirError":

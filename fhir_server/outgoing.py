@@ -24,7 +24,7 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
@@ -127,7 +127,7 @@ class Reply:
             return None
         if coding == "gzip" and "gzip" in self._response.request.headers["accept-encoding"]:
             return _Inflation()
-        raise Unreachable("it comes in a coding that was not asked for")
+        raise Unreachable("it comes compressed, or coded in a way that was not asked for")
 
 
 class _Inflation:
@@ -206,7 +206,7 @@ class Outgoing:
 
     def prepare(self) -> None:
         """Do what is done once, and takes a moment."""
-        _ = self._trust
+        _trust()
 
     @asynccontextmanager
     async def asking(self, question: Question) -> AsyncIterator[Reply]:
@@ -261,7 +261,7 @@ class Outgoing:
 
         return httpx.AsyncClient(
             transport=self._network,
-            verify=self._trust,
+            verify=_trust(),
             trust_env=False,
             follow_redirects=False,
             timeout=httpx.Timeout(
@@ -269,10 +269,11 @@ class Outgoing:
             ),
         )
 
-    @cached_property
-    def _trust(self) -> ssl.SSLContext:
-        """The authorities that the machine trusts, read once."""
-        return ssl.create_default_context()
+
+@cache
+def _trust() -> ssl.SSLContext:
+    """The authorities that the machine trusts, read once."""
+    return ssl.create_default_context()
 
 
 @asynccontextmanager

@@ -19,8 +19,11 @@ _MOST: Final = 64 * 1024
 
 
 def secrets(model: type[BaseModel]) -> Iterable[str]:
-    """The names of the settings that are secret."""
-    return (name for name, field in model.model_fields.items() if not field.repr)
+    """The names of the settings that are secret, but for one that has a setting for its file."""
+    fields = model.model_fields
+    return (
+        name for name, field in fields.items() if not field.repr and f"{name}_file" not in fields
+    )
 
 
 def files(model: type[BaseModel], prefix: str) -> Mapping[str, str]:
