@@ -1,7 +1,8 @@
 """How often one client may ask: 429 with Retry-After, https://www.rfc-editor.org/rfc/rfc6585#section-4"""
 
 import asyncio
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from fhir_server.http.middleware import wrapped
 from fhir_server.http.proxies import Proxies
 from fhir_server.http.rates import Buckets, Rates, rates
 from fhir_server.settings import Settings
+from tests.access.issuing import ISSUER, key_document, rsa_signer
 from tests.http.serving import served
 from tests.support import assert_outcome
 
@@ -108,7 +110,7 @@ def test_a_client_with_a_token_is_one_wherever_it_asks_from() -> None:
 async def test_too_many_requests_are_told_when_to_come_again(settings: Settings) -> None:
     async with served(settings, max_rate=0.5, max_burst=3) as client:
         for _ in range(3):
-            assert (await client.get("metadata")).status_code == 200
+            assert (await client.get("Patient/nobody")).status_code == 404
         refused = await client.get("metadata")
         assert_outcome(refused, 429, "throttled", "Too many requests; try again in 2 s")
         assert refused.headers["retry-after"] == "2"
@@ -120,11 +122,11 @@ async def test_too_many_requests_are_told_when_to_come_again(settings: Settings)
 
 
 async def test_the_wait_is_over_when_it_was_said(settings: Settings) -> None:
-    async with served(settings, max_rate=5.0, max_burst=1) as client:
-        assert (await client.get("metadata")).status_code == 200
-        assert (await client.get("metadata")).status_code == 429
-        await asyncio.sleep(0.25)
-        assert (await client.get("metadata")).status_code == 200
+    async with served(settings, max_rate=1.0, max_burst=1) as client:
+        assert (await client.get("Patient/nobody")).status_code == 404
+        assert (await client.get("Patient/nobody")).status_code == 429
+        await asyncio.sleep(1.1)
+        assert (await client.get("Patient/nobody")).status_code == 404
 
 
 async def test_by_default_a_load_test_is_not_held_up(client: httpx.AsyncClient) -> None:
@@ -230,3 +232,19 @@ def test_a_rate_of_nothing_is_no_bound() -> None:
         unbounded.admit("", "10.0.0.1")
         unbounded.failed("10.0.0.1")
         unbounded.require_patience("10.0.0.1")
+
+
+async def test_tokens_that_are_not_good_are_bounded_and_what_is_open_stays_open(
+    settings: Settings, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys.json"
+    keys.write_bytes(key_document(rsa_signer().jwk()))
+    changed: dict[str, Any] = {"auth": "token", "issuer": ISSUER, "jwks": str(keys)}
+    changed |= {"max_failure_rate": 0.001, "max_failure_burst": 2}
+    async with served(settings, **changed) as client:
+        wrong = {"authorization": "Bearer not-a-token"}
+        asked = [await client.get("Patient", headers=wrong) for _ in range(3)]
+        assert [answer.status_code for answer in asked] == [401, 401, 429]
+        assert_outcome(asked[2], 429, "throttled", "Too many failed authentications")
+        assert asked[2].headers["retry-after"] == "1000"
+        assert (await client.get("metadata")).status_code == 200
