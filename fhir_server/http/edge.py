@@ -7,13 +7,14 @@ the settings name their origin, letter by letter: no origin is sent back because
 Cookies have no part in it, so credentials in the sense of CORS are never allowed.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, Final
 
 Scope = Mapping[str, Any]
 Message = MutableMapping[str, Any]
 Send = Callable[[Any], Awaitable[None]]
 Raw = tuple[tuple[bytes, bytes], ...]
+Headers = list[tuple[bytes, bytes]]
 
 _POLICY: Final = b"content-security-policy"
 _ALWAYS: Final[Raw] = (
@@ -66,11 +67,11 @@ class Edge:
     def sending(self, scope: Scope, send: Send) -> Send:
         """`send`, with the headers on what is sent."""
         crossing = self._crossing(scope)
-        varies = bool(self._allowed)
 
         async def sent(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = self._complete([*message["headers"]], crossing, varies)
+                headers = self._complete(message["headers"])
+                message["headers"] = _varying(headers, crossing) if self._allowed else headers
             await send(message)
 
         return sent
@@ -95,15 +96,16 @@ class Edge:
         told = [value for name, value in scope["headers"] if name == b"origin"]
         return self._allowed.get(told[0], ()) if len(told) == 1 else ()
 
-    def _complete(
-        self, headers: list[tuple[bytes, bytes]], crossing: Raw, varies: bool
-    ) -> list[tuple[bytes, bytes]]:
-        if not any(name == _POLICY for name, _ in headers):
-            headers.append(_POLICIES)
-        headers += self.headers
-        headers += crossing
-        if varies:
-            others = [value for name, value in headers if name == b"vary"]
-            headers = [pair for pair in headers if pair[0] != b"vary"]
-            headers.append((b"vary", b", ".join([*others, b"Origin"])))
-        return headers
+    def _complete(self, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+        """With a policy, unless they have one of their own, and with what stands on all."""
+        for name, _ in headers:
+            if name == _POLICY:
+                return [*headers, *self.headers]
+        return [*headers, _POLICIES, *self.headers]
+
+
+def _varying(headers: Headers, crossing: Raw) -> Headers:
+    """With what depends on the origin; a cache is told that it does."""
+    told = [value for name, value in headers if name == b"vary"]
+    others = [pair for pair in headers if pair[0] != b"vary"]
+    return [*others, *crossing, (b"vary", b", ".join([*told, b"Origin"]))]
