@@ -12,16 +12,19 @@ from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.json import MAX_DEPTH
+from fhir_server.setting_groups.authorisation import AuthorisationSettings
 from fhir_server.storage.mongo.address import database_name, is_mongo, masked
 from fhir_server.validation.profiles.claims import LENIENT, read_requirement
 
 PREFIX = "KEYWORKING_"
 PATH = "/fhir"
 """Where the FHIR interface stands below the host."""
+AUTHORISATION_PATH = "/auth"
+"""Where the built-in authorisation server stands beside it."""
 _LISTS: Final = (
     *("if_match_required", "trusted_proxies", "import_from"),
     *("packages", "required_profiles", "lenient_profiles"),
@@ -32,7 +35,7 @@ _OF_ADDRESSES: Final = re.compile(r"[\w.~:/\[\]@!$&()*+,;=%?#-]*", re.ASCII)
 """What may stand in an address (RFC 3986), but for the quotation mark: shells read it too."""
 
 
-class Settings(BaseSettings):
+class Settings(AuthorisationSettings):
     """What can be set, with its default."""
 
     model_config = SettingsConfigDict(
@@ -184,6 +187,8 @@ class Settings(BaseSettings):
             )
         if self.public_base:
             _require_base(self.public_base)
+        if self.authorisation_base:
+            _require_base(self.authorisation_base, "authorisation_base", "/auth")
         if self.terminology_server:
             _require_terminology_server(self.terminology_server)
         _require_packages(self.operations)
@@ -202,6 +207,16 @@ class Settings(BaseSettings):
             return self.public_base.rstrip("/")
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}{PATH}"
+
+    @property
+    def authorisation(self) -> str:
+        """The address of the built-in authorisation server, without a slash at its end."""
+        return self.authorisation_base.rstrip("/") or beside(self.base)
+
+
+def beside(base: str) -> str:
+    """The address of the authorisation server that stands beside a FHIR base."""
+    return base.rstrip("/").removesuffix(PATH) + AUTHORISATION_PATH
 
 
 def read_settings(options: Mapping[str, object]) -> Settings:
@@ -246,10 +261,10 @@ def variables() -> Iterator[str]:
             yield name
 
 
-def _require_base(address: str) -> None:
+def _require_base(address: str, setting: str = "public_base", path: str = PATH) -> None:
     wrong = _wrong_with_base(address)
     if wrong:
-        raise ValueError(f"public_base {wrong}; https://fhir.example.nhs.uk/fhir is one")
+        raise ValueError(f"{setting} {wrong}; https://fhir.example.nhs.uk{path} is one")
 
 
 def _require_terminology_server(address: str) -> None:
