@@ -35,6 +35,7 @@ _AT_LEAST: Final = 10.0
 _KEPT: Final = 1000
 """Sets."""
 _DEPTH: Final = 10
+_PLAIN: Final = {"accept": "application/json", "accept-encoding": "identity"}
 
 
 class NoKeys(Exception):
@@ -138,9 +139,11 @@ async def fetched(address: str) -> bytes:
             httpx.AsyncClient(
                 verify=_trust(), trust_env=False, follow_redirects=False, timeout=_PATIENCE
             ) as client,
-            client.stream("GET", address, headers={"accept": "application/json"}) as response,
+            client.stream("GET", address, headers=_PLAIN) as response,
         ):
-            return await _content(response.status_code, response.aiter_bytes())
+            if response.headers.get("content-encoding", "identity") != "identity":
+                raise OSError("it comes in a coding that was not asked for")
+            return await _content(response.status_code, response.aiter_raw())
     except httpx.HTTPError as error:
         raise OSError(f"{type(error).__name__}") from None
 

@@ -15,6 +15,8 @@ from fhir_server.fhir.definitions import is_resource_type
 MOST: Final = 50
 """Scopes in one text."""
 MOST_GRANTED: Final = 100
+MOST_CRITERIA: Final = 20
+"""Criteria of one scope."""
 LONGEST: Final = 8192
 """Characters of one text."""
 _SCOPE: Final = re.compile(
@@ -61,12 +63,25 @@ def _criteria(found: re.Match[str], name: str) -> tuple[tuple[str, str], ...]:
     if found["criteria"] is None:
         return ()
     try:
-        pairs = parse_qsl(found["criteria"], strict_parsing=True, errors="strict")
+        pairs = parse_qsl(
+            found["criteria"],
+            keep_blank_values=True,
+            strict_parsing=True,
+            errors="strict",
+            max_num_fields=MOST_CRITERIA,
+        )
     except ValueError:
         pairs = []
-    if not pairs or not all(_PARAMETER.fullmatch(key) for key, _ in pairs):
-        raise ValueError(f"'{name[:200]}': behind the '?' stands parameter=value, parted by '&'")
+    if not pairs or not all(map(_is_criterion, pairs)):
+        raise ValueError(
+            f"'{name[:200]}': behind the '?' stands parameter=value, parted by '&', at most "
+            f"{MOST_CRITERIA} of them"
+        )
     return tuple(sorted({*pairs}))
+
+
+def _is_criterion(pair: tuple[str, str]) -> bool:
+    return bool(_PARAMETER.fullmatch(pair[0]) and pair[1] and "\x00" not in pair[1])
 
 
 def rendered(grants: Iterable[Grant]) -> str:
@@ -86,7 +101,7 @@ def common(asked: Sequence[Grant], registered: Sequence[Grant]) -> tuple[Grant, 
     """What both allow, and no more: the criteria of both hold.
 
     Raises:
-        ValueError: where that takes more than `MOST_GRANTED` scopes to say.
+        ValueError: where that takes too many scopes, or criteria of one, to say.
     """
     kept: list[Grant] = []
     for wish in asked:
@@ -95,8 +110,11 @@ def common(asked: Sequence[Grant], registered: Sequence[Grant]) -> tuple[Grant, 
             if both is None or any(_covers(other, both) for other in kept):
                 continue
             kept = [other for other in kept if not _covers(both, other)] + [both]
-            if len(kept) > MOST_GRANTED:
-                raise ValueError(f"more than {MOST_GRANTED} scopes would be granted; ask for fewer")
+            if len(kept) > MOST_GRANTED or len(both.criteria) > MOST_CRITERIA:
+                raise ValueError(
+                    f"more than {MOST_GRANTED} scopes, or one with more than {MOST_CRITERIA} "
+                    "criteria, would be granted; ask for fewer"
+                )
     return tuple(kept)
 
 
