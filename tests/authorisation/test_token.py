@@ -7,6 +7,7 @@ import base64
 import json
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -19,6 +20,7 @@ from fhir_server.authorisation import clients
 from fhir_server.authorisation.pairs import public
 from fhir_server.storage.interface import Store
 from tests.authorisation.machines import BASE, DROPPED, TOKEN_URL, Machine, assert_refused, pair
+from tests.support import client_of
 
 NOW: Final = int(time.time())
 FHIR: Final = f"{BASE}/fhir"
@@ -339,3 +341,40 @@ async def test_what_is_no_post_is_refused(client: httpx.AsyncClient) -> None:
         answer = await client.get(f"{BASE}/auth/{name}")
         assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
     assert (await client.get(f"{BASE}/auth/nothing")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("settings", "status"), [({}, 200), ({"authorisation_server": False}, 404)]
+)
+async def test_the_authorisation_server_can_be_taken_away(
+    tmp_path: Path, settings: dict[str, Any], status: int
+) -> None:
+    async with client_of(tmp_path, **settings) as client:
+        assert (await client.get(f"{BASE}/auth/jwks")).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("settings", "issuer"),
+    [
+        ({"public_base": "https://fhir.example.nhs.uk/fhir"}, "https://fhir.example.nhs.uk/auth"),
+        ({"public_base": "https://nhs.uk/kw/fhir/"}, "https://nhs.uk/kw/auth"),
+        ({"public_base": "https://nhs.uk/r4"}, "https://nhs.uk/r4/auth"),
+        ({"authorisation_base": "https://auth.nhs.uk/"}, "https://auth.nhs.uk"),
+    ],
+)
+async def test_addresses_are_those_of_the_settings(
+    tmp_path: Path, settings: dict[str, Any], issuer: str
+) -> None:
+    async with client_of(tmp_path, **settings, token_lifetime=60) as client:
+        app = client._transport.app  # type: ignore[attr-defined]
+        await Machine().register(Ledger(app.state.store))
+        machine = Machine(token_url=f"{issuer}/token")
+        answer = await client.post(
+            TOKEN_URL,
+            data=machine.form(),
+            headers={"host": "evil.example", "x-forwarded-host": "e"},
+        )
+        assert answer.status_code == 200, answer.text
+        claims = jwt.get_unverified_claims(answer.json()["access_token"])
+        assert (claims["iss"], claims["exp"] - claims["iat"]) == (issuer, 60)
+        assert claims["aud"] == str(client.base_url).rstrip("/")

@@ -3,7 +3,11 @@
 import asyncio
 import json
 import os
+import re
+import shutil
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +20,7 @@ from jose import jwt
 from fhir_server.access.caller import Role
 from fhir_server.cli import main
 from fhir_server.registration_commands import _ROLES
-from tests.support import ServerProcess, opened
+from tests.support import REPOSITORY, ServerProcess, opened
 
 SCOPE: Final = "system/CarePlan.rs"
 
@@ -91,6 +95,29 @@ def test_from_a_pair_of_keys_to_a_token_and_to_its_end(running: ServerProcess) -
     assert told(*asked, "--scope", SCOPE)
     told("client", "remove", "ward", "--store", store)
     assert_not_done("answers 401: invalid_client", *asked, "--scope", SCOPE)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_the_worked_example_works(running: ServerProcess) -> None:
+    page = (REPOSITORY / "docs" / "authorisation-server.md").read_text()
+    lines = "".join(re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+    assert lines.count("keyworking ") == 4
+    here = f"http://127.0.0.1:{running.port}"
+    aside = f'keyworking() {{ {sys.executable} -m fhir_server.cli "$@"; }}\n'
+    named = lines.replace("keyworking token ward", f"keyworking token ward --server {here}/fhir")
+    ran = subprocess.run(
+        ["bash", "-ec", aside + named.replace("http://127.0.0.1:8080", here)],
+        env={**os.environ, "KEYWORKING_STORE": f"sqlite:///{running.store}"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    *said, token, bundle = re.sub(r"\}\{", "}\n{", ran.stdout).splitlines()
+    assert "ward is registered: system/CarePlan.rs system/Goal.rs" in said
+    answer = json.loads(token)
+    assert (answer["expires_in"], answer["scope"]) == (300, SCOPE)
+    assert json.loads(bundle)["resourceType"] == "Bundle"
 
 
 def test_an_assertion_alone_is_what_a_client_sends(running: ServerProcess, ward: str) -> None:
