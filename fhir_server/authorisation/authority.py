@@ -214,10 +214,20 @@ class Authority:
         now = self._clock() // 1_000_000
         assertion = assertions.required(form, self.terms.token_endpoint, now)
         client = await clients.find(self._ledger, assertion.client)
-        key = await self._key(client, assertion.kid) if client and not client.disabled else None
-        if client is None or key is None or not is_signed_by(assertion.token, key):
+        wrong = await self._wrong_with(assertion, client)
+        if client is None or wrong:
+            _log.warning("An assertion in the name of %s is refused: %s", assertion.client, wrong)
             raise assertions.not_known()
         return client, assertion
+
+    async def _wrong_with(self, assertion: Assertion, client: Client | None) -> str:
+        """Why it is not the client's, for the log; empty when it is."""
+        if client is None or client.disabled:
+            return "it is disabled" if client else "there is no such client"
+        key = await self._key(client, assertion.kid)
+        if key is None:
+            return "its kid is none of the client's"
+        return "" if is_signed_by(assertion.token, key) else "the signature is not that of the key"
 
     async def _key(self, client: Client, kid: str) -> Key | None:
         if not client.jwks_uri:

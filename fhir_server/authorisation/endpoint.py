@@ -15,6 +15,8 @@ from fhir_server.errors import FhirError
 
 PATH: Final = "/auth"
 """Where it stands below the host."""
+_WELL_KNOWN: Final = "/.well-known/oauth-authorization-server"
+"""Before the path of an issuer: https://www.rfc-editor.org/rfc/rfc8414#section-3.1."""
 MAX_BODY: Final = 64 * 1024
 """Bytes of a form."""
 _MOST_FIELDS: Final = 20
@@ -30,7 +32,7 @@ Answer = Callable[[Form], Awaitable[Response]]
 
 
 def routes(authority: Callable[[Request], Authority]) -> list[Route]:
-    """What stands below `/auth`."""
+    """What stands below `/auth`, and where that is told."""
 
     async def token(request: Request) -> Response:
         async def answer(form: Form) -> Response:
@@ -59,11 +61,15 @@ def routes(authority: Callable[[Request], Authority]) -> list[Route]:
 
         return await _without_fault(answer)
 
+    async def described(request: Request) -> Response:
+        return JSONResponse(authority(request).described())
+
     return [
         Route(f"{PATH}/token", token, methods=["POST"]),
         Route(f"{PATH}/revoke", revoke, methods=["POST"]),
         Route(f"{PATH}/introspect", introspect, methods=["POST"]),
         Route(f"{PATH}/jwks", jwks, methods=["GET"]),
+        Route(f"{_WELL_KNOWN}{PATH}", described, methods=["GET"]),
     ]
 
 

@@ -17,7 +17,9 @@ from jose import jwt
 from fhir_server.access.issued import is_revoked
 from fhir_server.access.ledger import Ledger
 from fhir_server.authorisation import clients
+from fhir_server.authorisation.authority import Authority
 from fhir_server.authorisation.pairs import public
+from fhir_server.errors import FhirError, Kind
 from fhir_server.storage.interface import Store
 from tests.authorisation.machines import BASE, DROPPED, TOKEN_URL, Machine, assert_refused, pair
 from tests.support import client_of
@@ -378,3 +380,64 @@ async def test_addresses_are_those_of_the_settings(
         claims = jwt.get_unverified_claims(answer.json()["access_token"])
         assert (claims["iss"], claims["exp"] - claims["iat"]) == (issuer, 60)
         assert claims["aud"] == str(client.base_url).rstrip("/")
+
+
+@pytest.mark.parametrize(
+    ("forge", "reason"),
+    [
+        ("another key under its kid", "the signature is not that of the key"),
+        ("a kid that is not known", "its kid is none of the client's"),
+    ],
+)
+async def test_why_nobody_is_let_in_is_in_the_log_alone(
+    client: httpx.AsyncClient,
+    ward: Machine,
+    caplog: pytest.LogCaptureFixture,
+    forge: str,
+    reason: str,
+) -> None:
+    assertion = FORGED[forge][0](ward)
+    answer = await client.post(TOKEN_URL, data=ward.form(client_assertion=assertion))
+    assert reason not in answer.text
+    assert f"in the name of ward is refused: {reason}" in caplog.text
+    assert assertion.rpartition(".")[2] not in caplog.text
+
+
+async def test_while_the_store_cannot_be_written_there_is_no_token(
+    client: httpx.AsyncClient, ward: Machine, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_: object) -> None:
+        raise FhirError(Kind.UNAVAILABLE, "The store cannot be written")
+
+    monkeypatch.setattr(store, "commit", away)
+    answer = await client.post(TOKEN_URL, data=ward.form())
+    assert_refused(answer, "temporarily_unavailable", "The store cannot be written", 503)
+
+
+async def test_what_was_not_foreseen_tells_nothing_of_the_inside(
+    client: httpx.AsyncClient, ward: Machine, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def failing(_: object) -> None:
+        raise RuntimeError("the inside")
+
+    monkeypatch.setattr(store, "commit", failing)
+    answer = await client.post(TOKEN_URL, data=ward.form())
+    assert_refused(answer, "server_error", "The server failed", 500)
+    assert "inside" not in answer.text
+
+
+async def test_where_and_how_it_is_asked_is_told(
+    client: httpx.AsyncClient, authority: Authority
+) -> None:
+    """https://www.rfc-editor.org/rfc/rfc8414#section-3"""
+    answer = await client.get(f"{BASE}/.well-known/oauth-authorization-server/auth")
+    assert answer.status_code == 200
+    found = answer.json()
+    assert found == authority.described()
+    assert found["issuer"] == f"{BASE}/auth"
+    assert (await client.get(found["jwks_uri"])).status_code == 200
+    for name in ("token", "revocation", "introspection"):
+        refused = await client.post(found[f"{name}_endpoint"], data={"grant_type": "x"})
+        assert refused.status_code in (400, 401)
+        assert "ES384" in found[f"{name}_endpoint_auth_signing_alg_values_supported"]
+        assert found[f"{name}_endpoint_auth_methods_supported"] == ["private_key_jwt"]
