@@ -162,7 +162,7 @@ def endpoint(settings: Settings, store: Store, server: Server) -> FhirEndpoint:
         path=PATH,
         limits=http_limits(settings),
         proxies=Proxies(trusted) if trusted else None,
-        authenticate=authentication(settings, server.clock),
+        authenticate=authentication(settings, server.clock, store),
     )
 
 

@@ -181,7 +181,7 @@ class Settings(AuthorisationSettings, TokenSettings, BaseSettings):
                 "use 127.0.0.1, ::1 or localhost"
             )
         if self.auth == "token":
-            self.require_tokens()
+            self.require_tokens(built_in=self.authorisation_server)
         if self.port == 0:
             raise ValueError("port 0 would be one that nobody is told of; choose one from 1 on")
         if self.default_count > self.max_count:

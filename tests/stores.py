@@ -29,6 +29,7 @@ _CENTRAL: Final = frozenset(
         "authorisation/test_keys.py",
         "authorisation/test_races.py",
         "authorisation/test_token.py",
+        "authorisation/test_trusted.py",
         "http/test_batch.py",
         "http/test_conditional.py",
         "http/test_create.py",

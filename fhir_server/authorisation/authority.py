@@ -13,6 +13,7 @@ from typing import Any, Final
 from fhir_server.access.caller import Grant
 from fhir_server.access.issued import KEYS, TOKENS
 from fhir_server.access.ledger import Ledger, LedgerUnit, Memo
+from fhir_server.access.tokens.keys import ALGORITHMS
 from fhir_server.authorisation import assertions, clients, scopes
 from fhir_server.authorisation.assertions import Assertion
 from fhir_server.authorisation.clients import Client
@@ -20,7 +21,6 @@ from fhir_server.authorisation.fetching import KeySets, NoKeys
 from fhir_server.authorisation.keys import signing_key
 from fhir_server.authorisation.refusals import Refusal, invalid_request, invalid_scope
 from fhir_server.authorisation.signatures import (
-    ALGORITHMS,
     Key,
     Signed,
     is_signed_by,

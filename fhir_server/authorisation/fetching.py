@@ -1,33 +1,27 @@
 """Key sets of clients that are kept elsewhere: fetched, bounded, kept for a while.
 
-The address is registered by whoever runs the server, never taken from a request. Redirects and
-proxies of the environment are not followed. Where the set cannot be had, nobody is let in by it.
+The address is registered by whoever runs the server, never taken from a request. Where the set
+cannot be had, nobody is let in by it.
 """
 
 import asyncio
 import ipaddress
-import ssl
 from collections import OrderedDict, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import cache
 from time import monotonic
 from typing import Final
 from urllib.parse import urlsplit
 
+from fhir_server.access.tokens.fetching import Outgoing
+from fhir_server.access.tokens.problems import CannotVerify
 from fhir_server.authorisation.signatures import Key, checked_keys
 from fhir_server.errors import FhirError
 from fhir_server.fhir import json
 
 Fetch = Callable[[str], Awaitable[bytes]]
-"""The content of an address.
+"""The content of an address; raises CannotVerify where it cannot be had."""
 
-Raises OSError or TimeoutError where it cannot be had.
-"""
-
-_MOST_BYTES: Final = 64 * 1024
-_PATIENCE: Final = 5.0
-"""Seconds that fetching may take."""
 _GOOD_FOR: Final = 300.0
 """Seconds for which a set is not asked for again."""
 _AT_LEAST: Final = 10.0
@@ -35,7 +29,6 @@ _AT_LEAST: Final = 10.0
 _KEPT: Final = 1000
 """Sets."""
 _DEPTH: Final = 10
-_PLAIN: Final = {"accept": "application/json", "accept-encoding": "identity"}
 
 
 class NoKeys(Exception):
@@ -77,7 +70,7 @@ class KeySets:
     """
 
     def __init__(self, fetch: Fetch | None = None, clock: Callable[[], float] = monotonic) -> None:
-        self._fetch = fetch or fetched
+        self._fetch = fetch or Outgoing().get
         self._clock = clock
         self._held: OrderedDict[str, _Held] = OrderedDict()
         self._failed: dict[str, float] = {}
@@ -106,9 +99,9 @@ class KeySets:
         try:
             content = await self._fetch(address)
             keys = checked_keys(json.decode(content, _DEPTH))
-        except (OSError, ValueError, FhirError) as error:
+        except (CannotVerify, ValueError, FhirError) as error:
             self._note_failure(address)
-            raise NoKeys(str(error) or type(error).__name__) from None
+            raise NoKeys(str(error)) from None
         held = self._held[address] = _Held(keys, self._clock())
         self._held.move_to_end(address)
         while len(self._held) > _KEPT:
@@ -123,42 +116,3 @@ class KeySets:
 
 def _of(held: _Held | None, kid: str) -> Key | None:
     return next((key for key in held.keys if key["kid"] == kid), None) if held else None
-
-
-async def fetched(address: str) -> bytes:
-    """The content, of at most 64 KiB within five seconds.
-
-    Raises:
-        OSError: it cannot be had; TimeoutError is one.
-    """
-    import httpx  # a third of a second, of those who need it
-
-    try:
-        async with (
-            asyncio.timeout(_PATIENCE),
-            httpx.AsyncClient(
-                verify=_trust(), trust_env=False, follow_redirects=False, timeout=_PATIENCE
-            ) as client,
-            client.stream("GET", address, headers=_PLAIN) as response,
-        ):
-            if response.headers.get("content-encoding", "identity") != "identity":
-                raise OSError("it comes in a coding that was not asked for")
-            return await _content(response.status_code, response.aiter_raw())
-    except httpx.HTTPError as error:
-        raise OSError(f"{type(error).__name__}") from None
-
-
-async def _content(status: int, pieces: AsyncIterator[bytes]) -> bytes:
-    if status != 200:
-        raise OSError(f"the answer is {status}")
-    content = b""
-    async for piece in pieces:
-        content += piece
-        if len(content) > _MOST_BYTES:
-            raise OSError(f"it has more than {_MOST_BYTES} bytes")
-    return content
-
-
-@cache
-def _trust() -> ssl.SSLContext:
-    return ssl.create_default_context()

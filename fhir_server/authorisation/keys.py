@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from cryptography.fernet import Fernet
 
-from fhir_server.access.issued import KEYS, TOKENS
+from fhir_server.access.issued import ALGORITHM, KEYS, TOKENS
 from fhir_server.access.ledger import Ledger, LedgerUnit, Memo
 from fhir_server.authorisation.pairs import generated, public
 from fhir_server.fhir import json
@@ -32,7 +32,7 @@ async def signing_key(ledger: Ledger, now: int) -> dict[str, str]:
     seal = await _seal(ledger)
     found = _signing(await ledger.memos(KEYS, "", _MOST))
     if found is None:
-        new = _memo(generated(), seal, now)
+        new = _memo(generated(ALGORITHM), seal, now)
 
         async def work(unit: LedgerUnit) -> Memo:
             there = _signing(await unit.memos(KEYS, "", _MOST))
@@ -58,7 +58,7 @@ async def rotate(ledger: Ledger, now: int, *, at_once: bool = False) -> str:
     Raises:
         TooManyKeys: nothing was changed.
     """
-    new = _memo(generated(), await _seal(ledger), now)
+    new = _memo(generated(ALGORITHM), await _seal(ledger), now)
     until = now + (LONGEST_LIFETIME + _SPARE) * 1_000_000
 
     async def work(unit: LedgerUnit) -> None:

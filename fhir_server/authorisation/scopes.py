@@ -6,32 +6,28 @@ version 1: `.read` is `.rs`, `.write` is `.cud`, `.*` is `.cruds`.
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import quote, urlencode
 
 from fhir_server.access.caller import Grant
-from fhir_server.fhir.definitions import is_resource_type
+from fhir_server.access.tokens.scopes import parsed
 
 MOST: Final = 50
 """Scopes in one text."""
 MOST_GRANTED: Final = 100
 MOST_CRITERIA: Final = 20
-"""Criteria of one scope."""
+"""Criteria of one scope: the resource server reads no more."""
 LONGEST: Final = 8192
 """Characters of one text."""
-_SCOPE: Final = re.compile(
-    r"(?P<level>patient|user|system)/(?P<type>\*|[A-Za-z]+)"
-    r"\.(?:(?P<v1>read|write|\*)|(?P<letters>(?=[cruds])c?r?u?d?s?)(?:\?(?P<criteria>.+))?)"
-)
-_V1: Final = {"read": "rs", "write": "cud", "*": "cruds"}
-_PARAMETER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]*")
 _TOKEN: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 """https://www.rfc-editor.org/rfc/rfc6749#section-3.3"""
 _PLAIN: Final = "|:/,$"
 """Stand as they are in the value of a criterion."""
 _FORMS: Final = (
-    "system/Type.cruds with the letters that are meant, in this order, * for any type, "
-    "?parameter=value behind them to narrow it; or system/Type.read, .write and .*"
+    "system/Type.cruds with a resource type of FHIR R4, * for any, the letters that are meant, in "
+    f"this order, and up to {MOST_CRITERIA} ?parameter=value to narrow it; or system/Type.read, "
+    ".write and .*"
 )
 
 
@@ -50,38 +46,11 @@ def parse(text: str) -> tuple[Grant, ...]:
 
 
 def _parsed(name: str) -> Grant:
-    found = _SCOPE.fullmatch(name) if _TOKEN.fullmatch(name) else None
+    """As the resource server reads it, with criteria in one order."""
+    found = parsed(name) if _TOKEN.fullmatch(name) else None
     if found is None:
         raise ValueError(f"'{name[:200]}' is no scope that is known here; there are {_FORMS}")
-    if found["type"] != "*" and not is_resource_type(found["type"]):
-        raise ValueError(f"'{name[:200]}': '{found['type']}' is not a resource type of FHIR R4")
-    letters = _V1[found["v1"]] if found["v1"] else found["letters"]
-    return Grant(found["level"], found["type"], frozenset(letters), _criteria(found, name))
-
-
-def _criteria(found: re.Match[str], name: str) -> tuple[tuple[str, str], ...]:
-    if found["criteria"] is None:
-        return ()
-    try:
-        pairs = parse_qsl(
-            found["criteria"],
-            keep_blank_values=True,
-            strict_parsing=True,
-            errors="strict",
-            max_num_fields=MOST_CRITERIA,
-        )
-    except ValueError:
-        pairs = []
-    if not pairs or not all(map(_is_criterion, pairs)):
-        raise ValueError(
-            f"'{name[:200]}': behind the '?' stands parameter=value, parted by '&', at most "
-            f"{MOST_CRITERIA} of them"
-        )
-    return tuple(sorted({*pairs}))
-
-
-def _is_criterion(pair: tuple[str, str]) -> bool:
-    return bool(_PARAMETER.fullmatch(pair[0]) and pair[1] and "\x00" not in pair[1])
+    return replace(found, criteria=tuple(sorted({*found.criteria})))
 
 
 def rendered(grants: Iterable[Grant]) -> str:

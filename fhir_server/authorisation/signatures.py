@@ -16,21 +16,14 @@ from typing import Any, Final, TypeGuard
 from jose import jwk
 from jose.exceptions import JOSEError
 
+from fhir_server.access.tokens.keys import ALGORITHMS, PublicKey
+from fhir_server.access.tokens.problems import BadToken
 from fhir_server.errors import FhirError
 from fhir_server.fhir import json
 
 Key = Mapping[str, str]
 """A JSON Web Key."""
 
-ALGORITHMS: Final[Mapping[str, str]] = {
-    "RS256": "RSA",
-    "RS384": "RSA",
-    "RS512": "RSA",
-    "ES256": "P-256",
-    "ES384": "P-384",
-    "ES512": "P-521",
-}
-"""Name -> the sort of key that it takes."""
 NAMES: Final = ", ".join(ALGORITHMS)
 LONGEST: Final = 16 * 1024
 """Characters of a token."""
@@ -40,6 +33,8 @@ _BITS: Final = (2048, 8192)
 """The shortest and longest RSA keys."""
 _PARTS: Final = {"RSA": ("n", "e"), "EC": ("crv", "x", "y")}
 _SECRET: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+_EXPONENT: Final = 65537
+"""https://www.rfc-editor.org/rfc/rfc7518#section-6.3.1.2; others are a sign of a poor key."""
 _BASE64: Final = re.compile(r"[A-Za-z0-9_-]+")
 _LONGEST_TEXT: Final = 2048
 """Characters of a member of a key."""
@@ -52,9 +47,7 @@ class Signed:
 
     header: Mapping[str, Any]
     claims: Mapping[str, Any]
-    content: bytes
-    """What is signed."""
-    signature: bytes
+    text: str
 
     @property
     def algorithm(self) -> str:
@@ -74,7 +67,7 @@ def read(token: str) -> Signed:
             "characters together"
         )
     header, claims = _object(parts[0], "header"), _object(parts[1], "claims")
-    signed = Signed(header, claims, ".".join(parts[:2]).encode(), _bytes(parts[2]))
+    signed = Signed(header, claims, token)
     if not signed.algorithm:
         raise ValueError(f"its alg is not one of {NAMES}")
     if "crit" in header:
@@ -105,16 +98,11 @@ def _text(raw: bytes) -> str:
 
 def is_signed_by(token: Signed, key: Key) -> bool:
     """Whether it is, by its algorithm and a public key of a set that was checked."""
-    if sort(key) != ALGORITHMS.get(token.algorithm):
-        return False
-    if key.get("alg", token.algorithm) != token.algorithm:
-        return False
     try:
-        return bool(
-            jwk.construct(dict(key), token.algorithm).verify(token.content, token.signature)
-        )
-    except (JOSEError, ValueError):
+        PublicKey(key["kid"], key).payload(token.text, token.algorithm)
+    except (BadToken, ValueError):
         return False
+    return True
 
 
 def signed(claims: Mapping[str, Any], private: Key, typ: str = "JWT") -> str:
@@ -123,11 +111,6 @@ def signed(claims: Mapping[str, Any], private: Key, typ: str = "JWT") -> str:
     content = ".".join(_text(json.encode(part)) for part in (header, claims))
     made = jwk.construct(dict(private), private["alg"]).sign(content.encode())
     return f"{content}.{_text(made)}"
-
-
-def sort(key: Key) -> str:
-    """RSA, or the name of the curve."""
-    return key.get("crv", "") if key.get("kty") == "EC" else key.get("kty", "")
 
 
 def checked_keys(given: Any) -> tuple[dict[str, str], ...]:
@@ -170,12 +153,13 @@ def _is_text(value: Any) -> TypeGuard[str]:
 def _require_use(key: Mapping[str, Any], where: str) -> None:
     if key.get("use", "sig") != "sig":
         raise ValueError(f"{where}: use is sig, or is not there")
-    if "alg" in key and ALGORITHMS.get(key["alg"]) != sort(key):
+    if "alg" in key and not PublicKey("", key).fits(key["alg"]):
         raise ValueError(f"{where}: alg is one of {NAMES}, and one for this sort of key")
 
 
 def _require_strength(key: Key, where: str) -> None:
-    if sort(key) not in ALGORITHMS.values():
+    fitting = [name for name in ALGORITHMS if PublicKey("", key).fits(name)]
+    if not fitting and "alg" not in key:
         raise ValueError(f"{where}: crv is P-256, P-384 or P-521")
     numbers = [key[name] for name in ("n", "e", "x", "y") if name in key]
     if not all(map(_BASE64.fullmatch, numbers)):
@@ -183,11 +167,10 @@ def _require_strength(key: Key, where: str) -> None:
     shortest, longest = _BITS
     if key["kty"] == "RSA" and not shortest <= _number(key["n"]).bit_length() <= longest:
         raise ValueError(f"{where}: an RSA key has {shortest} to {longest} bits")
-    if key["kty"] == "RSA" and _number(key["e"]) != 65537:
-        raise ValueError(f"{where}: the exponent of an RSA key is 65537 (AQAB)")
-    algorithm = next(name for name, takes in ALGORITHMS.items() if takes == sort(key))
+    if key["kty"] == "RSA" and _number(key["e"]) != _EXPONENT:
+        raise ValueError(f"{where}: the exponent of an RSA key is {_EXPONENT} (AQAB)")
     try:
-        jwk.construct(dict(key), algorithm)
+        jwk.construct(dict(key), fitting[0].replace("PS", "RS"))
     except (JOSEError, ValueError):
         raise ValueError(f"{where} is not a point of its curve, or no key at all") from None
 

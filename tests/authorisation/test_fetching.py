@@ -7,11 +7,14 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import httpx
+import msgspec
 import pytest
 
 from fhir_server.access.ledger import Ledger
+from fhir_server.access.tokens.problems import CannotVerify
+from fhir_server.authorisation import clients
 from fhir_server.authorisation.authority import Authority
-from fhir_server.authorisation.fetching import KeySets, NoKeys, fetched
+from fhir_server.authorisation.fetching import KeySets, NoKeys
 from fhir_server.authorisation.pairs import public
 from tests.authorisation.machines import TOKEN_URL, Machine, assert_refused, pair
 
@@ -75,7 +78,7 @@ async def test_an_old_set_is_nothing_when_no_new_one_can_be_had() -> None:
     there = Elsewhere(ONE)
     sets = there.sets()
     assert await sets.key(ADDRESS, "one")
-    there.fault = OSError("away")
+    there.fault = CannotVerify("away")
     there.now += 299
     assert await sets.key(ADDRESS, "one")
     there.now += 2
@@ -105,7 +108,7 @@ async def test_a_client_is_let_in_by_the_set_at_its_address_and_not_without_it(
     authority._sets = there.sets()
     await machine.register(ledger, keys=(), jwks_uri=ADDRESS)
     assert await machine.token(client)
-    there.fault, there.now = OSError("away"), there.now + 400
+    there.fault, there.now = CannotVerify("away"), there.now + 400
     answer = await client.post(TOKEN_URL, data=machine.form())
     assert_refused(answer, "invalid_client", "no client of that id", 401)
 
@@ -151,29 +154,55 @@ def _answering(head: str, body: bytes = b"") -> Respond:
 
 
 async def test_what_is_fetched_over_the_network_is_what_is_there() -> None:
-    async with served(_answering("200 OK", b'{"keys": []}')) as address:
-        assert await fetched(address) == b'{"keys": []}'
+    async with served(_answering("200 OK", json.dumps({"keys": [ONE]}).encode())) as address:
+        found = await KeySets().key(address, "one")
+    assert found is not None
+    assert found["x"] == ONE["x"]
 
 
 @pytest.mark.parametrize(
     ("head", "body", "problem"),
     [
-        ("404 Not Found", b"{}", "the answer is 404"),
-        ("302 Found\r\nlocation: https://keys.example.nhs.uk/", b"", "the answer is 302"),
-        ("200 OK", b" " * 70_000, "more than 65536 bytes"),
-        ("200 OK\r\ncontent-encoding: gzip", b"x", "a coding that was not asked for"),
+        ("404 Not Found", b"{}", "answers 404"),
+        ("302 Found\r\nlocation: https://keys.example.nhs.uk/", b"", "answers 302"),
+        ("200 OK", b" " * 300_000, "answers more than 262144 bytes"),
+        ("200 OK\r\ncontent-encoding: gzip", b"x", "answers compressed"),
     ],
 )
-async def test_what_is_no_answer_of_bearable_size_is_a_fault(
+async def test_what_is_no_answer_of_bearable_size_is_none(
     head: str, body: bytes, problem: str
 ) -> None:
     async with served(_answering(head, body)) as address:
-        with pytest.raises(OSError, match=problem):
-            await fetched(address)
+        with pytest.raises(NoKeys, match=problem):
+            await KeySets().key(address, "one")
 
 
-async def test_nobody_there_is_a_fault() -> None:
+async def test_nobody_there_is_none() -> None:
     async with served(_answering("200 OK")) as address:
         pass
-    with pytest.raises(OSError, match="ConnectError"):
-        await fetched(address)
+    with pytest.raises(NoKeys, match="ConnectError"):
+        await KeySets().key(address, "one")
+
+
+@pytest.mark.parametrize("end", ["disable", "remove", "replace"])
+async def test_who_is_no_client_any_more_when_the_keys_have_come_gets_no_token(
+    client: httpx.AsyncClient, authority: Authority, ledger: Ledger, end: str
+) -> None:
+    """What an assertion was verified by is looked at again in the commit of the token."""
+    there, machine = Elsewhere(ONE), Machine()
+    registered = await machine.register(ledger, keys=(), jwks_uri=ADDRESS)
+
+    async def fetch(_: str) -> bytes:
+        if end == "disable":
+            await clients.set_disabled(ledger, machine.id, disabled=True)
+        elif end == "remove":
+            await clients.remove(ledger, machine.id)
+        else:
+            anew = msgspec.structs.replace(registered, scopes="system/Task.rs")
+            await clients.add(ledger, anew, replace=True)
+        return await there.fetch(ADDRESS)
+
+    authority._sets = KeySets(fetch)
+    answer = await client.post(TOKEN_URL, data=machine.form())
+    assert_refused(answer, "invalid_client", "no client of that id", 401)
+    assert await ledger.memos("tokens") == []

@@ -16,11 +16,13 @@ from jose import jwt
 
 from fhir_server.access.issued import is_revoked
 from fhir_server.access.ledger import Ledger
+from fhir_server.access.tokens.keys import ALGORITHMS
 from fhir_server.authorisation import clients
 from fhir_server.authorisation.authority import Authority
 from fhir_server.authorisation.pairs import public
 from fhir_server.errors import FhirError, Kind
 from fhir_server.storage.interface import Store
+from tests.access.issuing import raw_token, signer_for
 from tests.authorisation.machines import BASE, DROPPED, TOKEN_URL, Machine, assert_refused, pair
 from tests.support import client_of
 
@@ -87,6 +89,17 @@ async def test_the_algorithms_that_smart_asks_for_are_taken(
     machine = Machine(key=pair(f"of-{algorithm}", algorithm))
     await machine.register(ledger)
     assert await machine.token(client)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+async def test_every_algorithm_that_is_named_is_taken_of_its_own_key(
+    client: httpx.AsyncClient, ledger: Ledger, algorithm: str
+) -> None:
+    machine, signer = Machine(), signer_for(algorithm)
+    await machine.register(ledger, keys=(signer.jwk(),))
+    claims = jwt.get_unverified_claims(machine.assertion())
+    header = {"alg": algorithm, "kid": signer.kid, "typ": "JWT"}
+    assert await machine.token(client, client_assertion=raw_token(header, claims, signer))
 
 
 WRONG: Final[list[tuple[str, dict[str, Any], str]]] = [
@@ -195,6 +208,7 @@ FORGED: Final[dict[str, tuple[Callable[[Machine], str], str]]] = {
     "crit": (lambda ward: ward.assertion({"crit": ["b64"], "b64": False}), "header has crit"),
     "an access token's typ": (lambda ward: ward.assertion({"typ": "at+jwt"}), "its typ is JWT"),
     "two parts": (lambda ward: ward.assertion().rpartition(".")[0], "not a signed JSON Web Token"),
+    "what is no base64": (lambda _: "Y.Y.Y", "not base64url"),
     "what is no JSON": (lambda _: "YQ.YQ.YQ", "its header is not JSON"),
     "a list": (lambda _: "W10.W10.YQ", "its header is not a JSON object"),
     "a header that names alg twice": (
