@@ -42,7 +42,7 @@ def trust(settings: Settings, reader: Reader) -> Trust:
     name = settings.authorisation
     issued = Issued(reader, name)
     expected = Expected(name, settings.base, leeway=settings.token_leeway)
-    built_in = Issuer(expected, issued, frozenset({ALGORITHM}))
+    built_in = Issuer(expected, issued, frozenset({ALGORITHM}), ClaimNames())
     return replace(given, issuers={**given.issuers, name: built_in}, revocations=issued)
 
 

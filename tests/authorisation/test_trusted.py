@@ -5,6 +5,7 @@ The policy is that of the scopes alone: what is refused here, no consent can giv
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,8 @@ from fhir_server.authorisation.authority import Authority
 from fhir_server.settings import Settings
 from fhir_server.storage.clock import system_clock
 from fhir_server.storage.interface import Store
+from tests.access import issuing
+from tests.access.issuing import ISSUER, key_document, rsa_signer
 from tests.access.test_tokens_terms import OnlyScopes
 from tests.authorisation.machines import BASE, Machine
 from tests.authorisation.test_ends import REVOKE, asking
@@ -157,19 +160,57 @@ async def test_clients_are_told_where_tokens_come_from(client: httpx.AsyncClient
     assert (await client.get(found["jwks_uri"])).status_code == 200
 
 
+@asynccontextmanager
+async def beside(settings: Settings, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of another server on the same store."""
+    application = create_app(settings.model_copy(update=changes))
+    async with application.router.lifespan_context(application):
+        transport = httpx.ASGITransport(app=application)
+        async with httpx.AsyncClient(transport=transport) as client:
+            yield client
+
+
+async def test_tokens_are_good_beside_those_of_another_issuer_whatever_its_claims_are_called(
+    client: httpx.AsyncClient, ward: Machine, settings: Settings, tmp_path: Path
+) -> None:
+    token = await ward.token(client)
+    known = tmp_path / "keys.json"
+    known.write_bytes(key_document(rsa_signer().jwk()))
+    theirs = {"issuer": ISSUER, "jwks": str(known), "claim_scope": "scp", "audience": "fhir"}
+    async with beside(settings, **theirs) as other:
+        assert (await asked(other, token)).status_code == 200
+        now = int(time.time())
+        told: dict[str, Any] = {
+            "aud": "fhir",
+            "exp": now + 60,
+            "iat": now,
+            "nbf": now,
+            "scp": "system/Task.rs",
+        }
+        assert (await asked(other, issuing.token(**told), "Task")).status_code == 200
+        mixed = {**told, "iss": f"{BASE}/auth"}
+        assert_not_good(await asked(other, issuing.token(**mixed), "Task"))
+        found = (await other.get(f"{FHIR}/.well-known/smart-configuration")).json()
+        assert found["issuer"] == ISSUER
+
+
+async def test_beside_an_issuer_that_is_always_asked_tokens_are_not_taken(
+    client: httpx.AsyncClient, ward: Machine, settings: Settings
+) -> None:
+    nobody = {"issuer": ISSUER, "introspection_url": "http://127.0.0.1:9/"}
+    secret = {"introspection_client": "us", "introspection_secret": "s"}
+    async with beside(settings, **nobody, **secret) as other:
+        assert (await asked(other, await ward.token(client))).status_code == 503
+
+
 async def test_without_the_built_in_server_its_tokens_are_not_taken(
     client: httpx.AsyncClient, ward: Machine, store: Store, settings: Settings
 ) -> None:
     token = await ward.token(client)
-    other = settings.model_copy(
-        update={"authorisation_server": False, "issuer": "https://i.nhs.uk", "jwks": "x"}
-    )
-    application = create_app(other)
-    async with application.router.lifespan_context(application):
-        transport = httpx.ASGITransport(app=application)
-        async with httpx.AsyncClient(transport=transport) as elsewhere:
-            assert_not_good(await asked(elsewhere, token))
-            assert (await elsewhere.get(f"{BASE}/auth/jwks")).status_code == 404
+    without = {"authorisation_server": False, "issuer": ISSUER, "jwks": "x"}
+    async with beside(settings, **without) as other:
+        assert_not_good(await asked(other, token))
+        assert (await other.get(f"{BASE}/auth/jwks")).status_code == 404
     assert await store.memo("auth-clients", "ward/"), "it is the same store"
 
 
