@@ -91,7 +91,7 @@ def _problems(client: Client) -> Iterator[str]:
             f"ods_code '{client.ods_code}' is not 3 to 12 capital letters and digits, such as RXX01"
         )
     yield from _unknown("role", client.roles, [role.value for role in Role])
-    yield from _unknown("purpose", client.purposes, purposes())
+    yield from _unknown("purpose", client.purposes, purposes() if client.purposes else ())
     yield from _whom_problems(client)
 
 
