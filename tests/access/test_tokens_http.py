@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import openapi_spec_validator
 import pytest
 from fhir.resources.R4B.capabilitystatement import CapabilityStatement
 
@@ -434,6 +435,18 @@ async def test_class_16_a_transaction_is_refused_for_each_entry_that_is_not_gran
     assert kept.json()["total"] == 1
 
 
+async def test_class_16_a_reference_by_criteria_needs_search_as_it_tells_what_is_there(
+    client: httpx.AsyncClient,
+) -> None:
+    about = {**BASIC, "subject": {"reference": "Patient?_id=p1"}}
+    sent = bundle("transaction", ("POST", "Basic", about))
+    headers = {**FHIR_JSON, **bearing("system/Basic.c system/Patient.r")}
+    refused = await client.post("", json=sent, headers=headers)
+    assert_outcome(refused, 403, "forbidden", "Patient.s", "Bundle.entry[0]")
+    headers = {**FHIR_JSON, **bearing("system/Basic.c system/Patient.s")}
+    assert (await client.post("", json=sent, headers=headers)).status_code == 200
+
+
 def test_an_operation_that_writes_needs_no_less_than_it_declares() -> None:
     declared = {
         operation.code: operation.scopes
@@ -534,6 +547,16 @@ async def test_the_capability_statement_says_that_tokens_are_needed(
         "token": f"{ISSUER}/token",
         "authorize": f"{ISSUER}/auth",
     }
+
+
+async def test_the_openapi_description_says_that_tokens_are_needed(
+    client: httpx.AsyncClient, settings: Settings
+) -> None:
+    told = (await client.get(f"{settings.base.removesuffix('/fhir')}/openapi.json")).json()
+    openapi_spec_validator.validate(told)
+    assert told["security"] == [{"token": []}]
+    assert told["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    assert told["paths"]["/metadata"]["get"]["security"] == []
 
 
 async def test_with_auth_none_there_is_no_smart_configuration(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from fhir_server import serving
 from fhir_server.cli import main
 from fhir_server.settings import Settings, read_settings
+from fhir_server.synthetic import ensure_loaded
 from tests.access import issuing
 from tests.access.issuing import ISSUER, key_document, rsa_signer
 from tests.cli.test_serve import SERVE, _no_settings_but_the_test_s_own
@@ -131,6 +132,13 @@ def test_settings_of_tokens_reach_the_workers(keys: Path, monkeypatch: pytest.Mo
     assert Settings() == given
 
 
+def test_the_synthetic_caseload_is_loaded_by_whoever_starts_the_server(
+    tmp_path: Path, keys: Path
+) -> None:
+    ensure_loaded(settings(jwks=str(keys), store=f"sqlite:///{tmp_path}/kw.db"))
+    assert (tmp_path / "kw.db").exists()
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_it_serves_whoever_shows_a_token_and_nobody_else(
     tmp_path: Path, keys: Path, workers: str
@@ -162,6 +170,7 @@ def test_it_serves_whoever_shows_a_token_and_nobody_else(
         process.terminate()
         _, said = process.communicate(timeout=_PATIENCE)
     assert b"NO TOKENS" not in said
+    assert b"the token is refused: its signature is wrong" in said
     assert not any(part in said.decode() for part in sent.split("."))
 
 
