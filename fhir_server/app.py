@@ -14,9 +14,14 @@ from fastapi import Request as HttpQuestion
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from fhir_server.access.ledger import Ledger
 from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy
 from fhir_server.access.policy import Policy as AccessPolicy
 from fhir_server.access.session import Session, of_all_callers
+from fhir_server.access.tokens.fetching import Outgoing as Asking
+from fhir_server.authorisation.authority import Authority, Terms
+from fhir_server.authorisation.endpoint import routes as authorisation_routes
+from fhir_server.authorisation.fetching import KeySets
 from fhir_server.errors import FhirError, Kind
 from fhir_server.http import openapi, render
 from fhir_server.http.edge import Edge
@@ -33,7 +38,8 @@ from fhir_server.interactions.exchange import Server
 from fhir_server.interactions.table import ROUTER
 from fhir_server.jobs.desk import Desk
 from fhir_server.jobs.record import OPEN
-from fhir_server.jobs.runner import Runner, Terms
+from fhir_server.jobs.runner import Runner
+from fhir_server.jobs.runner import Terms as JobTerms
 from fhir_server.operation.registry import Operations, load
 from fhir_server.outgoing import Outgoing
 from fhir_server.search.parse import Limits
@@ -109,6 +115,7 @@ def create_app(settings: Settings | None = None) -> Application:
         server = await fhir_server(settings, store, operations, woken)
         app.fhir = endpoint(settings, store, server)
         app.state.store = store
+        app.state.authority = authority(settings, Ledger(store))
         jobs = runner(settings, store, server, woken)
         app.state.jobs = jobs
         jobs.start()
@@ -126,7 +133,16 @@ def create_app(settings: Settings | None = None) -> Application:
         app.add_api_route(SMART, _smart(settings), include_in_schema=False)
     app.add_api_route("/health/live", _live, include_in_schema=False)
     app.add_api_route("/health/ready", _ready_check(app), include_in_schema=False)
+    if settings.authorisation_server:
+        app.router.routes.extend(authorisation_routes(lambda request: request.app.state.authority))
     return app
+
+
+def authority(settings: Settings, ledger: Ledger) -> Authority:
+    """The built-in authorisation server."""
+    terms = Terms(settings.authorisation, settings.base, settings.token_lifetime)
+    sets = KeySets(Asking(private_hosts=settings.outgoing_private_hosts).get)
+    return Authority(ledger, system_clock, terms, sets)
 
 
 async def open_store(settings: Settings, *, make: bool = True) -> Store:
@@ -166,7 +182,7 @@ def endpoint(settings: Settings, store: Store, server: Server) -> FhirEndpoint:
             settings.max_failure_rate,
             settings.max_failure_burst,
         ),
-        authenticate=authentication(settings, server.clock),
+        authenticate=authentication(settings, server.clock, store),
     )
 
 
@@ -203,7 +219,7 @@ def runner(settings: Settings, store: Store, server: Server, woken: asyncio.Even
         open_session,
         {**deferred.steps(server), **operation.steps(server)},
         server.clock,
-        Terms(settings.job_concurrency, settings.job_lease),
+        JobTerms(settings.job_concurrency, settings.job_lease),
         woken,
     )
 

@@ -75,7 +75,8 @@ def _settings(options: Mapping[str, object]) -> Settings:
     _require_tls(settings)
     if settings.auth is None:
         raise BadSettings(
-            "Choose how callers are known: --auth token, with KEYWORKING_ISSUER and its keys; "
+            "Choose how callers are known: --auth token, with tokens of the built-in authorisation "
+            "server or of KEYWORKING_ISSUER; "
             "or --auth none for trying out, on loopback"
         )
     return settings

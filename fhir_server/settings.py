@@ -19,6 +19,7 @@ from fhir_server.setting_groups import secrets, tokens
 from fhir_server.setting_groups.addresses import is_loopback as is_loopback
 from fhir_server.setting_groups.addresses import wrong_with_base
 from fhir_server.setting_groups.around import AroundSettings
+from fhir_server.setting_groups.authorisation import AuthorisationSettings
 from fhir_server.setting_groups.secrets import SecretFiles
 from fhir_server.setting_groups.tokens import TokenSettings
 from fhir_server.storage.mongo.address import database_name, is_mongo, masked
@@ -27,12 +28,14 @@ from fhir_server.validation.profiles.claims import LENIENT, read_requirement
 PREFIX = "KEYWORKING_"
 PATH = "/fhir"
 """Where the FHIR interface stands below the host."""
+AUTHORISATION_PATH = "/auth"
+"""Where the built-in authorisation server stands beside it."""
 _FILLED: Final = ("operations", *tokens.LISTS)
 """Lists that may not be empty."""
 _FOR_TESTS: Final = PREFIX + "TEST_"
 
 
-class Settings(TokenSettings, AroundSettings):
+class Settings(AuthorisationSettings, TokenSettings, AroundSettings):
     """What can be set, with its default."""
 
     model_config = SettingsConfigDict(
@@ -188,7 +191,7 @@ class Settings(TokenSettings, AroundSettings):
                 "use 127.0.0.1, ::1 or localhost"
             )
         if self.auth == "token":
-            self.require_tokens()
+            self.require_tokens(built_in=self.authorisation_server)
         if self.port == 0:
             raise ValueError("port 0 would be one that nobody is told of; choose one from 1 on")
         if self.default_count > self.max_count:
@@ -215,6 +218,16 @@ class Settings(TokenSettings, AroundSettings):
             return self.public_base.rstrip("/")
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}{PATH}"
+
+    @property
+    def authorisation(self) -> str:
+        """The address of the built-in authorisation server, without a slash at its end."""
+        return self.authorisation_base.rstrip("/") or beside(self.base)
+
+
+def beside(base: str) -> str:
+    """The address of the authorisation server that stands beside a FHIR base."""
+    return base.rstrip("/").removesuffix(PATH) + AUTHORISATION_PATH
 
 
 def read_settings(options: Mapping[str, object]) -> Settings:
