@@ -18,8 +18,8 @@ from fhir_server.search.ast import Everything, Node, Search
 from fhir_server.search.match import match
 from fhir_server.search.parameters import ParameterSet
 from fhir_server.search.rewrite import guarded
+from fhir_server.storage.audited import AuditRow
 from fhir_server.storage.interface import (
-    AuditRow,
     Draft,
     HistoryEntry,
     HistoryOf,
@@ -254,7 +254,7 @@ class Session(_GuardedReader):
             result = await work(inside)
             if inside.touched:
                 caller = self.caller
-                row = AuditRow(caller.name, inside.action, caller.request_id, inside.touched)
+                row = AuditRow(caller.name, inside.action, caller.request_id, tuple(inside.touched))
                 await unit.audit(row)
             return result
 

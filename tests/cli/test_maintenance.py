@@ -284,7 +284,7 @@ def test_versions_and_audit_go_by_their_age(
     """Those of now, seen so many days later."""
     monkeypatch.setenv("KEYWORKING_KEEP_HISTORY", "30")
     monkeypatch.setenv("KEYWORKING_KEEP_AUDIT", "30")
-    damage(path, "INSERT INTO audit SELECT number + 1, at, 'x', 'x', 'x', 'x' FROM audit")
+    damage(path, "INSERT INTO audit SELECT number + 1, at, told, hash FROM audit")
 
     later(monkeypatch, age)
     assert run("prune").exit_code == 0
