@@ -1,5 +1,5 @@
 """The command line: `keyworking serve | load | load-terminology | load-package | import | reindex |
-backup | restore | check | prune | validate | package | demo | openapi | version`.
+backup | restore | check | prune | audit | validate | package | demo | openapi | version`.
 """
 
 import re
@@ -10,12 +10,16 @@ from typing import NoReturn
 
 import click
 
+from fhir_server.audit_commands import audit
 from fhir_server.story import DEFAULT_SERVER
 
 
 @click.group()
 def main() -> None:
     """A FHIR R4 server for the NHS keyworking service."""
+
+
+main.add_command(audit)
 
 
 @main.command()

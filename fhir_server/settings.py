@@ -12,10 +12,11 @@ from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.json import MAX_DEPTH
+from fhir_server.setting_groups.audit import AuditSettings
 from fhir_server.storage.mongo.address import database_name, is_mongo, masked
 from fhir_server.validation.profiles.claims import LENIENT, read_requirement
 
@@ -32,7 +33,7 @@ _OF_ADDRESSES: Final = re.compile(r"[\w.~:/\[\]@!$&()*+,;=%?#-]*", re.ASCII)
 """What may stand in an address (RFC 3986), but for the quotation mark: shells read it too."""
 
 
-class Settings(BaseSettings):
+class Settings(AuditSettings):
     """What can be set, with its default."""
 
     model_config = SettingsConfigDict(
@@ -148,8 +149,6 @@ class Settings(BaseSettings):
     without it, all are kept."""
     keep_versions: Annotated[int | None, Field(ge=1)] = None
     """Newest versions of each resource that `keyworking prune` keeps, however old they are."""
-    keep_audit: Annotated[int | None, Field(ge=1)] = None
-    """Days for which `keyworking prune` keeps rows of the audit; without it, all are kept."""
 
     @model_validator(mode="before")
     @classmethod
@@ -176,6 +175,8 @@ class Settings(BaseSettings):
                 f"auth 'none' serves on loopback only, and {self.host} is not loopback; "
                 "use 127.0.0.1, ::1 or localhost"
             )
+        if self.audit == "off" and self.auth != "none":
+            raise ValueError("audit 'off' is for auth 'none' alone; 'on' and 'strict' are others")
         if self.port == 0:
             raise ValueError("port 0 would be one that nobody is told of; choose one from 1 on")
         if self.default_count > self.max_count:

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, urlencode
 
+from fhir_server.access.audit.record import Record
+from fhir_server.access.audit.trail import Trail
 from fhir_server.access.session import Session
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import xml
@@ -50,6 +52,7 @@ class FhirEndpoint:
         path: where the base stands, such as /fhir.
         limits: bounds on a request.
         proxies: whose word on the client's address is taken; None where the base is settled.
+        trail: takes the audit's rows; None where there is no audit.
     """
 
     def __init__(
@@ -60,12 +63,14 @@ class FhirEndpoint:
         path: str,
         limits: HttpLimits,
         proxies: Proxies | None = None,
+        trail: Trail | None = None,
     ) -> None:
         self._server = server
         self._open_session = open_session
         self._path = path
         self._limits = limits
         self._proxies = proxies
+        self._trail = trail
         self._handle = wrapped(self._interact)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,10 +85,14 @@ class FhirEndpoint:
             limits=self._limits,
             peer=(scope.get("client") or ("",))[0],
         )
+        if self._trail is not None:
+            request.record = _record(self._trail, request)
         await _send(await self._handle(request), send, bodiless=request.method == "HEAD")
 
     async def _interact(self, http: HttpRequest) -> HttpAnswer:
         if http.method == "OPTIONS":
+            if http.record is not None:
+                http.record.begin("capabilities")
             return await self._options(http)
         return await self._perform(http, self._server.router.match(http.method, http.path))
 
@@ -103,13 +112,18 @@ class FhirEndpoint:
         return answered
 
     async def _perform(self, http: HttpRequest, match: Match) -> HttpAnswer:
+        session = self._open_session(http)
+        session.record = http.record
+        if http.record is not None:
+            http.record.caller = session.caller
+            http.record.begin(match.interaction.code, match.resource_type, match.id)
         server = self._server_of(http)
         request = await self._request(http, server, match)
         taken = binary.wanted(http, match, request.parameters)
         own = taken is not None or match.interaction.own_media
         look = presentation_of_error if own else presentation
         http.look = look(http.headers, request.parameters)
-        answer = await run_or_accept(self._open_session(http), match.interaction, request)
+        answer = await run_or_accept(session, match.interaction, request)
         answered = render.answer(answer, server.base)
         honoured = (*answer.honoured, *match.interaction.honoured(request.preferences))
         if honoured:
@@ -122,6 +136,8 @@ class FhirEndpoint:
         if http.method not in ("GET", "HEAD", "DELETE", "OPTIONS"):
             if match.interaction.code.startswith("search-"):
                 parameters = [*parameters, *await _form(http)]
+                if http.record is not None:
+                    http.record.asked += f" {urlencode(parameters)}"
             elif match.operation and _declared(http) in _NDJSON:
                 lines = http.pieces(server.max_import)
                 repeated = _repeat(http)  # the lines are added as they come
@@ -154,6 +170,11 @@ class FhirEndpoint:
             preferences=preferences(headers.get("prefer")),
             repeat=repeated,
         )
+
+
+def _record(trail: Trail, http: HttpRequest) -> Record:
+    query = f"?{http.query}" if http.query else ""
+    return Record(trail, f"{http.method} {http.path or '/'}{query}", http.peer)
 
 
 async def _presented(

@@ -56,6 +56,30 @@ def _look(request: HttpRequest) -> Presentation:
     return presentation_of_error(request.headers, parameters)
 
 
+async def audited(request: HttpRequest, handle: Handler) -> HttpAnswer:
+    """Each request leaves one row in the audit, and nothing is read while that cannot be.
+
+    Inside `answer_errors`: what is refused here is told as any refusal, and what was refused
+    further in comes by as an error. A write has its row in its commit.
+    """
+    record = request.record
+    if record is None:
+        return await handle(request)
+    record.request_id = request.request_id
+    record.trail.require_open()
+    try:
+        answered = await handle(request)
+    except FhirError as error:
+        record.close(error.kind.status, str(error))
+        raise
+    except BaseException as error:  # also where the client went away, and nothing can be awaited
+        record.close(500, f"The server failed: {type(error).__name__}")
+        raise
+    record.close(answered.status, body=answered.body)
+    await record.settle()
+    return answered
+
+
 async def compress(request: HttpRequest, handle: Handler) -> HttpAnswer:
     """gzip, where the client takes it and the answer is long enough to gain by it."""
     answered = await handle(request)
@@ -89,6 +113,7 @@ MIDDLEWARE: Final[tuple[Middleware, ...]] = (
     forbid_caching,
     compress,
     answer_errors,
+    audited,
     refuse_unsound,
 )
 

@@ -3,7 +3,7 @@
 https://hl7.org/fhir/R4/http.html#capabilities
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, Final
@@ -94,13 +94,12 @@ def _instantiates(server: Server) -> dict[str, list[str]]:
 
 
 def _rest(server: Server, known: ParameterSet) -> Resource:
-    wired = {route.interaction.code for route in server.router.routes}
     referring = _referring(known)
     profiles = server.checker.library.of_resources()
     rest: Resource = {
         "mode": "server",
         "resource": [
-            _resource(name, wired, server, known, referring, profiles) for name in resource_types()
+            _resource(name, server, known, referring, profiles) for name in resource_types()
         ],
         "interaction": [{"code": code} for code in _SYSTEM_INTERACTIONS],
         "searchParam": _of_every_type(known),
@@ -119,12 +118,14 @@ def _rest(server: Server, known: ParameterSet) -> Resource:
 
 def _resource(
     name: str,
-    wired: Iterable[str],
     server: Server,
     known: ParameterSet,
     referring: Mapping[str, list[str]],
     profiles: Mapping[str, Sequence[str]],
 ) -> Resource:
+    wired = {route.interaction.code for route in server.router.of(name)}
+    if "update" not in wired:
+        return _read_only(name, wired, server, known, profiles)
     described: Resource = {
         "type": name,
         "profile": f"http://hl7.org/fhir/StructureDefinition/{name}",
@@ -144,6 +145,31 @@ def _resource(
     operations = _operations(server, name)
     if operations:
         described["operation"] = operations
+    return {key: value for key, value in described.items() if value != []}
+
+
+def _read_only(
+    name: str,
+    wired: Collection[str],
+    server: Server,
+    known: ParameterSet,
+    profiles: Mapping[str, Sequence[str]],
+) -> Resource:
+    """Of a type that the server writes by itself."""
+    described: Resource = {
+        "type": name,
+        "profile": f"http://hl7.org/fhir/StructureDefinition/{name}",
+        "supportedProfile": list(profiles.get(name, ())),
+        "documentation": "Written by the server alone, of each request; read by auditors.",
+        "interaction": [{"code": code} for code in _TYPE_INTERACTIONS if code in wired],
+        "versioning": "versioned",
+        "searchParam": _search_parameters(name, known),
+        "operation": [
+            {"name": one.code, "definition": one.definition["url"]}
+            for one in server.operations
+            if one.answers_at("type", name)
+        ],
+    }
     return {key: value for key, value in described.items() if value != []}
 
 

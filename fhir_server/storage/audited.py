@@ -85,7 +85,7 @@ class AuditEntry:
 class AuditQuery:
     """Rows with numbers above `after` and below `before`, made in `[low, high)`.
 
-    `name`: they name this caller, client, user or patient, or this target without a version.
+    `name`: they name this caller, client or user, or `Patient/id` as one whom they are about.
     """
 
     name: str = ""
@@ -103,10 +103,14 @@ encode: Final = msgspec.json.Encoder().encode
 
 
 def names_of(row: AuditRow) -> set[str]:
-    """What the row is found by."""
-    patients = [f"Patient/{one}" for one in row.patients]
-    targets = [target.partition("/_history/")[0] for target in row.targets]
-    return {row.caller, row.client, row.user, *patients, *targets} - {""}
+    """What the row is found by: whom it is about, and who asked.
+
+    Not its other targets: a page of a search has many, and each would cost as much as the row.
+    """
+    names = {row.caller, row.client, row.user}
+    names.update([f"Patient/{one}" for one in row.patients])
+    names.discard("")
+    return names
 
 
 @lru_cache(maxsize=4096)

@@ -147,20 +147,19 @@ class _Versions:
 
 def _prune_audit(connection: sqlite3.Connection, before: int, pruned: Pruned, *, dry: bool) -> None:
     """The newest stays; that others went, and up to which, is a row of the audit itself."""
-    after, last = 0, None
+    newest = audit.ends(connection)[1].number
+    after = 0
     while True:
         with _briefly(connection, dry=dry):
-            newest = audit.ends(connection)[1].number
             asked = AuditQuery(high=before, after=after, before=newest)
             due = audit.find(connection, asked, _AUDIT_ROWS)
             if due and not dry:
                 audit.take_out(connection, due)
-            if last is not None and not due and not dry:
-                audit.append(connection, system_clock(), [_told(last)])
+                audit.append(connection, system_clock(), [_told(due[-1].link)])
         pruned.audit_rows += len(due)
         if not due:
             return
-        last, after = due[-1].link, due[-1].link.number
+        after = due[-1].link.number
 
 
 def _told(last: Link) -> AuditRow:

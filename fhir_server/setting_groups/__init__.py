@@ -1,0 +1,1 @@
+"""Groups of settings, each a base class of the one `Settings`."""
