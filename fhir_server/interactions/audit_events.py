@@ -93,7 +93,7 @@ async def search(session: Session, request: Request) -> Answer:
         parameters = [(name, value) for name, value in told]
     asked = _parsed(request, parameters)
     total = await _total(session, asked) if asked.total else None
-    found, after = await _Walk(session, asked).page(place)
+    found, after = await _Walk(session, asked).page(place, asked.count, _MOST)
     session.shows(found)
     entries = [_entry(request, asked, one) for one in found]
     links = _links(session, request, asked, after)
@@ -163,10 +163,9 @@ class _Walk:
         self._rows = replace(narrowed(asked.query.where), backwards=self._backwards)
 
     async def page(
-        self, place: int | None, count: int | None = None, most: int = _MOST
+        self, place: int | None, room: int, most: int
     ) -> tuple[list[StoredVersion], int | None]:
-        """At most so many matches after the place; the place where more may follow."""
-        room = self._asked.count if count is None else count
+        """At most so many matches among so many rows after the place; where more may follow."""
         found: list[StoredVersion] = []
         looked = 0
         while looked < most and room:

@@ -85,7 +85,7 @@ class AuditEntry:
 class AuditQuery:
     """Rows with numbers above `after` and below `before`, made in `[low, high)`.
 
-    `name`: they name this caller, client or user, or `Patient/id` as one whom they are about.
+    `name`: they have this user, or `Patient/id` as one whom they are about.
     """
 
     name: str = ""
@@ -103,13 +103,13 @@ encode: Final = msgspec.json.Encoder().encode
 
 
 def names_of(row: AuditRow) -> set[str]:
-    """What the row is found by: whom it is about, and who asked.
+    """What the row is found by: whom it is about, and the user who asked.
 
     Not its other targets: a page of a search has many, and each would cost as much as the row.
     """
-    names = {row.caller, row.client, row.user}
-    names.update([f"Patient/{one}" for one in row.patients])
-    names.discard("")
+    names = {f"Patient/{one}" for one in row.patients}
+    if row.user:
+        names.add(row.user)
     return names
 
 

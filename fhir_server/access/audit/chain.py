@@ -56,7 +56,17 @@ async def verify(store: Store, known: Link | None = None) -> Verdict:
             walk.begin_anew(now)
         else:
             walk.go(entries, head)
-    return Verdict(walk.begin, walk.link, walk.fault or walk.missing(head))
+    fault = walk.fault or walk.missing(head) or await _beyond(store, head)
+    return Verdict(walk.begin, walk.link, fault)
+
+
+async def _beyond(store: Store, head: Link) -> str:
+    """Rows above the end, which those that are written meanwhile are not."""
+    found = await store.audited(AuditQuery(after=head.number, backwards=True), 1)
+    end = (await store.audit_ends())[1].number
+    if found and found[0].link.number > end:
+        return f"row {found[0].link.number} stands beyond the end of the chain, which is {end}"
+    return ""
 
 
 class _Walk:

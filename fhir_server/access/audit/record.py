@@ -5,11 +5,11 @@ when the answer is known.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from fhir_server.access.audit.trail import Trail
-from fhir_server.access.caller import Caller
+from fhir_server.access.caller import ANONYMOUS, Caller
 from fhir_server.storage.audited import MOST_TARGETS, AuditRow
 from fhir_server.storage.interface import StoredVersion
 
@@ -22,7 +22,8 @@ _MOST_ASKED: Final = 2000
 _MOST_SAID: Final = 500
 """Characters of a refusal."""
 _NAMED: Final = b"Patient/"
-_PATIENT: Final = re.compile(rb'"reference":"(?:[^"\\]*/)?Patient/([A-Za-z0-9.-]{1,64})[/"]')
+_REFERENCE: Final = b'"reference":"'
+_PATIENT: Final = re.compile(rb'Patient/([A-Za-z0-9.-]{1,64})[/"]')
 _BY_ITSELF: Final = re.compile(rb'"resourceType":"Patient","id":"([A-Za-z0-9.-]{1,64})"')
 _SERIOUS: Final = 500
 _REFUSED: Final = 400
@@ -113,26 +114,28 @@ class Record:
         description: str,
         body: bytes = b"",
     ) -> AuditRow:
-        targets = {name_of(one): None for one in versions}
-        further = max(0, len(targets) - MOST_TARGETS)
-        if self.shown is None and not outcome.strip("0"):
+        names = [*dict.fromkeys(map(name_of, versions))] if versions else self._named()
+        further = len(names) - MOST_TARGETS if len(names) > MOST_TARGETS else 0
+        if self.further and self.shown is None and outcome == "0":
             further += self.further
-        names = [*targets][:MOST_TARGETS] if targets else [self.name] if self.name else []
         patients = patients_of(versions) if versions else _patients_in(body)
         if not patients and self.name.startswith("Patient/"):
             patients = [self.name.partition("/")[2]]
         return AuditRow(
             action=bounded(action, 100),
             request_id=self.request_id,
-            targets=tuple(names),
+            targets=tuple(names[:MOST_TARGETS]),
             further=further,
             patients=tuple(patients),
-            address=bounded(self.address, 100),
+            address=self.address,
             asked=bounded(self.asked, _MOST_ASKED),
             outcome=outcome,
             description=bounded(description, _MOST_SAID),
             **of_caller(self.caller),
         )
+
+    def _named(self) -> list[str]:
+        return [self.name] if self.name else []
 
 
 def of_caller(caller: Caller | None) -> dict[str, Any]:
@@ -140,6 +143,8 @@ def of_caller(caller: Caller | None) -> dict[str, Any]:
     if caller is None:
         return {"caller": UNKNOWN}
     told: dict[str, Any] = {"caller": bounded(caller.name, 400)}
+    if caller.name == ANONYMOUS.name:
+        return told
     if caller.client or caller.user or caller.organisation or caller.roles:
         roles = sorted(role.value for role in caller.roles)
         told |= {"client": bounded(caller.client, 200), "user": bounded(caller.user, 200)}
@@ -170,14 +175,29 @@ def patients_of(versions: Iterable[StoredVersion]) -> list[str]:
     for one in versions:
         if one.type == "Patient":
             found[one.id] = None
-        elif _NAMED in one.body:
-            found |= dict.fromkeys(match.decode() for match in _PATIENT.findall(one.body))
+        else:
+            found |= dict.fromkeys(_referred(one.body))
     return [*found][:MOST_TARGETS]
+
+
+def _referred(body: bytes) -> Iterator[str]:
+    """Ids of the patients that references name, read off the JSON as it is stored.
+
+    To decode it would cost a read more than all else. The text of a string cannot pass for a
+    reference: a quotation mark in it stands behind a backslash.
+    """
+    at = body.find(_NAMED)
+    while at >= 0:
+        named = _PATIENT.match(body, at)
+        begins = body.rfind(b'"', 0, at) + 1
+        if named and body.startswith(_REFERENCE, begins - len(_REFERENCE)):
+            yield named[1].decode()
+        at = body.find(_NAMED, at + len(_NAMED))
 
 
 def _patients_in(body: bytes) -> list[str]:
     """Of the patients in an answer that says nothing of what it is made of."""
     if b"Patient" not in body:
         return []
-    found = [*_BY_ITSELF.findall(body), *_PATIENT.findall(body)]
-    return [*dict.fromkeys(match.decode() for match in found)][:MOST_TARGETS]
+    found = [match.decode() for match in _BY_ITSELF.findall(body)]
+    return [*dict.fromkeys([*found, *_referred(body)])][:MOST_TARGETS]

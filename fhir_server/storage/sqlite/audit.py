@@ -15,6 +15,7 @@ from fhir_server.storage.audited import (
     AuditRow,
     Link,
     encode,
+    hash_of,
     names_of,
     number_of,
 )
@@ -27,15 +28,17 @@ _END: Final = "SELECT value FROM setting WHERE name = ?"
 _SET_END: Final = "INSERT OR REPLACE INTO setting (name, value) VALUES (?, ?)"
 _HEAD: Final = "audit:head"
 _BEGIN: Final = "audit:begin"
-_FROM: Final = "SELECT number FROM audit WHERE at >= ? ORDER BY at, number LIMIT 1"
+_AT: Final = "SELECT number, at FROM audit WHERE number >= ? ORDER BY number LIMIT 1"
 _LATEST: Final = 2**62
-_FIND: Final = """
-    SELECT number, at, hash, told FROM audit
-    WHERE number >= ? AND number < ? ORDER BY number {order} LIMIT ?
+_ROW: Final = "a.number, CAST(a.at AS INTEGER), CAST(a.hash AS BLOB), CAST(a.told AS BLOB)"
+"""Of these types, whatever somebody has put there."""
+_FIND: Final = f"""
+    SELECT {_ROW} FROM audit a
+    WHERE a.number >= ? AND a.number < ? ORDER BY a.number {{order}} LIMIT ?
 """
-_FIND_NAMED: Final = """
-    SELECT a.number, a.at, a.hash, a.told FROM audit_name n JOIN audit a ON a.number = n.number
-    WHERE n.name = ? AND n.number >= ? AND n.number < ? ORDER BY n.number {order} LIMIT ?
+_FIND_NAMED: Final = f"""
+    SELECT {_ROW} FROM audit_name n JOIN audit a ON a.number = n.number
+    WHERE n.name = ? AND n.number >= ? AND n.number < ? ORDER BY n.number {{order}} LIMIT ?
 """
 _BEFORE: Final = """
     SELECT at, caller, action, request_id, targets FROM audit_before ORDER BY number
@@ -44,17 +47,19 @@ _BEFORE: Final = """
 
 def append(connection: sqlite3.Connection, at: int, rows: Sequence[AuditRow]) -> None:
     """The rows at the end of the chain."""
-    link = end(connection, _HEAD)
+    head = end(connection, _HEAD)
+    number, at, digest = head.number, max(at, head.at), head.hash
     entries: list[tuple[Any, ...]] = []
     names: list[tuple[int, int]] = []
     for row in rows:
         told = encode(row)
-        link = link.next(at, told)
-        entries.append((link.number, link.at, told, link.hash))
-        names += {(number_of(name), link.number) for name in names_of(row)}
+        number += 1
+        digest = hash_of(digest, number, at, told)
+        entries.append((number, at, told, digest))
+        names += {(number_of(name), number) for name in names_of(row)}
     connection.executemany(_INSERT, entries)
     connection.executemany(_NAME, names)
-    _set_end(connection, _HEAD, link)
+    _set_end(connection, _HEAD, Link(number, at, digest))
 
 
 def ends(connection: sqlite3.Connection) -> tuple[Link, Link]:
@@ -110,9 +115,20 @@ def _range(connection: sqlite3.Connection, asked: AuditQuery) -> tuple[int, int]
 
 
 def _from(connection: sqlite3.Connection, moment: int) -> int:
-    """The number of the first row that was not made before."""
-    found = connection.execute(_FROM, (moment,)).fetchone()
-    return _LATEST if found is None else int(found[0])
+    """The number of the first row that was not made before.
+
+    Halving what is left: an index by time would cost every row, for what is seldom asked.
+    """
+    begin, head = ends(connection)
+    low, high = begin.number + 1, head.number + 1
+    while low < high:
+        middle = (low + high) // 2
+        found = connection.execute(_AT, (middle,)).fetchone()
+        if found is None or found[1] >= moment:
+            high = middle
+        else:
+            low = found[0] + 1
+    return low
 
 
 def take_over(connection: sqlite3.Connection) -> None:

@@ -142,7 +142,6 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         told BLOB NOT NULL,
         hash BLOB NOT NULL
     );
-    CREATE INDEX audit_by_time ON audit (at);
     CREATE TABLE audit_name (
         name INTEGER NOT NULL,
         number INTEGER NOT NULL,
