@@ -94,7 +94,7 @@ def _instantiates(server: Server) -> dict[str, list[str]]:
 
 
 def _rest(server: Server, known: ParameterSet) -> Resource:
-    referring = _referring(known)
+    referring = _referring(known, server.router.own)
     profiles = server.checker.library.of_resources()
     rest: Resource = {
         "mode": "server",
@@ -186,10 +186,12 @@ def _versioning(name: str, server: Server) -> str:
     return "versioned-update" if name in server.if_match_required else "versioned"
 
 
-def _referring(known: ParameterSet) -> Mapping[str, list[str]]:
-    """By type, the references that may lead to it."""
+def _referring(known: ParameterSet, own: Collection[str]) -> Mapping[str, list[str]]:
+    """By type, the references that may lead to it; of types with `own` routes nothing comes."""
     found: dict[str, list[str]] = {}
     for source in resource_types():
+        if source in own:
+            continue
         indexed = known.indexed(source)
         for name in _includes(source, known):
             for target in indexed[name.partition(":")[2]].targets or resource_types():

@@ -21,9 +21,8 @@ _MOST_ASKED: Final = 2000
 """Characters of what was asked."""
 _MOST_SAID: Final = 500
 """Characters of a refusal."""
-_NAMED: Final = b"Patient/"
-_REFERENCE: Final = b'"reference":"'
-_PATIENT: Final = re.compile(rb'Patient/([A-Za-z0-9.-]{1,64})[/"]')
+_NAMED: Final = b'"reference":"Patient/'
+_ID: Final = re.compile(rb'([A-Za-z0-9.-]{1,64})[/"]')
 _BY_ITSELF: Final = re.compile(rb'"resourceType":"Patient","id":"([A-Za-z0-9.-]{1,64})"')
 _SERIOUS: Final = 500
 _REFUSED: Final = 400
@@ -104,7 +103,8 @@ class Record:
             outcome = "8" if status >= _SERIOUS else "4"
             return self._row(self.action, (), outcome, f"{status} {text}".strip())
         versions = self.seen if self.shown is None else self.shown
-        return self._row(self.action, versions, "0", "", b"" if versions else body)
+        told = body if self.shown is None and self.action != "capabilities" else b""
+        return self._row(self.action, versions, "0", "", told)
 
     def _row(
         self,
@@ -188,11 +188,11 @@ def _referred(body: bytes) -> Iterator[str]:
     """
     at = body.find(_NAMED)
     while at >= 0:
-        named = _PATIENT.match(body, at)
-        begins = body.rfind(b'"', 0, at) + 1
-        if named and body.startswith(_REFERENCE, begins - len(_REFERENCE)):
+        at += len(_NAMED)
+        named = _ID.match(body, at)
+        if named:
             yield named[1].decode()
-        at = body.find(_NAMED, at + len(_NAMED))
+        at = body.find(_NAMED, at)
 
 
 def _patients_in(body: bytes) -> list[str]:
