@@ -8,6 +8,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, Final
 
+from fhir_server.access.policy import AUDITED
 from fhir_server.access.session import Data
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
@@ -200,7 +201,8 @@ def _referring(known: ParameterSet, own: Collection[str]) -> Mapping[str, list[s
 
 
 def _of_every_type(known: ParameterSet) -> list[dict[str, Any]]:
-    first, *others = (_search_parameters(name, known) for name in resource_types())
+    types = (name for name in resource_types() if name != AUDITED)
+    first, *others = (_search_parameters(name, known) for name in types)
     return [one for one in first if all(one in other for other in others)]
 
 
@@ -220,9 +222,11 @@ def searched(name: str, known: ParameterSet = BUILT_IN) -> Mapping[str, tuple[st
         if code in (*TEXTS, FILTER)
     }
     found = {**known.indexed(name), **worked_out}
+    # R4 has `_list` without a definition. Of AuditEvents there are no lists.
+    in_lists = {} if name == AUDITED else {"_list": ("string", "")}
     return {
         "_id": ("token", "http://hl7.org/fhir/SearchParameter/Resource-id"),
-        "_list": ("string", ""),  # R4 has it without a definition
+        **in_lists,
         **{code: (parameter.type, parameter.url) for code, parameter in found.items()},
     }
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final
 
 from fhir_server.errors import FhirError, Kind
@@ -110,7 +111,7 @@ class Trail:
 
     async def _flush(self) -> None:
         """The rows that have waited longest; they wait on where it fails."""
-        rows = [self._waiting[index] for index in range(min(_AT_ONCE, len(self._waiting)))]
+        rows = [*islice(self._waiting, _AT_ONCE)]
         try:
             await self._keep(rows)
         except Exception as error:  # whatever it is, nothing may be read meanwhile
