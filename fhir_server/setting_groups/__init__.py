@@ -1,1 +1,1 @@
-"""Groups of settings, each a base class of the one `Settings`."""
+"""Settings by what they are about, which `fhir_server.settings` puts together."""

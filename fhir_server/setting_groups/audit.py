@@ -17,6 +17,11 @@ class AuditSettings(BaseSettings):
     audit_syslog: str = ""
     """Where rows are sent as syslog messages besides: `tcp://host:port` or `unix:///dev/log`."""
 
+    def require_audit(self, auth: str | None) -> None:
+        """Raises ValueError where there has to be an audit, and is none."""
+        if self.audit == "off" and auth != "none":
+            raise ValueError("audit 'off' is for auth 'none' alone; 'on' and 'strict' are others")
+
     @field_validator("audit_syslog")
     @classmethod
     def _require_receiver(cls, address: str) -> str:
