@@ -135,7 +135,7 @@ async def test_leaves_a_receipt_that_names_every_version_and_the_sender(
     patients = {name for name in targets if name.startswith("Patient/") and name.count("/") == 1}
     assert len(patients) == 1
     assert {*targets} - patients == made
-    assert receipt["agent"] == [{"who": WARD}]
+    assert [agent["who"] for agent in receipt["agent"]] == [WARD]
     assert receipt["entity"][0]["what"]["identifier"] == message["identifier"]
 
 
