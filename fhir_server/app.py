@@ -14,6 +14,8 @@ from fastapi import Request as HttpQuestion
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from fhir_server.access.audit.syslog import Follower, Receiver
+from fhir_server.access.audit.trail import Trail
 from fhir_server.access.ledger import Ledger
 from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy
 from fhir_server.access.policy import Policy as AccessPolicy
@@ -113,7 +115,10 @@ def create_app(settings: Settings | None = None) -> Application:
         store = await open_store(settings)
         woken = asyncio.Event()
         server = await fhir_server(settings, store, operations, woken)
-        app.fhir = endpoint(settings, store, server)
+        trail = audit_trail(settings, store)
+        app.fhir = endpoint(settings, store, server, trail)
+        app.state.trail = trail
+        follower = syslog_follower(settings, store)
         app.state.store = store
         app.state.authority = authority(settings, Ledger(store))
         jobs = runner(settings, store, server, woken)
@@ -122,6 +127,10 @@ def create_app(settings: Settings | None = None) -> Application:
         yield
         app.fhir = None
         await jobs.stop()
+        if trail is not None:
+            await trail.stop()
+        if follower is not None:
+            await follower.stop()
         await store.close()
 
     app = Application(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
@@ -164,7 +173,27 @@ async def open_store(settings: Settings, *, make: bool = True) -> Store:
     )
 
 
-def endpoint(settings: Settings, store: Store, server: Server) -> FhirEndpoint:
+def audit_trail(settings: Settings, store: Store) -> Trail | None:
+    """What takes the rows of reads and refusals, at work; None where there is no audit."""
+    if settings.audit == "off":
+        return None
+    trail = Trail(store, strict=settings.audit == "strict", most=settings.audit_queue)
+    trail.start()
+    return trail
+
+
+def syslog_follower(settings: Settings, store: Store) -> Follower | None:
+    """What sends the audit's rows on, at work; None where no receiver is set."""
+    if not settings.audit_syslog:
+        return None
+    follower = Follower(store, Receiver(settings.audit_syslog), system_clock)
+    follower.start()
+    return follower
+
+
+def endpoint(
+    settings: Settings, store: Store, server: Server, trail: Trail | None = None
+) -> FhirEndpoint:
     def open_session(request: HttpRequest) -> Session:
         return session(settings, store, replace(request.caller, request_id=request.request_id))
 
@@ -175,6 +204,7 @@ def endpoint(settings: Settings, store: Store, server: Server) -> FhirEndpoint:
         path=PATH,
         limits=http_limits(settings),
         proxies=Proxies(trusted) if trusted else None,
+        trail=trail,
         addresses=Proxies(settings.trusted_proxies) if settings.trusted_proxies else None,
         rates=rates(
             settings.max_rate,

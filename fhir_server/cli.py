@@ -1,5 +1,5 @@
 """The command line: `keyworking serve | load | load-terminology | load-package | import | reindex |
-backup | restore | check | prune | validate | package | demo | openapi | version`, and
+backup | restore | check | prune | audit | validate | package | demo | openapi | version`, and
 `client | key | token` of the built-in authorisation server.
 """
 
@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import click
 
+from fhir_server.audit_commands import audit
 from fhir_server.registration_commands import client, key, token
 from fhir_server.story import DEFAULT_SERVER
 
@@ -20,7 +21,7 @@ def main() -> None:
     """A FHIR R4 server for the NHS keyworking service."""
 
 
-for _command in (client, key, token):
+for _command in (audit, client, key, token):
     main.add_command(_command)
 
 

@@ -19,6 +19,7 @@ from fhir_server.setting_groups import secrets, tokens
 from fhir_server.setting_groups.addresses import is_loopback as is_loopback
 from fhir_server.setting_groups.addresses import wrong_with_base
 from fhir_server.setting_groups.around import AroundSettings
+from fhir_server.setting_groups.audit import AuditSettings
 from fhir_server.setting_groups.authorisation import AuthorisationSettings
 from fhir_server.setting_groups.secrets import SecretFiles
 from fhir_server.setting_groups.tokens import TokenSettings
@@ -35,7 +36,7 @@ _FILLED: Final = ("operations", *tokens.LISTS)
 _FOR_TESTS: Final = PREFIX + "TEST_"
 
 
-class Settings(AuthorisationSettings, TokenSettings, AroundSettings):
+class Settings(AuthorisationSettings, TokenSettings, AroundSettings, AuditSettings):
     """What can be set, with its default."""
 
     model_config = SettingsConfigDict(
@@ -151,8 +152,6 @@ class Settings(AuthorisationSettings, TokenSettings, AroundSettings):
     without it, all are kept."""
     keep_versions: Annotated[int | None, Field(ge=1)] = None
     """Newest versions of each resource that `keyworking prune` keeps, however old they are."""
-    keep_audit: Annotated[int | None, Field(ge=1)] = None
-    """Days for which `keyworking prune` keeps rows of the audit; without it, all are kept."""
 
     @classmethod
     def settings_customise_sources(
@@ -190,6 +189,7 @@ class Settings(AuthorisationSettings, TokenSettings, AroundSettings):
                 f"auth 'none' serves on loopback only, and {self.host} is not loopback; "
                 "use 127.0.0.1, ::1 or localhost"
             )
+        self.require_audit(self.auth)
         if self.auth == "token":
             self.require_tokens(built_in=self.authorisation_server)
         if self.port == 0:

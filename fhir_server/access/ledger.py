@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
-from fhir_server.storage.interface import AuditRow, Memo, Reader, Store, Unit
+from fhir_server.storage.audited import AuditRow
+from fhir_server.storage.interface import Memo, Reader, Store, Unit
 
 __all__ = ["Ledger", "LedgerUnit", "Memo"]
 

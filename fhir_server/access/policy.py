@@ -4,7 +4,7 @@ Until tokens and consent come in, there are two: the open one of `--auth none`, 
 one that stands wherever nobody chose.
 """
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from fhir_server.access.caller import Caller
 from fhir_server.search.ast import Everything, Node, Nothing
@@ -32,11 +32,16 @@ class ClosedPolicy:
         return Nothing()
 
 
+AUDITED: Final = "AuditEvent"
+"""The type that nobody writes: its resources are made of the audit's rows when they are read
+(`Session.audited`). What of it lies among the resources, from before, is as if it were not."""
+
+
 class OpenPolicy:
     """Everything may be seen and written: for trying things out, on loopback only."""
 
-    def readable(self, resource_type: str) -> Node:  # noqa: ARG002
-        return Everything()
+    def readable(self, resource_type: str) -> Node:
+        return Nothing() if resource_type == AUDITED else Everything()
 
-    def writable(self, resource_type: str) -> Node:  # noqa: ARG002
-        return Everything()
+    def writable(self, resource_type: str) -> Node:
+        return Nothing() if resource_type == AUDITED else Everything()

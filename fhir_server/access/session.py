@@ -4,11 +4,17 @@ It carries the caller and the policy, and makes the policy a term of whatever is
 caller may not see answers exactly as what is not there.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 from urllib.parse import quote, unquote
 
+from msgspec import structs
+
+from fhir_server.access.audit.provenance import provenances
+from fhir_server.access.audit.record import Record, bounded, name_of, of_caller, patients_of
+from fhir_server.access.caller import Role
 from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy, Policy
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
@@ -18,8 +24,8 @@ from fhir_server.search.ast import Everything, Node, Search
 from fhir_server.search.match import match
 from fhir_server.search.parameters import ParameterSet
 from fhir_server.search.rewrite import guarded
+from fhir_server.storage.audited import MOST_TARGETS, AuditEntry, AuditQuery, AuditRow
 from fhir_server.storage.interface import (
-    AuditRow,
     Draft,
     HistoryEntry,
     HistoryOf,
@@ -38,6 +44,8 @@ from fhir_server.terminology.resolve import resolved
 from fhir_server.terminology.service import MAX_CODES, Terminology
 
 __all__ = [
+    "AuditEntry",
+    "AuditQuery",
     "Data",
     "Draft",
     "HistoryEntry",
@@ -87,6 +95,8 @@ class Data(Protocol):
 
     def terminology(self) -> Terminology: ...
 
+    def shows(self, versions: Iterable[StoredVersion]) -> None: ...
+
 
 async def current(data: Data, resource_type: str, resource_id: str) -> StoredVersion:
     """The current version.
@@ -135,17 +145,18 @@ class _GuardedReader:
         self._reader = reader
         self._policy = policy
         self._max_codes = max_codes
+        self.record: Record | None = None
+        """Of the request, where it leaves a row in the audit when it is answered."""
         self._own: Final = quote(caller.name, safe="") + "/"
 
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
         """The current version or deletion, None where there is none that the caller may see."""
-        found = await self._reader.read(resource_type, resource_id)
-        return self._shown(found)
+        return self._seen(await self._reader.read(resource_type, resource_id))
 
     async def vread(
         self, resource_type: str, resource_id: str, version: int
     ) -> StoredVersion | None:
-        return self._shown(await self._reader.vread(resource_type, resource_id, version))
+        return self._seen(await self._reader.vread(resource_type, resource_id, version))
 
     async def history(
         self, scope: HistoryOf, count: int, before: int | None = None
@@ -158,6 +169,8 @@ class _GuardedReader:
             if len(found) < count:
                 break
             before = found[-1].seq
+        if self.record is not None:
+            self.record.see(*(entry.stored for entry in shown[:count]))
         return shown[:count]
 
     async def search(
@@ -167,7 +180,10 @@ class _GuardedReader:
         after: Position | None = None,
         until: Position | None = None,
     ) -> Page:
-        return await self._reader.search(await self._asked(query), count, after, until)
+        page = await self._reader.search(await self._asked(query), count, after, until)
+        if self.record is not None:
+            self.record.see(*page.matches)
+        return page
 
     async def total(self, query: Search) -> int:
         return await self._reader.total(await self._asked(query))
@@ -176,6 +192,11 @@ class _GuardedReader:
         """With the codes of value sets that the caller may read, among what it may read."""
         known = await resolved(query, self, self._max_codes, self._outside, self._packaged)
         return guarded(known, self._policy.readable)
+
+    def shows(self, versions: Iterable[StoredVersion]) -> None:
+        """Of all that was read, the answer holds these: the audit names them and no others."""
+        if self.record is not None:
+            self.record.shown = [*(self.record.shown or ()), *versions]
 
     def terminology(self) -> Terminology:
         """The terminology service, over what the caller may read."""
@@ -203,6 +224,12 @@ class _GuardedReader:
 
     def _unowned(self, memo: Memo) -> Memo:
         return replace(memo, key=memo.key.removeprefix(self._own))
+
+    def _seen(self, version: StoredVersion | None) -> StoredVersion | None:
+        shown = self._shown(version)
+        if shown is not None and self.record is not None:
+            self.record.see(shown)
+        return shown
 
     def _shown(self, version: StoredVersion | None) -> StoredVersion | None:
         if version is None:
@@ -234,9 +261,29 @@ class Session(_GuardedReader):
         if not isinstance(self._policy, OpenPolicy):
             return self
         lagging = self._store.lagging()
-        return _GuardedReader(
+        reader = _GuardedReader(
             lagging, self.caller, self._policy, self._max_codes, self._outside, self._packaged
         )
+        reader.record = self.record
+        return reader
+
+    async def audited(self, asked: AuditQuery, count: int) -> Sequence[AuditEntry]:
+        """Rows of the audit.
+
+        Raises:
+            FhirError: FORBIDDEN for whoever is no auditor, whatever there is.
+        """
+        if Role.AUDITOR not in self.caller.roles and not isinstance(self._policy, OpenPolicy):
+            raise FhirError(Kind.FORBIDDEN, "The audit is read by auditors alone")
+        return await self._store.audited(asked, count)
+
+    def part(self, asked: str) -> "Session":
+        """The same session for one entry of a batch, which leaves a row of its own."""
+        if self.record is None:
+            return self
+        inner = copy(self)
+        inner.record = self.record.part(asked)
+        return inner
 
     async def commit(self, action: str, work: "Callable[[SessionUnit], Awaitable[T]]") -> T:
         """Run `work` in one commit, with a line in the audit that says who did what.
@@ -247,18 +294,22 @@ class Session(_GuardedReader):
             FhirError: what `work` raises, with nothing written; UNAVAILABLE.
         """
 
-        async def guarded(unit: Unit) -> T:
+        async def guarded(unit: Unit) -> tuple[T, bool]:
             inside = SessionUnit(
                 unit, self.caller, self._policy, action, self._max_codes, self._packaged
             )
+            inside.record = self.record
             result = await work(inside)
-            if inside.touched:
-                caller = self.caller
-                row = AuditRow(caller.name, inside.action, caller.request_id, inside.touched)
-                await unit.audit(row)
-            return result
+            touched = bool(inside.touched)
+            if touched:
+                await inside.attest()
+                await unit.audit(inside.row())
+            return result, touched
 
-        return await self._store.commit(guarded)
+        result, touched = await self._store.commit(guarded)
+        if touched and self.record is not None:
+            self.record.has_row = True
+        return result
 
 
 class SessionUnit(_GuardedReader):
@@ -279,7 +330,11 @@ class SessionUnit(_GuardedReader):
         super().__init__(unit, caller, policy, max_codes, packaged=packaged)
         self._unit = unit
         self.action = action
-        self.touched: list[str] = []
+        self.touched: list[StoredVersion] = []
+        self._made: list[StoredVersion] = []
+        """Of those, the versions that were not there before."""
+        self._about: list[StoredVersion] = []
+        """What was there before deletions, which say nothing of whom they are about."""
 
     async def commit(self, action: str, work: "Callable[[SessionUnit], Awaitable[T]]") -> T:
         """As of a session: what is committed within a commit lands with it, or not at all."""
@@ -312,8 +367,11 @@ class SessionUnit(_GuardedReader):
             _require(match(allowed, resource) and (current is None or _covers(allowed, current)))
         if draft.type == added.TYPE:
             await self._redefine(draft.id, resource)
+        before = await self._number(draft) if self.caller.organisation else 0
         stored = await self._unit.put(draft, method)
-        self.touched.append(_name(stored))
+        self.touched.append(stored)
+        if stored.version != before:
+            self._made.append(stored)
         return stored
 
     async def delete(self, current: StoredVersion) -> StoredVersion:
@@ -326,8 +384,39 @@ class SessionUnit(_GuardedReader):
         if current.type == added.TYPE:
             await self._redefine(current.id, None)
         stored = await self._unit.delete(current.type, current.id)
-        self.touched.append(_name(stored))
+        self.touched.append(stored)
+        self._made.append(stored)
+        self._about.append(current)
         return stored
+
+    async def _number(self, draft: Draft) -> int:
+        """Of the version before, which stays where the draft says nothing new."""
+        found = await self._unit.read(draft.type, draft.id)
+        return 0 if found is None else found.version
+
+    async def attest(self) -> None:
+        """Say whose the new versions are, where they are written for an organisation."""
+        if not (self.caller.organisation and self._made):
+            return
+        patients = patients_of([*self._made, *self._about])
+        for told in provenances(self.caller, self.action, self._made, patients):
+            await self._unit.put(Draft(told), "POST")
+
+    def row(self) -> AuditRow:
+        """The commit's row in the audit."""
+        patients = tuple(patients_of([*self.touched, *self._about]))
+        if self.record is None:
+            targets = tuple(map(name_of, self.touched[:MOST_TARGETS]))
+            row = AuditRow(
+                action=bounded(self.action, 100),
+                request_id=bounded(self.caller.request_id, 200),
+                targets=targets,
+                further=len(self.touched) - len(targets),
+                **of_caller(self.caller),
+            )
+        else:
+            row = self.record.written(self.action, self.touched)
+        return structs.replace(row, patients=tuple(dict.fromkeys((*row.patients, *patients))))
 
     async def _redefine(self, resource_id: str, resource: Resource | None) -> None:
         """By what can be searched, SearchParameter resources say."""
@@ -346,7 +435,3 @@ def _covers(allowed: Node, version: StoredVersion) -> bool:
 def _require(allowed: bool) -> None:
     if not allowed:
         raise FhirError(Kind.FORBIDDEN, "This is not allowed for the caller")
-
-
-def _name(stored: StoredVersion) -> str:
-    return f"{stored.type}/{stored.id}/_history/{stored.version}"

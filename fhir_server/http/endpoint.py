@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, unquote_plus
+from urllib.parse import parse_qsl, unquote, unquote_plus, urlencode
 
+from fhir_server.access.audit.record import Record
+from fhir_server.access.audit.trail import Trail
 from fhir_server.access.caller import Caller
 from fhir_server.access.session import Session
 from fhir_server.access.tokens.problems import in_address
@@ -63,6 +65,7 @@ class FhirEndpoint:
         addresses: whose word on the client's own address is taken; None where there are no proxies.
         rates: how often a client may ask; None for no bound.
         authenticate: says who asks; None where everybody may.
+        trail: takes the audit's rows; None where there is no audit.
     """
 
     def __init__(
@@ -76,12 +79,14 @@ class FhirEndpoint:
         addresses: Proxies | None = None,
         rates: Rates | None = None,
         authenticate: Authenticate | None = None,
+        trail: Trail | None = None,
     ) -> None:
         self._server = server
         self._open_session = open_session
         self._path = path
         self._limits = limits
         self._proxies = proxies
+        self._trail = trail
         self._addresses = addresses
         self._rates = rates or Rates()
         self._authenticate = authenticate
@@ -103,6 +108,8 @@ class FhirEndpoint:
             address=told,
             rates=self._rates,
         )
+        if self._trail is not None:
+            request.record = _record(self._trail, request)
         await _send(await self._handle(request), send, bodiless=request.method == "HEAD")
 
     async def _interact(self, http: HttpRequest) -> HttpAnswer:
@@ -110,6 +117,8 @@ class FhirEndpoint:
             await self._require_caller(http, self._authenticate)
         http.rates.admit(http.caller.client, http.address)
         if http.method == "OPTIONS":
+            if http.record is not None:
+                http.record.begin("capabilities")
             return await self._options(http)
         return await self._perform(http, self._server.router.match(http.method, http.path))
 
@@ -120,6 +129,8 @@ class FhirEndpoint:
             raise in_address()
         found = await authenticate(http.headers.get("authorization"), http.request_id)
         http.caller = replace(found, request_id=http.request_id)
+        if http.record is not None:
+            http.record.caller = http.caller
 
     def _server_of(self, http: HttpRequest) -> Server:
         """The server, at the address that the client knows it by."""
@@ -138,6 +149,11 @@ class FhirEndpoint:
 
     async def _perform(self, http: HttpRequest, match: Match) -> HttpAnswer:
         http.match = match
+        session = self._open_session(http)
+        session.record = http.record
+        if http.record is not None:
+            http.record.caller = session.caller
+            http.record.begin(match.interaction.code, match.resource_type, match.id)
         server = self._server_of(http)
         if not server.open_access:
             self._require_scopes(http, server, match)
@@ -146,7 +162,7 @@ class FhirEndpoint:
         own = taken is not None or match.interaction.own_media
         look = presentation_of_error if own else presentation
         http.look = look(http.headers, request.parameters)
-        answer = await run_or_accept(self._open_session(http), match.interaction, request)
+        answer = await run_or_accept(session, match.interaction, request)
         answered = render.answer(answer, server.base)
         honoured = (*answer.honoured, *match.interaction.honoured(request.preferences))
         if honoured:
@@ -175,6 +191,8 @@ class FhirEndpoint:
         if http.method not in ("GET", "HEAD", "DELETE", "OPTIONS"):
             if match.interaction.code.startswith("search-"):
                 parameters = [*parameters, *await _form(http)]
+                if http.record is not None:
+                    http.record.asked += f" {urlencode(parameters)}"
             elif match.operation and _declared(http) in _NDJSON:
                 lines = http.pieces(server.max_import)
                 repeated = _repeat(http)  # the lines are added as they come
@@ -207,6 +225,11 @@ class FhirEndpoint:
             preferences=preferences(headers.get("prefer")),
             repeat=repeated,
         )
+
+
+def _record(trail: Trail, http: HttpRequest) -> Record:
+    query = f"?{http.query}" if http.query else ""
+    return Record(trail, f"{http.method} {http.path or '/'}{query}", http.address)
 
 
 def _is_open(http: HttpRequest) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from fhir_server.access.audit.record import Record
 from fhir_server.access.caller import ANONYMOUS, Caller
 from fhir_server.errors import FhirError, Kind
 from fhir_server.http.gzip import CODINGS, Gunzip
@@ -32,6 +33,8 @@ class HttpRequest:
     peer: str = ""
     """The address that the connection comes from."""
     request_id: str = ""
+    record: Record | None = None
+    """What the audit will say of it; None where there is no audit."""
     caller: Caller = ANONYMOUS
     """Who asks, once that is known."""
     look: Presentation | None = None

@@ -60,6 +60,30 @@ def _look(request: HttpRequest) -> Presentation:
     return presentation_of_error(request.headers, parameters)
 
 
+async def audited(request: HttpRequest, handle: Handler) -> HttpAnswer:
+    """Each request leaves one row in the audit, and nothing is read while that cannot be.
+
+    Inside `answer_errors`: what is refused here is told as any refusal, and what was refused
+    further in comes by as an error. A write has its row in its commit.
+    """
+    record = request.record
+    if record is None:
+        return await handle(request)
+    record.request_id = request.request_id
+    record.trail.require_open()
+    try:
+        answered = await handle(request)
+    except FhirError as error:
+        record.close(error.kind.status, str(error))
+        raise
+    except BaseException as error:  # also where the client went away, and nothing can be awaited
+        record.close(500, f"The server failed: {type(error).__name__}")
+        raise
+    record.close(answered.status, body=answered.body)
+    await record.settle()
+    return answered
+
+
 async def count_failures(request: HttpRequest, handle: Handler) -> HttpAnswer:
     """Whoever tries one token after the other is told to wait."""
     try:
@@ -133,6 +157,7 @@ MIDDLEWARE: Final[tuple[Middleware, ...]] = (
     forbid_caching,
     compress,
     answer_errors,
+    audited,
     count_failures,
     refuse_unsound,
 )

@@ -12,6 +12,8 @@ from pymongo import MongoClient
 
 from fhir_server import maintenance
 from fhir_server.cli import main
+from fhir_server.storage.audited import AuditRow
+from fhir_server.storage.interface import Unit
 from fhir_server.storage.sqlite.store import SqliteStore
 from tests.mongo import URL, mongo_url
 from tests.storage.backends import BACKENDS, database_of
@@ -284,12 +286,23 @@ def test_versions_and_audit_go_by_their_age(
     """Those of now, seen so many days later."""
     monkeypatch.setenv("KEYWORKING_KEEP_HISTORY", "30")
     monkeypatch.setenv("KEYWORKING_KEEP_AUDIT", "30")
-    damage(path, "INSERT INTO audit SELECT number + 1, at, 'x', 'x', 'x', 'x' FROM audit")
+    asyncio.run(_audited_once_more(path))
 
     later(monkeypatch, age)
     assert run("prune").exit_code == 0
     assert rows(path, "SELECT count(*) FROM version") == [(left,)]
-    assert rows(path, "SELECT count(*) FROM audit") == [(2 if age < 30 else 1,)]
+    # In the place of the first stands the row that tells of its end.
+    expected = (1, 2) if age < 30 else (2, 3)
+    assert rows(path, "SELECT min(number), max(number) FROM audit") == [expected]
+
+
+async def _audited_once_more(path: Path) -> None:
+    async def work(unit: Unit) -> None:
+        await unit.audit(AuditRow("x", "x"))
+
+    store = SqliteStore(path)
+    await store.commit(work)
+    await store.close()
 
 
 @pytest.mark.parametrize("name", ["KEEP_HISTORY", "KEEP_VERSIONS", "KEEP_AUDIT"])
