@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 from urllib.parse import quote, unquote
 
+from fhir_server.access.facts.kept import follow
 from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy, Policy
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
@@ -313,6 +314,7 @@ class SessionUnit(_GuardedReader):
         if draft.type == added.TYPE:
             await self._redefine(draft.id, resource)
         stored = await self._unit.put(draft, method)
+        await follow(self._unit, stored, resource)
         self.touched.append(_name(stored))
         return stored
 
@@ -326,6 +328,7 @@ class SessionUnit(_GuardedReader):
         if current.type == added.TYPE:
             await self._redefine(current.id, None)
         stored = await self._unit.delete(current.type, current.id)
+        await follow(self._unit, stored, None)
         self.touched.append(_name(stored))
         return stored
 
