@@ -1,5 +1,6 @@
 """Facts follow the commits, and decisions the facts: at once, on every backend."""
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -488,3 +489,44 @@ async def test_following_comes_to_what_remaking_comes_to(
         assert await _told(long_there, store) == told
     finally:
         await store.close()
+
+
+async def test_several_processes_may_complete_the_facts_at_once(
+    store: Store, backend: Backend, tmp_path: Path
+) -> None:
+    """Neither forgets what the other has made since, and each ends with all of it."""
+    decisions = await started(store, *WORKED)
+
+    async def spoil(unit: Unit) -> None:
+        await unit.forget(kept.STATE, "")
+
+    await store.commit(spoil)
+    other = await backend.open(tmp_path)
+    try:
+        await asyncio.gather(remaking.ensure(store), remaking.ensure(other), remaking.ensure(store))
+        assert await rows(decisions, store, KEYWORKER) == {"1": 2}
+        assert [ref async for ref in remaking.differences(store)] == []
+    finally:
+        await other.close()
+
+
+async def test_a_remaking_that_another_has_overtaken_is_not_the_end(store: Store) -> None:
+    await started(store, *WORKED)
+    first = await store.commit(lambda unit: kept.begin_anew(unit, whole=True))
+    joined = await store.commit(lambda unit: kept.begin_anew(unit, whole=False))
+    second = await store.commit(lambda unit: kept.begin_anew(unit, whole=True))
+    assert first == joined
+    assert not await store.commit(lambda unit: kept.complete(unit, first))
+    assert not (await kept.state(store)).usable
+    assert await store.commit(lambda unit: kept.complete(unit, second))
+
+
+async def test_a_fact_that_belongs_to_nothing_is_found(store: Store) -> None:
+    await started(store, *WORKED)
+    key = "Practitioner/thief>Patient/1>Consent/c>"
+
+    async def graft(unit: Unit) -> None:
+        await unit.keep(Memo(kept.GRANTEE, key, b"-"))
+
+    await store.commit(graft)
+    assert [ref async for ref in remaking.differences(store)] == ["Consent/c"]
