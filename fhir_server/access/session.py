@@ -314,7 +314,7 @@ class SessionUnit(_GuardedReader):
         if draft.type == added.TYPE:
             await self._redefine(draft.id, resource)
         stored = await self._unit.put(draft, method)
-        await follow(self._unit, stored, draft.resource)
+        await follow(self._unit, stored, dict(draft.resource))
         self.touched.append(_name(stored))
         return stored
 
