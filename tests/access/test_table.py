@@ -214,7 +214,7 @@ def test_the_care_team_reads_all(caller: Caller, who: dict[str, Any]) -> None:
         (team(member("Practitioner/dr", period={"start": "2026-11-23"})), consent()),
         (team(member("Practitioner/dr", onBehalfOf=ods("W1"))), consent()),
         (team(member("Practitioner/dr"), status="inactive"), consent()),
-        (team(member("Practitioner/dr"), period={"end": "2026"}, status="proposed"), consent()),
+        (team(member("Practitioner/dr"), period={"end": "2026-11-21"}), consent()),
         (team(member("Practitioner/dr"), patient="Group/1"), consent()),
         (team(member({"display": "Dr"})), consent()),
         (TEAM,),
@@ -547,8 +547,13 @@ def test_at_25_the_service_ends() -> None:
 
 def test_a_month_of_birth_counts_for_nobody_before_it_is_over() -> None:
     """Who may be 16 is no child to a parent; who may be 15 is no adult."""
-    papers = (child(born="2010-11"), carer(), parental())
-    assert (row(MUM, *papers), row(CHILD, *papers)) == (0, 0)
+    papers = (child(born="2010-11"), carer(), parental(), TEAM)
+    assert [row(caller, *papers) for caller in (MUM, CHILD, CAMHS)] == [0, 0, 0]
+    assert row(MUM, child(born="2013-11"), carer(), parental()) == 0
+
+
+def test_somebody_related_is_nobodys_keyworker() -> None:
+    assert row(MUM, episode("RelatedPerson/mum"), carer(), consent()) == 9
 
 
 @pytest.mark.parametrize("born", [None, "2010-02-30", "soon", 2010])
