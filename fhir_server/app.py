@@ -4,6 +4,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any, Final, Literal
 
@@ -14,9 +15,11 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy
+from fhir_server.access.policy import Policy as AccessPolicy
 from fhir_server.access.session import Session, of_all_callers
 from fhir_server.errors import FhirError, Kind
 from fhir_server.http import openapi, render
+from fhir_server.http.edge import Edge
 from fhir_server.http.endpoint import FhirEndpoint
 from fhir_server.http.limits import HttpLimits
 from fhir_server.http.messages import HttpRequest
@@ -24,6 +27,7 @@ from fhir_server.http.middleware import VARY
 from fhir_server.http.negotiate import Gzip, gzip_taken
 from fhir_server.http.openapi import Described
 from fhir_server.http.proxies import Proxies
+from fhir_server.http.rates import rates
 from fhir_server.interactions import deferred, operation
 from fhir_server.interactions.exchange import Server
 from fhir_server.interactions.table import ROUTER
@@ -31,6 +35,7 @@ from fhir_server.jobs.desk import Desk
 from fhir_server.jobs.record import OPEN
 from fhir_server.jobs.runner import Runner, Terms
 from fhir_server.operation.registry import Operations, load
+from fhir_server.outgoing import Outgoing
 from fhir_server.search.parse import Limits
 from fhir_server.settings import PATH, Settings, refuse_unknown_variables, sqlite_path
 from fhir_server.storage.clock import system_clock
@@ -43,6 +48,7 @@ from fhir_server.terminology.library import Nowhere
 from fhir_server.terminology.outside import Outside
 from fhir_server.terminology.packaged import Packaged
 from fhir_server.terminology.service import Terminology
+from fhir_server.trusting import authentication, smart_configuration
 from fhir_server.validation.checker import Checker, Policy
 from fhir_server.validation.profiles.claims import (
     DEFAULT,
@@ -54,6 +60,7 @@ from fhir_server.validation.profiles.library import Library
 from fhir_server.validation.profiles.packages import definitions, resources_of
 
 ANONYMOUS: Final = "anonymous"
+SMART: Final = f"{PATH}/.well-known/smart-configuration"
 
 
 class Application(FastAPI):
@@ -62,8 +69,14 @@ class Application(FastAPI):
     fhir: FhirEndpoint | None = None
     limits: HttpLimits = HttpLimits()
     """Those that hold already while a request is read."""
+    edge: Edge = Edge()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            send = self.edge.sending(scope, send)
+            if self.edge.is_preflight(scope):
+                await self.edge.answer_preflight(send)
+                return
         if self.fhir is not None and scope["type"] == "http" and _is_fhir(scope["raw_path"]):
             await self.fhir(scope, receive, send)
         else:
@@ -72,6 +85,8 @@ class Application(FastAPI):
 
 def _is_fhir(raw_path: bytes) -> bool:
     start = PATH.encode()
+    if raw_path.partition(b"?")[0] == SMART.encode():
+        return False
     return raw_path.startswith(start) and raw_path[len(start) :][:1] in (b"", b"/", b"?")
 
 
@@ -104,8 +119,11 @@ def create_app(settings: Settings | None = None) -> Application:
 
     app = Application(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.limits = http_limits(settings)
+    app.edge = Edge(settings.cors_origins, secure=settings.base.startswith("https:"))
     app.add_exception_handler(HTTPException, _outside)
     app.add_api_route("/openapi.json", _description(settings, operations), include_in_schema=False)
+    if settings.auth == "token":
+        app.add_api_route(SMART, _smart(settings), include_in_schema=False)
     app.add_api_route("/health/live", _live, include_in_schema=False)
     app.add_api_route("/health/ready", _ready_check(app), include_in_schema=False)
     return app
@@ -132,7 +150,7 @@ async def open_store(settings: Settings, *, make: bool = True) -> Store:
 
 def endpoint(settings: Settings, store: Store, server: Server) -> FhirEndpoint:
     def open_session(request: HttpRequest) -> Session:
-        return session(settings, store, request.request_id)
+        return session(settings, store, replace(request.caller, request_id=request.request_id))
 
     trusted = () if settings.public_base else settings.trusted_proxies
     return FhirEndpoint(
@@ -141,6 +159,14 @@ def endpoint(settings: Settings, store: Store, server: Server) -> FhirEndpoint:
         path=PATH,
         limits=http_limits(settings),
         proxies=Proxies(trusted) if trusted else None,
+        addresses=Proxies(settings.trusted_proxies) if settings.trusted_proxies else None,
+        rates=rates(
+            settings.max_rate,
+            settings.max_burst,
+            settings.max_failure_rate,
+            settings.max_failure_burst,
+        ),
+        authenticate=authentication(settings, server.clock),
     )
 
 
@@ -169,8 +195,8 @@ def runner(settings: Settings, store: Store, server: Server, woken: asyncio.Even
     """What works at jobs in this process, each in a session of its caller."""
     patient = store.patient(settings.job_patience)
 
-    def open_session(caller: str, request_id: str) -> Session:
-        return session(settings, patient, request_id, caller)
+    def open_session(caller: Caller) -> Session:
+        return session(settings, patient, caller)
 
     return Runner(
         lambda: of_all_callers(store, OPEN),
@@ -206,11 +232,12 @@ async def fhir_server(
         conditional_delete=settings.conditional_delete,
         desk=Desk(system_clock, settings.job_lifetime, settings.max_jobs, wake),
         max_import=settings.max_import,
-        import_from=settings.import_from,
+        import_from=Outgoing(settings.import_from, settings.outgoing_private_hosts),
         if_match_required=frozenset(settings.if_match_required),
         repeat_lifetime=settings.repeat_lifetime,
         checker=checker(settings),
         open_access=settings.auth == "none",
+        smart=smart_configuration(settings),
     )
 
 
@@ -252,7 +279,7 @@ def _checker(
 
 def terminology(settings: Settings) -> Terminology:
     """The terminology service of somebody without a store."""
-    outside = _terminology_server(settings.terminology_server, settings.terminology_patience)
+    outside = _terminology_server_of(settings)
     library = TerminologyLibrary(Nowhere(), _packaged(settings.packages))
     return Terminology(library, settings.max_codes, outside)
 
@@ -268,18 +295,33 @@ def _packaged(packages: tuple[str, ...]) -> Packaged:
     return Packaged(map(dict, _resources(packages)))
 
 
-def session(settings: Settings, store: Store, request_id: str, caller: str = ANONYMOUS) -> Session:
-    """A session of that caller; without `--auth none`, one that may do nothing."""
-    policy = OpenPolicy() if settings.auth == "none" else ClosedPolicy()
-    outside = _terminology_server(settings.terminology_server, settings.terminology_patience)
+def policy_of(settings: Settings, caller: Caller) -> AccessPolicy:  # noqa: ARG001
+    """What the caller may see and write; without `--auth none`, nothing."""
+    return OpenPolicy() if settings.auth == "none" else ClosedPolicy()
+
+
+def _terminology_server_of(settings: Settings) -> Outside | None:
+    return _terminology_server(
+        settings.terminology_server,
+        settings.terminology_patience,
+        settings.outgoing_private_hosts,
+    )
+
+
+def session(settings: Settings, store: Store, caller: Caller) -> Session:
+    """A session of that caller."""
+    policy = policy_of(settings, caller)
+    outside = _terminology_server_of(settings)
     packaged = _packaged(settings.packages)
-    return Session(store, Caller(caller, request_id), policy, settings.max_codes, outside, packaged)
+    return Session(store, caller, policy, settings.max_codes, outside, packaged)
 
 
 @cache
-def _terminology_server(base: str, patience: float) -> Outside | None:
+def _terminology_server(
+    base: str, patience: float, private_hosts: tuple[str, ...]
+) -> Outside | None:
     """The terminology server of the settings, with what it answered before."""
-    return Outside(base, patience) if base else None
+    return Outside(base, patience, Outgoing([base], private_hosts)) if base else None
 
 
 def described(settings: Settings, operations: Operations, base: str) -> Described:
@@ -292,6 +334,7 @@ def described(settings: Settings, operations: Operations, base: str) -> Describe
         http=http_limits(settings),
         max_entries=settings.max_entries,
         conditional_delete=settings.conditional_delete,
+        tokens=settings.auth == "token",
     )
 
 
@@ -331,6 +374,17 @@ async def _outside(request: HttpQuestion, error: Exception) -> Response:
     answered = render.error(FhirError(kind, text))
     headers = {**answered.headers, "vary": VARY, **(error.headers or {})}
     return Response(answered.body, answered.status, headers)
+
+
+def _smart(settings: Settings) -> Any:
+    told = smart_configuration(settings)
+    document = {} if told is None else told.document()
+
+    async def smart() -> JSONResponse:
+        """Where tokens come from; whoever has none may read it."""
+        return JSONResponse(document)
+
+    return smart
 
 
 async def _live() -> dict[str, str]:

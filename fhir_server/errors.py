@@ -32,6 +32,8 @@ class Kind(Enum):
     BUSINESS_RULE = _KindValue(422, "business-rule")
     """A rule of the service refuses it."""
     UNSUPPORTED = _KindValue(400, "not-supported")
+    UNAUTHENTICATED = _KindValue(401, "login")
+    """There is no token, or not one that is good."""
     NOT_FOUND = _KindValue(404, "not-found")
     METHOD_NOT_ALLOWED = _KindValue(405, "not-supported")
     NOT_ACCEPTABLE = _KindValue(406, "not-supported")
@@ -45,6 +47,8 @@ class Kind(Enum):
     UNSUPPORTED_MEDIA_TYPE = _KindValue(415, "not-supported")
     HEADERS_TOO_LARGE = _KindValue(431, "too-long")
     """https://www.rfc-editor.org/rfc/rfc6585#section-5"""
+    THROTTLED = _KindValue(429, "throttled")
+    """https://www.rfc-editor.org/rfc/rfc6585#section-4"""
     TOO_COSTLY = _KindValue(403, "too-costly")
     FORBIDDEN = _KindValue(403, "forbidden")
     UNAVAILABLE = _KindValue(503, "transient")
@@ -79,21 +83,31 @@ class Issue:
 
 
 class FhirError(Exception):
-    """A refusal: its kind and every issue found, not only the first."""
+    """A refusal: its kind and every issue found, not only the first.
+
+    `challenge` is what `WWW-Authenticate` tells, where the refusal is about a token.
+    """
 
     def __init__(
-        self, kind: Kind, *issues: Issue | str, allowed_methods: tuple[str, ...] = ()
+        self,
+        kind: Kind,
+        *issues: Issue | str,
+        allowed_methods: tuple[str, ...] = (),
+        retry_after: int = 0,
+        challenge: str = "",
     ) -> None:
         self.kind: Final = kind
+        self.retry_after: Final = retry_after
         self.allowed_methods: Final = allowed_methods
+        self.challenge: Final = challenge
         self.issues: Final = tuple(
             Issue(issue) if isinstance(issue, str) else issue for issue in issues
         )
         super().__init__("; ".join(issue.text for issue in self.issues))
 
     @classmethod
-    def of(cls, kind: Kind, issues: Iterable[Issue]) -> "FhirError":
-        return cls(kind, *issues)
+    def of(cls, kind: Kind, issues: Iterable[Issue], challenge: str = "") -> "FhirError":
+        return cls(kind, *issues, challenge=challenge)
 
     @classmethod
     def at(cls, kind: Kind, expression: str, text: str) -> "FhirError":

@@ -5,34 +5,34 @@ A value that does not fit, or a name that is not known, is an error at start.
 
 import ipaddress
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.json import MAX_DEPTH
+from fhir_server.setting_groups import secrets, tokens
+from fhir_server.setting_groups.addresses import is_loopback as is_loopback
+from fhir_server.setting_groups.addresses import wrong_with_base
+from fhir_server.setting_groups.around import AroundSettings
+from fhir_server.setting_groups.secrets import SecretFiles
+from fhir_server.setting_groups.tokens import TokenSettings
 from fhir_server.storage.mongo.address import database_name, is_mongo, masked
 from fhir_server.validation.profiles.claims import LENIENT, read_requirement
 
 PREFIX = "KEYWORKING_"
 PATH = "/fhir"
 """Where the FHIR interface stands below the host."""
-_LISTS: Final = (
-    *("if_match_required", "trusted_proxies", "import_from"),
-    *("packages", "required_profiles", "lenient_profiles"),
-)
-"""Settings that may be empty."""
+_FILLED: Final = ("operations", *tokens.LISTS)
+"""Lists that may not be empty."""
 _FOR_TESTS: Final = PREFIX + "TEST_"
-_OF_ADDRESSES: Final = re.compile(r"[\w.~:/\[\]@!$&()*+,;=%?#-]*", re.ASCII)
-"""What may stand in an address (RFC 3986), but for the quotation mark: shells read it too."""
 
 
-class Settings(BaseSettings):
+class Settings(TokenSettings, AroundSettings):
     """What can be set, with its default."""
 
     model_config = SettingsConfigDict(
@@ -49,8 +49,8 @@ class Settings(BaseSettings):
     """`sqlite:///relative/path`, `sqlite:////absolute/path` or `mongodb://hosts/database`."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Server processes on the one store."""
-    auth: Literal["none"] | None = None
-    """`none`: without tokens, on loopback only. There is no other way yet."""
+    auth: Literal["none", "token"] | None = None
+    """`token`: whoever asks shows a token. `none`: without tokens, on loopback only."""
     public_base: str = ""
     """The FHIR base that clients use, such as https://fhir.example.nhs.uk/fhir, when it is not
     the host and port that the server listens on."""
@@ -151,16 +151,27 @@ class Settings(BaseSettings):
     keep_audit: Annotated[int | None, Field(ge=1)] = None
     """Days for which `keyworking prune` keeps rows of the audit; without it, all are kept."""
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Options of the command line, the environment, then files that the environment names."""
+        return init_settings, env_settings, SecretFiles(settings_cls)
+
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
-        for name in ("operations", *_LISTS):
+        for name, field in cls.model_fields.items():
             text = values.get(name)
-            if isinstance(text, str):
+            if NoDecode in field.metadata and isinstance(text, str):
                 values[name] = tuple(part.strip() for part in text.split(","))
-        for name in _LISTS:
-            if values.get(name) == ("",):
-                values[name] = ()
+                if name not in _FILLED and values[name] == ("",):
+                    values[name] = ()
         return values
 
     @model_validator(mode="after")
@@ -176,6 +187,8 @@ class Settings(BaseSettings):
                 f"auth 'none' serves on loopback only, and {self.host} is not loopback; "
                 "use 127.0.0.1, ::1 or localhost"
             )
+        if self.auth == "token":
+            self.require_tokens()
         if self.port == 0:
             raise ValueError("port 0 would be one that nobody is told of; choose one from 1 on")
         if self.default_count > self.max_count:
@@ -201,7 +214,7 @@ class Settings(BaseSettings):
         if self.public_base:
             return self.public_base.rstrip("/")
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}{PATH}"
+        return f"{self.scheme}://{host}:{self.port}{PATH}"
 
 
 def read_settings(options: Mapping[str, object]) -> Settings:
@@ -230,6 +243,7 @@ def refuse_unknown_variables() -> None:
         ValueError: naming the variable and those that exist.
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields}
+    known |= {PREFIX + name.upper() + secrets.SUFFIX for name in secrets.secrets(Settings)}
     seen: dict[str, str] = {}
     for name in variables():
         if name.upper() not in known:
@@ -247,13 +261,13 @@ def variables() -> Iterator[str]:
 
 
 def _require_base(address: str) -> None:
-    wrong = _wrong_with_base(address)
+    wrong = wrong_with_base(address)
     if wrong:
         raise ValueError(f"public_base {wrong}; https://fhir.example.nhs.uk/fhir is one")
 
 
 def _require_terminology_server(address: str) -> None:
-    wrong = _wrong_with_base(address)
+    wrong = wrong_with_base(address)
     parts = urlsplit(address) if not wrong else None
     if parts is not None and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         wrong = "is http, which is for this machine only"
@@ -261,27 +275,10 @@ def _require_terminology_server(address: str) -> None:
         raise ValueError(f"terminology_server {wrong}; https://terms.example.nhs.uk/fhir is one")
 
 
-def _wrong_with_base(address: str) -> str:
-    try:
-        parts = urlsplit(address)
-        port = parts.port
-    except ValueError as error:
-        return f"is no address: {error}"
-    if parts.scheme not in ("http", "https"):
-        return "is not an http or https address"
-    if not parts.hostname or port == 0:
-        return "has no host, or port 0"
-    if "?" in address or "#" in address:
-        return "has a query or fragment"
-    if "@" in parts.netloc:
-        return "has a user in it"
-    return "" if _OF_ADDRESSES.fullmatch(address) else "has a character that stands in no address"
-
-
 def _require_origin(origin: str) -> None:
     """Of files: https, or http on this machine; a scheme, a host and perhaps a port."""
     parts = urlsplit(origin)
-    wrong = _wrong_with_base(origin)
+    wrong = wrong_with_base(origin)
     if not wrong and (parts.path or f"{parts.scheme}://{parts.netloc}" != origin):
         wrong = "is more than scheme, host and port"
     if not wrong and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
@@ -340,13 +337,3 @@ def sqlite_path(store: str) -> Path:
             "and mongodb://host/database are"
         )
     return Path(store.removeprefix(head))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -26,6 +26,8 @@ from operations._person import OPEN_STAY, UNDONE_STAY, Person, refers, since, st
 from operations._stay import admitted, corrected, discharged, undone
 from operations._whose import named, require_own
 
+SCOPES = ("MessageHeader.c", "Encounter.cu")
+"""Of who tells of a stay; what follows from it is the service's own work."""
 _DIGEST: Final = f"{canonicals.KW}/NamingSystem/message-digest"
 _MASTER: Final = frozenset(
     {

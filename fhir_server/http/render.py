@@ -37,10 +37,12 @@ def answer(answer: Answer, base: str) -> HttpAnswer:
 def error(error: FhirError) -> HttpAnswer:
     """An OperationOutcome with the kind's status."""
     headers = {"content-type": _CONTENT_TYPE}
-    if error.kind.status == 503:
-        headers["retry-after"] = "1"
+    if error.retry_after or error.kind.status == 503:
+        headers["retry-after"] = str(error.retry_after or 1)
     if error.allowed_methods:
         headers["allow"] = ", ".join(error.allowed_methods)
+    if error.challenge:
+        headers["www-authenticate"] = error.challenge
     if any(issue.expression == "http.Content-Encoding" for issue in error.issues):
         headers["accept-encoding"] = "gzip, identity"
     return HttpAnswer(error.kind.status, json.encode(outcome_of(error)), headers)

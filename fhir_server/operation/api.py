@@ -7,6 +7,11 @@ together already, such as a Bundle of stored resources (`fhir_server.fhir.bundle
 An operation that answers page by page says `PAGED = True` in its module: it makes the link to
 the next page with `call.link(place)`, and finds `place` again in `call.page`.
 
+What a token has to grant to whoever invokes it, the module says in `SCOPES`, a tuple of texts such
+as `Patient.rs`: letters of SMART scopes for a type, for `*` (every type), for `{type}` (where it is
+invoked; every type at the system) or for `{_type}` (what the parameter of that name lists). Without
+them an operation that only reads needs `{type}.rs`, and one that writes `*.cruds`.
+
 An operation that takes long answers with a job: its `run` returns `await call.accept(asked)`, and
 the module has an `async def step(task: Task) -> None` beside it, which does a little of the work
 at a time and commits it with where the next step begins (`fhir_server.jobs.runner`).
@@ -27,6 +32,7 @@ from fhir_server.jobs.record import Job
 from fhir_server.jobs.runner import Work
 from fhir_server.operation.pages import Pages
 from fhir_server.operation.parameters import Inputs
+from fhir_server.outgoing import NOWHERE, Outgoing
 from fhir_server.search.limits import Limits
 from fhir_server.validation.checker import Checker, standard_checker
 
@@ -63,8 +69,8 @@ class Call:
     """Bytes of a resource."""
     max_lines: int = 0
     """Bytes of all lines."""
-    import_from: tuple[str, ...] = ()
-    """Origins from which files may be fetched."""
+    import_from: Outgoing = NOWHERE
+    """The way to the origins from which files may be fetched."""
     checker: Checker = field(default_factory=standard_checker)
     """Checks what the operation writes."""
     starting: Starting | None = None
@@ -133,6 +139,8 @@ class Task:
     prepare: Callable[[Resource], Awaitable[Write]]
     """Checks a resource as any that comes in; what comes back stores it in a commit, with the
     id that it has, or a new one."""
+    import_from: Outgoing = NOWHERE
+    """As that of the call."""
 
 
 Run = Callable[[Call], Awaitable[Resource | bytes | Job]]
