@@ -15,6 +15,7 @@ from msgspec import structs
 from fhir_server.access.audit.provenance import provenances
 from fhir_server.access.audit.record import Record, bounded, name_of, of_caller, patients_of
 from fhir_server.access.caller import Role
+from fhir_server.access.facts.kept import follow
 from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy, Policy
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
@@ -369,6 +370,7 @@ class SessionUnit(_GuardedReader):
             await self._redefine(draft.id, resource)
         before = await self._number(draft) if self.caller.organisation else 0
         stored = await self._unit.put(draft, method)
+        await follow(self._unit, stored, dict(draft.resource))
         self.touched.append(stored)
         if stored.version != before:
             self._made.append(stored)
@@ -384,6 +386,7 @@ class SessionUnit(_GuardedReader):
         if current.type == added.TYPE:
             await self._redefine(current.id, None)
         stored = await self._unit.delete(current.type, current.id)
+        await follow(self._unit, stored, None)
         self.touched.append(stored)
         self._made.append(stored)
         self._about.append(current)
