@@ -16,8 +16,8 @@ from zoneinfo import ZoneInfo
 
 from fhir_server.access.caller import Caller
 from fhir_server.access.decision import Decision
-from fhir_server.access.identities import Identities
 from fhir_server.access.labels import labels_of
+from fhir_server.access.own_names import OwnNames
 from fhir_server.access.policy import refusal
 from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.dates import interval, moment
@@ -25,7 +25,8 @@ from fhir_server.search.ast import Chain, Query, ReferenceTo, TokenIn, conjuncti
 from fhir_server.storage.interface import Reader
 
 Side = Mapping[str, Any] | None
-_KEYWORKER: Final = 2
+_KEYWORKER: Final = (2, 15)
+"""While consent stands, and after it has ended."""
 _COMPETENT: Final = 7
 _PARENT: Final = (8, 10)
 _ADULT: Final = 16
@@ -50,7 +51,7 @@ async def require_consent(
     now: int,
     reader: Reader,
     decision: Decision,
-    own: Identities,
+    own: OwnNames,
     old: Side,
     new: Side,
 ) -> None:
@@ -66,7 +67,7 @@ async def require_consent(
     if labels_of(old or new) != labels_of(new) or (old is None and labels_of(new)):
         raise refusal("Whoever writes a consent does not label it")
     patient_id = new["patient"]["reference"].removeprefix("Patient/")
-    is_keyworker = decision.row == _KEYWORKER or await _leads(reader, own, patient_id)
+    is_keyworker = decision.row in _KEYWORKER or await _leads(reader, own, patient_id)
     _require_time(old, new, now)
     if old is not None and _is_withdrawal(old, new):
         if is_keyworker or _is_by(caller, old, patient_id):
@@ -117,7 +118,7 @@ class _Giving:
         self._row = decision.row
         self._by_keyworker = by_keyworker
 
-    async def require(self, caller: Caller, own: Identities) -> None:
+    async def require(self, caller: Caller, own: OwnNames) -> None:
         givers = _performers(self._consent)
         if self._age < 0 or not givers:
             raise refusal("Who may consent for this patient cannot be told")
@@ -128,7 +129,7 @@ class _Giving:
             if not await self._may_give(giver, by_themselves=is_giver):
                 raise refusal(f"{giver} may not give this consent for this patient, or not so")
 
-    def _require_recorder(self, own: Identities, givers: list[str]) -> None:
+    def _require_recorder(self, own: OwnNames, givers: list[str]) -> None:
         """The keyworker records what others decided, as checked with them."""
         if not self._by_keyworker:
             raise refusal("A consent is written by its giver, or recorded by the keyworker")
@@ -221,7 +222,7 @@ def _require_time(old: Side, new: Mapping[str, Any], now: int) -> None:
         )
 
 
-async def _leads(reader: Reader, own: Identities, patient_id: str) -> bool:
+async def _leads(reader: Reader, own: OwnNames, patient_id: str) -> bool:
     """Whether the caller is the care manager of an open involvement, with consent or not yet."""
     persons = tuple(sorted(one for one in own.persons if one.startswith("Practitioner/")))
     if not persons:

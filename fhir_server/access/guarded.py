@@ -61,6 +61,11 @@ class GuardedReader:
         """Whether everything is allowed, to everybody."""
         return self._rule is None
 
+    def is_limited(self, resource_type: str) -> bool:
+        """Whether there may be resources of the type that the caller may not see."""
+        del resource_type
+        return self._rule is not None
+
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
         """The current version or deletion, None where there is none that the caller may see."""
         found = await self._reader.read(resource_type, resource_id)

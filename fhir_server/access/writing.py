@@ -7,15 +7,15 @@ Whoever is not named here writes nothing.
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from fhir_server.access import membership
 from fhir_server.access.caller import Caller, Role
 from fhir_server.access.consent_writing import require_consent
-from fhir_server.access.decision import Decision
-from fhir_server.access.identities import Identities, identities
+from fhir_server.access.decision import Decision, Right
 from fhir_server.access.labels import is_test_data, labels_of
 from fhir_server.access.membership import PATIENT, Standing
+from fhir_server.access.own_names import OwnNames, own_names
 from fhir_server.access.policy import refusal
 from fhir_server.access.sight import shows_all
 from fhir_server.fhir import json
@@ -24,9 +24,6 @@ from fhir_server.storage.interface import Reader
 
 Side = Mapping[str, Any] | None
 About = Callable[[str], Awaitable[Decision]]
-KEYWORKER: Final = 2
-CARE_TEAM: Final = 3
-"""Rows of the table whose writes differ from all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,27 +88,27 @@ async def _require_record(asked: Writing, reader: Reader, old: Side, new: Side) 
     await _require_same_mark(reader, old, new, everybody)
     if _is_enrolment(asked, old, new, everybody):
         return
-    own = await identities(reader, asked.caller)
+    own = await own_names(reader, asked.caller)
     for patient_id in sorted(everybody):
         await _require_of(asked, reader, own, patient_id, old, new)
 
 
 async def _require_of(
-    asked: Writing, reader: Reader, own: Identities, patient_id: str, old: Side, new: Side
+    asked: Writing, reader: Reader, own: OwnNames, patient_id: str, old: Side, new: Side
 ) -> None:
     """Raise unless the change may be made in that patient's record."""
     name, decision = _type_of(old, new), await asked.about(patient_id)
     if name == "Consent":
         await require_consent(asked.caller, asked.now, reader, decision, own, old, new)
         return
-    if name == "Encounter" and _is_own_event(own, old, new):
+    if name == "Encounter" and Right.EVENTS in decision.rights and _is_own_event(own, old, new):
         return
     sides = [side for side in (old, new) if side is not None]
     if not all(shows_all(decision, side) for side in sides):
         raise refusal()
-    if decision.row == KEYWORKER and membership.area(name) in decision.writes:
+    if name != PATIENT and membership.area(name) in decision.writes:
         return
-    if decision.row == CARE_TEAM and name == "Task" and _is_own_task(own, old, new):
+    if name == "Task" and Right.OWN_ACTIVITIES in decision.rights and _is_own_task(own, old, new):
         return
     raise refusal("What the caller may read here, it may not write")
 
@@ -128,7 +125,7 @@ def _is_enrolment(asked: Writing, old: Side, new: Side, everybody: Collection[st
     return new["resourceType"] != "Consent" and set(everybody) <= set(asked.fresh)
 
 
-def _is_own_event(own: Identities, old: Side, new: Side) -> bool:
+def _is_own_event(own: OwnNames, old: Side, new: Side) -> bool:
     """A unit always tells of its own stays; it deletes none, and gives none to another child."""
     if new is None or not own.organisation or not own.is_organisation(new.get("serviceProvider")):
         return False
@@ -138,7 +135,7 @@ def _is_own_event(own: Identities, old: Side, new: Side) -> bool:
     return same and _same_labels(old, new) and own.is_organisation(old.get("serviceProvider"))
 
 
-def _is_own_task(own: Identities, old: Side, new: Side) -> bool:
+def _is_own_task(own: OwnNames, old: Side, new: Side) -> bool:
     """What they do they write; whose it is, and who may see it, stays."""
     if old is None or new is None:
         return False

@@ -14,7 +14,7 @@ _MOST: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Identities:
+class OwnNames:
     """References such as `Practitioner/1`; `organisation` is an ODS code, '' without one."""
 
     persons: frozenset[str]
@@ -38,15 +38,15 @@ class Identities:
         return bool(self.organisation) and is_ods and identifier.get("value") == self.organisation
 
 
-async def identities(reader: Reader, caller: Caller) -> Identities:
+async def own_names(reader: Reader, caller: Caller) -> OwnNames:
     """As the records say now, all of them: administrators keep these."""
     persons = {caller.user} - {""}
     if caller.user.startswith("Practitioner/"):
         persons |= {one async for one in _found(reader, _roles(caller.user))}
     if not caller.organisation:
-        return Identities(frozenset(persons), frozenset())
+        return OwnNames(frozenset(persons), frozenset())
     organisations = {one async for one in _found(reader, _organisations(caller.organisation))}
-    return Identities(frozenset(persons), frozenset(organisations), caller.organisation)
+    return OwnNames(frozenset(persons), frozenset(organisations), caller.organisation)
 
 
 def _roles(user: str) -> Query:
