@@ -210,6 +210,7 @@ async def fhir_server(
         if_match_required=frozenset(settings.if_match_required),
         repeat_lifetime=settings.repeat_lifetime,
         checker=checker(settings),
+        glass_minutes=settings.break_glass_minutes,
         open_access=settings.auth == "none",
     )
 

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.json import MAX_DEPTH
+from fhir_server.setting_groups.consent import ConsentSettings
 from fhir_server.storage.mongo.address import database_name, is_mongo, masked
 from fhir_server.validation.profiles.claims import LENIENT, read_requirement
 
@@ -32,7 +33,7 @@ _OF_ADDRESSES: Final = re.compile(r"[\w.~:/\[\]@!$&()*+,;=%?#-]*", re.ASCII)
 """What may stand in an address (RFC 3986), but for the quotation mark: shells read it too."""
 
 
-class Settings(BaseSettings):
+class Settings(ConsentSettings, BaseSettings):
     """What can be set, with its default."""
 
     model_config = SettingsConfigDict(

@@ -40,6 +40,8 @@ class Operation:
     """Whether its body may be ndjson, which it then reads by itself."""
     takes_faulty: bool = False
     """Whether the resources that it is given may break their definitions."""
+    as_service: str = ""
+    """Why it takes the service's own rights, where it does."""
 
     @property
     def code(self) -> str:
@@ -163,8 +165,16 @@ def _operation(name: str, definition: Resource, module: ModuleType) -> Operation
     step = getattr(module, "step", None)
     if step is not None and not inspect.iscoroutinefunction(step):
         raise BadOperation(f"{name}.py has a step that is no 'async def step(task)'")
-    paged, *takes = (bool(getattr(module, one, False)) for one in _MARKS)
-    return Operation(definition, run, paged, step, *takes)
+    paged, lines, faulty = (bool(getattr(module, one, False)) for one in _MARKS)
+    reason = _service(name, module)
+    return Operation(definition, run, paged, step, lines, faulty, reason)
+
+
+def _service(name: str, module: ModuleType) -> str:
+    reason = getattr(module, "AS_SERVICE", "")
+    if not isinstance(reason, str):
+        raise BadOperation(f"{name}.py has an AS_SERVICE that is no reason in words")
+    return reason
 
 
 def _names(definition: Resource) -> list[str]:

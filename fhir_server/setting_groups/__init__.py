@@ -1,0 +1,1 @@
+"""Settings by what they are about, which `fhir_server.settings` puts together."""

@@ -1,0 +1,63 @@
+"""Who may tell of a stay: the organisation itself, under its own token.
+
+A message is stored with the service's rights, so its sender is checked first, and what its answer
+says is what a unit may know that is told nothing of the young person (row 6 of docs/access.md).
+"""
+
+from collections.abc import AsyncIterator, Iterator
+
+from fhir_server.access.caller import Caller, Role
+from fhir_server.errors import FhirError, Kind
+from fhir_server.fhir import canonicals
+from fhir_server.fhir.json import Resource
+from fhir_server.fhir.references import parse_relative
+from fhir_server.operation.records import Records
+from operations._identity import identifiers_of
+from operations._message import Message, unversioned
+
+
+async def require_sender(records: Records, message: Message, caller: Caller) -> None:
+    """Raise unless the sender's ODS code is that of the token. A load test plays many units.
+
+    Raises:
+        FhirError: FORBIDDEN.
+    """
+    if Role.LOAD_TEST in caller.roles:
+        return
+    codes = {code async for code in _codes(records, message)}
+    if not caller.organisation or codes != {caller.organisation}:
+        raise FhirError.at(
+            Kind.FORBIDDEN,
+            f"{message.header.expression}.sender",
+            "The sender of a message is the organisation of the token, named by its ODS code",
+        )
+
+
+async def _codes(records: Records, message: Message) -> AsyncIterator[str]:
+    """ODS codes by which the header names its sender, and those of what it refers to."""
+    sender = message.sender
+    for code in _ods([sender.get("identifier", {})]):
+        yield code
+    reference = unversioned(sender.get("reference", ""))
+    for part in message.parts:
+        if reference in part.names:
+            for code in _ods(identifiers_of(part.resource)):
+                yield code
+            return
+    local = parse_relative(reference)
+    found = await records.get(local.type, local.id) if local else None
+    for code in _ods(identifiers_of(found or {})):
+        yield code
+
+
+def _ods(identifiers: list[Resource]) -> Iterator[str]:
+    for identifier in identifiers:
+        if identifier.get("system") == canonicals.ODS_ORGANIZATION and identifier.get("value"):
+            yield str(identifier["value"])
+
+
+def brief(answer: Resource) -> Resource:
+    """That it is stored, and what is wrong with the message itself: no effect of it."""
+    first, *rest = answer["issue"]
+    told = [first, *(issue for issue in rest if issue.get("severity") != "information")]
+    return {**answer, "issue": told}
