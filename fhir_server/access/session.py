@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from fhir_server.access import membership
 from fhir_server.access.caller import Role
+from fhir_server.access.facts.kept import follow
 from fhir_server.access.guarded import GuardedReader
 from fhir_server.access.labels import as_test_data
 from fhir_server.access.policy import Caller, Policy, Rule, rule_of
@@ -267,6 +268,7 @@ class SessionUnit(GuardedReader):
         if draft.type == added.TYPE:
             await self._redefine(draft.id, resource)
         stored = await self._unit.put(draft, method)
+        await follow(self._unit, stored, draft.resource)
         self._note(stored, draft)
         return stored
 
@@ -308,6 +310,7 @@ class SessionUnit(GuardedReader):
         if current.type == added.TYPE:
             await self._redefine(current.id, None)
         stored = await self._unit.delete(current.type, current.id)
+        await follow(self._unit, stored, None)
         self.touched.append(_name(stored))
         return stored
 
