@@ -20,6 +20,8 @@ from fhir_server.terminology.checking import Coding, coding_of
 from fhir_server.terminology.expansion import Work, too_costly
 from fhir_server.terminology.systems import CodeSystem
 
+SCOPES = ("ConceptMap.rs",)
+"""It keeps no more than its caller's own table."""
 _SPACE: Final = "closure"
 _MAX_CODES: Final = 2000
 """Of a table."""

@@ -7,6 +7,8 @@ from fhir_operations import _export
 from fhir_server.jobs.record import Job
 from fhir_server.operation.api import Call, Task
 
+SCOPES = ("{_type}.rs",)
+
 
 async def run(call: Call) -> Job:
     return await _export.start(call)

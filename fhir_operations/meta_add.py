@@ -8,6 +8,8 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.summary import refuse_subset
 from fhir_server.operation.api import Call
 
+SCOPES = ("{type}.ru",)
+
 
 async def run(call: Call) -> Resource:
     # A resource that carries that mark could not be updated any more.

@@ -7,6 +7,8 @@ from fhir_operations._meta import change, reduced
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call
 
+SCOPES = ("{type}.ru",)
+
 
 async def run(call: Call) -> Resource:
     return await change(call, reduced)

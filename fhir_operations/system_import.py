@@ -9,6 +9,7 @@ from fhir_operations import _import
 from fhir_server.jobs.record import Job
 from fhir_server.operation.api import Call, Task
 
+SCOPES = ("*.cu",)
 TAKES_LINES = True
 
 

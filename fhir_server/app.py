@@ -4,6 +4,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any, Final, Literal
 
@@ -14,6 +15,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy
+from fhir_server.access.policy import Policy as AccessPolicy
 from fhir_server.access.session import Session, of_all_callers
 from fhir_server.errors import FhirError, Kind
 from fhir_server.http import openapi, render
@@ -43,6 +45,7 @@ from fhir_server.terminology.library import Nowhere
 from fhir_server.terminology.outside import Outside
 from fhir_server.terminology.packaged import Packaged
 from fhir_server.terminology.service import Terminology
+from fhir_server.trusting import authentication, smart_configuration
 from fhir_server.validation.checker import Checker, Policy
 from fhir_server.validation.profiles.claims import (
     DEFAULT,
@@ -54,6 +57,7 @@ from fhir_server.validation.profiles.library import Library
 from fhir_server.validation.profiles.packages import definitions, resources_of
 
 ANONYMOUS: Final = "anonymous"
+SMART: Final = f"{PATH}/.well-known/smart-configuration"
 
 
 class Application(FastAPI):
@@ -72,6 +76,8 @@ class Application(FastAPI):
 
 def _is_fhir(raw_path: bytes) -> bool:
     start = PATH.encode()
+    if raw_path.partition(b"?")[0] == SMART.encode():
+        return False
     return raw_path.startswith(start) and raw_path[len(start) :][:1] in (b"", b"/", b"?")
 
 
@@ -106,6 +112,8 @@ def create_app(settings: Settings | None = None) -> Application:
     app.limits = http_limits(settings)
     app.add_exception_handler(HTTPException, _outside)
     app.add_api_route("/openapi.json", _description(settings, operations), include_in_schema=False)
+    if settings.auth == "token":
+        app.add_api_route(SMART, _smart(settings), include_in_schema=False)
     app.add_api_route("/health/live", _live, include_in_schema=False)
     app.add_api_route("/health/ready", _ready_check(app), include_in_schema=False)
     return app
@@ -132,7 +140,7 @@ async def open_store(settings: Settings, *, make: bool = True) -> Store:
 
 def endpoint(settings: Settings, store: Store, server: Server) -> FhirEndpoint:
     def open_session(request: HttpRequest) -> Session:
-        return session(settings, store, request.request_id)
+        return session(settings, store, replace(request.caller, request_id=request.request_id))
 
     trusted = () if settings.public_base else settings.trusted_proxies
     return FhirEndpoint(
@@ -141,6 +149,7 @@ def endpoint(settings: Settings, store: Store, server: Server) -> FhirEndpoint:
         path=PATH,
         limits=http_limits(settings),
         proxies=Proxies(trusted) if trusted else None,
+        authenticate=authentication(settings, server.clock),
     )
 
 
@@ -169,8 +178,8 @@ def runner(settings: Settings, store: Store, server: Server, woken: asyncio.Even
     """What works at jobs in this process, each in a session of its caller."""
     patient = store.patient(settings.job_patience)
 
-    def open_session(caller: str, request_id: str) -> Session:
-        return session(settings, patient, request_id, caller)
+    def open_session(caller: Caller) -> Session:
+        return session(settings, patient, caller)
 
     return Runner(
         lambda: of_all_callers(store, OPEN),
@@ -212,6 +221,7 @@ async def fhir_server(
         checker=checker(settings),
         glass_minutes=settings.break_glass_minutes,
         open_access=settings.auth == "none",
+        smart=smart_configuration(settings),
     )
 
 
@@ -269,12 +279,17 @@ def _packaged(packages: tuple[str, ...]) -> Packaged:
     return Packaged(map(dict, _resources(packages)))
 
 
-def session(settings: Settings, store: Store, request_id: str, caller: str = ANONYMOUS) -> Session:
-    """A session of that caller; without `--auth none`, one that may do nothing."""
-    policy = OpenPolicy() if settings.auth == "none" else ClosedPolicy()
+def policy_of(settings: Settings, caller: Caller) -> AccessPolicy:  # noqa: ARG001
+    """What the caller may see and write; without `--auth none`, nothing."""
+    return OpenPolicy() if settings.auth == "none" else ClosedPolicy()
+
+
+def session(settings: Settings, store: Store, caller: Caller) -> Session:
+    """A session of that caller."""
+    policy = policy_of(settings, caller)
     outside = _terminology_server(settings.terminology_server, settings.terminology_patience)
     packaged = _packaged(settings.packages)
-    return Session(store, Caller(caller, request_id), policy, settings.max_codes, outside, packaged)
+    return Session(store, caller, policy, settings.max_codes, outside, packaged)
 
 
 @cache
@@ -332,6 +347,17 @@ async def _outside(request: HttpQuestion, error: Exception) -> Response:
     answered = render.error(FhirError(kind, text))
     headers = {**answered.headers, "vary": VARY, **(error.headers or {})}
     return Response(answered.body, answered.status, headers)
+
+
+def _smart(settings: Settings) -> Any:
+    told = smart_configuration(settings)
+    document = {} if told is None else told.document()
+
+    async def smart() -> JSONResponse:
+        """Where tokens come from; whoever has none may read it."""
+        return JSONResponse(document)
+
+    return smart
 
 
 async def _live() -> dict[str, str]:

@@ -23,7 +23,7 @@ def main() -> None:
 @click.option("--port", type=int, help="Port to listen on.")
 @click.option("--store", help="sqlite:///./var/keyworking.db, mongodb://host/database or the like.")
 @click.option("--workers", type=int, help="Server processes.")
-@click.option("--auth", type=click.Choice(["none"]), help="none: no tokens, loopback only.")
+@click.option("--auth", type=click.Choice(["none", "token"]), help="none: loopback only.")
 @click.option("--synthetic-caseload", is_flag=True, help="Load 30 synthetic young people, once.")
 def serve(synthetic_caseload: bool, **options: object) -> None:
     """Serve FHIR R4 until interrupted."""

@@ -32,6 +32,8 @@ class Kind(Enum):
     BUSINESS_RULE = _KindValue(422, "business-rule")
     """A rule of the service refuses it."""
     UNSUPPORTED = _KindValue(400, "not-supported")
+    UNAUTHENTICATED = _KindValue(401, "login")
+    """There is no token, or not one that is good."""
     NOT_FOUND = _KindValue(404, "not-found")
     METHOD_NOT_ALLOWED = _KindValue(405, "not-supported")
     NOT_ACCEPTABLE = _KindValue(406, "not-supported")
@@ -79,21 +81,29 @@ class Issue:
 
 
 class FhirError(Exception):
-    """A refusal: its kind and every issue found, not only the first."""
+    """A refusal: its kind and every issue found, not only the first.
+
+    `challenge` is what `WWW-Authenticate` tells, where the refusal is about a token.
+    """
 
     def __init__(
-        self, kind: Kind, *issues: Issue | str, allowed_methods: tuple[str, ...] = ()
+        self,
+        kind: Kind,
+        *issues: Issue | str,
+        allowed_methods: tuple[str, ...] = (),
+        challenge: str = "",
     ) -> None:
         self.kind: Final = kind
         self.allowed_methods: Final = allowed_methods
+        self.challenge: Final = challenge
         self.issues: Final = tuple(
             Issue(issue) if isinstance(issue, str) else issue for issue in issues
         )
         super().__init__("; ".join(issue.text for issue in self.issues))
 
     @classmethod
-    def of(cls, kind: Kind, issues: Iterable[Issue]) -> "FhirError":
-        return cls(kind, *issues)
+    def of(cls, kind: Kind, issues: Iterable[Issue], challenge: str = "") -> "FhirError":
+        return cls(kind, *issues, challenge=challenge)
 
     @classmethod
     def at(cls, kind: Kind, expression: str, text: str) -> "FhirError":

@@ -68,7 +68,8 @@ def _settings(options: Mapping[str, object]) -> Settings:
         raise BadSettings(str(error)) from None
     if settings.auth is None:
         raise BadSettings(
-            "There are no tokens yet: the only way to serve is --auth none, on loopback"
+            "Choose how callers are known: --auth token, with KEYWORKING_ISSUER and its keys; "
+            "or --auth none for trying out, on loopback"
         )
     return settings
 

@@ -5,7 +5,6 @@ A value that does not fit, or a name that is not known, is an error at start.
 
 import ipaddress
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -16,7 +15,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.json import MAX_DEPTH
+from fhir_server.setting_groups import tokens
+from fhir_server.setting_groups.addresses import is_loopback as is_loopback
+from fhir_server.setting_groups.addresses import wrong_with_base
 from fhir_server.setting_groups.consent import ConsentSettings
+from fhir_server.setting_groups.tokens import TokenSettings
 from fhir_server.storage.mongo.address import database_name, is_mongo, masked
 from fhir_server.validation.profiles.claims import LENIENT, read_requirement
 
@@ -29,11 +32,9 @@ _LISTS: Final = (
 )
 """Settings that may be empty."""
 _FOR_TESTS: Final = PREFIX + "TEST_"
-_OF_ADDRESSES: Final = re.compile(r"[\w.~:/\[\]@!$&()*+,;=%?#-]*", re.ASCII)
-"""What may stand in an address (RFC 3986), but for the quotation mark: shells read it too."""
 
 
-class Settings(ConsentSettings, BaseSettings):
+class Settings(ConsentSettings, TokenSettings, BaseSettings):
     """What can be set, with its default."""
 
     model_config = SettingsConfigDict(
@@ -50,8 +51,8 @@ class Settings(ConsentSettings, BaseSettings):
     """`sqlite:///relative/path`, `sqlite:////absolute/path` or `mongodb://hosts/database`."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Server processes on the one store."""
-    auth: Literal["none"] | None = None
-    """`none`: without tokens, on loopback only. There is no other way yet."""
+    auth: Literal["none", "token"] | None = None
+    """`token`: whoever asks shows a token. `none`: without tokens, on loopback only."""
     public_base: str = ""
     """The FHIR base that clients use, such as https://fhir.example.nhs.uk/fhir, when it is not
     the host and port that the server listens on."""
@@ -155,7 +156,7 @@ class Settings(ConsentSettings, BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
-        for name in ("operations", *_LISTS):
+        for name in ("operations", *_LISTS, *tokens.LISTS):
             text = values.get(name)
             if isinstance(text, str):
                 values[name] = tuple(part.strip() for part in text.split(","))
@@ -177,6 +178,8 @@ class Settings(ConsentSettings, BaseSettings):
                 f"auth 'none' serves on loopback only, and {self.host} is not loopback; "
                 "use 127.0.0.1, ::1 or localhost"
             )
+        if self.auth == "token":
+            self.require_tokens()
         if self.port == 0:
             raise ValueError("port 0 would be one that nobody is told of; choose one from 1 on")
         if self.default_count > self.max_count:
@@ -248,13 +251,13 @@ def variables() -> Iterator[str]:
 
 
 def _require_base(address: str) -> None:
-    wrong = _wrong_with_base(address)
+    wrong = wrong_with_base(address)
     if wrong:
         raise ValueError(f"public_base {wrong}; https://fhir.example.nhs.uk/fhir is one")
 
 
 def _require_terminology_server(address: str) -> None:
-    wrong = _wrong_with_base(address)
+    wrong = wrong_with_base(address)
     parts = urlsplit(address) if not wrong else None
     if parts is not None and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         wrong = "is http, which is for this machine only"
@@ -262,27 +265,10 @@ def _require_terminology_server(address: str) -> None:
         raise ValueError(f"terminology_server {wrong}; https://terms.example.nhs.uk/fhir is one")
 
 
-def _wrong_with_base(address: str) -> str:
-    try:
-        parts = urlsplit(address)
-        port = parts.port
-    except ValueError as error:
-        return f"is no address: {error}"
-    if parts.scheme not in ("http", "https"):
-        return "is not an http or https address"
-    if not parts.hostname or port == 0:
-        return "has no host, or port 0"
-    if "?" in address or "#" in address:
-        return "has a query or fragment"
-    if "@" in parts.netloc:
-        return "has a user in it"
-    return "" if _OF_ADDRESSES.fullmatch(address) else "has a character that stands in no address"
-
-
 def _require_origin(origin: str) -> None:
     """Of files: https, or http on this machine; a scheme, a host and perhaps a port."""
     parts = urlsplit(origin)
-    wrong = _wrong_with_base(origin)
+    wrong = wrong_with_base(origin)
     if not wrong and (parts.path or f"{parts.scheme}://{parts.netloc}" != origin):
         wrong = "is more than scheme, host and port"
     if not wrong and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
@@ -341,13 +327,3 @@ def sqlite_path(store: str) -> Path:
             "and mongodb://host/database are"
         )
     return Path(store.removeprefix(head))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

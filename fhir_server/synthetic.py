@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import click
 
+from fhir_server.access.caller import Caller
 from fhir_server.access.session import Session
 from fhir_server.app import fhir_server, open_store, session
 from fhir_server.fhir import canonicals
@@ -41,7 +42,8 @@ MARKER: Final = ("Provenance", "kw-synthetic-caseload")
 _SEED: Final = 1
 _YOUNG_PEOPLE: Final = 30
 _OWN_BOUNDS: Final = {
-    name: Settings.model_fields[name].default for name in ("max_entries", "search_patience")
+    "auth": "none",  # who starts the server loads it, and shows no token for that
+    **{name: Settings.model_fields[name].default for name in ("max_entries", "search_patience")},
 }
 """What is set for requests is not for the caseload, which is as large as it is."""
 _PLAN: Final = f"category={canonicals.CARE_PLAN_CATEGORY}|keyworking-plan&status=active"
@@ -67,7 +69,7 @@ def ensure_loaded(settings: Settings) -> list[str]:
 async def _ensure_loaded(settings: Settings) -> list[str]:
     store = await open_store(settings)
     try:
-        data = session(settings, store, "synthetic-caseload")
+        data = session(settings, store, Caller("anonymous", "synthetic-caseload"))
         if await data.read(*MARKER) is not None:
             click.echo("The synthetic caseload is there already.")
         else:

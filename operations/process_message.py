@@ -27,6 +27,8 @@ from operations._sender import brief, require_sender
 from operations._stay import admitted, corrected, discharged, undone
 from operations._whose import named, require_own
 
+SCOPES = ("MessageHeader.c", "Encounter.cu")
+"""Of who tells of a stay; what follows from it is the service's own work."""
 AS_SERVICE: Final = "an inpatient unit tells of a stay"
 """What follows from a stay is in places that a unit may not read: the service does it, once the
 sender is the organisation of the token."""

@@ -91,12 +91,12 @@ async def served(
         assert app.fhir is not None
         store = app.state.store
 
-        def open_session(caller: str, request_id: str) -> Session:
-            policy = (policies or {}).get(caller) or OpenPolicy()
-            return Session(store, Caller(caller, request_id), policy)
+        def open_session(caller: Caller) -> Session:
+            policy = (policies or {}).get(caller.name) or OpenPolicy()
+            return Session(store, caller, policy)
 
         def of_request(request: HttpRequest) -> Session:
-            return open_session(request.headers["x-test-caller"], request.request_id)
+            return open_session(Caller(request.headers["x-test-caller"], request.request_id))
 
         app.fhir._open_session = of_request
         app.state.jobs._open_session = open_session

@@ -1,8 +1,9 @@
 """Who asks: what a verified token says, and nothing that it does not say."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 
 class Role(Enum):
@@ -69,3 +70,34 @@ class Caller:
 
 ANONYMOUS: Final = Caller("anonymous")
 """Of `--auth none`."""
+
+
+def caller_to_json(caller: Caller) -> dict[str, Any]:
+    """The whole caller, as jobs keep it: `caller_from_json` makes an equal one of it."""
+    told = asdict(caller)
+    told["roles"] = sorted(role.value for role in caller.roles)
+    told["grants"] = [_grant_to_json(grant) for grant in caller.grants]
+    return told
+
+
+def caller_from_json(told: Mapping[str, Any]) -> Caller:
+    """The caller that was kept.
+
+    Raises:
+        KeyError, TypeError, ValueError: for what `caller_to_json` did not write.
+    """
+    kept = dict(told)
+    roles = frozenset(map(Role, kept.pop("roles")))
+    grants = tuple(map(_grant_from_json, kept.pop("grants")))
+    return Caller(**kept, roles=roles, grants=grants)
+
+
+def _grant_to_json(grant: Grant) -> list[Any]:
+    criteria = [list(pair) for pair in grant.criteria]
+    return [grant.level, grant.resource_type, "".join(sorted(grant.letters)), criteria]
+
+
+def _grant_from_json(told: Any) -> Grant:
+    level, resource_type, letters, criteria = told
+    pairs = tuple((name, value) for name, value in criteria)
+    return Grant(level, resource_type, frozenset(letters), pairs)

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, unquote_plus
 
+from fhir_server.access.caller import Caller
 from fhir_server.access.session import Session
+from fhir_server.access.tokens.problems import in_address
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import xml
 from fhir_server.fhir.json import Resource, decode, decode_resource
@@ -27,6 +29,7 @@ from fhir_server.interactions.asynchronous import NDJSON
 from fhir_server.interactions.deferred import run_or_accept
 from fhir_server.interactions.exchange import Repeat, Request, Server, preferences
 from fhir_server.interactions.patch import JSON_PATCH
+from fhir_server.interactions.permission import require_scopes
 from fhir_server.interactions.preconditions import http_date
 from fhir_server.interactions.repeats import repeat
 from fhir_server.interactions.routing import Match
@@ -34,11 +37,17 @@ from fhir_server.interactions.routing import Match
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Scope = Mapping[str, Any]
 OpenSession = Callable[[HttpRequest], Session]
+Authenticate = Callable[[str | None, str], Awaitable[Caller]]
+"""From `Authorization` and the id of the request to who it is; raises FhirError."""
 
 _LARGE: Final = 64 * 1024
 """Bytes of XML that are read beside the loop, which goes on meanwhile."""
 _NDJSON: Final = (NDJSON, "application/ndjson", "application/x-ndjson")
 _FORM: Final = "application/x-www-form-urlencoded"
+_IN_ADDRESS: Final = "access_token"
+"""https://www.rfc-editor.org/rfc/rfc6750#section-2.3"""
+_OF_SEVERAL: Final = ("search-system", "search-compartment")
+"""Searches whose form may name types."""
 
 
 class FhirEndpoint:
@@ -50,6 +59,7 @@ class FhirEndpoint:
         path: where the base stands, such as /fhir.
         limits: bounds on a request.
         proxies: whose word on the client's address is taken; None where the base is settled.
+        authenticate: says who asks; None where everybody may.
     """
 
     def __init__(
@@ -60,12 +70,14 @@ class FhirEndpoint:
         path: str,
         limits: HttpLimits,
         proxies: Proxies | None = None,
+        authenticate: Authenticate | None = None,
     ) -> None:
         self._server = server
         self._open_session = open_session
         self._path = path
         self._limits = limits
         self._proxies = proxies
+        self._authenticate = authenticate
         self._handle = wrapped(self._interact)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,7 +97,17 @@ class FhirEndpoint:
     async def _interact(self, http: HttpRequest) -> HttpAnswer:
         if http.method == "OPTIONS":
             return await self._options(http)
+        if self._authenticate is not None and not _is_open(http):
+            await self._require_caller(http, self._authenticate)
         return await self._perform(http, self._server.router.match(http.method, http.path))
+
+    async def _require_caller(self, http: HttpRequest, authenticate: Authenticate) -> None:
+        """Who asks, before anything of what is asked is looked at."""
+        names = (part.partition("=")[0] for part in http.query.split("&"))
+        if any(unquote_plus(name) == _IN_ADDRESS for name in names):
+            raise in_address()
+        found = await authenticate(http.headers.get("authorization"), http.request_id)
+        http.caller = replace(found, request_id=http.request_id)
 
     def _server_of(self, http: HttpRequest) -> Server:
         """The server, at the address that the client knows it by."""
@@ -104,6 +126,8 @@ class FhirEndpoint:
 
     async def _perform(self, http: HttpRequest, match: Match) -> HttpAnswer:
         server = self._server_of(http)
+        if not server.open_access:
+            self._require_scopes(http, server, match)
         request = await self._request(http, server, match)
         taken = binary.wanted(http, match, request.parameters)
         own = taken is not None or match.interaction.own_media
@@ -115,6 +139,22 @@ class FhirEndpoint:
         if honoured:
             answered.headers["preference-applied"] = ", ".join(honoured)
         return await _presented(answered, http.look, taken)
+
+    def _require_scopes(self, http: HttpRequest, server: Server, match: Match) -> None:
+        """Before the body is read; where that says what is searched, once it is known."""
+        if match.interaction.code in _OF_SEVERAL and http.method == "POST":
+            return
+        asked = Request(
+            server=server,
+            resource_type=match.resource_type,
+            id=match.id,
+            operation=match.operation,
+            member=match.member,
+            method=http.method,
+            parameters=_query(http.query, http.limits),
+            if_none_exist=http.headers.get("if-none-exist"),
+        )
+        require_scopes(http.caller, match.interaction.code, asked)
 
     async def _request(self, http: HttpRequest, server: Server, match: Match) -> Request:
         parameters = _query(http.query, http.limits)
@@ -154,6 +194,11 @@ class FhirEndpoint:
             preferences=preferences(headers.get("prefer")),
             repeat=repeated,
         )
+
+
+def _is_open(http: HttpRequest) -> bool:
+    """What the server is, it tells everybody."""
+    return http.path.strip("/") == "metadata" and http.method in ("GET", "HEAD")
 
 
 async def _presented(

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fhir_server.access.caller import ANONYMOUS, Caller
 from fhir_server.errors import FhirError, Kind
 from fhir_server.http.gzip import CODINGS, Gunzip
 from fhir_server.http.headers import Headers
@@ -28,6 +29,8 @@ class HttpRequest:
     peer: str = ""
     """The address that the connection comes from."""
     request_id: str = ""
+    caller: Caller = ANONYMOUS
+    """Who asks, once that is known."""
     look: Presentation | None = None
     """How the answer is to look, once that is read."""
 

@@ -41,6 +41,8 @@ def error(error: FhirError) -> HttpAnswer:
         headers["retry-after"] = "1"
     if error.allowed_methods:
         headers["allow"] = ", ".join(error.allowed_methods)
+    if error.challenge:
+        headers["www-authenticate"] = error.challenge
     if any(issue.expression == "http.Content-Encoding" for issue in error.issues):
         headers["accept-encoding"] = "gzip, identity"
     return HttpAnswer(error.kind.status, json.encode(outcome_of(error)), headers)

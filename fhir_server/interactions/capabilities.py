@@ -29,6 +29,8 @@ _OPEN: Final = (
     "Served without tokens: whoever reaches this address reads and writes everything. "
     "For trying out, on loopback only."
 )
+_TOKENS: Final = "Every request but this one shows a bearer token, whose scopes are those of SMART."
+_SERVICES: Final = "http://terminology.hl7.org/CodeSystem/restful-security-service"
 _TYPE_INTERACTIONS: Final = (
     "read",
     "vread",
@@ -109,12 +111,27 @@ def _rest(server: Server, known: ParameterSet) -> Resource:
         f"http://hl7.org/fhir/CompartmentDefinition/{name[0].lower()}{name[1:]}"
         for name in compartments()
     ]
-    if server.open_access:
-        rest["security"] = {"description": _OPEN}
+    if security := _security(server):
+        rest["security"] = security
     operations = _operations(server, "")
     if operations:
         rest["operation"] = operations
     return rest
+
+
+def _security(server: Server) -> Resource:
+    """https://hl7.org/fhir/smart-app-launch/conformance.html"""
+    if server.open_access:
+        return {"description": _OPEN}
+    if server.smart is None:
+        return {}
+    service = {"system": _SERVICES, "code": "SMART-on-FHIR", "display": "SMART-on-FHIR"}
+    uris = server.smart.oauth_uris()
+    return {
+        **({"extension": [uris]} if uris["extension"] else {}),
+        "service": [{"coding": [service], "text": "OAuth 2.0 bearer tokens with SMART scopes"}],
+        "description": _TOKENS,
+    }
 
 
 def _resource(

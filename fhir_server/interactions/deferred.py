@@ -17,6 +17,7 @@ from fhir_server.interactions import batch
 from fhir_server.interactions.asynchronous import ANSWERS, accepted
 from fhir_server.interactions.entries import Planned, entries_of, failure, planned, response
 from fhir_server.interactions.exchange import Answer, Preferences, Request, Server
+from fhir_server.interactions.permission import require_scopes
 from fhir_server.interactions.repeats import once
 from fhir_server.interactions.routing import Interaction, run
 from fhir_server.jobs import desk
@@ -39,6 +40,7 @@ async def run_or_accept(session: Session, interaction: Interaction, request: Req
     and by operations that write, which are quick.
     """
     if request.preferences.respond_async:
+        require_scopes(session.caller, interaction.code, request)
         if interaction.code == "batch" and batch.type_of(request) == "batch":
             return await _accept_once(session, request)
         if interaction.code.startswith("search-") or _only_reads(request):

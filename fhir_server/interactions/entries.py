@@ -95,6 +95,7 @@ def placed(error: FhirError, index: int) -> FhirError:
     return FhirError.of(
         error.kind,
         (replace(issue, expression=_within(root, issue.expression)) for issue in error.issues),
+        error.challenge,
     )
 
 

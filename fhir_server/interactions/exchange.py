@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cryptography.fernet import Fernet
 
 from fhir_server.access.session import StoredVersion
+from fhir_server.access.tokens.smart import SmartConfiguration
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir.json import Resource
 from fhir_server.jobs.desk import Desk
@@ -60,6 +61,8 @@ class Server:
     """For which a record can be read without consent, once the glass is broken."""
     open_access: bool = False
     """Served without tokens, which the CapabilityStatement then says."""
+    smart: SmartConfiguration | None = None
+    """Where tokens come from, which it says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.references import is_id
 from fhir_server.interactions.content import settled
 from fhir_server.interactions.exchange import Answer, Preferences, Request
+from fhir_server.interactions.permission import require_scopes
 from fhir_server.interactions.repeats import once
 
 _ANYWHERE: Final = ("_format", "_pretty")
@@ -62,7 +63,12 @@ class Interaction:
         return self.prepare(request)
 
     async def ready(self, data: Data, request: Request) -> Request:
-        """As `prepared`, with what the check left open asked of the terminology service."""
+        """As `prepared`, with what the check left open asked of the terminology service.
+
+        Raises:
+            FhirError: as `prepared`; FORBIDDEN where the caller's scopes do not grant it.
+        """
+        require_scopes(data.caller, self.code, request)
         return await settled(await checking(request, self.prepared), data)
 
     def honoured(self, preferences: Preferences) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from fhir_server.interactions.content import settled
 from fhir_server.interactions.entries import Planned, entries_of, placed, planned, response
 from fhir_server.interactions.exchange import Answer, Request
 from fhir_server.interactions.links import conditional_references, relinked, with_types
+from fhir_server.interactions.permission import require_scopes
 from fhir_server.interactions.repeats import once
 from fhir_server.interactions.routing import Interaction, checking
 from fhir_server.validation.settling import Settler
@@ -35,7 +36,9 @@ Names = dict[str, str]
 
 
 async def perform(session: Session, request: Request) -> Answer:
-    plan = await _settled(session, await checking(request, _planned))
+    asked = await checking(request, _planned)
+    _require_scopes(session, asked)
+    plan = await _settled(session, asked)
     _refuse_same_identity_twice(plan)
 
     async def work(unit: SessionUnit) -> Answer:
@@ -65,6 +68,17 @@ def _planned(request: Request) -> list[Planned]:
     return plan
 
 
+def _require_scopes(session: Session, plan: Sequence[Planned]) -> None:
+    """Raise unless the caller's scopes grant every entry."""
+    errors: list[FhirError] = []
+    for item in plan:
+        try:
+            require_scopes(session.caller, item.interaction.code, item.request)
+        except FhirError as error:
+            errors.append(placed(error, item.index))
+    _raise_all(errors)
+
+
 async def _settled(session: Session, plan: Sequence[Planned]) -> list[Planned]:
     """What the checks left open, asked once for all entries, or every one that is refused."""
     settler = Settler(session.terminology()) if any(one.request.questions for one in plan) else None
@@ -81,7 +95,8 @@ async def _settled(session: Session, plan: Sequence[Planned]) -> list[Planned]:
 
 def _raise_all(errors: Sequence[FhirError]) -> None:
     if errors:
-        raise FhirError.of(errors[0].kind, [issue for error in errors for issue in error.issues])
+        issues = [issue for error in errors for issue in error.issues]
+        raise FhirError.of(errors[0].kind, issues, errors[0].challenge)
 
 
 def _types(entries: Sequence[Resource]) -> Iterator[tuple[str, str]]:

@@ -5,9 +5,10 @@ All through the caller's session: another's job is as if it were not there.
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from fhir_server.access.caller import caller_to_json
 from fhir_server.access.session import Memo, Session, SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.references import new_id
@@ -48,7 +49,8 @@ class Desk:
         now = self.clock()
         caller = session.caller
         expires = now + self.lifetime * 1_000_000
-        return Job(new_id(), kind, caller.name, caller.request_id, now, expires)
+        who = caller_to_json(caller)
+        return Job(new_id(), kind, caller.name, caller.request_id, now, expires, who=who)
 
     async def start(self, session: Asking, job: Job, request: bytes, *files: Memo) -> Job:
         """Put the job into the queue, with what it is asked for and further files.
@@ -64,7 +66,7 @@ class Desk:
         async def work(unit: SessionUnit) -> Job:
             await self._require_room(unit)
             # Inside, so that what others committed before has an earlier time.
-            begun = Job(job.id, job.kind, job.caller, job.request_id, self.clock(), job.expires)
+            begun = replace(job, created=self.clock())
             for memo in (begun.memo(), begun.file(REQUEST, request), *files):
                 await unit.keep(memo)
             await unit.keep(Memo(OPEN, job.id, str(begun.created).encode(), job.expires))

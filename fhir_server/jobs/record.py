@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any, Final
 
+from fhir_server.access.caller import Caller, caller_from_json
 from fhir_server.access.session import Memo
 from fhir_server.errors import FhirError
 from fhir_server.fhir.outcomes import outcome_of
@@ -64,10 +65,19 @@ class Job:
     """OperationOutcome of its failure."""
     summary: Mapping[str, Any] | None = None
     """What its manifest says besides the files."""
+    who: Mapping[str, Any] | None = None
+    """The whole caller, as `caller_to_json` writes them: the job may do what they may."""
 
     @property
     def finished(self) -> bool:
         return self.state in (State.DONE, State.FAILED)
+
+    @property
+    def asked_by(self) -> Caller:
+        """Its caller; with no rights but their name where these were not kept."""
+        if self.who is None:
+            return Caller(self.caller, self.request_id)
+        return caller_from_json(self.who)
 
     def failed(self, error: FhirError) -> dict[str, Any]:
         """What changes when it ends with that error."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import uuid4
 
+from fhir_server.access.caller import Caller
 from fhir_server.access.session import Memo, Session, SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.jobs.record import OPEN, RECORDS, Job, State, read
@@ -99,7 +100,7 @@ class Runner:
 
     Args:
         unfinished: finds jobs of all callers.
-        open_session: makes the session of a caller, under a request id.
+        open_session: makes the session of a caller.
         steps: by the kind of a job. A kind that is not there is left to other processes.
         woken: set when there may be something to do.
     """
@@ -107,7 +108,7 @@ class Runner:
     def __init__(
         self,
         unfinished: Open,
-        open_session: Callable[[str, str], Session],
+        open_session: Callable[[Caller], Session],
         steps: Mapping[str, Step],
         clock: Callable[[], int],
         terms: Terms,
@@ -155,7 +156,7 @@ class Runner:
                 await self._take(caller, mark.key)
 
     async def _take(self, caller: str, job_id: str) -> None:
-        session = self._open_session(caller, "")
+        session = self._open_session(Caller(caller))
         found = await session.memo(RECORDS, job_id)
         job = None if found is None else read(found)
         if job is None or not self._is_free(job):
@@ -207,7 +208,7 @@ class Runner:
             await self._release(job)
 
     def _session_of(self, job: Job) -> Session:
-        return self._open_session(job.caller, job.request_id)
+        return self._open_session(job.asked_by)
 
     def _stepped(self, job: Job) -> Job:
         return replace(self._kept(job), takes=0)

@@ -7,6 +7,11 @@ together already, such as a Bundle of stored resources (`fhir_server.fhir.bundle
 An operation that answers page by page says `PAGED = True` in its module: it makes the link to
 the next page with `call.link(place)`, and finds `place` again in `call.page`.
 
+What a token has to grant to whoever invokes it, the module says in `SCOPES`, a tuple of texts such
+as `Patient.rs`: letters of SMART scopes for a type, for `*` (every type), for `{type}` (where it is
+invoked; every type at the system) or for `{_type}` (what the parameter of that name lists). Without
+them an operation that only reads needs `{type}.rs`, and one that writes `*.cruds`.
+
 An operation that takes long answers with a job: its `run` returns `await call.accept(asked)`, and
 the module has an `async def step(task: Task) -> None` beside it, which does a little of the work
 at a time and commits it with where the next step begins (`fhir_server.jobs.runner`).

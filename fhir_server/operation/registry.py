@@ -7,6 +7,7 @@ unseen. The project's own operations come through the same door.
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,11 +16,17 @@ from typing import Final
 
 from fhir_server.errors import FhirError
 from fhir_server.fhir import json
+from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Run, TakeStep
 from fhir_server.validation.structure import check_resource
 
 _MARKS: Final = ("PAGED", "TAKES_LINES", "TAKES_FAULTY")
+_SCOPE: Final = re.compile(r"(\{type\}|\{_type\}|\*|[A-Z][A-Za-z]+)\.(c?r?u?d?s?)", re.ASCII)
+Scopes = tuple[tuple[str, str], ...]
+"""Types, or what stands for them, each with the letters of SMART scopes."""
+_READING: Final[Scopes] = (("{type}", "rs"),)
+_WRITING: Final[Scopes] = (("*", "cruds"),)
 
 
 class BadOperation(Exception):
@@ -40,6 +47,8 @@ class Operation:
     """Whether its body may be ndjson, which it then reads by itself."""
     takes_faulty: bool = False
     """Whether the resources that it is given may break their definitions."""
+    scopes: Scopes = _WRITING
+    """What a token has to grant to whoever invokes it."""
     as_service: str = ""
     """Why it takes the service's own rights, where it does."""
 
@@ -166,8 +175,26 @@ def _operation(name: str, definition: Resource, module: ModuleType) -> Operation
     if step is not None and not inspect.iscoroutinefunction(step):
         raise BadOperation(f"{name}.py has a step that is no 'async def step(task)'")
     paged, lines, faulty = (bool(getattr(module, one, False)) for one in _MARKS)
-    reason = _service(name, module)
-    return Operation(definition, run, paged, step, lines, faulty, reason)
+    scopes = _scopes(name, definition, module)
+    return Operation(definition, run, paged, step, lines, faulty, scopes, _service(name, module))
+
+
+def _scopes(name: str, definition: Resource, module: ModuleType) -> Scopes:
+    """As its `SCOPES` say; else reading for what only reads, and everything for what writes."""
+    told = getattr(module, "SCOPES", None)
+    if told is None:
+        return _WRITING if definition.get("affectsState", True) else _READING
+    if not (isinstance(told, tuple) and told and all(isinstance(one, str) for one in told)):
+        raise BadOperation(f"{name}.py has SCOPES that are no tuple of texts")
+    return tuple(_scope(name, one) for one in told)
+
+
+def _scope(name: str, text: str) -> tuple[str, str]:
+    found = _SCOPE.fullmatch(text)
+    known = found is not None and (found[1][0] in "{*" or is_resource_type(found[1]))
+    if found is None or not found[2] or not known:
+        raise BadOperation(f"{name}.py: '{text}' is no scope such as 'Patient.rs' or '{{type}}.u'")
+    return found[1], found[2]
 
 
 def _service(name: str, module: ModuleType) -> str:

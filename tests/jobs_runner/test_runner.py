@@ -62,7 +62,7 @@ async def runs(store: SqliteStore, clock: Clock) -> AsyncIterator[Runs]:
     def run(step: Callable[[Work], Awaitable[None]], lease: float = 10.0) -> Runner:
         runner = Runner(
             lambda: of_all_callers(store, OPEN),
-            lambda caller, request_id: Session(store, Caller(caller, request_id), OpenPolicy()),
+            lambda caller: Session(store, caller, OpenPolicy()),
             {"count": step},
             clock,
             Terms(concurrency=2, lease=lease),

@@ -1,0 +1,1 @@
+"""Tokens: from `Authorization` to a caller, and what the scopes of a caller are worth."""

@@ -1,0 +1,147 @@
+"""From `Authorization` to the caller: https://www.rfc-editor.org/rfc/rfc6750.
+
+Whatever goes wrong, and however unforeseen, ends in a refusal. A token that was verified is known
+again for a while by its digest, never by itself, unless it is revoked meanwhile.
+"""
+
+import hashlib
+import logging
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from fhir_server.access.caller import Caller
+from fhir_server.access.tokens.claims import ClaimNames, Claims, caller_of, token_id
+from fhir_server.access.tokens.introspection import Introspection
+from fhir_server.access.tokens.jwt import Issuer, is_jwt, verified
+from fhir_server.access.tokens.problems import (
+    BadToken,
+    CannotVerify,
+    not_good,
+    not_now,
+    without_token,
+)
+from fhir_server.errors import FhirError
+
+_log: Final = logging.getLogger(__name__)
+_BEARER: Final = re.compile(r"(?i:bearer) +([A-Za-z0-9\-._~+/]+=*)", re.ASCII)
+_KEPT: Final = 10_000
+"""Tokens that are known again."""
+
+
+class Revocations(Protocol):
+    """What was taken back before it expired."""
+
+    async def revoked(self, issuer: str, jti: str) -> bool:
+        """Asked for every request: as cheap as one look into memory or the store."""
+
+
+class NoRevocations:
+    """Of issuers elsewhere, whose tokens end when they expire."""
+
+    async def revoked(self, issuer: str, jti: str) -> bool:  # noqa: ARG002
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whose tokens are taken, and how they are read."""
+
+    base: str
+    issuers: Mapping[str, Issuer] = field(default_factory=dict)
+    introspection: Introspection | None = None
+    names: ClaimNames = field(default_factory=ClaimNames)
+    revocations: Revocations = field(default_factory=NoRevocations)
+    max_token: int = 16 * 1024
+    """Characters."""
+    cache: int = 300
+    """Seconds for which a verified token is known again, at most."""
+    introspection_cache: int = 30
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    caller: Caller
+    issuer: str
+    jti: str
+    until: int
+    """Seconds since the epoch."""
+
+
+class Authenticator:
+    """Says who a request is from.
+
+    Args:
+        clock: microseconds since the epoch.
+    """
+
+    def __init__(self, trust: Trust, clock: Callable[[], int]) -> None:
+        self._trust = trust
+        self._clock = clock
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+
+    async def caller(self, authorization: str | None, request_id: str = "") -> Caller:
+        """Who sent that header, without the id of their request.
+
+        Raises:
+            FhirError: UNAUTHENTICATED; UNAVAILABLE while tokens cannot be verified.
+        """
+        if not authorization:
+            raise without_token()
+        try:
+            return await self._verified(_token(authorization, self._trust.max_token))
+        except BadToken as reason:
+            _log.info("Request %s: the token is refused: %s", request_id, reason)
+            raise not_good() from None
+        except CannotVerify as reason:
+            _log.warning("Request %s: the token cannot be verified: %s", request_id, reason)
+            raise not_now() from None
+        except FhirError as error:
+            _log.warning("Request %s: the token cannot be verified: %s", request_id, error.kind)
+            raise not_now() from None
+        except Exception as error:  # its text may hold a part of the token
+            _log.error("Request %s: %s in a token", request_id, type(error).__name__)
+            raise not_good() from None
+
+    async def _verified(self, token: str) -> Caller:
+        digest = hashlib.sha256(token.encode("ascii")).digest()
+        now = self._clock() // 1_000_000
+        known = self._known.get(digest)
+        if known is None or now >= known.until:
+            self._known.pop(digest, None)
+            known = await self._read(token, now)
+            self._keep(digest, known)
+        if await self._trust.revocations.revoked(known.issuer, known.jti):
+            self._known.pop(digest, None)
+            raise BadToken("it is revoked")
+        return known.caller
+
+    def _keep(self, digest: bytes, known: _Known) -> None:
+        self._known[digest] = known
+        while len(self._known) > _KEPT:
+            self._known.popitem(last=False)
+
+    async def _read(self, token: str, now: int) -> _Known:
+        trust = self._trust
+        if is_jwt(token) and (trust.issuers or trust.introspection is None):
+            claims, until = await verified(token, trust.issuers, now)
+            return self._caller(claims, token_id(claims), min(until, now + trust.cache))
+        if trust.introspection is None:
+            raise BadToken("it is no JWT, and there is nobody to ask about others")
+        claims, until = await trust.introspection.claims(token, now)
+        jti = token_id(claims) if "jti" in claims else ""
+        return self._caller(claims, jti, min(until, now + trust.introspection_cache))
+
+    def _caller(self, claims: Claims, jti: str, until: int) -> _Known:
+        issuer = str(claims["iss"])
+        caller = caller_of(claims, self._trust.names, issuer, self._trust.base)
+        return _Known(caller, issuer, jti, until)
+
+
+def _token(authorization: str, most: int) -> str:
+    found = _BEARER.fullmatch(authorization) if len(authorization) <= most + 16 else None
+    if found is None:
+        raise BadToken("Authorization is not one bearer token, or too long")
+    return found[1]

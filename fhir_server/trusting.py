@@ -1,0 +1,85 @@
+"""Whose tokens are taken, by the settings: part of the composition root.
+
+Another issuer, such as one that is built in, is one more `Issuer` with keys and revocations of its
+own, here and nowhere else.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from fhir_server.access.tokens.authentication import Authenticator, Trust
+from fhir_server.access.tokens.claims import ClaimNames, Expected
+from fhir_server.access.tokens.fetching import Outgoing
+from fhir_server.access.tokens.introspection import Introspection
+from fhir_server.access.tokens.jwt import Issuer
+from fhir_server.access.tokens.smart import SmartConfiguration
+from fhir_server.access.tokens.sources import Load, LoadedKeys, from_file, from_url
+from fhir_server.http.endpoint import Authenticate
+from fhir_server.settings import Settings
+
+
+def authentication(settings: Settings, clock: Callable[[], int]) -> Authenticate | None:
+    """What says who asks; None with `--auth none`, where nobody is asked."""
+    if settings.auth == "none":
+        return None
+    if settings.auth is None:
+        return Authenticator(Trust(settings.base), clock).caller
+    return Authenticator(trust(settings), clock).caller
+
+
+def trust(settings: Settings) -> Trust:
+    """Whose tokens are taken, by the settings."""
+    expected = Expected(
+        settings.issuer, settings.audience or settings.base, leeway=settings.token_leeway
+    )
+    outgoing = Outgoing(settings.issuer_patience)
+    issuers = {}
+    if settings.jwks:
+        keys = LoadedKeys(_jwks(settings, outgoing), settings.jwks_interval, settings.jwks_max_age)
+        algorithms = frozenset(settings.token_algorithms)
+        issuers[settings.issuer] = Issuer(expected, keys, algorithms)
+    asked = None
+    if settings.introspection_url:
+        client, secret = settings.introspection_client, settings.token_secret()
+        asked = Introspection(settings.introspection_url, client, secret, expected, outgoing)
+    return Trust(
+        settings.base,
+        issuers,
+        asked,
+        names=_claim_names(settings),
+        max_token=settings.token_max,
+        cache=settings.token_cache,
+        introspection_cache=settings.introspection_cache,
+    )
+
+
+def _jwks(settings: Settings, outgoing: Outgoing) -> Load:
+    if "://" in settings.jwks:
+        return from_url(settings.jwks, outgoing)
+    return from_file(Path(settings.jwks))
+
+
+def _claim_names(settings: Settings) -> ClaimNames:
+    return ClaimNames(
+        client=settings.claim_client,
+        scope=settings.claim_scope,
+        user=settings.claim_user,
+        organisation=settings.claim_organisation,
+        role=settings.claim_role,
+        purpose=settings.claim_purpose,
+        patient=settings.claim_patient,
+    )
+
+
+def smart_configuration(settings: Settings) -> SmartConfiguration | None:
+    """What clients are told of where tokens come from."""
+    if settings.auth != "token":
+        return None
+    return SmartConfiguration(
+        issuer=settings.issuer,
+        jwks_uri=settings.jwks if "://" in settings.jwks else "",
+        authorization_endpoint=settings.authorize_endpoint,
+        token_endpoint=settings.token_endpoint,
+        introspection_endpoint=settings.introspection_url,
+        revocation_endpoint=settings.revocation_endpoint,
+    )
