@@ -30,6 +30,7 @@ from fhir_server.search.ast import (
     disjunction,
 )
 from fhir_server.search.rewrite import Used
+from fhir_server.search.rewrite import used as used_by
 from fhir_server.storage.interface import Reader
 
 _log: Final = logging.getLogger(__name__)
@@ -133,7 +134,8 @@ class ConsentPolicy:
 
     async def _sight(self, reader: Reader, resource: Mapping[str, Any]) -> Sight:
         name = resource["resourceType"]
-        if not await covers(reader, self._scopes(self._caller, name, "r"), resource):
+        scope = self._scopes(self._caller, name, "r")
+        if not await covers(reader, scope, resource):
             return Sight.NONE
         standing = membership.standing(name)
         if standing is Standing.AUDIT:
@@ -146,7 +148,9 @@ class ConsentPolicy:
             sight_of(await self.about(reader, one), resource)
             for one in membership.patients_of(resource)
         ]
-        return min(found, key=lambda sight: sight.value, default=Sight.NONE)
+        least = min(found, key=lambda sight: sight.value, default=Sight.NONE)
+        hides = least is Sight.COLOUR and not masking.is_public(name, used_by(scope))
+        return Sight.NONE if hides else least
 
     async def _require_scopes(
         self, reader: Reader, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None
@@ -173,7 +177,8 @@ class ConsentTerms:
 
     def readable(self, resource_type: str, used: Used) -> Node:
         scope = self.scopes(self.caller, resource_type, "s")
-        return conjunction(self._allowed(resource_type, used), scope)
+        # Whoever asks for a token chooses its criteria: they too find nothing by what is masked.
+        return conjunction(self._allowed(resource_type, used | used_by(scope)), scope)
 
     def masks(self, resource_type: str) -> bool:
         if not masking.is_masked_type(resource_type) or Role.LOAD_TEST in self.caller.roles:
