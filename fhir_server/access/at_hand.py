@@ -123,7 +123,7 @@ async def _facts_of_one(reader: Reader, patient_id: str) -> Facts | None:
         told = await kept.of_subject(reader, own)
         for number in _numbers(told, own):
             told += await kept.of_subject(reader, number)
-        return _facts(told, own)
+        return gathered(told, own)
     except (Overfull, msgspec.MsgspecError, ValueError):
         return None
 
@@ -149,7 +149,7 @@ async def _facts_of_many(reader: Reader, patient_ids: frozenset[str]) -> dict[st
 
 def _readable(told: Iterable[Contribution], own: str) -> Facts | None:
     try:
-        return _facts(told, own)
+        return gathered(told, own)
     except ValueError:
         return None
 
@@ -160,8 +160,10 @@ def _numbers(told: Iterable[Contribution], own: str) -> Names:
     return patient.numbers if isinstance(patient, PatientPart) else ()
 
 
-def _facts(told: Iterable[Contribution], own: str) -> Facts:
-    """Under an NHS number there may be another Patient with it, who is none of this one's."""
+def gathered(told: Iterable[Contribution], own: str) -> Facts:
+    """One patient's facts.
+
+    Under an NHS number there may be another Patient with it, who is none of this one's."""
     told = [one for one in told if one.ref == own or not isinstance(one.part, PatientPart)]
     grantees = frozenset(name for one in told for name in one.grantees)
     return facts({one.ref: one.part for one in told}, own, grantees)

@@ -92,17 +92,19 @@ def _types(
 ) -> frozenset[str]:
     """The types of the region that the rule leaves permitted; adds to `labels` what is denied."""
     own = _own(rule, region)
-    allowed = own if rule.permits else frozenset[str]()
-    for inner in sorted(rule.within, key=lambda inner: not inner.permits):
+    given, denied = own if rule.permits else frozenset[str](), frozenset[str]()
+    for inner in rule.within:
         if not _means(inner, asking, naming):
             continue
+        about = _own(inner, own)
         left = _types(inner, own, asking, naming, labels)
         if not inner.permits and _has_clear_labels(inner):
-            if left != _own(inner, own):
+            if left != about:
                 labels.update(inner.labels)
         else:
-            allowed = (allowed - _own(inner, own)) | (left & own)
-    return allowed
+            given |= left
+            denied |= about - left
+    return given - denied
 
 
 def _own(rule: Provision, region: frozenset[str]) -> frozenset[str]:
