@@ -19,6 +19,7 @@ from fhir_server.operation.records import Records, reference_to, stable_id
 from operations._person import Person, local_day, local_time
 from operations._tasks import working_days_after
 
+SCOPES = ("Patient.r",)
 AS_SERVICE: Final = "a professional breaks the glass"
 _SHORTEST, _LONGEST = 20, 500
 _MINUTE: Final = 60_000_000

@@ -9,16 +9,17 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 from fhir_server.access import masking, membership
 from fhir_server.access.caller import Caller, Role
-from fhir_server.access.decision import DENIED, Decision, Decisions, Sight
+from fhir_server.access.decision import DENIED, Area, Decision, Decisions, Sight
 from fhir_server.access.glass import opened
 from fhir_server.access.labels import IS_TEST_DATA, is_test_data
 from fhir_server.access.membership import Standing
 from fhir_server.access.policy import Terms, covers, refusal
 from fhir_server.access.sight import detail, sight_of, sight_of_type
+from fhir_server.access.table import Explanation, Held
 from fhir_server.access.writing import Writing, require_outcome, require_write
 from fhir_server.errors import FhirError
 from fhir_server.search.ast import (
@@ -33,10 +34,21 @@ from fhir_server.search.rewrite import Used
 from fhir_server.search.rewrite import used as used_by
 from fhir_server.storage.interface import Reader
 
+_KEYWORKER: Final = (2, 15)
+_BREAK_GLASS: Final = 1
 _log: Final = logging.getLogger(__name__)
 
 ScopeTerms = Callable[[Caller, str, str], Node]
 """What the scopes of a caller leave of a type, for one of the letters c, r, u, d and s."""
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """Decisions that tell their reasons, to whoever may know them."""
+
+    async def explain(
+        self, reader: Reader, caller: Caller, patient_id: str, now: int
+    ) -> Explanation: ...
 
 
 def every_scope(caller: Caller, resource_type: str, letter: str) -> Node:
@@ -119,6 +131,28 @@ class ConsentPolicy:
             reason = (await opened(reader, caller, patient_id)).get(patient_id, "")
             caller = replace(caller, break_glass=reason)
         return await self._decisions.about(reader, caller, patient_id, now)
+
+    async def explain(
+        self, reader: Reader, patient_id: str, other: Caller | None = None
+    ) -> Explanation | None:
+        """Why the caller, or another, sees what it sees; None for whoever may not know.
+
+        Auditors and the keyworker may know of everybody; others of themselves, where they are
+        allowed anything, and of a consent only where they may read it.
+        """
+        if not isinstance(self._decisions, Explains):
+            return None
+        mine = await self.about(reader, patient_id)
+        if Role.AUDITOR in self._caller.roles or mine.row in _KEYWORKER:
+            caller = self._caller if other is None else other
+            return await self._decisions.explain(reader, caller, patient_id, self._clock())
+        if other is not None or mine.sight(Area.PERSON) is Sight.NONE:
+            return None
+        held = Held(mine)
+        if mine.sight(Area.RISK) is Sight.ALL and mine.row != _BREAK_GLASS:
+            whole = await self._decisions.explain(reader, self._caller, patient_id, self._clock())
+            held = whole.held
+        return Explanation(held, ())
 
     async def _known(self, reader: Reader) -> dict[Decision, frozenset[str]]:
         """Patients by decision, those for whom the glass is broken among them."""

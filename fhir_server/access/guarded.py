@@ -10,8 +10,10 @@ from urllib.parse import quote
 
 from fhir_server.access import masking, membership
 from fhir_server.access.caller import Caller
+from fhir_server.access.consent_policy import ConsentPolicy
 from fhir_server.access.decision import Sight
 from fhir_server.access.policy import Rule, Terms
+from fhir_server.access.table import Explanation
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.search.ast import Search
@@ -60,6 +62,15 @@ class GuardedReader:
     def is_open(self) -> bool:
         """Whether everything is allowed, to everybody."""
         return self._rule is None
+
+    async def explain(self, patient_id: str, other: Caller | None = None) -> Explanation | None:
+        """Why the caller, or another, sees what it sees of a patient's record.
+
+        None where nobody decides, and for whoever may not know.
+        """
+        if not isinstance(self._rule, ConsentPolicy):
+            return None
+        return await self._rule.explain(self._reader, patient_id, other)
 
     def is_limited(self, resource_type: str) -> bool:
         """Whether there may be resources of the type that the caller may not see."""

@@ -172,6 +172,7 @@ class Session(GuardedReader):
                 unit, self.caller, self._rule, action, self._max_codes, self._packaged
             )
             inside.done.acting_for = self._acting_for
+            inside._marks_test_data = self._acting_for != "" and self._rule is not None
             result = await work(inside)
             if self._rule is not None:
                 await self._rule.require_outcome(unit, inside.done.about)
