@@ -8,7 +8,6 @@ in deciding denies.
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Final, Protocol, runtime_checkable
 
 from fhir_server.access import masking, membership
@@ -30,7 +29,7 @@ from fhir_server.search.ast import (
     conjunction,
     disjunction,
 )
-from fhir_server.search.rewrite import Used
+from fhir_server.search.rewrite import Targets, Used
 from fhir_server.search.rewrite import used as used_by
 from fhir_server.storage.interface import Reader
 
@@ -209,17 +208,18 @@ class ConsentTerms:
     scopes: ScopeTerms
     known: Mapping[Decision, frozenset[str]] = field(default_factory=dict)
 
-    def readable(self, resource_type: str, used: Used) -> Node:
+    def readable(self, resource_type: str, used: Used, targets: Targets, /) -> Node:
         scope = self.scopes(self.caller, resource_type, "s")
         # Whoever asks for a token chooses its criteria: they too find nothing by what is masked.
-        return conjunction(self._allowed(resource_type, used | used_by(scope)), scope)
+        used = used | used_by(scope)
+        return conjunction(self._allowed(resource_type, used, targets), scope)
 
     def masks(self, resource_type: str) -> bool:
         if not masking.is_masked_type(resource_type) or Role.LOAD_TEST in self.caller.roles:
             return False
         return any(sight_of_type(one, resource_type) is Sight.COLOUR for one in self.known)
 
-    def _allowed(self, resource_type: str, used: Used) -> Node:
+    def _allowed(self, resource_type: str, used: Used, targets: Targets) -> Node:
         standing = membership.standing(resource_type)
         if standing is Standing.AUDIT:
             return Everything() if Role.AUDITOR in self.caller.roles else Nothing()
@@ -227,16 +227,16 @@ class ConsentTerms:
             return IS_TEST_DATA
         if standing is not Standing.RECORD:
             return Everything() if standing is Standing.SHARED else Nothing()
-        return self._of_patients(resource_type, used)
+        return self._of_patients(resource_type, used, membership.asked_for(resource_type, targets))
 
-    def _of_patients(self, resource_type: str, used: Used) -> Node:
+    def _of_patients(self, resource_type: str, used: Used, asked: frozenset[str] | None) -> Node:
         """About these patients and nobody else, and of each what was decided about them."""
-        groups = self._groups(resource_type, used)
+        groups = self._groups(resource_type, used, asked)
         if not groups:
             return Nothing()
         details = [(node, refs) for node, refs in groups if not isinstance(node, Everything)]
-        everyone = [one for _, refs in groups for one in refs]
-        within = membership.about_only(resource_type, sorted(everyone))
+        everyone = groups[0][1] if len(groups) == 1 else [one for _, refs in groups for one in refs]
+        within = membership.about_only(resource_type, everyone)
         if len(groups) == 1:
             return conjunction(within, groups[0][0])
         return conjunction(
@@ -247,18 +247,20 @@ class ConsentTerms:
             ),
         )
 
-    def _groups(self, resource_type: str, used: Used) -> list[tuple[Node, tuple[str, ...]]]:
-        """The patients of whom something is seen, as references, by what else must hold."""
+    def _groups(
+        self, resource_type: str, used: Used, asked: frozenset[str] | None
+    ) -> list[tuple[Node, tuple[str, ...]]]:
+        """The patients of whom something is seen, as references, by what else must hold.
+
+        Of those who are asked for, where that is so few.
+        """
         found: dict[Node, list[str]] = {}
-        for decision, references in self._references.items():
+        for decision, patients in self.known.items():
+            ids = patients if asked is None else patients & asked
             sight = sight_of_type(decision, resource_type)
             if sight is Sight.COLOUR and not masking.is_public(resource_type, used):
                 continue
-            if sight is not Sight.NONE:
+            if ids and sight is not Sight.NONE:
                 further = detail(decision, resource_type, sight)
-                found.setdefault(further, []).extend(references)
+                found.setdefault(further, []).extend(membership.references_to(ids))
         return [(further, tuple(refs)) for further, refs in found.items()]
-
-    @cached_property
-    def _references(self) -> Mapping[Decision, tuple[str, ...]]:
-        return {one: membership.references_to(ids) for one, ids in self.known.items()}
