@@ -343,6 +343,7 @@ def described(settings: Settings, operations: Operations, base: str) -> Describe
         http=http_limits(settings),
         max_entries=settings.max_entries,
         conditional_delete=settings.conditional_delete,
+        tokens=settings.auth == "token",
     )
 
 

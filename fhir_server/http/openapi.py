@@ -79,6 +79,9 @@ _ANSWERS: Final[Mapping[str, Mapping[str, str]]] = {
 """By status; any other interaction answers with a resource."""
 
 
+_TOKEN: Final = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+
+
 @dataclass(frozen=True, slots=True)
 class Described:
     """What the description is made from."""
@@ -91,6 +94,8 @@ class Described:
     http: HttpLimits
     max_entries: int
     conditional_delete: str
+    tokens: bool = False
+    """Whether whoever asks shows a token."""
 
 
 def encoded(described: Described) -> bytes:
@@ -110,13 +115,18 @@ def document(described: Described) -> Node:
         for path, operation in _expanded(route, described):
             item = paths.setdefault(path, {"parameters": _path_parameters(path)})
             item[route.method.lower()] = operation
+    secured: Node = {"security": [{"token": []}]} if described.tokens else {}
     return {
         "openapi": "3.0.3",
         "info": _info(described),
         "externalDocs": {"url": "https://hl7.org/fhir/R4/http.html"},
         "servers": [{"url": described.base}],
+        **secured,
         "paths": paths,
-        "components": parts.components(described.limits, described.max_entries),
+        "components": {
+            **parts.components(described.limits, described.max_entries),
+            **({"securitySchemes": {"token": _TOKEN}} if described.tokens else {}),
+        },
     }
 
 
@@ -169,6 +179,8 @@ def _operation(route: Route, resource_type: str) -> Node:
         "parameters": [] if form else _parameters(route, resource_type, by_criteria),
         "responses": _responses(code, resource_type),
     }
+    if code == "capabilities":
+        described["security"] = []  # what the server is, it tells everybody
     if form:
         described["parameters"] = [parts.parameter("Prefer")]
         described["requestBody"] = parts.body(f"search-{_searched(code, resource_type)}")

@@ -41,8 +41,11 @@ _CONDITIONAL: Final = frozenset({"update", "patch", "delete"})
 _OF_SEVERAL: Final = frozenset({"search-system", "history-system", "search-compartment"})
 
 
-def require_scopes(caller: Caller, code: str, request: Request) -> None:
+def require_scopes(caller: Caller, code: str, request: Request, *also: tuple[str, str]) -> None:
     """Raise unless the caller's scopes grant what an interaction is about.
+
+    Args:
+        also: types with letters that it needs besides.
 
     Raises:
         FhirError: FORBIDDEN, with what is missing.
@@ -50,7 +53,7 @@ def require_scopes(caller: Caller, code: str, request: Request) -> None:
     if request.server.open_access:
         return
     missing: dict[str, list[str]] = {}
-    for name, letters in needs(code, request):
+    for name, letters in (*needs(code, request), *also):
         for letter in letters:
             if not granted(caller, name, letter, request.server.base):
                 missing.setdefault(name, []).append(letter)

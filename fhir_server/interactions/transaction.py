@@ -73,10 +73,18 @@ def _require_scopes(session: Session, plan: Sequence[Planned]) -> None:
     errors: list[FhirError] = []
     for item in plan:
         try:
-            require_scopes(session.caller, item.interaction.code, item.request)
+            also = ((name, "s") for name in _searched(item))
+            require_scopes(session.caller, item.interaction.code, item.request, *also)
         except FhirError as error:
             errors.append(placed(error, item.index))
     _raise_all(errors)
+
+
+def _searched(item: Planned) -> set[str]:
+    """The types that references by criteria search, which tell what is there."""
+    found = conditional_references(item.request.resource or {}, "")
+    names = {text.partition("?")[0] for text, _ in found}
+    return {name for name in names if is_resource_type(name)}
 
 
 async def _settled(session: Session, plan: Sequence[Planned]) -> list[Planned]:

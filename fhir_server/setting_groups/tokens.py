@@ -10,6 +10,10 @@ from fhir_server.access.tokens.keys import ALGORITHMS, key_set
 from fhir_server.setting_groups.addresses import require_outgoing
 
 LISTS: Final = ("token_algorithms", "claim_client")
+CLAIMS: Final = (
+    *("claim_client", "claim_scope", "claim_user", "claim_organisation", "claim_role"),
+    *("claim_purpose", "claim_patient"),
+)
 
 
 class TokenSettings(BaseSettings):
@@ -94,6 +98,9 @@ class TokenSettings(BaseSettings):
                 f"token_algorithms: '{', '.join(unknown)}' cannot be allowed; "
                 f"{', '.join(ALGORITHMS)} can"
             )
+        blank = [name for name in CLAIMS if not all(_several(getattr(self, name)))]
+        if blank:
+            raise ValueError(f"{blank[0]} is blank; give the name of a claim")
         self._require_issuer()
         self._require_keys()
         self._require_introspection()
@@ -127,3 +134,7 @@ class TokenSettings(BaseSettings):
                 "introspection_url needs introspection_client, and introspection_secret or "
                 "introspection_secret_file"
             )
+
+
+def _several(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    return value if isinstance(value, tuple) else (value,)

@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -210,8 +210,9 @@ class IssuerProcess:
                 for name, value in outer.headers.items():
                     self.send_header(name, value)
                 self.send_header("content-length", str(len(outer.answer)))
-                self.end_headers()
-                self.wfile.write(outer.answer)
+                with suppress(OSError):  # who asked may have gone
+                    self.end_headers()
+                    self.wfile.write(outer.answer)
 
             def log_message(self, *_: Any) -> None:
                 """Nothing."""

@@ -88,6 +88,19 @@ async def test_class_12_keys_that_are_too_old_are_no_keys() -> None:
     assert len(await keys.find("rsa-1")) == 1
 
 
+async def test_while_there_are_no_keys_they_are_asked_for_more_often_but_not_each_time() -> None:
+    loading, clock = Loading(fails=CannotVerify("away")), Clock()
+    keys = kept(loading, clock)
+    for _ in range(12):
+        with pytest.raises(CannotVerify):
+            await keys.find("rsa-1")
+        clock.seconds += 1
+    assert loading.times == 3
+    loading.fails = None
+    clock.seconds += 5
+    assert len(await keys.find("rsa-1")) == 1
+
+
 async def test_class_12_a_withdrawn_key_is_none_once_half_the_time_has_passed() -> None:
     loading, clock = Loading(), Clock()
     keys = kept(loading, clock)

@@ -8,9 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_server.access.caller import Grant
+from fhir_server.access.caller import Grant, Role
 from fhir_server.access.tokens.scopes import LETTERS, grants, parsed
 from fhir_server.fhir.definitions import resource_types
+from fhir_server.interactions.permission import _LETTERS
+from fhir_server.operation.registry import _READING, _WRITING, load
+from fhir_server.setting_groups.tokens import TokenSettings
+from tests.support import REPOSITORY
 
 LEVELS: Final = st.sampled_from(["patient", "user", "system"])
 TYPES: Final = st.sampled_from(["*", *resource_types()])
@@ -126,3 +130,27 @@ def test_versions_may_be_mixed_and_doubles_count_once() -> None:
     )
     assert grants(["patient/CarePlan.rs openid", "user/CarePlan.cu"]) == grants(told)
     assert grants("") == grants([]) == ()
+
+
+def test_the_page_of_tokens_names_every_setting_claim_interaction_and_role() -> None:
+    text = (REPOSITORY / "docs" / "tokens.md").read_text()
+    told = ("token_", "jwks", "claim_", "introspection_url", "introspection_cache", "issuer", "aud")
+    settings = [name for name in TokenSettings.model_fields if name.startswith(told)]
+    named = {f"KEYWORKING_{name.upper()}" for name in settings}
+    named |= {role.value for role in Role} | {code for code in _LETTERS if code != "batch"}
+    assert {name for name in named if name not in text} == set()
+    for code, letters in _LETTERS.items():
+        (row,) = (
+            line for line in text.splitlines() if line.startswith("| `") and f"`{code}`" in line
+        )
+        assert f"| `{letters}`" in row, code
+
+
+def test_the_page_of_tokens_tells_the_scopes_of_operations_that_declare_them() -> None:
+    text = (REPOSITORY / "docs" / "tokens.md").read_text()
+    for operation in load(("operations", "fhir_operations")):
+        if operation.scopes not in (_READING, _WRITING):
+            (row,) = (line for line in text.splitlines() if f"`${operation.code}`" in line)
+            for place, letters in operation.scopes:
+                assert letters in row
+                assert place[0] == "{" or f"`{place}.{letters}`" in row

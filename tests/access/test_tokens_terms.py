@@ -11,7 +11,7 @@ from fhir_server.access.session import Session
 from fhir_server.access.tokens.scopes import LETTERS, grants
 from fhir_server.access.tokens.terms import ABOUT_NOBODY, granted, terms
 from fhir_server.fhir.definitions import is_resource_type, resource_types
-from fhir_server.search.ast import Everything, Node, Nothing
+from fhir_server.search.ast import Everything, Node, Nothing, disjunction
 from fhir_server.search.match import match
 from fhir_server.storage.interface import Store
 from tests.storage.questions import patient, put, query
@@ -200,10 +200,15 @@ class OnlyScopes:
         self._caller = asking
 
     def readable(self, resource_type: str) -> Node:
-        return terms(self._caller, resource_type, "r", BASE)
+        return self._any_of("rs", resource_type)
 
     def writable(self, resource_type: str) -> Node:
-        return terms(self._caller, resource_type, "u", BASE)
+        return self._any_of("cud", resource_type)
+
+    def _any_of(self, letters: str, resource_type: str) -> Node:
+        found = [terms(self._caller, resource_type, letter, BASE) for letter in letters]
+        everything = any(isinstance(node, Everything) for node in found)
+        return Everything() if everything else disjunction(*found)
 
 
 SCOPES: Final = st.lists(

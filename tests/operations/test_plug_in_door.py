@@ -149,6 +149,19 @@ def test_loads_a_definition_with_its_function(load_package: LoadPackage) -> None
         ),
         ({"greet.py": RUN, "greet.json": "{"}, "greet.json: The body is not valid JSON"),
         ({"greet.py": RUN, "greet.json": "[]"}, "greet.json: The body is a JSON array"),
+        *(
+            ({"greet.py": f"{RUN}\nSCOPES = {scopes}", "greet.json": defined()}, text)
+            for scopes, text in (
+                ('"Patient.rs"', "greet.py has SCOPES that are no tuple of texts"),
+                ("()", "greet.py has SCOPES that are no tuple of texts"),
+                ("(1,)", "greet.py has SCOPES that are no tuple of texts"),
+                ('("Patient.sr",)', "'Patient.sr' is no scope such as 'Patient.rs'"),
+                ('("Patient.",)', "'Patient.' is no scope such as"),
+                ('("Unicorn.r",)', "'Unicorn.r' is no scope such as"),
+                ('("system/Patient.r",)', "'system/Patient.r' is no scope such as"),
+                ('("{id}.r",)', "'{id}.r' is no scope such as"),
+            )
+        ),
         (
             {"greet.py": RUN, "greet.json": defined(system=False)},
             "names no level or no resource where it is invoked",
@@ -165,6 +178,26 @@ def test_refuses_what_would_not_work(
     with pytest.raises(BadOperation) as refused:
         load_package(files)
     assert text in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("affects_state", "declared", "scopes"),
+    [
+        (False, "", (("{type}", "rs"),)),
+        (True, "", (("*", "cruds"),)),
+        (None, "", (("*", "cruds"),)),
+        (True, 'SCOPES = ("Task.cu", "{type}.r")', (("Task", "cu"), ("{type}", "r"))),
+    ],
+)
+def test_says_which_scopes_a_token_needs_or_needs_those_of_everything(
+    load_package: LoadPackage,
+    affects_state: bool | None,
+    declared: str,
+    scopes: tuple[tuple[str, str], ...],
+) -> None:
+    files = {"greet.py": f"{RUN}\n{declared}", "greet.json": defined(affectsState=affects_state)}
+    (operation,) = load_package(files)
+    assert operation.scopes == scopes
 
 
 def test_refuses_two_of_one_code() -> None:

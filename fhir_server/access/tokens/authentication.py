@@ -93,7 +93,7 @@ class Authenticator:
         try:
             return await self._verified(_token(authorization, self._trust.max_token))
         except BadToken as reason:
-            _log.info("Request %s: the token is refused: %s", request_id, reason)
+            _log.warning("Request %s: the token is refused: %s", request_id, reason)
             raise not_good() from None
         except CannotVerify as reason:
             _log.warning("Request %s: the token cannot be verified: %s", request_id, reason)

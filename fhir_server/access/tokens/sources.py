@@ -17,6 +17,8 @@ from fhir_server.access.tokens.keys import PublicKey, key_set
 from fhir_server.access.tokens.problems import CannotVerify
 
 _log: Final = logging.getLogger(__name__)
+_PAUSE: Final = 5.0
+"""Seconds between two attempts while nothing can be verified."""
 Load = Callable[[], Awaitable[bytes]]
 
 
@@ -36,7 +38,8 @@ class LoadedKeys:
 
     Args:
         load: gives the set, or raises CannotVerify.
-        interval: seconds between two attempts to load it, whatever tokens name.
+        interval: seconds between two attempts to load it, whatever tokens name; less while there
+            are no keys that are good.
         max_age: seconds for which it is good.
     """
 
@@ -79,7 +82,8 @@ class LoadedKeys:
     async def _reload(self) -> None:
         async with self._loading:
             now = self._clock()
-            if self._tried is not None and now - self._tried < self._interval:
+            pause = self._interval if self._is_good() else min(self._interval, _PAUSE)
+            if self._tried is not None and 0 <= now - self._tried < pause:
                 return
             self._tried = now
             try:
