@@ -154,7 +154,23 @@ def test_after_consent_the_keyworker_reads_the_past_and_not_the_rating(ended: Re
     assert found.row == 15
     assert found.sight(Area.FLAG) is Sight.NONE
     assert found.sight(Area.PLAN) is Sight.ALL
-    assert (found.writes, found.rights) == (frozenset(), {Right.CONSENT})
+    assert not found.writes
+    assert found.rights == {Right.CONSENT}
+
+
+@pytest.mark.parametrize(
+    "never",
+    [
+        consent(provision=rule(period={"start": "2026-11-23"})),
+        consent(dateTime="2026-11-23"),
+        consent(basis="UNK"),
+        consent(basis="UNK", status="inactive"),
+        consent(status="inactive", performer="Practitioner/kw"),
+        {**consent(status="inactive"), "dateTime": None},
+    ],
+)
+def test_what_never_was_consent_leaves_no_past_to_read(never: Resource) -> None:
+    assert decided(KEYWORKER, episode("Practitioner/kw"), never) == DENIED
 
 
 def test_a_keyworker_whom_the_consent_leaves_out_reads_nothing() -> None:
@@ -187,7 +203,8 @@ def test_for_another_purpose_than_the_consents_nothing_is_read() -> None:
 def test_the_care_team_reads_all(caller: Caller, who: dict[str, Any]) -> None:
     found = decided(caller, team(who), consent())
     assert (found.row, dict(found.reads)) == (3, EVERYTHING)
-    assert (found.writes, found.rights) == (frozenset(), {Right.OWN_ACTIVITIES})
+    assert not found.writes
+    assert found.rights == {Right.OWN_ACTIVITIES}
 
 
 @pytest.mark.parametrize(
@@ -234,7 +251,8 @@ def test_a_signatory_sees_who_and_which_colour() -> None:
     found = decided(CAMHS, consent("register"))
     assert found.row == 4
     assert dict(found.reads) == {Area.PERSON: Sight.COLOUR, Area.FLAG: Sight.COLOUR}
-    assert (found.writes, found.rights) == (frozenset(), frozenset())
+    assert not found.writes
+    assert not found.rights
 
 
 @pytest.mark.parametrize(
@@ -281,7 +299,7 @@ def test_the_unit_of_an_open_stay_reads_plans_for_the_stay() -> None:
         (stay(ods("W2")), consent()),
         (stay(ods("W1"), status="finished"), consent()),
         (stay(ods("W1"), status="planned"), consent()),
-        (stay(ods("W1"), **{"class": {"system": ACT_CODE, "code": "AMB"}}), consent()),
+        ({**stay(ods("W1")), "class": {"system": ACT_CODE, "code": "AMB"}}, consent()),
         (stay(ods("W1"), period={"start": "2026-11-23"}), consent()),
         (stay(ods("W1"), patient="Patient/2"), consent()),
         (stay(ods("W1")),),
@@ -302,7 +320,8 @@ def test_a_unit_may_always_post_events_and_sees_nothing_by_that() -> None:
     for papers in ((), refused, (child("2"),)):
         assert decided(sender, *papers) == Decision(6, rights=frozenset({Right.EVENTS}))
     reading = decided(sender, stay(ods("W1")), consent())
-    assert (reading.row, reading.rights) == (5, {Right.EVENTS})
+    assert reading.row == 5
+    assert reading.rights == {Right.EVENTS}
 
 
 def test_only_the_units_of_the_settings_are_units() -> None:
@@ -318,7 +337,8 @@ def test_the_patient_reads_their_record_but_not_what_others_said_of_others() -> 
     found = decided(CHILD, child(born=SEVENTEEN))
     assert (found.row, dict(found.reads)) == (7, EVERYTHING)
     assert found.without_labels == {THIRD_PARTY}
-    assert (found.writes, found.rights) == (frozenset(), {Right.CONSENT})
+    assert not found.writes
+    assert found.rights == {Right.CONSENT}
 
 
 def test_below_16_the_newest_assessment_of_competence_decides() -> None:
@@ -482,10 +502,6 @@ def test_a_load_test_sees_no_person_by_whatever_row() -> None:
 )
 def test_a_birthday_begins_at_midnight_in_london(born: str, age: int, reached: str) -> None:
     assert instant(birthday(born, age)) == instant(at(reached))
-
-
-def turns(born: str, age: int) -> int:
-    return birthday(born, age)
 
 
 def test_at_13_a_parents_access_is_suspended_to_the_moment() -> None:

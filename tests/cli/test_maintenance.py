@@ -11,6 +11,8 @@ from click.testing import CliRunner, Result
 from pymongo import MongoClient
 
 from fhir_server import maintenance
+from fhir_server.access.facts import remaking
+from fhir_server.access.facts.kept import PART
 from fhir_server.cli import main
 from fhir_server.storage.sqlite.store import SqliteStore
 from tests.mongo import URL, mongo_url
@@ -138,6 +140,33 @@ def test_faults_are_named_and_mended(path: Path) -> None:
     assert result.exit_code == 0
     assert "Patient/a: index entries of 'family': 1 missing [mended]" in result.stdout
     assert run("check").stdout.splitlines()[-1] == "The store is sound."
+
+
+async def spoil_facts(path: Path) -> None:
+    """A store with facts, one of which is gone."""
+    store = SqliteStore(path)
+    await remaking.ensure(store)
+    await store.commit(lambda unit: unit.forget(PART, "Patient/a>"))
+    await store.close()
+
+
+def test_facts_by_which_access_is_decided_are_checked_and_mended(path: Path) -> None:
+    asyncio.run(spoil_facts(path))
+    wrong = "Patient/a: who may see whom by it is not what it says"
+    found = run("check")
+    assert found.exit_code == 1
+    assert f"{wrong} [keyworking reindex --all mends it]" in found.stdout
+    assert "Faults: 1, of which mended: 0." in found.stdout
+    mended = run("check", "--repair")
+    assert mended.exit_code == 0, mended.output
+    assert f"{wrong} [mended]" in mended.stdout
+    assert "The store is sound." in run("check").stdout
+
+
+def test_a_whole_reindex_makes_the_facts_anew(path: Path) -> None:
+    asyncio.run(spoil_facts(path))
+    assert run("reindex", "--all").exit_code == 0
+    assert "The store is sound." in run("check").stdout
 
 
 def test_what_cannot_be_mended_is_said(path: Path) -> None:
