@@ -269,7 +269,7 @@ class SessionUnit(GuardedReader):
         if draft.type == added.TYPE:
             await self._redefine(draft.id, resource)
         stored = await self._unit.put(draft, method)
-        await follow(self._unit, stored, draft.resource)
+        await follow(self._unit, stored, dict(draft.resource))
         self._note(stored, draft)
         return stored
 

@@ -1,4 +1,4 @@
-"""The decision table read a second time, from DOMAIN.md section 7 and docs/access.md.
+"""The decision table read a second time, from DOMAIN.md section 7 and docs/decision-table.md.
 
 Plain and slow: it looks at whole resources, has its own calendar, and shares nothing with the
 server but FHIR's names. What a consent permits it asks type by type, label by label.

@@ -1,6 +1,6 @@
 """The decision table, row by row: who it lets in, whom it keeps out, and at which moment.
 
-The rows are those of DOMAIN.md, section 7, and docs/access.md.
+The rows are those of DOMAIN.md, section 7, and docs/decision-table.md.
 """
 
 from typing import Any, Final

@@ -9,14 +9,15 @@ Spaces, each key ended by `>`, which stands in no name, so that none is the begi
 - `access-state`: one memo, the number and mark of the last change.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from secrets import token_hex
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from fhir_server.access.facts import reading
 from fhir_server.access.facts.parts import RELEASE, Contribution, Names, decoded, encoded
+from fhir_server.fhir.json import Resource
 from fhir_server.storage.interface import Memo, Reader, StoredVersion, Unit
 
 ORIGIN: Final = "access-origin"
@@ -75,13 +76,13 @@ async def keep_state(unit: Unit, reached: State) -> None:
     await unit.keep(Memo(STATE, _STATE_KEY, msgspec.json.encode(reached)))
 
 
-async def follow(unit: Unit, stored: StoredVersion, resource: Mapping[str, Any] | None) -> None:
+async def follow(unit: Unit, stored: StoredVersion, resource: Resource | None) -> None:
     """Take what the version that was just written contributes in place of what was there before.
 
     `resource` is what was stored, its references local ones; None after a deletion.
     """
     if stored.type in reading.TYPES:
-        new = None if resource is None else reading.contribution(dict(resource))
+        new = None if resource is None else reading.contribution(resource)
         await replace(unit, f"{stored.type}/{stored.id}", new, stored.last_updated)
 
 
