@@ -111,7 +111,7 @@ class OpenPolicy:
 
 def rule_of(policy: "Policy | Rule | None") -> Rule | None:
     """What a session asks; None where everything is allowed, so that it asks nothing."""
-    if isinstance(policy, OpenPolicy):
+    if type(policy) is OpenPolicy:  # whatever is made of it may allow less
         return None
     if isinstance(policy, Rule):
         return policy

@@ -1,7 +1,7 @@
 """The decision table: who may see how much of whose record. First row that holds; else nothing.
 
-Each row is a function that tells what it allows, or why it does not hold. docs/decision-table.md has
-the table in words, with every choice that was made where the service's own table is silent.
+Each row is a function that tells what it allows, or why it does not hold. The table in words, with
+every choice that was made where the service's own table is silent, is docs/decision-table.md.
 """
 
 from collections.abc import Callable
