@@ -21,6 +21,7 @@ from fhir_server.setting_groups.addresses import wrong_with_base
 from fhir_server.setting_groups.around import AroundSettings
 from fhir_server.setting_groups.audit import AuditSettings
 from fhir_server.setting_groups.authorisation import AuthorisationSettings
+from fhir_server.setting_groups.consent import ConsentSettings
 from fhir_server.setting_groups.secrets import SecretFiles
 from fhir_server.setting_groups.tokens import TokenSettings
 from fhir_server.storage.mongo.address import database_name, is_mongo, masked
@@ -36,7 +37,9 @@ _FILLED: Final = ("operations", *tokens.LISTS)
 _FOR_TESTS: Final = PREFIX + "TEST_"
 
 
-class Settings(AuthorisationSettings, TokenSettings, AroundSettings, AuditSettings):
+class Settings(
+    AuthorisationSettings, ConsentSettings, TokenSettings, AroundSettings, AuditSettings
+):
     """What can be set, with its default."""
 
     model_config = SettingsConfigDict(

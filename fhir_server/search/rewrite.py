@@ -1,28 +1,46 @@
 """The policy in every part of a query: what may not be seen decides nothing.
 
 A search is narrowed to what the caller may read, and so is every resource that a chain or a
-reverse chain passes through: else the answer would tell of resources that stay hidden.
+reverse chain passes through: else the answer would tell of resources that stay hidden. The policy
+is told by which values each type is asked for, so that what is masked is not found by what the
+mask covers.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Protocol
 
 from fhir_server.search.ast import (
     And,
     Chain,
     Contains,
+    Everything,
     Has,
+    IdIn,
     Node,
     Not,
+    Nothing,
     Or,
     Queries,
     Query,
+    ReferenceTo,
     Search,
+    TokenIn,
+    TokenIs,
+    TokenLike,
     conjunction,
 )
 
-Readable = Callable[[str], Node]
-"""The resources of a type that the caller may read."""
+Used = frozenset[str]
+"""Codes of the parameters by which a type is looked at, `code|system` where only the values of
+that system are; `#Type` stands for what it contains."""
+Targets = Mapping[str, frozenset[str]]
+"""To what, if to anything, all that is asked for refers by a parameter; `_id`: which it is."""
+
+
+class Readable(Protocol):
+    def __call__(self, resource_type: str, used: Used, targets: Targets, /) -> Node:
+        """The resources of a type that the caller may read, when they are asked for so."""
 
 
 def guarded(query: Search, readable: Readable) -> Search:
@@ -33,8 +51,10 @@ def guarded(query: Search, readable: Readable) -> Search:
 
 
 def _guarded(query: Query, readable: Readable) -> Query:
-    allowed = readable(query.resource_type)
-    return replace(query, where=conjunction(hops_guarded(query.where, readable), allowed))
+    sorted_by = frozenset(key.code for key in query.sort)
+    where = query.where
+    allowed = readable(query.resource_type, used(where) | sorted_by, targets(where))
+    return replace(query, where=conjunction(hops_guarded(where, readable), allowed))
 
 
 def hops_guarded(node: Node, readable: Readable) -> Node:
@@ -50,6 +70,67 @@ def hops_guarded(node: Node, readable: Readable) -> Node:
             return replace(node, node=hops_guarded(node.node, readable))
         case Chain(target=landing) | Has(source=landing):
             beyond = hops_guarded(node.node, readable)
-            return replace(node, node=conjunction(beyond, readable(landing)))
+            allowed = readable(landing, _at_landing(node), targets(node.node))
+            return replace(node, node=conjunction(beyond, allowed))
         case _:
             return node
+
+
+def _at_landing(node: Chain | Has) -> Used:
+    """By what the resource at the end of a hop is looked at."""
+    if isinstance(node, Has):
+        return used(node.node) | {node.code}
+    return used(node.node) | (_ADDRESS if node.canonical else frozenset())
+
+
+_ADDRESS: Used = frozenset({"url", "version"})
+
+
+def targets(node: Node) -> Targets:
+    """What the node narrows down to, whatever else it asks; a policy has to look at no more."""
+    found: dict[str, frozenset[str]] = {}
+    for inner in node.nodes if isinstance(node, And) else (node,):
+        match inner:
+            case ReferenceTo(code, named):
+                found[code] = frozenset(named)
+            case IdIn(ids):
+                found["_id"] = frozenset(ids)
+    return found
+
+
+def used(node: Node) -> Used:
+    """By what the node looks at the resource that it is asked of."""
+    return frozenset(_used(node))
+
+
+def _used(node: Node) -> Iterator[str]:
+    match node:
+        case Everything() | Nothing():
+            return
+        case And(nodes) | Or(nodes):
+            for inner in nodes:
+                yield from _used(inner)
+        case Not(inner):
+            yield from _used(inner)
+        case IdIn():
+            yield "_id"
+        case Contains(resource_type=name):
+            yield f"#{name}"
+        case Has(canonical=canonical):
+            yield from _ADDRESS if canonical else ("_id",)
+        case _:
+            yield _by_system(node)
+
+
+def _by_system(node: Node) -> str:
+    match node:
+        case TokenIs(code, system) | TokenLike(code, system) if system:
+            return f"{code}|{system}"
+        case TokenIn(code, pairs, systems) if (
+            len(named := {*systems, *(system for system, _ in pairs)}) == 1
+        ):
+            return f"{code}|{named.pop()}"
+        case Everything() | Nothing() | And() | Or() | Not() | IdIn() | Contains() | Has():
+            raise TypeError(f"{node!r} has no code of its own")
+        case _:
+            return node.code

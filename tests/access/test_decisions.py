@@ -141,7 +141,7 @@ async def test_a_commit_under_way_decides_by_what_it_has_written(store: Store) -
     seen: list[int] = []
 
     async def work(unit: Unit) -> None:
-        guarded = SessionUnit(unit, WRITER, OpenPolicy(), "update")
+        guarded = SessionUnit(unit, WRITER, None, "update")
         await guarded.put(consent(status="rejected"), "PUT")
         seen.append((await decisions.about(unit, KEYWORKER, "1", NOW)).row)
         seen.extend(decision.row for decision in await decisions.known(unit, KEYWORKER, NOW))
