@@ -1,7 +1,8 @@
 """The report that problems are put on, and what a check has to know of the whole."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol, cast
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from fhir_server.errors import Issue
 from fhir_server.fhirpath.items import Item
@@ -13,6 +14,10 @@ from fhir_server.validation.resolving import Entries, contained_by_id
 
 Node = Mapping[str, Any]
 Json = dict[str, Any]
+
+OF_VALUES: Final = frozenset({"structure", "required", "value", "code-invalid"})
+"""Issue types of a value that is wrong by itself."""
+_INDEX: Final = re.compile(r"\[\d+\]\Z")
 
 
 class Question(NamedTuple):
@@ -54,8 +59,10 @@ class Report(list[Issue]):
     __slots__ = (
         "_contained",
         "_entries",
+        "_looked_at",
         "_scope",
         "_scopes",
+        "_wrong",
         "bundles",
         "codes",
         "container",
@@ -77,6 +84,8 @@ class Report(list[Issue]):
         """Whether what is referred to (by the id of the object) fits a profile."""
         self._scopes: dict[int, Scope] = {}
         self._scope: Scope | None = None
+        self._wrong: set[tuple[str | None, str]] = set()
+        self._looked_at = 0
         self.questions: list[Question] = []
         self.met: list[Met] = []
         self.resource: Node = {}
@@ -148,6 +157,19 @@ class Report(list[Issue]):
                 member_of=_member_of(self.codes),
             )
         return found
+
+    def has_wrong(self, expressions: Iterable[str], profile: str | None) -> bool:
+        """Whether a value at one of the expressions, or an item of it, is wrong by itself.
+
+        That is by R4, or by the profile: errors of another may come to be warnings.
+        """
+        # Only what came since it was last asked: a sender can make any number of problems.
+        for issue in self[self._looked_at :]:
+            if issue.severity == "error" and issue.code in OF_VALUES and issue.expression:
+                self._wrong.add((issue.profile, issue.expression))
+                self._wrong.add((issue.profile, _INDEX.sub("", issue.expression)))
+        self._looked_at = len(self)
+        return any((by, one) in self._wrong for one in expressions for by in {None, profile})
 
     @property
     def has_errors(self) -> bool:
