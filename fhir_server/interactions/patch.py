@@ -6,7 +6,6 @@ https://hl7.org/fhir/R4/http.html#patch, conditional: #cond-patch
 import asyncio
 import base64
 import binascii
-import copy
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -142,9 +141,7 @@ def _json_patched(resource: Resource, patch: Sequence[Resource], most: int) -> R
     """RFC 6902, operation by operation, so that no chain of copies outgrows the server."""
     for index, operation in enumerate(patch):
         try:
-            # A value becomes a part of the resource, and the patch may be carried out again.
-            one = JsonPatch([copy.deepcopy(operation)])
-            resource = one.apply(resource, in_place=True)
+            resource = JsonPatch([operation]).apply(resource, in_place=True)
         except JsonPatchTestFailed:
             text = f"The test of {operation['path']} failed; nothing is changed"
             raise _refused(Kind.BUSINESS_RULE, index, text, "processing") from None
