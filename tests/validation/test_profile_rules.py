@@ -355,3 +355,22 @@ def test_a_profile_sees_the_type_in_an_absolute_reference() -> None:
         ("https://other.example/fhir/Patient/1", []),
     ):
         assert found({**observation, "subject": {"reference": address}}, definition) == expected
+
+
+@pytest.mark.parametrize(
+    ("subject", "place"),
+    [
+        ({"reference": "Medication/1"}, "Observation.subject.reference"),
+        ({"type": "Medication", "display": "x"}, "Observation.subject.type"),
+        ({"reference": "Patient/1", "type": "Group"}, "Observation.subject.type"),
+    ],
+)
+def test_a_target_that_r4_refuses_is_told_once(subject: Json, place: str) -> None:
+    only = {
+        "id": "Observation.subject",
+        "type": [{"code": "Reference", "targetProfile": [f"{R4}Patient"]}],
+    }
+    observation = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}}
+    one = checker(profile("Observation", only))
+    issues = one.check({**observation, "subject": subject}, profiles=(URL,)).errors
+    assert [issue.expression for issue in issues] == [place]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fhir_server.validation.places import expression
 from fhir_server.validation.profiles.items import Item
 from fhir_server.validation.profiles.library import Library
 from fhir_server.validation.profiles.say import Rule, Say
@@ -31,9 +32,11 @@ def target_rule(node: Node, library: Library, fits: Fits, say: Say) -> list[Rule
         found = _type_name(resource, reference, item, report)
         if found and found not in allowed:
             text = f"must refer to {listed}, not to {found}"
-            say(report, item.place, text, "value", "targetProfile")
         elif resource is not None and has_profiles and not fits_one(resource, report):
             text = f"must refer to {listed}; what it refers to does not fit"
+        else:
+            return
+        if not _is_told(item, report):
             say(report, item.place, text, "value", "targetProfile")
 
     return [rule]
@@ -41,6 +44,12 @@ def target_rule(node: Node, library: Library, fits: Fits, say: Say) -> list[Rule
 
 def _targets(element: Mapping[str, Any]) -> list[str]:
     return [url for entry in element.get("type", ()) for url in entry.get("targetProfile", ())]
+
+
+def _is_told(item: Item, report: Report) -> bool:
+    """Whether R4 itself refuses what the reference says of its target."""
+    at = expression(item.place)
+    return report.has_wrong([f"{at}.reference", f"{at}.type"], None)
 
 
 def _type_name(
