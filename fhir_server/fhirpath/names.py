@@ -1,6 +1,6 @@
-"""Which elements an expression names at its top: `a` and `b` of `a.exists() implies b.c = 1`."""
+"""Which elements an expression looks at: `a`, `b`, `b.c` of `a.exists() implies b.all(c = 1)`."""
 
-from collections.abc import Iterator
+from typing import Final
 
 from fhir_server.fhirpath.ast import (
     Binary,
@@ -13,30 +13,64 @@ from fhir_server.fhirpath.ast import (
     TypeTest,
     Variable,
 )
-from fhir_server.fhirpath.fixed import OF_TYPE, PER_ITEM, nodes
+from fhir_server.fhirpath.fixed import OF_TYPE, PER_ITEM
+
+Path = tuple[str, ...]
+RESOURCE: Final = "%resource"
+"""Begins a path that is not of the focus but of the resource."""
+_SAME: Final = frozenset({"where", "first", "last", "tail", "skip", "take", "single", "distinct"})
+"""Functions whose result is of the items that they are asked of."""
 
 
-def of_focus(node: Node) -> Iterator[str]:
-    """Elements of the focus; not those that are asked of the items of another collection."""
+def paths(node: Node) -> frozenset[Path]:
+    """Every element that is named, by its names from the focus, or from `%resource`.
+
+    What comes of `descendants()`, `resolve()` and their like is anywhere, and not among them.
+    """
+    found: set[Path] = set()
+    _walk(node, (), found)
+    return frozenset(found)
+
+
+def _walk(node: Node, focus: Path | None, found: set[Path]) -> Path | None:
+    """Where the items of the result stand; None where that is not one place."""
     match node:
-        case Step(source=None | Variable(name="this"), name=name):
-            yield name
-        case Step(source=source) if source is not None:
-            yield from of_focus(source)
-        case Call(source=source, name=function, arguments=arguments):
-            yield from () if source is None else of_focus(source)
-            is_of_items = source is not None and function in PER_ITEM
-            for argument in () if is_of_items or function in OF_TYPE else arguments:
-                yield from of_focus(argument)
-        case Index(source=left, index=right) | Binary(left=left, right=right):
-            yield from of_focus(left)
-            yield from of_focus(right)
-        case Sign(operand=inner) | TypeTest(left=inner):
-            yield from of_focus(inner)
+        case Variable(name="this"):
+            return focus
+        case External(name="resource"):
+            return (RESOURCE,)
+        case Step(source=source, name=name):
+            return _below(focus if source is None else _walk(source, focus, found), name, found)
+        case Call():
+            return _call(node, focus, found)
+        case Index(source=source, index=index):
+            _walk(index, focus, found)
+            return _walk(source, focus, found)
+        case TypeTest(left=left):
+            return _walk(left, focus, found)
+        case Binary(left=left, right=right):
+            _walk(left, focus, found)
+            _walk(right, focus, found)
+        case Sign(operand=operand):
+            _walk(operand, focus, found)
+    return None
 
 
-def of_resource(node: Node) -> Iterator[str]:
-    """Elements of `%resource`, wherever it stands."""
-    for one in nodes(node):
-        if isinstance(one, Step) and one.source == External("resource"):
-            yield one.name
+def _call(node: Call, focus: Path | None, found: set[Path]) -> Path | None:
+    at = focus if node.source is None else _walk(node.source, focus, found)
+    if node.name in OF_TYPE:
+        return at
+    within = at if node.name in PER_ITEM else focus
+    results = [_walk(argument, within, found) for argument in node.arguments]
+    if node.name == "extension":
+        return _below(at, "extension", found)
+    if node.name == "select" and results:
+        return results[0]
+    return at if node.name in _SAME else None
+
+
+def _below(at: Path | None, name: str, found: set[Path]) -> Path | None:
+    if at is None:
+        return None
+    found.add((*at, name))
+    return (*at, name)

@@ -38,17 +38,19 @@ def invariant(text: str, types: Sequence[str]) -> Holds:
 def is_told(text: str, place: Place, profile: str | None, report: Report) -> bool:
     """Whether a broken invariant is the echo of an error that is on the report already.
 
-    `status = 'final' implies …` cannot hold where the status is missing or mistyped: an element
-    that the expression names is mended first. There is that error, so nothing gets in by this.
+    `status = 'final' implies …` cannot hold where the status is missing or mistyped: what the
+    expression looks at is mended first. There is that error, so nothing gets in by this.
     """
-    of_focus, of_resource = _named(text)
-    at, around = expression(place), expression(report.place or place)
-    named = (f"{at}.{name}" for name in of_focus)
-    of_whole = (f"{around}.{name}" for name in of_resource)
-    return report.has_wrong([at, *named, *of_whole], profile)
+    of_focus, of_resource = _looked_at(text)
+    if report.has_wrong(expression(place), of_focus, profile):
+        return True
+    return report.has_wrong(expression(report.place or place), of_resource, profile)
 
 
 @lru_cache(maxsize=1024)
-def _named(text: str) -> tuple[frozenset[str], frozenset[str]]:
-    node = parse(text)
-    return frozenset(names.of_focus(node)), frozenset(names.of_resource(node))
+def _looked_at(text: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Paths from the focus, with '' for itself, and those from the resource."""
+    found = names.paths(parse(text))
+    of_resource = {".".join(path[1:]) for path in found if path[0] == names.RESOURCE}
+    of_focus = {".".join(path) for path in found if path[0] != names.RESOURCE}
+    return frozenset({"", *of_focus}), frozenset(of_resource)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.validation.profiles import checker
+from tests.validation.profiles import URL, checker, profile
 
 Json = dict[str, Any]
 UUID = "urn:uuid:c757873d-ec9a-4326-a141-556f43239520"
@@ -212,8 +212,9 @@ def test_a_message_or_document_is_not_empty(kind: str, first: str) -> None:
         "identifier": {"system": "http://example.org/i", "value": "1"},
         "timestamp": "2026-06-01T00:00:00Z",
     }
-    (issue,) = checker().check(given).errors
-    assert (issue.expression, issue.code) == ("Bundle.entry", "invariant")
+    needs_entries = profile("Bundle", {"id": "Bundle.entry", "min": 1})
+    (issue,) = checker(needs_entries).check(given, profiles=(URL,)).errors
+    assert (issue.expression, issue.code) == ("Bundle.entry", "required")
     assert first in issue.text
     assert told({"resourceType": "Bundle", "type": "collection"}) == []
 

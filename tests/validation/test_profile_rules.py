@@ -333,6 +333,30 @@ def test_an_invariant_of_a_profile_waits_for_what_it_names() -> None:
     assert found({**bare, "active": False}, both) == [("Patient", "own-1", "error")]
 
 
+def _invariant(element: str, expression: str) -> Json:
+    human = {"key": "own-2", "severity": "error", "human": "as asked"}
+    return profile("Patient", {"id": element, "constraint": [{**human, "expression": expression}]})
+
+
+@pytest.mark.parametrize(
+    ("definition", "is_told"),
+    [
+        (_invariant("Patient", "contact.name.where(use = 'usual').family.exists()"), False),
+        (_invariant("Patient.contact", "name.use = 'usual'"), False),
+        (_invariant("Patient.contact", "%resource.contact.name.all(use = 'usual')"), False),
+        (_invariant("Patient.contact", "name.family.exists()"), True),
+        (_invariant("Patient", "name.where(use = 'usual').exists()"), True),
+    ],
+)
+def test_an_invariant_waits_for_what_it_looks_at_wherever_that_stands(
+    definition: Json, is_told: bool
+) -> None:
+    wrong = {"resourceType": "Patient", "contact": [{"name": {"use": "wrong", "text": "x"}}]}
+    issues = checker(definition).check(wrong, profiles=(URL,)).errors
+    assert issues[0].expression == "Patient.contact[0].name.use"
+    assert ["own-2"] * is_told == [issue.rule for issue in issues[1:]]
+
+
 def test_what_another_profile_refuses_silences_no_invariant() -> None:
     """Its errors may come to be warnings, and then the invariant's would be the only one."""
     lenient, strict = (

@@ -48,8 +48,7 @@ def _targets(element: Mapping[str, Any]) -> list[str]:
 
 def _is_told(item: Item, report: Report) -> bool:
     """Whether R4 itself refuses what the reference says of its target."""
-    at = expression(item.place)
-    return report.has_wrong([f"{at}.reference", f"{at}.type"], None)
+    return report.has_wrong(expression(item.place), ("reference", "type"), None)
 
 
 def _type_name(
