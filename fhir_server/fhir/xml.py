@@ -196,8 +196,8 @@ class _Node:
     text: str = ""
 
     @property
-    def is_ours(self) -> bool:
-        return self.namespace == FHIR or bool(self.text)
+    def is_narrative(self) -> bool:
+        return bool(self.text)
 
 
 def decode_resource(raw: bytes, max_depth: int = MAX_DEPTH) -> Resource:
@@ -235,7 +235,8 @@ class _Builder:
         Raises:
             FhirError: MALFORMED, with every place where it is none.
         """
-        self._refuse_text(root, root.name)
+        if root.has_text:
+            self._refuse_text(root, root.name)
         resource = self._resource(root, root.name)
         if self._further:
             self._issues.append(Issue(f"and {self._further} further problems"))
@@ -250,8 +251,7 @@ class _Builder:
             self._further += 1  # only counted: a body could hold millions
 
     def _refuse_text(self, node: _Node, place: str) -> None:
-        if node.has_text:
-            self._tell(node, f"<{_cut(node.name)}> holds text; values stand in attributes", place)
+        self._tell(node, f"<{_cut(node.name)}> holds text; values stand in attributes", place)
 
     def _resource(self, node: _Node, place: str) -> Resource:
         definition = type_definition(node.name)
@@ -266,7 +266,7 @@ class _Builder:
                 self._refuse_attribute(node, name, place)
         for child in node.children:
             element = definition.elements.get(child.name)
-            if not child.is_ours:
+            if child.namespace != FHIR and not child.is_narrative:
                 self._tell(child, _foreign(child), f"{place}.{step(child.name)}")
             elif element is None or child.name in _attributes_of(definition):
                 text = f"<{_cut(child.name)}> is not an element of {place}"
@@ -284,7 +284,8 @@ class _Builder:
         elif name in members or f"_{name}" in members:
             self._tell(child, f"{place} stands twice; it may stand once", place)
             return
-        self._refuse_text(child, place)
+        if child.has_text:
+            self._refuse_text(child, place)
         value, sibling = self._value(element, child, place)
         if not element.repeats:
             if value is not None:
@@ -311,10 +312,11 @@ class _Builder:
         if child.attributes or inner is None or not is_resource_type(inner.name):
             self._tell(child, f"{place} holds one resource", place)
             return {}
-        if not inner.is_ours:
+        if inner.namespace != FHIR:
             self._tell(inner, _foreign(inner), place)
             return {}
-        self._refuse_text(inner, place)
+        if inner.has_text:
+            self._refuse_text(inner, place)
         return self._resource(inner, place)
 
     def _primitive(self, type_name: str, child: _Node, place: str) -> tuple[Any, Any]:
