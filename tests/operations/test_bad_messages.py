@@ -213,7 +213,7 @@ async def test_no_header_in_front(stay: Spell, refuse: Refuse) -> None:
         await refuse({**sent, "entry": entries}, 400, "invariant", text, "Bundle")
     del sent["entry"]
     text = "a message has entries, the first a MessageHeader"
-    await refuse(sent, 400, "invariant", text, "Bundle.entry")
+    await refuse(sent, 400, "required", text, "Bundle.entry")
 
 
 async def test_an_entry_without_a_resource(stay: Spell, refuse: Refuse) -> None:

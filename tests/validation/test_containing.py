@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.validation.profiles import checker
+from tests.validation.profiles import URL, checker, profile
 from tests.work import steps
 
 Json = dict[str, Any]
@@ -209,8 +209,9 @@ def test_a_message_or_document_is_not_empty(kind: str, first: str) -> None:
         "identifier": {"system": "http://example.org/i", "value": "1"},
         "timestamp": "2026-06-01T00:00:00Z",
     }
-    (issue,) = checker().check(given).errors
-    assert (issue.expression, issue.code) == ("Bundle.entry", "invariant")
+    needs_entries = profile("Bundle", {"id": "Bundle.entry", "min": 1})
+    (issue,) = checker(needs_entries).check(given, profiles=(URL,)).errors
+    assert (issue.expression, issue.code) == ("Bundle.entry", "required")
     assert first in issue.text
     assert told({"resourceType": "Bundle", "type": "collection"}) == []
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from fhir_server.fhirpath.invariant import compile_invariant
 from fhir_server.fhirpath.items import Item as FhirPathItem
-from fhir_server.validation.invariants import invariant
+from fhir_server.validation.invariants import invariant, is_told
 from fhir_server.validation.places import Place
 from fhir_server.validation.primitives import shown
 from fhir_server.validation.profiles.bindings import BoundRule
@@ -84,6 +84,8 @@ def _unknown(_node: Mapping[str, Any]) -> bool:
 
 def _broken(constraint: Constraint, place: Place, report: Report) -> None:
     if constraint.key == _NARRATIVE and report.container is not None:
+        return
+    if is_told(constraint.expression, place, None, report):
         return
     text = words(constraint.key, constraint.expression)
     _say(report, place, text, "invariant", constraint.key, constraint.severity)
