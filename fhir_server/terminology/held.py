@@ -6,15 +6,17 @@ for a version that came after it, whoever stored it and in whatever store.
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from threading import Lock
-from typing import Final
+from typing import Any, Final, TypeVar, cast
 
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
+from fhir_server.terminology.elements import items, text
 from fhir_server.terminology.systems import CodeSystem, code_system
 
+_Made = TypeVar("_Made")
 _MOST: Final = 96 * 1024 * 1024
 """Bytes of the resources, as they are stored, whose meaning is kept."""
 
@@ -32,10 +34,24 @@ class Held:
         self.size: Final = size
         self.resource: Final = resources[0]
         self._others: Final = resources[1:]
+        self._made: dict[Hashable, Any] = {}
 
     @cached_property
     def system(self) -> CodeSystem:
         return code_system(self.resource, *self._others)
+
+    def once(self, key: Hashable, make: Callable[[], _Made]) -> _Made:
+        """What was made of the resource before under this key, or is made now."""
+        if key not in self._made:
+            self._made[key] = make()
+        return cast(_Made, self._made[key])
+
+    def listed(self, part: Resource) -> Mapping[str, Resource]:
+        """The concepts that an include or exclude of this resource lists, by their codes."""
+        # A part lives as long as its resource, and so does its id.
+        return self.once(
+            id(part), lambda: {text(one, "code"): one for one in items(part, "concept")}
+        )
 
     @property
     def is_ready(self) -> bool:
