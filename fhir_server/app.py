@@ -37,6 +37,7 @@ from fhir_server.storage.clock import system_clock
 from fhir_server.storage.interface import Store
 from fhir_server.storage.mongo.address import is_mongo
 from fhir_server.storage.sqlite.store import SqliteStore
+from fhir_server.terminology.held import SHELF
 from fhir_server.terminology.known import KnownCodes
 from fhir_server.terminology.library import Library as TerminologyLibrary
 from fhir_server.terminology.library import Nowhere
@@ -85,6 +86,7 @@ def create_app(settings: Settings | None = None) -> Application:
         refuse_unknown_variables()
         settings = Settings()
     operations = load(settings.operations)
+    SHELF.allow(settings.terminology_memory)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
