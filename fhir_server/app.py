@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache, lru_cache
 from typing import Any, Final, Literal
@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy
 from fhir_server.access.session import Session, of_all_callers
 from fhir_server.errors import FhirError, Kind
+from fhir_server.fhir.filed import Filed
 from fhir_server.http import openapi, render
 from fhir_server.http.endpoint import FhirEndpoint
 from fhir_server.http.limits import HttpLimits
@@ -260,14 +261,14 @@ def terminology(settings: Settings) -> Terminology:
 
 
 @cache
-def _resources(packages: tuple[str, ...]) -> tuple[Mapping[str, Any], ...]:
+def _resources(packages: tuple[str, ...]) -> tuple[Filed, ...]:
     """What is in the packages, read once: a process that is started anew sees new ones."""
     return tuple(resources_of(packages))
 
 
 @cache
 def _packaged(packages: tuple[str, ...]) -> Packaged:
-    return Packaged(map(dict, _resources(packages)))
+    return Packaged(_resources(packages))
 
 
 def session(settings: Settings, store: Store, request_id: str, caller: str = ANONYMOUS) -> Session:
