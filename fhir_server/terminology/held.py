@@ -25,6 +25,11 @@ _PREPARED: Final = 5
 """As many again for the code system that is made of it."""
 
 
+def memory_of(size: int) -> int:
+    """Bytes of memory for a code system of so many bytes of JSON."""
+    return size * (_READ + _PREPARED)
+
+
 class Held:
     """A resource, or the parts of one code system; nobody changes what it gives.
 
