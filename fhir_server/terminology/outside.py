@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from importlib import import_module
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -25,9 +26,13 @@ if TYPE_CHECKING:
     import httpx
 
 _MOST_BYTES: Final = 8 * 1024 * 1024
+"""Of an answer."""
+_MOST_ASKED: Final = 1024 * 1024
+"""Bytes of a question, which may have a value set in it."""
 _KEPT: Final = 2000
 """Answers."""
-_KEPT_BYTES: Final = 32 * 1024 * 1024
+_KEPT_BYTES: Final = 8 * 1024 * 1024
+"""Of answers as they came: what they are read to takes several times as much."""
 _GOOD_FOR: Final = 3600.0
 """Seconds for which an answer is given again."""
 _REST: Final = 10.0
@@ -40,8 +45,7 @@ _MEDIA: Final = "application/fhir+json"
 @dataclass(frozen=True, slots=True)
 class _Kept:
     until: float
-    size: int
-    answer: Resource
+    content: bytes
 
 
 class Outside:
@@ -103,10 +107,17 @@ class Outside:
 
         Raises:
             FhirError: UNAVAILABLE where it does not answer in time; UNSUPPORTED where it refuses
-                or what it says is no resource.
+                or what it says is no resource; TOO_COSTLY for a question or an answer that is too
+                large.
         """
         body = json.encode({"resourceType": "Parameters", "parameter": [*parameters]})
-        key = operation.encode() + b"\n" + body
+        if len(body) > _MOST_ASKED:
+            raise FhirError(
+                Kind.TOO_COSTLY,
+                f"The codes could not be checked: the question to the terminology server, with "
+                f"the value set, has more than {_MOST_ASKED} bytes",
+            )
+        key = sha256(operation.encode() + b"\n" + body).digest()
         if (kept := self._known(key)) is not None:
             return kept
         _ = self._trust  # made once, and not on the time of an answer
@@ -139,20 +150,25 @@ class Outside:
         if status >= 500:
             self._resting_until = self._clock() + _REST
             raise self._away(f"it answers {status}")
+        if 300 <= status < 400:
+            raise self._odd(f"redirects ({status}), which is not followed")
         answer = self._resource(content)
         if status != 200:
             raise self._refusal(status, answer)
-        self._keep(key, answer, len(content))
+        self._keep(key, content)
         return answer
 
     async def _post(self, operation: str, body: bytes) -> tuple[int, bytes]:
-        content = b""
-        headers = {"content-type": _MEDIA, "accept": _MEDIA}
+        content = bytearray()
+        # What is small when it is compressed could be large in one piece.
+        headers = {"content-type": _MEDIA, "accept": _MEDIA, "accept-encoding": "identity"}
         address = f"{self.base}/{operation}"
         async with (
             self._client() as client,
             client.stream("POST", address, content=body, headers=headers) as response,
         ):
+            if response.headers.get("content-encoding", "identity") != "identity":
+                raise self._odd("compresses its answer, which it was not asked to")
             async for piece in response.aiter_bytes():
                 content += piece
                 if len(content) > _MOST_BYTES:
@@ -160,7 +176,7 @@ class Outside:
                         Kind.TOO_COSTLY,
                         f"The terminology server's answer has more than {_MOST_BYTES} bytes",
                     )
-            return response.status_code, content
+            return response.status_code, bytes(content)
 
     def _client(self) -> "httpx.AsyncClient":
         import httpx
@@ -182,16 +198,16 @@ class Outside:
         if kept is None or kept.until < self._clock():
             return None
         self._kept.move_to_end(key)
-        return kept.answer
+        return self._resource(kept.content)
 
-    def _keep(self, key: bytes, answer: Resource, size: int) -> None:
+    def _keep(self, key: bytes, content: bytes) -> None:
         if key in self._kept:
-            self._size -= self._kept.pop(key).size
-        self._kept[key] = _Kept(self._clock() + _GOOD_FOR, size + len(key), answer)
-        self._size += size + len(key)
+            self._size -= len(self._kept.pop(key).content)
+        self._kept[key] = _Kept(self._clock() + _GOOD_FOR, content)
+        self._size += len(content)
         while len(self._kept) > _KEPT or self._size > _KEPT_BYTES:
             _, gone = self._kept.popitem(last=False)
-            self._size -= gone.size
+            self._size -= len(gone.content)
 
     def _away(self, why: str) -> FhirError:
         return FhirError(
@@ -203,8 +219,10 @@ class Outside:
         try:
             return json.decode_resource(content)
         except FhirError as error:
-            text = f"The terminology server {self.base} answers what is no resource: {error}"
-            raise FhirError(Kind.UNSUPPORTED, text) from None
+            raise self._odd(f"answers what is no resource: {error}") from None
+
+    def _odd(self, does: str) -> FhirError:
+        return FhirError(Kind.UNSUPPORTED, f"The terminology server {self.base} {does}")
 
     def _refusal(self, status: int, answer: Resource) -> FhirError:
         said = "; ".join(

@@ -8,7 +8,7 @@ from fhir_server.errors import MAX_ISSUES, Issue
 from fhir_server.fhirpath.items import Item
 from fhir_server.fhirpath.plan import MemberOf, Scope
 from fhir_server.terminology.known import SHIPPED
-from fhir_server.validation.codes import Codes, codings_of, membership
+from fhir_server.validation.codes import Called, Codes, codings_of, membership
 from fhir_server.validation.places import Place, expression
 from fhir_server.validation.resolving import Entries, contained_by_id
 
@@ -31,6 +31,8 @@ class Question(NamedTuple):
     expression: str
     strength: str
     profile: str | None
+    called: tuple[Called, ...] = ()
+    """With displays of which nothing at hand could tell that they are wrong."""
 
 
 class Met(NamedTuple):

@@ -249,6 +249,15 @@ async def test_a_sender_who_is_no_one(stay: Spell, refuse: Refuse) -> None:
     await refuse(sent, 400, "value", "not to Location", place)
 
 
+async def test_a_sender_who_is_no_one_by_an_address_elsewhere(stay: Spell, refuse: Refuse) -> None:
+    """R4's check does not look up what an absolute address is of."""
+    place = "https://ward.example/fhir/Location/swallow"
+    sent = with_entry(stay.admit(), {"resourceType": "Location", "id": "swallow"}, place)
+    sent = changed(sent, 0, sender={"reference": place})
+    text = "The sender is a Location; Organization, Practitioner, PractitionerRole are allowed"
+    await refuse(sent, 400, "invalid", text, "Bundle.entry[0].resource.sender")
+
+
 async def test_no_name_of_its_own(stay: Spell, refuse: Refuse) -> None:
     sent = {name: value for name, value in stay.admit().items() if name != "identifier"}
     sent["entry"][0] = {"resource": sent["entry"][0]["resource"]}

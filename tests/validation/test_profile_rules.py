@@ -38,6 +38,12 @@ class _Codes:
     def draws_on(self, value_set: str, system: str) -> bool:
         return value_set == "http://example.org/ValueSet/colours" and system.endswith("/c")
 
+    well_called = frozenset[tuple[object, object, object]]()
+
+    def other_names(self, system: str, code: str, display: str) -> tuple[str, ...]:
+        wrong = system.endswith("/c") and display.casefold() != code
+        return (code,) if wrong else ()
+
 
 COLOURS = "http://example.org/ValueSet/colours|1.0"
 RULES: list[tuple[Json, Json, Json, str, str]] = [
