@@ -251,7 +251,7 @@ async def test_a_sender_who_is_no_one(stay: Spell, refuse: Refuse) -> None:
 
 async def test_a_sender_who_is_no_one_by_an_address_elsewhere(stay: Spell, refuse: Refuse) -> None:
     """R4's check does not look up what an absolute address is of."""
-    place = "https://ward.example/fhir/Location/swallow"
+    place = "https://ward.example/swallow"
     sent = with_entry(stay.admit(), {"resourceType": "Location", "id": "swallow"}, place)
     sent = changed(sent, 0, sender={"reference": place})
     text = "The sender is a Location; Organization, Practitioner, PractitionerRole are allowed"
