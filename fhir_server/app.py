@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import cache, lru_cache, partial
@@ -31,6 +31,7 @@ from fhir_server.authorisation.authority import Authority, Terms
 from fhir_server.authorisation.endpoint import routes as authorisation_routes
 from fhir_server.authorisation.fetching import KeySets
 from fhir_server.errors import FhirError, Kind
+from fhir_server.fhir.filed import Filed
 from fhir_server.http import openapi, render
 from fhir_server.http.edge import Edge
 from fhir_server.http.endpoint import FhirEndpoint
@@ -57,6 +58,7 @@ from fhir_server.storage.clock import system_clock
 from fhir_server.storage.interface import Store
 from fhir_server.storage.mongo.address import is_mongo
 from fhir_server.storage.sqlite.store import SqliteStore
+from fhir_server.terminology.held import SHELF
 from fhir_server.terminology.known import KnownCodes
 from fhir_server.terminology.library import Library as TerminologyLibrary
 from fhir_server.terminology.library import Nowhere
@@ -116,6 +118,7 @@ def create_app(settings: Settings | None = None) -> Application:
         refuse_unknown_variables()
         settings = Settings()
     operations = load(settings.operations)
+    SHELF.allow(settings.terminology_memory)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -361,14 +364,14 @@ def terminology(settings: Settings) -> Terminology:
 
 
 @cache
-def _resources(packages: tuple[str, ...]) -> tuple[Mapping[str, Any], ...]:
+def _resources(packages: tuple[str, ...]) -> tuple[Filed, ...]:
     """What is in the packages, read once: a process that is started anew sees new ones."""
     return tuple(resources_of(packages))
 
 
 @cache
 def _packaged(packages: tuple[str, ...]) -> Packaged:
-    return Packaged(map(dict, _resources(packages)))
+    return Packaged(_resources(packages))
 
 
 def policy_of(

@@ -112,7 +112,9 @@ def load(paths: tuple[Path, ...], server: str, concurrency: int) -> None:
 @click.option("--system", required=True, help="Canonical address of the code system.")
 @click.option("--version", required=True, help="Its version.")
 @click.option("--id", "name", required=True, help="What the ids of its resources begin with.")
-@click.option("--complete", is_flag=True, help="The CSV file holds all codes of the system.")
+@click.option("--complete", is_flag=True, help="The file, or the part, counts as all codes.")
+@click.option("--below", multiple=True, help="Of RF2: this concept and all below it.")
+@click.option("--refset", multiple=True, help="Of RF2: the concepts of this reference set.")
 @click.option(
     "--server",
     default=DEFAULT_SERVER,
@@ -120,23 +122,36 @@ def load(paths: tuple[Path, ...], server: str, concurrency: int) -> None:
     help="Base address of the running FHIR server.",
 )
 def load_terminology(
-    path: Path, system: str, version: str, name: str, complete: bool, server: str
+    path: Path,
+    system: str,
+    version: str,
+    name: str,
+    complete: bool,
+    below: tuple[str, ...],
+    refset: tuple[str, ...],
+    server: str,
 ) -> None:
     """Send a licensed code system: a CSV file (code, display, parent), or a folder of RF2.
 
+    Of RF2, --below and --refset choose a part; each may be given several times.
     Exit status: 1 when something was refused, 2 when there is nothing to load or no server.
     """
     from fhir_server.loading import CannotLoad
-    from fhir_server.terminology_files import Named, load_terminology
+    from fhir_server.terminology_files import Named, Part, load_terminology
 
     if not re.fullmatch(r"[A-Za-z0-9.-]{1,30}", name):
         raise click.UsageError(f"--id '{name}' is not 1 to 30 letters, digits, '-' and '.'")
     try:
-        report = load_terminology(path, Named(system, version, name, complete), server)
+        named, part = Named(system, version, name, complete), Part(below, refset)
+        report, memory = load_terminology(path, named, server, part)
     except CannotLoad as error:
         _fail(str(error), status=2)
     for line in report.lines():
         click.echo(line)
+    click.echo(
+        f"A server keeps it in memory where KEYWORKING_TERMINOLOGY_MEMORY is {memory} or more; "
+        "else each question reads it anew"
+    )
     sys.exit(1 if report.refusals else 0)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+from fhir_server.errors import FhirError
 from fhir_server.fhir import json
 from fhir_server.loading import CannotLoad, Report, load
 from fhir_server.validation.checker import Checker
@@ -62,8 +63,10 @@ def verified(path: Path, packages: Sequence[str]) -> Verified:
     """
     try:
         package = read_package(path)
+        for resource in package.resources:
+            resource.fresh()
         others = [one for one in read_packages([*packages, str(path)]) if one.name != package.name]
-    except BadPackage as error:
+    except (BadPackage, FhirError) as error:
         raise CannotLoad(str(error)) from None
     every = [one for each in (*others, package) for one in each.resources]
     library = Library(definitions(every))
