@@ -367,8 +367,9 @@ class SessionUnit(GuardedReader):
         if not (self.caller.organisation and self.done.made):
             return
         patients = patients_of([*self.done.made, *self.done.gone])
+        is_test = Role.LOAD_TEST in self.caller.roles
         for told in provenances(self.caller, self.done.action, self.done.made, patients):
-            await self._unit.put(Draft(told), "POST")
+            await self._unit.put(Draft(as_test_data(told) if is_test else told), "POST")
 
     def row(self) -> AuditRow:
         """The commit's row in the audit."""
