@@ -30,6 +30,7 @@ from fhir_server.access.tokens.terms import terms as scope_terms
 from fhir_server.authorisation.authority import Authority, Terms
 from fhir_server.authorisation.endpoint import routes as authorisation_routes
 from fhir_server.authorisation.fetching import KeySets
+from fhir_server.authorisation.gate import Gate
 from fhir_server.checking import checker, packaged, terminology_server
 from fhir_server.errors import FhirError, Kind
 from fhir_server.http import openapi, render
@@ -41,7 +42,7 @@ from fhir_server.http.middleware import VARY
 from fhir_server.http.negotiate import Gzip, gzip_taken
 from fhir_server.http.openapi import Described
 from fhir_server.http.proxies import Proxies
-from fhir_server.http.rates import rates
+from fhir_server.http.rates import Rates, rates
 from fhir_server.interactions import deferred, operation
 from fhir_server.interactions.exchange import Server
 from fhir_server.interactions.table import ROUTER
@@ -115,7 +116,11 @@ def create_app(settings: Settings | None = None) -> Application:
     app.add_api_route("/health/live", _live, include_in_schema=False)
     app.add_api_route("/health/ready", _ready_check(app), include_in_schema=False)
     if settings.authorisation_server:
-        app.router.routes.extend(authorisation_routes(lambda request: request.app.state.authority))
+        app.router.routes.extend(
+            authorisation_routes(
+                lambda request: request.app.state.authority, lambda request: request.app.state.gate
+            )
+        )
     return app
 
 
@@ -132,8 +137,10 @@ def _lifespan(
         server = await fhir_server(settings, store, operations, woken)
         trail = audit_trail(settings, store)
         decisions = TableDecisions(terms_of(settings))
-        app.fhir = endpoint(settings, store, server, decisions, trail)
+        bounds = client_rates(settings)
+        app.fhir = endpoint(settings, store, server, decisions, trail, bounds)
         app.state.trail = trail
+        app.state.gate = Gate(bounds, Proxies(settings.trusted_proxies), trail)
         follower = syslog_follower(settings, store)
         app.state.store = store
         app.state.authority = authority(settings, Ledger(store))
@@ -215,6 +222,7 @@ def endpoint(
     server: Server,
     decisions: Decisions,
     trail: Trail | None = None,
+    bounds: Rates | None = None,
 ) -> FhirEndpoint:
     def open_session(request: HttpRequest) -> Session:
         caller = replace(request.caller, request_id=request.request_id)
@@ -229,13 +237,18 @@ def endpoint(
         proxies=Proxies(trusted) if trusted else None,
         trail=trail,
         addresses=Proxies(settings.trusted_proxies) if settings.trusted_proxies else None,
-        rates=rates(
-            settings.max_rate,
-            settings.max_burst,
-            settings.max_failure_rate,
-            settings.max_failure_burst,
-        ),
+        rates=bounds,
         authenticate=authentication(settings, server.clock, store),
+    )
+
+
+def client_rates(settings: Settings) -> Rates:
+    """How often a client of this process may ask, for tokens and for FHIR together."""
+    return rates(
+        settings.max_rate,
+        settings.max_burst,
+        settings.max_failure_rate,
+        settings.max_failure_burst,
     )
 
 

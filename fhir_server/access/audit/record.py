@@ -155,6 +155,18 @@ def of_caller(caller: Caller | None) -> dict[str, Any]:
     return told
 
 
+def of_stranger(action: str, asked: str, address: str, text: str) -> AuditRow:
+    """The row of a refusal to whoever asks the authorisation server and is no client of it."""
+    return AuditRow(
+        caller=UNKNOWN,
+        action=bounded(action, 100),
+        address=address,
+        asked=bounded(asked, _MOST_ASKED),
+        outcome="4",
+        description=bounded(text, _MOST_SAID),
+    )
+
+
 def bounded(text: str, most: int) -> str:
     """The text without control characters and line ends, cut where it is longer."""
     clean = text if text.isprintable() else "".join(map(_printable, text))
