@@ -316,8 +316,8 @@ def validate(
 
     Exit status: 1 when something is wrong, 2 when there is nothing to check.
     """
-    from fhir_server.app import checker as checker_of
-    from fhir_server.app import terminology
+    from fhir_server.checking import checker as checker_of
+    from fhir_server.checking import terminology
     from fhir_server.fhir import json
     from fhir_server.settings import Settings
     from fhir_server.validating import CannotValidate, files, require_known, summary

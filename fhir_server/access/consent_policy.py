@@ -18,7 +18,7 @@ from fhir_server.access.labels import IS_TEST_DATA, is_test_data
 from fhir_server.access.membership import Standing
 from fhir_server.access.policy import Terms, covers, refusal
 from fhir_server.access.sight import detail, sight_of, sight_of_type
-from fhir_server.access.table import THIRD_PARTY, Explanation, Held
+from fhir_server.access.table import Explanation, Held
 from fhir_server.access.writing import Writing, require_outcome, require_write
 from fhir_server.errors import FhirError
 from fhir_server.search.ast import (
@@ -35,7 +35,6 @@ from fhir_server.storage.interface import Reader
 
 _KEYWORKER: Final = (2, 15)
 _BREAK_GLASS: Final = 1
-_RELATED: Final = (8, 10, 11)
 _log: Final = logging.getLogger(__name__)
 
 ScopeTerms = Callable[[Caller, str, str], Node]
@@ -76,6 +75,8 @@ class ConsentPolicy:
         self._caller: Final = replace(caller, break_glass="")
         self._clock = clock
         self._scopes = scopes
+        self.glass: Final[dict[str, str]] = {}
+        """Why the glass was broken, by the ids of the patients for whom that decided."""
 
     async def terms(self, reader: Reader) -> Terms:
         """What may be found at this moment; nothing where that cannot be told."""
@@ -130,7 +131,10 @@ class ConsentPolicy:
         if caller.user:
             reason = (await opened(reader, caller, patient_id)).get(patient_id, "")
             caller = replace(caller, break_glass=reason)
-        return _discreet(await self._decisions.about(reader, caller, patient_id, now))
+        decision = await self._decisions.about(reader, caller, patient_id, now)
+        if decision.row == _BREAK_GLASS:
+            self.glass[patient_id] = caller.break_glass
+        return decision
 
     async def explain(
         self, reader: Reader, patient_id: str, other: Caller | None = None
@@ -158,10 +162,7 @@ class ConsentPolicy:
         """Patients by decision, those for whom the glass is broken among them."""
         now = self._clock()
         told = await self._decisions.known(reader, self._caller, now)
-        known: dict[Decision, frozenset[str]] = {}
-        for decision, ids in told.items():
-            shown = _discreet(decision)
-            known[shown] = known.get(shown, frozenset()) | ids
+        known = dict(told)
         glass = await opened(reader, self._caller) if self._caller.user else {}
         for patient_id in glass:
             decision = await self.about(reader, patient_id)
@@ -199,13 +200,6 @@ class ConsentPolicy:
                 allowed = self._scopes(self._caller, side["resourceType"], letter)
                 if not await covers(reader, allowed, side):
                     raise refusal("The token's scopes do not cover this change")
-
-
-def _discreet(decision: Decision) -> Decision:
-    """The decision, without what is not for parents, as row 7 has it for the young person."""
-    if decision.row not in _RELATED:
-        return decision
-    return replace(decision, without_labels=decision.without_labels | {THIRD_PARTY})
 
 
 def _whole(allowed: bool) -> Sight:
