@@ -7,7 +7,7 @@ import re
 import sys
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
@@ -23,6 +23,20 @@ def main() -> None:
 
 for _command in (audit, client, key, token):
     main.add_command(_command)
+
+
+def _read_token(_context: object, _option: object, file: TextIO | None) -> str:
+    """A token in the words of a command would stand in the list of processes."""
+    return "" if file is None else file.read().strip()
+
+
+_TOKEN = click.option(
+    "--token-file",
+    "shown",
+    type=click.File(),
+    callback=_read_token,
+    help="File with a token to show to the server; - is standard input.",
+)
 
 
 @main.command()
@@ -91,7 +105,8 @@ def demo(server: str, pause: float | None, yes: bool, full: bool) -> None:
     show_default=True,
     help="Requests under way at a time.",
 )
-def load(paths: tuple[Path, ...], server: str, concurrency: int) -> None:
+@_TOKEN
+def load(paths: tuple[Path, ...], server: str, concurrency: int, shown: str) -> None:
     """Send files of FHIR JSON, ndjson and whole folders of them to a running server.
 
     Exit status: 1 when something was refused, 2 when there is nothing to load or no server.
@@ -99,7 +114,7 @@ def load(paths: tuple[Path, ...], server: str, concurrency: int) -> None:
     from fhir_server.loading import CannotLoad, load
 
     try:
-        report = load(paths, server, concurrency)
+        report = load(paths, server, concurrency, shown)
     except CannotLoad as error:
         _fail(str(error), status=2)
     for line in report.lines():
@@ -119,8 +134,9 @@ def load(paths: tuple[Path, ...], server: str, concurrency: int) -> None:
     show_default=True,
     help="Base address of the running FHIR server.",
 )
+@_TOKEN
 def load_terminology(
-    path: Path, system: str, version: str, name: str, complete: bool, server: str
+    path: Path, system: str, version: str, name: str, complete: bool, server: str, shown: str
 ) -> None:
     """Send a licensed code system: a CSV file (code, display, parent), or a folder of RF2.
 
@@ -132,7 +148,7 @@ def load_terminology(
     if not re.fullmatch(r"[A-Za-z0-9.-]{1,30}", name):
         raise click.UsageError(f"--id '{name}' is not 1 to 30 letters, digits, '-' and '.'")
     try:
-        report = load_terminology(path, Named(system, version, name, complete), server)
+        report = load_terminology(path, Named(system, version, name, complete), server, shown)
     except CannotLoad as error:
         _fail(str(error), status=2)
     for line in report.lines():
@@ -143,7 +159,8 @@ def load_terminology(
 @main.command("load-package")
 @click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--server", help="Base address of a running FHIR server that it is sent to.")
-def load_package(path: Path, server: str | None) -> None:
+@_TOKEN
+def load_package(path: Path, server: str | None, shown: str) -> None:
     """Verify a FHIR package (.tgz) and put it into the folder of KEYWORKING_PACKAGES.
 
     Servers check by it from their next start on. With --server, its profiles and terminology are
@@ -157,7 +174,7 @@ def load_package(path: Path, server: str | None) -> None:
     try:
         packages = read_settings({}).packages
         found = verified(path, packages)
-        report, left_out = send(found, server) if server else (None, {})
+        report, left_out = send(found, server, shown) if server else (None, {})
         target = None if server else place(path, found.package, packages)
     except (CannotLoad, ValueError) as error:
         _fail(str(error), status=2)
@@ -180,7 +197,8 @@ def load_package(path: Path, server: str | None) -> None:
     show_default=True,
     help="Base address of the running FHIR server.",
 )
-def import_(paths: tuple[Path, ...], server: str) -> None:
+@_TOKEN
+def import_(paths: tuple[Path, ...], server: str, shown: str) -> None:
     """Send whole files of ndjson, gzipped or not, to a running server's $import.
 
     The server stores them in the background; Ctrl-C cancels what is not stored yet.
@@ -190,7 +208,7 @@ def import_(paths: tuple[Path, ...], server: str) -> None:
     from fhir_server.loading import CannotLoad
 
     try:
-        imported = import_files(paths, server)
+        imported = import_files(paths, server, shown)
     except CannotLoad as error:
         _fail(str(error), status=2)
     for line in imported.lines():

@@ -54,7 +54,7 @@ class Concept:
 Concepts = dict[str, Concept]
 
 
-def load_terminology(path: Path, named: Named, server: str) -> Report:
+def load_terminology(path: Path, named: Named, server: str, token: str = "") -> Report:
     """Send the code system in a CSV file or a folder of RF2.
 
     Raises:
@@ -68,7 +68,7 @@ def load_terminology(path: Path, named: Named, server: str) -> Report:
     with TemporaryDirectory() as folder:
         for number, part in enumerate(parts(concepts, named, complete=complete), 1):
             (Path(folder) / f"{number:04}.json").write_bytes(json.encode(part))
-        return load([Path(folder)], server, 2)
+        return load([Path(folder)], server, 2, token)
 
 
 def read_csv(path: Path) -> Concepts:
