@@ -422,6 +422,8 @@ def _ready_check(app: FastAPI) -> Any:
         """The store answers too."""
         try:
             await app.state.store.ready()
+            if app.state.trail is not None:
+                app.state.trail.require_open()
         except FhirError as error:
             return JSONResponse({"status": "not ready", "reason": str(error)}, 503)
         return JSONResponse({"status": "ready"})

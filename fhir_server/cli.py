@@ -7,7 +7,7 @@ import re
 import sys
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
@@ -23,6 +23,20 @@ def main() -> None:
 
 for _command in (audit, client, key, token):
     main.add_command(_command)
+
+
+def _read_token(_context: object, _option: object, file: TextIO | None) -> str:
+    """A token in the words of a command would stand in the list of processes."""
+    return "" if file is None else file.read().strip()
+
+
+_TOKEN = click.option(
+    "--token-file",
+    "shown",
+    type=click.File(),
+    callback=_read_token,
+    help="File with a token to show to the server; - is standard input.",
+)
 
 
 @main.command()
@@ -91,7 +105,8 @@ def demo(server: str, pause: float | None, yes: bool, full: bool) -> None:
     show_default=True,
     help="Requests under way at a time.",
 )
-def load(paths: tuple[Path, ...], server: str, concurrency: int) -> None:
+@_TOKEN
+def load(paths: tuple[Path, ...], server: str, concurrency: int, shown: str) -> None:
     """Send files of FHIR JSON, ndjson and whole folders of them to a running server.
 
     Exit status: 1 when something was refused, 2 when there is nothing to load or no server.
@@ -99,7 +114,7 @@ def load(paths: tuple[Path, ...], server: str, concurrency: int) -> None:
     from fhir_server.loading import CannotLoad, load
 
     try:
-        report = load(paths, server, concurrency)
+        report = load(paths, server, concurrency, shown)
     except CannotLoad as error:
         _fail(str(error), status=2)
     for line in report.lines():
@@ -121,6 +136,7 @@ def load(paths: tuple[Path, ...], server: str, concurrency: int) -> None:
     show_default=True,
     help="Base address of the running FHIR server.",
 )
+@_TOKEN
 def load_terminology(
     path: Path,
     system: str,
@@ -130,6 +146,7 @@ def load_terminology(
     below: tuple[str, ...],
     refset: tuple[str, ...],
     server: str,
+    shown: str,
 ) -> None:
     """Send a licensed code system: a CSV file (code, display, parent), or a folder of RF2.
 
@@ -143,7 +160,7 @@ def load_terminology(
         raise click.UsageError(f"--id '{name}' is not 1 to 30 letters, digits, '-' and '.'")
     try:
         named, part = Named(system, version, name, complete), Part(below, refset)
-        report, memory = load_terminology(path, named, server, part)
+        report, memory = load_terminology(path, named, server, part, shown)
     except CannotLoad as error:
         _fail(str(error), status=2)
     for line in report.lines():
@@ -158,7 +175,8 @@ def load_terminology(
 @main.command("load-package")
 @click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--server", help="Base address of a running FHIR server that it is sent to.")
-def load_package(path: Path, server: str | None) -> None:
+@_TOKEN
+def load_package(path: Path, server: str | None, shown: str) -> None:
     """Verify a FHIR package (.tgz) and put it into the folder of KEYWORKING_PACKAGES.
 
     Servers check by it from their next start on. With --server, its profiles and terminology are
@@ -172,7 +190,7 @@ def load_package(path: Path, server: str | None) -> None:
     try:
         packages = read_settings({}).packages
         found = verified(path, packages)
-        report, left_out = send(found, server) if server else (None, {})
+        report, left_out = send(found, server, shown) if server else (None, {})
         target = None if server else place(path, found.package, packages)
     except (CannotLoad, ValueError) as error:
         _fail(str(error), status=2)
@@ -195,7 +213,8 @@ def load_package(path: Path, server: str | None) -> None:
     show_default=True,
     help="Base address of the running FHIR server.",
 )
-def import_(paths: tuple[Path, ...], server: str) -> None:
+@_TOKEN
+def import_(paths: tuple[Path, ...], server: str, shown: str) -> None:
     """Send whole files of ndjson, gzipped or not, to a running server's $import.
 
     The server stores them in the background; Ctrl-C cancels what is not stored yet.
@@ -205,7 +224,7 @@ def import_(paths: tuple[Path, ...], server: str) -> None:
     from fhir_server.loading import CannotLoad
 
     try:
-        imported = import_files(paths, server)
+        imported = import_files(paths, server, shown)
     except CannotLoad as error:
         _fail(str(error), status=2)
     for line in imported.lines():

@@ -104,7 +104,7 @@ def place(path: Path, package: Package, packages: Sequence[str]) -> Path:
     return target
 
 
-def send(found: Verified, server: str) -> tuple[Report, Counter[str]]:
+def send(found: Verified, server: str, token: str = "") -> tuple[Report, Counter[str]]:
     """Send what may be sent; what came of it, and by type how much was left out.
 
     Raises:
@@ -118,7 +118,7 @@ def send(found: Verified, server: str) -> tuple[Report, Counter[str]]:
                 (Path(folder) / f"{number:06}.json").write_bytes(whole)
             else:
                 left_out[str(resource.get("resourceType"))] += 1
-        return load([Path(folder)], server, 2), left_out
+        return load([Path(folder)], server, 2, token), left_out
 
 
 def _whole(resource: Mapping[str, Any], library: Library) -> dict[str, Any]:

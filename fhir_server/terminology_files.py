@@ -71,7 +71,7 @@ _ALL: Final = Part()
 
 
 def load_terminology(
-    path: Path, named: Named, server: str, part: Part = _ALL
+    path: Path, named: Named, server: str, part: Part = _ALL, token: str = ""
 ) -> tuple[Report, int]:
     """Send the code system in a CSV file or a folder of RF2.
 
@@ -92,7 +92,7 @@ def load_terminology(
     with TemporaryDirectory() as folder:
         for number, resource in enumerate(parts(concepts, named, complete=complete), 1):
             size += (Path(folder) / f"{number:04}.json").write_bytes(json.encode(resource))
-        return load([Path(folder)], server, 2), memory_of(size)
+        return load([Path(folder)], server, 2, token), memory_of(size)
 
 
 def read_csv(path: Path) -> Concepts:

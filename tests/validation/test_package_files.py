@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from fhir_server.app import checker
+from fhir_server.checking import checker
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import filed, unzipped
 from fhir_server.fhir import json as decoding
