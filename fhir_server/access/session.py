@@ -333,6 +333,8 @@ class SessionUnit(GuardedReader):
                 f"{draft.type}/{draft.id} is not known; POST creates, and the server gives the id"
             )
             raise FhirError(Kind.NOT_FOUND, text)
+        if there is not None and seen is None:
+            raise refusal()  # the place of what is hidden, or was, is not free
         old = None if there is None or there.deleted else json.decode_own(there.body)
         await rule.require_write(self._unit, old, draft.resource, self.done.fresh)
 

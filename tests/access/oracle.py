@@ -194,7 +194,8 @@ def gives_rightly(chart: Chart, consent: Resource, given: datetime) -> bool:
         reviewed = competence is not None and outcome == "not-competent"
         if chart.most_age() >= 16 or not reviewed or competence is None:
             return False
-        return chart.least_age(first(competence[1])) >= 13
+        assessed = first(competence[1])
+        return assessed <= chart.now and chart.least_age(assessed) >= 13
     if chart.least_age() < 16 or outcome != "lacks-capacity":
         return False
     if basis == "best-interest":
