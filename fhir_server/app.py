@@ -2,10 +2,11 @@
 
 import asyncio
 import base64
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any, Final, Literal
 
 from cryptography.fernet import Fernet
@@ -14,9 +15,14 @@ from fastapi import Request as HttpQuestion
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy
+from fhir_server.access.consent_policy import ConsentPolicy
+from fhir_server.access.decision import Decisions
+from fhir_server.access.decisions import TableDecisions
+from fhir_server.access.facts import remaking
+from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy, Rule
 from fhir_server.access.policy import Policy as AccessPolicy
 from fhir_server.access.session import Session, of_all_callers
+from fhir_server.access.tokens.terms import terms as scope_terms
 from fhir_server.errors import FhirError, Kind
 from fhir_server.http import openapi, render
 from fhir_server.http.endpoint import FhirEndpoint
@@ -34,6 +40,7 @@ from fhir_server.jobs.record import OPEN
 from fhir_server.jobs.runner import Runner, Terms
 from fhir_server.operation.registry import Operations, load
 from fhir_server.search.parse import Limits
+from fhir_server.setting_groups.consent import terms_of
 from fhir_server.settings import PATH, Settings, refuse_unknown_variables, sqlite_path
 from fhir_server.storage.clock import system_clock
 from fhir_server.storage.interface import Store
@@ -56,6 +63,7 @@ from fhir_server.validation.profiles.claims import (
 from fhir_server.validation.profiles.library import Library
 from fhir_server.validation.profiles.packages import definitions, resources_of
 
+_log: Final = logging.getLogger(__name__)
 ANONYMOUS: Final = "anonymous"
 SMART: Final = f"{PATH}/.well-known/smart-configuration"
 
@@ -98,13 +106,17 @@ def create_app(settings: Settings | None = None) -> Application:
         store = await open_store(settings)
         woken = asyncio.Event()
         server = await fhir_server(settings, store, operations, woken)
-        app.fhir = endpoint(settings, store, server)
+        decisions = TableDecisions(terms_of(settings))
+        app.fhir = endpoint(settings, store, server, decisions)
         app.state.store = store
-        jobs = runner(settings, store, server, woken)
+        jobs = runner(settings, store, server, woken, decisions)
         app.state.jobs = jobs
         jobs.start()
+        facts = asyncio.create_task(_complete_facts(settings, store))
         yield
         app.fhir = None
+        facts.cancel()
+        await asyncio.gather(facts, return_exceptions=True)
         await jobs.stop()
         await store.close()
 
@@ -138,9 +150,22 @@ async def open_store(settings: Settings, *, make: bool = True) -> Store:
     )
 
 
-def endpoint(settings: Settings, store: Store, server: Server) -> FhirEndpoint:
+async def _complete_facts(settings: Settings, store: Store) -> None:
+    """Of a store that another release wrote; until they are complete, who has a token is denied."""
+    if settings.auth == "none":
+        return
+    try:
+        await remaking.ensure(store)
+    except Exception:
+        _log.exception("What decides about access could not be completed: start again")
+
+
+def endpoint(
+    settings: Settings, store: Store, server: Server, decisions: Decisions
+) -> FhirEndpoint:
     def open_session(request: HttpRequest) -> Session:
-        return session(settings, store, replace(request.caller, request_id=request.request_id))
+        caller = replace(request.caller, request_id=request.request_id)
+        return session(settings, store, caller, decisions)
 
     trusted = () if settings.public_base else settings.trusted_proxies
     return FhirEndpoint(
@@ -174,12 +199,14 @@ def http_limits(settings: Settings) -> HttpLimits:
     )
 
 
-def runner(settings: Settings, store: Store, server: Server, woken: asyncio.Event) -> Runner:
+def runner(
+    settings: Settings, store: Store, server: Server, woken: asyncio.Event, decisions: Decisions
+) -> Runner:
     """What works at jobs in this process, each in a session of its caller."""
     patient = store.patient(settings.job_patience)
 
     def open_session(caller: Caller) -> Session:
-        return session(settings, patient, caller)
+        return session(settings, patient, caller, decisions)
 
     return Runner(
         lambda: of_all_callers(store, OPEN),
@@ -219,6 +246,7 @@ async def fhir_server(
         if_match_required=frozenset(settings.if_match_required),
         repeat_lifetime=settings.repeat_lifetime,
         checker=checker(settings),
+        glass_minutes=settings.break_glass_minutes,
         open_access=settings.auth == "none",
         smart=smart_configuration(settings),
     )
@@ -278,14 +306,22 @@ def _packaged(packages: tuple[str, ...]) -> Packaged:
     return Packaged(map(dict, _resources(packages)))
 
 
-def policy_of(settings: Settings, caller: Caller) -> AccessPolicy:  # noqa: ARG001
-    """What the caller may see and write; without `--auth none`, nothing."""
-    return OpenPolicy() if settings.auth == "none" else ClosedPolicy()
+def policy_of(
+    settings: Settings, caller: Caller, decisions: Decisions | None
+) -> AccessPolicy | Rule:
+    """What the caller may see and write; nothing, where nobody chose who decides that."""
+    if settings.auth == "none":
+        return OpenPolicy()
+    if settings.auth is None or decisions is None:
+        return ClosedPolicy()
+    return ConsentPolicy(decisions, caller, system_clock, partial(scope_terms, base=settings.base))
 
 
-def session(settings: Settings, store: Store, caller: Caller) -> Session:
+def session(
+    settings: Settings, store: Store, caller: Caller, decisions: Decisions | None = None
+) -> Session:
     """A session of that caller."""
-    policy = policy_of(settings, caller)
+    policy = policy_of(settings, caller, decisions)
     outside = _terminology_server(settings.terminology_server, settings.terminology_patience)
     packaged = _packaged(settings.packages)
     return Session(store, caller, policy, settings.max_codes, outside, packaged)

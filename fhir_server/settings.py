@@ -18,6 +18,7 @@ from fhir_server.fhir.json import MAX_DEPTH
 from fhir_server.setting_groups import tokens
 from fhir_server.setting_groups.addresses import is_loopback as is_loopback
 from fhir_server.setting_groups.addresses import wrong_with_base
+from fhir_server.setting_groups.consent import ConsentSettings
 from fhir_server.setting_groups.tokens import TokenSettings
 from fhir_server.storage.mongo.address import database_name, is_mongo, masked
 from fhir_server.validation.profiles.claims import LENIENT, read_requirement
@@ -33,7 +34,7 @@ _LISTS: Final = (
 _FOR_TESTS: Final = PREFIX + "TEST_"
 
 
-class Settings(TokenSettings, BaseSettings):
+class Settings(ConsentSettings, TokenSettings, BaseSettings):
     """What can be set, with its default."""
 
     model_config = SettingsConfigDict(

@@ -23,11 +23,15 @@ from operations._event import Event
 from operations._identity import has_reliable, identified, shares_identifier, wrong_numbers
 from operations._message import Message, Part, Trigger, read, unversioned
 from operations._person import OPEN_STAY, UNDONE_STAY, Person, refers, since, status_of
+from operations._sender import brief, require_sender
 from operations._stay import admitted, corrected, discharged, undone
 from operations._whose import named, require_own
 
 SCOPES = ("MessageHeader.c", "Encounter.cu")
 """Of who tells of a stay; what follows from it is the service's own work."""
+AS_SERVICE: Final = "an inpatient unit tells of a stay"
+"""What follows from a stay is in places that a unit may not read: the service does it, once the
+sender is the organisation of the token."""
 _DIGEST: Final = f"{canonicals.KW}/NamingSystem/message-digest"
 _MASTER: Final = frozenset(
     {
@@ -43,11 +47,14 @@ async def run(call: Call) -> Resource:
     require_coherent(message, call.now)
 
     async def work(unit: SessionUnit) -> Resource:
-        return await _Processing(
-            Records(unit, base=call.base, now=call.now, checker=call.checker), message, call.now
-        ).run()
+        records = Records(unit, base=call.base, now=call.now, checker=call.checker)
+        if not call.session.is_open:
+            await require_sender(records, message, call.session.caller)
+        return await _Processing(records, message, call.now).run()
 
-    return await call.session.commit(f"process-message {message.trigger.value}", work)
+    action = f"process-message {message.trigger.value}"
+    answer = await call.as_service().commit(action, work)
+    return answer if call.session.is_open else brief(answer)
 
 
 class _Processing:

@@ -34,6 +34,17 @@ class Area(Enum):
     """Consent, QuestionnaireResponse, RiskAssessment."""
 
 
+class Right(Enum):
+    """What some may write that is less than an area."""
+
+    OWN_ACTIVITIES = "own-activities"
+    """Tasks that are theirs."""
+    EVENTS = "events"
+    """Events of a stay with their own organisation: its Encounter, by message or by itself."""
+    CONSENT = "consent"
+    """A consent that they may give, or that they record for who gives it; its withdrawal."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What one caller may do with the record of one patient.
@@ -45,6 +56,7 @@ class Decision:
     """The row of the table; 0 where none holds, and nothing is allowed."""
     reads: tuple[tuple[Area, Sight], ...] = ()
     writes: frozenset[Area] = frozenset()
+    rights: frozenset[Right] = frozenset()
     plan_categories: frozenset[str] = frozenset()
     """Codes of the only care plans that are seen; empty for any."""
     without_types: frozenset[str] = frozenset()

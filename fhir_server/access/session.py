@@ -5,19 +5,23 @@ caller may not see answers exactly as what is not there.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from copy import copy
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
-from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy, Policy
+from fhir_server.access import membership
+from fhir_server.access.caller import Role
+from fhir_server.access.facts.kept import follow
+from fhir_server.access.guarded import GuardedReader
+from fhir_server.access.labels import as_test_data
+from fhir_server.access.policy import Caller, Policy, Rule, rule_of
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.search import added
-from fhir_server.search.ast import Everything, Node, Search
-from fhir_server.search.match import match
+from fhir_server.search.ast import Search
 from fhir_server.search.parameters import ParameterSet
-from fhir_server.search.rewrite import guarded
 from fhir_server.storage.interface import (
     AuditRow,
     Draft,
@@ -26,15 +30,12 @@ from fhir_server.storage.interface import (
     Memo,
     Page,
     Position,
-    Reader,
     Store,
     StoredVersion,
     Unit,
 )
-from fhir_server.terminology.library import Library
 from fhir_server.terminology.outside import Outside
 from fhir_server.terminology.packaged import NONE, Packaged
-from fhir_server.terminology.resolve import resolved
 from fhir_server.terminology.service import MAX_CODES, Terminology
 
 __all__ = [
@@ -117,113 +118,21 @@ async def of_all_callers(store: Store, space: str) -> list[tuple[str, Memo]]:
     return found
 
 
-class _GuardedReader:
-    """A reader with the policy in every question, and the memos of its caller alone."""
-
-    def __init__(
-        self,
-        reader: Reader,
-        caller: Caller,
-        policy: Policy,
-        max_codes: int,
-        outside: Outside | None = None,
-        packaged: Packaged = NONE,
-    ) -> None:
-        self.caller: Final = caller
-        self._outside = outside
-        self._packaged = packaged
-        self._reader = reader
-        self._policy = policy
-        self._max_codes = max_codes
-        self._own: Final = quote(caller.name, safe="") + "/"
-
-    async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
-        """The current version or deletion, None where there is none that the caller may see."""
-        found = await self._reader.read(resource_type, resource_id)
-        return self._shown(found)
-
-    async def vread(
-        self, resource_type: str, resource_id: str, version: int
-    ) -> StoredVersion | None:
-        return self._shown(await self._reader.vread(resource_type, resource_id, version))
-
-    async def history(
-        self, scope: HistoryOf, count: int, before: int | None = None
-    ) -> Sequence[HistoryEntry]:
-        """As many as were asked for, as long as there are so many that may be seen."""
-        shown: list[HistoryEntry] = []
-        while len(shown) < count:
-            found = await self._reader.history(scope, count, before)
-            shown += [entry for entry in found if self._shown(entry.stored)]
-            if len(found) < count:
-                break
-            before = found[-1].seq
-        return shown[:count]
-
-    async def search(
-        self,
-        query: Search,
-        count: int,
-        after: Position | None = None,
-        until: Position | None = None,
-    ) -> Page:
-        return await self._reader.search(await self._asked(query), count, after, until)
-
-    async def total(self, query: Search) -> int:
-        return await self._reader.total(await self._asked(query))
-
-    async def _asked(self, query: Search) -> Search:
-        """With the codes of value sets that the caller may read, among what it may read."""
-        known = await resolved(query, self, self._max_codes, self._outside, self._packaged)
-        return guarded(known, self._policy.readable)
-
-    def terminology(self) -> Terminology:
-        """The terminology service, over what the caller may read."""
-        return Terminology(Library(self, self._packaged), self._max_codes, self._outside)
-
-    def is_limited(self, resource_type: str) -> bool:
-        """Whether there may be resources of the type that the caller may not see."""
-        return not isinstance(self._policy.readable(resource_type), Everything)
-
-    async def parameters(self) -> ParameterSet:
-        """By what can be searched now."""
-        return await self._reader.parameters()
-
-    async def memo(self, space: str, key: str) -> Memo | None:
-        """The caller's own memo of that key; another's is as if it were not there."""
-        found = await self._reader.memo(space, self._own + key)
-        return None if found is None else self._unowned(found)
-
-    async def memos(
-        self, space: str, prefix: str = "", count: int = 100, after: str = ""
-    ) -> Sequence[Memo]:
-        """At most `count` of the caller's own memos, by key, with keys above `after`."""
-        found = await self._reader.memos(space, self._own + prefix, count, self._own + after)
-        return [self._unowned(memo) for memo in found]
-
-    def _unowned(self, memo: Memo) -> Memo:
-        return replace(memo, key=memo.key.removeprefix(self._own))
-
-    def _shown(self, version: StoredVersion | None) -> StoredVersion | None:
-        if version is None:
-            return None
-        return version if _covers(self._policy.readable(version.type), version) else None
-
-
-class Session(_GuardedReader):
+class Session(GuardedReader):
     """One caller's view of the store, for one request."""
 
     def __init__(
         self,
         store: Store,
         caller: Caller,
-        policy: Policy | None = None,
+        policy: Policy | Rule | None = None,
         max_codes: int = MAX_CODES,
         outside: Outside | None = None,
         packaged: Packaged = NONE,
     ) -> None:
         self._store: Final = store
-        super().__init__(store, caller, policy or ClosedPolicy(), max_codes, outside, packaged)
+        self._acting_for = ""
+        super().__init__(store, caller, rule_of(policy), max_codes, outside, packaged)
 
     def answering(self) -> "Data":
         """The reads of an answer that nothing is decided by: it may be some moments old.
@@ -231,12 +140,23 @@ class Session(_GuardedReader):
         Whether a caller may see a resource is decided by what it says, and others that it belongs
         to: where there is a policy, never by an old state.
         """
-        if not isinstance(self._policy, OpenPolicy):
+        if self._rule is not None:
             return self
         lagging = self._store.lagging()
-        return _GuardedReader(
-            lagging, self.caller, self._policy, self._max_codes, self._outside, self._packaged
+        return GuardedReader(
+            lagging, self.caller, None, self._max_codes, self._outside, self._packaged
         )
+
+    def as_service(self, reason: str) -> "Session":
+        """The same caller's session with the service's own rights, which the audit tells.
+
+        Through `fhir_server.operation.api.Call.as_service` alone, which asks for the declaration
+        of the operation. A load test keeps its own bounds, and what it makes its mark.
+        """
+        elevated = copy(self)
+        elevated._acting_for = reason
+        elevated._rule = _service_rule(self)
+        return elevated
 
     async def commit(self, action: str, work: "Callable[[SessionUnit], Awaitable[T]]") -> T:
         """Run `work` in one commit, with a line in the audit that says who did what.
@@ -249,19 +169,43 @@ class Session(_GuardedReader):
 
         async def guarded(unit: Unit) -> T:
             inside = SessionUnit(
-                unit, self.caller, self._policy, action, self._max_codes, self._packaged
+                unit, self.caller, self._rule, action, self._max_codes, self._packaged
             )
+            inside.done.acting_for = self._acting_for
+            inside._marks_test_data = self._acting_for != "" and self._rule is not None
             result = await work(inside)
+            if self._rule is not None:
+                await self._rule.require_outcome(unit, inside.done.about)
             if inside.touched:
                 caller = self.caller
-                row = AuditRow(caller.name, inside.action, caller.request_id, inside.touched)
+                row = AuditRow(caller.name, inside.done.told, caller.request_id, inside.touched)
                 await unit.audit(row)
             return result
 
         return await self._store.commit(guarded)
 
 
-class SessionUnit(_GuardedReader):
+@dataclass(slots=True)
+class _Done:
+    """What a commit does, whoever's rights it is done with."""
+
+    action: str
+    touched: list[str] = field(default_factory=list)
+    acting_for: str = ""
+    """Why it was done with the service's rights; '' where it was not."""
+    fresh: set[str] = field(default_factory=set)
+    """Ids of patients that it made."""
+    about: set[str] = field(default_factory=set)
+    """Ids of patients about whom it wrote."""
+
+    @property
+    def told(self) -> str:
+        return (
+            f"{self.action}, as the service: {self.acting_for}" if self.acting_for else self.action
+        )
+
+
+class SessionUnit(GuardedReader):
     """A commit under way, as the caller may make it.
 
     Other servers are not asked meanwhile: whoever wants to write would wait for them.
@@ -271,20 +215,32 @@ class SessionUnit(_GuardedReader):
         self,
         unit: Unit,
         caller: Caller,
-        policy: Policy,
+        rule: Rule | None,
         action: str,
         max_codes: int = MAX_CODES,
         packaged: Packaged = NONE,
     ) -> None:
-        super().__init__(unit, caller, policy, max_codes, packaged=packaged)
+        super().__init__(unit, caller, rule, max_codes, packaged=packaged)
         self._unit = unit
-        self.action = action
-        self.touched: list[str] = []
+        self._marks_test_data = False
+        self.done: Final = _Done(action)
+
+    @property
+    def touched(self) -> list[str]:
+        return self.done.touched
 
     async def commit(self, action: str, work: "Callable[[SessionUnit], Awaitable[T]]") -> T:
         """As of a session: what is committed within a commit lands with it, or not at all."""
-        self.action = action
+        self.done.action = action
         return await work(self)
+
+    def as_service(self, reason: str) -> "SessionUnit":
+        """As of a session, for what is left of this commit."""
+        elevated = copy(self)
+        elevated._rule = _service_rule(self)
+        elevated._marks_test_data = elevated._rule is not None
+        self.done.acting_for = reason
+        return elevated
 
     async def keep(self, memo: Memo) -> None:
         """Keep the caller's memo, in place of one with the same key."""
@@ -306,15 +262,40 @@ class SessionUnit(_GuardedReader):
                 BUSINESS_RULE or DUPLICATE for a SearchParameter that cannot take effect.
         """
         draft = draft or Draft(resource)
-        allowed = self._policy.writable(draft.type)
-        if not isinstance(allowed, Everything):
-            current = await self._unit.read(draft.type, draft.id)
-            _require(match(allowed, resource) and (current is None or _covers(allowed, current)))
+        if self._marks_test_data:
+            draft = Draft(as_test_data(dict(draft.resource)))
+        if self._rule is not None:
+            await self._require_change(self._rule, draft, method)
         if draft.type == added.TYPE:
             await self._redefine(draft.id, resource)
         stored = await self._unit.put(draft, method)
-        self.touched.append(_name(stored))
+        await follow(self._unit, stored, dict(draft.resource))
+        self._note(stored, draft)
         return stored
+
+    async def _require_change(self, rule: Rule, draft: Draft, method: str) -> None:
+        """Raise unless both sides of the change are the caller's.
+
+        Raises:
+            FhirError: FORBIDDEN; NOT_FOUND for an update of what is not there, or hidden.
+        """
+        there = await self._unit.read(draft.type, draft.id)
+        seen = await self._seen(rule, draft.type, there)
+        is_new = seen is None or seen.deleted
+        if method != "POST" and is_new and not rule.creates_by_update(draft.type):
+            text = (
+                f"{draft.type}/{draft.id} is not known; POST creates, and the server gives the id"
+            )
+            raise FhirError(Kind.NOT_FOUND, text)
+        old = None if there is None or there.deleted else json.decode_own(there.body)
+        await rule.require_write(self._unit, old, draft.resource, self.done.fresh)
+
+    def _note(self, stored: StoredVersion, draft: Draft) -> None:
+        self.touched.append(_name(stored))
+        if self._rule is not None or self._marks_test_data:
+            self.done.about |= membership.patients_of(draft.resource)
+            if stored.type == membership.PATIENT and stored.version == 1:
+                self.done.fresh.add(stored.id)
 
     async def delete(self, current: StoredVersion) -> StoredVersion:
         """Write a deletion after `current`, which was read in this unit.
@@ -322,10 +303,15 @@ class SessionUnit(_GuardedReader):
         Raises:
             FhirError: FORBIDDEN.
         """
-        _require(_covers(self._policy.writable(current.type), current))
+        if self._rule is not None:
+            there = await self._unit.read(current.type, current.id)
+            old = None if there is None or there.deleted else json.decode_own(there.body)
+            if old is not None:
+                await self._rule.require_write(self._unit, old, None)
         if current.type == added.TYPE:
             await self._redefine(current.id, None)
         stored = await self._unit.delete(current.type, current.id)
+        await follow(self._unit, stored, None)
         self.touched.append(_name(stored))
         return stored
 
@@ -337,15 +323,8 @@ class SessionUnit(_GuardedReader):
             await self._unit.define(changed)
 
 
-def _covers(allowed: Node, version: StoredVersion) -> bool:
-    if isinstance(allowed, Everything):
-        return True
-    return not version.deleted and match(allowed, json.decode_resource(version.body))
-
-
-def _require(allowed: bool) -> None:
-    if not allowed:
-        raise FhirError(Kind.FORBIDDEN, "This is not allowed for the caller")
+def _service_rule(reader: GuardedReader) -> Rule | None:
+    return reader._rule if Role.LOAD_TEST in reader.caller.roles else None
 
 
 def _name(stored: StoredVersion) -> str:

@@ -57,6 +57,8 @@ class Server:
     """Seconds for which a POST is known again by its `X-Request-ID`."""
     checker: Checker = field(default_factory=standard_checker)
     """Checks what comes in against R4 and the profiles that it has to fit."""
+    glass_minutes: int = 60
+    """For which a record can be read without consent, once the glass is broken."""
     open_access: bool = False
     """Served without tokens, which the CapabilityStatement then says."""
     smart: SmartConfiguration | None = None

@@ -54,6 +54,8 @@ async def perform(session: Session, request: Request) -> Answer:
         max_lines=request.server.max_import,
         import_from=request.server.import_from,
         checker=request.server.checker,
+        glass_minutes=request.server.glass_minutes,
+        service_reason=operation.as_service,
     )
     if token is not None:
         call = replace(call, page=call.pages.opened(call.address, token))

@@ -15,6 +15,11 @@ them an operation that only reads needs `{type}.rs`, and one that writes `*.crud
 An operation that takes long answers with a job: its `run` returns `await call.accept(asked)`, and
 the module has an `async def step(task: Task) -> None` beside it, which does a little of the work
 at a time and commits it with where the next step begins (`fhir_server.jobs.runner`).
+
+An operation works with the rights of its caller. One that does what its caller may not do alone,
+such as to store all that follows from an admission, says why in its module, as
+`AS_SERVICE = "a unit tells of a stay"`, and takes the service's own rights with
+`call.as_service()`; the audit has the reason. It checks by itself what it takes from its caller.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -74,6 +79,20 @@ class Call:
     """Checks what the operation writes."""
     starting: Starting | None = None
     """Starts a job, where that is more than putting it into the queue."""
+    glass_minutes: int = 60
+    """For which a record can be read without consent, once the glass is broken."""
+    service_reason: str = ""
+    """Why the operation may take the service's own rights; '' where it may not."""
+
+    def as_service(self) -> Session | SessionUnit:
+        """The same session with the service's own rights.
+
+        Raises:
+            PermissionError: in an operation that has not declared it.
+        """
+        if not self.service_reason:
+            raise PermissionError(f"${self.code} does not declare AS_SERVICE")
+        return self.session.as_service(self.service_reason)
 
     @property
     def time(self) -> datetime:

@@ -49,6 +49,8 @@ class Operation:
     """Whether the resources that it is given may break their definitions."""
     scopes: Scopes = _WRITING
     """What a token has to grant to whoever invokes it."""
+    as_service: str = ""
+    """Why it takes the service's own rights, where it does."""
 
     @property
     def code(self) -> str:
@@ -174,7 +176,7 @@ def _operation(name: str, definition: Resource, module: ModuleType) -> Operation
         raise BadOperation(f"{name}.py has a step that is no 'async def step(task)'")
     paged, lines, faulty = (bool(getattr(module, one, False)) for one in _MARKS)
     scopes = _scopes(name, definition, module)
-    return Operation(definition, run, paged, step, lines, faulty, scopes)
+    return Operation(definition, run, paged, step, lines, faulty, scopes, _service(name, module))
 
 
 def _scopes(name: str, definition: Resource, module: ModuleType) -> Scopes:
@@ -193,6 +195,13 @@ def _scope(name: str, text: str) -> tuple[str, str]:
     if found is None or not found[2] or not known:
         raise BadOperation(f"{name}.py: '{text}' is no scope such as 'Patient.rs' or '{{type}}.u'")
     return found[1], found[2]
+
+
+def _service(name: str, module: ModuleType) -> str:
+    reason = getattr(module, "AS_SERVICE", "")
+    if not isinstance(reason, str):
+        raise BadOperation(f"{name}.py has an AS_SERVICE that is no reason in words")
+    return reason
 
 
 def _names(definition: Resource) -> list[str]:

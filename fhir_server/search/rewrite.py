@@ -1,28 +1,39 @@
 """The policy in every part of a query: what may not be seen decides nothing.
 
 A search is narrowed to what the caller may read, and so is every resource that a chain or a
-reverse chain passes through: else the answer would tell of resources that stay hidden.
+reverse chain passes through: else the answer would tell of resources that stay hidden. The policy
+is told by which values each type is asked for, so that what is masked is not found by what the
+mask covers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from fhir_server.search.ast import (
     And,
     Chain,
     Contains,
+    Everything,
     Has,
+    IdIn,
     Node,
     Not,
+    Nothing,
     Or,
     Queries,
     Query,
     Search,
+    TokenIn,
+    TokenIs,
+    TokenLike,
     conjunction,
 )
 
-Readable = Callable[[str], Node]
-"""The resources of a type that the caller may read."""
+Used = frozenset[str]
+"""Codes of the parameters by which a type is looked at, `code|system` where only the values of
+that system are; `#Type` stands for what it contains."""
+Readable = Callable[[str, Used], Node]
+"""The resources of a type that the caller may read, when they are asked for by these values."""
 
 
 def guarded(query: Search, readable: Readable) -> Search:
@@ -33,7 +44,8 @@ def guarded(query: Search, readable: Readable) -> Search:
 
 
 def _guarded(query: Query, readable: Readable) -> Query:
-    allowed = readable(query.resource_type)
+    sorted_by = frozenset(key.code for key in query.sort)
+    allowed = readable(query.resource_type, used(query.where) | sorted_by)
     return replace(query, where=conjunction(hops_guarded(query.where, readable), allowed))
 
 
@@ -50,6 +62,54 @@ def hops_guarded(node: Node, readable: Readable) -> Node:
             return replace(node, node=hops_guarded(node.node, readable))
         case Chain(target=landing) | Has(source=landing):
             beyond = hops_guarded(node.node, readable)
-            return replace(node, node=conjunction(beyond, readable(landing)))
+            return replace(node, node=conjunction(beyond, readable(landing, _at_landing(node))))
         case _:
             return node
+
+
+def _at_landing(node: Chain | Has) -> Used:
+    """By what the resource at the end of a hop is looked at."""
+    if isinstance(node, Has):
+        return used(node.node) | {node.code}
+    return used(node.node) | (_ADDRESS if node.canonical else frozenset())
+
+
+_ADDRESS: Used = frozenset({"url", "version"})
+
+
+def used(node: Node) -> Used:
+    """By what the node looks at the resource that it is asked of."""
+    return frozenset(_used(node))
+
+
+def _used(node: Node) -> Iterator[str]:
+    match node:
+        case Everything() | Nothing():
+            return
+        case And(nodes) | Or(nodes):
+            for inner in nodes:
+                yield from _used(inner)
+        case Not(inner):
+            yield from _used(inner)
+        case IdIn():
+            yield "_id"
+        case Contains(resource_type=name):
+            yield f"#{name}"
+        case Has(canonical=canonical):
+            yield from _ADDRESS if canonical else ("_id",)
+        case _:
+            yield _by_system(node)
+
+
+def _by_system(node: Node) -> str:
+    match node:
+        case TokenIs(code, system) | TokenLike(code, system) if system:
+            return f"{code}|{system}"
+        case TokenIn(code, pairs, systems) if (
+            len(named := {*systems, *(system for system, _ in pairs)}) == 1
+        ):
+            return f"{code}|{named.pop()}"
+        case Everything() | Nothing() | And() | Or() | Not() | IdIn() | Contains() | Has():
+            raise TypeError(f"{node!r} has no code of its own")
+        case _:
+            return node.code

@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
+from fhir_server.access.guarded import GuardedReader
 from fhir_server.access.policy import Caller, OpenPolicy
-from fhir_server.access.session import Session, SessionUnit, _GuardedReader
+from fhir_server.access.session import Session, SessionUnit
 from fhir_server.fhir.json import Resource
 from fhir_server.jobs import desk
 from fhir_server.jobs.record import FILES
@@ -25,9 +26,9 @@ async def test_references_that_lead_nowhere_are_looked_up_with_pauses(
 ) -> None:
     turn = 0
     reads: Counter[int] = Counter()
-    read = _GuardedReader.read
+    read = GuardedReader.read
 
-    async def counted(session: _GuardedReader, resource_type: str, resource_id: str) -> Any:
+    async def counted(session: GuardedReader, resource_type: str, resource_id: str) -> Any:
         reads[turn] += 1
         return await read(session, resource_type, resource_id)
 
@@ -40,7 +41,7 @@ async def test_references_that_lead_nowhere_are_looked_up_with_pauses(
     entries = [{"item": {"reference": f"Patient/x{number}"}} for number in range(1000)]
     many = {"resourceType": "List", "id": "l", "status": "current", "mode": "working"}
     await put(client, {**many, "entry": entries})
-    monkeypatch.setattr(_GuardedReader, "read", counted)
+    monkeypatch.setattr(GuardedReader, "read", counted)
     watching = asyncio.create_task(watch())
     assert (await client.get("List?_include=List:item")).status_code == 200
     watching.cancel()

@@ -39,7 +39,8 @@ EXPECTED = {
     },
     "task": {
         *("contact-hospital", "obtain-consent", "contact-family", "contact-mdt", "first-visit"),
-        *("planning-visit", "root-cause-analysis", "review-consent", "escalation"),
+        *("planning-visit", "root-cause-analysis", "review-consent"),
+        *("review-break-glass", "escalation"),
     },
 }
 

@@ -1,0 +1,185 @@
+"""Facts kept at hand in the process, never older than the store's own.
+
+Whoever asks reads the state of the facts first: what commits have changed since, of whatever
+process, is dropped. A commit under way sees what it has written itself, which nobody else may, so
+what it has changed it does not share.
+"""
+
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from fhir_server.access.facts import kept
+from fhir_server.access.facts.kept import Overfull, State
+from fhir_server.access.facts.parts import AnyPart, Contribution, Names, PatientPart
+from fhir_server.access.facts.record import Facts, facts
+from fhir_server.access.identities import Identities
+from fhir_server.storage.interface import Reader
+
+_MOST_PATIENTS: Final = 20_000
+"""Whose facts are kept."""
+_SCAN_FROM: Final = 200
+"""Patients from which on the facts of all are read in pages, rather than each by itself."""
+_TRIES: Final = 3
+
+
+@dataclass(slots=True)
+class Shelf:
+    """What is kept of one state of the facts; None for a patient whose facts cannot be read."""
+
+    state: State
+    patients: OrderedDict[str, Facts | None] = field(default_factory=OrderedDict)
+    ids_by_number: dict[str, set[str]] = field(default_factory=dict)
+    callers: dict[tuple[str, str], Identities] = field(default_factory=dict)
+    answers: OrderedDict[Any, Any] = field(default_factory=OrderedDict)
+    """What callers were told, by whatever names them; each has `stale`, a set of subjects."""
+
+    def keep(self, patient_id: str, found: Facts | None) -> None:
+        self.patients[patient_id] = found
+        for number in found.patient.numbers if found and found.patient else ():
+            self.ids_by_number.setdefault(number, set()).add(patient_id)
+        while len(self.patients) > _MOST_PATIENTS:
+            self.patients.popitem(last=False)
+
+    def drop(self, changed: Names, reached: State) -> None:
+        """Forget what hangs on the facts of these."""
+        self.state = reached
+        if any(not subject.startswith(("Patient/", "nhs:")) for subject in changed):
+            # Who works where has changed, and so who is who.
+            self.callers.clear()
+            self.answers.clear()
+        for subject in changed:
+            self.patients.pop(subject.removeprefix("Patient/"), None)
+            for patient_id in self.ids_by_number.pop(subject, ()):
+                self.patients.pop(patient_id, None)
+        for answer in self.answers.values():
+            answer.stale.update(changed)
+
+
+class AtHand:
+    """The shelf of a process, brought to the store's state at each question."""
+
+    def __init__(self) -> None:
+        self._shelf = Shelf(State())
+
+    async def shelf(self, reader: Reader) -> Shelf | None:
+        """What may be used at this moment; None where the facts are not complete.
+
+        Every answer from it is as of now or later.
+        """
+        for _ in range(_TRIES):
+            reached = await kept.state(reader)
+            if not reached.usable:
+                return None
+            shelf, before = self._shelf, self._shelf.state
+            if reached == before:
+                return shelf
+            if _is_under_way(reader):
+                return Shelf(reached)
+            if before.usable and reached.number < before.number:
+                continue  # another question was quicker, unless the store was restored
+            changed = await kept.changed(reader, before, reached) if before.usable else None
+            if self._shelf is not shelf or shelf.state != before:
+                continue
+            if changed is None:
+                self._shelf = Shelf(reached)
+            else:
+                shelf.drop(changed, reached)
+            return self._shelf
+        self._shelf = Shelf(reached)
+        return self._shelf
+
+
+def _is_under_way(reader: Reader) -> bool:
+    """Whether it is a commit's, which can keep memos."""
+    return hasattr(reader, "keep")
+
+
+async def facts_of(
+    reader: Reader, shelf: Shelf, patient_ids: Collection[str]
+) -> dict[str, Facts | None]:
+    """The facts of each; None where they cannot be read."""
+    found = {one: shelf.patients[one] for one in patient_ids if one in shelf.patients}
+    missing = [one for one in patient_ids if one not in found]
+    if not missing:
+        return found
+    state = shelf.state
+    if len(missing) < _SCAN_FROM:
+        read = {one: await _facts_of_one(reader, one) for one in missing}
+    else:
+        read = await _facts_of_many(reader, frozenset(missing))
+    if shelf.state == state:  # else a commit may have changed them since
+        for one, facts_read in read.items():
+            shelf.keep(one, facts_read)
+    return found | read
+
+
+async def _facts_of_one(reader: Reader, patient_id: str) -> Facts | None:
+    own = f"Patient/{patient_id}"
+    try:
+        told = await kept.of_subject(reader, own)
+        for number in _numbers(told, own):
+            told += await kept.of_subject(reader, number)
+        return gathered(told, own)
+    except (Overfull, msgspec.MsgspecError, ValueError):
+        return None
+
+
+async def _facts_of_many(reader: Reader, patient_ids: frozenset[str]) -> dict[str, Facts | None]:
+    told: dict[str, list[Contribution]] = {f"Patient/{one}": [] for one in patient_ids}
+    async for subject, one in kept.of_everybody(reader, "Patient/"):
+        if subject in told:
+            told[subject].append(one)
+    numbered: dict[str, list[Contribution]] = {
+        number: [] for own, parts in told.items() for number in _numbers(parts, own)
+    }
+    async for subject, one in kept.of_everybody(reader, "nhs:"):
+        if subject in numbered:
+            numbered[subject].append(one)
+    return {
+        own.removeprefix("Patient/"): _readable(
+            [*parts, *(one for number in _numbers(parts, own) for one in numbered[number])], own
+        )
+        for own, parts in told.items()
+    }
+
+
+def _readable(told: Iterable[Contribution], own: str) -> Facts | None:
+    try:
+        return gathered(told, own)
+    except ValueError:
+        return None
+
+
+def _numbers(told: Iterable[Contribution], own: str) -> Names:
+    parts: Mapping[str, AnyPart] = {one.ref: one.part for one in told}
+    patient = parts.get(own)
+    return patient.numbers if isinstance(patient, PatientPart) else ()
+
+
+def gathered(told: Iterable[Contribution], own: str) -> Facts:
+    """One patient's facts.
+
+    Under an NHS number there may be another Patient with it, who is none of this one's."""
+    told = [one for one in told if one.ref == own or not isinstance(one.part, PatientPart)]
+    grantees = frozenset(name for one in told for name in one.grantees)
+    return facts({one.ref: one.part for one in told}, own, grantees)
+
+
+async def patient_ids(reader: Reader, subjects: Iterable[str]) -> set[str]:
+    """The ids of the patients that the subjects are, also those told by NHS number."""
+    found: set[str] = set()
+    for subject in subjects:
+        if subject.startswith("Patient/"):
+            found.add(subject.removeprefix("Patient/"))
+        elif subject.startswith("nhs:"):
+            told = await kept.of_subject(reader, subject)
+            found |= {
+                one.ref.removeprefix("Patient/")
+                for one in told
+                if isinstance(one.part, PatientPart)
+            }
+    return found

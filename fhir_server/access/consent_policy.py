@@ -1,0 +1,264 @@
+"""The policy by consent: the decision table as terms of every query, and of one resource.
+
+What a search finds (`terms`) and what may be seen of one resource (`sight`) are the same rule
+twice, once for a database and once for what is at hand; a test compares them. Whatever goes wrong
+in deciding denies.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Final, Protocol, runtime_checkable
+
+from fhir_server.access import masking, membership
+from fhir_server.access.caller import Caller, Role
+from fhir_server.access.decision import DENIED, Area, Decision, Decisions, Sight
+from fhir_server.access.glass import opened
+from fhir_server.access.labels import IS_TEST_DATA, is_test_data
+from fhir_server.access.membership import Standing
+from fhir_server.access.policy import Terms, covers, refusal
+from fhir_server.access.sight import detail, sight_of, sight_of_type
+from fhir_server.access.table import Explanation, Held
+from fhir_server.access.writing import Writing, require_outcome, require_write
+from fhir_server.errors import FhirError
+from fhir_server.search.ast import (
+    Everything,
+    Node,
+    Not,
+    Nothing,
+    conjunction,
+    disjunction,
+)
+from fhir_server.search.rewrite import Used
+from fhir_server.search.rewrite import used as used_by
+from fhir_server.storage.interface import Reader
+
+_KEYWORKER: Final = (2, 15)
+_BREAK_GLASS: Final = 1
+_log: Final = logging.getLogger(__name__)
+
+ScopeTerms = Callable[[Caller, str, str], Node]
+"""What the scopes of a caller leave of a type, for one of the letters c, r, u, d and s."""
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """Decisions that tell their reasons, to whoever may know them."""
+
+    async def explain(
+        self, reader: Reader, caller: Caller, patient_id: str, now: int
+    ) -> Explanation: ...
+
+
+def every_scope(caller: Caller, resource_type: str, letter: str) -> Node:
+    """Of callers whose scopes are not looked at."""
+    del caller, resource_type, letter
+    return Everything()
+
+
+class ConsentPolicy:
+    """The rule of one caller.
+
+    Args:
+        clock: microseconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        decisions: Decisions,
+        caller: Caller,
+        clock: Callable[[], int],
+        scopes: ScopeTerms = every_scope,
+    ) -> None:
+        self._decisions = decisions
+        # Whom the glass is broken for, the memos say: never the request by itself.
+        self._caller: Final = replace(caller, break_glass="")
+        self._clock = clock
+        self._scopes = scopes
+
+    async def terms(self, reader: Reader) -> Terms:
+        """What may be found at this moment; nothing where that cannot be told."""
+        try:
+            known = await self._known(reader)
+        except FhirError:
+            raise
+        except Exception:
+            _log.exception("What a caller may read could not be decided: nothing")
+            known = {}
+        return ConsentTerms(self._caller, self._scopes, known)
+
+    async def sight(self, reader: Reader, resource: Mapping[str, Any]) -> Sight:
+        """How much of one resource may be seen; none where that cannot be told."""
+        try:
+            return await self._sight(reader, resource)
+        except FhirError:
+            raise
+        except Exception:
+            _log.exception("Whether a resource may be read could not be decided: it may not")
+            return Sight.NONE
+
+    async def require_write(
+        self,
+        reader: Reader,
+        old: Mapping[str, Any] | None,
+        new: Mapping[str, Any] | None,
+        fresh: Collection[str] = (),
+    ) -> None:
+        """Raise unless the table and the scopes allow the change, for both sides of it."""
+        try:
+            await self._require_scopes(reader, old, new)
+            asked = Writing(self._caller, self._clock(), lambda one: self.about(reader, one), fresh)
+            await require_write(asked, reader, old, new)
+        except FhirError:
+            raise
+        except Exception as error:
+            _log.exception("Whether a resource may be written could not be decided: it may not")
+            raise refusal() from error
+
+    async def require_outcome(self, reader: Reader, about: Collection[str]) -> None:
+        await require_outcome(self._caller, reader, about)
+
+    def creates_by_update(self, resource_type: str) -> bool:
+        """Only of what is hidden from nobody, and of test data."""
+        is_shared = membership.standing(resource_type) is Standing.SHARED
+        return is_shared or Role.LOAD_TEST in self._caller.roles
+
+    async def about(self, reader: Reader, patient_id: str) -> Decision:
+        """What is decided about one patient."""
+        caller, now = self._caller, self._clock()
+        if caller.user:
+            reason = (await opened(reader, caller, patient_id)).get(patient_id, "")
+            caller = replace(caller, break_glass=reason)
+        return await self._decisions.about(reader, caller, patient_id, now)
+
+    async def explain(
+        self, reader: Reader, patient_id: str, other: Caller | None = None
+    ) -> Explanation | None:
+        """Why the caller, or another, sees what it sees; None for whoever may not know.
+
+        Auditors and the keyworker may know of everybody; others of themselves, where they are
+        allowed anything, and of a consent only where they may read it.
+        """
+        if not isinstance(self._decisions, Explains):
+            return None
+        mine = await self.about(reader, patient_id)
+        if Role.AUDITOR in self._caller.roles or mine.row in _KEYWORKER:
+            caller = self._caller if other is None else other
+            return await self._decisions.explain(reader, caller, patient_id, self._clock())
+        if other is not None or mine.sight(Area.PERSON) is Sight.NONE:
+            return None
+        held = Held(mine)
+        if mine.sight(Area.RISK) is Sight.ALL and mine.row != _BREAK_GLASS:
+            whole = await self._decisions.explain(reader, self._caller, patient_id, self._clock())
+            held = whole.held
+        return Explanation(held, ())
+
+    async def _known(self, reader: Reader) -> dict[Decision, frozenset[str]]:
+        """Patients by decision, those for whom the glass is broken among them."""
+        now = self._clock()
+        known = dict(await self._decisions.known(reader, self._caller, now))
+        glass = await opened(reader, self._caller) if self._caller.user else {}
+        for patient_id in glass:
+            decision = await self.about(reader, patient_id)
+            for other in [one for one, ids in known.items() if patient_id in ids]:
+                known[other] -= {patient_id}
+            known[decision] = known.get(decision, frozenset()) | {patient_id}
+        return {one: ids for one, ids in known.items() if ids and one != DENIED}
+
+    async def _sight(self, reader: Reader, resource: Mapping[str, Any]) -> Sight:
+        name = resource["resourceType"]
+        scope = self._scopes(self._caller, name, "r")
+        if not await covers(reader, scope, resource):
+            return Sight.NONE
+        standing = membership.standing(name)
+        if standing is Standing.AUDIT:
+            return _whole(Role.AUDITOR in self._caller.roles)
+        if Role.LOAD_TEST in self._caller.roles:
+            return _whole(is_test_data(resource))
+        if standing is not Standing.RECORD:
+            return _whole(standing is Standing.SHARED)
+        found = [
+            sight_of(await self.about(reader, one), resource)
+            for one in membership.patients_of(resource)
+        ]
+        least = min(found, key=lambda sight: sight.value, default=Sight.NONE)
+        hides = least is Sight.COLOUR and not masking.is_public(name, used_by(scope))
+        return Sight.NONE if hides else least
+
+    async def _require_scopes(
+        self, reader: Reader, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None
+    ) -> None:
+        letter = "c" if old is None else "d" if new is None else "u"
+        for side in (old, new):
+            if side is not None:
+                allowed = self._scopes(self._caller, side["resourceType"], letter)
+                if not await covers(reader, allowed, side):
+                    raise refusal("The token's scopes do not cover this change")
+
+
+def _whole(allowed: bool) -> Sight:
+    return Sight.ALL if allowed else Sight.NONE
+
+
+@dataclass(frozen=True)
+class ConsentTerms:
+    """What one caller may find at one moment."""
+
+    caller: Caller
+    scopes: ScopeTerms
+    known: Mapping[Decision, frozenset[str]] = field(default_factory=dict)
+
+    def readable(self, resource_type: str, used: Used) -> Node:
+        scope = self.scopes(self.caller, resource_type, "s")
+        # Whoever asks for a token chooses its criteria: they too find nothing by what is masked.
+        return conjunction(self._allowed(resource_type, used | used_by(scope)), scope)
+
+    def masks(self, resource_type: str) -> bool:
+        if not masking.is_masked_type(resource_type) or Role.LOAD_TEST in self.caller.roles:
+            return False
+        return any(sight_of_type(one, resource_type) is Sight.COLOUR for one in self.known)
+
+    def _allowed(self, resource_type: str, used: Used) -> Node:
+        standing = membership.standing(resource_type)
+        if standing is Standing.AUDIT:
+            return Everything() if Role.AUDITOR in self.caller.roles else Nothing()
+        if Role.LOAD_TEST in self.caller.roles:
+            return IS_TEST_DATA
+        if standing is not Standing.RECORD:
+            return Everything() if standing is Standing.SHARED else Nothing()
+        return self._of_patients(resource_type, used)
+
+    def _of_patients(self, resource_type: str, used: Used) -> Node:
+        """About these patients and nobody else, and of each what was decided about them."""
+        groups = self._groups(resource_type, used)
+        if not groups:
+            return Nothing()
+        details = [(node, refs) for node, refs in groups if not isinstance(node, Everything)]
+        everyone = [one for _, refs in groups for one in refs]
+        within = membership.about_only(resource_type, sorted(everyone))
+        if len(groups) == 1:
+            return conjunction(within, groups[0][0])
+        return conjunction(
+            within,
+            *(
+                disjunction(Not(membership.about_any(resource_type, refs)), node)
+                for node, refs in details
+            ),
+        )
+
+    def _groups(self, resource_type: str, used: Used) -> list[tuple[Node, tuple[str, ...]]]:
+        """The patients of whom something is seen, as references, by what else must hold."""
+        found: dict[Node, list[str]] = {}
+        for decision, references in self._references.items():
+            sight = sight_of_type(decision, resource_type)
+            if sight is Sight.COLOUR and not masking.is_public(resource_type, used):
+                continue
+            if sight is not Sight.NONE:
+                further = detail(decision, resource_type, sight)
+                found.setdefault(further, []).extend(references)
+        return [(further, tuple(refs)) for further, refs in found.items()]
+
+    @cached_property
+    def _references(self) -> Mapping[Decision, tuple[str, ...]]:
+        return {one: membership.references_to(ids) for one, ids in self.known.items()}

@@ -1,0 +1,228 @@
+"""Decisions by the facts that commits have recorded, with what was decided before kept at hand.
+
+By time alone a decision holds until the next moment at which anything in the facts begins or
+ends; that moment is known, so none is used a moment too long.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
+
+from fhir_server.access.at_hand import AtHand, Shelf, facts_of, patient_ids
+from fhir_server.access.caller import Caller
+from fhir_server.access.case import Case, Terms, creates_stays
+from fhir_server.access.decision import DENIED, Decision
+from fhir_server.access.facts import kept
+from fhir_server.access.facts.parts import ALWAYS, REGISTER, Span
+from fhir_server.access.facts.record import Facts
+from fhir_server.access.identities import Identities, identities
+from fhir_server.access.table import Explanation, Held, decide, explained
+from fhir_server.errors import FhirError
+from fhir_server.fhir.references import is_id
+from fhir_server.storage.interface import Reader
+
+_MOST_DECISIONS: Final = 500_000
+_MOST_CALLERS: Final = 1000
+"""That are kept at hand."""
+
+_log: Final = logging.getLogger(__name__)
+
+
+class _Known(NamedTuple):
+    """One patient's decision, and when it holds by time."""
+
+    decision: Decision
+    window: Span
+
+
+@dataclass(slots=True)
+class _Told:
+    """What was decided for one caller."""
+
+    who: Identities
+    known: dict[str, _Known] = field(default_factory=dict)
+    gathered: Mapping[Decision, frozenset[str]] = field(default_factory=dict)
+    window: Span = ALWAYS
+    """When all of it holds by time."""
+    stale: set[str] = field(default_factory=set)
+    """Whose facts have changed since."""
+
+
+class TableDecisions:
+    """The `Decisions` of the table in docs/access.md.
+
+    One for a process: it keeps at hand what it has decided. Where something fails that is not the
+    store's being away, everything is denied.
+    """
+
+    def __init__(self, terms: Terms | None = None) -> None:
+        self._terms = terms or Terms()
+        self._at_hand = AtHand()
+
+    async def known(
+        self, reader: Reader, caller: Caller, now: int
+    ) -> Mapping[Decision, frozenset[str]]:
+        """As of `Decisions`; the same object as before where nothing has changed.
+
+        The glass is broken for one patient, who is asked about by name: here it counts for
+        nothing.
+        """
+        try:
+            return await self._known(reader, replace(caller, break_glass=""), now)
+        except FhirError:
+            raise
+        except Exception as error:
+            _log.error("Access could not be decided: %s", type(error).__name__)
+            return {}
+
+    async def about(self, reader: Reader, caller: Caller, patient_id: str, now: int) -> Decision:
+        return (await self.explain(reader, caller, patient_id, now)).held.decision
+
+    async def explain(
+        self, reader: Reader, caller: Caller, patient_id: str, now: int
+    ) -> Explanation:
+        """The decision with its row, its consent, and why the rows before do not hold.
+
+        It tells what only some may know: whoever asks for it decides who.
+        """
+        try:
+            case = await self._case(reader, caller, patient_id, now)
+            return _UNDECIDED if case is None else explained(case)
+        except FhirError:
+            raise
+        except Exception as error:
+            _log.error("Access could not be decided: %s", type(error).__name__)
+            return _UNDECIDED
+
+    async def _case(self, reader: Reader, caller: Caller, patient_id: str, now: int) -> Case | None:
+        shelf = await self._at_hand.shelf(reader)
+        if shelf is None or not is_id(patient_id):
+            return None
+        who = await _who(reader, shelf, caller, now)
+        found = (await facts_of(reader, shelf, [patient_id]))[patient_id]
+        return None if found is None else Case(patient_id, found, caller, who, now, self._terms)
+
+    async def _known(
+        self, reader: Reader, caller: Caller, now: int
+    ) -> Mapping[Decision, frozenset[str]]:
+        shelf = await self._at_hand.shelf(reader)
+        if shelf is None:
+            return {}
+        state, key = shelf.state, _key(caller)
+        told: _Told | None = shelf.answers.get(key)
+        if told is None or not told.who.window.covers(now):
+            told = _Told(await _who(reader, shelf, caller, now))
+            subjects = await self._candidates(reader, told.who, caller)
+        else:
+            subjects = _outdated(told, now)
+            if not subjects:
+                return told.gathered
+        ids = await patient_ids(reader, subjects)
+        read = await facts_of(reader, shelf, ids)
+        fresh = {one: self._decided(one, read[one], told.who, caller, now) for one in ids}
+        if shelf.state != state:  # a commit came in between: this is good for this answer alone
+            told = _Told(told.who, dict(told.known), told.gathered)
+            _take(told, fresh)
+            return told.gathered
+        told.stale -= subjects
+        _take(told, fresh)
+        _keep(shelf, key, told)
+        return told.gathered
+
+    async def _candidates(self, reader: Reader, who: Identities, caller: Caller) -> set[str]:
+        """Those whose facts name the caller, and those on the register for who signs it."""
+        found: set[str] = set()
+        for name in self._sought(who, caller):
+            found |= await kept.of_grantee(reader, name)
+        return found
+
+    def _sought(self, who: Identities, caller: Caller) -> frozenset[str]:
+        signs = caller.organisation.upper() in self._terms.signatories
+        return who.names | who.colleagues | ({REGISTER} if signs else frozenset())
+
+    def _decided(
+        self, patient_id: str, found: Facts | None, who: Identities, caller: Caller, now: int
+    ) -> _Known | None:
+        """None for a patient who is none of the caller's, now or later."""
+        if found is None:
+            return None
+        decision = decide(Case(patient_id, found, caller, who, now, self._terms))
+        if not _shows(decision) and not found.grantees & self._sought(who, caller):
+            return None
+        return _Known(decision, found.window(now))
+
+
+_UNDECIDED: Final = Explanation(Held(DENIED), ((0, "the facts cannot be read"),))
+
+
+def _key(caller: Caller) -> tuple[object, ...]:
+    """All that a decision depends on."""
+    return (
+        *(caller.user, caller.organisation, caller.roles, caller.purpose, creates_stays(caller)),
+    )
+
+
+async def _who(reader: Reader, shelf: Shelf, caller: Caller, now: int) -> Identities:
+    key, state = (caller.user, caller.organisation), shelf.state
+    found = shelf.callers.get(key)
+    if found is None or not found.window.covers(now):
+        found = await identities(reader, caller, now)
+        if shelf.state == state:
+            if len(shelf.callers) >= _MOST_CALLERS:
+                shelf.callers.clear()
+            shelf.callers[key] = found
+    return found
+
+
+def _shows(decision: Decision) -> bool:
+    """Whether it lets the caller know that there is such a patient."""
+    return bool(decision.reads or decision.writes)
+
+
+def _outdated(told: _Told, now: int) -> set[str]:
+    """Whose decision was overtaken, by a commit or by time."""
+    if told.window.covers(now):
+        return set(told.stale)
+    over = {f"Patient/{one}" for one, known in told.known.items() if not known.window.covers(now)}
+    return over | told.stale
+
+
+def _take(told: _Told, fresh: Mapping[str, _Known | None]) -> None:
+    changed = {one: known for one, known in fresh.items() if told.known.get(one) != known}
+    if not changed:
+        return
+    for one, known in changed.items():
+        if known is None:
+            told.known.pop(one, None)
+        else:
+            told.known[one] = known
+    told.window = _shared(known.window for known in told.known.values())
+    told.gathered = _gathered(told.known)
+
+
+def _shared(windows: Iterable[Span]) -> Span:
+    low, high = ALWAYS.low, ALWAYS.high
+    for window in windows:
+        low, high = max(low, window.low), min(high, window.high)
+    return Span(low, high)
+
+
+def _gathered(known: Mapping[str, _Known]) -> Mapping[Decision, frozenset[str]]:
+    found: defaultdict[Decision, set[str]] = defaultdict(set)
+    for patient_id, (decision, _) in known.items():
+        if _shows(decision):
+            found[decision].add(patient_id)
+    return {decision: frozenset(ids) for decision, ids in found.items()}
+
+
+def _keep(shelf: Shelf, key: tuple[object, ...], told: _Told) -> None:
+    """Whoever asked longest ago makes room."""
+    shelf.answers[key] = told
+    shelf.answers.move_to_end(key)
+    while len(shelf.answers) > 1 and (
+        len(shelf.answers) > _MOST_CALLERS
+        or sum(len(one.known) for one in shelf.answers.values()) > _MOST_DECISIONS
+    ):
+        shelf.answers.popitem(last=False)

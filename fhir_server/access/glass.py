@@ -1,0 +1,30 @@
+"""Broken glass: for whom a practitioner reads without consent, why, and until when.
+
+Kept as a memo for each caller and patient, made by `Patient/$break-glass` in the commit that tells
+the keyworker. Nothing in a request by itself breaks any glass.
+"""
+
+from typing import Final
+from urllib.parse import quote
+
+from fhir_server.access.caller import Caller
+from fhir_server.storage.interface import Memo, Reader
+
+SPACE: Final = "access-glass"
+MOST: Final = 20
+"""Patients for whom one caller may have it broken at one time."""
+
+
+def memo(patient_id: str, reason: str, until: int) -> Memo:
+    """As the caller's own session keeps it; `until` is in microseconds since the epoch."""
+    return Memo(SPACE, patient_id, reason.encode(), until)
+
+
+async def opened(reader: Reader, caller: Caller, patient_id: str = "") -> dict[str, str]:
+    """The reasons by the ids of the patients; of that one alone, where one is named."""
+    own = quote(caller.name, safe="") + "/"
+    if patient_id:
+        found = await reader.memo(SPACE, own + patient_id)
+        return {} if found is None else {patient_id: found.value.decode()}
+    memos = await reader.memos(SPACE, own, MOST)
+    return {one.key.removeprefix(own): one.value.decode() for one in memos}

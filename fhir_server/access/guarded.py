@@ -1,0 +1,223 @@
+"""Reads with the policy in every question.
+
+What a caller may not see answers exactly as what is not there, whichever way it is asked for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+from urllib.parse import quote
+
+from fhir_server.access import masking, membership
+from fhir_server.access.caller import Caller
+from fhir_server.access.consent_policy import ConsentPolicy
+from fhir_server.access.decision import Sight
+from fhir_server.access.policy import Rule, Terms
+from fhir_server.access.table import Explanation
+from fhir_server.errors import FhirError, Kind
+from fhir_server.fhir import json
+from fhir_server.search.ast import Search
+from fhir_server.search.parameters import ParameterSet
+from fhir_server.search.rewrite import guarded
+from fhir_server.storage.interface import (
+    HistoryEntry,
+    HistoryOf,
+    Memo,
+    Page,
+    Position,
+    Reader,
+    StoredVersion,
+)
+from fhir_server.terminology.library import Library
+from fhir_server.terminology.outside import Outside
+from fhir_server.terminology.packaged import NONE, Packaged
+from fhir_server.terminology.resolve import resolved
+from fhir_server.terminology.service import Terminology
+
+_MOST_LOOKED_AT: Final = 20_000
+"""Versions of one history among which those that may be seen are looked for."""
+
+
+class GuardedReader:
+    """A reader with the policy in every question, and the memos of its caller alone."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        caller: Caller,
+        rule: Rule | None,
+        max_codes: int,
+        outside: Outside | None = None,
+        packaged: Packaged = NONE,
+    ) -> None:
+        self.caller: Final = caller
+        self._outside = outside
+        self._packaged = packaged
+        self._reader = reader
+        self._rule = rule
+        self._max_codes = max_codes
+        self._own: Final = quote(caller.name, safe="") + "/"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everything is allowed, to everybody."""
+        return self._rule is None
+
+    async def explain(self, patient_id: str, other: Caller | None = None) -> Explanation | None:
+        """Why the caller, or another, sees what it sees of a patient's record.
+
+        None where nobody decides, and for whoever may not know.
+        """
+        if not isinstance(self._rule, ConsentPolicy):
+            return None
+        return await self._rule.explain(self._reader, patient_id, other)
+
+    def is_limited(self, resource_type: str) -> bool:
+        """Whether there may be resources of the type that the caller may not see."""
+        del resource_type
+        return self._rule is not None
+
+    async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
+        """The current version or deletion, None where there is none that the caller may see."""
+        found = await self._reader.read(resource_type, resource_id)
+        return found if self._rule is None else await self._seen(self._rule, resource_type, found)
+
+    async def vread(
+        self, resource_type: str, resource_id: str, version: int
+    ) -> StoredVersion | None:
+        found = await self._reader.vread(resource_type, resource_id, version)
+        if self._rule is None:
+            return found
+        if found is None:
+            return await self._seen(self._rule, resource_type, None)
+        return await self._seen_before(self._rule, found)
+
+    async def history(
+        self, scope: HistoryOf, count: int, before: int | None = None
+    ) -> Sequence[HistoryEntry]:
+        """As many as were asked for, as long as there are so many that may be seen.
+
+        Raises:
+            FhirError: TOO_COSTLY where they are too few among too many.
+        """
+        if self._rule is None:
+            return await self._reader.history(scope, count, before)
+        shown: list[HistoryEntry] = []
+        looked_at = 0
+        while len(shown) < count:
+            found = await self._reader.history(scope, count, before)
+            looked_at += len(found)
+            shown += await self._seen_entries(self._rule, found)
+            if len(found) < count:
+                break
+            if looked_at >= _MOST_LOOKED_AT:
+                raise FhirError(
+                    Kind.TOO_COSTLY, "The history is too long; ask for one resource, or with _since"
+                )
+            before = found[-1].seq
+        return shown[:count]
+
+    async def _seen_entries(
+        self, rule: Rule, entries: Sequence[HistoryEntry]
+    ) -> list[HistoryEntry]:
+        seen = [(entry, await self._seen_before(rule, entry.stored)) for entry in entries]
+        return [replace(entry, stored=stored) for entry, stored in seen if stored is not None]
+
+    async def search(
+        self,
+        query: Search,
+        count: int,
+        after: Position | None = None,
+        until: Position | None = None,
+    ) -> Page:
+        known = await self._known(query)
+        if self._rule is None:
+            return await self._reader.search(known, count, after, until)
+        terms = await self._rule.terms(self._reader)
+        asked = guarded(known, terms.readable)
+        page = await self._reader.search(asked, count, after, until)
+        return await self._masked(self._rule, terms, page)
+
+    async def total(self, query: Search) -> int:
+        known = await self._known(query)
+        if self._rule is not None:
+            terms = await self._rule.terms(self._reader)
+            known = guarded(known, terms.readable)
+        return await self._reader.total(known)
+
+    async def _masked(self, rule: Rule, terms: Terms, page: Page) -> Page:
+        """The page, with what is seen in part as it is seen."""
+        if not any(terms.masks(name) for name in {match.type for match in page.matches}):
+            return page
+        seen = [
+            await self._seen(rule, match.type, match) if terms.masks(match.type) else match
+            for match in page.matches
+        ]
+        return replace(page, matches=[match for match in seen if match is not None])
+
+    async def _known(self, query: Search) -> Search:
+        """With the codes of value sets that the caller may read."""
+        return await resolved(query, self, self._max_codes, self._outside, self._packaged)
+
+    def terminology(self) -> Terminology:
+        """The terminology service, over what the caller may read."""
+        return Terminology(Library(self, self._packaged), self._max_codes, self._outside)
+
+    async def parameters(self) -> ParameterSet:
+        """By what can be searched now."""
+        return await self._reader.parameters()
+
+    async def memo(self, space: str, key: str) -> Memo | None:
+        """The caller's own memo of that key; another's is as if it were not there."""
+        found = await self._reader.memo(space, self._own + key)
+        return None if found is None else self._unowned(found)
+
+    async def memos(
+        self, space: str, prefix: str = "", count: int = 100, after: str = ""
+    ) -> Sequence[Memo]:
+        """At most `count` of the caller's own memos, by key, with keys above `after`."""
+        found = await self._reader.memos(space, self._own + prefix, count, self._own + after)
+        return [self._unowned(memo) for memo in found]
+
+    def _unowned(self, memo: Memo) -> Memo:
+        return replace(memo, key=memo.key.removeprefix(self._own))
+
+    async def _seen(
+        self, rule: Rule, resource_type: str, current: StoredVersion | None
+    ) -> StoredVersion | None:
+        """A current version as the caller sees it, None where that is not at all."""
+        if current is None:
+            # What is hidden costs a decision: what is not there costs the same.
+            await rule.sight(self._reader, membership.nobodys(resource_type))
+            return None
+        return _through(await self._sight(rule, current), current)
+
+    async def _seen_before(self, rule: Rule, version: StoredVersion) -> StoredVersion | None:
+        """A version of any age: what is hidden by now was hidden always, and masks have no past."""
+        current = await self._reader.read(version.type, version.id)
+        if current is None or current.version == version.version:
+            return await self._seen(rule, version.type, version)
+        for one in (current, version):
+            if await self._sight(rule, one) is not Sight.ALL:
+                return None
+        return version
+
+    async def _sight(self, rule: Rule, version: StoredVersion) -> Sight:
+        """Of a deletion, by what was deleted."""
+        if not version.deleted:
+            return await rule.sight(self._reader, json.decode_own(version.body))
+        last = await self._reader.vread(version.type, version.id, version.version - 1)
+        if last is None or last.deleted:
+            return Sight.NONE
+        sight = await rule.sight(self._reader, json.decode_own(last.body))
+        return sight if sight is Sight.ALL else Sight.NONE
+
+
+def _through(sight: Sight, version: StoredVersion) -> StoredVersion | None:
+    match sight:
+        case Sight.ALL:
+            return version
+        case Sight.COLOUR:
+            return masking.masked(version)
+        case Sight.NONE:
+            return None

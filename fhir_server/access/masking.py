@@ -1,0 +1,140 @@
+"""What 'colour only' shows: that there is a rating and which, and who the child is.
+
+Rows 4 and 12 of the decision table. The rest of such a Flag or Patient is left out of the answer,
+which is marked as SUBSETTED (https://hl7.org/fhir/R4/resource.html#Meta), and by what is left out
+nobody finds, sorts or counts. Of Flags it shows the ratings that hold now, and of codes the
+project's own.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fhir_server.fhir import canonicals, json
+from fhir_server.fhir.json import Resource
+from fhir_server.fhir.summary import SUBSETTED
+from fhir_server.search.ast import Everything, Node, Nothing, TokenIs, conjunction
+from fhir_server.search.rewrite import Used
+from fhir_server.storage.interface import StoredVersion
+
+_ALWAYS: Final = ("resourceType", "id", "implicitRules", "modifierExtension")
+_META: Final = ("versionId", "lastUpdated", "profile", "security", "tag")
+"""Not `source`, which may tell who sent it."""
+_SHOWN: Final[Mapping[str, tuple[str, ...]]] = {
+    "Flag": ("status", "category", "code", "subject"),
+    "Patient": ("identifier", "name", "birthDate"),
+}
+_SYSTEMS: Final[Mapping[str, str]] = {
+    "category": canonicals.FLAG_CATEGORY,
+    "code": canonicals.DSR_RATING,
+}
+"""The codes that are shown of a concept; its text may say more than they."""
+_RESOURCE: Final = frozenset({"_id", "_lastUpdated", "_profile", "_security", "_tag"})
+_PUBLIC: Final[Mapping[str, frozenset[str]]] = {
+    "Flag": frozenset(
+        {
+            *("status", "patient", "subject", "{Patient}"),
+            *(f"{name}|{system}" for name, system in _SYSTEMS.items()),
+        }
+    ),
+    "Patient": frozenset(
+        {
+            *("name", "family", "given", "phonetic", "birthdate", "{Patient}"),
+            f"identifier|{canonicals.NHS_NUMBER}",
+        }
+    ),
+}
+
+
+def is_masked_type(resource_type: str) -> bool:
+    """Whether something of the type is left when the mask is on."""
+    return resource_type in _SHOWN
+
+
+def is_public(resource_type: str, used: Used) -> bool:
+    """Whether all of these values can be seen through the mask."""
+    allowed = _PUBLIC.get(resource_type, frozenset()) | _RESOURCE
+    return all(code in allowed or code.partition("|")[0] in allowed for code in used)
+
+
+def shown(resource_type: str) -> Node:
+    """Which resources of the type are seen through the mask at all."""
+    if resource_type == "Flag":
+        rating = TokenIs("code", canonicals.DSR_RATING, None)
+        return conjunction(rating, TokenIs("status", None, "active"))
+    return Everything() if is_masked_type(resource_type) else Nothing()
+
+
+def is_shown(resource: Mapping[str, Any]) -> bool:
+    """As `shown`, of one resource."""
+    if resource["resourceType"] != "Flag":
+        return is_masked_type(resource["resourceType"])
+    codings = resource.get("code", {}).get("coding", ())
+    is_rating = any(one.get("system") == canonicals.DSR_RATING for one in codings)
+    return is_rating and resource.get("status") == "active"
+
+
+def masked(version: StoredVersion) -> StoredVersion:
+    """The version as it is seen through the mask; its number and time stay."""
+    body = json.encode(masked_resource(json.decode_own(version.body)))
+    return StoredVersion(
+        version.type, version.id, version.version, version.last_updated, version.method, body
+    )
+
+
+def masked_resource(resource: Mapping[str, Any]) -> Resource:
+    """What is left of a resource.
+
+    Raises:
+        KeyError: for a type of which nothing is left.
+    """
+    elements = _SHOWN[resource["resourceType"]]
+    found: Resource = {}
+    for name, value in resource.items():
+        if name in _ALWAYS:
+            found[name] = value
+        elif name == "meta":
+            found[name] = _meta(value)
+        elif name in elements:
+            kept = _kept(name, value)
+            if kept:
+                found[name] = kept
+    return found
+
+
+def _meta(meta: Mapping[str, Any]) -> Resource:
+    kept = {name: meta[name] for name in _META if name in meta}
+    return {**kept, "tag": [*kept.get("tag", ()), SUBSETTED]}
+
+
+def _kept(name: str, value: Any) -> Any:
+    match name:
+        case "identifier":
+            return [_plain(one) for one in value if one.get("system") == canonicals.NHS_NUMBER]
+        case "category":
+            return [coded for one in value if (coded := _coded(one, _SYSTEMS[name]))]
+        case "code":
+            return _coded(value, _SYSTEMS[name])
+        case "subject":
+            return {"reference": value["reference"]} if "reference" in value else {}
+        case "name":
+            return [_name(one) for one in value]
+        case _:
+            return value
+
+
+def _plain(identifier: Mapping[str, Any]) -> Resource:
+    return {name: identifier[name] for name in ("system", "value") if name in identifier}
+
+
+def _coded(concept: Mapping[str, Any], system: str) -> Resource:
+    codings = [
+        {name: one[name] for name in ("system", "code") if name in one}
+        for one in concept.get("coding", ())
+        if one.get("system") == system
+    ]
+    return {"coding": codings} if codings else {}
+
+
+def _name(name: Mapping[str, Any]) -> Resource:
+    kept = ("use", "text", "family", "given", "prefix", "suffix")
+    return {part: name[part] for part in kept if part in name}

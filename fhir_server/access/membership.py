@@ -1,0 +1,202 @@
+"""Whose record a resource is in: what each of R4's types is to the decision table.
+
+A resource is in the record of the patients whom it is *about* (`subject`, `patient`, `beneficiary`,
+`for`), never of those whom it only mentions: who wrote, performed, received or is the focus of
+something is no reason to see it, nor is a parameter that was added at run time. So this is
+narrower than the Patient compartment
+(https://hl7.org/fhir/R4/compartmentdefinition-patient.html), and knows more types (Task).
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from enum import Enum
+from functools import cache
+from typing import Any, Final
+
+from fhir_server.access.decision import Area
+from fhir_server.fhir.definitions import resource_types, type_definition
+from fhir_server.search.ast import Differs, IdIn, Node, Not, ReferenceTo, conjunction
+from fhir_server.search.extract import Extractors, extracted, extractors, indexed_parameters
+from fhir_server.search.values import ReferenceValue
+
+PATIENT: Final = "Patient"
+_ABOUT: Final = ("patient", "subject")
+"""The parameters that say whose it is; the first that a type has and that may name a Patient."""
+_NOBODY: Final = "nobody"
+
+
+class Standing(Enum):
+    """What a type is to the decision table."""
+
+    RECORD = "record"
+    """Of patients: decided by whom it is about."""
+    SHARED = "shared"
+    """About nobody in care: read by every caller with the scope, kept by administrators."""
+    AUDIT = "audit"
+    """Read by auditors alone."""
+    CLOSED = "closed"
+    """Whose it is cannot be told by itself; through the API nobody sees it but test systems."""
+
+
+_RECORD: Final = frozenset(
+    {
+        *("Account", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse"),
+        *("Basic", "BodyStructure", "CarePlan", "CareTeam", "ChargeItem", "Claim"),
+        *("ClaimResponse", "ClinicalImpression", "Communication", "CommunicationRequest"),
+        *("Composition", "Condition", "Consent", "Contract", "Coverage"),
+        *("CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue"),
+        *("Device", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport"),
+        *("DocumentManifest", "DocumentReference", "Encounter", "EnrollmentRequest"),
+        *("EpisodeOfCare", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal"),
+        *("GuidanceResponse", "ImagingStudy", "Immunization", "ImmunizationEvaluation"),
+        *("ImmunizationRecommendation", "Invoice", "List", "MeasureReport", "Media"),
+        *("MedicationAdministration", "MedicationDispense", "MedicationRequest"),
+        *("MedicationStatement", "MolecularSequence", "NutritionOrder", "Observation"),
+        *(PATIENT, "Procedure", "Provenance", "QuestionnaireResponse", "RelatedPerson"),
+        *("RequestGroup", "ResearchSubject", "RiskAssessment", "ServiceRequest", "Specimen"),
+        *("SupplyDelivery", "Task", "VisionPrescription"),
+    }
+)
+_SHARED: Final = frozenset(
+    {
+        *("Organization", "OrganizationAffiliation", "Practitioner", "PractitionerRole"),
+        *("Location", "HealthcareService", "Endpoint", "InsurancePlan"),
+        *("ActivityDefinition", "CapabilityStatement", "CatalogEntry", "ChargeItemDefinition"),
+        *("CodeSystem", "CompartmentDefinition", "ConceptMap", "DeviceDefinition"),
+        *("EffectEvidenceSynthesis", "EventDefinition", "Evidence", "EvidenceVariable"),
+        *("ExampleScenario", "GraphDefinition", "ImplementationGuide", "Library", "Measure"),
+        *("Medication", "MedicationKnowledge", "MedicinalProduct"),
+        *("MedicinalProductAuthorization", "MedicinalProductContraindication"),
+        *("MedicinalProductIndication", "MedicinalProductIngredient"),
+        *("MedicinalProductInteraction", "MedicinalProductManufactured"),
+        *("MedicinalProductPackaged", "MedicinalProductPharmaceutical"),
+        *("MedicinalProductUndesirableEffect", "MessageDefinition", "NamingSystem"),
+        *("ObservationDefinition", "OperationDefinition", "PlanDefinition", "Questionnaire"),
+        *("ResearchDefinition", "ResearchElementDefinition", "ResearchStudy"),
+        *("RiskEvidenceSynthesis", "SearchParameter", "SpecimenDefinition"),
+        *("StructureDefinition", "StructureMap", "Substance", "SubstanceNucleicAcid"),
+        *("SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation"),
+        *("SubstanceSourceMaterial", "SubstanceSpecification", "TerminologyCapabilities"),
+        *("TestReport", "TestScript", "ValueSet"),
+    }
+)
+_AUDIT: Final = frozenset({"AuditEvent"})
+CLOSED: Final = frozenset(
+    {
+        *("Binary", "BiologicallyDerivedProduct", "Bundle", "DeviceMetric"),
+        *("EnrollmentResponse", "Group", "Linkage", "MessageHeader", "OperationOutcome"),
+        *("Parameters", "PaymentNotice", "PaymentReconciliation", "Person", "Schedule"),
+        *("Slot", "Subscription", "SupplyRequest", "VerificationResult"),
+    }
+)
+"""Listed only so that a test sees that each type of R4 was thought of."""
+_AREAS: Final = {
+    PATIENT: Area.PERSON,
+    "RelatedPerson": Area.PERSON,
+    "Flag": Area.FLAG,
+    "Consent": Area.RISK,
+    "QuestionnaireResponse": Area.RISK,
+    "RiskAssessment": Area.RISK,
+}
+
+
+def standing(resource_type: str) -> Standing:
+    """What a type is; of one that is not listed, it is closed."""
+    if resource_type in _RECORD:
+        return Standing.RECORD
+    if resource_type in _SHARED:
+        return Standing.SHARED
+    return Standing.AUDIT if resource_type in _AUDIT else Standing.CLOSED
+
+
+def area(resource_type: str) -> Area:
+    """The column of the table in which a type of the record stands."""
+    return _AREAS.get(resource_type, Area.PLAN)
+
+
+@cache
+def record_types() -> tuple[str, ...]:
+    return tuple(name for name in resource_types() if name in _RECORD)
+
+
+@cache
+def parameter(resource_type: str) -> str:
+    """The search parameter that says whom resources of the type are about.
+
+    Raises:
+        LookupError: for a type that has none.
+    """
+    known = indexed_parameters(resource_type)
+    for code in _ABOUT:
+        found = known.get(code)
+        if found is not None and PATIENT in (found.targets or (PATIENT,)):
+            return code
+    raise LookupError(f"{resource_type} has no parameter that says whom it is about")
+
+
+@cache
+def nobodys(resource_type: str) -> Mapping[str, Any]:
+    """A resource in the record of a patient who is not there: to be decided about, never shown."""
+    found: dict[str, Any] = {"resourceType": resource_type, "id": _NOBODY}
+    if resource_type in _RECORD and resource_type != PATIENT and len(_path(resource_type)) == 2:
+        name, whose = _path(resource_type)[1], {"reference": f"{PATIENT}/{_NOBODY}"}
+        found[name] = [whose] if _may_repeat(resource_type) else whose
+    return found
+
+
+def patients_of(resource: Mapping[str, Any]) -> frozenset[str]:
+    """Ids of the patients in whose record it is; none where it is about anything else too."""
+    name = resource["resourceType"]
+    if name == PATIENT:
+        own = resource.get("id")
+        return frozenset({own}) if isinstance(own, str) else frozenset()
+    if standing(name) is not Standing.RECORD:
+        return frozenset()
+    code = parameter(name)
+    targets = [
+        value.target
+        for index, value in extracted(resource, _reading(name))
+        if index == code and isinstance(value, ReferenceValue)
+    ]
+    ids = [target.removeprefix(f"{PATIENT}/") for target in targets]
+    if any(f"{PATIENT}/{one}" != target for one, target in zip(ids, targets, strict=True)):
+        return frozenset()
+    return frozenset(ids)
+
+
+@cache
+def _reading(resource_type: str) -> Extractors:
+    one = indexed_parameters(resource_type)[parameter(resource_type)]
+    return extractors([one], resource_type)
+
+
+def references_to(ids: Collection[str]) -> tuple[str, ...]:
+    """The patients as references name them."""
+    return tuple(f"{PATIENT}/{one}" for one in sorted(ids))
+
+
+def about_any(resource_type: str, references: Sequence[str]) -> Node:
+    """About one of the patients at least."""
+    if resource_type == PATIENT:
+        return IdIn(tuple(one.removeprefix(f"{PATIENT}/") for one in references))
+    return ReferenceTo(parameter(resource_type), tuple(references))
+
+
+def about_only(resource_type: str, references: Sequence[str]) -> Node:
+    """About one of the patients at least, and about nobody else."""
+    some = about_any(resource_type, references)
+    if resource_type == PATIENT or not _may_repeat(resource_type):
+        return some
+    own = ReferenceTo(parameter(resource_type), tuple(references))
+    return conjunction(some, Not(Differs(own.code, own)))
+
+
+@cache
+def _may_repeat(resource_type: str) -> bool:
+    """Whether one resource may be about several; where that is not plain, it may."""
+    path, known = _path(resource_type), type_definition(resource_type).elements
+    return len(path) != 2 or path[1] not in known or known[path[1]].repeats
+
+
+def _path(resource_type: str) -> list[str]:
+    expression = indexed_parameters(resource_type)[parameter(resource_type)].expression
+    return expression.partition(".where(")[0].split(".")
