@@ -147,7 +147,7 @@ SERVICES: Final = (
 
 
 def patient(child: Child) -> Cast:
-    scopes = "patient/*.rs"
+    scopes = "patient/*.rs user/Binary.rs user/Bundle.rs user/Group.rs"
     return Cast(f"patient, {child.age}", f"Patient/{child.key}", scopes=scopes, patient=child.key)
 
 

@@ -319,9 +319,7 @@ VISIT: Final[Resource] = {
     "id": "zq10-both",
     "status": "booked",
     "comment": "xqboth",
-    "participant": [
-        {"actor": ref(f"Patient/{one.key}"), "status": "accepted"} for one in ABOUT
-    ],
+    "participant": [{"actor": ref(f"Patient/{one.key}"), "status": "accepted"} for one in ABOUT],
 }
 """About two children: seen by who may see such things of both."""
 GONE: Final = tuple(f"{child.key}-gone" for child in CHILDREN)

@@ -9,7 +9,7 @@ of what is hidden may show, and all of the rest has to.
 import asyncio
 import re
 import shutil
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,13 +28,13 @@ from fhir_server.fhir.nhs_number import synthetic
 from fhir_server.operation.registry import load
 from fhir_server.settings import Settings
 from tests.access import asks, cast
-from tests.access.asks import EVERY, READS, WRITES, Ask
+from tests.access.asks import CHIEF, EVERY, READS, WRITES, Ask
 from tests.access.cast import SERVICES, Cast
 from tests.access.issuing import ISSUER, key_document, rsa_signer
-from tests.access.region import CHILDREN, GONE, SIGNATORIES, Child, everything
+from tests.access.region import AGES, CHILDREN, GONE, SIGNATORIES, Child, everything
 from tests.jobs import finished
-from tests.support import FHIR_JSON
 from tests.stores import SQLITE, store_at
+from tests.support import FHIR_JSON
 
 _CHANGING: Final = ("date", "x-request-id", "last-modified", "content-length")
 _ABSENT: Final = ("zz99", synthetic(899_999))
@@ -168,7 +168,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
             await _store_region(app)
         told = {}
         async with _served(folder, "none") as (_, client):
-            for ask in EVERY:
+            for ask in {*EVERY, *OF_ALL}:
                 told[ask] = await _told_openly(client, ask)
         async with _served(folder) as (_, client):
             await _break_glass(client)
@@ -290,9 +290,7 @@ class Inspection:
         papers = [one for one in child.papers if one["resourceType"] in types]
         return sum(bool(self.caller.sees(child, one)) for one in papers if one["id"] != "gone")
 
-    def _require_all(
-        self, ask: Ask, asked: Ask, told: Told, children: Iterable[Child]
-    ) -> None:
+    def _require_all(self, ask: Ask, asked: Ask, told: Told, children: Iterable[Child]) -> None:
         if ask.counts and ask.tells is not None:
             right = sum(self._counted(ask.tells, one) for one in children)
             found = json.decode(told.text.encode()).get("total") if told.status == 200 else None
@@ -334,25 +332,6 @@ def _plain(told: Told, key: str, number: str) -> tuple[int, str]:
     return told.status, re.sub(r"page=[\w=-]+", "", whole)
 
 
-async def _inspected(
-    prepared: Prepared, tmp_path: Path, caller: Cast | None, chosen: Iterable[Child], every: bool
-) -> list[str]:
-    async with _copied(prepared, tmp_path) as client:
-        inspection = Inspection(caller, client, prepared)
-        for ask in EVERY:
-            if ask.per_child:
-                for child in chosen:
-                    await inspection.ask(ask, child)
-            elif every or ask in _BROAD:
-                await inspection.ask(ask)
-        import json as j
-        Path(f"/tmp/faults-{caller.kind if caller else 0}.json").write_text("\n".join(inspection.faults))
-        return inspection.faults
-
-
-_BROAD: Final = (*READS["GET "], *READS["$everything type"], *READS["GET _history"])
-
-
 @asynccontextmanager
 async def _copied(prepared: Prepared, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     for one in prepared.folder.iterdir():
@@ -362,6 +341,9 @@ async def _copied(prepared: Prepared, folder: Path) -> AsyncIterator[httpx.Async
 
 
 SOME: Final = tuple(one for one in CHILDREN if one.age == "competent")
+"""To a service the age makes no difference, but for lists, which are of all."""
+AT_LENGTH: Final = tuple(one for one in SOME if one.state in ("active", "withdrawn", "narrowed"))
+"""Of whom several questions are asked on one route."""
 
 
 @pytest.mark.sqlite_alone
@@ -369,6 +351,61 @@ SOME: Final = tuple(one for one in CHILDREN if one.age == "competent")
 async def test_services_see_what_the_table_allows(
     prepared: Prepared, tmp_path: Path, caller: Cast | None
 ) -> None:
-    assert await _inspected(prepared, tmp_path, caller, SOME, every=True) == []
+    async with _copied(prepared, tmp_path) as client:
+        inspection = Inspection(caller, client, prepared)
+        for ask in EVERY:
+            children = SOME if ask in CHIEF else AT_LENGTH
+            for child in children if ask.per_child else [None]:
+                await inspection.ask(ask, child)
+    assert inspection.faults == []
 
 
+OF_ALL: Final = (Ask("Patient?_count=5000"), Ask("CarePlan/{p}-a"), Ask("Patient/{p}"))
+
+
+@pytest.mark.sqlite_alone
+@pytest.mark.parametrize("who", [cast.patient, cast.parent], ids=["patient", "parent"])
+@pytest.mark.parametrize("age", AGES)
+async def test_families_see_what_the_table_allows(
+    prepared: Prepared, tmp_path: Path, age: str, who: Callable[[Child], Cast]
+) -> None:
+    """Each child, or its mother, asks for the child by every route; and for another child."""
+    several = [one for one in CHILDREN if one.age == age]
+    async with _copied(prepared, tmp_path) as client:
+        for child, other in zip(several, [*several[1:], several[0]], strict=True):
+            inspection = Inspection(who(child), client, prepared)
+            for ask in CHIEF:
+                if ask.per_child or child.state in ("active", "denied"):
+                    await inspection.ask(ask, child if ask.per_child else None)
+            for ask in OF_ALL:
+                await inspection.ask(ask, child if ask.per_child else None)
+            for ask in EVERY:
+                if ask.path in OF_ANOTHER:
+                    await inspection.ask(ask, other)
+            assert inspection.faults == [], child
+
+
+OF_ANOTHER: Final = ("Patient/{p}", "Patient/{p}/$everything", "Flag?patient={p}", "CarePlan/{p}-a")
+
+
+def test_each_row_of_the_table_shows_something_to_somebody() -> None:
+    """The region is large enough that the rest of these tests can fail."""
+    family = [who(child) for child in CHILDREN for who in (cast.patient, cast.parent)]
+    rows = {
+        child.verdict(caller.asker(child.key)).row
+        for caller in (*SERVICES, *family)
+        for child in CHILDREN
+    }
+    assert rows == set(range(16))
+
+
+def test_each_kind_of_sight_is_there() -> None:
+    """All, the colour and nothing; and things hidden by plan, label, type and area."""
+    seen = {caller.kind: {one: caller.words(one) for one in CHILDREN} for caller in SERVICES}
+    active, narrowed = (next(one for one in SOME if one.state == s) for s in ("active", "narrowed"))
+    assert f"x{active.key[1:]}careplana" in seen["keyworker"][active]
+    assert f"x{narrowed.key[1:]}careplana" not in seen["keyworker"][narrowed]
+    assert f"x{active.key[1:]}careplans" not in seen["inpatient unit with a stay"][active]
+    assert seen["signatory of health"][active] == {active.surname}
+    assert not any(seen["stranger"].values())
+    assert f"x{active.key[1:]}careplanh" not in cast.patient(active).words(active)
