@@ -1,8 +1,7 @@
 """Every kind of caller of the matrix: a token each, and what the slow reading says they may see."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from fhir_server.access import membership
@@ -33,7 +32,7 @@ class Cast:
     role: str = ""
     scopes: str = "user/*.cruds system/*.cruds"
     patient: str = ""
-    claims: Mapping[str, Any] = field(default_factory=dict)
+    purpose: str = "TREAT"
     breaks: tuple[str, ...] = ()
     """Keys of the children for whom the glass is broken."""
 
@@ -47,7 +46,7 @@ class Cast:
             "patient": self.patient,
         }
         told.update({name: value for name, value in named.items() if value})
-        told.update(purpose_of_use="TREAT", scope=self.scopes, client_id=self.kind)
+        told.update(purpose_of_use=self.purpose, scope=self.scopes, client_id=self.kind)
         return {"authorization": f"Bearer {issuing.token(**told)}"}
 
     @property
@@ -66,7 +65,7 @@ class Cast:
             self.organisation,
             frozenset({*names, *_REGISTERED.get(self.organisation, ())}),
             frozenset({self.role}) if self.role else frozenset(),
-            "TREAT",
+            self.purpose,
             "broken" if key in self.breaks else "",
             creates_encounters=self.scopes != "",
         )

@@ -8,9 +8,7 @@ of what is hidden may show, and all of the rest has to.
 
 import asyncio
 import re
-import shutil
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,11 +16,6 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from fhir_server.access.caller import ANONYMOUS
-from fhir_server.access.facts import kept
-from fhir_server.access.policy import OpenPolicy
-from fhir_server.access.session import Session, SessionUnit
-from fhir_server.app import Application, create_app
 from fhir_server.fhir import json
 from fhir_server.fhir.nhs_number import synthetic
 from fhir_server.operation.registry import load
@@ -30,17 +23,14 @@ from fhir_server.settings import Settings
 from tests.access import asks, cast
 from tests.access.asks import CHIEF, EVERY, READS, WRITES, Ask
 from tests.access.cast import SERVICES, Cast
-from tests.access.issuing import ISSUER, key_document, rsa_signer
-from tests.access.region import AGES, CHILDREN, GONE, SIGNATORIES, Child, everything
+from tests.access.region import AGES, CHILDREN, GONE, Child, everything
+from tests.access.served import break_glass, copied, served, store_all
 from tests.jobs import finished
-from tests.stores import SQLITE, store_at
-from tests.support import FHIR_JSON
 
 _CHANGING: Final = ("date", "x-request-id", "last-modified", "content-length")
 _ABSENT: Final = ("zz99", synthetic(899_999))
 _JOB: Final = re.compile(r"_jobs/([^/]+)$")
 _LINK: Final = re.compile(r'"url":"[^"]*[?][^"]*"')
-REASON: Final = "A neighbour heard shouting, where is she at home"
 
 
 @dataclass(frozen=True)
@@ -76,34 +66,6 @@ class Prepared:
     """A job of somebody else."""
 
 
-def _settings(folder: Path, auth: str) -> Settings:
-    keys = folder / "keys.json"
-    keys.write_bytes(key_document(rsa_signer().jwk()))
-    token = {"issuer": ISSUER, "jwks": str(keys)} if auth == "token" else {}
-    return Settings(
-        auth=auth,  # type: ignore[arg-type]
-        **token,  # type: ignore[arg-type]
-        store=store_at(folder / "region.db", SQLITE),
-        max_count=5000,
-        max_includes=5000,
-        register_signatories=tuple(f"{code}={kind}" for code, kind in SIGNATORIES.items()),
-    )
-
-
-@asynccontextmanager
-async def _served(
-    folder: Path, auth: str = "token"
-) -> AsyncIterator[tuple[Application, httpx.AsyncClient]]:
-    settings = _settings(folder, auth)
-    app = create_app(settings)
-    async with app.router.lifespan_context(app):
-        while auth == "token" and not (await kept.state(app.state.store)).usable:
-            await asyncio.sleep(0.01)
-        transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url=settings.base + "/") as client:
-            yield app, client
-
-
 async def _answer(client: httpx.AsyncClient, ask: Ask, headers: Mapping[str, str]) -> Told:
     sent = {**headers, **({"content-type": ask.media} if ask.media else {})}
     if ask.job:
@@ -126,28 +88,6 @@ async def _files(client: httpx.AsyncClient, address: str) -> str:
     return "".join(one.text for one in files)
 
 
-async def _store_region(app: Application) -> None:
-    async def work(unit: SessionUnit) -> None:
-        for resource in everything():
-            await unit.put(resource, "PUT")
-        for one in GONE:
-            there = await unit.read("CarePlan", one)
-            assert there is not None
-            await unit.delete(there)
-
-    await Session(app.state.store, ANONYMOUS, OpenPolicy()).commit("set up", work)
-
-
-async def _break_glass(client: httpx.AsyncClient) -> None:
-    for caller in SERVICES:
-        for key in caller.breaks:
-            reason = {"name": "reason", "valueString": REASON}
-            told = {"resourceType": "Parameters", "parameter": [reason]}
-            headers = {**FHIR_JSON, **caller.headers()}
-            found = await client.post(f"Patient/{key}/$break-glass", json=told, headers=headers)
-            assert found.status_code == 200, found.text
-
-
 async def _somebodys_job(client: httpx.AsyncClient) -> str:
     sent = {**SERVICES[0].headers(), "prefer": "respond-async"}
     started = await client.get("Patient/$export?_type=Patient", headers=sent)
@@ -164,14 +104,15 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     folder = tmp_path_factory.mktemp("region")
 
     async def prepare() -> Prepared:
-        async with _served(folder) as (app, _):
-            await _store_region(app)
+        async with served(folder) as (app, _):
+            await store_all(app, everything(), GONE)
         told = {}
-        async with _served(folder, "none") as (_, client):
+        async with served(folder, "none") as (_, client):
             for ask in {*EVERY, *OF_ALL}:
                 told[ask] = await _told_openly(client, ask)
-        async with _served(folder) as (_, client):
-            await _break_glass(client)
+        async with served(folder) as (_, client):
+            for caller in SERVICES:
+                await break_glass(client, caller)
             return Prepared(folder, told, await _somebodys_job(client))
 
     return asyncio.run(prepare())
@@ -332,14 +273,6 @@ def _plain(told: Told, key: str, number: str) -> tuple[int, str]:
     return told.status, re.sub(r"page=[\w=-]+", "", whole)
 
 
-@asynccontextmanager
-async def _copied(prepared: Prepared, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
-    for one in prepared.folder.iterdir():
-        shutil.copy(one, folder)
-    async with _served(folder) as (_, client):
-        yield client
-
-
 SOME: Final = tuple(one for one in CHILDREN if one.age == "competent")
 """To a service the age makes no difference, but for lists, which are of all."""
 AT_LENGTH: Final = tuple(one for one in SOME if one.state in ("active", "withdrawn", "narrowed"))
@@ -351,7 +284,7 @@ AT_LENGTH: Final = tuple(one for one in SOME if one.state in ("active", "withdra
 async def test_services_see_what_the_table_allows(
     prepared: Prepared, tmp_path: Path, caller: Cast | None
 ) -> None:
-    async with _copied(prepared, tmp_path) as client:
+    async with copied(prepared.folder, tmp_path) as client:
         inspection = Inspection(caller, client, prepared)
         for ask in EVERY:
             children = SOME if ask in CHIEF else AT_LENGTH
@@ -371,7 +304,7 @@ async def test_families_see_what_the_table_allows(
 ) -> None:
     """Each child, or its mother, asks for the child by every route; and for another child."""
     several = [one for one in CHILDREN if one.age == age]
-    async with _copied(prepared, tmp_path) as client:
+    async with copied(prepared.folder, tmp_path) as client:
         for child, other in zip(several, [*several[1:], several[0]], strict=True):
             inspection = Inspection(who(child), client, prepared)
             for ask in CHIEF:
