@@ -6,7 +6,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench million definitions profile-docs package clean
+.PHONY: help run test lint format bench million definitions profile-docs package audit-dependencies clean
 
 help:
 	@echo "make run    serve FHIR R4 on http://$(HOST):$(PORT)/fhir with a synthetic caseload"
@@ -51,6 +51,10 @@ bench: $(VENV)/.installed
 RESOURCES ?= 1000000
 million: $(VENV)/.installed
 	$(BIN)/python -m loadtests.million --resources $(RESOURCES)
+
+# Known vulnerabilities of what is installed; fails when there is one.
+audit-dependencies: $(VENV)/.installed-dev
+	$(BIN)/python -m tools.audit_dependencies
 
 # Rebuilds the tables of FHIR definitions; PACKAGE is hl7.fhir.r4.core 4.0.1 as a .tgz.
 definitions: $(VENV)/.installed-dev

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from typing import Any, Final
 
-from fhir_operations._fetch import fetched, require_allowed
+from fhir_operations._fetch import fetched
 from fhir_operations._inlet import Inlet
 from fhir_server.access.session import Session, SessionUnit
 from fhir_server.errors import FhirError, Kind
@@ -83,7 +83,7 @@ def _files(call: Call) -> dict[str, Any]:
         raise FhirError.at(Kind.UNSUPPORTED, _PLACE, text)
     urls = [_url(parts) for parts in inputs]
     for url in urls:
-        require_allowed(url, call.import_from, _PLACE)
+        call.import_from.require(url, _PLACE)
     return {"urls": urls, "line": call.max_line, "all": call.max_lines}
 
 
@@ -181,7 +181,7 @@ async def _fetch(task: Task, place: _Place) -> None:
     inlet = Inlet(task.asked["line"], keep)
     refused: list[_Line] = []
     try:
-        await inlet.take_all(fetched(url, task.asked["all"]))
+        await inlet.take_all(fetched(url, task.asked["all"], task.import_from))
     except FhirError as error:
         if error.kind is Kind.UNAVAILABLE:
             raise

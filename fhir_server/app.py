@@ -15,16 +15,24 @@ from fastapi import Request as HttpQuestion
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from fhir_server.access.audit.syslog import Follower, Receiver
+from fhir_server.access.audit.trail import Trail
 from fhir_server.access.consent_policy import ConsentPolicy
 from fhir_server.access.decision import Decisions
 from fhir_server.access.decisions import TableDecisions
 from fhir_server.access.facts import remaking
+from fhir_server.access.ledger import Ledger
 from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy, Rule
 from fhir_server.access.policy import Policy as AccessPolicy
 from fhir_server.access.session import Session, of_all_callers
+from fhir_server.access.tokens.fetching import Outgoing as Asking
 from fhir_server.access.tokens.terms import terms as scope_terms
+from fhir_server.authorisation.authority import Authority, Terms
+from fhir_server.authorisation.endpoint import routes as authorisation_routes
+from fhir_server.authorisation.fetching import KeySets
 from fhir_server.errors import FhirError, Kind
 from fhir_server.http import openapi, render
+from fhir_server.http.edge import Edge
 from fhir_server.http.endpoint import FhirEndpoint
 from fhir_server.http.limits import HttpLimits
 from fhir_server.http.messages import HttpRequest
@@ -32,13 +40,16 @@ from fhir_server.http.middleware import VARY
 from fhir_server.http.negotiate import Gzip, gzip_taken
 from fhir_server.http.openapi import Described
 from fhir_server.http.proxies import Proxies
+from fhir_server.http.rates import rates
 from fhir_server.interactions import deferred, operation
 from fhir_server.interactions.exchange import Server
 from fhir_server.interactions.table import ROUTER
 from fhir_server.jobs.desk import Desk
 from fhir_server.jobs.record import OPEN
-from fhir_server.jobs.runner import Runner, Terms
+from fhir_server.jobs.runner import Runner
+from fhir_server.jobs.runner import Terms as JobTerms
 from fhir_server.operation.registry import Operations, load
+from fhir_server.outgoing import Outgoing
 from fhir_server.search.parse import Limits
 from fhir_server.setting_groups.consent import terms_of
 from fhir_server.settings import PATH, Settings, refuse_unknown_variables, sqlite_path
@@ -74,8 +85,14 @@ class Application(FastAPI):
     fhir: FhirEndpoint | None = None
     limits: HttpLimits = HttpLimits()
     """Those that hold already while a request is read."""
+    edge: Edge = Edge()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            send = self.edge.sending(scope, send)
+            if self.edge.is_preflight(scope):
+                await self.edge.answer_preflight(send)
+                return
         if self.fhir is not None and scope["type"] == "http" and _is_fhir(scope["raw_path"]):
             await self.fhir(scope, receive, send)
         else:
@@ -106,9 +123,13 @@ def create_app(settings: Settings | None = None) -> Application:
         store = await open_store(settings)
         woken = asyncio.Event()
         server = await fhir_server(settings, store, operations, woken)
+        trail = audit_trail(settings, store)
         decisions = TableDecisions(terms_of(settings))
-        app.fhir = endpoint(settings, store, server, decisions)
+        app.fhir = endpoint(settings, store, server, decisions, trail)
+        app.state.trail = trail
+        follower = syslog_follower(settings, store)
         app.state.store = store
+        app.state.authority = authority(settings, Ledger(store))
         jobs = runner(settings, store, server, woken, decisions)
         app.state.jobs = jobs
         jobs.start()
@@ -118,17 +139,31 @@ def create_app(settings: Settings | None = None) -> Application:
         facts.cancel()
         await asyncio.gather(facts, return_exceptions=True)
         await jobs.stop()
+        if trail is not None:
+            await trail.stop()
+        if follower is not None:
+            await follower.stop()
         await store.close()
 
     app = Application(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.limits = http_limits(settings)
+    app.edge = Edge(settings.cors_origins, secure=settings.base.startswith("https:"))
     app.add_exception_handler(HTTPException, _outside)
     app.add_api_route("/openapi.json", _description(settings, operations), include_in_schema=False)
     if settings.auth == "token":
         app.add_api_route(SMART, _smart(settings), include_in_schema=False)
     app.add_api_route("/health/live", _live, include_in_schema=False)
     app.add_api_route("/health/ready", _ready_check(app), include_in_schema=False)
+    if settings.authorisation_server:
+        app.router.routes.extend(authorisation_routes(lambda request: request.app.state.authority))
     return app
+
+
+def authority(settings: Settings, ledger: Ledger) -> Authority:
+    """The built-in authorisation server."""
+    terms = Terms(settings.authorisation, settings.base, settings.token_lifetime)
+    sets = KeySets(Asking(private_hosts=settings.outgoing_private_hosts).get)
+    return Authority(ledger, system_clock, terms, sets)
 
 
 async def open_store(settings: Settings, *, make: bool = True) -> Store:
@@ -150,6 +185,24 @@ async def open_store(settings: Settings, *, make: bool = True) -> Store:
     )
 
 
+def audit_trail(settings: Settings, store: Store) -> Trail | None:
+    """What takes the rows of reads and refusals, at work; None where there is no audit."""
+    if settings.audit == "off":
+        return None
+    trail = Trail(store, strict=settings.audit == "strict", most=settings.audit_queue)
+    trail.start()
+    return trail
+
+
+def syslog_follower(settings: Settings, store: Store) -> Follower | None:
+    """What sends the audit's rows on, at work; None where no receiver is set."""
+    if not settings.audit_syslog:
+        return None
+    follower = Follower(store, Receiver(settings.audit_syslog), system_clock)
+    follower.start()
+    return follower
+
+
 async def _complete_facts(settings: Settings, store: Store) -> None:
     """Of a store that another release wrote; until they are complete, who has a token is denied."""
     if settings.auth == "none":
@@ -161,7 +214,11 @@ async def _complete_facts(settings: Settings, store: Store) -> None:
 
 
 def endpoint(
-    settings: Settings, store: Store, server: Server, decisions: Decisions
+    settings: Settings,
+    store: Store,
+    server: Server,
+    decisions: Decisions,
+    trail: Trail | None = None,
 ) -> FhirEndpoint:
     def open_session(request: HttpRequest) -> Session:
         caller = replace(request.caller, request_id=request.request_id)
@@ -174,7 +231,15 @@ def endpoint(
         path=PATH,
         limits=http_limits(settings),
         proxies=Proxies(trusted) if trusted else None,
-        authenticate=authentication(settings, server.clock),
+        trail=trail,
+        addresses=Proxies(settings.trusted_proxies) if settings.trusted_proxies else None,
+        rates=rates(
+            settings.max_rate,
+            settings.max_burst,
+            settings.max_failure_rate,
+            settings.max_failure_burst,
+        ),
+        authenticate=authentication(settings, server.clock, store),
     )
 
 
@@ -213,7 +278,7 @@ def runner(
         open_session,
         {**deferred.steps(server), **operation.steps(server)},
         server.clock,
-        Terms(settings.job_concurrency, settings.job_lease),
+        JobTerms(settings.job_concurrency, settings.job_lease),
         woken,
     )
 
@@ -242,7 +307,7 @@ async def fhir_server(
         conditional_delete=settings.conditional_delete,
         desk=Desk(system_clock, settings.job_lifetime, settings.max_jobs, wake),
         max_import=settings.max_import,
-        import_from=settings.import_from,
+        import_from=Outgoing(settings.import_from, settings.outgoing_private_hosts),
         if_match_required=frozenset(settings.if_match_required),
         repeat_lifetime=settings.repeat_lifetime,
         checker=checker(settings),
@@ -290,7 +355,7 @@ def _checker(
 
 def terminology(settings: Settings) -> Terminology:
     """The terminology service of somebody without a store."""
-    outside = _terminology_server(settings.terminology_server, settings.terminology_patience)
+    outside = _terminology_server_of(settings)
     library = TerminologyLibrary(Nowhere(), _packaged(settings.packages))
     return Terminology(library, settings.max_codes, outside)
 
@@ -317,20 +382,30 @@ def policy_of(
     return ConsentPolicy(decisions, caller, system_clock, partial(scope_terms, base=settings.base))
 
 
+def _terminology_server_of(settings: Settings) -> Outside | None:
+    return _terminology_server(
+        settings.terminology_server,
+        settings.terminology_patience,
+        settings.outgoing_private_hosts,
+    )
+
+
 def session(
     settings: Settings, store: Store, caller: Caller, decisions: Decisions | None = None
 ) -> Session:
     """A session of that caller."""
     policy = policy_of(settings, caller, decisions)
-    outside = _terminology_server(settings.terminology_server, settings.terminology_patience)
+    outside = _terminology_server_of(settings)
     packaged = _packaged(settings.packages)
     return Session(store, caller, policy, settings.max_codes, outside, packaged)
 
 
 @cache
-def _terminology_server(base: str, patience: float) -> Outside | None:
+def _terminology_server(
+    base: str, patience: float, private_hosts: tuple[str, ...]
+) -> Outside | None:
     """The terminology server of the settings, with what it answered before."""
-    return Outside(base, patience) if base else None
+    return Outside(base, patience, Outgoing([base], private_hosts)) if base else None
 
 
 def described(settings: Settings, operations: Operations, base: str) -> Described:

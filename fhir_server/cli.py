@@ -1,5 +1,6 @@
 """The command line: `keyworking serve | load | load-terminology | load-package | import | reindex |
-backup | restore | check | prune | validate | package | demo | openapi | version`.
+backup | restore | check | prune | audit | validate | package | demo | openapi | version`, and
+`client | key | token` of the built-in authorisation server.
 """
 
 import re
@@ -10,12 +11,18 @@ from typing import NoReturn
 
 import click
 
+from fhir_server.audit_commands import audit
+from fhir_server.registration_commands import client, key, token
 from fhir_server.story import DEFAULT_SERVER
 
 
 @click.group()
 def main() -> None:
     """A FHIR R4 server for the NHS keyworking service."""
+
+
+for _command in (audit, client, key, token):
+    main.add_command(_command)
 
 
 @main.command()

@@ -47,6 +47,8 @@ class Kind(Enum):
     UNSUPPORTED_MEDIA_TYPE = _KindValue(415, "not-supported")
     HEADERS_TOO_LARGE = _KindValue(431, "too-long")
     """https://www.rfc-editor.org/rfc/rfc6585#section-5"""
+    THROTTLED = _KindValue(429, "throttled")
+    """https://www.rfc-editor.org/rfc/rfc6585#section-4"""
     TOO_COSTLY = _KindValue(403, "too-costly")
     FORBIDDEN = _KindValue(403, "forbidden")
     UNAVAILABLE = _KindValue(503, "transient")
@@ -91,9 +93,11 @@ class FhirError(Exception):
         kind: Kind,
         *issues: Issue | str,
         allowed_methods: tuple[str, ...] = (),
+        retry_after: int = 0,
         challenge: str = "",
     ) -> None:
         self.kind: Final = kind
+        self.retry_after: Final = retry_after
         self.allowed_methods: Final = allowed_methods
         self.challenge: Final = challenge
         self.issues: Final = tuple(

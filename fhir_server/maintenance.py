@@ -5,6 +5,7 @@ line what it cannot do, tells its progress, and ends with a report.
 """
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from fhir_server.access.facts import remaking
+from fhir_server.access.facts.kept import state as facts_state
+from fhir_server.app import open_store
 from fhir_server.errors import FhirError
 from fhir_server.settings import Settings, read_settings, sqlite_path, store_name
 from fhir_server.storage.checked import Report
@@ -74,7 +78,7 @@ def check(store: str | None, *, repair: bool, say: Say) -> bool:
     """
     settings = _settings(store)
     if is_mongo(settings.store) and not repair:
-        return _check_mongo(settings.store, say)
+        return _check_mongo(settings, say)
     path = _existing(settings, "check --repair" if repair else "check")
     told = 0
 
@@ -86,15 +90,17 @@ def check(store: str | None, *, repair: bool, say: Say) -> bool:
 
     with _one_line(f"{path} cannot be checked", "it was not looked at to the end"):
         report = checks.check(path, repair=repair, told=tell, progress=_telling(say, "resources"))
+        if report.sound and os.access(path, os.W_OK):
+            asyncio.run(_check_facts(settings, report, say, repair=repair))
     for line in _result(report, told):
         say(line)
     return report.sound
 
 
-def _check_mongo(url: str, say: Say) -> bool:
+def _check_mongo(settings: Settings, say: Say) -> bool:
     from fhir_server.storage.mongo.check import check  # the driver is half a second
 
-    told = 0
+    url, told = settings.store, 0
 
     def tell(fault: str) -> None:
         nonlocal told
@@ -104,9 +110,32 @@ def _check_mongo(url: str, say: Say) -> bool:
 
     with _one_line(f"{store_name(url)} cannot be checked", "it was not looked at to the end"):
         report = asyncio.run(check(url, told=tell, progress=_telling(say, "versions")))
+        if report.sound:
+            asyncio.run(_check_facts(settings, report, say, repair=False))
     for line in _result(report, told):
         say(line)
     return report.sound
+
+
+async def _check_facts(settings: Settings, report: Report, say: Say, *, repair: bool) -> None:
+    """Whether the facts by which access is decided are what the resources say.
+
+    Those of a store that has never served with tokens are made when it first does.
+    """
+    store = await open_store(settings, make=False)
+    try:
+        if not (await facts_state(store)).usable:
+            return
+        wrong = [ref async for ref in remaking.differences(store)]
+        if wrong and repair:
+            await remaking.remake(store)
+    finally:
+        await store.close()
+    report.found += len(wrong)
+    report.mended += len(wrong) if repair else 0
+    outcome = "mended" if repair else "keyworking reindex --all mends it"
+    for ref in wrong[:_TOLD]:
+        say(f"{ref}: who may see whom by it is not what it says [{outcome}]")
 
 
 def _outcome(fault: Fault, repair: bool, mended: bool) -> str:

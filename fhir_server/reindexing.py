@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from fhir_server.access.facts import remaking
 from fhir_server.app import open_store
 from fhir_server.errors import FhirError
 from fhir_server.search.parameters import ParameterSet, State
@@ -49,6 +50,8 @@ async def _reindex(settings: Settings, whole: bool, say: Say) -> None:
     store = await open_store(settings, make=False)
     try:
         did = await remake(store, whole=whole, told=_telling(say))
+        if whole:
+            await remaking.remake(store)
         for line in _result(await store.parameters(), did):
             say(line)
     finally:

@@ -8,19 +8,24 @@ import asyncio
 import os
 import socket
 import sqlite3
+import ssl
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import click
 import uvicorn
 
+from fhir_server import logs
 from fhir_server.app import Application, create_app, open_store
 from fhir_server.errors import FhirError
 from fhir_server.http.wire import Protocol
 from fhir_server.operation.registry import BadOperation
 from fhir_server.publishing import publish
+from fhir_server.setting_groups import secrets
+from fhir_server.setting_groups.around import tls_context
 from fhir_server.settings import (
     PREFIX,
     Settings,
@@ -48,6 +53,7 @@ def serve(options: Mapping[str, object], *, synthetic_caseload: bool) -> None:
         BadSettings: before anything is loaded, and when the server does not come up.
     """
     settings = _settings(options)
+    logs.configure(settings.log_format, requests=settings.access_log)
     _require_port(settings)
     application = _application(settings)
     asyncio.run(_require_store(settings))
@@ -66,12 +72,21 @@ def _settings(options: Mapping[str, object]) -> Settings:
         settings = read_settings(options)
     except ValueError as error:
         raise BadSettings(str(error)) from None
+    _require_tls(settings)
     if settings.auth is None:
         raise BadSettings(
-            "Choose how callers are known: --auth token, with KEYWORKING_ISSUER and its keys; "
+            "Choose how callers are known: --auth token, with tokens of the built-in authorisation "
+            "server or of KEYWORKING_ISSUER; "
             "or --auth none for trying out, on loopback"
         )
     return settings
+
+
+def _require_tls(settings: Settings) -> None:
+    try:
+        tls_context(settings)
+    except ValueError as error:
+        raise BadSettings(str(error)) from None
 
 
 def _require_port(settings: Settings) -> None:
@@ -132,27 +147,44 @@ def _loaded(settings: Settings) -> list[str]:
 
 
 def export(settings: Settings) -> None:
-    """Write the settings to the environment, where worker processes read them."""
+    """Write the settings to the environment, where worker processes read them.
+
+    A secret that came from a file stays in it.
+    """
+    files = _secret_files(settings)
     for name in [*variables()]:
         del os.environ[name]
-    for name, value in settings.model_dump().items():
+    for name, path in files.items():
+        os.environ[PREFIX + name.upper() + secrets.SUFFIX] = path
+    for name, value in settings.model_dump(exclude=set(files)).items():
         if value is not None:
             text = ",".join(value) if isinstance(value, tuple) else str(value)
             os.environ[PREFIX + name.upper()] = text
+
+
+def _secret_files(settings: Settings) -> dict[str, str]:
+    """The files of secrets, but for one whose setting an option took the place of."""
+    return {
+        name: path
+        for name, path in secrets.files(Settings, PREFIX).items()
+        if secrets.read(name, path) == getattr(settings, name)
+    }
 
 
 def _run(settings: Settings, application: Application, lines: list[str]) -> None:
     common: dict[str, Any] = {
         "host": settings.host,
         "port": settings.port,
+        "log_config": logs.configuration(settings.log_format, requests=settings.access_log),
         "access_log": False,  # addresses of requests hold personal data
         "server_header": False,
         "proxy_headers": False,  # whom to believe, the settings say
         "http": Protocol,
         "ws": "none",
-        "log_level": "info",
         "timeout_graceful_shutdown": 10,
     }
+    if settings.tls_certificate is not None:
+        common["ssl_context_factory"] = partial(_secured, settings)
     if settings.workers > 1:
         for line in lines:
             click.echo(line)
@@ -164,6 +196,13 @@ def _run(settings: Settings, application: Application, lines: list[str]) -> None
         server.run()
     if not server.started:
         raise BadSettings("The server did not start; what is above says why")
+
+
+def _secured(settings: Settings, *_: object) -> ssl.SSLContext:
+    """What uvicorn secures connections with, in each process."""
+    context = tls_context(settings)
+    assert context is not None  # noqa: S101 - it is asked of a server with TLS alone
+    return context
 
 
 class _Server(uvicorn.Server):

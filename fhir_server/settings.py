@@ -11,14 +11,18 @@ from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.json import MAX_DEPTH
-from fhir_server.setting_groups import tokens
+from fhir_server.setting_groups import secrets, tokens
 from fhir_server.setting_groups.addresses import is_loopback as is_loopback
 from fhir_server.setting_groups.addresses import wrong_with_base
+from fhir_server.setting_groups.around import AroundSettings
+from fhir_server.setting_groups.audit import AuditSettings
+from fhir_server.setting_groups.authorisation import AuthorisationSettings
 from fhir_server.setting_groups.consent import ConsentSettings
+from fhir_server.setting_groups.secrets import SecretFiles
 from fhir_server.setting_groups.tokens import TokenSettings
 from fhir_server.storage.mongo.address import database_name, is_mongo, masked
 from fhir_server.validation.profiles.claims import LENIENT, read_requirement
@@ -26,15 +30,16 @@ from fhir_server.validation.profiles.claims import LENIENT, read_requirement
 PREFIX = "KEYWORKING_"
 PATH = "/fhir"
 """Where the FHIR interface stands below the host."""
-_LISTS: Final = (
-    *("if_match_required", "trusted_proxies", "import_from"),
-    *("packages", "required_profiles", "lenient_profiles"),
-)
-"""Settings that may be empty."""
+AUTHORISATION_PATH = "/auth"
+"""Where the built-in authorisation server stands beside it."""
+_FILLED: Final = ("operations", *tokens.LISTS)
+"""Lists that may not be empty."""
 _FOR_TESTS: Final = PREFIX + "TEST_"
 
 
-class Settings(ConsentSettings, TokenSettings, BaseSettings):
+class Settings(
+    AuthorisationSettings, ConsentSettings, TokenSettings, AroundSettings, AuditSettings
+):
     """What can be set, with its default."""
 
     model_config = SettingsConfigDict(
@@ -150,19 +155,28 @@ class Settings(ConsentSettings, TokenSettings, BaseSettings):
     without it, all are kept."""
     keep_versions: Annotated[int | None, Field(ge=1)] = None
     """Newest versions of each resource that `keyworking prune` keeps, however old they are."""
-    keep_audit: Annotated[int | None, Field(ge=1)] = None
-    """Days for which `keyworking prune` keeps rows of the audit; without it, all are kept."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Options of the command line, the environment, then files that the environment names."""
+        return init_settings, env_settings, SecretFiles(settings_cls)
 
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
-        for name in ("operations", *_LISTS, *tokens.LISTS):
+        for name, field in cls.model_fields.items():
             text = values.get(name)
-            if isinstance(text, str):
+            if NoDecode in field.metadata and isinstance(text, str):
                 values[name] = tuple(part.strip() for part in text.split(","))
-        for name in _LISTS:
-            if values.get(name) == ("",):
-                values[name] = ()
+                if name not in _FILLED and values[name] == ("",):
+                    values[name] = ()
         return values
 
     @model_validator(mode="after")
@@ -178,8 +192,9 @@ class Settings(ConsentSettings, TokenSettings, BaseSettings):
                 f"auth 'none' serves on loopback only, and {self.host} is not loopback; "
                 "use 127.0.0.1, ::1 or localhost"
             )
+        self.require_audit(self.auth)
         if self.auth == "token":
-            self.require_tokens()
+            self.require_tokens(built_in=self.authorisation_server)
         if self.port == 0:
             raise ValueError("port 0 would be one that nobody is told of; choose one from 1 on")
         if self.default_count > self.max_count:
@@ -205,7 +220,17 @@ class Settings(ConsentSettings, TokenSettings, BaseSettings):
         if self.public_base:
             return self.public_base.rstrip("/")
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}{PATH}"
+        return f"{self.scheme}://{host}:{self.port}{PATH}"
+
+    @property
+    def authorisation(self) -> str:
+        """The address of the built-in authorisation server, without a slash at its end."""
+        return self.authorisation_base.rstrip("/") or beside(self.base)
+
+
+def beside(base: str) -> str:
+    """The address of the authorisation server that stands beside a FHIR base."""
+    return base.rstrip("/").removesuffix(PATH) + AUTHORISATION_PATH
 
 
 def read_settings(options: Mapping[str, object]) -> Settings:
@@ -234,6 +259,7 @@ def refuse_unknown_variables() -> None:
         ValueError: naming the variable and those that exist.
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields}
+    known |= {PREFIX + name.upper() + secrets.SUFFIX for name in secrets.secrets(Settings)}
     seen: dict[str, str] = {}
     for name in variables():
         if name.upper() not in known:

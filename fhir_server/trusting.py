@@ -1,12 +1,13 @@
 """Whose tokens are taken, by the settings: part of the composition root.
 
-Another issuer, such as one that is built in, is one more `Issuer` with keys and revocations of its
-own, here and nowhere else.
+The built-in issuer is one more `Issuer`, with keys and revocations that the store has.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from fhir_server.access.issued import ALGORITHM, Issued
 from fhir_server.access.tokens.authentication import Authenticator, Trust
 from fhir_server.access.tokens.claims import ClaimNames, Expected
 from fhir_server.access.tokens.fetching import Outgoing
@@ -16,23 +17,41 @@ from fhir_server.access.tokens.smart import SmartConfiguration
 from fhir_server.access.tokens.sources import Load, LoadedKeys, from_file, from_url
 from fhir_server.http.endpoint import Authenticate
 from fhir_server.settings import Settings
+from fhir_server.storage.interface import Reader
 
 
-def authentication(settings: Settings, clock: Callable[[], int]) -> Authenticate | None:
+def authentication(
+    settings: Settings, clock: Callable[[], int], reader: Reader
+) -> Authenticate | None:
     """What says who asks; None with `--auth none`, where nobody is asked."""
     if settings.auth == "none":
         return None
     if settings.auth is None:
         return Authenticator(Trust(settings.base), clock).caller
-    return Authenticator(trust(settings), clock).caller
+    return Authenticator(trust(settings, reader), clock).caller
 
 
-def trust(settings: Settings) -> Trust:
-    """Whose tokens are taken, by the settings."""
+def trust(settings: Settings, reader: Reader) -> Trust:
+    """Whose tokens are taken, by the settings; the built-in issuer's are found by the reader.
+
+    Where all tokens of an issuer are put to that issuer, JWTs too, there is no other beside it.
+    """
+    given = _of_settings(settings)
+    if not settings.authorisation_server or (given.introspection and not given.issuers):
+        return given
+    name = settings.authorisation
+    issued = Issued(reader, name)
+    expected = Expected(name, settings.base, leeway=settings.token_leeway)
+    built_in = Issuer(expected, issued, frozenset({ALGORITHM}), ClaimNames())
+    return replace(given, issuers={**given.issuers, name: built_in}, revocations=issued)
+
+
+def _of_settings(settings: Settings) -> Trust:
+    """The issuer elsewhere that the settings name."""
     expected = Expected(
         settings.issuer, settings.audience or settings.base, leeway=settings.token_leeway
     )
-    outgoing = Outgoing(settings.issuer_patience)
+    outgoing = Outgoing(settings.issuer_patience, settings.outgoing_private_hosts)
     issuers = {}
     if settings.jwks:
         keys = LoadedKeys(_jwks(settings, outgoing), settings.jwks_interval, settings.jwks_max_age)
@@ -75,6 +94,8 @@ def smart_configuration(settings: Settings) -> SmartConfiguration | None:
     """What clients are told of where tokens come from."""
     if settings.auth != "token":
         return None
+    if not settings.issuer:
+        return _built_in(settings.authorisation)
     return SmartConfiguration(
         issuer=settings.issuer,
         jwks_uri=settings.jwks if "://" in settings.jwks else "",
@@ -82,4 +103,16 @@ def smart_configuration(settings: Settings) -> SmartConfiguration | None:
         token_endpoint=settings.token_endpoint,
         introspection_endpoint=settings.introspection_url,
         revocation_endpoint=settings.revocation_endpoint,
+    )
+
+
+def _built_in(base: str) -> SmartConfiguration:
+    return SmartConfiguration(
+        issuer=base,
+        jwks_uri=f"{base}/jwks",
+        token_endpoint=f"{base}/token",
+        introspection_endpoint=f"{base}/introspect",
+        revocation_endpoint=f"{base}/revoke",
+        grants=("client_credentials",),
+        capabilities=("client-confidential-asymmetric",),
     )

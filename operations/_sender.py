@@ -1,7 +1,8 @@
 """Who may tell of a stay: the organisation itself, under its own token.
 
 A message is stored with the service's rights, so its sender is checked first, and what its answer
-says is what a unit may know that is told nothing of the young person (row 6 of docs/access.md).
+says is what a unit may know that is told nothing of the young person: row 6 of
+docs/decision-table.md.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """Patient/$break-glass: one record is read without consent, for a reason and for a short time.
 
-Row 1 of the decision table (docs/access.md). The keyworker learns of it by a Task that lands in the
+Row 1 of docs/decision-table.md. The keyworker learns of it by a Task that lands in the
 same commit: without the Task the glass stays whole. Whom it is broken for is kept by caller and
 patient; nothing in a later request breaks it.
 """

@@ -82,7 +82,7 @@ class _Processing:
         told = frozenset(self._names.values())
         for part, resource in resources:
             await require_own(self._records, patient, part, resource, told)
-        return await self._conclude(await self._effects(patient, known, resources))
+        return await self._conclude(await self._effects(patient, known, resources), patient)
 
     async def _require_same_content(self) -> None:
         receipt = await self._records.get("Provenance", self._message.id)
@@ -239,7 +239,7 @@ class _Processing:
             return await discharged(event)
         return await corrected(event)
 
-    async def _conclude(self, said: list[str]) -> Resource:
+    async def _conclude(self, said: list[str], person: Resource) -> Resource:
         """Keep the answer and the receipt, beside what was done."""
         patient = self._message.patient
         issues = [
@@ -249,10 +249,10 @@ class _Processing:
         written = [*self._records.saved]
         answer = {**outcome(issues, default_code="informational"), "id": self._message.id}
         await self._records.save(answer)
-        await self._records.save(self._receipt(written))
+        await self._records.save(self._receipt(written, person))
         return await self._records.get("OperationOutcome", self._message.id) or answer
 
-    def _receipt(self, written: list[Resource]) -> Resource:
+    def _receipt(self, written: list[Resource], patient: Resource) -> Resource:
         """https://hl7.org/fhir/R4/provenance.html: whose message made which versions."""
         message = self._message
         versions = [
@@ -260,12 +260,19 @@ class _Processing:
             for saved in written
         ]
         digest = {"system": _DIGEST, "value": message.digest}
+        activity = {"system": canonicals.DATA_OPERATION, "code": "UPDATE"}
+        part = {"system": canonicals.PROVENANCE_PARTICIPANT, "code": "author"}
         return {
             "resourceType": "Provenance",
             "id": message.id,
-            "target": versions or [{"reference": f"OperationOutcome/{message.id}"}],
+            "meta": {"profile": [canonicals.structure_definition("kw-provenance")]},
+            "target": [
+                *(versions or [{"reference": f"OperationOutcome/{message.id}"}]),
+                {"reference": reference_to(patient)},
+            ],
             "recorded": instant(self._now),
-            "agent": [{"who": rewrite(message.sender, self._name)}],
+            "activity": {"coding": [activity], "text": f"message {message.trigger.value}"},
+            "agent": [{"type": {"coding": [part]}, "who": rewrite(message.sender, self._name)}],
             "entity": [
                 {"role": "source", "what": {"identifier": message.name}},
                 {"role": "source", "what": {"identifier": digest}},

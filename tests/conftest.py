@@ -34,6 +34,11 @@ def _mongo_server() -> Iterator[None]:
     stop_mongo()
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None:  # noqa: ARG001
+    """Bytes by their number: every process collects the same names, and gzip tells the time."""
+    return None if not isinstance(val, bytes) or val.isascii() else f"{len(val)} bytes"
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests of both stores, where their server is their own."""
     alone = metafunc.definition.get_closest_marker("sqlite_alone") is not None

@@ -25,6 +25,11 @@ _NIGHTLY: Final = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 _INTERFACE: Final = ("fhir_operations", "http", "operations")
 _CENTRAL: Final = frozenset(
     {
+        "authorisation/test_ends.py",
+        "authorisation/test_keys.py",
+        "authorisation/test_races.py",
+        "authorisation/test_token.py",
+        "authorisation/test_trusted.py",
         "http/test_batch.py",
         "http/test_conditional.py",
         "http/test_create.py",

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -175,7 +176,8 @@ class ServerProcess:
 
     def __init__(self, store: Path | str, log: Path, **environment: str) -> None:
         self.port = free_port()
-        self.base = f"http://127.0.0.1:{self.port}/fhir"
+        self.trust: ssl.SSLContext | None = None
+        """How a client trusts one that is served over TLS."""
         self._store = store if isinstance(store, str) else store_at(store)
         self._log = log
         self._environment = environment
@@ -207,13 +209,18 @@ class ServerProcess:
         deadline = time.monotonic() + _START_PATIENCE
         while time.monotonic() < deadline and process.poll() is None:
             try:
-                httpx.get(f"http://127.0.0.1:{self.port}/health/ready", timeout=2)
+                ready = f"{self.base.removesuffix('/fhir')}/health/ready"
+                httpx.get(ready, timeout=2, verify=self.trust or True)
             except httpx.TransportError:
                 time.sleep(0.02)
             else:
                 return
         self.stop()
         raise RuntimeError(f"The server did not start: {self._log.read_text()}")
+
+    @property
+    def base(self) -> str:
+        return f"{'https' if self.trust else 'http'}://127.0.0.1:{self.port}/fhir"
 
     @property
     def store(self) -> Path:

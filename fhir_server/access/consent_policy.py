@@ -8,7 +8,6 @@ in deciding denies.
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Final, Protocol, runtime_checkable
 
 from fhir_server.access import masking, membership
@@ -19,7 +18,7 @@ from fhir_server.access.labels import IS_TEST_DATA, is_test_data
 from fhir_server.access.membership import Standing
 from fhir_server.access.policy import Terms, covers, refusal
 from fhir_server.access.sight import detail, sight_of, sight_of_type
-from fhir_server.access.table import Explanation, Held
+from fhir_server.access.table import THIRD_PARTY, Explanation, Held
 from fhir_server.access.writing import Writing, require_outcome, require_write
 from fhir_server.errors import FhirError
 from fhir_server.search.ast import (
@@ -30,12 +29,13 @@ from fhir_server.search.ast import (
     conjunction,
     disjunction,
 )
-from fhir_server.search.rewrite import Used
+from fhir_server.search.rewrite import Targets, Used
 from fhir_server.search.rewrite import used as used_by
 from fhir_server.storage.interface import Reader
 
 _KEYWORKER: Final = (2, 15)
 _BREAK_GLASS: Final = 1
+_RELATED: Final = (8, 10, 11)
 _log: Final = logging.getLogger(__name__)
 
 ScopeTerms = Callable[[Caller, str, str], Node]
@@ -130,7 +130,7 @@ class ConsentPolicy:
         if caller.user:
             reason = (await opened(reader, caller, patient_id)).get(patient_id, "")
             caller = replace(caller, break_glass=reason)
-        return await self._decisions.about(reader, caller, patient_id, now)
+        return _discreet(await self._decisions.about(reader, caller, patient_id, now))
 
     async def explain(
         self, reader: Reader, patient_id: str, other: Caller | None = None
@@ -157,7 +157,11 @@ class ConsentPolicy:
     async def _known(self, reader: Reader) -> dict[Decision, frozenset[str]]:
         """Patients by decision, those for whom the glass is broken among them."""
         now = self._clock()
-        known = dict(await self._decisions.known(reader, self._caller, now))
+        told = await self._decisions.known(reader, self._caller, now)
+        known: dict[Decision, frozenset[str]] = {}
+        for decision, ids in told.items():
+            shown = _discreet(decision)
+            known[shown] = known.get(shown, frozenset()) | ids
         glass = await opened(reader, self._caller) if self._caller.user else {}
         for patient_id in glass:
             decision = await self.about(reader, patient_id)
@@ -173,7 +177,7 @@ class ConsentPolicy:
             return Sight.NONE
         standing = membership.standing(name)
         if standing is Standing.AUDIT:
-            return _whole(Role.AUDITOR in self._caller.roles)
+            return Sight.NONE  # no resource, but rows: `Session.audited`
         if Role.LOAD_TEST in self._caller.roles:
             return _whole(is_test_data(resource))
         if standing is not Standing.RECORD:
@@ -197,6 +201,13 @@ class ConsentPolicy:
                     raise refusal("The token's scopes do not cover this change")
 
 
+def _discreet(decision: Decision) -> Decision:
+    """The decision, without what is not for parents, as row 7 has it for the young person."""
+    if decision.row not in _RELATED:
+        return decision
+    return replace(decision, without_labels=decision.without_labels | {THIRD_PARTY})
+
+
 def _whole(allowed: bool) -> Sight:
     return Sight.ALL if allowed else Sight.NONE
 
@@ -209,34 +220,35 @@ class ConsentTerms:
     scopes: ScopeTerms
     known: Mapping[Decision, frozenset[str]] = field(default_factory=dict)
 
-    def readable(self, resource_type: str, used: Used) -> Node:
+    def readable(self, resource_type: str, used: Used, targets: Targets, /) -> Node:
         scope = self.scopes(self.caller, resource_type, "s")
         # Whoever asks for a token chooses its criteria: they too find nothing by what is masked.
-        return conjunction(self._allowed(resource_type, used | used_by(scope)), scope)
+        used = used | used_by(scope)
+        return conjunction(self._allowed(resource_type, used, targets), scope)
 
     def masks(self, resource_type: str) -> bool:
         if not masking.is_masked_type(resource_type) or Role.LOAD_TEST in self.caller.roles:
             return False
         return any(sight_of_type(one, resource_type) is Sight.COLOUR for one in self.known)
 
-    def _allowed(self, resource_type: str, used: Used) -> Node:
+    def _allowed(self, resource_type: str, used: Used, targets: Targets) -> Node:
         standing = membership.standing(resource_type)
         if standing is Standing.AUDIT:
-            return Everything() if Role.AUDITOR in self.caller.roles else Nothing()
+            return Nothing()
         if Role.LOAD_TEST in self.caller.roles:
             return IS_TEST_DATA
         if standing is not Standing.RECORD:
             return Everything() if standing is Standing.SHARED else Nothing()
-        return self._of_patients(resource_type, used)
+        return self._of_patients(resource_type, used, membership.asked_for(resource_type, targets))
 
-    def _of_patients(self, resource_type: str, used: Used) -> Node:
+    def _of_patients(self, resource_type: str, used: Used, asked: frozenset[str] | None) -> Node:
         """About these patients and nobody else, and of each what was decided about them."""
-        groups = self._groups(resource_type, used)
+        groups = self._groups(resource_type, used, asked)
         if not groups:
             return Nothing()
         details = [(node, refs) for node, refs in groups if not isinstance(node, Everything)]
-        everyone = [one for _, refs in groups for one in refs]
-        within = membership.about_only(resource_type, sorted(everyone))
+        everyone = groups[0][1] if len(groups) == 1 else [one for _, refs in groups for one in refs]
+        within = membership.about_only(resource_type, everyone)
         if len(groups) == 1:
             return conjunction(within, groups[0][0])
         return conjunction(
@@ -247,18 +259,20 @@ class ConsentTerms:
             ),
         )
 
-    def _groups(self, resource_type: str, used: Used) -> list[tuple[Node, tuple[str, ...]]]:
-        """The patients of whom something is seen, as references, by what else must hold."""
+    def _groups(
+        self, resource_type: str, used: Used, asked: frozenset[str] | None
+    ) -> list[tuple[Node, tuple[str, ...]]]:
+        """The patients of whom something is seen, as references, by what else must hold.
+
+        Of those who are asked for, where that is so few.
+        """
         found: dict[Node, list[str]] = {}
-        for decision, references in self._references.items():
+        for decision, patients in self.known.items():
+            ids = patients if asked is None else patients & asked
             sight = sight_of_type(decision, resource_type)
             if sight is Sight.COLOUR and not masking.is_public(resource_type, used):
                 continue
-            if sight is not Sight.NONE:
+            if ids and sight is not Sight.NONE:
                 further = detail(decision, resource_type, sight)
-                found.setdefault(further, []).extend(references)
+                found.setdefault(further, []).extend(membership.references_to(ids))
         return [(further, tuple(refs)) for further, refs in found.items()]
-
-    @cached_property
-    def _references(self) -> Mapping[Decision, tuple[str, ...]]:
-        return {one: membership.references_to(ids) for one, ids in self.known.items()}

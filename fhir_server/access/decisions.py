@@ -51,7 +51,7 @@ class _Told:
 
 
 class TableDecisions:
-    """The `Decisions` of the table in docs/access.md.
+    """The `Decisions` of the table in docs/decision-table.md.
 
     One for a process: it keeps at hand what it has decided. Where something fails that is not the
     store's being away, everything is denied.

@@ -3,20 +3,21 @@
 What a caller may not see answers exactly as what is not there, whichever way it is asked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 from urllib.parse import quote
 
 from fhir_server.access import masking, membership
+from fhir_server.access.audit.record import Record
 from fhir_server.access.caller import Caller
 from fhir_server.access.consent_policy import ConsentPolicy
 from fhir_server.access.decision import Sight
-from fhir_server.access.policy import Rule, Terms
+from fhir_server.access.policy import AUDITED, Rule, Terms
 from fhir_server.access.table import Explanation
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
-from fhir_server.search.ast import Search
+from fhir_server.search.ast import Nothing, Queries, Query, Search
 from fhir_server.search.parameters import ParameterSet
 from fhir_server.search.rewrite import guarded
 from fhir_server.storage.interface import (
@@ -56,6 +57,8 @@ class GuardedReader:
         self._reader = reader
         self._rule = rule
         self._max_codes = max_codes
+        self.record: Record | None = None
+        """Of the request, where it leaves a row in the audit when it is answered."""
         self._own: Final = quote(caller.name, safe="") + "/"
 
     @property
@@ -80,17 +83,19 @@ class GuardedReader:
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
         """The current version or deletion, None where there is none that the caller may see."""
         found = await self._reader.read(resource_type, resource_id)
-        return found if self._rule is None else await self._seen(self._rule, resource_type, found)
+        if self._rule is not None:
+            found = await self._seen(self._rule, resource_type, found)
+        return self._noted(found)
 
     async def vread(
         self, resource_type: str, resource_id: str, version: int
     ) -> StoredVersion | None:
         found = await self._reader.vread(resource_type, resource_id, version)
         if self._rule is None:
-            return found
+            return self._noted(found)
         if found is None:
             return await self._seen(self._rule, resource_type, None)
-        return await self._seen_before(self._rule, found)
+        return self._noted(await self._seen_before(self._rule, found))
 
     async def history(
         self, scope: HistoryOf, count: int, before: int | None = None
@@ -100,14 +105,20 @@ class GuardedReader:
         Raises:
             FhirError: TOO_COSTLY where they are too few among too many.
         """
-        if self._rule is None:
-            return await self._reader.history(scope, count, before)
+        shown = await self._history(scope, count, before)
+        if self.record is not None:
+            self.record.see(*(entry.stored for entry in shown))
+        return shown
+
+    async def _history(
+        self, scope: HistoryOf, count: int, before: int | None
+    ) -> Sequence[HistoryEntry]:
         shown: list[HistoryEntry] = []
         looked_at = 0
         while len(shown) < count:
             found = await self._reader.history(scope, count, before)
             looked_at += len(found)
-            shown += await self._seen_entries(self._rule, found)
+            shown += await self._seen_entries(found)
             if len(found) < count:
                 break
             if looked_at >= _MOST_LOOKED_AT:
@@ -117,9 +128,10 @@ class GuardedReader:
             before = found[-1].seq
         return shown[:count]
 
-    async def _seen_entries(
-        self, rule: Rule, entries: Sequence[HistoryEntry]
-    ) -> list[HistoryEntry]:
+    async def _seen_entries(self, entries: Sequence[HistoryEntry]) -> list[HistoryEntry]:
+        rule = self._rule
+        if rule is None:
+            return [entry for entry in entries if entry.stored.type != AUDITED]
         seen = [(entry, await self._seen_before(rule, entry.stored)) for entry in entries]
         return [replace(entry, stored=stored) for entry, stored in seen if stored is not None]
 
@@ -130,9 +142,17 @@ class GuardedReader:
         after: Position | None = None,
         until: Position | None = None,
     ) -> Page:
+        page = await self._page(query, count, after, until)
+        if self.record is not None:
+            self.record.see(*page.matches)
+        return page
+
+    async def _page(
+        self, query: Search, count: int, after: Position | None, until: Position | None
+    ) -> Page:
         known = await self._known(query)
         if self._rule is None:
-            return await self._reader.search(known, count, after, until)
+            return await self._reader.search(_but_the_audit(known), count, after, until)
         terms = await self._rule.terms(self._reader)
         asked = guarded(known, terms.readable)
         page = await self._reader.search(asked, count, after, until)
@@ -140,10 +160,23 @@ class GuardedReader:
 
     async def total(self, query: Search) -> int:
         known = await self._known(query)
-        if self._rule is not None:
-            terms = await self._rule.terms(self._reader)
-            known = guarded(known, terms.readable)
-        return await self._reader.total(known)
+        if self._rule is None:
+            return await self._reader.total(_but_the_audit(known))
+        terms = await self._rule.terms(self._reader)
+        return await self._reader.total(guarded(known, terms.readable))
+
+    def shows(self, versions: Iterable[StoredVersion]) -> None:
+        """Of all that was read, the answer holds these: the audit names them and no others."""
+        if self.record is not None:
+            self.record.shown = [*(self.record.shown or ()), *versions]
+
+    def _noted(self, version: StoredVersion | None) -> StoredVersion | None:
+        """What is given to somebody, in the record of the request. The audit is not read here."""
+        if version is None or version.type == AUDITED:
+            return None
+        if self.record is not None:
+            self.record.see(version)
+        return version
 
     async def _masked(self, rule: Rule, terms: Terms, page: Page) -> Page:
         """The page, with what is seen in part as it is seen."""
@@ -221,3 +254,14 @@ def _through(sight: Sight, version: StoredVersion) -> StoredVersion | None:
             return masking.masked(version)
         case Sight.NONE:
             return None
+
+
+def _but_the_audit(query: Search) -> Search:
+    """AuditEvents are rows of the audit: what clients once stored as such is not shown."""
+    if isinstance(query, Queries):
+        return replace(query, parts=tuple(map(_part_but_the_audit, query.parts)))
+    return _part_but_the_audit(query)
+
+
+def _part_but_the_audit(query: Query) -> Query:
+    return query if query.resource_type != AUDITED else replace(query, where=Nothing())

@@ -7,15 +7,17 @@ narrower than the Patient compartment
 (https://hl7.org/fhir/R4/compartmentdefinition-patient.html), and knows more types (Task).
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from fhir_server.access.decision import Area
+from fhir_server.fhir.compartments import memberships
 from fhir_server.fhir.definitions import resource_types, type_definition
 from fhir_server.search.ast import Differs, IdIn, Node, Not, ReferenceTo, conjunction
 from fhir_server.search.extract import Extractors, extracted, extractors, indexed_parameters
+from fhir_server.search.rewrite import Targets
 from fhir_server.search.values import ReferenceValue
 
 PATIENT: Final = "Patient"
@@ -169,7 +171,34 @@ def _reading(resource_type: str) -> Extractors:
     return extractors([one], resource_type)
 
 
-def references_to(ids: Collection[str]) -> tuple[str, ...]:
+def asked_for(resource_type: str, targets: Targets) -> frozenset[str] | None:
+    """Ids of the only patients whom what is asked for may be about; None where that is not said.
+
+    Of what may be about several, it has to be known of all who they are.
+    """
+    if resource_type == PATIENT:
+        return targets.get("_id")
+    if _may_repeat(resource_type):
+        return None
+    codes = [*_ABOUT, "{Patient}"] if _is_whole_compartment(resource_type) else _ABOUT
+    found = [targets[one] for one in codes if one in targets]
+    if not found:
+        return None
+    return frozenset(
+        one.removeprefix(f"{PATIENT}/")
+        for one in frozenset.intersection(*found)
+        if one.startswith(f"{PATIENT}/")
+    )
+
+
+@cache
+def _is_whole_compartment(resource_type: str) -> bool:
+    """Whether what is in a patient's compartment is about that patient."""
+    return dict(memberships(resource_type)).get(PATIENT) == frozenset({parameter(resource_type)})
+
+
+@lru_cache(maxsize=256)
+def references_to(ids: frozenset[str]) -> tuple[str, ...]:
     """The patients as references name them."""
     return tuple(f"{PATIENT}/{one}" for one in sorted(ids))
 

@@ -13,7 +13,7 @@ from fhir_server.access.decision import Sight
 from fhir_server.errors import FhirError, Kind
 from fhir_server.search.ast import Everything, Node, Nothing
 from fhir_server.search.match import match
-from fhir_server.search.rewrite import Used
+from fhir_server.search.rewrite import Targets, Used
 from fhir_server.storage.interface import Reader
 
 __all__ = [
@@ -42,8 +42,8 @@ class Policy(Protocol):
 class Terms(Protocol):
     """What may be read at one moment."""
 
-    def readable(self, resource_type: str, used: Used) -> Node:
-        """The resources of the type that may be found by such values."""
+    def readable(self, resource_type: str, used: Used, targets: Targets, /) -> Node:
+        """The resources of the type that may be found by such values, among such."""
 
     def masks(self, resource_type: str) -> bool:
         """Whether of some of them only a part may be seen."""
@@ -99,19 +99,24 @@ class ClosedPolicy:
         return Nothing()
 
 
+AUDITED: Final = "AuditEvent"
+"""The type that nobody writes: its resources are made of the audit's rows when they are read
+(`Session.audited`). What of it lies among the resources, from before, is as if it were not."""
+
+
 class OpenPolicy:
     """Everything may be seen and written: for trying things out, on loopback only."""
 
-    def readable(self, resource_type: str) -> Node:  # noqa: ARG002
-        return Everything()
+    def readable(self, resource_type: str) -> Node:
+        return Nothing() if resource_type == AUDITED else Everything()
 
-    def writable(self, resource_type: str) -> Node:  # noqa: ARG002
-        return Everything()
+    def writable(self, resource_type: str) -> Node:
+        return Nothing() if resource_type == AUDITED else Everything()
 
 
 def rule_of(policy: "Policy | Rule | None") -> Rule | None:
     """What a session asks; None where everything is allowed, so that it asks nothing."""
-    if isinstance(policy, OpenPolicy):
+    if type(policy) is OpenPolicy:  # whatever is made of it may allow less
         return None
     if isinstance(policy, Rule):
         return policy
@@ -155,7 +160,7 @@ class _FixedTerms:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
 
-    def readable(self, resource_type: str, used: Used) -> Node:  # noqa: ARG002
+    def readable(self, resource_type: str, used: Used, targets: Targets, /) -> Node:  # noqa: ARG002
         return self._policy.readable(resource_type)
 
     def masks(self, resource_type: str) -> bool:  # noqa: ARG002

@@ -4,26 +4,30 @@ It carries the caller and the policy, and makes the policy a term of whatever is
 caller may not see answers exactly as what is not there.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, TypeVar
 from urllib.parse import unquote
 
+from msgspec import structs
+
 from fhir_server.access import membership
+from fhir_server.access.audit.provenance import provenances
+from fhir_server.access.audit.record import bounded, name_of, of_caller, patients_of
 from fhir_server.access.caller import Role
 from fhir_server.access.facts.kept import follow
 from fhir_server.access.guarded import GuardedReader
 from fhir_server.access.labels import as_test_data
-from fhir_server.access.policy import Caller, Policy, Rule, rule_of
+from fhir_server.access.policy import AUDITED, Caller, Policy, Rule, refusal, rule_of
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.search import added
 from fhir_server.search.ast import Search
 from fhir_server.search.parameters import ParameterSet
+from fhir_server.storage.audited import MOST_TARGETS, AuditEntry, AuditQuery, AuditRow
 from fhir_server.storage.interface import (
-    AuditRow,
     Draft,
     HistoryEntry,
     HistoryOf,
@@ -39,6 +43,8 @@ from fhir_server.terminology.packaged import NONE, Packaged
 from fhir_server.terminology.service import MAX_CODES, Terminology
 
 __all__ = [
+    "AuditEntry",
+    "AuditQuery",
     "Data",
     "Draft",
     "HistoryEntry",
@@ -87,6 +93,8 @@ class Data(Protocol):
     async def parameters(self) -> ParameterSet: ...
 
     def terminology(self) -> Terminology: ...
+
+    def shows(self, versions: Iterable[StoredVersion]) -> None: ...
 
 
 async def current(data: Data, resource_type: str, resource_id: str) -> StoredVersion:
@@ -143,9 +151,29 @@ class Session(GuardedReader):
         if self._rule is not None:
             return self
         lagging = self._store.lagging()
-        return GuardedReader(
+        reader = GuardedReader(
             lagging, self.caller, None, self._max_codes, self._outside, self._packaged
         )
+        reader.record = self.record
+        return reader
+
+    async def audited(self, asked: AuditQuery, count: int) -> Sequence[AuditEntry]:
+        """Rows of the audit.
+
+        Raises:
+            FhirError: FORBIDDEN for whoever is no auditor, whatever there is.
+        """
+        if self._rule is not None and Role.AUDITOR not in self.caller.roles:
+            raise FhirError(Kind.FORBIDDEN, "The audit is read by auditors alone")
+        return await self._store.audited(asked, count)
+
+    def part(self, asked: str) -> "Session":
+        """The same session for one entry of a batch, which leaves a row of its own."""
+        if self.record is None:
+            return self
+        inner = copy(self)
+        inner.record = self.record.part(asked)
+        return inner
 
     def as_service(self, reason: str) -> "Session":
         """The same caller's session with the service's own rights, which the audit tells.
@@ -167,22 +195,26 @@ class Session(GuardedReader):
             FhirError: what `work` raises, with nothing written; UNAVAILABLE.
         """
 
-        async def guarded(unit: Unit) -> T:
+        async def guarded(unit: Unit) -> tuple[T, bool]:
             inside = SessionUnit(
                 unit, self.caller, self._rule, action, self._max_codes, self._packaged
             )
+            inside.record = self.record
             inside.done.acting_for = self._acting_for
             inside._marks_test_data = self._acting_for != "" and self._rule is not None
             result = await work(inside)
             if self._rule is not None:
                 await self._rule.require_outcome(unit, inside.done.about)
-            if inside.touched:
-                caller = self.caller
-                row = AuditRow(caller.name, inside.done.told, caller.request_id, inside.touched)
-                await unit.audit(row)
-            return result
+            touched = bool(inside.touched)
+            if touched:
+                await inside.attest()
+                await unit.audit(inside.row())
+            return result, touched
 
-        return await self._store.commit(guarded)
+        result, touched = await self._store.commit(guarded)
+        if touched and self.record is not None:
+            self.record.has_row = True
+        return result
 
 
 @dataclass(slots=True)
@@ -190,7 +222,11 @@ class _Done:
     """What a commit does, whoever's rights it is done with."""
 
     action: str
-    touched: list[str] = field(default_factory=list)
+    touched: list[StoredVersion] = field(default_factory=list)
+    made: list[StoredVersion] = field(default_factory=list)
+    """Of those, the versions that were not there before."""
+    gone: list[StoredVersion] = field(default_factory=list)
+    """What was there before deletions, which say nothing of whom they are about."""
     acting_for: str = ""
     """Why it was done with the service's rights; '' where it was not."""
     fresh: set[str] = field(default_factory=set)
@@ -200,9 +236,8 @@ class _Done:
 
     @property
     def told(self) -> str:
-        return (
-            f"{self.action}, as the service: {self.acting_for}" if self.acting_for else self.action
-        )
+        """For the audit, where there is something to tell."""
+        return bounded(f"as the service: {self.acting_for}", 500) if self.acting_for else ""
 
 
 class SessionUnit(GuardedReader):
@@ -226,7 +261,7 @@ class SessionUnit(GuardedReader):
         self.done: Final = _Done(action)
 
     @property
-    def touched(self) -> list[str]:
+    def touched(self) -> list[StoredVersion]:
         return self.done.touched
 
     async def commit(self, action: str, work: "Callable[[SessionUnit], Awaitable[T]]") -> T:
@@ -262,15 +297,18 @@ class SessionUnit(GuardedReader):
                 BUSINESS_RULE or DUPLICATE for a SearchParameter that cannot take effect.
         """
         draft = draft or Draft(resource)
+        if draft.type == AUDITED:
+            raise refusal("The audit is written by the server alone")
         if self._marks_test_data:
             draft = Draft(as_test_data(dict(draft.resource)))
         if self._rule is not None:
             await self._require_change(self._rule, draft, method)
         if draft.type == added.TYPE:
             await self._redefine(draft.id, resource)
+        before = await self._number(draft) if self.caller.organisation else 0
         stored = await self._unit.put(draft, method)
         await follow(self._unit, stored, dict(draft.resource))
-        self._note(stored, draft)
+        self._note(stored, draft, is_new=stored.version != before)
         return stored
 
     async def _require_change(self, rule: Rule, draft: Draft, method: str) -> None:
@@ -290,8 +328,10 @@ class SessionUnit(GuardedReader):
         old = None if there is None or there.deleted else json.decode_own(there.body)
         await rule.require_write(self._unit, old, draft.resource, self.done.fresh)
 
-    def _note(self, stored: StoredVersion, draft: Draft) -> None:
-        self.touched.append(_name(stored))
+    def _note(self, stored: StoredVersion, draft: Draft, *, is_new: bool) -> None:
+        self.touched.append(stored)
+        if is_new:
+            self.done.made.append(stored)
         if self._rule is not None or self._marks_test_data:
             self.done.about |= membership.patients_of(draft.resource)
             if stored.type == membership.PATIENT and stored.version == 1:
@@ -312,8 +352,40 @@ class SessionUnit(GuardedReader):
             await self._redefine(current.id, None)
         stored = await self._unit.delete(current.type, current.id)
         await follow(self._unit, stored, None)
-        self.touched.append(_name(stored))
+        self.touched.append(stored)
+        self.done.made.append(stored)
+        self.done.gone.append(current)
         return stored
+
+    async def _number(self, draft: Draft) -> int:
+        """Of the version before, which stays where the draft says nothing new."""
+        found = await self._unit.read(draft.type, draft.id)
+        return 0 if found is None else found.version
+
+    async def attest(self) -> None:
+        """Say whose the new versions are, where they are written for an organisation."""
+        if not (self.caller.organisation and self.done.made):
+            return
+        patients = patients_of([*self.done.made, *self.done.gone])
+        for told in provenances(self.caller, self.done.action, self.done.made, patients):
+            await self._unit.put(Draft(told), "POST")
+
+    def row(self) -> AuditRow:
+        """The commit's row in the audit."""
+        patients = tuple(patients_of([*self.touched, *self.done.gone]))
+        if self.record is None:
+            targets = tuple(map(name_of, self.touched[:MOST_TARGETS]))
+            row = AuditRow(
+                action=bounded(self.done.action, 100),
+                request_id=bounded(self.caller.request_id, 200),
+                targets=targets,
+                further=len(self.touched) - len(targets),
+                **of_caller(self.caller),
+            )
+        else:
+            row = self.record.written(self.done.action, self.touched)
+        every = tuple(dict.fromkeys((*row.patients, *patients)))
+        return structs.replace(row, patients=every, description=self.done.told or row.description)
 
     async def _redefine(self, resource_id: str, resource: Resource | None) -> None:
         """By what can be searched, SearchParameter resources say."""
@@ -325,7 +397,3 @@ class SessionUnit(GuardedReader):
 
 def _service_rule(reader: GuardedReader) -> Rule | None:
     return reader._rule if Role.LOAD_TEST in reader.caller.roles else None
-
-
-def _name(stored: StoredVersion) -> str:
-    return f"{stored.type}/{stored.id}/_history/{stored.version}"

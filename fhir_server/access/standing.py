@@ -67,6 +67,8 @@ def standing(patient_ref: str, facts: Facts, asking: Asking, sought: Sought) -> 
     The newest that means the caller counts: a consent that permits, or a refusal, a withdrawal or
     a denial, which closes whatever is older or of the same moment.
     """
+    if facts.has_died(asking.now):
+        return "consent ended with the patient's death"
     why = f"there is no active consent to {sought.category}"
     for _, several in groupby(_newest_first(facts.consents, sought.category), key=_age):
         together = list(several)
@@ -83,14 +85,33 @@ def standing(patient_ref: str, facts: Facts, asking: Asking, sought: Sought) -> 
     return why
 
 
-def is_in_force(patient_ref: str, facts: Facts, category: str, now: int) -> bool:
-    """Whether a consent of the category counts for anybody, whomever it may be."""
+def has_ended(patient_ref: str, facts: Facts, category: str, now: int) -> bool:
+    """Whether there was consent, rightly given, and none counts any more for anybody."""
+    about = _newest_first(facts.consents, category)
+    return any(_has_been(patient_ref, facts, category, one, now) for _, one in about) and not (
+        _is_in_force(patient_ref, facts, category, now)
+    )
+
+
+def _has_been(
+    patient_ref: str, facts: Facts, category: str, consent: ConsentPart, now: int
+) -> bool:
+    """Whether it was right when it was decided, and its time has come."""
+    if consent.at is None or consent.unreadable or (consent.active and consent.at > now):
+        return False
+    begun = consent.rule is not None and consent.rule.period.low <= now
+    return begun and not why_void(patient_ref, facts, category, consent, consent.at)
+
+
+def _is_in_force(patient_ref: str, facts: Facts, category: str, now: int) -> bool:
+    if facts.has_died(now):
+        return False
     for _, consent in _newest_first(facts.consents, category):
         if not consent.active:
             return False
-        begun = consent.rule is not None and consent.rule.period.covers(now)
+        runs = consent.rule is not None and consent.rule.period.covers(now)
         if consent.unreadable or (
-            begun and not why_void(patient_ref, facts, category, consent, now)
+            runs and not why_void(patient_ref, facts, category, consent, now)
         ):
             return True
     return False
@@ -136,13 +157,11 @@ def _weighed(
 
 
 def why_void(patient_ref: str, facts: Facts, category: str, consent: ConsentPart, now: int) -> str:
-    """Why an active consent permits nobody anything; empty when it does."""
+    """Why a consent permits nobody anything, death apart; empty when it does."""
     if consent.doubtful:
         return "is not about privacy, or was not verified"
     if consent.at is None or consent.at > now:
         return "is not dated, or in the future"
-    if facts.has_died(now):
-        return "ended with the patient's death"
     if facts.perhaps(_SERVICE_END, now):
         return "ended on the 25th birthday, or the date of birth is not known"
     if category == REGISTER and not _counts_for_register(facts, consent.at, now):

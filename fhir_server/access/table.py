@@ -1,7 +1,7 @@
 """The decision table: who may see how much of whose record. First row that holds; else nothing.
 
-Each row is a function that tells what it allows, or why it does not hold. docs/access.md has the
-table in words, with every choice that was made where the service's own table is silent.
+Each row is a function that tells what it allows, or why it does not hold. docs/decision-table.md
+has the table in words, with every choice that was made where the service's own table is silent.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ from fhir_server.access.standing import (
     Sought,
     Standing,
     assessment,
-    is_in_force,
+    has_ended,
 )
 from fhir_server.fhir.canonicals import ACT_CODE
 
@@ -115,11 +115,9 @@ def retention(case: Case) -> Held | str:
     """Row 15: consent has ended; the keyworker reads what was, and may record what comes now."""
     if not is_keyworker(case):
         return "the caller is not the keyworker of an open episode"
+    if not has_ended(case.patient_ref, case.facts, KEYWORKING, case.now):
+        return "there never was a consent to keyworking, or it has not ended"
     about = [part for part in case.facts.consents.values() if KEYWORKING in part.categories]
-    if case.facts.patient is None or not about:
-        return "there never was a consent to keyworking"
-    if is_in_force(case.patient_ref, case.facts, KEYWORKING, case.now):
-        return "consent to keyworking has not ended"
     if any(denied_by_name(part.rule, case.who.names, case.now) for part in about):
         return "a rule of a consent denies it to the keyworker"
     return Held(Decision(15, RETAINED, rights=frozenset({Right.CONSENT})))

@@ -34,8 +34,7 @@ _OF_THE_RESOURCE: Final = frozenset({"_format", "_summary", "_elements"})
 """Who asks for these asks for the resource, not for its content."""
 _HARMLESS: Final = {
     "content-disposition": "attachment",
-    "content-security-policy": "default-src 'none'; sandbox",
-    "x-content-type-options": "nosniff",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
 }
 
 

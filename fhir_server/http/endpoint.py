@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, unquote_plus
+from urllib.parse import parse_qsl, unquote, unquote_plus, urlencode
 
+from fhir_server.access.audit.record import Record
+from fhir_server.access.audit.trail import Trail
 from fhir_server.access.caller import Caller
 from fhir_server.access.session import Session
 from fhir_server.access.tokens.problems import in_address
@@ -25,6 +27,7 @@ from fhir_server.http.negotiate import (
     sent,
 )
 from fhir_server.http.proxies import Proxies
+from fhir_server.http.rates import Rates
 from fhir_server.interactions.asynchronous import NDJSON
 from fhir_server.interactions.deferred import run_or_accept
 from fhir_server.interactions.exchange import Repeat, Request, Server, preferences
@@ -58,8 +61,11 @@ class FhirEndpoint:
         open_session: makes the session of a request, from its headers.
         path: where the base stands, such as /fhir.
         limits: bounds on a request.
-        proxies: whose word on the client's address is taken; None where the base is settled.
+        proxies: whose word on the server's address is taken; None where the base is settled.
+        addresses: whose word on the client's own address is taken; None where there are no proxies.
+        rates: how often a client may ask; None for no bound.
         authenticate: says who asks; None where everybody may.
+        trail: takes the audit's rows; None where there is no audit.
     """
 
     def __init__(
@@ -70,18 +76,26 @@ class FhirEndpoint:
         path: str,
         limits: HttpLimits,
         proxies: Proxies | None = None,
+        addresses: Proxies | None = None,
+        rates: Rates | None = None,
         authenticate: Authenticate | None = None,
+        trail: Trail | None = None,
     ) -> None:
         self._server = server
         self._open_session = open_session
         self._path = path
         self._limits = limits
         self._proxies = proxies
+        self._trail = trail
+        self._addresses = addresses
+        self._rates = rates or Rates()
         self._authenticate = authenticate
         self._handle = wrapped(self._interact)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         received = read_headers(scope["headers"])
+        peer = (scope.get("client") or ("",))[0]
+        told = self._addresses.client(peer, received.values) if self._addresses else peer
         request = HttpRequest(
             method=scope["method"],
             path=scope["raw_path"].decode("latin-1").partition("?")[0][len(self._path) :],
@@ -90,15 +104,22 @@ class FhirEndpoint:
             headers=received.values,
             receive=receive,
             limits=self._limits,
-            peer=(scope.get("client") or ("",))[0],
+            peer=peer,
+            address=told,
+            rates=self._rates,
         )
+        if self._trail is not None:
+            request.record = _record(self._trail, request)
         await _send(await self._handle(request), send, bodiless=request.method == "HEAD")
 
     async def _interact(self, http: HttpRequest) -> HttpAnswer:
-        if http.method == "OPTIONS":
-            return await self._options(http)
         if self._authenticate is not None and not _is_open(http):
             await self._require_caller(http, self._authenticate)
+        http.rates.admit(http.caller.client, http.address)
+        if http.method == "OPTIONS":
+            if http.record is not None:
+                http.record.begin("capabilities")
+            return await self._options(http)
         return await self._perform(http, self._server.router.match(http.method, http.path))
 
     async def _require_caller(self, http: HttpRequest, authenticate: Authenticate) -> None:
@@ -108,6 +129,8 @@ class FhirEndpoint:
             raise in_address()
         found = await authenticate(http.headers.get("authorization"), http.request_id)
         http.caller = replace(found, request_id=http.request_id)
+        if http.record is not None:
+            http.record.caller = http.caller
 
     def _server_of(self, http: HttpRequest) -> Server:
         """The server, at the address that the client knows it by."""
@@ -125,6 +148,12 @@ class FhirEndpoint:
         return answered
 
     async def _perform(self, http: HttpRequest, match: Match) -> HttpAnswer:
+        http.match = match
+        session = self._open_session(http)
+        session.record = http.record
+        if http.record is not None:
+            http.record.caller = session.caller
+            http.record.begin(match.interaction.code, match.resource_type, match.id)
         server = self._server_of(http)
         if not server.open_access:
             self._require_scopes(http, server, match)
@@ -133,7 +162,7 @@ class FhirEndpoint:
         own = taken is not None or match.interaction.own_media
         look = presentation_of_error if own else presentation
         http.look = look(http.headers, request.parameters)
-        answer = await run_or_accept(self._open_session(http), match.interaction, request)
+        answer = await run_or_accept(session, match.interaction, request)
         answered = render.answer(answer, server.base)
         honoured = (*answer.honoured, *match.interaction.honoured(request.preferences))
         if honoured:
@@ -162,6 +191,8 @@ class FhirEndpoint:
         if http.method not in ("GET", "HEAD", "DELETE", "OPTIONS"):
             if match.interaction.code.startswith("search-"):
                 parameters = [*parameters, *await _form(http)]
+                if http.record is not None:
+                    http.record.asked += f" {urlencode(parameters)}"
             elif match.operation and _declared(http) in _NDJSON:
                 lines = http.pieces(server.max_import)
                 repeated = _repeat(http)  # the lines are added as they come
@@ -196,9 +227,15 @@ class FhirEndpoint:
         )
 
 
+def _record(trail: Trail, http: HttpRequest) -> Record:
+    query = f"?{http.query}" if http.query else ""
+    return Record(trail, f"{http.method} {http.path or '/'}{query}", http.address)
+
+
 def _is_open(http: HttpRequest) -> bool:
     """What the server is, it tells everybody."""
-    return http.path.strip("/") == "metadata" and http.method in ("GET", "HEAD")
+    asks_for_it = http.path.strip("/") == "metadata" and http.method in ("GET", "HEAD")
+    return asks_for_it or http.method == "OPTIONS"
 
 
 async def _presented(

@@ -2,15 +2,19 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
+from fhir_server.access.audit.record import Record
 from fhir_server.access.caller import ANONYMOUS, Caller
 from fhir_server.errors import FhirError, Kind
 from fhir_server.http.gzip import CODINGS, Gunzip
 from fhir_server.http.headers import Headers
 from fhir_server.http.limits import HttpLimits
 from fhir_server.http.negotiate import Presentation
+from fhir_server.http.rates import Rates
+from fhir_server.interactions.routing import Match
 
+_UNBOUNDED: Final = Rates()
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
@@ -29,10 +33,17 @@ class HttpRequest:
     peer: str = ""
     """The address that the connection comes from."""
     request_id: str = ""
+    record: Record | None = None
+    """What the audit will say of it; None where there is no audit."""
     caller: Caller = ANONYMOUS
     """Who asks, once that is known."""
     look: Presentation | None = None
     """How the answer is to look, once that is read."""
+    address: str = ""
+    """Of the client, as far as proxies that are trusted tell it; else `peer`."""
+    rates: Rates = _UNBOUNDED
+    match: Match | None = None
+    """What is asked for, once that is known."""
 
     async def body(self) -> bytes:
         """All of it, inflated where it comes compressed.

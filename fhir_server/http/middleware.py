@@ -3,6 +3,7 @@
 import logging
 import re
 from contextlib import suppress
+from time import perf_counter
 from typing import Final
 from urllib.parse import parse_qsl
 from uuid import uuid4
@@ -13,8 +14,11 @@ from fhir_server.http.gzip import compressed, is_worthwhile
 from fhir_server.http.headers import require_sound, url_too_long
 from fhir_server.http.messages import Handler, HttpAnswer, HttpRequest, Middleware
 from fhir_server.http.negotiate import Gzip, Presentation, gzip_taken, presentation_of_error
+from fhir_server.logs import REQUESTS
 
 _log: Final = logging.getLogger(__name__)
+requests_log: Final = logging.getLogger(REQUESTS)
+"""Of lines about single requests; silent unless the settings want them."""
 VARY: Final = "Accept, Accept-Encoding, Prefer"
 CACHE_CONTROL: Final = "private, no-cache"
 _PLAIN: Final = re.compile(r"[\x21-\x7e]{1,128}")
@@ -56,6 +60,69 @@ def _look(request: HttpRequest) -> Presentation:
     return presentation_of_error(request.headers, parameters)
 
 
+async def audited(request: HttpRequest, handle: Handler) -> HttpAnswer:
+    """Each request leaves one row in the audit, and nothing is read while that cannot be.
+
+    Inside `answer_errors`: what is refused here is told as any refusal, and what was refused
+    further in comes by as an error. A write has its row in its commit.
+    """
+    record = request.record
+    if record is None:
+        return await handle(request)
+    record.request_id = request.request_id
+    record.trail.require_open()
+    try:
+        answered = await handle(request)
+    except FhirError as error:
+        record.close(error.kind.status, str(error))
+        raise
+    except BaseException as error:  # also where the client went away, and nothing can be awaited
+        record.close(500, f"The server failed: {type(error).__name__}")
+        raise
+    record.close(answered.status, body=answered.body)
+    await record.settle()
+    return answered
+
+
+async def count_failures(request: HttpRequest, handle: Handler) -> HttpAnswer:
+    """Whoever tries one token after the other is told to wait."""
+    try:
+        return await handle(request)
+    except FhirError as error:
+        if error.kind is Kind.UNAUTHENTICATED:
+            request.rates.failed(request.address)
+        raise
+
+
+async def note(request: HttpRequest, handle: Handler) -> HttpAnswer:
+    """A line of the log for each request, where the settings want it: nothing about people."""
+    if not requests_log.isEnabledFor(logging.INFO):
+        return await handle(request)
+    started = perf_counter()
+    answered = await handle(request)
+    told = _told(request, answered.status, perf_counter() - started)
+    requests_log.info("%s", " ".join(f"{name}={value}" for name, value in told.items()), extra=told)
+    return answered
+
+
+def _told(request: HttpRequest, status: int, seconds: float) -> dict[str, str | int | float]:
+    """Of the address, which may hold a name or an NHS number, what is of the server's own tables.
+
+    An operation is named where it was carried out: until then its name is the client's.
+    """
+    match = request.match
+    carried_out = match is not None and status < 400
+    return {
+        "interaction": match.interaction.code if match else "-",
+        "type": match.resource_type or "-" if match else "-",
+        "operation": match.operation or "-" if match and carried_out else "-",
+        "status": status,
+        "ms": round(seconds * 1000, 1),
+        "request_id": request.request_id,
+        "client": request.caller.client or "-",
+    }
+
+
 async def compress(request: HttpRequest, handle: Handler) -> HttpAnswer:
     """gzip, where the client takes it and the answer is long enough to gain by it."""
     answered = await handle(request)
@@ -85,10 +152,13 @@ async def refuse_unsound(request: HttpRequest, handle: Handler) -> HttpAnswer:
 
 
 MIDDLEWARE: Final[tuple[Middleware, ...]] = (
+    note,
     mirror_ids,
     forbid_caching,
     compress,
     answer_errors,
+    audited,
+    count_failures,
     refuse_unsound,
 )
 

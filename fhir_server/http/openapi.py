@@ -111,8 +111,8 @@ def compressed(described: Described) -> tuple[bytes, bytes]:
 
 def document(described: Described) -> Node:
     paths: dict[str, Node] = {}
-    for route in described.router.routes:
-        for path, operation in _expanded(route, described):
+    for route, name in _standing(described.router):
+        for path, operation in _expanded(route, described, name):
             item = paths.setdefault(path, {"parameters": _path_parameters(path)})
             item[route.method.lower()] = operation
     secured: Node = {"security": [{"token": []}]} if described.tokens else {}
@@ -144,15 +144,27 @@ def _info(described: Described) -> Node:
     }
 
 
-def _expanded(route: Route, described: Described) -> Iterator[tuple[str, Node]]:
+def _standing(router: Router) -> Iterator[tuple[Route, tuple[str, ...]]]:
+    """Each route with the types that it is for."""
+    others = tuple(name for name in resource_types() if name not in router.own)
+    for route in router.routes:
+        yield route, others
+    for name, routes in router.own.items():
+        for route in routes:
+            yield route, (name,)
+
+
+def _expanded(
+    route: Route, described: Described, types: tuple[str, ...]
+) -> Iterator[tuple[str, Node]]:
     """Path and operation for each type, or each operation of FHIR, that a route stands for."""
     if route.interaction.code == "operation":
-        yield from _operations(route, described)
+        yield from _operations(route, described, types)
     elif "{type}" not in route.pattern:
         yield _path(route.pattern, ""), _operation(route, "")
     else:
         within = "{member}" in route.pattern
-        for name in compartments() if within else resource_types():
+        for name in compartments() if within else types:
             yield _path(route.pattern, name), _operation(route, name)
 
 
@@ -225,18 +237,20 @@ def _responses(code: str, resource_type: str) -> Node:
 # --- $operations ------------------------------------------------------------------------------
 
 
-def _operations(route: Route, described: Described) -> Iterator[tuple[str, Node]]:
+def _operations(
+    route: Route, described: Described, types: tuple[str, ...]
+) -> Iterator[tuple[str, Node]]:
     level = _LEVELS[route.pattern]
     for operation in described.operations:
         if route.method == "GET" and operation.affects_state:
             continue
-        for name in _types(operation, level):
+        for name in _types(operation, level, types):
             pattern = route.pattern.replace("{operation}", f"${operation.code}")
             yield _path(pattern, name), _invocation(operation, route.method, level, name)
 
 
-def _types(operation: Operation, level: str) -> Iterator[str]:
-    for name in ("",) if level == "system" else resource_types():
+def _types(operation: Operation, level: str, types: tuple[str, ...]) -> Iterator[str]:
+    for name in ("",) if level == "system" else types:
         if operation.answers_at(level, name):
             yield name
 

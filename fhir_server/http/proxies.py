@@ -56,6 +56,26 @@ class Proxies:
             return None
         return _origin(told[0])
 
+    def client(self, peer: str, headers: Mapping[str, str]) -> str:
+        """The address of the client: of those that trusted proxies tell, the last that is none.
+
+        `Forwarded` or `X-Forwarded-For`; where both come and differ, one of them came past the
+        proxy, and the proxy's own address is what is known.
+        """
+        if not self.trusts(peer):
+            return peer
+        told = [nodes for nodes in (_forwarded_for(headers), _x_forwarded_for(headers)) if nodes]
+        if not told or any(nodes != told[0] for nodes in told):
+            return peer
+        found = peer
+        for node in reversed(told[0]):
+            if not _is_address(node):
+                break
+            found = node
+            if not self.trusts(node):
+                break
+        return found
+
     def _forwarded(self, headers: Mapping[str, str]) -> _Told | None:
         """What the outermost of the trusted proxies says: each adds its element at the end."""
         header = headers.get("forwarded")
@@ -66,6 +86,32 @@ class Proxies:
         while elements and self.trusts(_node(chosen.get("for", ""))):
             chosen = elements.pop()
         return _Told(chosen.get("proto", "http").lower(), chosen.get("host", "").lower())
+
+
+def _forwarded_for(headers: Mapping[str, str]) -> list[str]:
+    try:
+        elements = [_element(text) for text in headers.get("forwarded", "").split(",") if text]
+    except FhirError:
+        return ["unknown"]
+    return [_node(element.get("for", "unknown")) for element in elements]
+
+
+def _x_forwarded_for(headers: Mapping[str, str]) -> list[str]:
+    header = headers.get("x-forwarded-for", "")
+    return [_without_port(text.strip()) for text in header.split(",")] if header else []
+
+
+def _without_port(text: str) -> str:
+    """Some proxies write a port behind an address of IPv4, or IPv6 in brackets."""
+    return _node(text) if text.startswith("[") or text.count(":") == 1 else text
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _element(text: str) -> Mapping[str, str]:

@@ -37,8 +37,8 @@ def answer(answer: Answer, base: str) -> HttpAnswer:
 def error(error: FhirError) -> HttpAnswer:
     """An OperationOutcome with the kind's status."""
     headers = {"content-type": _CONTENT_TYPE}
-    if error.kind.status == 503:
-        headers["retry-after"] = "1"
+    if error.retry_after or error.kind.status == 503:
+        headers["retry-after"] = str(error.retry_after or 1)
     if error.allowed_methods:
         headers["allow"] = ", ".join(error.allowed_methods)
     if error.challenge:

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.http import render
+from fhir_server.http.edge import Edge
 from fhir_server.http.headers import too_many_bytes, url_too_long
 from fhir_server.http.limits import HttpLimits
 from fhir_server.http.middleware import CACHE_CONTROL, VARY
@@ -28,6 +29,7 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, config: Any, *args: Any, **named: Any) -> None:
         super().__init__(config, *args, **named)
         self._limits: Final[HttpLimits] = getattr(self.app, "limits", HttpLimits())
+        self._edge: Final[Edge] = getattr(self.app, "edge", Edge())
         self._refusal: FhirError | None = None
         self._header_bytes = 0
         self._headers_read = False
@@ -67,14 +69,15 @@ class Protocol(HttpToolsProtocol):
             return
         if cycle is None or cycle.response_complete or not cycle.response_started:
             refusal = self._refusal or FhirError(Kind.MALFORMED, _UNREADABLE)
-            self.transport.write(_written(refusal))
+            self.transport.write(_written(refusal, self._edge))
         self.transport.close()
 
 
-def _written(refusal: FhirError) -> bytes:
+def _written(refusal: FhirError, edge: Edge) -> bytes:
     answered = render.error(refusal)
     headers = {
         **answered.headers,
+        **edge.on_refusal(),
         "cache-control": CACHE_CONTROL,
         "vary": VARY,
         "x-request-id": str(uuid4()),

@@ -15,7 +15,14 @@ from fhir_server.fhir.bundles import Entry, bundle
 from fhir_server.fhir.json import Resource
 from fhir_server.interactions import transaction
 from fhir_server.interactions.content import checked
-from fhir_server.interactions.entries import Planned, entries_of, failure, planned, response
+from fhir_server.interactions.entries import (
+    Planned,
+    asked_by,
+    entries_of,
+    failure,
+    planned,
+    response,
+)
 from fhir_server.interactions.exchange import Answer, Request
 from fhir_server.interactions.repeats import forget_parts, part, recalled, remember
 from fhir_server.interactions.routing import run
@@ -142,13 +149,28 @@ def require_in_batch(item: Planned) -> None:
 
 
 async def _one(session: Session, index: int, entry: dict[str, object], request: Request) -> Entry:
+    own = session.part(f"entry[{index}]: {asked_by(entry)}")
     try:
         item = planned(index, entry, request)
         require_in_batch(item)
         asked = replace(item.request, repeat=part(request.repeat, index))
-        return response(await run(session, item.interaction, asked))
+        if own.record is not None:
+            own.record.begin(item.interaction.code, asked.resource_type, asked.id)
+        answer = await run(own, item.interaction, asked)
     except FhirError as error:
-        return failure(error)
+        refusal = error
     except Exception:
         _log.exception("An entry of a batch failed")
-        return failure(FhirError(Kind.INTERNAL, "The server failed at this entry"))
+        refusal = FhirError(Kind.INTERNAL, "The server failed at this entry")
+    else:
+        await _close(own, answer.status)
+        return response(answer)
+    await _close(own, refusal.kind.status, str(refusal))
+    return failure(refusal)
+
+
+async def _close(session: Session, status: int, text: str = "") -> None:
+    """Raises FhirError UNAVAILABLE where the answer has to wait for its row, which fails."""
+    if session.record is not None:
+        session.record.close(status, text)
+        await session.record.settle()

@@ -3,11 +3,12 @@
 https://hl7.org/fhir/R4/http.html#capabilities
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, Final
 
+from fhir_server.access.policy import AUDITED
 from fhir_server.access.session import Data
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
@@ -96,13 +97,12 @@ def _instantiates(server: Server) -> dict[str, list[str]]:
 
 
 def _rest(server: Server, known: ParameterSet) -> Resource:
-    wired = {route.interaction.code for route in server.router.routes}
-    referring = _referring(known)
+    referring = _referring(known, server.router.own)
     profiles = server.checker.library.of_resources()
     rest: Resource = {
         "mode": "server",
         "resource": [
-            _resource(name, wired, server, known, referring, profiles) for name in resource_types()
+            _resource(name, server, known, referring, profiles) for name in resource_types()
         ],
         "interaction": [{"code": code} for code in _SYSTEM_INTERACTIONS],
         "searchParam": _of_every_type(known),
@@ -136,12 +136,14 @@ def _security(server: Server) -> Resource:
 
 def _resource(
     name: str,
-    wired: Iterable[str],
     server: Server,
     known: ParameterSet,
     referring: Mapping[str, list[str]],
     profiles: Mapping[str, Sequence[str]],
 ) -> Resource:
+    wired = {route.interaction.code for route in server.router.of(name)}
+    if "update" not in wired:
+        return _read_only(name, wired, server, known, profiles)
     described: Resource = {
         "type": name,
         "profile": f"http://hl7.org/fhir/StructureDefinition/{name}",
@@ -164,6 +166,31 @@ def _resource(
     return {key: value for key, value in described.items() if value != []}
 
 
+def _read_only(
+    name: str,
+    wired: Collection[str],
+    server: Server,
+    known: ParameterSet,
+    profiles: Mapping[str, Sequence[str]],
+) -> Resource:
+    """Of a type that the server writes by itself."""
+    described: Resource = {
+        "type": name,
+        "profile": f"http://hl7.org/fhir/StructureDefinition/{name}",
+        "supportedProfile": list(profiles.get(name, ())),
+        "documentation": "Written by the server alone, of each request; read by auditors.",
+        "interaction": [{"code": code} for code in _TYPE_INTERACTIONS if code in wired],
+        "versioning": "versioned",
+        "searchParam": _search_parameters(name, known),
+        "operation": [
+            {"name": one.code, "definition": one.definition["url"]}
+            for one in server.operations
+            if one.answers_at("type", name)
+        ],
+    }
+    return {key: value for key, value in described.items() if value != []}
+
+
 def _includes(name: str, known: ParameterSet) -> list[str]:
     return [
         f"{name}:{code}"
@@ -177,10 +204,12 @@ def _versioning(name: str, server: Server) -> str:
     return "versioned-update" if name in server.if_match_required else "versioned"
 
 
-def _referring(known: ParameterSet) -> Mapping[str, list[str]]:
-    """By type, the references that may lead to it."""
+def _referring(known: ParameterSet, own: Collection[str]) -> Mapping[str, list[str]]:
+    """By type, the references that may lead to it; of types with `own` routes nothing comes."""
     found: dict[str, list[str]] = {}
     for source in resource_types():
+        if source in own:
+            continue
         indexed = known.indexed(source)
         for name in _includes(source, known):
             for target in indexed[name.partition(":")[2]].targets or resource_types():
@@ -189,7 +218,8 @@ def _referring(known: ParameterSet) -> Mapping[str, list[str]]:
 
 
 def _of_every_type(known: ParameterSet) -> list[dict[str, Any]]:
-    first, *others = (_search_parameters(name, known) for name in resource_types())
+    types = (name for name in resource_types() if name != AUDITED)
+    first, *others = (_search_parameters(name, known) for name in types)
     return [one for one in first if all(one in other for other in others)]
 
 
@@ -209,9 +239,11 @@ def searched(name: str, known: ParameterSet = BUILT_IN) -> Mapping[str, tuple[st
         if code in (*TEXTS, FILTER)
     }
     found = {**known.indexed(name), **worked_out}
+    # R4 has `_list` without a definition. Of AuditEvents there are no lists.
+    in_lists = {} if name == AUDITED else {"_list": ("string", "")}
     return {
         "_id": ("token", "http://hl7.org/fhir/SearchParameter/Resource-id"),
-        "_list": ("string", ""),  # R4 has it without a definition
+        **in_lists,
         **{code: (parameter.type, parameter.url) for code, parameter in found.items()},
     }
 

@@ -74,6 +74,13 @@ def _planned(index: int, entry: Resource, outer: Request) -> Planned:
     return Planned(index, str(entry.get("fullUrl", "")), match.interaction, request)
 
 
+def asked_by(entry: Any) -> str:
+    """Method and address of an entry as it came, whatever is wrong with it."""
+    asked = entry.get("request") if isinstance(entry, dict) else None
+    told = asked if isinstance(asked, dict) else {}
+    return f"{told.get('method', '')} {told.get('url', '')}".strip()
+
+
 def _moment(text: str | None) -> int | None:
     return None if text is None else interval(text).low
 

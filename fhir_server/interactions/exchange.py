@@ -12,6 +12,7 @@ from fhir_server.access.tokens.smart import SmartConfiguration
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir.json import Resource
 from fhir_server.jobs.desk import Desk
+from fhir_server.outgoing import NOWHERE, Outgoing
 from fhir_server.search.parse import Limits
 from fhir_server.validation.checker import Checker, standard_checker
 from fhir_server.validation.report import Question
@@ -49,8 +50,8 @@ class Server:
     """Where jobs are started and asked for."""
     max_import: int = 1024 * 1024 * 1024
     """Bytes of the lines that one `$import` takes."""
-    import_from: tuple[str, ...] = ()
-    """Origins from which `$import` may fetch files."""
+    import_from: Outgoing = NOWHERE
+    """The way to the origins from which `$import` may fetch files."""
     if_match_required: frozenset[str] = frozenset()
     """Types of which nothing is changed or deleted without `If-Match`."""
     repeat_lifetime: int = 24 * 60 * 60

@@ -33,9 +33,11 @@ async def perform(data: Data, request: Request) -> Answer:
     if not found and scope.id and await data.read(scope.resource_type, scope.id) is None:
         raise FhirError(Kind.NOT_FOUND, f"{scope.resource_type}/{scope.id} is not known")
     if subset is not None and subset.counts:
+        data.shows(())
         links = _links(data, request, parameters, (), more=False)
         return Answer(200, body=bundle("history", (), links=links, total=await _total(data, scope)))
     shown = found[:count]
+    data.shows(entry.stored for entry in shown)
     entries = [_entry(request.server, entry, subset) for entry in shown]
     links = _links(data, request, parameters, shown, more=len(found) > count)
     return Answer(200, body=bundle("history", entries, links=links))

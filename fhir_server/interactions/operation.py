@@ -164,11 +164,9 @@ def _step(operation: Operation, server: Server) -> Step:
         told = json.decode_own(await desk.file(work.session, work.job.id, REQUEST))
         known_as = replace(server, base=told["base"])
         now, limits = server.clock(), server.limits
-        await take(
-            Task(
-                work, told["asked"], known_as.base, now, limits, _preparing(known_as, work.session)
-            )
-        )
+        prepare = _preparing(known_as, work.session)
+        asked, base = told["asked"], known_as.base
+        await take(Task(work, asked, base, now, limits, prepare, server.import_from))
 
     return step
 

@@ -12,6 +12,7 @@ from fhir_server.interactions.preconditions import is_unmodified
 
 async def perform(data: Data, request: Request) -> Answer:
     found = await current(data, request.resource_type, request.id)
+    data.shows((found,))
     if is_unmodified(request, found):
         return Answer(304, found)
     return Answer(200, found, asked_part(request, found))

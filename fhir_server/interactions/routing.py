@@ -152,13 +152,23 @@ _PLACES: Final = ("{type}", "{id}", "{member}", "{version}")
 
 
 class Router:
-    """Looks up the one table of routes."""
+    """Looks up the one table of routes.
 
-    def __init__(self, routes: Sequence[Route]) -> None:
+    Args:
+        own: resource types that have routes of their own, in the place of all others.
+    """
+
+    def __init__(
+        self, routes: Sequence[Route], own: Mapping[str, Sequence[Route]] | None = None
+    ) -> None:
         self.routes: Final = tuple(routes)
-        self._table: dict[str, dict[str, Interaction]] = {}
-        for route in routes:
-            self._table.setdefault(route.pattern, {})[route.method] = route.interaction
+        self.own: Final = {name: tuple(of) for name, of in (own or {}).items()}
+        self._table = _table(self.routes)
+        self._own = {name: _table(of) for name, of in self.own.items()}
+
+    def of(self, resource_type: str) -> tuple[Route, ...]:
+        """The routes of a type."""
+        return self.own.get(resource_type, self.routes)
 
     def match(self, method: str, path: str) -> Match:
         """The interaction at a path relative to the base, still percent-encoded.
@@ -193,12 +203,22 @@ class Router:
         inner = path.strip("/")
         segments = [unquote(segment) for segment in inner.split("/")] if inner else []
         pattern, named = _pattern(segments)
-        methods = self._table.get(pattern)
+        methods = self._own.get(named.get("{type}", ""), self._table).get(pattern)
         member = named.get("{member}", "*")
         if methods is None or not (member == "*" or is_resource_type(member)):
             raise FhirError(Kind.NOT_FOUND, f"'{path}' is no address of this server")
         _check_names(named)
         return methods, named
+
+
+_Table = dict[str, dict[str, Interaction]]
+
+
+def _table(routes: Sequence[Route]) -> _Table:
+    table: _Table = {}
+    for route in routes:
+        table.setdefault(route.pattern, {})[route.method] = route.interaction
+    return table
 
 
 def _pattern(segments: Sequence[str]) -> tuple[str, Mapping[str, str]]:

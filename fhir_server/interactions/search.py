@@ -122,6 +122,7 @@ async def _answer(data: Data, request: Request, search: SearchRequest, begin: _B
     page = await _matches(data, request, search, begin)
     matches = page.matches if begin.beside is None else ()
     extra = await included(data, request.server, search, page.matches, begin.beside)
+    data.shows([*matches, *extra.versions])
     entries = [
         *await _match_entries(data, request.server, search, matches),
         *_entries(request.server, extra.versions, "include", search.subset),

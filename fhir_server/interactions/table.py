@@ -8,6 +8,7 @@ from typing import Final
 from fhir_server.fhir.summary import PARAMETERS
 from fhir_server.interactions import (
     asynchronous,
+    audit_events,
     batch,
     capabilities,
     conditions,
@@ -90,6 +91,12 @@ JOB_FILE: Final = Interaction(
     "job-file", asynchronous.file, in_transaction=False, in_batch=False, own_media=True
 )
 
+AUDIT_READ: Final = Interaction("read", audit_events.read, in_transaction=False, takes=PARAMETERS)
+AUDIT_VREAD: Final = Interaction("vread", audit_events.read, in_transaction=False, takes=PARAMETERS)
+AUDIT_SEARCH: Final = Interaction(
+    "search-type", audit_events.search, in_transaction=False, reads_parameters=True
+)
+
 ROUTER: Final = Router(
     (
         Route("GET", "metadata", CAPABILITIES),
@@ -121,5 +128,14 @@ ROUTER: Final = Router(
         Route("POST", "{type}/{operation}", OPERATION),
         Route("GET", "{type}/{id}/{operation}", OPERATION),
         Route("POST", "{type}/{id}/{operation}", OPERATION),
-    )
+    ),
+    own={
+        "AuditEvent": (
+            Route("GET", "{type}", AUDIT_SEARCH),
+            Route("POST", "{type}/_search", AUDIT_SEARCH),
+            Route("GET", "{type}/{id}", AUDIT_READ),
+            Route("GET", "{type}/{id}/_history/{version}", AUDIT_VREAD),
+            Route("POST", "{type}/{operation}", OPERATION),
+        ),
+    },
 )

@@ -20,6 +20,7 @@ async def perform(data: Data, request: Request) -> Answer:
         raise FhirError(Kind.NOT_FOUND, f"{name} {why}")
     if found.deleted:
         raise FhirError(Kind.GONE, f"{name} is a deletion")
+    data.shows((found,))
     if is_unmodified(request, found):
         return Answer(304, found)
     return Answer(200, found, asked_part(request, found))

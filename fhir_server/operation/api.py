@@ -37,6 +37,7 @@ from fhir_server.jobs.record import Job
 from fhir_server.jobs.runner import Work
 from fhir_server.operation.pages import Pages
 from fhir_server.operation.parameters import Inputs
+from fhir_server.outgoing import NOWHERE, Outgoing
 from fhir_server.search.limits import Limits
 from fhir_server.validation.checker import Checker, standard_checker
 
@@ -73,8 +74,8 @@ class Call:
     """Bytes of a resource."""
     max_lines: int = 0
     """Bytes of all lines."""
-    import_from: tuple[str, ...] = ()
-    """Origins from which files may be fetched."""
+    import_from: Outgoing = NOWHERE
+    """The way to the origins from which files may be fetched."""
     checker: Checker = field(default_factory=standard_checker)
     """Checks what the operation writes."""
     starting: Starting | None = None
@@ -157,6 +158,8 @@ class Task:
     prepare: Callable[[Resource], Awaitable[Write]]
     """Checks a resource as any that comes in; what comes back stores it in a commit, with the
     id that it has, or a new one."""
+    import_from: Outgoing = NOWHERE
+    """As that of the call."""
 
 
 Run = Callable[[Call], Awaitable[Resource | bytes | Job]]

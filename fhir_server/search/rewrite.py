@@ -6,8 +6,9 @@ is told by which values each type is asked for, so that what is masked is not fo
 mask covers.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Protocol
 
 from fhir_server.search.ast import (
     And,
@@ -22,6 +23,7 @@ from fhir_server.search.ast import (
     Or,
     Queries,
     Query,
+    ReferenceTo,
     Search,
     TokenIn,
     TokenIs,
@@ -32,8 +34,13 @@ from fhir_server.search.ast import (
 Used = frozenset[str]
 """Codes of the parameters by which a type is looked at, `code|system` where only the values of
 that system are; `#Type` stands for what it contains."""
-Readable = Callable[[str, Used], Node]
-"""The resources of a type that the caller may read, when they are asked for by these values."""
+Targets = Mapping[str, frozenset[str]]
+"""To what, if to anything, all that is asked for refers by a parameter; `_id`: which it is."""
+
+
+class Readable(Protocol):
+    def __call__(self, resource_type: str, used: Used, targets: Targets, /) -> Node:
+        """The resources of a type that the caller may read, when they are asked for so."""
 
 
 def guarded(query: Search, readable: Readable) -> Search:
@@ -45,8 +52,9 @@ def guarded(query: Search, readable: Readable) -> Search:
 
 def _guarded(query: Query, readable: Readable) -> Query:
     sorted_by = frozenset(key.code for key in query.sort)
-    allowed = readable(query.resource_type, used(query.where) | sorted_by)
-    return replace(query, where=conjunction(hops_guarded(query.where, readable), allowed))
+    where = query.where
+    allowed = readable(query.resource_type, used(where) | sorted_by, targets(where))
+    return replace(query, where=conjunction(hops_guarded(where, readable), allowed))
 
 
 def hops_guarded(node: Node, readable: Readable) -> Node:
@@ -62,7 +70,8 @@ def hops_guarded(node: Node, readable: Readable) -> Node:
             return replace(node, node=hops_guarded(node.node, readable))
         case Chain(target=landing) | Has(source=landing):
             beyond = hops_guarded(node.node, readable)
-            return replace(node, node=conjunction(beyond, readable(landing, _at_landing(node))))
+            allowed = readable(landing, _at_landing(node), targets(node.node))
+            return replace(node, node=conjunction(beyond, allowed))
         case _:
             return node
 
@@ -75,6 +84,18 @@ def _at_landing(node: Chain | Has) -> Used:
 
 
 _ADDRESS: Used = frozenset({"url", "version"})
+
+
+def targets(node: Node) -> Targets:
+    """What the node narrows down to, whatever else it asks; a policy has to look at no more."""
+    found: dict[str, frozenset[str]] = {}
+    for inner in node.nodes if isinstance(node, And) else (node,):
+        match inner:
+            case ReferenceTo(code, named):
+                found[code] = frozenset(named)
+            case IdIn(ids):
+                found["_id"] = frozenset(ids)
+    return found
 
 
 def used(node: Node) -> Used:

@@ -83,8 +83,11 @@ class TokenSettings(BaseSettings):
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"introspection_secret_file cannot be read: {error}") from None
 
-    def require_tokens(self) -> Self:
+    def require_tokens(self, *, built_in: bool) -> Self:
         """Raise for settings by which no token could ever be verified, or anybody's could.
+
+        Args:
+            built_in: whether the built-in authorisation server gives tokens, too.
 
         Raises:
             ValueError: saying what is missing.
@@ -101,7 +104,8 @@ class TokenSettings(BaseSettings):
         blank = [name for name in CLAIMS if not all(_several(getattr(self, name)))]
         if blank:
             raise ValueError(f"{blank[0]} is blank; give the name of a claim")
-        self._require_issuer()
+        if self.issuer or self.jwks or self.introspection_url or not built_in:
+            self._require_issuer()
         self._require_keys()
         self._require_introspection()
         return self

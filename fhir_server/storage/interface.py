@@ -6,7 +6,7 @@ commit comes between a condition and the write that hangs on it.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 from fhir_server.fhir import json
@@ -16,6 +16,7 @@ from fhir_server.search.ast import Search
 from fhir_server.search.extract import extract
 from fhir_server.search.parameters import ParameterSet
 from fhir_server.search.values import IndexValue
+from fhir_server.storage.audited import AuditEntry, AuditQuery, AuditRow, Link
 
 T = TypeVar("T")
 
@@ -138,16 +139,6 @@ class Memo:
     expires: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class AuditRow:
-    """Who did what in a commit."""
-
-    caller: str
-    action: str
-    request_id: str
-    targets: Sequence[str] = field(default_factory=tuple)
-
-
 class Reader(Protocol):
     """Reads that see one committed state; inside a commit, also the commit's own writes."""
 
@@ -235,8 +226,8 @@ class Unit(Reader, Protocol):
     async def forget(self, space: str, prefix: str) -> None:
         """Forget the memos whose keys begin with `prefix`."""
 
-    async def audit(self, row: AuditRow) -> None:
-        """Record who did it, in the same commit."""
+    async def audit(self, *rows: AuditRow) -> None:
+        """Record who did it, in the same commit, at the end of the audit's chain."""
 
 
 Work = Callable[[Unit], Awaitable[T]]
@@ -261,6 +252,15 @@ class Store(Reader, Protocol):
         The outbox: a version and its announcement are one row, so neither is ever without the
         other.
         """
+
+    async def audited(self, asked: AuditQuery, count: int) -> Sequence[AuditEntry]:
+        """At most `count` rows of the audit, in the order of their numbers or backwards.
+
+        Among those of a name there may be some of another.
+        """
+
+    async def audit_ends(self) -> tuple[Link, Link]:
+        """Where the audit's chain begins, after what retention took out, and its last row."""
 
     async def secret(self, name: str) -> bytes:
         """32 random bytes that every process on this store shares, made when first asked for."""

@@ -1,28 +1,23 @@
 """Another terminology server, asked about what is not known here: SNOMED CT, dm+d, LOINC.
 
 It is told codes and the addresses of value sets and systems, never what they are about whom.
-Redirects and proxies of the environment are not followed, an answer is bounded in size, and for
-a while after it did not answer it is not asked. https://hl7.org/fhir/R4/terminology-service.html
+An answer is bounded in size, and for a while after it did not answer it is not asked. https://hl7.org/fhir/R4/terminology-service.html
 """
 
 import asyncio
-import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from importlib import import_module
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
+from fhir_server.outgoing import Outgoing, Question, TooLarge, Unreachable
 from fhir_server.terminology.codes import CodeSet, Members, listed
 from fhir_server.terminology.elements import items, number, text
-
-if TYPE_CHECKING:
-    import httpx
 
 _MOST_BYTES: Final = 8 * 1024 * 1024
 _KEPT: Final = 2000
@@ -49,20 +44,20 @@ class Outside:
 
     Args:
         patience: seconds that one answer may take.
-        transport: in place of the network.
+        outgoing: the way to it; by default the network's, to its origin alone.
     """
 
     def __init__(
         self,
         base: str,
         patience: float = 5.0,
-        transport: "httpx.AsyncBaseTransport | None" = None,
+        outgoing: Outgoing | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         import_module("httpx")  # at start, but only of a server that asks another
         self.base: Final = base.rstrip("/")
         self._patience = patience
-        self._transport = transport
+        self._outgoing = outgoing or Outgoing([base])
         self._clock = clock
         self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
         self._size = 0
@@ -109,7 +104,7 @@ class Outside:
         key = operation.encode() + b"\n" + body
         if (kept := self._known(key)) is not None:
             return kept
-        _ = self._trust  # made once, and not on the time of an answer
+        self._outgoing.prepare()  # not on the time of an answer
         await self._turn()
         try:
             return self._known(key) or await self._answered(key, operation, body)
@@ -131,11 +126,15 @@ class Outside:
         if self._clock() < self._resting_until:
             raise self._away("it did not answer a moment ago")
         try:
-            async with asyncio.timeout(self._patience):
-                status, content = await self._post(operation, body)
-        except _not_answered() as error:
+            status, content = await self._post(operation, body)
+        except TooLarge:
+            raise FhirError(
+                Kind.TOO_COSTLY,
+                f"The terminology server's answer has more than {_MOST_BYTES} bytes",
+            ) from None
+        except Unreachable as error:
             self._resting_until = self._clock() + _REST
-            raise self._away(type(error).__name__) from None
+            raise self._away(str(error)) from None
         if status >= 500:
             self._resting_until = self._clock() + _REST
             raise self._away(f"it answers {status}")
@@ -146,36 +145,10 @@ class Outside:
         return answer
 
     async def _post(self, operation: str, body: bytes) -> tuple[int, bytes]:
-        content = b""
         headers = {"content-type": _MEDIA, "accept": _MEDIA}
         address = f"{self.base}/{operation}"
-        async with (
-            self._client() as client,
-            client.stream("POST", address, content=body, headers=headers) as response,
-        ):
-            async for piece in response.aiter_bytes():
-                content += piece
-                if len(content) > _MOST_BYTES:
-                    raise FhirError(
-                        Kind.TOO_COSTLY,
-                        f"The terminology server's answer has more than {_MOST_BYTES} bytes",
-                    )
-            return response.status_code, content
-
-    def _client(self) -> "httpx.AsyncClient":
-        import httpx
-
-        return httpx.AsyncClient(
-            transport=self._transport,
-            verify=self._trust,
-            trust_env=False,
-            follow_redirects=False,
-            timeout=self._patience,
-        )
-
-    @cached_property
-    def _trust(self) -> ssl.SSLContext:
-        return ssl.create_default_context()
+        question = Question("POST", address, headers, body, self._patience, gzip=True)
+        return await self._outgoing.asked(question, _MOST_BYTES)
 
     def _known(self, key: bytes) -> Resource | None:
         kept = self._kept.get(key)
@@ -232,9 +205,3 @@ def _all_codes(value_set: Resource, most: int) -> CodeSet:
     if not isinstance(expansion, dict) or number(expansion, "total") > seen:
         raise FhirError(Kind.UNSUPPORTED, "The terminology server gives a part of the value set")
     return CodeSet({system: Members(frozenset(some)) for system, some in codes.items()})
-
-
-def _not_answered() -> tuple[type[Exception], ...]:
-    import httpx
-
-    return (TimeoutError, httpx.HTTPError)

@@ -49,10 +49,13 @@ class Decided:
         self, reader: Reader, caller: Caller, now: int
     ) -> Mapping[Decision, frozenset[str]]:
         del reader, caller, now
-        found: dict[Decision, set[str]] = {}
+        found: dict[int, tuple[Decision, set[str]]] = {}
         for patient_id, decision in self.by_patient.items():
-            found.setdefault(decision, set()).add(patient_id)
-        return {decision: frozenset(ids) for decision, ids in found.items()}
+            found.setdefault(id(decision), (decision, set()))[1].add(patient_id)
+        gathered: dict[Decision, frozenset[str]] = {}
+        for decision, ids in found.values():
+            gathered[decision] = gathered.get(decision, frozenset()) | ids
+        return gathered
 
     async def about(self, reader: Reader, caller: Caller, patient_id: str, now: int) -> Decision:
         del reader, now

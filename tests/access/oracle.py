@@ -1,4 +1,4 @@
-"""The decision table read a second time, from DOMAIN.md section 7 and docs/access.md.
+"""The decision table read a second time, from DOMAIN.md section 7 and docs/decision-table.md.
 
 Plain and slow: it looks at whole resources, has its own calendar, and shares nothing with the
 server but FHIR's names. What a consent permits it asks type by type, label by label.
@@ -160,9 +160,13 @@ def has_responsibility(chart: Chart, name: str) -> bool:
 
 
 def is_valid(chart: Chart, consent: Resource) -> bool:
-    """Whether whoever gave it could, and it has not come to its end by age or death."""
+    return not chart.dead and is_right(chart, consent)
+
+
+def is_right(chart: Chart, consent: Resource) -> bool:
+    """Whether whoever gave it could, and it has not come to its end by age."""
     given = first(consent["dateTime"]).astimezone(UTC)
-    if given > chart.now or chart.dead or chart.most_age() >= 25:
+    if given > chart.now or chart.most_age() >= 25:
         return False
     if any(check["verified"] is not True for check in consent.get("verification", ())):
         return False
@@ -396,12 +400,24 @@ def in_hospital(chart: Chart, asker: Asker) -> bool:
 def keyworking_has_ended(chart: Chart) -> bool:
     consents = [one for one in chart.of("Consent") if "keyworking" in category_of(one)]
     consents = [one for one in consents if one["status"] in ("active", "inactive", "rejected")]
+    if not any(was_right(chart, one) for one in consents):
+        return False
     for one in sorted(consents, key=lambda one: (decided(one), one["status"] != "active"))[::-1]:
         if one["status"] != "active":
             return True
         if is_valid(chart, one) and within(one["provision"].get("period"), chart.now):
             return False
-    return bool(consents)
+    return True
+
+
+def was_right(chart: Chart, consent: Resource) -> bool:
+    """When it was decided, by what was so then; and its time has come since."""
+    if consent["status"] == "active" and decided(consent) > chart.now:
+        return False
+    begins = consent["provision"].get("period", {}).get("start")
+    if begins and first(begins).astimezone(UTC) > chart.now:
+        return False
+    return is_right(Chart(chart.resources, decided(consent)), consent)
 
 
 # The table
@@ -484,9 +500,9 @@ def newest_assessment(chart: Chart) -> tuple[str, str] | None:
     found = []
     for one in chart.of("Consent"):
         told = competence_of(one)
-        if told and one["status"] in ("active", "inactive", "rejected"):
-            if first(told[1]).astimezone(UTC) <= chart.now:
-                found.append((first(told[1]), told[0] != "gillick-competent", told))
+        decided_now = one["status"] in ("active", "inactive", "rejected")
+        if told and decided_now and first(told[1]).astimezone(UTC) <= chart.now:
+            found.append((first(told[1]), told[0] != "gillick-competent", told))
     return max(found)[2] if found else None
 
 

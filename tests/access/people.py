@@ -124,6 +124,7 @@ def competence(outcome: str, day: str) -> dict[str, Any]:
         "url": canonicals.COMPETENCE_EXTENSION,
         "extension": [
             {"url": "outcome", "valueCode": outcome},
+            {"url": "assessedBy", "valueReference": ref("Practitioner/assessor")},
             {"url": "date", "valueDate": day},
         ],
     }

@@ -16,7 +16,16 @@ from fhir_server.storage.clock import system_clock
 from fhir_server.storage.interface import HistoryOf, Unit
 from tests.access.conftest import ByTable, stored
 from tests.access.deciding import about, rating
-from tests.access.people import child, episode, organisation
+from tests.access.people import (
+    NOW,
+    SEVENTEEN,
+    carer,
+    child,
+    consent,
+    episode,
+    organisation,
+    rule,
+)
 from tests.support import FHIR_JSON, assert_outcome, found_ids
 
 DOCTOR: Final = Caller("doctor", user="Practitioner/doctor", organisation="A11")
@@ -188,3 +197,24 @@ async def test_few_records_are_open_at_one_time(
 
     await app.state.store.commit(many)
     assert_outcome(await broken(client), 403, "too-costly", f"{MOST} records")
+
+
+@pytest.mark.usefixtures("region")
+async def test_it_is_not_for_the_family_to_read(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    """A reason such as safeguarding may be about them."""
+    address = part(await broken(client), "task")["reference"]
+    mine = consent(basis="consent", outcome=None, dateTime="2026-11-20", provision=_for_mother())
+    await stored(app, child("1", SEVENTEEN), carer(), mine)
+    for user in ("RelatedPerson/mum", "Patient/1"):
+        by_table(Caller("family", user=user), NOW)
+        assert (await client.get("CarePlan/c1")).status_code == 200
+        assert (await client.get(address)).status_code == 404
+        assert await found_ids(client, "Task?patient=1") == []
+    by_table(KEYWORKER, NOW)
+    assert (await client.get(address)).status_code == 200
+
+
+def _for_mother() -> Resource:
+    return rule("permit", "RelatedPerson/mum", period={"start": "2026-11-20", "end": "2027-11-01"})

@@ -93,12 +93,6 @@ async def aged(app: Application, born: str, *also: Resource) -> None:
 
 async def gives(client: httpx.AsyncClient, resource: Resource) -> httpx.Response:
     given = {name: value for name, value in resource.items() if name != "id"}
-    assessed = {"url": "assessedBy", "valueReference": ref("Practitioner/doctor")}
-    given["extension"] = [
-        {**one, "extension": [*one["extension"], assessed]} for one in given.get("extension", ())
-    ]
-    if not given["extension"]:
-        del given["extension"]
     return await client.post("Consent", content=json.encode(given), headers=FHIR_JSON)
 
 

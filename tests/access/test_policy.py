@@ -20,7 +20,7 @@ from fhir_server.fhir.json import Resource
 from fhir_server.search.ast import Everything, Node
 from fhir_server.search.match import match
 from fhir_server.search.parse import parse
-from fhir_server.search.rewrite import used
+from fhir_server.search.rewrite import targets, used
 from fhir_server.storage.interface import HistoryOf, Store
 from tests.access.deciding import (
     CARE_TEAM,
@@ -54,7 +54,9 @@ DECISIONS: Final = (
 ASKED: Final = (
     *("Flag", "Flag?status=active", "Flag?author=Practitioner/1", "Flag?_id=f0,f1,f2,f3"),
     *("Flag?code=red", f"Flag?code={canonicals.DSR_RATING}|red", "Flag?date:missing=true"),
-    *("CarePlan", "CarePlan?status:not=draft", "CarePlan?subject=Patient/p1"),
+    *("CarePlan", "CarePlan?status:not=draft", "CarePlan?subject=Patient/p1", "Flag?patient=p1"),
+    *("CarePlan?patient=p1,p2,p3&status=active", "Appointment?patient=p1", "Provenance?patient=p2"),
+    *("Task?patient=p0&subject=Patient/p0", "Task?patient=p0&subject=Patient/p1", "Patient?_id=p1"),
     *("Patient", "Patient?gender=female", "Patient?name=Test", "Patient?address-city=Leeds"),
     *("Appointment", "Task", "Consent", "Provenance", "Group", "Organization", "Bundle"),
     *("AuditEvent", "Basic", "Observation", "RelatedPerson"),
@@ -184,7 +186,7 @@ def test_the_term_means_what_is_decided_of_each_resource(seed: int) -> None:
     terms = ConsentTerms(NURSE, every_scope, known)
     for one in [*people(), *resources(chosen, 0), *resources(chosen, 1)]:
         for where in (Everything(), criteria("Flag?author=Practitioner/1")[1]):
-            term = terms.readable(one["resourceType"], used(where))
+            term = terms.readable(one["resourceType"], used(where), targets(where))
             assert match(term, one) == allowed(rules, one, where), one
 
 

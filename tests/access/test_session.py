@@ -264,7 +264,8 @@ async def test_a_commit_leaves_one_line_in_the_audit(
 
 
 def test_open_means_everything_and_closed_nothing() -> None:
-    for resource_type in ("Patient", "AuditEvent", "Dragon"):
+    assert OpenPolicy().readable("AuditEvent") == OpenPolicy().writable("AuditEvent") == Nothing()
+    for resource_type in ("Patient", "Dragon"):
         assert OpenPolicy().readable(resource_type) == Everything()
         assert OpenPolicy().writable(resource_type) == Everything()
         assert ClosedPolicy().readable(resource_type) == Nothing()

@@ -232,16 +232,18 @@ async def test_class_24_proxies_of_the_environment_are_not_used(
     assert await fetched(issuer.url) == all_keys()
 
 
-async def test_class_24_what_guards_outgoing_calls_stands_in_between(issuer: IssuerProcess) -> None:
-    import httpx
+async def test_class_24_a_name_with_a_private_address_is_not_asked(
+    issuer: IssuerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def loopback(host: str, port: int) -> list[str]:  # noqa: ARG001
+        return ["127.0.0.1"]
 
-    class Guard(httpx.AsyncBaseTransport):
-        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            raise httpx.ConnectError(f"{request.url.host} is not allowed")
-
-    with pytest.raises(CannotVerify, match="ConnectError"):
-        await fetched(issuer.url, transport=Guard)
+    monkeypatch.setattr("fhir_server.outgoing.system_resolver", loopback)
+    named = issuer.url.replace("127.0.0.1", "idp.example")
+    with pytest.raises(CannotVerify, match="private address"):
+        await fetched(named)
     assert issuer.asked == []
+    assert await fetched(named, private_hosts=("idp.example",)) == all_keys()
 
 
 async def test_class_24_no_address_in_a_token_is_asked(issuer: IssuerProcess) -> None:

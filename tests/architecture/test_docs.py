@@ -55,6 +55,7 @@ PAGE_OF_INTERACTION: Final = {
     "job-file": "asynchronous",
 }
 BESIDE: Final = (
+    "audit-event.md",
     "binary.md",
     "errors.md",
     "filter.md",

@@ -11,7 +11,11 @@ from click.testing import CliRunner, Result
 from pymongo import MongoClient
 
 from fhir_server import maintenance
+from fhir_server.access.facts import remaking
+from fhir_server.access.facts.kept import PART
 from fhir_server.cli import main
+from fhir_server.storage.audited import AuditRow
+from fhir_server.storage.interface import Unit
 from fhir_server.storage.sqlite.store import SqliteStore
 from tests.mongo import URL, mongo_url
 from tests.storage.backends import BACKENDS, database_of
@@ -138,6 +142,33 @@ def test_faults_are_named_and_mended(path: Path) -> None:
     assert result.exit_code == 0
     assert "Patient/a: index entries of 'family': 1 missing [mended]" in result.stdout
     assert run("check").stdout.splitlines()[-1] == "The store is sound."
+
+
+async def spoil_facts(path: Path) -> None:
+    """A store with facts, one of which is gone."""
+    store = SqliteStore(path)
+    await remaking.ensure(store)
+    await store.commit(lambda unit: unit.forget(PART, "Patient/a>"))
+    await store.close()
+
+
+def test_facts_by_which_access_is_decided_are_checked_and_mended(path: Path) -> None:
+    asyncio.run(spoil_facts(path))
+    wrong = "Patient/a: who may see whom by it is not what it says"
+    found = run("check")
+    assert found.exit_code == 1
+    assert f"{wrong} [keyworking reindex --all mends it]" in found.stdout
+    assert "Faults: 1, of which mended: 0." in found.stdout
+    mended = run("check", "--repair")
+    assert mended.exit_code == 0, mended.output
+    assert f"{wrong} [mended]" in mended.stdout
+    assert "The store is sound." in run("check").stdout
+
+
+def test_a_whole_reindex_makes_the_facts_anew(path: Path) -> None:
+    asyncio.run(spoil_facts(path))
+    assert run("reindex", "--all").exit_code == 0
+    assert "The store is sound." in run("check").stdout
 
 
 def test_what_cannot_be_mended_is_said(path: Path) -> None:
@@ -284,12 +315,23 @@ def test_versions_and_audit_go_by_their_age(
     """Those of now, seen so many days later."""
     monkeypatch.setenv("KEYWORKING_KEEP_HISTORY", "30")
     monkeypatch.setenv("KEYWORKING_KEEP_AUDIT", "30")
-    damage(path, "INSERT INTO audit SELECT number + 1, at, 'x', 'x', 'x', 'x' FROM audit")
+    asyncio.run(_audited_once_more(path))
 
     later(monkeypatch, age)
     assert run("prune").exit_code == 0
     assert rows(path, "SELECT count(*) FROM version") == [(left,)]
-    assert rows(path, "SELECT count(*) FROM audit") == [(2 if age < 30 else 1,)]
+    # In the place of the first stands the row that tells of its end.
+    expected = (1, 2) if age < 30 else (2, 3)
+    assert rows(path, "SELECT min(number), max(number) FROM audit") == [expected]
+
+
+async def _audited_once_more(path: Path) -> None:
+    async def work(unit: Unit) -> None:
+        await unit.audit(AuditRow("x", "x"))
+
+    store = SqliteStore(path)
+    await store.commit(work)
+    await store.close()
 
 
 @pytest.mark.parametrize("name", ["KEEP_HISTORY", "KEEP_VERSIONS", "KEEP_AUDIT"])

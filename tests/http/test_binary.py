@@ -131,7 +131,9 @@ async def test_nothing_that_is_stored_is_run_by_a_browser(client: httpx.AsyncCli
     answer = await client.get(address)
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-disposition"] == "attachment"
-    assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
+    assert answer.headers["content-security-policy"] == (
+        "default-src 'none'; frame-ancestors 'none'; sandbox"
+    )
     assert answer.headers["cache-control"] == "private, no-cache"
 
 

@@ -3,9 +3,7 @@
 https://hl7.org/fhir/R4/nd-json.html is what the files hold; the server that has them is a real one.
 """
 
-import asyncio
 import gzip
-import socket
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,8 +14,9 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from fhir_operations import _fetch
+from fhir_operations._fetch import fetched
 from fhir_server.errors import FhirError
+from fhir_server.outgoing import Outgoing
 from fhir_server.settings import Settings
 from tests.jobs import later, lines, with_body
 from tests.stores import store_at
@@ -190,43 +189,15 @@ async def test_another_format_is_refused(client: httpx.AsyncClient, files: Files
 async def test_by_default_no_origin_is_allowed(tmp_path: Path) -> None:
     assert Settings(auth="none", store=f"sqlite:///{tmp_path}/a.db").import_from == ()
     with pytest.raises(FhirError, match="origins that may be named: none"):
-        _fetch.require_allowed("https://files.example.nhs.uk/1", (), "here")
+        Outgoing(()).require("https://files.example.nhs.uk/1", "here")
 
 
-@pytest.mark.parametrize("address", ["10.0.0.5", "127.0.0.1", "169.254.169.254", "::1", "fd00::1"])
-async def test_a_name_with_a_private_address_leads_nowhere(
-    monkeypatch: pytest.MonkeyPatch, address: str
-) -> None:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-
-    async def resolved(*_: Any, **__: Any) -> list[Any]:
-        # One public address among them does not help.
-        public = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.216.34", 443))
-        return [public, (family, socket.SOCK_STREAM, 6, "", (address, 443))]
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolved)
-    with pytest.raises(FhirError, match="private address"):
-        await anext(_fetch.fetched("https://files.example.nhs.uk/1", 100))
-
-
-async def test_the_connection_goes_to_the_address_that_was_looked_at(
-    monkeypatch: pytest.MonkeyPatch, files: Files
-) -> None:
-    """A second look-up, as DNS rebinding wants it, does not happen."""
-    looked_up: list[str] = []
-
-    async def resolved(host: str, port: int, **_: Any) -> list[Any]:
-        looked_up.append(host)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
-
-    files.bodies["/1"], files.asked[:] = b"x", []
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolved)
-    monkeypatch.setattr(_fetch, "_is_public", lambda _: True)
-    url = f"http://files.example.nhs.uk:{files.server_port}/1"
-    assert b"".join([piece async for piece in _fetch.fetched(url, 100)]) == b"x"
-    assert set(looked_up) <= {"files.example.nhs.uk", "127.0.0.1"}
-    assert looked_up.count("files.example.nhs.uk") == 1
-    assert files.asked == [("/1", f"files.example.nhs.uk:{files.server_port}")]
+async def test_what_is_not_allowed_any_more_is_not_fetched(files: Files) -> None:
+    """A job of a process with other settings goes on in one that does not let it."""
+    files.asked.clear()
+    with pytest.raises(FhirError, match=r"may be named: https://a\.example"):
+        await anext(fetched(f"{files.origin}/1", 100, Outgoing(["https://a.example"])))
+    assert files.asked == []
 
 
 @pytest.mark.parametrize(

@@ -84,9 +84,10 @@ def test_everything_that_is_wired_is_in_it(document: dict[str, Any]) -> None:
     promised = {(method, path) for method, path, _ in _promises(document)}
     wired = {
         (route.method.lower(), "/" + route.pattern.replace("{type}", name))
-        for route in ROUTER.routes
+        for name in resource_types()
+        for route in ROUTER.of(name)
         if "{operation}" not in route.pattern
-        for name in (compartments() if "{member}" in route.pattern else resource_types())
+        if "{member}" not in route.pattern or name in compartments()
     }
     assert promised == wired | set(_defined())
 
@@ -98,10 +99,12 @@ def _defined() -> Iterator[tuple[str, str]]:
         named = resource_types() if "Resource" in types else types
         places = ["/$"] if definition["system"] else []
         places += [f"/{name}/$" for name in named if definition["type"]]
-        places += [f"/{name}/{{id}}/$" for name in named if definition["instance"]]
+        if definition["instance"]:
+            places += [f"/{name}/{{id}}/$" for name in named if name not in ROUTER.own]
         for place in places:
             yield "post", place + definition["code"]
-            if not definition.get("affectsState", True):
+            own = place.split("/")[1] in ROUTER.own
+            if not definition.get("affectsState", True) and not own:
                 yield "get", place + definition["code"]
 
 

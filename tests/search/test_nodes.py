@@ -210,7 +210,7 @@ def test_the_policy_is_within_every_kind() -> None:
     allowed = TokenIs("_tag", None, "allowed")
     for hop in (of_kind(Chain), of_kind(Has)):
         for example in holding(hop):
-            query = guarded(Query("Observation", example), lambda _type, _used: allowed)
+            query = guarded(Query("Observation", example), lambda _type, _used, _targets: allowed)
             for one in inner(query):
                 if isinstance(one, Chain | Has):
                     assert allowed in inner(one), example

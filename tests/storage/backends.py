@@ -4,6 +4,7 @@ A new backend is a line in `BACKENDS`. What it cannot keep stands in `EXCEPTIONS
 and a test that passes in spite of it fails.
 """
 
+import json
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
@@ -44,7 +45,8 @@ async def _open_sqlite(place: Path) -> Store:
 
 def _audited_sqlite(place: Path) -> list[str]:
     with closing(sqlite3.connect(place / "store.db")) as connection:
-        return [row[0] for row in connection.execute("SELECT action FROM audit ORDER BY number")]
+        found = connection.execute("SELECT told FROM audit ORDER BY number")
+        return [json.loads(told)["action"] for (told,) in found]
 
 
 _left: Final[dict[str, str]] = {}
@@ -78,8 +80,8 @@ def _drop_all_but(name: str) -> None:
 
 def _audited_mongo(place: Path) -> list[str]:
     with MongoClient[dict[str, Any]](mongo_url("admin")) as client:
-        rows = client[database_of(place)]["audit"].find(sort=[("_id", 1)])
-        return [row["action"] for row in rows]
+        rows = client[database_of(place)]["trail"].find(sort=[("_id", 1)])
+        return [json.loads(row["told"])["action"] for row in rows]
 
 
 BACKENDS: Final[Mapping[str, Backend]] = {

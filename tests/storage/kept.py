@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from fhir_server.fhir.json import Resource
 from fhir_server.search.parameters import Definition
-from fhir_server.storage.interface import AuditRow, Memo, Unit
+from fhir_server.storage.audited import AuditRow
+from fhir_server.storage.interface import Memo, Unit
 from fhir_server.storage.remaking import remake
 from fhir_server.storage.sqlite.fulltext import FulltextWriter
 from fhir_server.storage.sqlite.store import SqliteStore

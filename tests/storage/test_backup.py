@@ -35,6 +35,7 @@ TABLES: Final = (
     "contained",
     "memo",
     "audit",
+    "audit_name",
     "pruned",
 )
 
@@ -93,12 +94,8 @@ def test_a_backup_beside_writers_is_the_store_at_one_moment(
     with closing(sqlite3.connect(path, isolation_level=None)) as writer:
 
         def write(done: int, _total: int) -> None:
-            row = (f"caller{done}", "create", "r", "")
-            writer.execute(
-                "INSERT INTO audit (at, caller, action, request_id, targets)"
-                " VALUES (1, ?, ?, ?, ?)",
-                row,
-            )
+            row = (f"caller{done}".encode(),)
+            writer.execute("INSERT INTO audit (at, told, hash) VALUES (1, ?, '')", row)
 
         back_up(path, tmp_path / "backup.db", write)
     assert rows(tmp_path / "backup.db", "SELECT seq FROM version") == before

@@ -13,8 +13,8 @@ import pytest
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.dates import interval
+from fhir_server.storage.audited import AuditRow
 from fhir_server.storage.interface import (
-    AuditRow,
     Draft,
     HistoryEntry,
     HistoryOf,
@@ -280,7 +280,7 @@ async def test_a_commit_lands_together_with_its_audit(
 ) -> None:
     async def work(unit: Unit) -> None:
         await unit.put(Draft(patient("a", "Ash")), "PUT")
-        await unit.audit(AuditRow("me", "create", "r1", ["Patient/a"]))
+        await unit.audit(AuditRow("me", "create", "r1", ("Patient/a",)))
 
     await store.commit(work)
     assert backend.audited(tmp_path) == ["create"]

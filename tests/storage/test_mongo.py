@@ -117,7 +117,7 @@ async def test_what_is_too_large_for_the_store_is_413(tmp_path: Path) -> None:
 
 
 async def test_a_malformed_document_is_refused_by_the_database_itself(plain: Plain) -> None:
-    for collection in ("version", "memo", "audit", "writer"):
+    for collection in ("version", "memo", "trail", "writer"):
         with pytest.raises(WriteError, match="failed validation"):
             plain[collection].insert_one({"_id": "x", "resource": 1})
 

@@ -9,7 +9,8 @@ from typing import Final
 
 import pytest
 
-from fhir_server.storage.interface import AuditRow, HistoryOf, Memo, Unit
+from fhir_server.storage.audited import AuditRow
+from fhir_server.storage.interface import HistoryOf, Memo, Unit
 from fhir_server.storage.sqlite import prune as pruning
 from fhir_server.storage.sqlite.prune import Pruned, Retention, prune
 from fhir_server.storage.sqlite.store import SqliteStore
@@ -133,7 +134,8 @@ def test_a_dry_run_counts_and_takes_nothing_out(path: Path) -> None:
 def test_audit_rows_go_by_their_age_and_the_newest_stays(path: Path, days: int, left: int) -> None:
     pruned = prune(path, Retention(audit_before=days * DAY), quietly)
     assert pruned == Pruned(audit_rows=5 - left)
-    assert rows(path, "SELECT count(*), max(number) FROM audit") == [(left, 5)]
+    told = int(left < 5)  # that rows were taken out, and up to which
+    assert rows(path, "SELECT count(*), max(number) FROM audit") == [(left + told, 5 + told)]
     assert kept(path, "a") == [5, 4, 3, 2, 1]
 
 

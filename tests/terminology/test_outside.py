@@ -14,6 +14,7 @@ import pytest
 
 from fhir_server.app import create_app
 from fhir_server.errors import FhirError, Kind
+from fhir_server.outgoing import Outgoing
 from fhir_server.settings import Settings
 from fhir_server.terminology.outside import Outside
 from tests.fhir_operations.terms import SYSTEM, TREE, codes, parameters, told, value_set
@@ -241,12 +242,20 @@ class Slow(httpx.AsyncBaseTransport):
         self.most = max(self.most, self.waiting)
         await asyncio.sleep(self.moment)
         self.waiting -= 1
-        return httpx.Response(200, json={"resourceType": "Parameters"})
+        content = b'{"resourceType": "Parameters"}'
+        return httpx.Response(200, stream=httpx.ByteStream(content))
+
+
+def _to(network: httpx.AsyncBaseTransport) -> Outgoing:
+    async def public(host: str, port: int) -> list[str]:  # noqa: ARG001
+        return ["93.184.216.34"]
+
+    return Outgoing(["http://terms"], resolver=public, network=network)
 
 
 async def test_only_so_much_is_asked_at_once() -> None:
     transport = Slow()
-    outside = Outside("http://terms", transport=transport)
+    outside = Outside("http://terms", outgoing=_to(transport))
     asked = [{"name": "code", "valueCode": f"{number}"} for number in range(40)]
     answers = await asyncio.gather(*(outside.ask("$a", one) for one in asked))
     assert len(answers) == 40
@@ -255,7 +264,7 @@ async def test_only_so_much_is_asked_at_once() -> None:
 
 async def test_whoever_waits_too_long_for_a_turn_is_told() -> None:
     """And the server is not left alone for it: it does answer."""
-    outside = Outside("http://terms", patience=2.0, transport=Slow(1.2))
+    outside = Outside("http://terms", 2.0, _to(Slow(1.2)))
     asked = [{"name": "code", "valueCode": f"{number}"} for number in range(40)]
     gathered = asyncio.gather(*(outside.ask("$a", one) for one in asked), return_exceptions=True)
     refusals = [one for one in await gathered if isinstance(one, FhirError)]

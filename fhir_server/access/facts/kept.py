@@ -41,6 +41,8 @@ class State(msgspec.Struct, frozen=True):
     """Whether they are of all resources; until then nothing can be decided by them."""
     number: int = 0
     mark: str = ""
+    run: str = ""
+    """Of a remaking that is under way: since it began, nothing old is there."""
 
     @property
     def usable(self) -> bool:
@@ -77,7 +79,7 @@ async def keep_state(unit: Unit, reached: State) -> None:
 async def follow(unit: Unit, stored: StoredVersion, resource: Resource | None) -> None:
     """Take what the version that was just written contributes in place of what was there before.
 
-    `resource` is None after a deletion.
+    `resource` is what was stored, its references local ones; None after a deletion.
     """
     if stored.type in reading.TYPES:
         new = None if resource is None else reading.contribution(resource)
@@ -107,7 +109,7 @@ async def _known(unit: Unit, there: Memo | None) -> Contribution | None:
     try:
         return decoded(there.value)
     except msgspec.MsgspecError:
-        await keep_state(unit, msgspec.structs.replace(await state(unit), complete=False))
+        await keep_state(unit, msgspec.structs.replace(await state(unit), complete=False, run=""))
         return None
 
 
@@ -150,9 +152,29 @@ async def changed(reader: Reader, since: State, until: State) -> Names | None:
     return tuple(found) if expected == until.mark else None
 
 
-def completed(reached: State) -> State:
-    """All is made; caches begin anew."""
-    return State(complete=True, number=reached.number + 1, mark=token_hex(8))
+async def begin_anew(unit: Unit, *, whole: bool) -> str:
+    """Forget everything, and say so; the name of the remaking that begins.
+
+    Unless `whole`, one that another process is at is joined: what it has made stays.
+    """
+    before = await state(unit)
+    if not whole and before.run and before.release == RELEASE:
+        return before.run
+    for space in (ORIGIN, PART, GRANTEE, CHANGE):
+        await unit.forget(space, "")
+    began = State(number=before.number, run=token_hex(8))
+    await keep_state(unit, began)
+    return began.run
+
+
+async def complete(unit: Unit, run: str) -> bool:
+    """All has been gone through since that remaking began: whether no other began meanwhile."""
+    reached = await state(unit)
+    if reached.run != run:
+        return reached.usable
+    done = State(complete=True, number=reached.number + 1, mark=token_hex(8))
+    await keep_state(unit, done)
+    return True
 
 
 async def of_subject(reader: Reader, subject: str) -> list[Contribution]:
@@ -198,27 +220,23 @@ async def _every(
             return
 
 
-async def forget_all(unit: Unit) -> None:
-    for space in (ORIGIN, PART, GRANTEE, CHANGE):
-        await unit.forget(space, "")
-
-
-async def differing(reader: Reader, ref: str, should: Contribution | None) -> bool:
-    """Whether what is kept of the resource is not what it should be."""
-    wanted = _memos(should, b"" if should is None else encoded(should))
-    if should is None:
-        wanted = {(ORIGIN, f"{ref}>"): b""}
-    for (space, key), value in wanted.items():
+async def is_less(reader: Reader, ref: str, should: Contribution | None) -> bool:
+    """Whether anything is missing of what should be kept of the resource, or is otherwise."""
+    value = b"" if should is None else encoded(should)
+    for (space, key), wanted in {(ORIGIN, f"{ref}>"): value, **_memos(should, value)}.items():
         found = await reader.memo(space, key)
-        if (b"" if found is None else found.value) != value:
+        if (b"" if found is None else found.value) != wanted:
             return True
     return False
 
 
-async def every_ref(reader: Reader) -> AsyncIterator[str]:
-    """The resources of which anything is kept, some of them several times."""
-    async for memo in _every(reader, ORIGIN, ""):
-        yield memo.key.rstrip(">")
-    for space in (PART, GRANTEE):
+def belongs(memo: Memo, should: Contribution | None) -> bool:
+    """Whether the memo is one that should be kept of a resource that contributes this."""
+    return (memo.space, memo.key) in _memos(should, b"")
+
+
+async def every_memo(reader: Reader) -> AsyncIterator[tuple[Memo, str]]:
+    """All that is kept, each with the reference of the resource that it is of."""
+    for space in (ORIGIN, PART, GRANTEE):
         async for memo in _every(reader, space, ""):
-            yield memo.key.split(">")[-2]
+            yield memo, memo.key.split(">")[-2]

@@ -9,24 +9,29 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from fhir_server.access.facts import kept, reading
-from fhir_server.access.facts.kept import State
+from fhir_server.access.facts.parts import Contribution
 from fhir_server.fhir import json
 from fhir_server.search.ast import Query
-from fhir_server.storage.interface import Position, Reader, Store, StoredVersion, Unit
+from fhir_server.storage.interface import Memo, Position, Reader, Store, StoredVersion, Unit
 
+_LOOKS: Final = 3
 _AT_ONCE: Final = 64
 """Resources in one commit, while other writers wait."""
 
 
 async def ensure(store: Store) -> bool:
-    """Make the facts where they are not complete.
+    """Make the facts where they are not complete; several processes may do so at once.
 
     Returns:
         Whether there was anything to do.
+
+    Raises:
+        FhirError: UNAVAILABLE when the store cannot write; the next `ensure` goes on.
     """
     if (await kept.state(store)).usable:
         return False
-    await remake(store)
+    while not await _pass(store, whole=False):
+        pass
     return True
 
 
@@ -34,23 +39,19 @@ async def remake(store: Store) -> None:
     """Make all of them anew, beside other writers; who comes while it goes on is denied.
 
     Raises:
-        FhirError: UNAVAILABLE when the store cannot write; the next `ensure` goes on.
+        FhirError: as `ensure`.
     """
-    await store.commit(_begin)
+    if not await _pass(store, whole=True):
+        await ensure(store)
+
+
+async def _pass(store: Store, *, whole: bool) -> bool:
+    """One pass through all resources: False where another remaking has forgotten what it made."""
+    run = await store.commit(lambda unit: kept.begin_anew(unit, whole=whole))
     for resource_type in sorted(reading.TYPES):
         async for several in _pages(store, resource_type):
             await _remake(store, resource_type, [one.id for one in several])
-    await store.commit(_end)
-
-
-async def _begin(unit: Unit) -> None:
-    await kept.forget_all(unit)
-    await kept.keep_state(unit, State(number=(await kept.state(unit)).number))
-
-
-async def _end(unit: Unit) -> None:
-    reached = await kept.state(unit)
-    await kept.keep_state(unit, kept.completed(reached))
+    return await store.commit(lambda unit: kept.complete(unit, run))
 
 
 async def _remake(store: Store, resource_type: str, ids: Sequence[str]) -> None:
@@ -77,22 +78,48 @@ async def _pages(reader: Reader, resource_type: str) -> AsyncIterator[Sequence[S
 
 
 async def differences(reader: Reader) -> AsyncIterator[str]:
-    """References of resources whose facts are not what the resources say.
+    """References of resources whose facts are not what the resources say, each once.
 
-    Where nobody writes meanwhile.
+    What others write meanwhile is looked at again.
     """
-    seen: set[str] = set()
+    told: set[str] = set()
     for resource_type in sorted(reading.TYPES):
         async for page in _pages(reader, resource_type):
             for stored in page:
-                should = reading.contribution(json.decode_own(stored.body))
                 ref = f"{stored.type}/{stored.id}"
-                if should is not None:
-                    seen.add(ref)
-                if await kept.differing(reader, ref, should):
-                    seen.add(ref)
+                if await kept.is_less(reader, ref, _should(stored)) and await _still_less(
+                    reader, ref
+                ):
+                    told.add(ref)
                     yield ref
-    async for ref in kept.every_ref(reader):
-        if ref not in seen:
-            seen.add(ref)
+    async for memo, ref in kept.every_memo(reader):
+        if ref not in told and await _is_stray(reader, memo, ref):
+            told.add(ref)
             yield ref
+
+
+async def _still_less(reader: Reader, ref: str) -> bool:
+    """Whether something is missing or otherwise, however often one looks."""
+    for _ in range(_LOOKS):
+        if not await kept.is_less(reader, ref, await _current(reader, ref)):
+            return False
+    return True
+
+
+async def _is_stray(reader: Reader, memo: Memo, ref: str) -> bool:
+    """Whether it is there and should not be, however often one looks."""
+    for _ in range(_LOOKS):
+        if kept.belongs(memo, await _current(reader, ref)):
+            return False
+        if await reader.memo(memo.space, memo.key) is None:
+            return False
+    return True
+
+
+async def _current(reader: Reader, ref: str) -> Contribution | None:
+    stored = await reader.read(*ref.split("/"))
+    return None if stored is None else _should(stored)
+
+
+def _should(stored: StoredVersion) -> Contribution | None:
+    return None if stored.deleted else reading.contribution(json.decode_own(stored.body))

@@ -136,7 +136,9 @@ class Authenticator:
 
     def _caller(self, claims: Claims, jti: str, until: int) -> _Known:
         issuer = str(claims["iss"])
-        caller = caller_of(claims, self._trust.names, issuer, self._trust.base)
+        known = self._trust.issuers.get(issuer)
+        names = (known.names if known else None) or self._trust.names
+        caller = caller_of(claims, names, issuer, self._trust.base)
         return _Known(caller, issuer, jti, until)
 
 

@@ -1,35 +1,33 @@
 """Asking who issues tokens: few bytes, in little time, from the address of the settings alone.
 
-Redirects and proxies of the environment are not followed; what is compressed is refused, as it may
-be any size. `transport` is where whoever guards outgoing calls stands.
+What is compressed is refused, as it was not asked for; the rest `fhir_server.outgoing` sees to.
 """
 
-import asyncio
-import ssl
-from collections.abc import Callable, Mapping
+from base64 import b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
+from urllib.parse import urlencode
 
+from fhir_server import outgoing
 from fhir_server.access.tokens.problems import CannotVerify
-
-if TYPE_CHECKING:
-    import httpx  # loaded by the first question: a server with a file of keys asks nobody
+from fhir_server.outgoing import Question, TooLarge, Unreachable
 
 MOST_BYTES: Final = 256 * 1024
-_JSON: Final = {"accept": "application/json", "accept-encoding": "identity"}
+_JSON: Final = {"accept": "application/json"}
+_FORM: Final = {"content-type": "application/x-www-form-urlencoded"}
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """How an issuer is asked.
 
-    `patience` is in seconds, for the whole of an answer; `transport` makes what stands in place
-    of the network, or in front of it.
+    `patience` is in seconds, for the whole of an answer; `private_hosts` are names of hosts that
+    may have a private address.
     """
 
     patience: float = 5.0
-    transport: "Callable[[], httpx.AsyncBaseTransport] | None" = None
+    private_hosts: tuple[str, ...] = ()
 
     async def get(self, url: str) -> bytes:
         """The body of a 200.
@@ -37,56 +35,24 @@ class Outgoing:
         Raises:
             CannotVerify: for any other answer, and for none.
         """
-        return await self._asked("GET", url)
+        return await self._asked(Question("GET", url, _JSON, seconds=self.patience))
 
     async def post(self, url: str, form: Mapping[str, str], user: tuple[str, str]) -> bytes:
         """As `get`, with a form and HTTP Basic authentication."""
-        return await self._asked("POST", url, form, user)
+        told = b64encode(":".join(user).encode()).decode()
+        headers = {**_JSON, **_FORM, "authorization": f"Basic {told}"}
+        content = urlencode(form).encode()
+        return await self._asked(Question("POST", url, headers, content, self.patience))
 
-    async def _asked(
-        self,
-        method: str,
-        url: str,
-        form: Mapping[str, str] | None = None,
-        user: tuple[str, str] | None = None,
-    ) -> bytes:
-        import httpx
-
+    async def _asked(self, question: Question) -> bytes:
+        url = question.url  # one of the settings, and no token's
+        way = outgoing.Outgoing([url], self.private_hosts)
         try:
-            async with (
-                asyncio.timeout(self.patience),
-                self._client() as client,
-                client.stream(method, url, data=form, auth=user, headers=_JSON) as response,
-            ):
-                return await _body(response)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError) as error:
-            raise CannotVerify(f"{url}: {type(error).__name__}") from None
-
-    def _client(self) -> "httpx.AsyncClient":
-        import httpx
-
-        return httpx.AsyncClient(
-            transport=self.transport() if self.transport else None,
-            verify=_trust(),
-            trust_env=False,
-            follow_redirects=False,
-            timeout=self.patience,
-        )
-
-
-async def _body(response: "httpx.Response") -> bytes:
-    if response.status_code != 200:
-        raise CannotVerify(f"{response.url} answers {response.status_code}")
-    if response.headers.get("content-encoding", "identity") != "identity":
-        raise CannotVerify(f"{response.url} answers compressed, which was not asked for")
-    content = b""
-    async for piece in response.aiter_raw():
-        content += piece
-        if len(content) > MOST_BYTES:
-            raise CannotVerify(f"{response.url} answers more than {MOST_BYTES} bytes")
-    return content
-
-
-@cache
-def _trust() -> ssl.SSLContext:
-    return ssl.create_default_context()
+            status, content = await way.asked(question, MOST_BYTES)
+        except TooLarge:
+            raise CannotVerify(f"{url} answers more than {MOST_BYTES} bytes") from None
+        except Unreachable as error:
+            raise CannotVerify(f"{url}: {error}") from None
+        if status != 200:
+            raise CannotVerify(f"{url} answers {status}")
+        return content

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fhir_server.access.tokens.claims import Claims, Expected, require_meant
+from fhir_server.access.tokens.claims import ClaimNames, Claims, Expected, require_meant
 from fhir_server.access.tokens.keys import chosen
 from fhir_server.access.tokens.problems import BadToken
 from fhir_server.access.tokens.sources import KeySource
@@ -32,6 +32,8 @@ class Issuer:
     expected: Expected
     keys: KeySource
     algorithms: frozenset[str]
+    names: ClaimNames | None = None
+    """Which of its claims says what, where they are not called as the settings say."""
 
 
 def is_jwt(token: str) -> bool:

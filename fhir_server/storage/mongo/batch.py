@@ -14,8 +14,9 @@ from typing import Any, Final
 from pymongo import InsertOne, UpdateOne
 
 from fhir_server.search.parameters import ParameterSet
-from fhir_server.storage.interface import AuditRow, Memo, StoredVersion
-from fhir_server.storage.mongo import memos
+from fhir_server.storage.audited import AuditRow, Link
+from fhir_server.storage.interface import Memo, StoredVersion
+from fhir_server.storage.mongo import audit, memos
 from fhir_server.storage.mongo.documents import ENTRIES, document_of, require_fit
 from fhir_server.storage.mongo.driver import Database, Document, Operation, Transaction
 from fhir_server.storage.mongo.parameters import StoredParameters, save
@@ -43,7 +44,8 @@ class Writes:
     kept: dict[tuple[str, str], Memo] = field(default_factory=dict)
     """Memos by space and key, as long as nothing has been forgotten since."""
     forgets: bool = False
-    audits: list[Document] = field(default_factory=list)
+    audits: list[tuple[AuditRow, int]] = field(default_factory=list)
+    """Rows, each with its time."""
 
     def copy(self) -> "Writes":
         other = copy(self)
@@ -70,11 +72,11 @@ class Batch:
     ) -> None:
         self._database = database
         self._within = within
-        self._turn = turn.number
+        self.link: Link = turn.link
+        """Where the audit's chain has come to with what is in the transaction."""
         self._stored_parameters = parameters
         self._writes = Writes(turn.seq, parameters=parameters.marked(turn.mark))
         self._mark = self._writes.copy()
-        self._rows = 0
         self.spoilt = False
         """Something of the present work is in the transaction already."""
         self.fault: BaseException | None = None
@@ -153,18 +155,8 @@ class Batch:
         """Whether a memo may be gone that is in the transaction still."""
         return self._writes.forgets
 
-    def audit(self, row: AuditRow, at: int) -> None:
-        self._rows += 1
-        self._writes.audits.append(
-            {
-                "_id": (self._turn << 24) + self._rows,
-                "at": at,
-                "caller": row.caller,
-                "action": row.action,
-                "request_id": row.request_id,
-                "targets": [*row.targets],
-            }
-        )
+    def audit(self, rows: Sequence[AuditRow], at: int) -> None:
+        self._writes.audits += [(row, at) for row in rows]
 
     async def write_out(self) -> None:
         """Everything into the transaction, where searches find it."""
@@ -174,7 +166,8 @@ class Batch:
         self.spoilt = self._own
         await self._write("version", _versions(writes))
         await self._write("memo", writes.memos)
-        await self._write("audit", [InsertOne(row) for row in writes.audits])
+        documents, self.link = audit.chained(self.link, writes.audits)
+        await self._write(audit.COLLECTION, [InsertOne(one) for one in documents])
         if writes.defined and writes.parameters is not None:
             await save(self._database, self._within, writes.parameters)
         self._writes = Writes(writes.seq, writes.known, parameters=writes.parameters)

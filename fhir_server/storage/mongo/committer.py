@@ -95,7 +95,7 @@ class Committer:
                 if number not in spoilers:
                     await self._run(pending, session, batch)
             seq = await batch.finish()
-            await turns.leave(self._database, session, seq)
+            await turns.leave(self._database, session, seq, batch.link)
             await session.commit(self._patience)
         except BaseException as error:
             await self._give_up(session, error)

@@ -3,7 +3,13 @@
 import logging
 from typing import Final
 
-from pymongo.errors import ExecutionTimeout, OperationFailure, PyMongoError, WriteConcernError
+from pymongo.errors import (
+    ConnectionFailure,
+    ExecutionTimeout,
+    OperationFailure,
+    PyMongoError,
+    WriteConcernError,
+)
 
 from fhir_server.errors import FhirError, Kind
 
@@ -43,11 +49,12 @@ def too_costly(patience: float) -> FhirError:
 
 
 def refused(error: BaseException, what: str) -> FhirError:
-    """The fault's own text is for the log: it names machines.
+    """The log has what the network says; what MongoDB says may quote what is stored.
 
     UNAVAILABLE for what passes, INTERNAL for what MongoDB will say again.
     """
-    _log.warning("MongoDB: %s: %s", type(error).__name__, error)
+    text = error if isinstance(error, ConnectionFailure) else _name(error)
+    _log.warning("MongoDB: %s: %s", type(error).__name__, text)
     if _lasting(error):
         name = _name(error)
         return FhirError(Kind.INTERNAL, f"The store cannot {what}: MongoDB refuses it ({name})")

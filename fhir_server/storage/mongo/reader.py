@@ -10,6 +10,7 @@ from typing import Final
 from fhir_server.errors import FhirError, Kind
 from fhir_server.search.ast import Search
 from fhir_server.search.parameters import ParameterSet
+from fhir_server.storage.audited import AuditEntry, AuditQuery, Link
 from fhir_server.storage.interface import (
     HistoryEntry,
     HistoryOf,
@@ -18,7 +19,7 @@ from fhir_server.storage.interface import (
     Position,
     StoredVersion,
 )
-from fhir_server.storage.mongo import memos
+from fhir_server.storage.mongo import audit, memos
 from fhir_server.storage.mongo.compile import Compiler
 from fhir_server.storage.mongo.documents import ENTRIES, history_entry_of, name_of, version_of
 from fhir_server.storage.mongo.driver import Database, Document, Transaction
@@ -123,6 +124,18 @@ class TransactionReader:
         asked = memos.several(space, prefix, after, self._now)
         found = await self._database.find("memo", asked, _BY_KEY, count, self._within)
         return [memos.memo_of(document) for document in found]
+
+    async def audited(self, asked: AuditQuery, count: int) -> list[AuditEntry]:
+        order = audit.BACKWARDS if asked.backwards else audit.FORWARDS
+        found = await self._database.find(
+            *(audit.COLLECTION, audit.asked_of(asked), order, count, self._within, ()),
+            self._milliseconds(),
+        )
+        return [audit.entry_of(document) for document in found]
+
+    async def audit_ends(self) -> tuple[Link, Link]:
+        commit = await self.setting("commit") or {}
+        return Link(), audit.link_of(commit.get(audit.END))
 
     async def setting(self, name: str) -> Document | None:
         return await self._database.one("setting", {"_id": {"$eq": name}}, None, self._within)

@@ -11,9 +11,10 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
 from fhir_server.search.extract import CONTENT
+from fhir_server.storage.mongo.audit import COLLECTION
 from fhir_server.storage.mongo.driver import Database, Document, Transaction
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """Counts the changes of what is below."""
 
 _UP: Final = ASCENDING
@@ -46,7 +47,10 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
         IndexModel([("space", _UP), ("key", _UP)], name="by_key", unique=True),
         IndexModel([("gone", _UP)], name="expiry", expireAfterSeconds=0),
     ],
-    "audit": [],
+    COLLECTION: [
+        IndexModel([("names", _UP), ("_id", _UP)], name="by_name"),
+        IndexModel([("at", _UP)], name="by_time"),
+    ],
     "setting": [],
     "writer": [],
 }
@@ -77,13 +81,12 @@ _VALIDATORS: Final[dict[str, Document]] = {
         created={"bsonType": "bool"},
     ),
     "memo": _object(space=_TEXT, key=_TEXT, value=_BYTES, expires=_NUMBER),
-    "audit": _object(
+    COLLECTION: _object(
         _id=_NUMBER,
         at=_NUMBER,
-        caller=_TEXT,
-        action=_TEXT,
-        request_id=_TEXT,
-        targets={"bsonType": "array", "items": _TEXT},
+        told=_BYTES,
+        hash=_BYTES,
+        names={"bsonType": "array", "items": _NUMBER},
     ),
     "setting": _object(_id=_TEXT),
     "writer": _object(_id=_TEXT, session={"bsonType": "object"}, beat=_NUMBER),

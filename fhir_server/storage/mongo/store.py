@@ -11,6 +11,7 @@ from pymongo.errors import PyMongoError
 
 from fhir_server.search.ast import Search
 from fhir_server.search.parameters import ParameterSet
+from fhir_server.storage.audited import AuditEntry, AuditQuery, Link
 from fhir_server.storage.clock import Clock, system_clock
 from fhir_server.storage.interface import (
     HistoryEntry,
@@ -153,6 +154,14 @@ class MongoStore:
         self, space: str, prefix: str = "", count: int = 100, after: str = ""
     ) -> Sequence[Memo]:
         return await self._at_once(lambda reader: reader.memos(space, prefix, count, after))
+
+    async def audited(self, asked: AuditQuery, count: int) -> Sequence[AuditEntry]:
+        async with self._answers():
+            return await self._alone().audited(asked, count)
+
+    async def audit_ends(self) -> tuple[Link, Link]:
+        async with self._answers():
+            return await self._alone().audit_ends()
 
     async def commit(self, work: Callable[[Unit], Awaitable[T]]) -> T:
         result: T = await self._committer.commit(work)

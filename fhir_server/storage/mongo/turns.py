@@ -24,6 +24,8 @@ from typing import Any, Final
 
 from pymongo.errors import PyMongoError
 
+from fhir_server.storage.audited import Link
+from fhir_server.storage.mongo import audit
 from fhir_server.storage.mongo.driver import Database, Document, Transaction
 from fhir_server.storage.mongo.faults import passing
 
@@ -47,12 +49,14 @@ _COURTESY: Final = 2.0
 class Turn:
     """`number`: of this commit; `seq`: of the last version of the commits before.
 
-    `mark`: of the search parameters, as `StoredParameters` has it.
+    `mark`: of the search parameters, as `StoredParameters` has it. `link`: the end of the audit's
+    chain.
     """
 
     number: int
     seq: int
     mark: str
+    link: Link
 
 
 async def take(database: Database, within: Transaction) -> Turn:
@@ -64,12 +68,14 @@ async def take(database: Database, within: Transaction) -> Turn:
     before = await database.changed("setting", _TURN, {"$inc": {"turn": 1}}, within)
     if before is None:
         raise RuntimeError("The database has lost its document 'commit' in 'setting'")
-    return Turn(before["turn"] + 1, before["seq"], before.get("mark", ""))
+    link = audit.link_of(before.get(audit.END))
+    return Turn(before["turn"] + 1, before["seq"], before.get("mark", ""), link)
 
 
-async def leave(database: Database, within: Transaction, seq: int) -> None:
+async def leave(database: Database, within: Transaction, seq: int, link: Link) -> None:
     """The last thing before it commits."""
-    await database.update("setting", _TURN, {"$set": {"seq": seq}}, within=within)
+    left = {"seq": seq, audit.END: audit.end_of(link)}
+    await database.update("setting", _TURN, {"$set": left}, within=within)
 
 
 class Presence:

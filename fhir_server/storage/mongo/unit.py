@@ -8,8 +8,8 @@ from pymongo.errors import PyMongoError
 from fhir_server.fhir.dates import instant
 from fhir_server.search.ast import Search
 from fhir_server.search.parameters import ParameterSet
+from fhir_server.storage.audited import AuditRow
 from fhir_server.storage.interface import (
-    AuditRow,
     Draft,
     HistoryEntry,
     HistoryOf,
@@ -123,8 +123,8 @@ class MongoUnit:
     async def forget(self, space: str, prefix: str) -> None:
         self._batch.forget(space, prefix)
 
-    async def audit(self, row: AuditRow) -> None:
-        self._batch.audit(row, self._now)
+    async def audit(self, *rows: AuditRow) -> None:
+        self._batch.audit(rows, self._now)
 
     async def _current(self, resource_type: str, resource_id: str) -> Document | None:
         name = name_of(resource_type, resource_id)

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from fhir_server.storage.audited import AuditQuery, AuditRow, Link
+from fhir_server.storage.clock import system_clock
+from fhir_server.storage.sqlite import audit
 from fhir_server.storage.sqlite.connect import connect
 from fhir_server.storage.sqlite.schema import require_current
 
@@ -37,13 +40,6 @@ _COUNT: Final = """
 """
 _TAKE_OUT: Final = "DELETE FROM version WHERE rid = ? AND version <= ?"
 _ACCOUNT: Final = "INSERT OR REPLACE INTO pruned VALUES (?, ?)"
-_AUDIT_NEXT: Final = """
-    SELECT number, at FROM audit
-    WHERE number > ? AND number < (SELECT max(number) FROM audit) ORDER BY number LIMIT ?
-"""
-"""The newest stays: its number is never given again."""
-_AUDIT_OUT: Final = "DELETE FROM audit WHERE number = ?"
-
 Progress = Callable[[int, int], None]
 """Resources gone through, of so many."""
 
@@ -150,17 +146,25 @@ class _Versions:
 
 
 def _prune_audit(connection: sqlite3.Connection, before: int, pruned: Pruned, *, dry: bool) -> None:
+    """The newest stays; that others went, and up to which, is a row of the audit itself."""
+    newest = audit.ends(connection)[1].number
     after = 0
     while True:
         with _briefly(connection, dry=dry):
-            rows = connection.execute(_AUDIT_NEXT, (after, _AUDIT_ROWS)).fetchall()
-            due = [(number,) for number, at in rows if at < before]
-            if not dry:
-                connection.executemany(_AUDIT_OUT, due)
+            asked = AuditQuery(high=before, after=after, before=newest)
+            due = audit.find(connection, asked, _AUDIT_ROWS)
+            if due and not dry:
+                audit.take_out(connection, due)
+                audit.append(connection, system_clock(), [_told(due[-1].link)])
         pruned.audit_rows += len(due)
         if not due:
             return
-        after = rows[-1][0]
+        after = due[-1].link.number
+
+
+def _told(last: Link) -> AuditRow:
+    text = f"rows up to {last.number}, whose hash was {last.hash.hex()}"
+    return AuditRow("server", "prune", description=text)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.search.ast import Queries, Search
 from fhir_server.search.geography import metres
 from fhir_server.search.parameters import ParameterSet, is_added
+from fhir_server.storage.audited import AuditEntry, AuditQuery, Link
 from fhir_server.storage.interface import (
     HistoryEntry,
     HistoryOf,
@@ -18,7 +19,7 @@ from fhir_server.storage.interface import (
     Position,
     StoredVersion,
 )
-from fhir_server.storage.sqlite import memos
+from fhir_server.storage.sqlite import audit, memos
 from fhir_server.storage.sqlite.compile import Compiler, SeveralCompiler, Sql
 from fhir_server.storage.sqlite.entries import Hash, ParameterNumbers
 from fhir_server.storage.sqlite.history import history
@@ -127,6 +128,12 @@ class ConnectionReader:
 
     def memos(self, space: str, prefix: str, count: int, after: str, now: int) -> list[Memo]:
         return memos.several(self._connection, space, prefix, count, after, now)
+
+    def audited(self, asked: AuditQuery, count: int) -> list[AuditEntry]:
+        return audit.find(self._connection, asked, count)
+
+    def audit_ends(self) -> tuple[Link, Link]:
+        return audit.ends(self._connection)
 
     def _bodies(self, seqs: Sequence[int]) -> dict[int, StoredVersion]:
         rows = self._connection.execute(_BODIES, (json.dumps(seqs),))

@@ -6,9 +6,10 @@ index by value. See docs/decisions/0004-sqlite-index.md.
 """
 
 import sqlite3
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from fhir_server.storage.sqlite import fulltext, reindex
+from fhir_server.storage.sqlite import audit, fulltext, reindex
 
 MIGRATIONS: Final[tuple[str, ...]] = (
     """
@@ -132,9 +133,26 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         version INTEGER NOT NULL
     );
     """,
+    """
+    -- The audit as a chain of hashes (storage/audited.py), and what its rows are found by.
+    ALTER TABLE audit RENAME TO audit_before;
+    CREATE TABLE audit (
+        number INTEGER PRIMARY KEY,
+        at INTEGER NOT NULL,
+        told BLOB NOT NULL,
+        hash BLOB NOT NULL
+    );
+    CREATE TABLE audit_name (
+        name INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        PRIMARY KEY (name, number)
+    ) WITHOUT ROWID;
+    """,
 )
 """Forward only; the file's `user_version` counts those that it has had. What the index holds is
 counted apart (`reindex`): it changes without the tables."""
+_THEN: Final[Mapping[int, Callable[[sqlite3.Connection], None]]] = {6: audit.take_over}
+"""What is done after the script of that number, which SQL alone could not."""
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -154,9 +172,11 @@ def migrate(connection: sqlite3.Connection) -> None:
             raise RuntimeError(
                 f"The store has schema {done}; this release knows up to {len(MIGRATIONS)}"
             )
-        for script in MIGRATIONS[done:]:
+        for number, script in enumerate(MIGRATIONS[done:], done + 1):
             for statement in _statements(script):
                 connection.execute(statement)
+            if number in _THEN:
+                _THEN[number](connection)
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
         if not done:
             reindex.mark_as_new(connection)

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from fhir_server.errors import FhirError, Kind
 from fhir_server.search.ast import Search
 from fhir_server.search.parameters import ParameterSet
+from fhir_server.storage.audited import AuditEntry, AuditQuery, Link
 from fhir_server.storage.clock import Clock, system_clock
 from fhir_server.storage.interface import (
     HistoryEntry,
@@ -108,6 +109,12 @@ class SqliteStore:
     ) -> Sequence[Memo]:
         now = self._terms.clock()
         return await self._elsewhere(lambda reader: reader.memos(space, prefix, count, after, now))
+
+    async def audited(self, asked: AuditQuery, count: int) -> Sequence[AuditEntry]:
+        return await self._elsewhere(lambda reader: reader.audited(asked, count))
+
+    async def audit_ends(self) -> tuple[Link, Link]:
+        return await self._here(lambda reader: reader.audit_ends())
 
     async def commit(self, work: Callable[[Unit], Awaitable[T]]) -> T:
         result: T = await (await self._place.current()).committer.commit(work)

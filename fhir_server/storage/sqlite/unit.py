@@ -7,8 +7,8 @@ from typing import Final
 from fhir_server.fhir.dates import instant
 from fhir_server.search.ast import Search
 from fhir_server.search.parameters import ParameterSet
+from fhir_server.storage.audited import AuditRow
 from fhir_server.storage.interface import (
-    AuditRow,
     Draft,
     HistoryEntry,
     HistoryOf,
@@ -19,7 +19,7 @@ from fhir_server.storage.interface import (
     StoredVersion,
     unchanged,
 )
-from fhir_server.storage.sqlite import memos
+from fhir_server.storage.sqlite import audit, memos
 from fhir_server.storage.sqlite.entries import EntryWriter
 from fhir_server.storage.sqlite.parameters import save
 from fhir_server.storage.sqlite.reader import ConnectionReader
@@ -34,9 +34,6 @@ _POINT: Final = """
 """
 _VERSION: Final = """
     INSERT INTO version (rid, version, updated, method, body) VALUES (?, ?, ?, ?, ?)
-"""
-_AUDIT: Final = """
-    INSERT INTO audit (at, caller, action, request_id, targets) VALUES (?, ?, ?, ?, ?)
 """
 
 
@@ -126,10 +123,8 @@ class SqliteUnit:
         self._append(rid, stored)
         return stored
 
-    async def audit(self, row: AuditRow) -> None:
-        self._connection.execute(
-            _AUDIT, (self._now, row.caller, row.action, row.request_id, " ".join(row.targets))
-        )
+    async def audit(self, *rows: AuditRow) -> None:
+        audit.append(self._connection, self._now, rows)
 
     def _parameters(self) -> ParameterSet:
         """Read once a commit: no other one comes in between."""

@@ -1,0 +1,203 @@
+"""What one request did, gathered while it is carried out, and the one row that it leaves.
+
+A write's row is in its commit. Of everything else, refusals among it, the row goes to the trail
+when the answer is known.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from fhir_server.access.audit.trail import Trail
+from fhir_server.access.caller import ANONYMOUS, Caller
+from fhir_server.storage.audited import MOST_TARGETS, AuditRow
+from fhir_server.storage.interface import StoredVersion
+
+UNKNOWN: Final = "unknown"
+"""The caller of a request that was refused before anybody knew whose it was."""
+_MOST_SEEN: Final = 2000
+"""Versions that are looked at for one row."""
+_MOST_ASKED: Final = 2000
+"""Characters of what was asked."""
+_MOST_SAID: Final = 500
+"""Characters of a refusal."""
+_NAMED: Final = b'"reference":"Patient/'
+_ID: Final = re.compile(rb'([A-Za-z0-9.-]{1,64})[/"]')
+_BY_ITSELF: Final = re.compile(rb'"resourceType":"Patient","id":"([A-Za-z0-9.-]{1,64})"')
+_SERIOUS: Final = 500
+_REFUSED: Final = 400
+
+
+class Record:
+    """One request, or one entry of a batch.
+
+    Args:
+        asked: method, path and query.
+        address: where it came from.
+    """
+
+    __slots__ = (
+        *("action", "address", "asked", "caller", "further", "has_row", "name", "request_id"),
+        *("seen", "shown", "trail"),
+    )
+
+    def __init__(self, trail: Trail, asked: str, address: str = "") -> None:
+        self.trail: Final = trail
+        self.asked = asked
+        self.address: Final = address
+        self.request_id = ""
+        self.caller: Caller | None = None
+        self.action = UNKNOWN
+        self.name = ""
+        """`Type/id` of the resource that was asked for, where it was one."""
+        self.seen: list[StoredVersion] = []
+        """What was read on the way."""
+        self.further = 0
+        """What was read beyond what is kept of it."""
+        self.shown: Sequence[StoredVersion] | None = None
+        """What the answer holds of it, where the interaction says so."""
+        self.has_row = False
+        """Whether it has its row already, in a commit or for each of its entries."""
+
+    def begin(self, action: str, resource_type: str = "", resource_id: str = "") -> None:
+        """What is asked for is known."""
+        self.action = action
+        self.name = f"{resource_type}/{resource_id}" if resource_id else ""
+
+    async def settle(self) -> None:
+        """Raises FhirError UNAVAILABLE where the answer has to wait for its row, which fails."""
+        await self.trail.settle()
+
+    def part(self, asked: str) -> "Record":
+        """The record of one of its entries, which has a row of its own."""
+        self.has_row = True
+        inner = Record(self.trail, f"{self.asked} {asked}", self.address)
+        inner.request_id, inner.caller = self.request_id, self.caller
+        return inner
+
+    def see(self, *versions: StoredVersion) -> None:
+        """They were read, and may be part of the answer."""
+        room = _MOST_SEEN - len(self.seen)
+        self.seen += versions[:room]
+        self.further += max(0, len(versions) - room)
+
+    def written(self, action: str, touched: Sequence[StoredVersion]) -> AuditRow:
+        """The row of its commit."""
+        versions = [*touched, *(self.shown or ())]
+        return self._row(action, versions, "0", "")
+
+    def close(self, status: int, text: str = "", body: bytes = b"") -> None:
+        """The answer is known: unless it has a row, it gets one.
+
+        Args:
+            text: of a refusal.
+            body: where nothing is known of what it holds, it is looked through for patients.
+        """
+        if self.has_row:
+            return
+        self.has_row = True
+        self.trail.put(self._closing(status, text, body))
+
+    def _closing(self, status: int, text: str, body: bytes) -> AuditRow:
+        if status >= _REFUSED:
+            outcome = "8" if status >= _SERIOUS else "4"
+            return self._row(self.action, (), outcome, f"{status} {text}".strip())
+        versions = self.seen if self.shown is None else self.shown
+        told = body if self.shown is None and self.action != "capabilities" else b""
+        return self._row(self.action, versions, "0", "", told)
+
+    def _row(
+        self,
+        action: str,
+        versions: Sequence[StoredVersion],
+        outcome: str,
+        description: str,
+        body: bytes = b"",
+    ) -> AuditRow:
+        names = [*dict.fromkeys(map(name_of, versions))] if versions else self._named()
+        further = len(names) - MOST_TARGETS if len(names) > MOST_TARGETS else 0
+        if self.further and self.shown is None and outcome == "0":
+            further += self.further
+        patients = patients_of(versions) if versions else _patients_in(body)
+        if not patients and self.name.startswith("Patient/"):
+            patients = [self.name.partition("/")[2]]
+        return AuditRow(
+            action=bounded(action, 100),
+            request_id=self.request_id,
+            targets=tuple(names[:MOST_TARGETS]),
+            further=further,
+            patients=tuple(patients),
+            address=self.address,
+            asked=bounded(self.asked, _MOST_ASKED),
+            outcome=outcome,
+            description=bounded(description, _MOST_SAID),
+            **of_caller(self.caller),
+        )
+
+    def _named(self) -> list[str]:
+        return [self.name] if self.name else []
+
+
+def of_caller(caller: Caller | None) -> dict[str, Any]:
+    """The members of a row that say who asked."""
+    if caller is None:
+        return {"caller": UNKNOWN}
+    told: dict[str, Any] = {"caller": bounded(caller.name, 400)}
+    if caller.name == ANONYMOUS.name:
+        return told
+    if caller.client or caller.user or caller.organisation or caller.roles:
+        roles = sorted(role.value for role in caller.roles)
+        told |= {"client": bounded(caller.client, 200), "user": bounded(caller.user, 200)}
+        told |= {"organisation": bounded(caller.organisation, 100), "roles": tuple(roles)}
+    if caller.purpose or caller.break_glass:
+        told |= {"purpose": bounded(caller.purpose, 100)}
+        told |= {"break_glass": bounded(caller.break_glass, _MOST_SAID)}
+    return told
+
+
+def bounded(text: str, most: int) -> str:
+    """The text without control characters and line ends, cut where it is longer."""
+    clean = text if text.isprintable() else "".join(map(_printable, text))
+    return clean if len(clean) <= most else f"{clean[:most]}[...]"
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
+
+
+def name_of(stored: StoredVersion) -> str:
+    return f"{stored.type}/{stored.id}/_history/{stored.version}"
+
+
+def patients_of(versions: Iterable[StoredVersion]) -> list[str]:
+    """Ids of the patients whom the versions are of, or refer to; the first of them."""
+    found: dict[str, None] = {}
+    for one in versions:
+        if one.type == "Patient":
+            found[one.id] = None
+        else:
+            found |= dict.fromkeys(_referred(one.body))
+    return [*found][:MOST_TARGETS]
+
+
+def _referred(body: bytes) -> Iterator[str]:
+    """Ids of the patients that references name, read off the JSON as it is stored.
+
+    To decode it would cost a read more than all else. The text of a string cannot pass for a
+    reference: a quotation mark in it stands behind a backslash.
+    """
+    at = body.find(_NAMED)
+    while at >= 0:
+        at += len(_NAMED)
+        named = _ID.match(body, at)
+        if named:
+            yield named[1].decode()
+        at = body.find(_NAMED, at)
+
+
+def _patients_in(body: bytes) -> list[str]:
+    """Of the patients in an answer that says nothing of what it is made of."""
+    if b"Patient" not in body:
+        return []
+    found = [match.decode() for match in _BY_ITSELF.findall(body)]
+    return [*dict.fromkeys([*found, *_referred(body)])][:MOST_TARGETS]
