@@ -84,7 +84,9 @@ class Cast:
         if (kind if kind in ("CarePlan", "Consent", "Flag") else "Goal") not in verdict.types:
             return ""
         labels = {one["code"] for one in paper.get("meta", {}).get("security", ())}
-        if labels & verdict.hidden_labels:
+        # What others have said in confidence is not for the family (docs/access.md).
+        not_for_family = {"TBOO"} if self.user.startswith("RelatedPerson/") else set()
+        if labels & (verdict.hidden_labels | not_for_family):
             return ""
         if kind == "CarePlan" and verdict.plans:
             codes = {coding["code"] for one in paper["category"] for coding in one["coding"]}
