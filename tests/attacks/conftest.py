@@ -38,7 +38,9 @@ def hidden(text: str) -> str:
 def of(child: Child, resource_type: str, paper_id: str) -> dict[str, Any]:
     """A paper of the child, as it is stored."""
     name = f"{child.key}-{paper_id}" if resource_type != "Patient" else child.key
-    found = [one for one in child.stored if (one["resourceType"], one["id"]) == (resource_type, name)]
+    found = [
+        one for one in child.stored if (one["resourceType"], one["id"]) == (resource_type, name)
+    ]
     return dict(found[0])
 
 

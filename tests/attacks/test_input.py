@@ -77,7 +77,9 @@ async def test_19_no_expression_takes_for_ever(world: World) -> None:
 
 _LAUGHS: Final = (
     '<?xml version="1.0"?><!DOCTYPE l [<!ENTITY a "aaaaaaaaaa">'
-    + "".join(f'<!ENTITY {x} "{f"&{y};" * 10}">' for y, x in zip("abcdefgh", "bcdefghi", strict=True))
+    + "".join(
+        f'<!ENTITY {x} "{f"&{y};" * 10}">' for y, x in zip("abcdefgh", "bcdefghi", strict=True)
+    )
     + ']><CarePlan xmlns="http://hl7.org/fhir"><title value="&i;"/></CarePlan>'
 )
 _OUTSIDE: Final = (
@@ -230,7 +232,9 @@ async def test_24_nothing_is_fetched_because_a_resource_names_it(world: World) -
     await world.ask(KEYWORKER, "PUT", f"DocumentReference/{MINE.key}-d", document, headers=_FIRST)
     inputs = [{"name": "input", "part": [{"name": "url", "valueUri": f"{place}/x.ndjson"}]}]
     imported = {"resourceType": "Parameters", "parameter": inputs}
-    refused = await world.ask(KEYWORKER, "POST", "$import", imported, headers={"prefer": "respond-async"})
+    refused = await world.ask(
+        KEYWORKER, "POST", "$import", imported, headers={"prefer": "respond-async"}
+    )
     assert is_refused(refused), refused.text
     await world.get(KEYWORKER, f"CarePlan?_include=*&supporting-info={place}/fhir/Flag/1")
     subscription = {
@@ -264,7 +268,11 @@ async def test_25_headers_and_paths_do_not_lead_elsewhere(world: World) -> None:
     assert await world.version("CarePlan", f"{MINE.key}-a") == 1
     for path in (
         *(f"Patient/../CarePlan/{HIDDEN.key}-a", f"CarePlan%2f{HIDDEN.key}-a", "CarePlan/%2e%2e"),
-        *(f"careplan/{MINE.key}-a", f"CarePlan/{MINE.key}-a%00", f"CarePlan/{MINE.key}-a%0d%0aX: y"),
+        *(
+            f"careplan/{MINE.key}-a",
+            f"CarePlan/{MINE.key}-a%00",
+            f"CarePlan/{MINE.key}-a%0d%0aX: y",
+        ),
         *(f"CarePlan/{HIDDEN.key}%252da", f"CarePlan//{HIDDEN.key}-a", "_jobs/..%2f..%2fetc/x/1"),
     ):
         told = await world.get(KEYWORKER, path)

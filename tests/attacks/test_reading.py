@@ -204,7 +204,12 @@ async def test_07_withdrawn_consent_closes_the_past_too(world: World) -> None:
 async def test_08_nothing_hidden_in_what_holds_other_things(world: World) -> None:
     inside = plan(HIDDEN, id="inner")
     await world.store(
-        {"resourceType": "Bundle", "id": "box", "type": "collection", "entry": [{"resource": inside}]},
+        {
+            "resourceType": "Bundle",
+            "id": "box",
+            "type": "collection",
+            "entry": [{"resource": inside}],
+        },
         {**of(HIDDEN, "List", "l"), "id": "both", "entry": [{"item": ref(A)}]},
         {
             "resourceType": "Provenance",

@@ -34,8 +34,11 @@ CHECKED: Final = [{"verified": True, "verifiedWith": ref(f"Patient/{MINE.key}")}
 
 def decided(child: Any, **rest: Any) -> dict[str, Any]:
     """A consent of today, to be created."""
-    told = of(child if any(one["resourceType"] == "Consent" for one in child.papers) else MINE,
-              "Consent", "keyworking")
+    told = of(
+        child if any(one["resourceType"] == "Consent" for one in child.papers) else MINE,
+        "Consent",
+        "keyworking",
+    )
     del told["id"]
     whose = {"patient": ref(f"Patient/{child.key}"), "performer": [ref(f"Patient/{child.key}")]}
     found = {"extension": [competence("gillick-competent", day(-1))]}
@@ -46,9 +49,7 @@ async def test_13_whoever_may_gives_and_records_a_consent(world: World) -> None:
     patient = replace(cast.patient(MINE), scopes=OWN)
     given = await world.ask(patient, "POST", "Consent", decided(MINE))
     assert given.status_code == 201, given.text
-    recorded = await world.ask(
-        KEYWORKER, "POST", "Consent", decided(MINE, verification=CHECKED)
-    )
+    recorded = await world.ask(KEYWORKER, "POST", "Consent", decided(MINE, verification=CHECKED))
     assert recorded.status_code == 201, recorded.text
 
 
@@ -63,7 +64,10 @@ async def test_13_whoever_may_gives_and_records_a_consent(world: World) -> None:
         (KEYWORKER, {}),
         (KEYWORKER, {"verification": CHECKED, "dateTime": day(-200)}),
         (KEYWORKER, {"verification": CHECKED, "performer": [ref("Practitioner/kw")]}),
-        (replace(cast.parent(MINE), scopes=OWN), {"performer": [ref(f"RelatedPerson/{MINE.key}-mum")]}),
+        (
+            replace(cast.parent(MINE), scopes=OWN),
+            {"performer": [ref(f"RelatedPerson/{MINE.key}-mum")]},
+        ),
         (replace(cast.patient(HIDDEN), scopes=OWN), {}),
         (replace(cast.parent(HIDDEN), scopes=OWN), {}),
     ],
@@ -75,7 +79,9 @@ async def test_13_nobody_grants_themselves(
     refused = await world.ask(who, "POST", "Consent", decided(MINE, **changed))
     assert refused.status_code in (403, 404), refused.text
     over = {**of(MINE, "Consent", "keyworking"), **changed, "provision": rule("permit")}
-    changed_there = await world.ask(who, "PUT", f"Consent/{MINE.key}-keyworking", over, headers=MATCHED)
+    changed_there = await world.ask(
+        who, "PUT", f"Consent/{MINE.key}-keyworking", over, headers=MATCHED
+    )
     assert changed_there.status_code in (403, 404, 412), changed_there.text
     assert await world.version("Consent", f"{MINE.key}-keyworking") == 1
 
@@ -115,7 +121,9 @@ _BY_PATH: Final = {
 }
 _MARKED: Final = {
     "resourceType": "Parameters",
-    "parameter": [{"name": "meta", "valueMeta": {"tag": [{"code": "HTEST", "system": canonicals.ACT_REASON}]}}],
+    "parameter": [
+        {"name": "meta", "valueMeta": {"tag": [{"code": "HTEST", "system": canonicals.ACT_REASON}]}}
+    ],
 }
 
 
@@ -131,7 +139,13 @@ def _entry(resource: dict[str, Any]) -> dict[str, Any]:
 async def test_14_nothing_is_moved_into_another_record(world: World) -> None:
     matched = {"if-match": 'W/"1"'}
     pointer = [{"op": "replace", "path": "/subject/reference", "value": _TO}]
-    mark = [{"op": "add", "path": "/meta/tag/-", "value": _MARKED["parameter"][0]["valueMeta"]["tag"][0]}]
+    mark = [
+        {
+            "op": "add",
+            "path": "/meta/tag/-",
+            "value": _MARKED["parameter"][0]["valueMeta"]["tag"][0],
+        }
+    ]
     tried = [
         await world.ask(KEYWORKER, "PUT", A, moved(subject=ref(_TO)), headers=matched),
         await world.ask(KEYWORKER, "PATCH", A, pointer, JSON_PATCH, matched),
@@ -140,7 +154,14 @@ async def test_14_nothing_is_moved_into_another_record(world: World) -> None:
         await world.ask(KEYWORKER, "POST", "", _entry(moved(subject=ref(_TO)))),
         await world.ask(KEYWORKER, "POST", f"{A}/$meta-add", _MARKED),
         await world.ask(KEYWORKER, "POST", "CarePlan", plan(HIDDEN)),
-        await world.ask(MEMBER, "PATCH", A, [{"op": "replace", "path": "/title", "value": "x"}], JSON_PATCH, matched),
+        await world.ask(
+            MEMBER,
+            "PATCH",
+            A,
+            [{"op": "replace", "path": "/title", "value": "x"}],
+            JSON_PATCH,
+            matched,
+        ),
     ]
     assert [one.status_code for one in tried] == [403] * len(tried), [one.text for one in tried]
     assert await world.version("CarePlan", f"{MINE.key}-a") == 1
@@ -172,7 +193,9 @@ async def test_14_import_is_for_who_may_write_everything(world: World) -> None:
         import json
 
         sent = json.dumps(line).encode() + b"\n"
-        told = await world.ask(who, "POST", "$import", sent, "application/fhir+ndjson", {"prefer": "respond-async"})
+        told = await world.ask(
+            who, "POST", "$import", sent, "application/fhir+ndjson", {"prefer": "respond-async"}
+        )
         if told.status_code == 202:
             from tests.jobs import finished
 
@@ -207,20 +230,35 @@ async def test_15_criteria_find_nothing_hidden(world: World, name: str) -> None:
 async def test_16_a_transaction_is_decided_entry_by_entry_and_lands_whole_or_not(
     world: World,
 ) -> None:
-    create = {"resource": plan(MINE, title="of both"), "request": {"method": "POST", "url": "CarePlan"}}
+    create = {
+        "resource": plan(MINE, title="of both"),
+        "request": {"method": "POST", "url": "CarePlan"},
+    }
     theirs = {"resource": plan(HIDDEN), "request": {"method": "POST", "url": "CarePlan"}}
     read = {"request": {"method": "GET", "url": hidden(A)}}
     bundle = {"resourceType": "Bundle", "type": "transaction", "entry": [create, theirs]}
     assert (await world.ask(KEYWORKER, "POST", "", bundle)).status_code == 403
     assert await world.ids(KEYWORKER, "CarePlan?_content=both") == set()
-    reading = {"resourceType": "Bundle", "type": "batch", "entry": [read, {"request": {"method": "GET", "url": A}}]}
+    reading = {
+        "resourceType": "Bundle",
+        "type": "batch",
+        "entry": [read, {"request": {"method": "GET", "url": A}}],
+    }
     told = (await world.ask(KEYWORKER, "POST", "", reading)).json()["entry"]
     assert [one["response"]["status"][:3] for one in told] == ["404", "200"]
     by_criteria = {**create, "resource": plan(MINE, basedOn=[ref(f"CarePlan?_id={HIDDEN.key}-a")])}
     looked = await world.ask(KEYWORKER, "POST", "", {**bundle, "entry": [by_criteria]})
     assert looked.status_code == 412
-    twice = [{"resource": of(MINE, "CarePlan", "a"), "request": {"method": "PUT", "url": A, "ifMatch": 'W/"1"'}}] * 2
-    assert (await world.ask(KEYWORKER, "POST", "", {**bundle, "entry": twice})).status_code in (400, 422)
+    twice = [
+        {
+            "resource": of(MINE, "CarePlan", "a"),
+            "request": {"method": "PUT", "url": A, "ifMatch": 'W/"1"'},
+        }
+    ] * 2
+    assert (await world.ask(KEYWORKER, "POST", "", {**bundle, "entry": twice})).status_code in (
+        400,
+        422,
+    )
     right = await world.ask(KEYWORKER, "POST", "", {**bundle, "entry": [create]})
     assert right.status_code == 200, right.text
 
@@ -247,13 +285,25 @@ async def test_17_a_withdrawal_is_before_the_read_or_after_it(world: World) -> N
     assert {one.status_code for one in told} == {404}
 
 
-@pytest.mark.parametrize("tag", ['W/"0"', 'W/"2"', "1", 'W/1', '"x"', 'W/"0", W/"9"', "", "'1'"])
+@pytest.mark.parametrize("tag", ['W/"0"', 'W/"2"', "1", "W/1", '"x"', 'W/"0", W/"9"', "", "'1'"])
 async def test_18_only_the_version_that_is_there_matches(world: World, tag: str) -> None:
     refused = await world.ask(KEYWORKER, "PUT", A, moved(title="x"), headers={"if-match": tag})
     assert refused.status_code in (400, 412), refused.text
     assert await world.version("CarePlan", f"{MINE.key}-a") == 1
-    there = await world.ask(KEYWORKER, "PUT", hidden(A), {**plan(HIDDEN), "id": f"{HIDDEN.key}-a"}, headers={"if-match": "*"})
-    absent = await world.ask(KEYWORKER, "PUT", "CarePlan/zz99-a", {**plan(HIDDEN), "id": "zz99-a"}, headers={"if-match": "*"})
+    there = await world.ask(
+        KEYWORKER,
+        "PUT",
+        hidden(A),
+        {**plan(HIDDEN), "id": f"{HIDDEN.key}-a"},
+        headers={"if-match": "*"},
+    )
+    absent = await world.ask(
+        KEYWORKER,
+        "PUT",
+        "CarePlan/zz99-a",
+        {**plan(HIDDEN), "id": "zz99-a"},
+        headers={"if-match": "*"},
+    )
     assert same_but_for_names(there, absent, (f"{HIDDEN.key}-a", "zz99-a"))
     assert there.status_code in (404, 412)
     right = await world.ask(KEYWORKER, "PUT", A, moved(title="x"), headers={"if-match": 'W/"1"'})
