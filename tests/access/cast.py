@@ -7,7 +7,7 @@ from typing import Any, Final
 from fhir_server.access import membership
 from fhir_server.fhir.json import Resource
 from tests.access import issuing
-from tests.access.oracle import Asker
+from tests.access.oracle import Asker, Verdict
 from tests.access.region import ABOUT, CHILDREN, Child
 
 _ALL: Final = "all"
@@ -80,18 +80,7 @@ class Cast:
         if kind in _NOBODYS or (kind == "AuditEvent" and self.role != "auditor"):
             return ""
         verdict = child.verdict(self.asker(child.key))
-        sight = verdict.sees.get(_AREAS.get(kind, "plan"), "")
-        if (kind if kind in ("CarePlan", "Consent", "Flag") else "Goal") not in verdict.types:
-            return ""
-        labels = {one["code"] for one in paper.get("meta", {}).get("security", ())}
-        # What others have said in confidence is not for the family (docs/access.md).
-        not_for_family = {"TBOO"} if self.user.startswith("RelatedPerson/") else set()
-        if labels & (verdict.hidden_labels | not_for_family):
-            return ""
-        if kind == "CarePlan" and verdict.plans:
-            codes = {coding["code"] for one in paper["category"] for coding in one["coding"]}
-            return sight if codes & verdict.plans else ""
-        return sight if sight != _COLOUR or _is_shown(paper) else ""
+        return shown_of(verdict, paper, for_family=self.user.startswith("RelatedPerson/"))
 
     def sees_visit(self) -> bool:
         """The one resource that is about two children."""
@@ -108,6 +97,22 @@ class Cast:
 
     def sees_anything(self, child: Child) -> bool:
         return any(self.sees(child, one) for one in child.papers)
+
+
+def shown_of(verdict: Verdict, paper: Resource, *, for_family: bool) -> str:
+    """all, colour or nothing of one paper, by a verdict about the patient."""
+    kind = paper["resourceType"]
+    sight = verdict.sees.get(_AREAS.get(kind, "plan"), "")
+    if (kind if kind in ("CarePlan", "Consent", "Flag") else "Goal") not in verdict.types:
+        return ""
+    labels = {one["code"] for one in paper.get("meta", {}).get("security", ())}
+    # What others have said in confidence is not for the family (docs/access.md).
+    if labels & (verdict.hidden_labels | ({"TBOO"} if for_family else set())):
+        return ""
+    if kind == "CarePlan" and verdict.plans:
+        codes = {coding["code"] for one in paper["category"] for coding in one["coding"]}
+        return sight if codes & verdict.plans else ""
+    return sight if sight != _COLOUR or _is_shown(paper) else ""
 
 
 def _is_shown(paper: Resource) -> bool:

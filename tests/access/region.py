@@ -242,7 +242,7 @@ class Child:
 
     def _stored(self, one: Resource, own: Mapping[str, str]) -> Resource:
         texts = {"MARK": self.word(one), "NAMEMARK": self.surname, "NUMBER": self.number, **own}
-        found: Resource = _replaced(one, texts)
+        found: Resource = replaced(one, texts)
         found["id"] = self.name(one).partition("/")[2]
         if one["resourceType"] == "Provenance":
             found["activity"] = {"text": self.word(one)}
@@ -288,12 +288,12 @@ def _named(asker: Asker, name: str) -> Asker:
     return Asker(asker.kind, frozenset({name}), purpose=asker.purpose)
 
 
-def _replaced(value: Any, texts: Mapping[str, str]) -> Any:
+def replaced(value: Any, texts: Mapping[str, str]) -> Any:
     match value:
         case dict():
-            return {name: _replaced(one, texts) for name, one in value.items()}
+            return {name: replaced(one, texts) for name, one in value.items()}
         case list():
-            return [_replaced(one, texts) for one in value]
+            return [replaced(one, texts) for one in value]
         case str():
             return texts.get(value, value)
         case _:

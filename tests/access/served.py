@@ -9,7 +9,7 @@ from typing import Any, Final
 import httpx
 
 from fhir_server.access.caller import ANONYMOUS
-from fhir_server.access.facts import kept
+from fhir_server.access.facts import kept, remaking
 from fhir_server.access.policy import OpenPolicy
 from fhir_server.access.session import Session, SessionUnit
 from fhir_server.app import Application, create_app
@@ -55,6 +55,11 @@ async def served(
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url=settings.base + "/") as client:
             yield app, client
+
+
+async def facts_complete(app: Application) -> None:
+    """Make the facts, where the server does not by itself."""
+    await remaking.ensure(app.state.store)
 
 
 @asynccontextmanager
