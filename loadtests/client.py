@@ -22,6 +22,8 @@ class Run:
     seconds: float = 0.0
     times: list[float] = field(default_factory=list)
     failed: int = 0
+    refused: list[float] = field(default_factory=list)
+    """Times of the failed that were answers."""
 
     @property
     def rate(self) -> float:
@@ -32,11 +34,12 @@ class Run:
         return quantiles(self.times, n=100)[percent - 1] if len(self.times) > 1 else 0.0
 
 
-def get(url: str) -> bytes:
-    """The bytes of a GET."""
+def get(url: str, token: str = "") -> bytes:
+    """The bytes of a GET, with a bearer token where there is one."""
     parts = urlsplit(url)
     target = parts.path + (f"?{parts.query}" if parts.query else "")
-    return f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()
+    bearer = f"Authorization: Bearer {token}\r\n" if token else ""
+    return f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\n{bearer}\r\n".encode()
 
 
 def post(url: str, body: bytes) -> bytes:
@@ -66,6 +69,7 @@ async def load(url: str, make: Make, *, connections: int, seconds: float) -> Run
                 run.times.append((time.perf_counter() - before) * 1000)
             else:
                 run.failed += 1
+                run.refused.append((time.perf_counter() - before) * 1000)
         writer.close()
 
     await asyncio.gather(*(one(parts.hostname, parts.port or 80) for _ in range(connections)))
