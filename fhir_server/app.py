@@ -221,8 +221,7 @@ def endpoint(
     trail: Trail | None = None,
 ) -> FhirEndpoint:
     def open_session(request: HttpRequest) -> Session:
-        caller = replace(request.caller, request_id=request.request_id)
-        return session(settings, store, caller, decisions)
+        return session(settings, store, request.caller.asking(request.request_id), decisions)
 
     trusted = () if settings.public_base else settings.trusted_proxies
     return FhirEndpoint(
