@@ -46,9 +46,15 @@ class _Made(NamedTuple):
     facts: Facts
     who: Identities
 
-    def holds(self, case: Case) -> bool:
-        is_same = self.facts is case.facts and self.who is case.who
-        return is_same and self.window.covers(case.now)
+    def holds(self, shelf: Shelf, key: tuple[object, ...], now: int) -> bool:
+        """Whether it would be decided by the same objects again."""
+        patient_id, _, user, organisation = key[:4]
+        return (
+            shelf.patients.get(str(patient_id)) is self.facts
+            and shelf.callers.get((str(user), str(organisation))) is self.who
+            and self.window.covers(now)
+            and self.who.window.covers(now)
+        )
 
 
 @dataclass(slots=True)
@@ -95,24 +101,26 @@ class TableDecisions:
     async def about(self, reader: Reader, caller: Caller, patient_id: str, now: int) -> Decision:
         """What was decided holds as long as the facts that it was decided by are at hand."""
         try:
+            shelf = await self._at_hand.shelf(reader)
+            key = (patient_id, caller.break_glass, *_key(caller))
+            known = self._decided_before.get(key)
+            if known is not None and shelf is not None and known.holds(shelf, key, now):
+                return known.decision
             case = await self._case(reader, caller, patient_id, now)
-            return DENIED if case is None else self._made(case)
+            return DENIED if case is None else self._made(case, key)
         except FhirError:
             raise
         except Exception as error:
             _log.error("Access could not be decided: %s", type(error).__name__)
             return DENIED
 
-    def _made(self, case: Case) -> Decision:
-        key = (case.patient_id, case.caller.break_glass, *_key(case.caller))
-        known = self._decided_before.get(key)
-        if known is None or not known.holds(case):
-            decision = explained(case).held.decision
-            known = _Made(decision, case.facts.window(case.now), case.facts, case.who)
-            if len(self._decided_before) >= _MOST_MADE:
-                self._decided_before.clear()
-            self._decided_before[key] = known
-        return known.decision
+    def _made(self, case: Case, key: tuple[object, ...]) -> Decision:
+        decision = explained(case).held.decision
+        if len(self._decided_before) >= _MOST_MADE:
+            self._decided_before.clear()
+        window = case.facts.window(case.now)
+        self._decided_before[key] = _Made(decision, window, case.facts, case.who)
+        return decision
 
     async def explain(
         self, reader: Reader, caller: Caller, patient_id: str, now: int
