@@ -70,9 +70,7 @@ class Block:
 @click.option("--seconds", default=0.4, show_default=True, help="Length of a block.")
 @click.option("--connections", default=8, show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), help="Keeps the store there.")
-def main(
-    patients: int, blocks: int, seconds: float, connections: int, folder: Path | None
-) -> None:
+def main(patients: int, blocks: int, seconds: float, connections: int, folder: Path | None) -> None:
     """Measure reads and searches with a policy, refusals, and the audit."""
     report(patients, blocks, seconds, connections, folder)
 
@@ -166,9 +164,7 @@ def _refusals(server: Server, token: str, blocks: int, seconds: float) -> None:
     hidden = Asked("hidden", [f"CarePlan/c{number}-0" for number in range(3000, 3500)], token)
     absent = Asked("absent", [f"CarePlan/x{number}-0" for number in range(3000, 3500)], token)
     pairs = _in_turn((server, hidden), (server, absent), blocks, seconds, 1, refused=True)
-    one, other = (
-        median(one for pair in pairs for one in pair[at].run.refused) for at in (0, 1)
-    )
+    one, other = (median(one for pair in pairs for one in pair[at].run.refused) for at in (0, 1))
     click.echo(
         f"hidden {one * 1000:.0f} µs, absent {other * 1000:.0f} µs (median times of answers): "
         f"hidden takes {one / other:.3f} of absent"

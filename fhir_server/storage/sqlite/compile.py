@@ -30,7 +30,9 @@ class Compiler:
     def page(self, count: int, after: Position | None, until: Position | None = None) -> Sql:
         """Rows of seq, rid and the sort values, one more than `count` to tell if there is more."""
         source = self._found() if self._computed else Sql("resource")
-        conditions = [] if self._computed else [self._conditions.where(self._query.where, some=True)]
+        conditions = (
+            [] if self._computed else [self._conditions.where(self._query.where, some=True)]
+        )
         if after is not None:
             conditions.append(self._beyond(after))
         if until is not None:

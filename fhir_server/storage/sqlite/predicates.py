@@ -157,7 +157,9 @@ class Predicates:
         if len(node.texts) <= MANY:
             hashes = among("e.low", [self._hashed(text) for text in node.texts])
             return joined(" AND ", [hashes, among("e.text", node.texts)])
-        walked = Sql("e.low IN (SELECT value FROM json_each(?))", [_hashes(node.texts, self._hashed)])
+        walked = Sql(
+            "e.low IN (SELECT value FROM json_each(?))", [_hashes(node.texts, self._hashed)]
+        )
         return joined(" AND ", [walked, self._lists.holds("e.text", node.texts)])
 
     @test.register
