@@ -241,6 +241,14 @@ class ConsentTerms:
             return False
         return any(sight_of_type(one, resource_type) is Sight.COLOUR for one in self.known)
 
+    def sight(self, resource: Mapping[str, Any]) -> Sight:
+        found = [self._sight_within(one, resource) for one in membership.patients_of(resource)]
+        return min(found, key=lambda sight: sight.value, default=Sight.NONE)
+
+    def _sight_within(self, patient_id: str, resource: Mapping[str, Any]) -> Sight:
+        decisions = (one for one, ids in self.known.items() if patient_id in ids)
+        return sight_of(next(decisions, DENIED), resource)
+
     def _allowed(self, resource_type: str, used: Used, targets: Targets) -> Node:
         standing = membership.standing(resource_type)
         if standing is Standing.AUDIT:

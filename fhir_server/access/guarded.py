@@ -160,7 +160,7 @@ class GuardedReader:
         terms = await self._rule.terms(self._reader)
         asked = guarded(known, terms.readable)
         page = await self._reader.search(asked, count, after, until)
-        return await self._masked(self._rule, terms, page)
+        return _masked(terms, page)
 
     async def total(self, query: Search) -> int:
         known = await self._known(query)
@@ -181,16 +181,6 @@ class GuardedReader:
         if self.record is not None:
             self.record.see(version)
         return version
-
-    async def _masked(self, rule: Rule, terms: Terms, page: Page) -> Page:
-        """The page, with what is seen in part as it is seen."""
-        if not any(terms.masks(name) for name in {match.type for match in page.matches}):
-            return page
-        seen = [
-            await self._seen(rule, match.type, match) if terms.masks(match.type) else match
-            for match in page.matches
-        ]
-        return replace(page, matches=[match for match in seen if match is not None])
 
     async def _known(self, query: Search) -> Search:
         """With the codes of value sets that the caller may read."""
@@ -248,6 +238,18 @@ class GuardedReader:
             return Sight.NONE
         sight = await rule.sight(self._reader, json.decode_own(last.body))
         return sight if sight is Sight.ALL else Sight.NONE
+
+
+def _masked(terms: Terms, page: Page) -> Page:
+    """The page, with what is seen in part as it is seen, by what it was found by."""
+    masks = {name: terms.masks(name) for name in {match.type for match in page.matches}}
+    if not any(masks.values()):
+        return page
+    seen = [
+        _through(terms.sight(json.decode_own(match.body)), match) if masks[match.type] else match
+        for match in page.matches
+    ]
+    return replace(page, matches=[match for match in seen if match is not None])
 
 
 def _through(sight: Sight, version: StoredVersion) -> StoredVersion | None:

@@ -7,6 +7,7 @@ project's own.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from fhir_server.fhir import canonicals, json
@@ -83,10 +84,15 @@ def is_shown(resource: Mapping[str, Any]) -> bool:
 
 def masked(version: StoredVersion) -> StoredVersion:
     """The version as it is seen through the mask; its number and time stay."""
-    body = json.encode(masked_resource(json.decode_own(version.body)))
+    body = _masked_body(version.body)
     return StoredVersion(
         version.type, version.id, version.version, version.last_updated, version.method, body
     )
+
+
+@lru_cache(maxsize=4096)
+def _masked_body(body: bytes) -> bytes:
+    return json.encode(masked_resource(json.decode_own(body)))
 
 
 def masked_resource(resource: Mapping[str, Any]) -> Resource:

@@ -49,6 +49,9 @@ class Terms(Protocol):
     def masks(self, resource_type: str) -> bool:
         """Whether of some of them only a part may be seen."""
 
+    def sight(self, resource: Mapping[str, Any]) -> Sight:
+        """How much of one that was found, of a type that is masked."""
+
 
 @runtime_checkable
 class Rule(Protocol):
@@ -172,6 +175,9 @@ class _FixedTerms:
 
     def masks(self, resource_type: str) -> bool:  # noqa: ARG002
         return False
+
+    def sight(self, resource: Mapping[str, Any]) -> Sight:  # noqa: ARG002
+        return Sight.ALL
 
 
 async def covers(reader: Reader, allowed: Node, resource: Mapping[str, Any]) -> bool:
