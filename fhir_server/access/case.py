@@ -108,18 +108,22 @@ def _is_of_organisation(case: Case, member: Member) -> bool:
     return bool(case.who.colleagues & set(member.names))
 
 
-def may_be_unit(case: Case) -> bool:
-    units = case.terms.inpatient_units
-    return (
-        case.who.works_for_service
-        and bool(case.who.organisations)
-        and (not units or case.caller.organisation.upper() in units)
-    )
+def is_unit(case: Case) -> bool:
+    """Whether the settings name the caller's organisation: its stays open records.
+
+    A stay is written by the organisation that it opens the record to, so that its word alone is
+    not taken for what it is.
+    """
+    named = case.caller.organisation.upper() in case.terms.inpatient_units
+    return named and case.who.works_for_service and bool(case.who.organisations)
 
 
 def posts_events(case: Case) -> bool:
     """Whether the caller's organisation may be an inpatient unit, and its token creates stays."""
-    return may_be_unit(case) and creates_stays(case.caller)
+    units = case.terms.inpatient_units
+    may_be = not units or case.caller.organisation.upper() in units
+    works = case.who.works_for_service and bool(case.who.organisations)
+    return works and may_be and creates_stays(case.caller)
 
 
 def creates_stays(caller: Caller) -> bool:

@@ -16,7 +16,7 @@ from fhir_server.access.case import (
     is_keyworker,
     is_related,
     is_responsible,
-    may_be_unit,
+    is_unit,
     posts_events,
 )
 from fhir_server.access.decision import DENIED, Area, Decision, Right, Sight
@@ -140,8 +140,8 @@ def care_team(case: Case) -> Held | str:
 
 def inpatient_unit(case: Case) -> Held | str:
     """Row 5: the unit in which the patient is now, and consent does not leave it out."""
-    if not may_be_unit(case):
-        return "the caller is no inpatient unit"
+    if not is_unit(case):
+        return "the caller is no inpatient unit of the settings"
     if not is_in_hospital_there(case):
         return "the patient is not in the caller's unit"
     consent = case.standing(Sought(KEYWORKING, Naming.NOT_NEEDED))

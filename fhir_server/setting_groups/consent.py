@@ -21,8 +21,9 @@ class ConsentSettings(BaseModel):
     """Organisations that have signed the register's sharing agreement, separated by commas, each
     as ODS=kind."""
     inpatient_units: Annotated[tuple[str, ...], NoDecode] = ()
-    """ODS codes of the only organisations that may be inpatient units, separated by commas; empty:
-    any whose token may create an Encounter."""
+    """ODS codes of the inpatient units, separated by commas: to them, a stay opens the record.
+    Empty: no stay opens a record, and any organisation whose token may create an Encounter tells
+    of stays; else these alone do."""
 
     @field_validator("register_signatories", "inpatient_units", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""The whole server under tokens, over a store that was prepared once and is copied for each test."""
+"""The whole server under tokens, over a copy of a store that was prepared once."""
 
 import shutil
 from collections.abc import AsyncIterator, Iterable
@@ -65,8 +65,7 @@ async def facts_complete(app: Application) -> None:
 @asynccontextmanager
 async def copied(prepared: Path, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a server over a copy of what was prepared."""
-    for one in prepared.iterdir():
-        shutil.copy(one, folder)
+    shutil.copytree(prepared, folder, dirs_exist_ok=True)
     async with served(folder) as (_, client):
         yield client
 

@@ -328,6 +328,7 @@ def test_only_the_units_of_the_settings_are_units() -> None:
     sender, papers = somebody("", "W1", grants=SENDS), (stay(ods("W1")), consent())
     assert decided(sender, *papers, units=("W1",)).row == 5
     assert decided(sender, *papers, units=("W2",)) == DENIED
+    assert decided(sender, *papers) == Decision(6, rights=frozenset({Right.EVENTS}))
 
 
 # Row 7

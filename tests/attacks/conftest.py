@@ -1,4 +1,4 @@
-"""A small region under tokens: a child whose papers the keyworker may see, and one who is hidden."""
+"""A small region under tokens: a child whom the keyworker may see, and one who is hidden."""
 
 import asyncio
 import shutil
@@ -117,7 +117,6 @@ def region(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def world(region: Path, tmp_path: Path) -> AsyncIterator[World]:
-    for one in region.iterdir():
-        shutil.copy(one, tmp_path)
+    shutil.copytree(region, tmp_path, dirs_exist_ok=True)
     async with served(tmp_path, max_body=256 * 1024, keyworking_profiles=False) as (app, client):
         yield World(app, client)

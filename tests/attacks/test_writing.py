@@ -119,11 +119,10 @@ _BY_PATH: Final = {
         }
     ],
 }
+_HTEST: Final = {"code": "HTEST", "system": canonicals.ACT_REASON}
 _MARKED: Final = {
     "resourceType": "Parameters",
-    "parameter": [
-        {"name": "meta", "valueMeta": {"tag": [{"code": "HTEST", "system": canonicals.ACT_REASON}]}}
-    ],
+    "parameter": [{"name": "meta", "valueMeta": {"tag": [_HTEST]}}],
 }
 
 
@@ -143,7 +142,7 @@ async def test_14_nothing_is_moved_into_another_record(world: World) -> None:
         {
             "op": "add",
             "path": "/meta/tag/-",
-            "value": _MARKED["parameter"][0]["valueMeta"]["tag"][0],
+            "value": _HTEST,
         }
     ]
     tried = [

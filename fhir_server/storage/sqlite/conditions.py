@@ -248,7 +248,7 @@ class Conditions:
             case _:
                 return self._criterion(node)
 
-    def _criterion(self, node: Any) -> Sql:
+    def _criterion(self, node: Any) -> Sql:  # noqa: C901 - one row a kind of node
         match node:
             case IdIn(ids) if len(ids) > MANY:
                 return self._lists.holds(f"{self._row}.id", ids)
