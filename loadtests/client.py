@@ -22,6 +22,8 @@ class Run:
     seconds: float = 0.0
     times: list[float] = field(default_factory=list)
     failed: int = 0
+    refused: list[float] = field(default_factory=list)
+    """Times of the failed that were answers."""
 
     @property
     def rate(self) -> float:
@@ -32,11 +34,12 @@ class Run:
         return quantiles(self.times, n=100)[percent - 1] if len(self.times) > 1 else 0.0
 
 
-def get(url: str) -> bytes:
-    """The bytes of a GET."""
+def get(url: str, token: str = "") -> bytes:
+    """The bytes of a GET, with a bearer token where there is one."""
     parts = urlsplit(url)
     target = parts.path + (f"?{parts.query}" if parts.query else "")
-    return f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()
+    bearer = f"Authorization: Bearer {token}\r\n" if token else ""
+    return f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\n{bearer}\r\n".encode()
 
 
 def post(url: str, body: bytes) -> bytes:
@@ -66,11 +69,28 @@ async def load(url: str, make: Make, *, connections: int, seconds: float) -> Run
                 run.times.append((time.perf_counter() - before) * 1000)
             else:
                 run.failed += 1
+                run.refused.append((time.perf_counter() - before) * 1000)
         writer.close()
 
     await asyncio.gather(*(one(parts.hostname, parts.port or 80) for _ in range(connections)))
     run.seconds = time.perf_counter() - started
     return run
+
+
+async def alternate(first: str, second: str, token: str, pairs: int) -> tuple[Run, Run]:
+    """Ask for two addresses in turn, on one connection; whatever is answered counts."""
+    parts, runs = urlsplit(first), (Run(), Run())
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=2**24)
+    for number in range(pairs):
+        # Whichever is first pays for what the other left behind: they change places.
+        order = (0, 1) if number % 2 else (1, 0)
+        for which in order:
+            before = time.perf_counter()
+            writer.write(get((first, second)[which], token))
+            await _succeeded(reader)
+            runs[which].times.append((time.perf_counter() - before) * 1000)
+    writer.close()
+    return runs
 
 
 async def _succeeded(reader: asyncio.StreamReader) -> bool:

@@ -7,18 +7,18 @@ in deciding denies.
 
 import logging
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, runtime_checkable
 
 from fhir_server.access import masking, membership
 from fhir_server.access.caller import Caller, Role
-from fhir_server.access.decision import DENIED, Area, Decision, Decisions, Sight
+from fhir_server.access.decision import DENIED, Area, Decision, Decisions, Gathered, Sight
 from fhir_server.access.glass import opened
 from fhir_server.access.labels import IS_TEST_DATA, is_test_data
 from fhir_server.access.membership import Standing
 from fhir_server.access.policy import Terms, covers, refusal
 from fhir_server.access.sight import detail, sight_of, sight_of_type
-from fhir_server.access.table import THIRD_PARTY, Explanation, Held
+from fhir_server.access.table import Explanation, Held
 from fhir_server.access.writing import Writing, require_outcome, require_write
 from fhir_server.errors import FhirError
 from fhir_server.search.ast import (
@@ -35,7 +35,6 @@ from fhir_server.storage.interface import Reader
 
 _KEYWORKER: Final = (2, 15)
 _BREAK_GLASS: Final = 1
-_RELATED: Final = (8, 10, 11)
 _log: Final = logging.getLogger(__name__)
 
 ScopeTerms = Callable[[Caller, str, str], Node]
@@ -73,9 +72,11 @@ class ConsentPolicy:
     ) -> None:
         self._decisions = decisions
         # Whom the glass is broken for, the memos say: never the request by itself.
-        self._caller: Final = replace(caller, break_glass="")
+        self._caller: Final = caller.breaking("")
         self._clock = clock
         self._scopes = scopes
+        self.glass: Final[dict[str, str]] = {}
+        """Why the glass was broken, by the ids of the patients for whom that decided."""
 
     async def terms(self, reader: Reader) -> Terms:
         """What may be found at this moment; nothing where that cannot be told."""
@@ -129,8 +130,11 @@ class ConsentPolicy:
         caller, now = self._caller, self._clock()
         if caller.user:
             reason = (await opened(reader, caller, patient_id)).get(patient_id, "")
-            caller = replace(caller, break_glass=reason)
-        return _discreet(await self._decisions.about(reader, caller, patient_id, now))
+            caller = caller.breaking(reason)
+        decision = await self._decisions.about(reader, caller, patient_id, now)
+        if decision.row == _BREAK_GLASS:
+            self.glass[patient_id] = caller.break_glass
+        return decision
 
     async def explain(
         self, reader: Reader, patient_id: str, other: Caller | None = None
@@ -154,26 +158,25 @@ class ConsentPolicy:
             held = whole.held
         return Explanation(held, ())
 
-    async def _known(self, reader: Reader) -> dict[Decision, frozenset[str]]:
+    async def _known(self, reader: Reader) -> Mapping[Decision, frozenset[str]]:
         """Patients by decision, those for whom the glass is broken among them."""
         now = self._clock()
         told = await self._decisions.known(reader, self._caller, now)
-        known: dict[Decision, frozenset[str]] = {}
-        for decision, ids in told.items():
-            shown = _discreet(decision)
-            known[shown] = known.get(shown, frozenset()) | ids
         glass = await opened(reader, self._caller) if self._caller.user else {}
+        if not glass:
+            return told
+        known = dict(told)
         for patient_id in glass:
             decision = await self.about(reader, patient_id)
             for other in [one for one, ids in known.items() if patient_id in ids]:
                 known[other] -= {patient_id}
             known[decision] = known.get(decision, frozenset()) | {patient_id}
-        return {one: ids for one, ids in known.items() if ids and one != DENIED}
+        return _something(known)
 
     async def _sight(self, reader: Reader, resource: Mapping[str, Any]) -> Sight:
         name = resource["resourceType"]
         scope = self._scopes(self._caller, name, "r")
-        if not await covers(reader, scope, resource):
+        if not isinstance(scope, Everything) and not await covers(reader, scope, resource):
             return Sight.NONE
         standing = membership.standing(name)
         if standing is Standing.AUDIT:
@@ -183,12 +186,22 @@ class ConsentPolicy:
         if standing is not Standing.RECORD:
             return _whole(standing is Standing.SHARED)
         found = [
-            sight_of(await self.about(reader, one), resource)
+            await self._sight_within(reader, one, resource)
             for one in membership.patients_of(resource)
         ]
         least = min(found, key=lambda sight: sight.value, default=Sight.NONE)
         hides = least is Sight.COLOUR and not masking.is_public(name, used_by(scope))
         return Sight.NONE if hides else least
+
+    async def _sight_within(
+        self, reader: Reader, patient_id: str, resource: Mapping[str, Any]
+    ) -> Sight:
+        """Broken glass shows no more than all: it is looked at where anything is hidden."""
+        usual = await self._decisions.about(reader, self._caller, patient_id, self._clock())
+        sight = sight_of(usual, resource)
+        if sight is Sight.ALL or not self._caller.user:
+            return sight
+        return sight_of(await self.about(reader, patient_id), resource)
 
     async def _require_scopes(
         self, reader: Reader, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None
@@ -201,11 +214,8 @@ class ConsentPolicy:
                     raise refusal("The token's scopes do not cover this change")
 
 
-def _discreet(decision: Decision) -> Decision:
-    """The decision, without what is not for parents, as row 7 has it for the young person."""
-    if decision.row not in _RELATED:
-        return decision
-    return replace(decision, without_labels=decision.without_labels | {THIRD_PARTY})
+def _something(known: Mapping[Decision, frozenset[str]]) -> dict[Decision, frozenset[str]]:
+    return {one: ids for one, ids in known.items() if ids and one != DENIED}
 
 
 def _whole(allowed: bool) -> Sight:
@@ -242,7 +252,19 @@ class ConsentTerms:
         return self._of_patients(resource_type, used, membership.asked_for(resource_type, targets))
 
     def _of_patients(self, resource_type: str, used: Used, asked: frozenset[str] | None) -> Node:
-        """About these patients and nobody else, and of each what was decided about them."""
+        """About these patients and nobody else, and of each what was decided about them.
+
+        Of all of them it is kept, as there may be thousands.
+        """
+        if asked is not None or not isinstance(self.known, Gathered):
+            return self._within(resource_type, used, asked)
+        key = (resource_type, masking.is_public(resource_type, used))
+        found: Node | None = self.known.made.get(key)
+        if found is None:
+            found = self.known.made[key] = self._within(resource_type, used, None)
+        return found
+
+    def _within(self, resource_type: str, used: Used, asked: frozenset[str] | None) -> Node:
         groups = self._groups(resource_type, used, asked)
         if not groups:
             return Nothing()
@@ -250,7 +272,8 @@ class ConsentTerms:
         everyone = groups[0][1] if len(groups) == 1 else [one for _, refs in groups for one in refs]
         within = membership.about_only(resource_type, everyone)
         if len(groups) == 1:
-            return conjunction(within, groups[0][0])
+            # Said so, it is tried of each and leads no search: it holds of nearly all.
+            return conjunction(within, *(Not(Not(node)) for node, _ in details))
         return conjunction(
             within,
             *(

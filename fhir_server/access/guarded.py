@@ -3,14 +3,13 @@
 What a caller may not see answers exactly as what is not there, whichever way it is asked for.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
-from urllib.parse import quote
 
 from fhir_server.access import masking, membership
 from fhir_server.access.audit.record import Record
-from fhir_server.access.caller import Caller
+from fhir_server.access.caller import Caller, own_prefix
 from fhir_server.access.consent_policy import ConsentPolicy
 from fhir_server.access.decision import Sight
 from fhir_server.access.policy import AUDITED, Rule, Terms
@@ -59,12 +58,17 @@ class GuardedReader:
         self._max_codes = max_codes
         self.record: Record | None = None
         """Of the request, where it leaves a row in the audit when it is answered."""
-        self._own: Final = quote(caller.name, safe="") + "/"
+        self._own: Final = own_prefix(caller.name)
 
     @property
     def is_open(self) -> bool:
         """Whether everything is allowed, to everybody."""
         return self._rule is None
+
+    @property
+    def glass(self) -> Mapping[str, str]:
+        """Why the glass was broken, by the ids of the patients for whom that decided so far."""
+        return self._rule.glass if isinstance(self._rule, ConsentPolicy) else {}
 
     async def explain(self, patient_id: str, other: Caller | None = None) -> Explanation | None:
         """Why the caller, or another, sees what it sees of a patient's record.

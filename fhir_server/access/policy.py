@@ -6,7 +6,8 @@ that the question is put to: inside a commit it decides by what the commit sees.
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any, Final, Protocol, runtime_checkable
+from functools import cache
+from typing import Any, Final, Protocol, cast, runtime_checkable
 
 from fhir_server.access.caller import Caller
 from fhir_server.access.decision import Sight
@@ -118,9 +119,15 @@ def rule_of(policy: "Policy | Rule | None") -> Rule | None:
     """What a session asks; None where everything is allowed, so that it asks nothing."""
     if type(policy) is OpenPolicy:  # whatever is made of it may allow less
         return None
-    if isinstance(policy, Rule):
-        return policy
-    return TermRule(policy or ClosedPolicy())
+    if policy is not None and _is_rule(type(policy)):
+        return cast(Rule, policy)
+    return TermRule(cast(Policy, policy or ClosedPolicy()))
+
+
+@cache
+def _is_rule(kind: type) -> bool:
+    """Looked at once for each class: for every request it would be as much as reading."""
+    return issubclass(kind, Rule)
 
 
 class TermRule:

@@ -128,7 +128,7 @@ class FhirEndpoint:
         if any(unquote_plus(name) == _IN_ADDRESS for name in names):
             raise in_address()
         found = await authenticate(http.headers.get("authorization"), http.request_id)
-        http.caller = replace(found, request_id=http.request_id)
+        http.caller = found.asking(http.request_id)
         if http.record is not None:
             http.record.caller = http.caller
 
@@ -152,7 +152,7 @@ class FhirEndpoint:
         session = self._open_session(http)
         session.record = http.record
         if http.record is not None:
-            http.record.caller = session.caller
+            http.record.caller, http.record.glass = session.caller, session.glass
             http.record.begin(match.interaction.code, match.resource_type, match.id)
         server = self._server_of(http)
         if not server.open_access:

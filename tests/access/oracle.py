@@ -570,9 +570,11 @@ def as_relative(
     rights = frozenset({"consent"})
     shown = opened(chart, asker, "keyworking", must_name, bases, giver)
     if shown:
-        return Verdict(row, dict(ALL), shown.types, shown.hidden_labels, rights=rights)
+        hidden = shown.hidden_labels | {"TBOO"}
+        return Verdict(row, dict(ALL), shown.types, hidden, rights=rights)
     shown = opened(chart, asker, "register", must_name, bases, giver)
     if shown:
         sees = {"person": "all", "flag": "all"}
-        return Verdict(row, sees, shown.types, shown.hidden_labels, rights=rights)
+        hidden = shown.hidden_labels | {"TBOO"}
+        return Verdict(row, sees, shown.types, hidden, rights=rights)
     return Verdict()

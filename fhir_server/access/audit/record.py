@@ -5,11 +5,14 @@ when the answer is known.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
+from msgspec import structs
+
 from fhir_server.access.audit.trail import Trail
-from fhir_server.access.caller import ANONYMOUS, Caller
+from fhir_server.access.caller import ANONYMOUS, Caller, Role
 from fhir_server.storage.audited import MOST_TARGETS, AuditRow
 from fhir_server.storage.interface import StoredVersion
 
@@ -24,6 +27,7 @@ _MOST_SAID: Final = 500
 _NAMED: Final = b'"reference":"Patient/'
 _ID: Final = re.compile(rb'([A-Za-z0-9.-]{1,64})[/"]')
 _BY_ITSELF: Final = re.compile(rb'"resourceType":"Patient","id":"([A-Za-z0-9.-]{1,64})"')
+_OF_NOBODY: Final[Mapping[str, Any]] = {"caller": ANONYMOUS.name}
 _SERIOUS: Final = 500
 _REFUSED: Final = 400
 
@@ -37,8 +41,8 @@ class Record:
     """
 
     __slots__ = (
-        *("action", "address", "asked", "caller", "further", "has_row", "name", "request_id"),
-        *("seen", "shown", "trail"),
+        *("action", "address", "asked", "caller", "further", "glass", "has_row", "name"),
+        *("request_id", "seen", "shown", "trail"),
     )
 
     def __init__(self, trail: Trail, asked: str, address: str = "") -> None:
@@ -56,6 +60,8 @@ class Record:
         """What was read beyond what is kept of it."""
         self.shown: Sequence[StoredVersion] | None = None
         """What the answer holds of it, where the interaction says so."""
+        self.glass: Mapping[str, str] = {}
+        """Why the glass was broken, by the ids of the patients whose records that opened."""
         self.has_row = False
         """Whether it has its row already, in a commit or for each of its entries."""
 
@@ -72,7 +78,7 @@ class Record:
         """The record of one of its entries, which has a row of its own."""
         self.has_row = True
         inner = Record(self.trail, f"{self.asked} {asked}", self.address)
-        inner.request_id, inner.caller = self.request_id, self.caller
+        inner.request_id, inner.caller, inner.glass = self.request_id, self.caller, self.glass
         return inner
 
     def see(self, *versions: StoredVersion) -> None:
@@ -114,14 +120,17 @@ class Record:
         description: str,
         body: bytes = b"",
     ) -> AuditRow:
-        names = [*dict.fromkeys(map(name_of, versions))] if versions else self._named()
+        if len(versions) == 1:
+            names = [name_of(versions[0])]
+        else:
+            names = [*dict.fromkeys(map(name_of, versions))] if versions else self._named()
         further = len(names) - MOST_TARGETS if len(names) > MOST_TARGETS else 0
         if self.further and self.shown is None and outcome == "0":
             further += self.further
         patients = patients_of(versions) if versions else _patients_in(body)
         if not patients and self.name.startswith("Patient/"):
             patients = [self.name.partition("/")[2]]
-        return AuditRow(
+        row = AuditRow(
             action=bounded(action, 100),
             request_id=self.request_id,
             targets=tuple(names[:MOST_TARGETS]),
@@ -133,30 +142,63 @@ class Record:
             description=bounded(description, _MOST_SAID),
             **of_caller(self.caller),
         )
+        return structs.replace(row, break_glass=self._broken(row)) if self.glass else row
+
+    def _broken(self, row: AuditRow) -> str:
+        """Why the glass was broken for those whom the row is about; of a count, for all."""
+        reasons = [self.glass[one] for one in row.patients if one in self.glass]
+        if row.outcome == "0" and len(row.patients) in (0, MOST_TARGETS):
+            reasons = [*self.glass.values()]
+        return bounded("; ".join(dict.fromkeys(reasons)), _MOST_SAID)
 
     def _named(self) -> list[str]:
         return [self.name] if self.name else []
 
 
-def of_caller(caller: Caller | None) -> dict[str, Any]:
+def of_caller(caller: Caller | None) -> Mapping[str, Any]:
     """The members of a row that say who asked."""
     if caller is None:
         return {"caller": UNKNOWN}
-    told: dict[str, Any] = {"caller": bounded(caller.name, 400)}
     if caller.name == ANONYMOUS.name:
-        return told
-    if caller.client or caller.user or caller.organisation or caller.roles:
-        roles = sorted(role.value for role in caller.roles)
-        told |= {"client": bounded(caller.client, 200), "user": bounded(caller.user, 200)}
-        told |= {"organisation": bounded(caller.organisation, 100), "roles": tuple(roles)}
-    if caller.purpose or caller.break_glass:
-        told |= {"purpose": bounded(caller.purpose, 100)}
-        told |= {"break_glass": bounded(caller.break_glass, _MOST_SAID)}
-    return told
+        return _OF_NOBODY
+    who = (caller.name, caller.client, caller.user, caller.organisation)
+    return _of_caller(*who, caller.roles, caller.purpose, caller.break_glass)
+
+
+@lru_cache(maxsize=4096)
+def _of_caller(
+    name: str,
+    client: str,
+    user: str,
+    organisation: str,
+    roles: frozenset[Role],
+    purpose: str,
+    break_glass: str,
+) -> Mapping[str, Any]:
+    told: dict[str, Any] = {"caller": bounded(name, 400)}
+    told |= {"client": bounded(client, 200), "user": bounded(user, 200)}
+    told |= {"organisation": bounded(organisation, 100), "purpose": bounded(purpose, 100)}
+    told |= {"roles": tuple(sorted(role.value for role in roles))}
+    told |= {"break_glass": bounded(break_glass, _MOST_SAID)}
+    return {member: value for member, value in told.items() if value}
+
+
+def of_stranger(action: str, asked: str, address: str, text: str) -> AuditRow:
+    """The row of a refusal to whoever asks the authorisation server and is no client of it."""
+    return AuditRow(
+        caller=UNKNOWN,
+        action=bounded(action, 100),
+        address=address,
+        asked=bounded(asked, _MOST_ASKED),
+        outcome="4",
+        description=bounded(text, _MOST_SAID),
+    )
 
 
 def bounded(text: str, most: int) -> str:
     """The text without control characters and line ends, cut where it is longer."""
+    if not text:
+        return text
     clean = text if text.isprintable() else "".join(map(_printable, text))
     return clean if len(clean) <= most else f"{clean[:most]}[...]"
 

@@ -65,6 +65,33 @@ def terms(caller: Caller, resource_type: str, letter: str, base: str = "") -> No
         letter: c, r, u, d or s.
         base: the server's address; references below it, in criteria, are to its own resources.
     """
+    kept = _kept(caller.grants)
+    key = (resource_type, letter, caller.patient, bool(caller.user), base)
+    found = kept.get(key)
+    if found is None:
+        found = kept[key] = _terms(caller, resource_type, letter, base)
+    return found
+
+
+def _kept(grants: tuple[Grant, ...]) -> dict[tuple[object, ...], Node]:
+    """What the grants came to before, as long as they are the very same object.
+
+    A token that is known again has the same; to hash them costs more than to look.
+    """
+    known = _known.get(id(grants))
+    if known is None or known[0] is not grants or len(known[1]) >= _MOST_EACH:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        known = _known[id(grants)] = (grants, {})
+    return known[1]
+
+
+_known: Final[dict[int, tuple[tuple[Grant, ...], dict[tuple[object, ...], Node]]]] = {}
+_MOST_KNOWN: Final = 1000
+_MOST_EACH: Final = 1000
+
+
+def _terms(caller: Caller, resource_type: str, letter: str, base: str) -> Node:
     if not is_resource_type(resource_type):
         return Nothing()
     nodes = [
