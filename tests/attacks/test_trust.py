@@ -107,7 +107,9 @@ async def test_27_whatever_fails_in_deciding_denies(
 
     monkeypatch.setattr(decisions, "decide", fails)
     monkeypatch.setattr(decisions, "explained", fails)
-    await world.store(of(MINE, "CareTeam", "t"))
+    await world.store(
+        {**of(MINE, "CareTeam", "t"), "name": "New facts, so that it is decided anew"}
+    )
     for address in (A, f"Patient/{MINE.key}/$everything", f"{A}/_history"):
         assert (await world.get(KEYWORKER, address)).status_code == 404, address
     assert await world.ids(KEYWORKER, "CarePlan") == set()
