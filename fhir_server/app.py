@@ -5,7 +5,6 @@ import base64
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from functools import cache, lru_cache, partial
 from typing import Any, Final, Literal
 

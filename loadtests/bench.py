@@ -3,7 +3,8 @@
 Two servers on loopback, the same HTTP server and about the same bytes; pairs alternate, medians
 of several rounds are printed, and only successful answers count. Durability, validation and
 index are as shipped. The load generator runs on the same machine, and its own ceiling is the
-bare server's figure at the most. The check of a resource is measured at the end, by itself.
+bare server's figure at the most. The check of a resource is measured by itself, and at the end
+what access control and the audit cost.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ import click
 import uvicorn
 
 from fhir_server.story import admission
-from loadtests import checking
+from loadtests import access, checking
 from loadtests.client import Make, Run, get, load, post
 
 _PLAN = "kw-synthetic-007-plan"
@@ -56,6 +57,7 @@ def main(rounds: int, seconds: float, connections: int) -> None:
         _measure(bare, base, rounds, seconds, connections)
         click.echo(f"memory after the runs: {_memory_mb(process):.0f} MB")
     checking.report()
+    access.report()
 
 
 def _describe(connections: int, rounds: int, seconds: float) -> None:

@@ -7,9 +7,8 @@ from fhir_server.storage.interface import Position
 from fhir_server.storage.sqlite.conditions import Conditions, NumberOf
 from fhir_server.storage.sqlite.entries import Hash
 from fhir_server.storage.sqlite.leading import leader
-from fhir_server.storage.sqlite.sql import Lists
+from fhir_server.storage.sqlite.sql import Lists, joined
 from fhir_server.storage.sqlite.sql import Sql as Sql
-from fhir_server.storage.sqlite.sql import joined
 
 
 class Compiler:
