@@ -3,10 +3,17 @@
 import asyncio
 import base64
 import logging
+<<<<<<< HEAD
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import cache, lru_cache, partial
 from typing import Any, Final, Literal
+=======
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache, partial
+from typing import Any, Final
+>>>>>>> wt-six
 
 from cryptography.fernet import Fernet
 from fastapi import FastAPI, Response
@@ -29,6 +36,8 @@ from fhir_server.access.tokens.terms import terms as scope_terms
 from fhir_server.authorisation.authority import Authority, Terms
 from fhir_server.authorisation.endpoint import routes as authorisation_routes
 from fhir_server.authorisation.fetching import KeySets
+from fhir_server.authorisation.gate import Gate
+from fhir_server.checking import checker, packaged, terminology_server
 from fhir_server.errors import FhirError, Kind
 from fhir_server.http import openapi, render
 from fhir_server.http.edge import Edge
@@ -39,7 +48,7 @@ from fhir_server.http.middleware import VARY
 from fhir_server.http.negotiate import Gzip, gzip_taken
 from fhir_server.http.openapi import Described
 from fhir_server.http.proxies import Proxies
-from fhir_server.http.rates import rates
+from fhir_server.http.rates import Rates, rates
 from fhir_server.interactions import deferred, operation
 from fhir_server.interactions.exchange import Server
 from fhir_server.interactions.table import ROUTER
@@ -56,22 +65,8 @@ from fhir_server.storage.clock import system_clock
 from fhir_server.storage.interface import Store
 from fhir_server.storage.mongo.address import is_mongo
 from fhir_server.storage.sqlite.store import SqliteStore
-from fhir_server.terminology.known import KnownCodes
-from fhir_server.terminology.library import Library as TerminologyLibrary
-from fhir_server.terminology.library import Nowhere
-from fhir_server.terminology.outside import Outside
-from fhir_server.terminology.packaged import Packaged
-from fhir_server.terminology.service import Terminology
+from fhir_server.terminology.held import SHELF
 from fhir_server.trusting import authentication, smart_configuration
-from fhir_server.validation.checker import Checker, Policy
-from fhir_server.validation.profiles.claims import (
-    DEFAULT,
-    Requirement,
-    read_requirement,
-    require_known,
-)
-from fhir_server.validation.profiles.library import Library
-from fhir_server.validation.profiles.packages import definitions, resources_of
 
 _log: Final = logging.getLogger(__name__)
 ANONYMOUS: Final = "anonymous"
@@ -115,6 +110,32 @@ def create_app(settings: Settings | None = None) -> Application:
         refuse_unknown_variables()
         settings = Settings()
     operations = load(settings.operations)
+    SHELF.allow(settings.terminology_memory)
+
+    app = Application(
+        lifespan=_lifespan(settings, operations), docs_url=None, redoc_url=None, openapi_url=None
+    )
+    app.limits = http_limits(settings)
+    app.edge = Edge(settings.cors_origins, secure=settings.base.startswith("https:"))
+    app.add_exception_handler(HTTPException, _outside)
+    app.add_api_route("/openapi.json", _description(settings, operations), include_in_schema=False)
+    if settings.auth == "token":
+        app.add_api_route(SMART, _smart(settings), include_in_schema=False)
+    app.add_api_route("/health/live", _live, include_in_schema=False)
+    app.add_api_route("/health/ready", _ready_check(app), include_in_schema=False)
+    if settings.authorisation_server:
+        app.router.routes.extend(
+            authorisation_routes(
+                lambda request: request.app.state.authority, lambda request: request.app.state.gate
+            )
+        )
+    return app
+
+
+def _lifespan(
+    settings: Settings, operations: Operations
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """All that works while the application serves: it starts with it, and ends with it."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -124,8 +145,10 @@ def create_app(settings: Settings | None = None) -> Application:
         server = await fhir_server(settings, store, operations, woken)
         trail = audit_trail(settings, store)
         decisions = TableDecisions(terms_of(settings))
-        app.fhir = endpoint(settings, store, server, decisions, trail)
+        bounds = client_rates(settings)
+        app.fhir = endpoint(settings, store, server, decisions, trail, bounds)
         app.state.trail = trail
+        app.state.gate = Gate(bounds, Proxies(settings.trusted_proxies), trail)
         follower = syslog_follower(settings, store)
         app.state.store = store
         app.state.authority = authority(settings, Ledger(store))
@@ -144,18 +167,7 @@ def create_app(settings: Settings | None = None) -> Application:
             await follower.stop()
         await store.close()
 
-    app = Application(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.limits = http_limits(settings)
-    app.edge = Edge(settings.cors_origins, secure=settings.base.startswith("https:"))
-    app.add_exception_handler(HTTPException, _outside)
-    app.add_api_route("/openapi.json", _description(settings, operations), include_in_schema=False)
-    if settings.auth == "token":
-        app.add_api_route(SMART, _smart(settings), include_in_schema=False)
-    app.add_api_route("/health/live", _live, include_in_schema=False)
-    app.add_api_route("/health/ready", _ready_check(app), include_in_schema=False)
-    if settings.authorisation_server:
-        app.router.routes.extend(authorisation_routes(lambda request: request.app.state.authority))
-    return app
+    return lifespan
 
 
 def authority(settings: Settings, ledger: Ledger) -> Authority:
@@ -218,6 +230,7 @@ def endpoint(
     server: Server,
     decisions: Decisions,
     trail: Trail | None = None,
+    bounds: Rates | None = None,
 ) -> FhirEndpoint:
     def open_session(request: HttpRequest) -> Session:
         return session(settings, store, request.caller.asking(request.request_id), decisions)
@@ -231,13 +244,18 @@ def endpoint(
         proxies=Proxies(trusted) if trusted else None,
         trail=trail,
         addresses=Proxies(settings.trusted_proxies) if settings.trusted_proxies else None,
-        rates=rates(
-            settings.max_rate,
-            settings.max_burst,
-            settings.max_failure_rate,
-            settings.max_failure_burst,
-        ),
+        rates=bounds,
         authenticate=authentication(settings, server.clock, store),
+    )
+
+
+def client_rates(settings: Settings) -> Rates:
+    """How often a client of this process may ask, for tokens and for FHIR together."""
+    return rates(
+        settings.max_rate,
+        settings.max_burst,
+        settings.max_failure_rate,
+        settings.max_failure_burst,
     )
 
 
@@ -315,60 +333,6 @@ async def fhir_server(
     )
 
 
-def checker(settings: Settings) -> Checker:
-    """What checks resources: R4, the profiles that are shipped and those of the packages.
-
-    Raises:
-        ValueError: for a package that cannot be read, or a required profile that is not known.
-    """
-    return _checker(
-        settings.packages,
-        settings.required_profiles,
-        settings.lenient_profiles,
-        settings.unknown_profiles,
-        settings.keyworking_profiles,
-    )
-
-
-@lru_cache(maxsize=4)
-def _checker(
-    packages: tuple[str, ...],
-    required_profiles: tuple[str, ...],
-    lenient: tuple[str, ...],
-    unknown: Literal["warn", "refuse"],
-    keyworking: bool,
-) -> Checker:
-    """One for all applications of a process: what it has compiled, it keeps."""
-    requirements: dict[str, list[Requirement]] = {}
-    for text in required_profiles:
-        type_name, requirement = read_requirement(text)
-        requirements.setdefault(type_name, []).append(requirement)
-    library = Library(definitions(_resources(packages)))
-    require_known(library, requirements)
-    if keyworking:
-        for type_name, own in DEFAULT.items():
-            requirements.setdefault(type_name, []).extend(own)
-    return Checker(library, KnownCodes(_packaged(packages)), Policy(requirements, lenient, unknown))
-
-
-def terminology(settings: Settings) -> Terminology:
-    """The terminology service of somebody without a store."""
-    outside = _terminology_server_of(settings)
-    library = TerminologyLibrary(Nowhere(), _packaged(settings.packages))
-    return Terminology(library, settings.max_codes, outside)
-
-
-@cache
-def _resources(packages: tuple[str, ...]) -> tuple[Mapping[str, Any], ...]:
-    """What is in the packages, read once: a process that is started anew sees new ones."""
-    return tuple(resources_of(packages))
-
-
-@cache
-def _packaged(packages: tuple[str, ...]) -> Packaged:
-    return Packaged(map(dict, _resources(packages)))
-
-
 def policy_of(
     settings: Settings, caller: Caller, decisions: Decisions | None
 ) -> AccessPolicy | Rule:
@@ -380,30 +344,14 @@ def policy_of(
     return ConsentPolicy(decisions, caller, system_clock, partial(scope_terms, base=settings.base))
 
 
-def _terminology_server_of(settings: Settings) -> Outside | None:
-    return _terminology_server(
-        settings.terminology_server,
-        settings.terminology_patience,
-        settings.outgoing_private_hosts,
-    )
-
-
 def session(
     settings: Settings, store: Store, caller: Caller, decisions: Decisions | None = None
 ) -> Session:
     """A session of that caller."""
     policy = policy_of(settings, caller, decisions)
-    outside = _terminology_server_of(settings)
-    packaged = _packaged(settings.packages)
-    return Session(store, caller, policy, settings.max_codes, outside, packaged)
-
-
-@cache
-def _terminology_server(
-    base: str, patience: float, private_hosts: tuple[str, ...]
-) -> Outside | None:
-    """The terminology server of the settings, with what it answered before."""
-    return Outside(base, patience, Outgoing([base], private_hosts)) if base else None
+    outside = terminology_server(settings)
+    codes = packaged(settings.packages)
+    return Session(store, caller, policy, settings.max_codes, outside, codes)
 
 
 def described(settings: Settings, operations: Operations, base: str) -> Described:
@@ -479,6 +427,8 @@ def _ready_check(app: FastAPI) -> Any:
         """The store answers too."""
         try:
             await app.state.store.ready()
+            if app.state.trail is not None:
+                app.state.trail.require_open()
         except FhirError as error:
             return JSONResponse({"status": "not ready", "reason": str(error)}, 503)
         return JSONResponse({"status": "ready"})

@@ -7,7 +7,7 @@ import re
 import sys
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
@@ -23,6 +23,20 @@ def main() -> None:
 
 for _command in (audit, client, key, token):
     main.add_command(_command)
+
+
+def _read_token(_context: object, _option: object, file: TextIO | None) -> str:
+    """A token in the words of a command would stand in the list of processes."""
+    return "" if file is None else file.read().strip()
+
+
+_TOKEN = click.option(
+    "--token-file",
+    "shown",
+    type=click.File(),
+    callback=_read_token,
+    help="File with a token to show to the server; - is standard input.",
+)
 
 
 @main.command()
@@ -91,7 +105,8 @@ def demo(server: str, pause: float | None, yes: bool, full: bool) -> None:
     show_default=True,
     help="Requests under way at a time.",
 )
-def load(paths: tuple[Path, ...], server: str, concurrency: int) -> None:
+@_TOKEN
+def load(paths: tuple[Path, ...], server: str, concurrency: int, shown: str) -> None:
     """Send files of FHIR JSON, ndjson and whole folders of them to a running server.
 
     Exit status: 1 when something was refused, 2 when there is nothing to load or no server.
@@ -99,7 +114,7 @@ def load(paths: tuple[Path, ...], server: str, concurrency: int) -> None:
     from fhir_server.loading import CannotLoad, load
 
     try:
-        report = load(paths, server, concurrency)
+        report = load(paths, server, concurrency, shown)
     except CannotLoad as error:
         _fail(str(error), status=2)
     for line in report.lines():
@@ -112,38 +127,56 @@ def load(paths: tuple[Path, ...], server: str, concurrency: int) -> None:
 @click.option("--system", required=True, help="Canonical address of the code system.")
 @click.option("--version", required=True, help="Its version.")
 @click.option("--id", "name", required=True, help="What the ids of its resources begin with.")
-@click.option("--complete", is_flag=True, help="The CSV file holds all codes of the system.")
+@click.option("--complete", is_flag=True, help="The file, or the part, counts as all codes.")
+@click.option("--below", multiple=True, help="Of RF2: this concept and all below it.")
+@click.option("--refset", multiple=True, help="Of RF2: the concepts of this reference set.")
 @click.option(
     "--server",
     default=DEFAULT_SERVER,
     show_default=True,
     help="Base address of the running FHIR server.",
 )
+@_TOKEN
 def load_terminology(
-    path: Path, system: str, version: str, name: str, complete: bool, server: str
+    path: Path,
+    system: str,
+    version: str,
+    name: str,
+    complete: bool,
+    below: tuple[str, ...],
+    refset: tuple[str, ...],
+    server: str,
+    shown: str,
 ) -> None:
     """Send a licensed code system: a CSV file (code, display, parent), or a folder of RF2.
 
+    Of RF2, --below and --refset choose a part; each may be given several times.
     Exit status: 1 when something was refused, 2 when there is nothing to load or no server.
     """
     from fhir_server.loading import CannotLoad
-    from fhir_server.terminology_files import Named, load_terminology
+    from fhir_server.terminology_files import Named, Part, load_terminology
 
     if not re.fullmatch(r"[A-Za-z0-9.-]{1,30}", name):
         raise click.UsageError(f"--id '{name}' is not 1 to 30 letters, digits, '-' and '.'")
     try:
-        report = load_terminology(path, Named(system, version, name, complete), server)
+        named, part = Named(system, version, name, complete), Part(below, refset)
+        report, memory = load_terminology(path, named, server, part, shown)
     except CannotLoad as error:
         _fail(str(error), status=2)
     for line in report.lines():
         click.echo(line)
+    click.echo(
+        f"A server keeps it in memory where KEYWORKING_TERMINOLOGY_MEMORY is {memory} or more; "
+        "else each question reads it anew"
+    )
     sys.exit(1 if report.refusals else 0)
 
 
 @main.command("load-package")
 @click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--server", help="Base address of a running FHIR server that it is sent to.")
-def load_package(path: Path, server: str | None) -> None:
+@_TOKEN
+def load_package(path: Path, server: str | None, shown: str) -> None:
     """Verify a FHIR package (.tgz) and put it into the folder of KEYWORKING_PACKAGES.
 
     Servers check by it from their next start on. With --server, its profiles and terminology are
@@ -157,7 +190,7 @@ def load_package(path: Path, server: str | None) -> None:
     try:
         packages = read_settings({}).packages
         found = verified(path, packages)
-        report, left_out = send(found, server) if server else (None, {})
+        report, left_out = send(found, server, shown) if server else (None, {})
         target = None if server else place(path, found.package, packages)
     except (CannotLoad, ValueError) as error:
         _fail(str(error), status=2)
@@ -180,7 +213,8 @@ def load_package(path: Path, server: str | None) -> None:
     show_default=True,
     help="Base address of the running FHIR server.",
 )
-def import_(paths: tuple[Path, ...], server: str) -> None:
+@_TOKEN
+def import_(paths: tuple[Path, ...], server: str, shown: str) -> None:
     """Send whole files of ndjson, gzipped or not, to a running server's $import.
 
     The server stores them in the background; Ctrl-C cancels what is not stored yet.
@@ -190,7 +224,7 @@ def import_(paths: tuple[Path, ...], server: str) -> None:
     from fhir_server.loading import CannotLoad
 
     try:
-        imported = import_files(paths, server)
+        imported = import_files(paths, server, shown)
     except CannotLoad as error:
         _fail(str(error), status=2)
     for line in imported.lines():
@@ -301,8 +335,8 @@ def validate(
 
     Exit status: 1 when something is wrong, 2 when there is nothing to check.
     """
-    from fhir_server.app import checker as checker_of
-    from fhir_server.app import terminology
+    from fhir_server.checking import checker as checker_of
+    from fhir_server.checking import terminology
     from fhir_server.fhir import json
     from fhir_server.settings import Settings
     from fhir_server.validating import CannotValidate, files, require_known, summary

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
+MAX_ISSUES: Final = 500
+"""More are only counted: nobody reads them, and an answer must not outgrow its request."""
+
 
 class _KindValue(NamedTuple):
     status: int

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from fhir_server.errors import FhirError
 from fhir_server.fhir import json
-from fhir_server.loading import CannotLoad
+from fhir_server.loading import CannotLoad, bearer
 
 _HEADERS: Final = {"Content-Type": "application/fhir+ndjson", "Prefer": "respond-async"}
 _COUNTS: Final = "https://keyworking.example/fhir/import-counts"
@@ -41,7 +41,7 @@ class Imported:
         yield from (f"  {refusal}" for refusal in self.refusals)
 
 
-def import_files(paths: Sequence[Path], server: str) -> Imported:
+def import_files(paths: Sequence[Path], server: str, token: str = "") -> Imported:
     """Send the files one after the other, and wait for each.
 
     Raises:
@@ -51,7 +51,7 @@ def import_files(paths: Sequence[Path], server: str) -> Imported:
     base = server.rstrip("/")
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
     with (
-        httpx.Client(timeout=_PATIENCE) as client,
+        httpx.Client(auth=bearer(token, base), timeout=_PATIENCE) as client,
         Progress(*columns, console=Console(stderr=True)) as progress,
     ):
         for path in paths:

@@ -9,7 +9,7 @@ What is refused is reported, and loading goes on.
 import asyncio
 import codecs
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -37,6 +37,24 @@ _PATIENCE: Final = 60.0
 
 class CannotLoad(Exception):
     """There is nothing to load, or no server to load it into; the text says why."""
+
+
+class Bearer(httpx.Auth):
+    """Shows a token to the server that it is for, wherever that server's answers lead."""
+
+    def __init__(self, token: str, server: str) -> None:
+        self._token = token
+        self._origin = _origin(httpx.URL(server))
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        if self._token and _origin(request.url) == self._origin:
+            request.headers["Authorization"] = f"Bearer {self._token}"
+        yield request
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    """https://www.rfc-editor.org/rfc/rfc6454#section-4"""
+    return url.scheme, url.host, url.port
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +98,11 @@ class Report:
             yield from (f"    {reason}" for reason in refusal.reasons)
 
 
-def load(paths: Sequence[Path], server: str, concurrency: int) -> Report:
+def load(paths: Sequence[Path], server: str, concurrency: int, token: str = "") -> Report:
     """Load the files, and those in the folders.
+
+    Args:
+        token: shown to the server; none where it is empty.
 
     Raises:
         CannotLoad: when no file is found, or no FHIR server answers.
@@ -89,7 +110,7 @@ def load(paths: Sequence[Path], server: str, concurrency: int) -> Report:
     found = files(paths)
     if not found:
         raise CannotLoad(f"No {', '.join(_ENDINGS)} file in {', '.join(map(str, paths))}")
-    return asyncio.run(_load(found, server.rstrip("/"), concurrency))
+    return asyncio.run(_load(found, server.rstrip("/"), concurrency, token))
 
 
 def files(paths: Sequence[Path]) -> list[Path]:
@@ -115,10 +136,12 @@ def _size(file: Path) -> int:
         return 0
 
 
-async def _load(found: Sequence[Path], server: str, concurrency: int) -> Report:
+async def _load(found: Sequence[Path], server: str, concurrency: int, token: str) -> Report:
     report = Report()
     limits = httpx.Limits(max_connections=concurrency)
-    async with httpx.AsyncClient(headers=_HEADERS, limits=limits, timeout=_PATIENCE) as client:
+    async with httpx.AsyncClient(
+        auth=bearer(token, server), headers=_HEADERS, limits=limits, timeout=_PATIENCE
+    ) as client:
         await _require_server(client, server)
         with _progress() as progress:
             task = progress.add_task("Loading", total=sum(map(_size, found)))
@@ -128,6 +151,16 @@ async def _load(found: Sequence[Path], server: str, concurrency: int) -> Report:
             senders = [_send_all(client, server, items, report) for _ in range(concurrency)]
             await asyncio.gather(*senders)
     return report
+
+
+def bearer(token: str, server: str) -> Bearer:
+    """Raises:
+    CannotLoad: for what is no address.
+    """
+    try:
+        return Bearer(token, server)
+    except httpx.InvalidURL as error:
+        raise CannotLoad(f"{server} cannot be reached: {error}") from None
 
 
 def _progress() -> Progress:

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+from fhir_server.errors import FhirError
 from fhir_server.fhir import json
 from fhir_server.loading import CannotLoad, Report, load
 from fhir_server.validation.checker import Checker
@@ -62,8 +63,10 @@ def verified(path: Path, packages: Sequence[str]) -> Verified:
     """
     try:
         package = read_package(path)
+        for resource in package.resources:
+            resource.fresh()
         others = [one for one in read_packages([*packages, str(path)]) if one.name != package.name]
-    except BadPackage as error:
+    except (BadPackage, FhirError) as error:
         raise CannotLoad(str(error)) from None
     every = [one for each in (*others, package) for one in each.resources]
     library = Library(definitions(every))
@@ -101,7 +104,7 @@ def place(path: Path, package: Package, packages: Sequence[str]) -> Path:
     return target
 
 
-def send(found: Verified, server: str) -> tuple[Report, Counter[str]]:
+def send(found: Verified, server: str, token: str = "") -> tuple[Report, Counter[str]]:
     """Send what may be sent; what came of it, and by type how much was left out.
 
     Raises:
@@ -115,7 +118,7 @@ def send(found: Verified, server: str) -> tuple[Report, Counter[str]]:
                 (Path(folder) / f"{number:06}.json").write_bytes(whole)
             else:
                 left_out[str(resource.get("resourceType"))] += 1
-        return load([Path(folder)], server, 2), left_out
+        return load([Path(folder)], server, 2, token), left_out
 
 
 def _whole(resource: Mapping[str, Any], library: Library) -> dict[str, Any]:

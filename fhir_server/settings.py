@@ -109,6 +109,9 @@ class Settings(
     as SNOMED CT; https, or http on this machine. None by default."""
     terminology_patience: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
     """Seconds that an answer of the terminology server may take."""
+    terminology_memory: Annotated[int, Field(ge=1024 * 1024)] = 48 * 1024 * 1024
+    """Bytes of memory, about, for code systems and value sets that were read from the store or a
+    package; a concept of a loaded code system takes some 3,000."""
     publish: bool = True
     """Whether `keyworking serve` stores the project's profiles and terminology at start, where
     they are not there or older."""

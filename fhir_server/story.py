@@ -17,7 +17,7 @@ DEFAULT_SERVER: Final = "http://127.0.0.1:8080/fhir"
 
 _SERIAL: Final = 6
 SPELL_SYSTEM: Final = "https://northmoor.example/fhir/Id/spell"
-_TRUST: Final = "ZZK03"
+TRUST: Final = "ZZK03"
 _HEADER: Final = "urn:uuid:5d2f4f0e-3c57-4a63-9e0a-0d0c3f0b6a00"
 _ENCOUNTER: Final = "urn:uuid:5d2f4f0e-3c57-4a63-9e0a-0d0c3f0b6a01"
 _PATIENT: Final = "urn:uuid:5d2f4f0e-3c57-4a63-9e0a-0d0c3f0b6a02"
@@ -71,7 +71,7 @@ class Stay:
             "class": {"system": canonicals.ACT_CODE, "code": "IMP"},
             "subject": {"reference": _PATIENT},
             "period": period,
-            "serviceProvider": _organisation(_TRUST),
+            "serviceProvider": _organisation(TRUST),
         }
 
     def _message(
@@ -124,7 +124,7 @@ def _header(trigger: str) -> dict[str, Any]:
     return {
         "resourceType": "MessageHeader",
         "eventCoding": {"system": canonicals.NHS_MESSAGE_EVENT, "code": "encounter"},
-        "sender": _organisation(_TRUST),
+        "sender": _organisation(TRUST),
         "source": {"endpoint": "https://northmoor.example/messages"},
         "reason": {"coding": [{"system": canonicals.V2_EVENT, "code": trigger}]},
         "focus": [{"reference": _ENCOUNTER}],

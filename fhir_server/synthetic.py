@@ -32,6 +32,7 @@ from fhir_server.storage.mongo.address import database_name, is_mongo
 from fhir_server.story import (
     DEFAULT_SERVER,
     SPELL_SYSTEM,
+    TRUST,
     Stay,
     goes_to_hospital,
     is_of_the_story,
@@ -50,6 +51,10 @@ _PLAN: Final = f"category={canonicals.CARE_PLAN_CATEGORY}|keyworking-plan&status
 _IN_HOSPITAL: Final = "class=IMP,ACUTE,NONAC"
 _ENDED: Final = ("finished", "cancelled", "entered-in-error")
 _SECOND: Final = timedelta(seconds=1)
+_COMMAND: Final = ".venv/bin/keyworking"
+_SHOWN: Final = '-H "Authorization: Bearer $TOKEN" '
+_SCOPES: Final = ("system/*.rs", "system/MessageHeader.c", "system/Encounter.cu")
+"""What a ward asks for that tells of stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +68,11 @@ class _Try:
 
 def ensure_loaded(settings: Settings) -> list[str]:
     """Load the caseload unless it is there; lines for a terminal on what to try next."""
-    return asyncio.run(_ensure_loaded(settings.model_copy(update=_OWN_BOUNDS)))
+    own = settings.model_copy(update=_OWN_BOUNDS)
+    return asyncio.run(_ensure_loaded(own, tokens=settings.auth == "token"))
 
 
-async def _ensure_loaded(settings: Settings) -> list[str]:
+async def _ensure_loaded(settings: Settings, *, tokens: bool) -> list[str]:
     store = await open_store(settings)
     try:
         data = session(settings, store, Caller("anonymous", "synthetic-caseload"))
@@ -75,9 +81,8 @@ async def _ensure_loaded(settings: Settings) -> list[str]:
         else:
             server = await fhir_server(settings, store, Operations())
             await _load(data, server, _now().date())
-        return _what_to_try(
-            settings, await _whom_to_try(Lookup(data, base=settings.base, now=system_clock()))
-        )
+        tried = await _whom_to_try(Lookup(data, base=settings.base, now=system_clock()))
+        return _what_a_ward_tries(settings, tried) if tokens else _what_to_try(settings, tried)
     finally:
         await store.close()
 
@@ -173,7 +178,51 @@ def _what_to_try(settings: Settings, tried: _Try | None) -> list[str]:
     steps = [("Who is supported?", _get(f"{base}/Patient?_count=3&"))]
     if tried:
         steps += _story(base, tried, _write_down(settings, tried.stay))
-    return _lines(base, [*steps, ("What can this server do?", _get(f"{base}/metadata?"))])
+    option = "" if base == DEFAULT_SERVER else f" --server {base}"
+    return [
+        *_lines(base, [*steps, _metadata(base)]),
+        f"  or the whole story, step by step:   .venv/bin/keyworking demo{option}",
+        "",
+    ]
+
+
+def _metadata(base: str) -> tuple[str, str]:
+    return "What can this server do?", _get(f"{base}/metadata?")
+
+
+def _what_a_ward_tries(settings: Settings, tried: _Try | None) -> list[str]:
+    """Where tokens are asked for: a ward gets one, and sees whom it has admitted."""
+    base = settings.base
+    if tried is None or not settings.authorisation_server:
+        return _lines(base, [_metadata(base)])
+    folder = _write_down(settings, tried.stay)
+    plans = _get(f"{base}/CarePlan?patient={tried.young_person}&", _SHOWN)
+    steps = [
+        ("A ward's system makes a pair of keys", f"{_COMMAND} key generate ward"),
+        ("and is registered, by whoever runs the server", _registration(settings)),
+        ("It asks for a token, which is good for some minutes", _token(base)),
+        ("Nobody's plan is for it to see", plans),
+        ("until it tells of an admission", _post(base, folder / "admission.json", _SHOWN)),
+        ("Now it sees the plans of the young person in its care", plans),
+        ("It tells of the discharge", _post(base, folder / "discharge.json", _SHOWN)),
+        ("and from then on they are not for it any more", plans),
+    ]
+    return _lines(base, [*steps, _metadata(base)])
+
+
+def _registration(settings: Settings) -> str:
+    scopes = " ".join(f"--scope '{scope}'" for scope in _SCOPES)
+    # An address of MongoDB may hold a password.
+    store = '"$KEYWORKING_STORE"' if is_mongo(settings.store) else shlex.quote(settings.store)
+    option = "" if settings.store == Settings.model_fields["store"].default else f" --store {store}"
+    # The purpose is what the consents permit.
+    acts_for = f"--jwks ward.jwks.json --ods {TRUST} --purpose TREAT"
+    return f"{_COMMAND} client add ward {acts_for} {scopes}{option}"
+
+
+def _token(base: str) -> str:
+    asked = f"--key ward.private.json --scope '{' '.join(_SCOPES)}' --server {base}"
+    return f"TOKEN=$({_COMMAND} token ward {asked})"
 
 
 def _write_down(settings: Settings, stay: Stay) -> Path:
@@ -221,14 +270,14 @@ def _story(base: str, tried: _Try, folder: Path) -> list[tuple[str, str]]:
     ]
 
 
-def _get(address: str) -> str:
-    return f"curl -s '{address}_pretty=true'"
+def _get(address: str, header: str = "") -> str:
+    return f"curl -s {header}'{address}_pretty=true'"
 
 
-def _post(base: str, file: Path) -> str:
+def _post(base: str, file: Path, header: str = "") -> str:
     return (
-        f"curl -s -H 'Content-Type: application/fhir+json' '{base}/$process-message?_pretty=true'"
-        f" -d {shlex.quote(f'@{file}')}"
+        f"curl -s {header}-H 'Content-Type: application/fhir+json'"
+        f" '{base}/$process-message?_pretty=true' -d {shlex.quote(f'@{file}')}"
     )
 
 
@@ -236,5 +285,4 @@ def _lines(base: str, steps: Sequence[tuple[str, str]]) -> list[str]:
     lines = ["", f"  The FHIR base is {base}. Try, in another terminal in this folder:", ""]
     for what, command in steps:
         lines += [f"  # {what}", f"  {command}", ""]
-    option = "" if base == DEFAULT_SERVER else f" --server {base}"
-    return [*lines, f"  or the whole story, step by step:   .venv/bin/keyworking demo{option}", ""]
+    return lines

@@ -20,6 +20,7 @@ from typing import Any, Final
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.loading import CannotLoad, Report, load
+from fhir_server.terminology.held import memory_of
 
 _MOST: Final = 200_000
 """Concepts: all of them are in the memory of a server that is asked about them."""
@@ -29,6 +30,7 @@ _IS_A: Final = "116680003"
 _FULL_NAME: Final = "900000000000003001"
 _COLUMNS: Final = ("code", "display", "parent")
 _FILES: Final = ("Concept", "Description", "Relationship")
+_REFSETS: Final = "*der2_*Refset_*Snapshot*.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,20 @@ class Named:
     version: str
     id: str
     complete: bool = False
-    """Whether a table holds all codes."""
+    """Whether a table, or a part of a release, counts as all codes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What is wanted of a release: of each kind whatever any of them has; () of both for all."""
+
+    below: tuple[str, ...] = ()
+    """Concepts, each with all that is a kind of it."""
+    refsets: tuple[str, ...] = ()
+    """Reference sets, by the codes of their concepts."""
+
+    def __bool__(self) -> bool:
+        return bool(self.below or self.refsets)
 
 
 @dataclass(slots=True)
@@ -52,23 +67,32 @@ class Concept:
 
 
 Concepts = dict[str, Concept]
+_ALL: Final = Part()
 
 
-def load_terminology(path: Path, named: Named, server: str) -> Report:
+def load_terminology(
+    path: Path, named: Named, server: str, part: Part = _ALL, token: str = ""
+) -> tuple[Report, int]:
     """Send the code system in a CSV file or a folder of RF2.
+
+    Returns:
+        What came of it, and the bytes of memory that a server needs to keep it.
 
     Raises:
         CannotLoad: for files that are not what they should be; when no server answers.
     """
     if path.is_dir():
-        concepts, complete = read_rf2(path), True
+        concepts, complete = read_rf2(path, part), named.complete or not part
+    elif part:
+        raise CannotLoad(f"{path} is a table; only of a folder of RF2 a part can be chosen")
     else:
         concepts, complete = read_csv(path), named.complete
     _require_links(concepts)
+    size = 0
     with TemporaryDirectory() as folder:
-        for number, part in enumerate(parts(concepts, named, complete=complete), 1):
-            (Path(folder) / f"{number:04}.json").write_bytes(json.encode(part))
-        return load([Path(folder)], server, 2)
+        for number, resource in enumerate(parts(concepts, named, complete=complete), 1):
+            size += (Path(folder) / f"{number:04}.json").write_bytes(json.encode(resource))
+        return load([Path(folder)], server, 2, token), memory_of(size)
 
 
 def read_csv(path: Path) -> Concepts:
@@ -105,23 +129,77 @@ def _add_row(found: Concepts, row: Mapping[str, Any], place: str) -> None:
     _require_few(found)
 
 
-def read_rf2(folder: Path) -> Concepts:
-    """The active concepts of a snapshot, what they are called, and what each is a kind of."""
+def read_rf2(folder: Path, part: Part = _ALL) -> Concepts:
+    """The active concepts of a snapshot, what they are called, and what each is a kind of.
+
+    Of a part, a concept stands below the nearest of those above it that are in the part.
+    """
     files = {name: sorted(folder.rglob(f"*sct2_{name}_*Snapshot*.txt")) for name in _FILES}
     for name, there in files.items():
         if not there:
             raise CannotLoad(f"{folder} has no file sct2_{name}_…Snapshot….txt in it")
-    found: Concepts = {}
-    for row in _rows(files["Concept"], ("id",)):
-        found[row["id"]] = Concept()
-        _require_few(found)
+    active = {row["id"]: Concept() for row in _rows(files["Concept"], ("id",))}
+    for row in _rows(files["Relationship"], ("sourceId", "destinationId", "typeId")):
+        if row["typeId"] == _IS_A and (concept := active.get(row["sourceId"])):
+            concept.parents.append(row["destinationId"])
+    found = _chosen(active, part, folder) if part else active
+    _require_few(found)
     for row in _rows(files["Description"], ("conceptId", "typeId", "term")):
         if concept := found.get(row["conceptId"]):
             _call(concept, row["term"], is_full=row["typeId"] == _FULL_NAME)
-    for row in _rows(files["Relationship"], ("sourceId", "destinationId", "typeId")):
-        if row["typeId"] == _IS_A and (concept := found.get(row["sourceId"])):
-            concept.parents.append(row["destinationId"])
     return found
+
+
+def _chosen(active: Concepts, part: Part, folder: Path) -> Concepts:
+    chosen = _below(active, part.below) | _members(active, part.refsets, folder)
+    return {
+        code: Concept(parents=_nearest(code, active, chosen)) for code in active if code in chosen
+    }
+
+
+def _below(active: Concepts, roots: Sequence[str]) -> set[str]:
+    for code in roots:
+        if code not in active:
+            raise CannotLoad(f"{code} is no active concept of the release")
+    children: dict[str, list[str]] = {}
+    for code, concept in active.items():
+        for parent in concept.parents:
+            children.setdefault(parent, []).append(code)
+    found, waiting = set(roots), [*roots]
+    while waiting:
+        fresh = [one for one in children.get(waiting.pop(), ()) if one not in found]
+        found.update(fresh)
+        waiting += fresh
+    return found
+
+
+def _members(active: Concepts, refsets: Sequence[str], folder: Path) -> set[str]:
+    """Active members of the reference sets that are concepts of the release."""
+    members: dict[str, set[str]] = {code: set() for code in refsets}
+    files = sorted(folder.rglob(_REFSETS)) if refsets else []
+    for row in _rows(files, ("refsetId", "referencedComponentId")):
+        if row["refsetId"] in members and row["referencedComponentId"] in active:
+            members[row["refsetId"]].add(row["referencedComponentId"])
+    for code, found in members.items():
+        if not found:
+            raise CannotLoad(f"No file {_REFSETS} in {folder} has concepts of the refset {code}")
+    return set().union(*members.values())
+
+
+def _nearest(code: str, active: Concepts, chosen: set[str]) -> list[str]:
+    """Those above the code that were chosen, and on each way up no further than to the first."""
+    found: dict[str, None] = {}
+    seen, waiting = {code}, [code]
+    while waiting:
+        for parent in active[waiting.pop()].parents:
+            if parent in seen or parent not in active:
+                continue
+            seen.add(parent)
+            if parent in chosen:
+                found[parent] = None
+            else:
+                waiting.append(parent)
+    return [*found]
 
 
 def _call(concept: Concept, term: str, *, is_full: bool) -> None:
@@ -152,8 +230,9 @@ def _rows(paths: Sequence[Path], columns: Sequence[str]) -> Iterator[Mapping[str
 def _require_few(concepts: Concepts) -> None:
     if len(concepts) > _MOST:
         raise CannotLoad(
-            f"There are more than {_MOST} codes. Choose a subset, or name a terminology server "
-            "that has all of them with KEYWORKING_TERMINOLOGY_SERVER"
+            f"There are more than {_MOST} codes, which a server could not keep in memory. Choose "
+            "a part of a release with --below CODE or --refset CODE, a smaller table, or name a "
+            "terminology server that has all of them with KEYWORKING_TERMINOLOGY_SERVER"
         )
 
 

@@ -3,8 +3,13 @@
 Two servers on loopback, the same HTTP server and about the same bytes; pairs alternate, medians
 of several rounds are printed, and only successful answers count. Durability, validation and
 index are as shipped. The load generator runs on the same machine, and its own ceiling is the
+<<<<<<< HEAD
 bare server's figure at the most. The check of a resource is measured by itself, and at the end
 what access control and the audit cost.
+=======
+bare server's figure at the most. Access and the check of a
+resource are measured at the end, by themselves.
+>>>>>>> wt-six
 """
 
 import asyncio
@@ -21,7 +26,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from socket import socket
 from statistics import median
 
 import click
@@ -30,6 +34,7 @@ import uvicorn
 from fhir_server.story import admission
 from loadtests import access, checking
 from loadtests.client import Make, Run, get, load, post
+from loadtests.processes import free_port, wait
 
 _PLAN = "kw-synthetic-007-plan"
 _BARE = """
@@ -56,6 +61,7 @@ def main(rounds: int, seconds: float, connections: int) -> None:
         click.echo(f"start to first answer: {_start_seconds(Path(folder)):.2f} s")
         _measure(bare, base, rounds, seconds, connections)
         click.echo(f"memory after the runs: {_memory_mb(process):.0f} MB")
+    access.report(rounds, seconds, connections)
     checking.report()
     access.report()
 
@@ -128,13 +134,13 @@ def _fetched(url: str) -> dict[str, object]:
 
 @contextmanager
 def _servers(folder: Path) -> Iterator[tuple[str, str, subprocess.Popen[bytes]]]:
-    bare_port, port = _free_port(), _free_port()
+    bare_port, port = free_port(), free_port()
     bare = subprocess.Popen([sys.executable, "-c", _BARE, str(bare_port)])
     server = _serve(folder, port)
     try:
         base = f"http://127.0.0.1:{port}/fhir"
-        _wait(f"http://127.0.0.1:{bare_port}/")
-        _wait(f"{base}/CarePlan/{_PLAN}")
+        wait(f"http://127.0.0.1:{bare_port}/")
+        wait(f"{base}/CarePlan/{_PLAN}")
         yield f"http://127.0.0.1:{bare_port}/", base, server
     finally:
         for process in (bare, server):
@@ -155,31 +161,14 @@ def _start_seconds(folder: Path) -> float:
     """From the start of the process to its first answer, the store being there; median of 3."""
     times = []
     for _ in range(3):
-        port = _free_port()
+        port = free_port()
         before = time.perf_counter()
         process = _serve(folder, port)
-        _wait(f"http://127.0.0.1:{port}/fhir/CarePlan/{_PLAN}")
+        wait(f"http://127.0.0.1:{port}/fhir/CarePlan/{_PLAN}")
         times.append(time.perf_counter() - before)
         process.terminate()
         process.wait(20)
     return median(times)
-
-
-def _wait(url: str) -> None:
-    for _ in range(3000):
-        try:
-            urllib.request.urlopen(url).close()  # noqa: S310 - a loopback address
-        except OSError:
-            time.sleep(0.01)
-        else:
-            return
-    raise click.ClickException(f"{url} does not answer")
-
-
-def _free_port() -> int:
-    with socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def _memory_mb(process: subprocess.Popen[bytes]) -> float:

@@ -77,6 +77,22 @@ async def load(url: str, make: Make, *, connections: int, seconds: float) -> Run
     return run
 
 
+async def alternate(first: str, second: str, token: str, pairs: int) -> tuple[Run, Run]:
+    """Ask for two addresses in turn, on one connection; whatever is answered counts."""
+    parts, runs = urlsplit(first), (Run(), Run())
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=2**24)
+    for number in range(pairs):
+        # Whichever is first pays for what the other left behind: they change places.
+        order = (0, 1) if number % 2 else (1, 0)
+        for which in order:
+            before = time.perf_counter()
+            writer.write(get((first, second)[which], token))
+            await _succeeded(reader)
+            runs[which].times.append((time.perf_counter() - before) * 1000)
+    writer.close()
+    return runs
+
+
 async def _succeeded(reader: asyncio.StreamReader) -> bool:
     head = await reader.readuntil(b"\r\n\r\n")
     lowered = head.lower()

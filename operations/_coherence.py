@@ -3,6 +3,7 @@
 from typing import Final
 
 from fhir_server.errors import FhirError, Issue, Kind
+from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import interval
 from operations._identity import identifiers_of
 from operations._message import Message, Part, Trigger
@@ -57,6 +58,13 @@ def _require_allowed(message: Message) -> None:
                 Kind.BUSINESS_RULE,
                 part.expression,
                 "A message is about one Encounter, its focus; another has a message of its own",
+            )
+        told = part.resource.get("extension", ())
+        if any(one.get("url") == canonicals.PARENTAL_RESPONSIBILITY_EXTENSION for one in told):
+            raise FhirError.at(
+                Kind.BUSINESS_RULE,
+                f"{part.expression}.extension",
+                "A message about a stay tells of nobody's parental responsibility",
             )
 
 

@@ -123,6 +123,9 @@ class Message:
 def read(bundle: Resource, received: int, base: str) -> Message:
     """The message in a Bundle that R4 allows; one without timestamp was sent when `received`.
 
+    That R4 allows it says that its first entry is a MessageHeader:
+    https://hl7.org/fhir/R4/bundle.html#invs, bdl-12.
+
     What it says of addresses below `base`, this server's own, is read as relative to it.
 
     Raises:
@@ -134,10 +137,7 @@ def read(bundle: Resource, received: int, base: str) -> Message:
         )
     digest = hashlib.sha256(_canonical(bundle)).hexdigest()
     bundle = localised(bundle, base)
-    parts = list(_parts(bundle, base))
-    if not parts or parts[0].resource["resourceType"] != "MessageHeader":
-        raise _wrong("Bundle.entry[0]", "The first entry of a message is its MessageHeader")
-    header, *others = parts
+    header, *others = parts = list(_parts(bundle, base))
     _require_distinct(parts)
     encounter = _focus(header, others)
     trigger = _trigger(header.resource)

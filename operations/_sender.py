@@ -8,6 +8,7 @@ docs/decision-table.md.
 from collections.abc import Iterator
 
 from fhir_server.access.caller import Caller, Role
+from fhir_server.access.labels import is_test_data
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
@@ -34,6 +35,13 @@ async def require_sender(records: Records, message: Message, caller: Caller) -> 
             f"{message.header.expression}.sender",
             "The sender of a message is the organisation of the token, named by its ODS code",
         )
+    for part in message.parts:
+        if is_test_data(part.resource):
+            raise FhirError.at(
+                Kind.FORBIDDEN,
+                f"{part.expression}.meta.tag",
+                "The tag HTEST marks what load tests send, and shows it to them",
+            )
     known = await identified(records, message.encounter) or {}
     for stay in (message.encounter.resource, known):
         codes = await _codes(records, message, stay.get("serviceProvider", {}))

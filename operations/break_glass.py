@@ -8,7 +8,7 @@ patient; nothing in a later request breaks it.
 from typing import Final
 
 from fhir_server.access.caller import Caller, Role
-from fhir_server.access.glass import MOST, SPACE, memo
+from fhir_server.access.glass import MOST, SPACE
 from fhir_server.access.session import SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import canonicals, nhs_number
@@ -40,7 +40,7 @@ async def run(call: Call) -> Resource:
         patient = await _patient(records, call)
         await _require_few(unit, str(patient["id"]))
         task = await records.save(await _task(records, patient, call, reason))
-        await unit.keep(memo(str(patient["id"]), reason, until))
+        await unit.break_glass(str(patient["id"]), reason, until)
         return _answer(patient, until, task)
 
     return await call.as_service().commit("break-glass", work)

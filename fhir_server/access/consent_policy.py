@@ -7,7 +7,7 @@ in deciding denies.
 
 import logging
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, runtime_checkable
 
 from fhir_server.access import masking, membership
@@ -18,7 +18,7 @@ from fhir_server.access.labels import IS_TEST_DATA, is_test_data
 from fhir_server.access.membership import Standing
 from fhir_server.access.policy import Terms, covers, refusal
 from fhir_server.access.sight import detail, sight_of, sight_of_type
-from fhir_server.access.table import THIRD_PARTY, Explanation, Held
+from fhir_server.access.table import Explanation, Held
 from fhir_server.access.writing import Writing, require_outcome, require_write
 from fhir_server.errors import FhirError
 from fhir_server.search.ast import (
@@ -35,8 +35,6 @@ from fhir_server.storage.interface import Reader
 
 _KEYWORKER: Final = (2, 15)
 _BREAK_GLASS: Final = 1
-_RELATED: Final = (8, 10, 11)
-_SHOWN: Final = "shown"
 _log: Final = logging.getLogger(__name__)
 
 ScopeTerms = Callable[[Caller, str, str], Node]
@@ -77,6 +75,8 @@ class ConsentPolicy:
         self._caller: Final = caller.breaking("")
         self._clock = clock
         self._scopes = scopes
+        self.glass: Final[dict[str, str]] = {}
+        """Why the glass was broken, by the ids of the patients for whom that decided."""
 
     async def terms(self, reader: Reader) -> Terms:
         """What may be found at this moment; nothing where that cannot be told."""
@@ -131,7 +131,10 @@ class ConsentPolicy:
         if caller.user:
             reason = (await opened(reader, caller, patient_id)).get(patient_id, "")
             caller = caller.breaking(reason)
-        return _discreet(await self._decisions.about(reader, caller, patient_id, now))
+        decision = await self._decisions.about(reader, caller, patient_id, now)
+        if decision.row == _BREAK_GLASS:
+            self.glass[patient_id] = caller.break_glass
+        return decision
 
     async def explain(
         self, reader: Reader, patient_id: str, other: Caller | None = None
@@ -161,8 +164,8 @@ class ConsentPolicy:
         told = await self._decisions.known(reader, self._caller, now)
         glass = await opened(reader, self._caller) if self._caller.user else {}
         if not glass:
-            return _shown(told)
-        known = dict(_shown(told))
+            return told
+        known = dict(told)
         for patient_id in glass:
             decision = await self.about(reader, patient_id)
             for other in [one for one, ids in known.items() if patient_id in ids]:
@@ -195,7 +198,7 @@ class ConsentPolicy:
     ) -> Sight:
         """Broken glass shows no more than all: it is looked at where anything is hidden."""
         usual = await self._decisions.about(reader, self._caller, patient_id, self._clock())
-        sight = sight_of(_discreet(usual), resource)
+        sight = sight_of(usual, resource)
         if sight is Sight.ALL or not self._caller.user:
             return sight
         return sight_of(await self.about(reader, patient_id), resource)
@@ -209,26 +212,6 @@ class ConsentPolicy:
                 allowed = self._scopes(self._caller, side["resourceType"], letter)
                 if not await covers(reader, allowed, side):
                     raise refusal("The token's scopes do not cover this change")
-
-
-def _discreet(decision: Decision) -> Decision:
-    """The decision, without what is not for parents, as row 7 has it for the young person."""
-    if decision.row not in _RELATED:
-        return decision
-    return replace(decision, without_labels=decision.without_labels | {THIRD_PARTY})
-
-
-def _shown(told: Mapping[Decision, frozenset[str]]) -> Mapping[Decision, frozenset[str]]:
-    """What was decided, as it is shown; worked out once for what is kept at hand."""
-    kept = told.made if isinstance(told, Gathered) else {}
-    found: Gathered | None = kept.get(_SHOWN)
-    if found is None:
-        known: dict[Decision, frozenset[str]] = {}
-        for decision, ids in told.items():
-            shown = _discreet(decision)
-            known[shown] = known.get(shown, frozenset()) | ids
-        found = kept[_SHOWN] = Gathered(_something(known))
-    return found
 
 
 def _something(known: Mapping[Decision, frozenset[str]]) -> dict[Decision, frozenset[str]]:

@@ -14,11 +14,16 @@ from datetime import date, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from fhir_server.access.at_hand import gathered
 from fhir_server.access.caller import Caller
 from fhir_server.access.decision import Decision
+from fhir_server.access.facts import kept
+from fhir_server.access.facts.parts import ConsentPart
+from fhir_server.access.facts.reading import contribution
 from fhir_server.access.labels import labels_of
 from fhir_server.access.own_names import OwnNames
 from fhir_server.access.policy import refusal
+from fhir_server.access.standing import assessment
 from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.dates import interval, moment
 from fhir_server.search.ast import Chain, Query, ReferenceTo, TokenIn, conjunction, disjunction
@@ -75,11 +80,38 @@ async def require_consent(
         raise refusal("A consent is withdrawn by its giver, the patient or the keyworker")
     patient = await _read(reader, f"Patient/{patient_id}")
     giving = _Giving(reader, new, patient, _age(patient, now), decision, by_keyworker=is_keyworker)
-    await giving.require(caller, own)
+    if await giving.require(caller, own, old):
+        await _require_found_before(reader, new, patient_id, now)
 
 
 def _is_withdrawal(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    return new["status"] in _ENDED and _rest(old) == _rest(new)
+    """What was refused is not taken back as an error, and no assessment comes along."""
+    reopens = old["status"] in ("inactive", "rejected") and new["status"] == "entered-in-error"
+    same = _rest(old) == _rest(new) and _assessments(old) == _assessments(new)
+    return new["status"] in _ENDED and same and not reopens
+
+
+def _assessments(consent: Mapping[str, Any]) -> list[Any]:
+    told = consent.get("extension", ())
+    return [one for one in told if one.get("url") == canonicals.COMPETENCE_EXTENSION]
+
+
+async def _require_found_before(
+    reader: Reader, new: Mapping[str, Any], patient_id: str, now: int
+) -> None:
+    """Raise where a giver tells of an assessment that is not the newest: they make none.
+
+    Raises:
+        FhirError: FORBIDDEN.
+    """
+    told = contribution(dict(new))
+    part = told.part if told else None
+    if not isinstance(part, ConsentPart) or part.assessed is None:
+        return
+    own = f"Patient/{patient_id}"
+    known = gathered(await kept.of_subject(reader, own), own)
+    if assessment(known, now) != (part.outcome, part.assessed):
+        raise refusal("Whoever gives a consent does not assess competence: that is recorded before")
 
 
 def _rest(consent: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,16 +150,24 @@ class _Giving:
         self._row = decision.row
         self._by_keyworker = by_keyworker
 
-    async def require(self, caller: Caller, own: OwnNames) -> None:
+    async def require(self, caller: Caller, own: OwnNames, old: Side) -> bool:
+        """Whether it is the giver who writes it; raises unless they or who records it may.
+
+        Raises:
+            FhirError: FORBIDDEN.
+        """
         givers = _performers(self._consent)
         if self._age < 0 or not givers:
             raise refusal("Who may consent for this patient cannot be told")
         is_giver = givers == [caller.user] and not self._by_keyworker
+        # What somebody else has given or refused is not the caller's to write over.
+        is_giver = is_giver and (old is None or _performers(old) == givers)
         if not is_giver:
             self._require_recorder(own, givers)
         for giver in givers:
             if not await self._may_give(giver, by_themselves=is_giver):
                 raise refusal(f"{giver} may not give this consent for this patient, or not so")
+        return is_giver
 
     def _require_recorder(self, own: OwnNames, givers: list[str]) -> None:
         """The keyworker records what others decided, as checked with them."""
@@ -147,7 +187,8 @@ class _Giving:
                 return await self._relation_may(giver, by_themselves=by_themselves)
             case "Practitioner" | "PractitionerRole":
                 incapable = self._found_about_capacity == "lacks-capacity"
-                return self._basis == "best-interest" and self._age >= _ADULT and incapable
+                is_best = self._basis == "best-interest" and self._age >= _ADULT and incapable
+                return is_best and not by_themselves
         return False
 
     def _patient_may(self, giver: str, *, by_themselves: bool) -> bool:

@@ -3,7 +3,7 @@
 What a caller may not see answers exactly as what is not there, whichever way it is asked for.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -64,6 +64,11 @@ class GuardedReader:
     def is_open(self) -> bool:
         """Whether everything is allowed, to everybody."""
         return self._rule is None
+
+    @property
+    def glass(self) -> Mapping[str, str]:
+        """Why the glass was broken, by the ids of the patients for whom that decided so far."""
+        return self._rule.glass if isinstance(self._rule, ConsentPolicy) else {}
 
     async def explain(self, patient_id: str, other: Caller | None = None) -> Explanation | None:
         """Why the caller, or another, sees what it sees of a patient's record.

@@ -17,8 +17,9 @@ from fhir_server.access.audit.provenance import provenances
 from fhir_server.access.audit.record import bounded, name_of, of_caller, patients_of
 from fhir_server.access.caller import Role
 from fhir_server.access.facts.kept import follow
+from fhir_server.access.glass import memo as glass_memo
 from fhir_server.access.guarded import GuardedReader
-from fhir_server.access.labels import as_test_data
+from fhir_server.access.labels import as_test_data, is_test_data
 from fhir_server.access.policy import AUDITED, Caller, Policy, Rule, refusal, rule_of
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
@@ -229,6 +230,8 @@ class _Done:
     """What was there before deletions, which say nothing of whom they are about."""
     acting_for: str = ""
     """Why it was done with the service's rights; '' where it was not."""
+    glass: str = ""
+    """Why the glass was broken; '' where it was not."""
     fresh: set[str] = field(default_factory=set)
     """Ids of patients that it made."""
     about: set[str] = field(default_factory=set)
@@ -281,6 +284,11 @@ class SessionUnit(GuardedReader):
         """Keep the caller's memo, in place of one with the same key."""
         await self._unit.keep(replace(memo, key=self._own + memo.key))
 
+    async def break_glass(self, patient_id: str, reason: str, until: int) -> None:
+        """Let the caller read the record until then; the commit's row in the audit says why."""
+        self.done.glass = reason
+        await self.keep(glass_memo(patient_id, reason, until))
+
     async def forget(self, space: str, prefix: str) -> None:
         """Forget the caller's memos whose keys begin with `prefix`."""
         await self._unit.forget(space, self._own + prefix)
@@ -325,8 +333,16 @@ class SessionUnit(GuardedReader):
                 f"{draft.type}/{draft.id} is not known; POST creates, and the server gives the id"
             )
             raise FhirError(Kind.NOT_FOUND, text)
+        if there is not None and there.deleted and Role.LOAD_TEST in self.caller.roles:
+            await self._require_was_test_data(there)
         old = None if there is None or there.deleted else json.decode_own(there.body)
         await rule.require_write(self._unit, old, draft.resource, self.done.fresh)
+
+    async def _require_was_test_data(self, gone: StoredVersion) -> None:
+        """What refers to something real that was deleted does not come to mean test data."""
+        last = await self._unit.vread(gone.type, gone.id, gone.version - 1)
+        if last is None or last.deleted or not is_test_data(json.decode_own(last.body)):
+            raise refusal()
 
     def _note(self, stored: StoredVersion, draft: Draft, *, is_new: bool) -> None:
         self.touched.append(stored)
@@ -367,8 +383,9 @@ class SessionUnit(GuardedReader):
         if not (self.caller.organisation and self.done.made):
             return
         patients = patients_of([*self.done.made, *self.done.gone])
+        is_test = Role.LOAD_TEST in self.caller.roles
         for told in provenances(self.caller, self.done.action, self.done.made, patients):
-            await self._unit.put(Draft(told), "POST")
+            await self._unit.put(Draft(as_test_data(told) if is_test else told), "POST")
 
     def row(self) -> AuditRow:
         """The commit's row in the audit."""
@@ -385,7 +402,13 @@ class SessionUnit(GuardedReader):
         else:
             row = self.record.written(self.done.action, self.touched)
         every = tuple(dict.fromkeys((*row.patients, *patients)))
-        return structs.replace(row, patients=every, description=self.done.told or row.description)
+        description, reason = self.done.told or row.description, bounded(self.done.glass, 500)
+        return structs.replace(
+            row,
+            patients=every,
+            description=description,
+            break_glass=reason or row.break_glass,
+        )
 
     async def _redefine(self, resource_id: str, resource: Resource | None) -> None:
         """By what can be searched, SearchParameter resources say."""

@@ -201,15 +201,16 @@ def _parental(facts: Facts, consent: ConsentPart, now: int) -> Iterator[str]:
         yield "was not given by a holder of parental responsibility"
     if facts.perhaps(_PARENTS_END, now):
         yield "ended on the 16th birthday"
-    elif facts.perhaps(_REVIEW, now) and not _was_reviewed(facts, consent):
+    elif facts.perhaps(_REVIEW, now) and not _was_reviewed(facts, consent, now):
         yield "is suspended from the 13th birthday until competence is assessed"
 
 
-def _was_reviewed(facts: Facts, consent: ConsentPart) -> bool:
+def _was_reviewed(facts: Facts, consent: ConsentPart, now: int) -> bool:
     """Whether the consent rests on an assessment at 13 or later that found no competence."""
     return (
         consent.outcome == "not-competent"
         and consent.assessed is not None
+        and consent.assessed <= now
         and facts.surely(_REVIEW, consent.assessed)
     )
 

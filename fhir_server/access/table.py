@@ -37,7 +37,9 @@ from fhir_server.access.standing import (
 from fhir_server.fhir.canonicals import ACT_CODE
 
 THIRD_PARTY: Final = (ACT_CODE, "TBOO")
-"""Label of what a patient is not shown: what others have said in confidence, or about others."""
+"""Label of what a patient and those who are related are not shown: what others have said in
+confidence, or about others."""
+_NOT_FOR_FAMILY: Final = frozenset({THIRD_PARTY})
 
 EVERYTHING: Final = tuple((area, Sight.ALL) for area in Area)
 COLOUR: Final = ((Area.PERSON, Sight.COLOUR), (Area.FLAG, Sight.COLOUR))
@@ -182,8 +184,7 @@ def patient(case: Case) -> Held | str:
     if not case.facts.surely(16, case.now) and not competent:
         return "below 16, competence has to be assessed first"
     rights = frozenset({Right.CONSENT})
-    hidden = frozenset({THIRD_PARTY})
-    return Held(Decision(7, EVERYTHING, rights=rights, without_labels=hidden))
+    return Held(Decision(7, EVERYTHING, rights=rights, without_labels=_NOT_FOR_FAMILY))
 
 
 def parent_of_child(case: Case) -> Held | str:
@@ -235,7 +236,10 @@ def parent_of_adult(case: Case) -> Held | str:
 def _as_parent(
     case: Case, row: int, bases: frozenset[str], naming: Naming, giver: str = ""
 ) -> Held | str:
-    """By consent to keyworking all is seen; by consent to the register alone, the rating."""
+    """By consent to keyworking all is seen; by consent to the register alone, the rating.
+
+    What is hidden from the young person is so from those who are related: they would tell.
+    """
     # Whatever such a consent is about, and whoever gave it: safeguarding is before the rest.
     if any(
         consent.active and denied_by_name(consent.rule, case.who.names, case.now)
@@ -245,10 +249,12 @@ def _as_parent(
     rights = frozenset({Right.CONSENT})
     keyworking = case.standing(Sought(KEYWORKING, naming, bases, giver))
     if isinstance(keyworking, Standing):
-        return by_consent(Decision(row, EVERYTHING, rights=rights), keyworking)
+        whole = Decision(row, EVERYTHING, rights=rights, without_labels=_NOT_FOR_FAMILY)
+        return by_consent(whole, keyworking)
     register = case.standing(Sought(REGISTER, naming, bases, giver))
     if isinstance(register, Standing):
-        return by_consent(Decision(row, REGISTERED, rights=rights), register)
+        colour = Decision(row, REGISTERED, rights=rights, without_labels=_NOT_FOR_FAMILY)
+        return by_consent(colour, register)
     return keyworking
 
 

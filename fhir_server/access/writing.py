@@ -13,6 +13,7 @@ from fhir_server.access import membership
 from fhir_server.access.caller import Caller, Role
 from fhir_server.access.consent_writing import require_consent
 from fhir_server.access.decision import Decision, Right
+from fhir_server.access.facts.reading import contribution
 from fhir_server.access.labels import is_test_data, labels_of
 from fhir_server.access.membership import PATIENT, Standing
 from fhir_server.access.own_names import OwnNames, own_names
@@ -52,6 +53,7 @@ async def require_write(asked: Writing, reader: Reader, old: Side, new: Side) ->
     elif standing is Standing.SHARED:
         if Role.ADMINISTRATOR not in asked.caller.roles:
             raise refusal(f"{name} resources are kept by administrators")
+        _require_anothers_post(asked.caller, old, new)
     elif standing is Standing.RECORD:
         await _require_record(asked, reader, old, new)
     else:
@@ -77,9 +79,24 @@ def _require_test_data(name: str, old: Side, new: Side) -> None:
         raise refusal(f"{name} resources are about the whole server, and no test data")
     if not all(is_test_data(side) for side in (old, new) if side is not None):
         raise refusal("A load test writes what carries the tag HTEST, before and after")
+    told = None if new is None or name == PATIENT else contribution(dict(new))
+    if told is not None and any(subject.startswith("nhs:") for subject in told.subjects):
+        raise refusal("Test data is about patients whom it refers to, and none by NHS number")
+
+
+def _require_anothers_post(caller: Caller, old: Side, new: Side) -> None:
+    """By a post somebody is a keyworker or in a care team: nobody takes one."""
+    for side in (old, new):
+        if side is None or side["resourceType"] != "PractitionerRole" or not caller.user:
+            continue
+        whose = side.get("practitioner", {}).get("reference")
+        if caller.user in (whose, f"PractitionerRole/{side.get('id')}"):
+            raise refusal("Nobody keeps a post of themselves: another administrator does")
 
 
 async def _require_record(asked: Writing, reader: Reader, old: Side, new: Side) -> None:
+    if old is not None and old["resourceType"] == "Provenance":
+        raise refusal("Provenance is written once, and stays")
     sides = [side for side in (old, new) if side is not None]
     whose = [membership.patients_of(side) for side in sides]
     if not all(whose):

@@ -19,7 +19,7 @@ from fhir_server.authorisation.assertions import Assertion
 from fhir_server.authorisation.clients import Client
 from fhir_server.authorisation.fetching import KeySets, NoKeys
 from fhir_server.authorisation.keys import signing_key
-from fhir_server.authorisation.refusals import Refusal, invalid_request, invalid_scope
+from fhir_server.authorisation.refusals import Refusal, invalid_request, invalid_scope, recorded
 from fhir_server.authorisation.signatures import (
     Key,
     Signed,
@@ -115,7 +115,7 @@ class Authority:
 
         await self._ledger.commit(client.id, "token" if made else "token-refused", work)
         if isinstance(asked, Refusal):
-            raise asked
+            raise recorded(asked)
         assert made is not None  # noqa: S101 - it is None for a refusal alone
         return (await self._signed(made)).told()
 
@@ -161,7 +161,8 @@ class Authority:
 
         await self._ledger.commit(client.id, "revoke", work)
         if foreign:
-            raise Refusal("unauthorized_client", "token: it was issued to another client")
+            text = "token: it was issued to another client"
+            raise recorded(Refusal("unauthorized_client", text))
 
     async def introspect(self, form: Form) -> dict[str, Any]:
         """What a token says, while it is good: https://www.rfc-editor.org/rfc/rfc7662#section-2.
@@ -178,7 +179,7 @@ class Authority:
         await self._ledger.commit(client.id, "introspect", work)
         if not client.introspects:
             text = "the client is not registered to ask about tokens (--introspects)"
-            raise Refusal("unauthorized_client", text, 403)
+            raise recorded(Refusal("unauthorized_client", text, 403))
         claims = await self._claims(token)
         if claims is None or await self._ledger.memo(TOKENS, claims["jti"]) is None:
             return {"active": False}

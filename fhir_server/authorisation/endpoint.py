@@ -10,8 +10,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fhir_server.authorisation.authority import Authority, Form
+from fhir_server.authorisation.gate import Gate
 from fhir_server.authorisation.refusals import Refusal, invalid_request
-from fhir_server.errors import FhirError
+from fhir_server.errors import FhirError, Kind
 
 PATH: Final = "/auth"
 """Where it stands below the host."""
@@ -31,30 +32,46 @@ _log: Final = logging.getLogger(__name__)
 Answer = Callable[[Form], Awaitable[Response]]
 
 
-def routes(authority: Callable[[Request], Authority]) -> list[Route]:
+def routes(
+    authority: Callable[[Request], Authority], gate: Callable[[Request], Gate]
+) -> list[Route]:
     """What stands below `/auth`, and where that is told."""
 
     async def token(request: Request) -> Response:
         async def answer(form: Form) -> Response:
             return _json(await authority(request).token(form))
 
-        return await _answered(request, answer)
+        return await _answered(request, gate(request), answer)
 
     async def revoke(request: Request) -> Response:
         async def answer(form: Form) -> Response:
             await authority(request).revoke(form)
             return Response(status_code=200, headers=_NOT_KEPT)
 
-        return await _answered(request, answer)
+        return await _answered(request, gate(request), answer)
 
     async def introspect(request: Request) -> Response:
         async def answer(form: Form) -> Response:
             return _json(await authority(request).introspect(form))
 
-        return await _answered(request, answer)
+        return await _answered(request, gate(request), answer)
+
+    return [
+        Route(f"{PATH}/token", token, methods=["POST"]),
+        Route(f"{PATH}/revoke", revoke, methods=["POST"]),
+        Route(f"{PATH}/introspect", introspect, methods=["POST"]),
+        *_open_routes(authority, gate),
+    ]
+
+
+def _open_routes(
+    authority: Callable[[Request], Authority], gate: Callable[[Request], Gate]
+) -> list[Route]:
+    """What everybody may ask."""
 
     async def jwks(request: Request) -> Response:
         async def answer() -> Response:
+            gate(request).admit(request)
             found = await authority(request).jwks()
             kept = {"cache-control": f"public, max-age={_KEYS_GOOD_FOR}"}
             return JSONResponse(found, headers=kept)
@@ -62,22 +79,23 @@ def routes(authority: Callable[[Request], Authority]) -> list[Route]:
         return await _without_fault(answer)
 
     async def described(request: Request) -> Response:
-        return JSONResponse(authority(request).described())
+        async def answer() -> Response:
+            gate(request).admit(request)
+            return JSONResponse(authority(request).described())
+
+        return await _without_fault(answer)
 
     return [
-        Route(f"{PATH}/token", token, methods=["POST"]),
-        Route(f"{PATH}/revoke", revoke, methods=["POST"]),
-        Route(f"{PATH}/introspect", introspect, methods=["POST"]),
         Route(f"{PATH}/jwks", jwks, methods=["GET"]),
         Route(f"{_WELL_KNOWN}{PATH}", described, methods=["GET"]),
     ]
 
 
-async def _answered(request: Request, answer: Answer) -> Response:
+async def _answered(request: Request, gate: Gate, answer: Answer) -> Response:
     async def work() -> Response:
         return await answer(await _form(request))
 
-    return await _without_fault(work)
+    return await _without_fault(lambda: gate.authenticated(request, work))
 
 
 async def _without_fault(work: Callable[[], Awaitable[Response]]) -> Response:
@@ -87,7 +105,11 @@ async def _without_fault(work: Callable[[], Awaitable[Response]]) -> Response:
     except Refusal as refusal:
         return _refused(refusal)
     except FhirError as error:
-        return _refused(Refusal("temporarily_unavailable", str(error), 503))
+        waiting = error.kind is Kind.THROTTLED
+        answered = _refused(Refusal("temporarily_unavailable", str(error), 429 if waiting else 503))
+        if waiting:
+            answered.headers["retry-after"] = str(error.retry_after)
+        return answered
     except Exception:
         _log.exception("A request to the authorisation server failed")
         return _refused(Refusal("server_error", "The server failed", 500))

@@ -14,8 +14,16 @@ class Refusal(Exception):
     def __init__(self, error: str, text: str, status: int = 400) -> None:
         self.error: Final = error
         self.status: Final = status
+        self.recorded = False
+        """Whether the audit has a row of it: of a client that is known."""
         self.text: Final = _NOT_PLAIN.sub("'", text)[:_LONGEST]
         super().__init__(self.text)
+
+
+def recorded(refusal: Refusal) -> Refusal:
+    """After the commit that tells of it."""
+    refusal.recorded = True
+    return refusal
 
 
 def invalid_request(text: str) -> Refusal:

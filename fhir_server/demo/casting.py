@@ -61,7 +61,13 @@ def require_caseload(server: Conversation) -> None:
         raise CannotPlay(f"{error}\nThere is no FHIR server at {server.base}. {_HOW}.") from None
     if stated.status != 200 or stated.resource.get("resourceType") != "CapabilityStatement":
         raise CannotPlay(f"{server.base} is not the base of a FHIR server. {_HOW}.")
-    if server.get(_MARKER).status != 200:
+    marker = server.get(_MARKER)
+    if marker.status == 401:
+        raise CannotPlay(
+            f"The server at {server.base} asks for tokens, and the demo plays everybody's part and "
+            f"has none. {_HOW}."
+        )
+    if marker.status != 200:
         raise CannotPlay(
             f"The server at {server.base} has no synthetic caseload, so there is nobody to tell "
             f"of. {_HOW}."

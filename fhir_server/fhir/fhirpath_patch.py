@@ -200,12 +200,15 @@ def _alternatives(definition: TypeDefinition, element: ElementDefinition) -> Seq
 
 
 def _value(part: Resource, element: ElementDefinition) -> Any:
-    """A value[x], a resource, or an object put together from parts by name."""
+    """A value[x], a resource, or an object put together from parts by name.
+
+    A copy: it becomes a part of the resource, and the patch may be carried out again.
+    """
     value_name = _value_name(part)
     if value_name is not None:
-        return part[value_name]
+        return copy.deepcopy(part[value_name])
     if "resource" in part:
-        return part["resource"]
+        return copy.deepcopy(part["resource"])
     if not part.get("part"):
         raise _BadOperation("The value is empty")
     return _built(type_definition(element.type), part["part"])

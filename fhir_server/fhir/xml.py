@@ -17,7 +17,7 @@ from typing import Any, Final
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
-from fhir_server.errors import FhirError, Kind
+from fhir_server.errors import MAX_ISSUES, FhirError, Issue, Kind
 from fhir_server.fhir.definitions import (
     ElementDefinition,
     TypeDefinition,
@@ -25,6 +25,7 @@ from fhir_server.fhir.definitions import (
     type_definition,
 )
 from fhir_server.fhir.json import MAX_DEPTH, Resource, decimal_text, refuse_depth
+from fhir_server.fhir.steps import step
 
 FHIR: Final = "http://hl7.org/fhir"
 XHTML: Final = "http://www.w3.org/1999/xhtml"
@@ -34,6 +35,8 @@ _NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.A
 """https://hl7.org/fhir/R4/datatypes.html#decimal"""
 _WHOLE_TYPES: Final = frozenset({"integer", "positiveInt", "unsignedInt", "integer64"})
 _BOOLEANS: Final = {"true": True, "false": False}
+_MAX_NAME: Final = 64
+"""Characters of a name that an issue repeats."""
 _VALUE: Final = {"value"}
 _SPECIAL: Final = re.compile('[<>&"\\t\\n\\r]')
 _NO_CHARACTER: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -188,7 +191,13 @@ class _Node:
     line: int
     attributes: dict[str, str] = field(default_factory=dict)
     children: list["_Node"] = field(default_factory=list)
+    namespace: str = FHIR
+    has_text: bool = False
     text: str = ""
+
+    @property
+    def is_narrative(self) -> bool:
+        return bool(self.text)
 
 
 def decode_resource(raw: bytes, max_depth: int = MAX_DEPTH) -> Resource:
@@ -199,7 +208,7 @@ def decode_resource(raw: bytes, max_depth: int = MAX_DEPTH) -> Resource:
 
     Raises:
         FhirError: MALFORMED, for what is not well-formed, has a DTD, is not in UTF-8, or has
-            elements, attributes or text that R4 does not have.
+            elements, attributes or text that R4 does not have: each of these at its place.
     """
     if not raw.strip():
         raise FhirError(Kind.MALFORMED, "The body is empty; a FHIR resource in XML is expected")
@@ -207,45 +216,128 @@ def decode_resource(raw: bytes, max_depth: int = MAX_DEPTH) -> Resource:
     root = reader.root()
     if not is_resource_type(root.name):
         raise _malformed(root, f"<{root.name}> is not a resource type of FHIR R4")
-    resource = _resource(root, root.name)
+    resource = _Builder().whole(root)
     if 2 * reader.deepest > max_depth:  # an element is an array and an object at the most
         refuse_depth(resource, max_depth)
     return resource
 
 
-def _resource(node: _Node, place: str) -> Resource:
-    definition = type_definition(node.name)
-    return {"resourceType": node.name, **_members(node, definition, place)}
+class _Builder:
+    """Makes the resource of the nodes, and goes on after a mistake, so that every one is told."""
 
+    def __init__(self) -> None:
+        self._issues: list[Issue] = []
+        self._further = 0
 
-def _members(node: _Node, definition: TypeDefinition, place: str) -> dict[str, Any]:
-    members: dict[str, Any] = {}
-    for name, value in node.attributes.items():
-        if name not in _attributes_of(definition):
-            raise _malformed(node, f"The attribute '{name}' is not known at {place}")
-        members[name] = value
-    for child in node.children:
-        element = definition.elements.get(child.name)
-        if element is None or child.name in _attributes_of(definition):
-            raise _malformed(child, f"<{child.name}> is not an element of {place}")
-        _add(members, element, child, f"{place}.{child.name}")
-    return _aligned(members)
+    def whole(self, root: _Node) -> Resource:
+        """The resource.
 
+        Raises:
+            FhirError: MALFORMED, with every place where it is none.
+        """
+        if root.has_text:
+            self._refuse_text(root, root.name)
+        resource = self._resource(root, root.name)
+        if self._further:
+            self._issues.append(Issue(f"and {self._further} further problems"))
+        if self._issues:
+            raise FhirError.of(Kind.MALFORMED, self._issues)
+        return resource
 
-def _add(members: dict[str, Any], element: ElementDefinition, child: _Node, place: str) -> None:
-    value, sibling = _value(element, child, place)
-    name = element.name
-    if not element.repeats:
-        if name in members or f"_{name}" in members:
-            raise _malformed(child, f"{place} stands twice; it may stand once")
-        if value is not None:
-            members[name] = value
-        if sibling is not None:
-            members[f"_{name}"] = sibling
-        return
-    members.setdefault(name, []).append(value)
-    if _is_primitive(element.type):
-        members.setdefault(f"_{name}", []).append(sibling)
+    def _tell(self, node: _Node, text: str, place: str) -> None:
+        if len(self._issues) < MAX_ISSUES:
+            self._issues.append(Issue(f"{text} (line {node.line})", place))
+        else:
+            self._further += 1  # only counted: a body could hold millions
+
+    def _refuse_text(self, node: _Node, place: str) -> None:
+        self._tell(node, f"<{_cut(node.name)}> holds text; values stand in attributes", place)
+
+    def _resource(self, node: _Node, place: str) -> Resource:
+        definition = type_definition(node.name)
+        return {"resourceType": node.name, **self._members(node, definition, place)}
+
+    def _members(self, node: _Node, definition: TypeDefinition, place: str) -> dict[str, Any]:
+        members: dict[str, Any] = {}
+        for name, value in node.attributes.items():
+            if name in _attributes_of(definition):
+                members[name] = value
+            else:
+                self._refuse_attribute(node, name, place)
+        for child in node.children:
+            element = definition.elements.get(child.name)
+            if child.namespace != FHIR and not child.is_narrative:
+                self._tell(child, _foreign(child), f"{place}.{step(child.name)}")
+            elif element is None or child.name in _attributes_of(definition):
+                text = f"<{_cut(child.name)}> is not an element of {place}"
+                self._tell(child, text, f"{place}.{step(child.name)}")
+            else:
+                self._add(members, element, child, f"{place}.{element.base_name}")
+        return _aligned(members)
+
+    def _add(
+        self, members: dict[str, Any], element: ElementDefinition, child: _Node, place: str
+    ) -> None:
+        name = element.name
+        if element.repeats:
+            place = f"{place}[{len(members.get(name, ()))}]"
+        elif name in members or f"_{name}" in members:
+            self._tell(child, f"{place} stands twice; it may stand once", place)
+            return
+        if child.has_text:
+            self._refuse_text(child, place)
+        value, sibling = self._value(element, child, place)
+        if not element.repeats:
+            if value is not None:
+                members[name] = value
+            if sibling is not None:
+                members[f"_{name}"] = sibling
+            return
+        members.setdefault(name, []).append(value)
+        if _is_primitive(element.type):
+            members.setdefault(f"_{name}", []).append(sibling)
+
+    def _value(self, element: ElementDefinition, child: _Node, place: str) -> tuple[Any, Any]:
+        """The value and, of a primitive, its `_` sibling."""
+        if element.type == "xhtml":
+            return child.text, None
+        if element.type == "Resource":
+            return self._inner_resource(child, place), None
+        if _is_primitive(element.type):
+            return self._primitive(element.type, child, place)
+        return self._members(child, type_definition(element.type), place), None
+
+    def _inner_resource(self, child: _Node, place: str) -> Resource:
+        inner = child.children[0] if len(child.children) == 1 else None
+        if child.attributes or inner is None or not is_resource_type(inner.name):
+            self._tell(child, f"{place} holds one resource", place)
+            return {}
+        if inner.namespace != FHIR:
+            self._tell(inner, _foreign(inner), place)
+            return {}
+        if inner.has_text:
+            self._refuse_text(inner, place)
+        return self._resource(inner, place)
+
+    def _primitive(self, type_name: str, child: _Node, place: str) -> tuple[Any, Any]:
+        attributes = child.attributes
+        if not child.children and attributes.keys() == _VALUE:
+            return _typed(type_name, attributes["value"]), None
+        sibling: dict[str, Any] = {}
+        for name in attributes:
+            if name not in ("id", "value"):
+                self._refuse_attribute(child, name, place)
+        if "id" in attributes:
+            sibling["id"] = attributes["id"]
+        holder = _Node(child.name, child.line, children=child.children)
+        sibling |= self._members(holder, type_definition("Element"), place)
+        text = attributes.get("value")
+        if text is None and "extension" not in sibling:
+            self._tell(child, f"{place} has neither a value nor an extension", place)
+        return None if text is None else _typed(type_name, text), sibling or None
+
+    def _refuse_attribute(self, node: _Node, name: str, place: str) -> None:
+        self._tell(node, f"The attribute '{_cut(name)}' is not known at {place}", place)
 
 
 def _aligned(members: dict[str, Any]) -> dict[str, Any]:
@@ -255,42 +347,6 @@ def _aligned(members: dict[str, Any]) -> dict[str, Any]:
         for name, value in members.items()
         if not (isinstance(value, list) and all(item is None for item in value))
     }
-
-
-def _value(element: ElementDefinition, child: _Node, place: str) -> tuple[Any, Any]:
-    """The value and, of a primitive, its `_` sibling."""
-    if element.type == "xhtml":
-        return child.text, None
-    if element.type == "Resource":
-        return _inner_resource(child, place), None
-    if _is_primitive(element.type):
-        return _primitive(element.type, child, place)
-    return _members(child, type_definition(element.type), place), None
-
-
-def _inner_resource(child: _Node, place: str) -> Resource:
-    if child.attributes or len(child.children) != 1 or not is_resource_type(child.children[0].name):
-        raise _malformed(child, f"{place} holds one resource")
-    inner = child.children[0]
-    return _resource(inner, f"{place}.{inner.name}")
-
-
-def _primitive(type_name: str, child: _Node, place: str) -> tuple[Any, Any]:
-    attributes = child.attributes
-    if not child.children and attributes.keys() == _VALUE:
-        return _typed(type_name, attributes["value"]), None
-    sibling: dict[str, Any] = {}
-    for name in attributes:
-        if name not in ("id", "value"):
-            raise _malformed(child, f"The attribute '{name}' is not known at {place}")
-    if "id" in attributes:
-        sibling["id"] = attributes["id"]
-    holder = _Node(child.name, child.line, children=child.children)
-    sibling |= _members(holder, type_definition("Element"), place)
-    text = attributes.get("value")
-    if text is None and "extension" not in sibling:
-        raise _malformed(child, f"{place} has neither a value nor an extension")
-    return None if text is None else _typed(type_name, text), sibling or None
 
 
 def _typed(type_name: str, text: str) -> Any:
@@ -357,12 +413,12 @@ class _Reader:
         if self._div_depth:
             self._div_depth += 1
             return
-        node = _Node(name, self._parser.CurrentLineNumber, attributes)
+        node = _Node(name, self._parser.CurrentLineNumber, attributes, namespace=namespace)
         if (namespace, name) == (XHTML, "div") and self._open:
             self._div_depth, self._div_start = 1, self._parser.CurrentByteIndex
             node.attributes = {}
-        elif namespace != FHIR:
-            raise _malformed(node, f"<{name}> is in the namespace '{namespace}', not '{FHIR}'")
+        elif namespace != FHIR and not self._open:
+            raise _malformed(node, _foreign(node))
         elif len(self._open) > MAX_DEPTH:
             raise _malformed(node, f"The XML is nested deeper than {MAX_DEPTH} levels")
         if self._open:
@@ -391,8 +447,15 @@ class _Reader:
 
     def _characters(self, text: str) -> None:
         if not self._div_depth and not text.isspace():
-            node = self._open[-1]
-            raise _malformed(node, f"<{node.name}> holds text; values stand in attributes")
+            self._open[-1].has_text = True
+
+
+def _foreign(node: _Node) -> str:
+    return f"<{_cut(node.name)}> is in the namespace '{_cut(node.namespace)}', not '{FHIR}'"
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _MAX_NAME else name[:_MAX_NAME] + "…"
 
 
 def _malformed(node: _Node, text: str) -> FhirError:

@@ -152,7 +152,7 @@ class FhirEndpoint:
         session = self._open_session(http)
         session.record = http.record
         if http.record is not None:
-            http.record.caller = session.caller
+            http.record.caller, http.record.glass = session.caller, session.glass
             http.record.begin(match.interaction.code, match.resource_type, match.id)
         server = self._server_of(http)
         if not server.open_access:

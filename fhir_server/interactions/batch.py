@@ -25,14 +25,14 @@ from fhir_server.interactions.entries import (
 )
 from fhir_server.interactions.exchange import Answer, Request
 from fhir_server.interactions.repeats import forget_parts, part, recalled, remember
-from fhir_server.interactions.routing import run
+from fhir_server.interactions.routing import checking, run
 
 _log: Final = logging.getLogger(__name__)
 
 
 async def perform(session: Session, request: Request) -> Answer:
     """A Bundle at the base address: a transaction or a batch, as its type says."""
-    match type_of(request):
+    match await checking(request, type_of):
         case "transaction":
             return await transaction.perform(session, request)
         case "batch":

@@ -11,7 +11,7 @@ from fhir_server.fhir.outcomes import outcome
 from fhir_server.fhir.references import localised
 from fhir_server.fhir.summary import refuse_subset
 from fhir_server.interactions.exchange import Answer, Request, Server
-from fhir_server.validation.checker import Checker, in_order
+from fhir_server.validation.checker import Checker, Findings, in_order
 from fhir_server.validation.report import Question
 from fhir_server.validation.settling import Settler
 
@@ -27,13 +27,15 @@ def checked(request: Request) -> Request:
     resource = request.resource
     if resource is None:
         raise FhirError(Kind.MALFORMED, "The body is empty; a FHIR resource is expected")
-    questions = check(resource, request.resource_type, request.server.checker)
+    found = check(resource, request.resource_type, request.server.checker)
     refuse_subset(resource)
-    return replace(request, questions=questions) if questions else request
+    if not (found.issues or found.questions):
+        return request
+    return replace(request, told=found.issues, questions=found.questions)
 
 
 async def settled(request: Request, data: Data, settler: Settler | None = None) -> Request:
-    """The request with nothing left open; of what was, only what is worth telling is left.
+    """The request with nothing left open; what came of that is told beside what was.
 
     It is done before the commit: a terminology server may be asked, for whose answer no writer
     should have to wait.
@@ -47,7 +49,7 @@ async def settled(request: Request, data: Data, settler: Settler | None = None) 
     if not request.questions:
         return request
     told = await settle(request.questions, data, request.server.checker, settler)
-    return replace(request, questions=(), told=told)
+    return replace(request, questions=(), told=(*request.told, *told))
 
 
 async def settle(
@@ -59,10 +61,10 @@ async def settle(
     return tuple(issues)
 
 
-def check(resource: Resource, resource_type: str, checker: Checker) -> tuple[Question, ...]:
+def check(resource: Resource, resource_type: str, checker: Checker) -> Findings:
     """Raise for a resource that is not what R4 says of that type, or breaks a profile.
 
-    What comes back could not be told at once.
+    What comes back are warnings, and what could not be told at once.
     """
     given = resource.get("resourceType")
     if given != resource_type:
@@ -75,7 +77,7 @@ def check(resource: Resource, resource_type: str, checker: Checker) -> tuple[Que
         )
     findings = checker.check(resource, expected_type=resource_type)
     _refuse(findings.issues)
-    return findings.questions
+    return findings
 
 
 def _refuse(issues: Iterable[Issue]) -> None:
@@ -112,6 +114,4 @@ def _done(stored: StoredVersion, request: Request) -> bytes:
     """That it is stored, and the warnings of its check, which only this answer has."""
     text = f"{stored.type}/{stored.id} is stored as version {stored.version}"
     told = Issue(text, severity="information")
-    found = request.server.checker.check(json.decode_resource(stored.body)).issues
-    warnings = in_order([*found, *request.told])
-    return json.encode(outcome([told, *warnings], default_code="informational"))
+    return json.encode(outcome([told, *in_order(request.told)], default_code="informational"))

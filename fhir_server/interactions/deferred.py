@@ -19,7 +19,7 @@ from fhir_server.interactions.entries import Planned, entries_of, failure, plann
 from fhir_server.interactions.exchange import Answer, Preferences, Request, Server
 from fhir_server.interactions.permission import require_scopes
 from fhir_server.interactions.repeats import once
-from fhir_server.interactions.routing import Interaction, run
+from fhir_server.interactions.routing import Interaction, checking, run
 from fhir_server.jobs import desk
 from fhir_server.jobs.desk import Asking
 from fhir_server.jobs.record import REQUEST, Job, State
@@ -41,7 +41,7 @@ async def run_or_accept(session: Session, interaction: Interaction, request: Req
     """
     if request.preferences.respond_async:
         require_scopes(session.caller, interaction.code, request)
-        if interaction.code == "batch" and batch.type_of(request) == "batch":
+        if interaction.code == "batch" and await checking(request, batch.type_of) == "batch":
             return await _accept_once(session, request)
         if interaction.code.startswith("search-") or _only_reads(request):
             return await _accept_read(session, request)
@@ -163,7 +163,8 @@ async def _one_entry(server: Server, work: Work) -> None:
 
 
 async def _entry(work: Work, index: int, count: int, outer: Request) -> None:
-    item = planned(index, await _read_entry(work, index), outer)
+    raw = await _read_entry(work, index)
+    item = planned(index, json.decode_own(raw), replace(outer, size=len(raw)))
     batch.require_in_batch(item)
     ready = await item.interaction.ready(work.session, item.request)
     prepared = replace(item, request=ready)
@@ -180,20 +181,23 @@ def _changes(request: Request) -> bool:
     return found is not None and found.affects_state
 
 
-async def _read_entry(work: Work, index: int) -> Any:
+async def _read_entry(work: Work, index: int) -> bytes:
     folder = f"{_ENTRIES}/{index:06}/"
     parts = [part async for _, part in desk.files(work.session, work.job.id, folder)]
-    return json.decode_own(b"".join(parts))
+    return b"".join(parts)
 
 
 async def _write(work: Work, item: Planned, count: int) -> None:
     interaction = item.interaction
 
-    async def change(unit: SessionUnit) -> Job:
-        answer = await interaction.perform(unit, await interaction.resolved(unit, item.request))
-        return await _kept(unit, work.job, item.index, response(answer), count)
+    async def commit(asked: Request) -> None:
+        async def change(unit: SessionUnit) -> Job:
+            answer = await interaction.perform(unit, await interaction.resolved(unit, asked))
+            return await _kept(unit, work.job, item.index, response(answer), count)
 
-    await work.commit(interaction.code, change)
+        await work.commit(interaction.code, change)
+
+    await interaction.committed(work.session, item.request, commit)
 
 
 async def _keep(work: Work, index: int, entry: Entry, count: int) -> None:

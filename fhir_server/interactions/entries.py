@@ -10,12 +10,13 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from fhir_server.errors import FhirError, Issue, Kind
+from fhir_server.fhir import json
 from fhir_server.fhir.bundles import Entry
 from fhir_server.fhir.dates import instant, interval
 from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.outcomes import outcome_of
-from fhir_server.interactions.exchange import Answer, Request
+from fhir_server.interactions.exchange import LARGE, Answer, Request
 from fhir_server.interactions.preconditions import etag
 from fhir_server.interactions.routing import Interaction
 
@@ -61,6 +62,7 @@ def _planned(index: int, entry: Resource, outer: Request) -> Planned:
         method=method,
         parameters=parse_qsl(query, keep_blank_values=True),
         resource=entry.get("resource"),
+        size=_size(entry, outer),
         if_match=asked.get("ifMatch"),
         if_none_match=asked.get("ifNoneMatch"),
         if_modified_since=_moment(asked.get("ifModifiedSince")),
@@ -79,6 +81,11 @@ def asked_by(entry: Any) -> str:
     asked = entry.get("request") if isinstance(entry, dict) else None
     told = asked if isinstance(asked, dict) else {}
     return f"{told.get('method', '')} {told.get('url', '')}".strip()
+
+
+def _size(entry: Resource, outer: Request) -> int:
+    """Bytes of its resource, in JSON; 0 in a body where none can be large."""
+    return 0 if outer.size < LARGE else len(json.encode(entry.get("resource")))
 
 
 def _moment(text: str | None) -> int | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.fernet import Fernet
 
-from fhir_server.access.session import StoredVersion
+from fhir_server.access.session import Draft, StoredVersion
 from fhir_server.access.tokens.smart import SmartConfiguration
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir.json import Resource
@@ -20,6 +20,10 @@ from fhir_server.validation.report import Question
 if TYPE_CHECKING:
     from fhir_server.interactions.routing import Router
     from fhir_server.operation.registry import Operations
+
+
+LARGE: Final = 64 * 1024
+"""Bytes of a body whose check would keep other requests waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,33 @@ class Request:
     """What the check of the resource left open: nothing, most of the time."""
     told: tuple[Issue, ...] = ()
     """Warnings that came of it."""
+    ahead: "Ahead | None" = None
+    """What was worked out before the commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a change to a stored resource comes to, checked and ready to be written."""
+
+    resource: Resource
+    draft: Draft
+    told: tuple[Issue, ...]
+    questions: tuple[Question, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """A change, or why it is refused, worked out before the commit.
+
+    It holds as long as the resource is still as it was then: `source`.
+    """
+
+    source: StoredVersion
+    change: Changed | FhirError
+
+
+class Moved(Exception):
+    """What was worked out ahead is of another version than the one that is there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,15 @@ that is withdrawn closes them too.
 
 import asyncio
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
-from fhir_server.access.session import Data
+from fhir_server.access.session import Data, StoredVersion
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
+from fhir_server.fhir.references import parse_relative
+from fhir_server.fhir.summary import SUBSETTED
 
+_MASKED: Final = f'"{SUBSETTED["code"]}"'.encode()
 _TURN: Final = 64
 """Resources after which others have their turn."""
 
@@ -56,8 +59,40 @@ def _resources(told: Resource) -> Iterator[Resource]:
 
 
 async def _is_hidden(data: Data, resource: Resource) -> bool:
-    """Whether it is a version that may not be read; what was never stored is none."""
+    """Whether it tells what may not be read any more.
+
+    A version may be seen in part by now. What was never stored was worked out from what it names.
+    """
     version = resource.get("meta", {}).get("versionId")
     if "id" not in resource or not (isinstance(version, str) and version.isdecimal()):
-        return False
-    return await data.vread(resource["resourceType"], resource["id"], int(version)) is None
+        return resource["resourceType"] == "Parameters" and await _names_hidden(data, resource)
+    found = await data.vread(resource["resourceType"], resource["id"], int(version))
+    return found is None or (_MASKED in found.body and not _is_within(resource, found))
+
+
+def _is_within(resource: Resource, seen: StoredVersion) -> bool:
+    """Whether nothing was kept that is left out where the version is seen in part."""
+    shown = json.decode_own(seen.body)
+    if not any(one.get("code") == SUBSETTED["code"] for one in shown["meta"].get("tag", ())):
+        return True  # it is seen as a whole, and says that word somewhere
+    meta = {name: value for name, value in resource["meta"].items() if name != "tag"}
+    return meta.items() <= shown["meta"].items() and all(
+        shown.get(name) == value for name, value in resource.items() if name != "meta"
+    )
+
+
+async def _names_hidden(data: Data, resource: Resource) -> bool:
+    for text in _references(resource.get("parameter", ())):
+        named = parse_relative(text)
+        if named is not None and await data.read(named.type, named.id) is None:
+            return True
+    return False
+
+
+def _references(node: Any) -> Iterator[str]:
+    """Of values; the resources in it are looked at by themselves."""
+    for one in node:
+        told = one.get("valueReference", {}).get("reference")
+        if isinstance(told, str):
+            yield told
+        yield from _references(one.get("part", ()))

@@ -173,8 +173,9 @@ def _step(operation: Operation, server: Server) -> Step:
 
 def _preparing(server: Server, session: Session) -> Callable[[Resource], Awaitable[Write]]:
     async def prepare(resource: Resource) -> Write:
-        request = Request(server=server, resource_type=_type_of(resource), resource=resource)
-        await settled(checked(request), session)
+        name, size = _type_of(resource), len(json.encode(resource))
+        request = Request(server=server, resource_type=name, resource=resource, size=size)
+        await settled(await checking(request, checked), session)
         whole = _with_id(resource)
         ready = draft(whole, server)
 
@@ -228,7 +229,7 @@ def _refuse_unsound(operation: Operation, request: Request, body: Resource) -> t
     """
     name = str(body.get("resourceType"))
     if not operation.takes_faulty:
-        return check(body, name, request.server.checker)
+        return check(body, name, request.server.checker).questions
     if name == "Parameters":
         check(_without_resources(body), name, request.server.checker)
     return ()

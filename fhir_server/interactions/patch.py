@@ -3,6 +3,7 @@
 https://hl7.org/fhir/R4/http.html#patch, conditional: #cond-patch
 """
 
+import asyncio
 import base64
 import binascii
 import re
@@ -13,13 +14,13 @@ from typing import Any, Final
 from jsonpatch import JsonPatch, JsonPatchException, JsonPatchTestFailed
 from jsonpointer import JsonPointerException
 
-from fhir_server.access.session import SessionUnit, current
+from fhir_server.access.session import Data, SessionUnit, StoredVersion, current
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import fhirpath_patch, json
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.summary import refuse_subset
 from fhir_server.interactions.content import check, draft, settle, written
-from fhir_server.interactions.exchange import Answer, Request
+from fhir_server.interactions.exchange import LARGE, Ahead, Answer, Changed, Moved, Request
 from fhir_server.interactions.preconditions import require_match
 
 JSON_PATCH: Final = "application/json-patch+json"
@@ -52,21 +53,81 @@ def prepare(request: Request) -> Request:
 async def perform(unit: SessionUnit, request: Request) -> Answer:
     found = await current(unit, request.resource_type, request.id)
     require_match(request, found)
+    changed = await _changed(found, request)
+    told = (*changed.told, *await _settled(changed, unit, request))
+    stored = await unit.put(changed.resource, "PATCH", changed.draft)
+    return written(stored, replace(request, told=told), created=False)
+
+
+async def ahead(data: Data, request: Request) -> Ahead | None:
+    """What the patch of a large resource comes to: nobody who writes is to wait for its check.
+
+    Raises:
+        FhirError: where there is nothing to patch.
+    """
+    found = await current(data, request.resource_type, request.id)
+    require_match(request, found)
+    if not _is_large(found, request):
+        return None
+    return Ahead(found, await asyncio.to_thread(_outcome, found, request))
+
+
+def _outcome(found: StoredVersion, request: Request) -> Changed | FhirError:
+    try:
+        return _worked_out(found, request)
+    except FhirError as error:
+        return error
+
+
+def _is_large(found: StoredVersion, request: Request) -> bool:
+    copies = any(each["op"] == "copy" for each in request.patch or ())
+    return copies or len(found.body) + request.size >= LARGE
+
+
+async def _changed(found: StoredVersion, request: Request) -> Changed:
+    """As it was worked out ahead, of what is still there; else it is worked out now.
+
+    Raises:
+        Moved: where it is not there any more.
+        FhirError: what keeps the patch from being carried out.
+    """
+    before = request.ahead
+    if before is None:
+        if not _is_large(found, request):
+            return _worked_out(found, request)
+        return await asyncio.to_thread(_worked_out, found, request)
+    if before.source != found:
+        raise Moved
+    if isinstance(before.change, FhirError):
+        raise before.change
+    return before.change
+
+
+def _worked_out(found: StoredVersion, request: Request) -> Changed:
     patched = _patched(json.decode_resource(found.body), request)
     _require_same_identity(patched, request)
-    checker = request.server.checker
     try:
-        questions = check(patched, request.resource_type, checker)
-        # What it has come to is only known here, where no other server may be asked.
-        told = await settle(questions, unit, checker) if questions else ()
+        findings = check(patched, request.resource_type, request.server.checker)
     except FhirError as error:
-        if error.kind is Kind.UNAVAILABLE:
-            raise
-        # The request was well formed: what it leads to is not.
-        raise FhirError.of(Kind.BUSINESS_RULE, error.issues) from None
+        raise _unfit(error) from None
     refuse_subset(patched)
-    stored = await unit.put(patched, "PATCH", draft(patched, request.server))
-    return written(stored, replace(request, told=told), created=False)
+    ready = draft(patched, request.server)
+    return Changed(patched, ready, findings.issues, findings.questions)
+
+
+async def _settled(changed: Changed, unit: SessionUnit, request: Request) -> tuple[Issue, ...]:
+    """Within the commit, where no other server may be asked."""
+    if not changed.questions:
+        return ()
+    try:
+        return await settle(changed.questions, unit, request.server.checker)
+    except FhirError as error:
+        raise error if error.kind is Kind.UNAVAILABLE else _unfit(error) from None
+
+
+def _unfit(error: FhirError) -> FhirError:
+    """The request was well formed: what it leads to is not."""
+    return FhirError.of(Kind.BUSINESS_RULE, error.issues)
 
 
 def _patched(resource: Resource, request: Request) -> Resource:

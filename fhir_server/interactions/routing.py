@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote
 
@@ -11,10 +11,13 @@ from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.references import is_id
 from fhir_server.interactions.content import settled
-from fhir_server.interactions.exchange import Answer, Preferences, Request
+from fhir_server.interactions.exchange import LARGE, Ahead, Answer, Moved, Preferences, Request
 from fhir_server.interactions.permission import require_scopes
 from fhir_server.interactions.repeats import once
 
+T = TypeVar("T")
+_ATTEMPTS: Final = 3
+"""To finish a change before somebody else changes the same resource."""
 _ANYWHERE: Final = ("_format", "_pretty")
 """Read where the answer is rendered."""
 
@@ -51,6 +54,8 @@ class Interaction:
     """Whether it reads for its answer alone, and the answer may be some moments old."""
     in_batch: bool = True
     """Whether it may be an entry of a batch."""
+    ahead: Callable[[Data, Request], Awaitable[Ahead | None]] | None = None
+    """What can be worked out before the commit, of one whose work depends on what is stored."""
 
     def prepared(self, request: Request) -> Request:
         """The request, checked and complete.
@@ -70,6 +75,30 @@ class Interaction:
         """
         require_scopes(data.caller, self.code, request)
         return await settled(await checking(request, self.prepared), data)
+
+    async def worked_ahead(self, data: Data, request: Request) -> Request:
+        """The request with what can be worked out before the commit."""
+        if self.ahead is None:
+            return request
+        try:
+            ahead = await self.ahead(data, await self.resolved(data, request))
+        except FhirError:
+            return request  # the commit finds the same, if it is still so
+        return replace(request, ahead=ahead)
+
+    async def committed(
+        self, data: Data, request: Request, commit: Callable[[Request], Awaitable[T]]
+    ) -> T:
+        """What `commit` makes of the request, with all that can be done before it done before it.
+
+        Where others change the resource all the time, it is done within the commit in the end.
+        """
+        for _ in range(_ATTEMPTS if self.ahead else 0):
+            try:
+                return await commit(await self.worked_ahead(data, request))
+            except Moved:
+                continue
+        return await commit(request)
 
     def honoured(self, preferences: Preferences) -> tuple[str, ...]:
         """What it makes of `handling`: strict is the way everywhere, lenient not."""
@@ -97,14 +126,9 @@ def refuse_parameters(code: str, request: Request, takes: tuple[str, ...] = ()) 
         raise FhirError.of(Kind.INVALID, issues)
 
 
-T = TypeVar("T")
-_LARGE: Final = 64 * 1024
-"""Bytes."""
-
-
 async def checking(request: Request, work: Callable[[Request], T]) -> T:
     """What is done with what came in; of a large body beside the loop, which goes on meanwhile."""
-    if request.size < _LARGE:
+    if request.size < LARGE:
         return work(request)
     return await asyncio.to_thread(work, request)
 
@@ -116,13 +140,16 @@ async def run(session: Session, interaction: Interaction, request: Request) -> A
         data = session.answering() if interaction.answers else session
         return await interaction.perform(data, prepared)
 
-    async def work(unit: SessionUnit) -> Answer:
-        async def perform() -> Answer:
-            return await interaction.perform(unit, await interaction.resolved(unit, prepared))
+    async def commit(asked: Request) -> Answer:
+        async def work(unit: SessionUnit) -> Answer:
+            async def perform() -> Answer:
+                return await interaction.perform(unit, await interaction.resolved(unit, asked))
 
-        return await once(unit, prepared, perform)
+            return await once(unit, asked, perform)
 
-    return await session.commit(interaction.code, work)
+        return await session.commit(interaction.code, work)
+
+    return await interaction.committed(session, prepared, commit)
 
 
 @dataclass(frozen=True, slots=True)

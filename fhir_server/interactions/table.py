@@ -58,12 +58,15 @@ UPDATE_CONDITIONAL: Final = Interaction(
     resolve=conditions.resolve_update,
     reads_parameters=True,
 )
-PATCH: Final = Interaction("patch", patch.perform, writes=True, prepare=patch.prepare)
+PATCH: Final = Interaction(
+    "patch", patch.perform, writes=True, prepare=patch.prepare, ahead=patch.ahead
+)
 PATCH_CONDITIONAL: Final = Interaction(
     "patch",
     patch.perform,
     writes=True,
     prepare=patch.prepare,
+    ahead=patch.ahead,
     resolve=conditions.resolve_patch,
     reads_parameters=True,
 )

@@ -16,7 +16,7 @@ from fhir_server.fhir.references import new_id
 from fhir_server.interactions import conditions
 from fhir_server.interactions.content import settled
 from fhir_server.interactions.entries import Planned, entries_of, placed, planned, response
-from fhir_server.interactions.exchange import Answer, Request
+from fhir_server.interactions.exchange import Answer, Moved, Request
 from fhir_server.interactions.links import conditional_references, relinked, with_types
 from fhir_server.interactions.permission import require_scopes
 from fhir_server.interactions.repeats import once
@@ -41,6 +41,13 @@ async def perform(session: Session, request: Request) -> Answer:
     plan = await _settled(session, asked)
     _refuse_same_identity_twice(plan)
 
+    try:
+        return await _commit(session, request, await _worked_ahead(session, plan))
+    except Moved:
+        return await _commit(session, request, plan)
+
+
+async def _commit(session: Session, request: Request, plan: Sequence[Planned]) -> Answer:
     async def work(unit: SessionUnit) -> Answer:
         async def perform() -> Answer:
             answers = await _carry_out(unit, plan)
@@ -51,6 +58,20 @@ async def perform(session: Session, request: Request) -> Answer:
         return await once(unit, request, perform)
 
     return await session.commit("transaction", work)
+
+
+async def _worked_ahead(session: Session, plan: Sequence[Planned]) -> list[Planned]:
+    """With what can be worked out before the commit, of as many bytes as one body may have."""
+    known: list[Planned] = []
+    held = 0
+    for item in plan:
+        request = item.request
+        if held < request.server.max_body:
+            request = await item.interaction.worked_ahead(session, request)
+        if request.ahead is not None:
+            held += len(request.ahead.source.body)
+        known.append(replace(item, request=request))
+    return known
 
 
 def _planned(request: Request) -> list[Planned]:

@@ -13,6 +13,7 @@ from typing import Any
 from fhir_server.errors import FhirError, Kind
 from fhir_server.terminology.elements import items, text
 from fhir_server.terminology.membership import Verdict, is_code, is_member
+from fhir_server.terminology.names import called, is_called, misnamed, names_of
 from fhir_server.terminology.service import Terminology
 
 
@@ -113,10 +114,8 @@ class Checker:
         display = names[0] if names else ""
         if held is not None and code in held.system.abstract and not self.abstract:
             return Checked(Verdict.NO, f"'{code}' only groups other codes (abstract)", display)
-        if coding.display and names and _plain(coding.display) not in map(_plain, names):
-            allowed = ", ".join(f"'{name}'" for name in names[:10])
-            text = f"The display '{coding.display}' is not one of '{code}': {allowed}"
-            return Checked(Verdict.NO, text, display)
+        if coding.display and names and not is_called(coding.display, names):
+            return Checked(Verdict.NO, misnamed(coding.display, code, names), display)
         if held is not None and code in held.system.inactive:
             return Checked(Verdict.YES, f"'{code}' is not in use any more (inactive)", display)
         if coding.display and not names:
@@ -125,18 +124,13 @@ class Checker:
 
     def _names(self, coding: Coding, code: str) -> list[str]:
         """The display of the code system first, then whatever else it is called."""
-        held = self.service.catalogue.code_system(coding.canonical)
-        concept = held.system.concepts.get(code) if held else None
-        found = [text(concept, "display")]
-        found += [text(one, "value") for one in items(concept, "designation")]
+        found = names_of(self.service.catalogue.code_system(coding.canonical), code)
         listing = self.service.catalogue.value_set(self.value_set) if self.value_set else None
-        for part in items((listing.resource if listing else {}).get("compose"), "include"):
-            if text(part, "system") == coding.system:
-                for one in items(part, "concept"):
-                    if text(one, "code") == code:
-                        found += [text(one, "display")]
-                        found += [text(two, "value") for two in items(one, "designation")]
-        return list(dict.fromkeys(filter(None, found)))
+        if listing is not None:
+            for part in items(listing.resource.get("compose"), "include"):
+                if text(part, "system") == coding.system:
+                    found += called(listing.listed(part).get(code))
+        return list(dict.fromkeys(found))
 
     async def _outside(self, coding: Coding) -> Checked:
         outside = self.service.outside
@@ -163,7 +157,3 @@ class Checker:
             text(told_back.get("message"), "valueString"),
             text(told_back.get("display"), "valueString"),
         )
-
-
-def _plain(display: str) -> str:
-    return " ".join(display.casefold().split())

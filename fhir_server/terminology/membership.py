@@ -9,9 +9,10 @@ from enum import Enum
 from typing import Any
 
 from fhir_server.errors import FhirError
-from fhir_server.fhir.json import Resource
+from fhir_server.terminology.codes import CodeSet
 from fhir_server.terminology.compose import expanded, require_way
 from fhir_server.terminology.elements import items, text, texts
+from fhir_server.terminology.held import Held
 from fhir_server.terminology.library import Catalogue, system_of
 
 
@@ -84,6 +85,14 @@ def systems_of(catalogue: Catalogue, url: str) -> list[str]:
     return [*found]
 
 
+def _expanded(value_set: Held) -> CodeSet | None:
+    """All its codes, as it was expanded; None where it was not, or there may be more."""
+    expansion = value_set.resource.get("expansion")
+    if not isinstance(expansion, dict):
+        return None
+    return value_set.once("expansion", lambda: expanded(expansion))
+
+
 class _Question:
     """About one code, answered for each value set once."""
 
@@ -97,38 +106,37 @@ class _Question:
         require_way(url, trail)
         if url not in self._answers:
             held = self._catalogue.value_set(url)
-            found = self._composed(held.resource, (*trail, url)) if held else Verdict.UNKNOWN
+            found = self._composed(held, (*trail, url)) if held else Verdict.UNKNOWN
             self._answers[url] = found
         return self._answers[url]
 
-    def _composed(self, value_set: Resource, trail: Sequence[str]) -> Verdict:
-        expansion = value_set.get("expansion")
-        if isinstance(expansion, dict) and (codes := expanded(expansion)) is not None:
+    def _composed(self, value_set: Held, trail: Sequence[str]) -> Verdict:
+        if (codes := _expanded(value_set)) is not None:
             return Verdict.of(self._code in codes.of(self._system).codes)
-        compose = value_set.get("compose")
+        compose = value_set.resource.get("compose")
         if not isinstance(compose, dict):
             return Verdict.UNKNOWN
-        included = some(self._part(part, trail) for part in items(compose, "include"))
+        included = some(self._part(value_set, part, trail) for part in items(compose, "include"))
         if included is Verdict.NO:
             return included
-        excluded = some(self._part(part, trail) for part in items(compose, "exclude"))
+        excluded = some(self._part(value_set, part, trail) for part in items(compose, "exclude"))
         active = Verdict.YES if compose.get("inactive") is not False else self._is_active()
         return every((included, excluded.negated(), active))
 
-    def _part(self, part: dict[str, Any], trail: Sequence[str]) -> Verdict:
+    def _part(self, value_set: Held, part: dict[str, Any], trail: Sequence[str]) -> Verdict:
         if text(part, "system") not in ("", self._system):
             return Verdict.NO
-        found = [self._of_system(part)] if text(part, "system") else []
+        found = [self._of_system(value_set, part)] if text(part, "system") else []
         for url in texts(part, "valueSet"):
             if Verdict.NO in found:
                 break
             found.append(self.of(url, trail))
         return every(found) if found else Verdict.UNKNOWN
 
-    def _of_system(self, part: dict[str, Any]) -> Verdict:
+    def _of_system(self, value_set: Held, part: dict[str, Any]) -> Verdict:
         system = system_of(part)
-        if concepts := items(part, "concept"):
-            return Verdict.of(any(text(one, "code") == self._code for one in concepts))
+        if listed := value_set.listed(part):
+            return Verdict.of(self._code in listed)
         filters = items(part, "filter")
         if not filters:
             return is_code(self._catalogue, system, self._code)

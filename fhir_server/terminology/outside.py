@@ -8,6 +8,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib import import_module
 from time import monotonic
 from typing import Any, Final
@@ -20,9 +21,13 @@ from fhir_server.terminology.codes import CodeSet, Members, listed
 from fhir_server.terminology.elements import items, number, text
 
 _MOST_BYTES: Final = 8 * 1024 * 1024
+"""Of an answer."""
+_MOST_ASKED: Final = 1024 * 1024
+"""Bytes of a question, which may have a value set in it."""
 _KEPT: Final = 2000
 """Answers."""
-_KEPT_BYTES: Final = 32 * 1024 * 1024
+_KEPT_BYTES: Final = 8 * 1024 * 1024
+"""Of answers as they came: what they are read to takes several times as much."""
 _GOOD_FOR: Final = 3600.0
 """Seconds for which an answer is given again."""
 _REST: Final = 10.0
@@ -35,8 +40,7 @@ _MEDIA: Final = "application/fhir+json"
 @dataclass(frozen=True, slots=True)
 class _Kept:
     until: float
-    size: int
-    answer: Resource
+    content: bytes
 
 
 class Outside:
@@ -98,10 +102,17 @@ class Outside:
 
         Raises:
             FhirError: UNAVAILABLE where it does not answer in time; UNSUPPORTED where it refuses
-                or what it says is no resource.
+                or what it says is no resource; TOO_COSTLY for a question or an answer that is too
+                large.
         """
         body = json.encode({"resourceType": "Parameters", "parameter": [*parameters]})
-        key = operation.encode() + b"\n" + body
+        if len(body) > _MOST_ASKED:
+            raise FhirError(
+                Kind.TOO_COSTLY,
+                f"The codes could not be checked: the question to the terminology server, with "
+                f"the value set, has more than {_MOST_ASKED} bytes",
+            )
+        key = sha256(operation.encode() + b"\n" + body).digest()
         if (kept := self._known(key)) is not None:
             return kept
         self._outgoing.prepare()  # not on the time of an answer
@@ -138,16 +149,18 @@ class Outside:
         if status >= 500:
             self._resting_until = self._clock() + _REST
             raise self._away(f"it answers {status}")
+        if 300 <= status < 400:
+            raise self._odd(f"redirects ({status}), which is not followed")
         answer = self._resource(content)
         if status != 200:
             raise self._refusal(status, answer)
-        self._keep(key, answer, len(content))
+        self._keep(key, content)
         return answer
 
     async def _post(self, operation: str, body: bytes) -> tuple[int, bytes]:
         headers = {"content-type": _MEDIA, "accept": _MEDIA}
         address = f"{self.base}/{operation}"
-        question = Question("POST", address, headers, body, self._patience, gzip=True)
+        question = Question("POST", address, headers, body, self._patience)
         return await self._outgoing.asked(question, _MOST_BYTES)
 
     def _known(self, key: bytes) -> Resource | None:
@@ -155,16 +168,16 @@ class Outside:
         if kept is None or kept.until < self._clock():
             return None
         self._kept.move_to_end(key)
-        return kept.answer
+        return self._resource(kept.content)
 
-    def _keep(self, key: bytes, answer: Resource, size: int) -> None:
+    def _keep(self, key: bytes, content: bytes) -> None:
         if key in self._kept:
-            self._size -= self._kept.pop(key).size
-        self._kept[key] = _Kept(self._clock() + _GOOD_FOR, size + len(key), answer)
-        self._size += size + len(key)
+            self._size -= len(self._kept.pop(key).content)
+        self._kept[key] = _Kept(self._clock() + _GOOD_FOR, content)
+        self._size += len(content)
         while len(self._kept) > _KEPT or self._size > _KEPT_BYTES:
             _, gone = self._kept.popitem(last=False)
-            self._size -= gone.size
+            self._size -= len(gone.content)
 
     def _away(self, why: str) -> FhirError:
         return FhirError(
@@ -176,8 +189,10 @@ class Outside:
         try:
             return json.decode_resource(content)
         except FhirError as error:
-            text = f"The terminology server {self.base} answers what is no resource: {error}"
-            raise FhirError(Kind.UNSUPPORTED, text) from None
+            raise self._odd(f"answers what is no resource: {error}") from None
+
+    def _odd(self, does: str) -> FhirError:
+        return FhirError(Kind.UNSUPPORTED, f"The terminology server {self.base} {does}")
 
     def _refusal(self, status: int, answer: Resource) -> FhirError:
         said = "; ".join(

@@ -19,19 +19,21 @@ from fhir_server.terminology.known import KnownCodes
 from fhir_server.terminology.service import Terminology
 from fhir_server.validation.codes import Codes
 from fhir_server.validation.places import Place, expression
-from fhir_server.validation.primitives import shown
+from fhir_server.validation.primitives import PRIMITIVES, shown
 from fhir_server.validation.profiles.claims import DEFAULT, LENIENT, Requirements, claimed, required
 from fhir_server.validation.profiles.compile import Check, compile_profile
 from fhir_server.validation.profiles.extensions import KnownExtensions
 from fhir_server.validation.profiles.library import Library
 from fhir_server.validation.profiles.say import Say
 from fhir_server.validation.profiles.tree import ProfileError
-from fhir_server.validation.report import Met, Question, Report
+from fhir_server.validation.report import OF_VALUES, Met, Question, Report
 from fhir_server.validation.settling import Settler
 from fhir_server.validation.structure import bounded, check_base
 
 Severity = Literal["refuse", "warn"]
 _SEVERITIES: Final = ("fatal", "error", "warning", "information")
+_canonical_problem: Final = PRIMITIVES["canonical"]
+"""What is no canonical at all is told as such, and not as an unknown one besides."""
 _MAX_CLAIMED: Final = 50
 """Profiles of one resource that are checked; each takes its time."""
 
@@ -199,7 +201,7 @@ class Checker:
             report.append(Issue(text, _at_claim(met), "too-costly"))
             return []
         for index, canonical in enumerate(own):
-            if canonical not in self._profiles and not self.library.is_known(canonical):
+            if not self._knows(canonical) and _canonical_problem(canonical) is None:
                 report.append(self._unknown(canonical, met, index))
         applied = []
         wanted = (*own, *named, *required(met.resource, self._requirements))
@@ -215,6 +217,9 @@ class Checker:
                 text = "what it refers to refers on too far to be checked"
                 report.append(Issue(text, expression(met.place), "too-costly"))
         return applied
+
+    def _knows(self, canonical: str) -> bool:
+        return canonical in self._profiles or self.library.is_known(canonical)
 
     def _profile(self, canonical: str) -> "_Profile | None":
         """Only what is known is kept: senders can make up any number of canonicals."""
@@ -258,10 +263,6 @@ def _unusable(error: ProfileError) -> Issue:
     return Issue(f"The {error}", None, "processing", "error", "definition", error.profile)
 
 
-_OF_VALUES: Final = frozenset({"structure", "required", "value", "code-invalid"})
-"""Issue types of a value that is wrong by itself."""
-
-
 def _once(report: Iterable[Issue]) -> Iterator[Issue]:
     """A problem that several profiles tell of is told by the first.
 
@@ -270,7 +271,7 @@ def _once(report: Iterable[Issue]) -> Iterator[Issue]:
     seen: set[tuple[object, ...]] = set()
     wrong: set[str | None] = set()
     for issue in report:
-        is_of_value = issue.code in _OF_VALUES
+        is_of_value = issue.code in OF_VALUES
         if issue.profile is None and is_of_value and issue.severity == "error":
             wrong.add(issue.expression)
         key = (issue.expression, issue.code, issue.text)

@@ -3,7 +3,8 @@
 Source: https://hl7.org/fhir/R4/terminologies.html#binding
 """
 
-from typing import Any, Literal, Protocol
+from collections.abc import Container
+from typing import Any, Literal, NamedTuple, Protocol
 
 Membership = Literal["yes", "no", "unknown"]
 
@@ -19,6 +20,15 @@ class Codes(Protocol):
         """Whether the value set has codes of that system, as far as is known."""
         ...
 
+    @property
+    def well_called(self) -> Container[tuple[object, object, object]]:
+        """System, code and display of which nothing is to be said, as far as that was asked."""
+        ...
+
+    def other_names(self, system: str, code: str, display: str) -> tuple[str, ...]:
+        """What the code is called, where that is known and is not the display."""
+        ...
+
 
 def codings_of(value: Any) -> tuple[tuple[str, str], ...]:
     """(system, code) of whatever can be bound; those without either are left out."""
@@ -29,6 +39,30 @@ def codings_of(value: Any) -> tuple[tuple[str, str], ...]:
     codings = value.get("coding")
     of = codings if isinstance(codings, list) else (value,)
     return tuple(pair for pair in map(_pair, of) if pair is not None)
+
+
+class Called(NamedTuple):
+    """A code with the display that somebody gives it; `path` leads to its Coding."""
+
+    system: str
+    code: str
+    display: str
+    path: str
+
+
+def called_in(value: Any) -> tuple[Called, ...]:
+    """Of whatever can be bound; those without system, code or display are left out."""
+    codings = value.get("coding") if isinstance(value, dict) else None
+    if isinstance(codings, list):
+        found = [_called(each, f".coding[{index}]") for index, each in enumerate(codings)]
+    else:
+        found = [_called(value, "")]
+    return tuple(each for each in found if each is not None)
+
+
+def _called(coding: Any, path: str) -> Called | None:
+    pair, display = _pair(coding), coding.get("display") if isinstance(coding, dict) else None
+    return Called(*pair, display, path) if pair and isinstance(display, str) else None
 
 
 def _pair(coding: Any) -> tuple[str, str] | None:

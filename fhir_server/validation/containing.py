@@ -113,7 +113,7 @@ def check_not_empty(bundle: Node, place: Place, report: Report) -> None:
     kind = bundle.get("type")
     if kind in _SELF_CONTAINED and "entry" not in bundle:
         first = "Composition" if kind == "document" else "MessageHeader"
-        add(report, (place, "entry"), f"a {kind} has entries, the first a {first}", "invariant")
+        add(report, (place, "entry"), f"a {kind} has entries, the first a {first}", "required")
 
 
 def _version(resource: Any) -> str:

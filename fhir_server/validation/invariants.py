@@ -5,21 +5,25 @@ https://hl7.org/fhir/R4/fhirpath.html
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
+from fhir_server.fhirpath import names
 from fhir_server.fhirpath.invariant import compile_invariant
+from fhir_server.fhirpath.parse import parse
+from fhir_server.validation.places import Place, expression
 from fhir_server.validation.profiles.items import Item
 from fhir_server.validation.report import Report
 
 Holds = Callable[[Item, Report], bool]
 
 
-def invariant(expression: str, types: Sequence[str]) -> Holds:
+def invariant(text: str, types: Sequence[str]) -> Holds:
     """Does it hold of a value of one of the types?
 
     Raises:
         ValueError: for an expression that is none, or that names what the types do not have.
     """
-    by_type = {name: compile_invariant(expression, name, tuple(types)) for name in types}
+    by_type = {name: compile_invariant(text, name, tuple(types)) for name in types}
     only = by_type[types[0]]
     if len(by_type) == 1:
         return lambda item, report: only(item.value, report.scope, item.sibling)
@@ -29,3 +33,24 @@ def invariant(expression: str, types: Sequence[str]) -> Holds:
         return chosen(item.value, report.scope, item.sibling)
 
     return holds
+
+
+def is_told(text: str, place: Place, profile: str | None, report: Report) -> bool:
+    """Whether a broken invariant is the echo of an error that is on the report already.
+
+    `status = 'final' implies …` cannot hold where the status is missing or mistyped: what the
+    expression looks at is mended first. There is that error, so nothing gets in by this.
+    """
+    of_focus, of_resource = _looked_at(text)
+    if report.has_wrong(expression(place), of_focus, profile):
+        return True
+    return report.has_wrong(expression(report.place or place), of_resource, profile)
+
+
+@lru_cache(maxsize=1024)
+def _looked_at(text: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Paths from the focus, with '' for itself, and those from the resource."""
+    found = names.paths(parse(text))
+    of_resource = {".".join(path[1:]) for path in found if path[0] == names.RESOURCE}
+    of_focus = {".".join(path) for path in found if path[0] != names.RESOURCE}
+    return frozenset({"", *of_focus}), frozenset(of_resource)

@@ -1,18 +1,23 @@
 """The report that problems are put on, and what a check has to know of the whole."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol, cast
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple, Protocol, cast
 
-from fhir_server.errors import Issue
+from fhir_server.errors import MAX_ISSUES, Issue
 from fhir_server.fhirpath.items import Item
 from fhir_server.fhirpath.plan import MemberOf, Scope
 from fhir_server.terminology.known import SHIPPED
-from fhir_server.validation.codes import Codes, codings_of, membership
+from fhir_server.validation.codes import Called, Codes, codings_of, membership
 from fhir_server.validation.places import Place, expression
 from fhir_server.validation.resolving import Entries, contained_by_id
 
 Node = Mapping[str, Any]
 Json = dict[str, Any]
+
+OF_VALUES: Final = frozenset({"structure", "required", "value", "code-invalid"})
+"""Issue types of a value that is wrong by itself."""
+_INDEX: Final = re.compile(r"\[\d+\]")
 
 
 class Question(NamedTuple):
@@ -26,6 +31,8 @@ class Question(NamedTuple):
     expression: str
     strength: str
     profile: str | None
+    called: tuple[Called, ...] = ()
+    """With displays of which nothing at hand could tell that they are wrong."""
 
 
 class Met(NamedTuple):
@@ -54,8 +61,10 @@ class Report(list[Issue]):
     __slots__ = (
         "_contained",
         "_entries",
+        "_looked_at",
         "_scope",
         "_scopes",
+        "_wrong",
         "bundles",
         "codes",
         "container",
@@ -77,6 +86,8 @@ class Report(list[Issue]):
         """Whether what is referred to (by the id of the object) fits a profile."""
         self._scopes: dict[int, Scope] = {}
         self._scope: Scope | None = None
+        self._wrong: set[tuple[str | None, str, str]] = set()
+        self._looked_at = 0
         self.questions: list[Question] = []
         self.met: list[Met] = []
         self.resource: Node = {}
@@ -149,9 +160,29 @@ class Report(list[Issue]):
             )
         return found
 
+    def has_wrong(self, at: str, paths: Iterable[str], profile: str | None) -> bool:
+        """Whether what stands at a path (`detail.code`, '' for all of it) is wrong by itself.
+
+        That is by R4, or by the profile: errors of another may come to be warnings. The path is
+        one from the place `at`, and stands for every item on its way.
+        """
+        # Only the first are told, and a sender can make any number.
+        for issue in self[self._looked_at : MAX_ISSUES]:
+            if issue.severity == "error" and issue.code in OF_VALUES and issue.expression:
+                self._wrong.update((issue.profile, *each) for each in _splits(issue.expression))
+        self._looked_at = min(len(self), MAX_ISSUES)
+        return any((by, at, path) in self._wrong for path in paths for by in {None, profile})
+
     @property
     def has_errors(self) -> bool:
         return any(issue.severity in ("error", "fatal") for issue in self)
+
+
+def _splits(text: str) -> Iterator[tuple[str, str]]:
+    """(`A.b[0]`, `c.d`) of `A.b[0].c[1].d[2]`, and so for each of its steps."""
+    steps = text.split(".")
+    for count in range(1, len(steps) + 1):
+        yield ".".join(steps[:count]), _INDEX.sub("", ".".join(steps[count:]))
 
 
 def _member_of(codes: Codes) -> MemberOf:

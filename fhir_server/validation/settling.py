@@ -14,7 +14,10 @@ from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.terminology import membership
 from fhir_server.terminology.checking import Checker, Coding
 from fhir_server.terminology.membership import Verdict, some
+from fhir_server.terminology.names import is_called, names_of
 from fhir_server.terminology.service import Terminology
+from fhir_server.validation.codes import Called
+from fhir_server.validation.displays import display_issue
 from fhir_server.validation.profiles.bindings import listed, severity_of, wanted
 from fhir_server.validation.report import Question
 
@@ -37,9 +40,23 @@ class Settler:
         self._until = monotonic() + _PATIENCE
 
     async def issues(self, questions: Iterable[Question]) -> list[Issue]:
-        """What the answers come to; nothing for a code that is in its value set."""
-        found = [await self._issue(question) for question in questions]
-        return [issue for issue in found if issue is not None]
+        """What the answers come to; nothing for a code that is in its value set.
+
+        A code system that was looked at for that also says what its codes are called.
+        """
+        found: list[Issue | None] = []
+        for question in questions:
+            found.append(await self._issue(question))
+            found += [self._misnamed(one, question) for one in question.called]
+        return list(dict.fromkeys(issue for issue in found if issue is not None))
+
+    def _misnamed(self, called: Called, question: Question) -> Issue | None:
+        held = self._service.catalogue.code_system(called.system)
+        code = held.system.spelt(called.code) if held else None
+        names = names_of(held, code) if code else []
+        if not names or is_called(called.display, names):
+            return None
+        return display_issue(called, names, f"{question.expression}{called.path}")
 
     async def _issue(self, question: Question) -> Issue | None:
         match await self._answer(question.value_set, question.codings):

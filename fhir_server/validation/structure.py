@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from functools import cache, partial
 from typing import Any, Final
 
-from fhir_server.errors import Issue
+from fhir_server.errors import MAX_ISSUES, Issue
 from fhir_server.fhir.definitions import (
     ElementDefinition,
     TypeDefinition,
@@ -52,8 +52,6 @@ Check = Callable[[Node, Place, Report], None]
 Member = Callable[[Any, Node, Place, Report], None]
 """Checks the value of one key; the object that holds it is at hand for the `_` sibling."""
 
-MAX_ISSUES: Final = 500
-"""More are only counted: nobody reads them, and an answer must not outgrow its request."""
 _MAX_SUGGESTIONS: Final = 20
 """Names suggested in one run: comparing them is the one slow step, so a sender cannot buy many."""
 _MAX_SUGGESTED_LENGTH: Final = 64

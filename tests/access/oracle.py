@@ -194,7 +194,8 @@ def gives_rightly(chart: Chart, consent: Resource, given: datetime) -> bool:
         reviewed = competence is not None and outcome == "not-competent"
         if chart.most_age() >= 16 or not reviewed or competence is None:
             return False
-        return chart.least_age(first(competence[1])) >= 13
+        assessed = first(competence[1])
+        return assessed <= chart.now and chart.least_age(assessed) >= 13
     if chart.least_age() < 16 or outcome != "lacks-capacity":
         return False
     if basis == "best-interest":
@@ -569,9 +570,11 @@ def as_relative(
     rights = frozenset({"consent"})
     shown = opened(chart, asker, "keyworking", must_name, bases, giver)
     if shown:
-        return Verdict(row, dict(ALL), shown.types, shown.hidden_labels, rights=rights)
+        hidden = shown.hidden_labels | {"TBOO"}
+        return Verdict(row, dict(ALL), shown.types, hidden, rights=rights)
     shown = opened(chart, asker, "register", must_name, bases, giver)
     if shown:
         sees = {"person": "all", "flag": "all"}
-        return Verdict(row, sees, shown.types, shown.hidden_labels, rights=rights)
+        hidden = shown.hidden_labels | {"TBOO"}
+        return Verdict(row, sees, shown.types, hidden, rights=rights)
     return Verdict()

@@ -12,6 +12,7 @@ from fhir_server.access.session import Session
 from fhir_server.app import Application
 from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.json import Resource
+from fhir_server.storage.audited import AuditQuery
 from fhir_server.storage.clock import system_clock
 from fhir_server.storage.interface import HistoryOf, Unit
 from tests.access.conftest import ByTable, stored
@@ -106,6 +107,38 @@ async def test_the_keyworker_is_told_and_the_audit_knows(
     assert task["for"] == {"reference": "Patient/1"}
     assert task["description"] == REASON
     assert task["meta"]["security"] == [{"system": canonicals.ACT_CODE, "code": "TBOO"}]
+
+
+@pytest.mark.usefixtures("region")
+async def test_the_audit_says_why_of_the_opening_and_of_what_is_read_by_it(
+    app: Application, client: httpx.AsyncClient
+) -> None:
+    async def reasons(address: str, status: int = 200) -> set[str]:
+        """Of the rows that one request leaves."""
+        assert (await client.get(address)).status_code == status, address
+        await app.state.trail.flushed()
+        entries = await app.state.store.audited(AuditQuery(), 10_000)
+        found = {e.row.break_glass for e in entries if e.row.asked.startswith(f"GET /{address}")}
+        assert found, address
+        return found
+
+    assert await reasons("CarePlan/c1", 404) == {""}
+    assert (await broken(client)).status_code == 200
+    opening = [entry.row for entry in await app.state.store.audited(AuditQuery(), 10_000)][-1]
+    assert (opening.action, opening.break_glass) == ("break-glass", REASON)
+    assert opening.patients == ("1",)
+    for address in (
+        "CarePlan/c1/_history/1",
+        "CarePlan/c1/_history",
+        "Patient/1",
+        "Flag?patient=1",
+        "Flag?_summary=count",
+        "Patient/1/CarePlan",
+        "Patient/1/$everything",
+    ):
+        assert await reasons(address) == {REASON}, address
+    assert await reasons("Flag/f2", 404) == {""}, "nothing was read"
+    assert await reasons("Organization/a") == {""}, "that is open without"
 
 
 @pytest.mark.usefixtures("region")

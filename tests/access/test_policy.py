@@ -15,12 +15,14 @@ from fhir_server.access.decision import Area, Decision, Sight
 from fhir_server.access.masking import is_public
 from fhir_server.access.session import Session
 from fhir_server.access.sight import sight_of
+from fhir_server.errors import FhirError
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.search.ast import Everything, Node
 from fhir_server.search.match import match
 from fhir_server.search.parse import parse
 from fhir_server.search.rewrite import targets, used
+from fhir_server.storage.audited import AuditQuery, AuditRow
 from fhir_server.storage.interface import HistoryOf, Store
 from tests.access.deciding import (
     CARE_TEAM,
@@ -214,11 +216,19 @@ async def test_a_decision_holds_for_the_next_question_already(store: Store) -> N
 
 
 async def test_only_auditors_read_the_audit(store: Store) -> None:
+    """Its rows; an AuditEvent that is stored as if it were one of them is nobody's."""
     await put(store, {"resourceType": "AuditEvent", "id": "e1"})
+    await store.commit(lambda unit: unit.audit(AuditRow(caller="c1", action="read")))
     for role in Role:
         asked = session(store, Decided(), in_role(role))
-        assert (await asked.read("AuditEvent", "e1") is not None) == (role is Role.AUDITOR)
-        assert (await ids(asked, "AuditEvent") == {"e1"}) == (role is Role.AUDITOR)
+        assert await asked.read("AuditEvent", "e1") is None
+        assert await ids(asked, "AuditEvent") == set()
+        if role is Role.AUDITOR:
+            (entry,) = await asked.audited(AuditQuery(), 10)
+            assert entry.row.caller == "c1"
+        else:
+            with pytest.raises(FhirError, match="auditors alone"):
+                await asked.audited(AuditQuery(), 10)
 
 
 async def test_a_load_test_sees_test_data_alone(store: Store) -> None:

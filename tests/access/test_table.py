@@ -460,7 +460,17 @@ def test_a_competent_child_decides_about_the_parent() -> None:
 def test_from_16_on_it_takes_the_patient_or_a_basis_in_their_place(
     papers: tuple[Resource, ...], wanted: int
 ) -> None:
-    assert row(MUM, child(born=SEVENTEEN), *papers) == wanted
+    found = decided(MUM, child(born=SEVENTEEN), *papers)
+    assert found.row == wanted
+    assert found.without_labels == ({THIRD_PARTY} if wanted else set())
+
+
+@pytest.mark.parametrize("category", ["keyworking", "register"])
+def test_who_is_related_is_not_shown_what_the_young_person_is_not(category: str) -> None:
+    below_13 = decided(MUM, child(born=TWELVE), carer(), parental(category))
+    assert (below_13.row, below_13.without_labels) == (8, frozenset({THIRD_PARTY}))
+    not_competent = decided(MUM, carer(), parental(category))
+    assert (not_competent.row, not_competent.without_labels) == (10, frozenset({THIRD_PARTY}))
 
 
 # Rows 13 and 14

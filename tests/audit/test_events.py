@@ -13,7 +13,8 @@ from fhir_server.access.audit.events import PROFILE, event_of
 from fhir_server.access.caller import Caller, Role
 from fhir_server.access.policy import ClosedPolicy, OpenPolicy
 from fhir_server.access.session import Session
-from fhir_server.app import Application, checker
+from fhir_server.app import Application
+from fhir_server.checking import checker
 from fhir_server.http.messages import HttpRequest
 from fhir_server.interactions.table import ROUTER
 from fhir_server.settings import Settings

@@ -11,7 +11,8 @@ import pytest
 from fhir_server.access.caller import Caller
 from fhir_server.access.policy import OpenPolicy
 from fhir_server.access.session import Session
-from fhir_server.app import Application, checker
+from fhir_server.app import Application
+from fhir_server.checking import checker
 from fhir_server.http.messages import HttpRequest
 from fhir_server.settings import Settings
 

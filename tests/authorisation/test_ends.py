@@ -3,10 +3,7 @@
 https://www.rfc-editor.org/rfc/rfc7009, https://www.rfc-editor.org/rfc/rfc7662.
 """
 
-import sqlite3
 import time
-from contextlib import closing
-from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -17,9 +14,9 @@ from fhir_server.access.issued import is_revoked
 from fhir_server.access.ledger import Ledger
 from fhir_server.authorisation import clients
 from fhir_server.authorisation.authority import Authority, Terms
+from fhir_server.storage.audited import AuditQuery
 from fhir_server.storage.interface import Store
 from tests.authorisation.machines import BASE, DROPPED, Machine, assert_refused, pair
-from tests.stores import sqlite_alone
 
 REVOKE: Final = f"{BASE}/auth/revoke"
 INTROSPECT: Final = f"{BASE}/auth/introspect"
@@ -170,15 +167,13 @@ async def test_a_token_that_was_never_issued_is_revoked(store: Store) -> None:
     assert await is_revoked(store, "")
 
 
-@sqlite_alone
 async def test_what_a_client_does_is_in_the_audit_with_its_name(
-    client: httpx.AsyncClient, ward: Machine, tmp_path: Path
+    client: httpx.AsyncClient, ward: Machine, store: Store
 ) -> None:
     token = await ward.token(client)
     await client.post(f"{BASE}/auth/token", data=ward.form(scope="system/Patient.rs"))
     await client.post(REVOKE, data=asking(ward, token))
     await client.post(INTROSPECT, data=asking(ward, token))
-    with closing(sqlite3.connect(tmp_path / "test.db")) as connection:
-        rows = connection.execute("SELECT caller, action FROM audit ORDER BY number").fetchall()
-    did = [action for caller, action in rows if caller == "ward"]
+    rows = [entry.row for entry in await store.audited(AuditQuery(), 100)]
+    did = [row.action for row in rows if row.caller == "ward"]
     assert did == ["token", "token-refused", "revoke", "introspect"]

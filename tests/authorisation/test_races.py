@@ -30,7 +30,10 @@ async def test_of_32_with_one_assertion_one_gets_a_token(
 async def test_of_two_processes_with_one_assertion_one_gives_a_token(tmp_path: Path) -> None:
     """Both say that they are the same server, as two behind one address do."""
     place, machine = tmp_path / "store.db", Machine()
-    ours = {"KEYWORKING_AUTHORISATION_BASE": f"{BASE}/auth"}
+    ours = {
+        "KEYWORKING_AUTHORISATION_BASE": f"{BASE}/auth",
+        "KEYWORKING_MAX_FAILURE_RATE": "0",  # the refusals are what is counted here
+    }
     servers = [ServerProcess(place, tmp_path / f"{n}.log", **ours) for n in range(2)]
     store = await opened(place)
     await machine.register(Ledger(store))

@@ -1,17 +1,13 @@
 """`keyworking demo` and the lines that `keyworking serve --synthetic-caseload` prints."""
 
 import json
-import os
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
@@ -19,55 +15,22 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from tests.cli.printed import PRINTED, printed_lines, request_of
+from tests.cli.printed import (
+    KEYWORKING,
+    PRINTED,
+    Served,
+    environment,
+    printed_lines,
+    request_of,
+    serving,
+)
 from tests.support import ServerProcess, free_port
-
-KEYWORKING: Final = [sys.executable, "-c", "from fhir_server.cli import main; main()"]
-_START_PATIENCE: Final = 60.0
-_LAST_LINE: Final = "or the whole story"
-
-
-def _environment() -> dict[str, str]:
-    return {k: v for k, v in os.environ.items() if not k.startswith("KEYWORKING_")}
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A server with the synthetic caseload, and what it printed."""
-
-    base: str
-    folder: Path
-    """In which it was started, and in which its lines are to be run."""
-    printed: str
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("caseload")
-    port, log = free_port(), folder / "server.log"
-    options = ["--auth", "none", "--port", str(port), "--synthetic-caseload"]
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [*KEYWORKING, "serve", *options],
-            cwd=folder,
-            env={**_environment(), "PYTHONUNBUFFERED": "1"},
-            stdout=out,
-            stderr=out,
-        )
-    try:
-        _await(log, process)
-        yield Served(f"http://127.0.0.1:{port}/fhir", folder, log.read_text())
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def _await(log: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _START_PATIENCE
-    while _LAST_LINE not in log.read_text():
-        if time.monotonic() > deadline or process.poll() is not None:
-            raise RuntimeError(f"The server did not start: {log.read_text()}")
-        time.sleep(0.05)
+    with serving(tmp_path_factory.mktemp("caseload"), "none") as found:
+        yield found
 
 
 def demo(*options: str) -> subprocess.CompletedProcess[str]:
@@ -76,7 +39,7 @@ def demo(*options: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         timeout=120,
-        env=_environment(),
+        env=environment(),
         stdin=subprocess.DEVNULL,
         check=False,
     )

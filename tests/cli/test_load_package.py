@@ -52,6 +52,17 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
     process.stop()
 
 
+def test_all_of_it_is_read_before_it_is_put_there(tmp_path: Path, folder: Path) -> None:
+    deep: dict[str, Any] = {"url": "http://example.org/e"}
+    for _ in range(300):
+        deep = {"url": "http://example.org/e", "extension": [deep]}
+    path = packed(tmp_path / "deep.tgz", MANIFEST, {"resourceType": "Basic", "extension": [deep]})
+    result = run(path, packages=folder)
+    assert result.exit_code == 2
+    assert "R-0.json of the package deep.tgz is no resource" in result.output
+    assert [*folder.iterdir()] == []
+
+
 def test_a_server_that_starts_checks_by_it(tmp_path: Path, package: Path, folder: Path) -> None:
     result = run(package, packages=folder)
     assert result.exit_code == 0, result.output

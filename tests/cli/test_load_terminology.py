@@ -1,7 +1,7 @@
 """`keyworking load-terminology`: https://hl7.org/fhir/R4/codesystem.html. All codes are made up."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 import httpx
@@ -12,7 +12,8 @@ from fhir.resources.R4B.codesystem import CodeSystem
 from fhir_server import terminology_files
 from fhir_server.cli import main
 from fhir_server.fhir import json
-from fhir_server.terminology_files import Concept, Named, parts, read_csv, read_rf2
+from fhir_server.loading import CannotLoad
+from fhir_server.terminology_files import Concept, Named, Part, parts, read_csv, read_rf2
 from fhir_server.validation.structure import check_resource
 from tests.support import ServerProcess
 
@@ -123,6 +124,105 @@ def test_a_snapshot_is_a_complete_system(server: ServerProcess, tmp_path: Path) 
     assert told == (200, {"name": "outcome", "valueCode": "subsumed-by"})
 
 
+def release(folder: Path, *is_a: str, refset: str = "") -> Path:
+    """A release of made-up concepts; `b a` says that b is a kind of a. `*c` is in the refset 99."""
+    codes = dict.fromkeys(one for pair in is_a for one in pair.split())
+    rows = {
+        "sct2_Concept_Snapshot_X.txt": ["id\tactive", *(f"{code}\t1" for code in codes)],
+        "sct2_Description_Snapshot-en_X.txt": [
+            "conceptId\ttypeId\tterm\tactive",
+            *(f"{code}\t900000000000003001\tThe {code}\t1" for code in codes),
+        ],
+        "sct2_Relationship_Snapshot_X.txt": [
+            "sourceId\tdestinationId\ttypeId\tactive",
+            *(pair.replace(" ", "\t") + "\t116680003\t1" for pair in is_a if " " in pair),
+        ],
+        "der2_Refset_SimpleSnapshot_X.txt": [
+            "refsetId\treferencedComponentId\tactive",
+            "98\ta\t1",
+            "99\ta\t0",
+            "99\tsomething-else\t1",
+            *(f"99\t{code}\t1" for code in refset.split()),
+        ],
+    }
+    for name, lines in rows.items():
+        write(folder / "Snapshot" / name, "\n".join(lines) + "\n")
+    return folder
+
+
+WOOD: Final = ("b a", "c b", "d c", "d b", "e a", "d e", "f a")
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        (Part(below=("b",)), {"b": [], "c": ["b"], "d": ["c", "b"]}),
+        (Part(below=("c", "f")), {"c": [], "d": ["c"], "f": []}),
+        (Part(refsets=("99",)), {"a": [], "d": ["a"]}),
+        (Part(below=("e",), refsets=("99",)), {"a": [], "e": ["a"], "d": ["a", "e"]}),
+    ],
+)
+def test_a_part_of_a_release_keeps_its_hierarchy(
+    tmp_path: Path, part: Part, expected: dict[str, list[str]]
+) -> None:
+    found = read_rf2(release(tmp_path, *WOOD, refset="a d"), part)
+    assert {code: {*one.parents} for code, one in found.items()} == {
+        code: {*parents} for code, parents in expected.items()
+    }
+    assert {one.display for one in found.values()} == {f"The {code}" for code in expected}
+
+
+def test_what_is_a_kind_of_itself_is_read(tmp_path: Path) -> None:
+    found = read_rf2(release(tmp_path, "b a", "a b", "c a", refset="b c"), Part(refsets=("99",)))
+    assert found["b"].parents == []
+    assert found["c"].parents == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--below", "zz"], "zz is no active concept of the release"),
+        (["--refset", "97"], "has concepts of the refset 97"),
+    ],
+)
+def test_a_part_that_is_not_there_is_told(tmp_path: Path, options: list[str], says: str) -> None:
+    result = run("http://127.0.0.1:9", release(tmp_path, *WOOD), "http://s", *options)
+    assert result.exit_code == 2
+    assert says in result.output
+
+
+def test_only_of_a_release_a_part_can_be_chosen(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", CSV)
+    result = run("http://127.0.0.1:9", path, "http://s", "--below", "oak")
+    assert result.exit_code == 2
+    assert "only of a folder of RF2" in result.output
+
+
+def test_a_part_is_not_all_of_the_system(server: ServerProcess, tmp_path: Path) -> None:
+    system = f"http://example.org/{uuid4()}"
+    result = run(server.base, release(tmp_path, *WOOD), system, "--below", "b")
+    assert result.exit_code == 0
+    assert "KEYWORKING_TERMINOLOGY_MEMORY is " in result.output
+    told = outcome(server, f"$validate-code?url={system}&code=d")
+    assert told == (200, {"name": "result", "valueBoolean": True})
+    status, _ = outcome(server, f"$validate-code?url={system}&code=f")
+    assert status == 422, "it may be a code all the same"
+    system = f"http://example.org/{uuid4()}"
+    run(server.base, tmp_path, system, "--below", "b", "--complete")
+    told = outcome(server, f"$subsumes?system={system}&codeA=b&codeB=d")
+    assert told == (200, {"name": "outcome", "valueCode": "subsumes"})
+
+
+def test_a_part_of_a_release_that_is_too_large_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminology_files, "_MOST", 3)
+    folder = release(tmp_path, *WOOD)
+    with pytest.raises(CannotLoad, match="--below CODE or --refset CODE"):
+        read_rf2(folder)
+    assert len(read_rf2(folder, Part(below=("b",)))) == 3
+
+
 def test_parts_are_as_r4_defines_them(tmp_path: Path) -> None:
     concepts = read_csv(write(tmp_path / "a.csv", CSV))
     for part in parts(concepts, Named("http://s", "http://v/2026", "x"), complete=True):
@@ -155,6 +255,6 @@ def test_more_codes_than_a_server_can_hold_are_refused(
     monkeypatch.setattr(terminology_files, "_MOST", 2)
     result = run("http://127.0.0.1:9", write(tmp_path / "a.csv", CSV), "http://s")
     assert result.exit_code == 2
-    assert "Choose a subset" in result.output
+    assert "Choose a part" in result.output
     result = run("http://127.0.0.1:9", tmp_path, "http://s")
     assert "has no file sct2_Concept_" in result.output

@@ -43,7 +43,14 @@ async def test_two_workers_serve_one_store(served: ServerProcess) -> None:
     answers = await asyncio.gather(*(create() for _ in range(REQUESTS)))
     assert sorted(answer.status_code for answer in answers) == [200] * (REQUESTS - 1) + [201]
     assert len({answer.json()["id"] for answer in answers}) == 1
-    assert len({*re.findall(r"Started server process \[(\d+)\]", served.logged())}) == 2
+    await asyncio.wait_for(started(served, 2), timeout=60)  # one may serve before the other starts
+
+
+async def started(served: ServerProcess, processes: int) -> None:
+    """Wait until so many serve."""
+    pattern = r"Started server process \[(\d+)\]"
+    while len({*re.findall(pattern, served.logged())}) < processes:  # noqa: ASYNC110 - a file
+        await asyncio.sleep(0.1)
 
 
 async def test_the_patience_of_the_settings_is_that_of_the_store(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 async def started(folder: Path, **settings: Any) -> AsyncIterator[Start]:
     """As `keyworking serve --synthetic-caseload` starts."""
     given = Settings(auth="none", **settings)
-    lines = await _ensure_loaded(given)
+    lines = await _ensure_loaded(given, tokens=False)
     app = create_app(given)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app=app)

@@ -38,8 +38,9 @@ def test_a_part_of_a_valid_resource_is_valid_and_says_nothing_else(
     assert part["meta"]["tag"].pop() == SUBSETTED
     part["meta"] = {name: value for name, value in part["meta"].items() if value}
     assert _within(part, whole)
-    # What a part leaves out may be what an invariant asks for.
-    assert [i for i in check_resource(part) if i.code != "invariant"] == []
+    # What a part leaves out may be what an invariant, or the type of the Bundle, asks for.
+    told = check_resource(part)
+    assert [i for i in told if i.code != "invariant" and i.expression != "Bundle.entry"] == []
 
 
 def test_every_type_has_a_part_of_every_form() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from fhir_server.errors import FhirError, Kind
+from fhir_server.errors import MAX_ISSUES, FhirError, Kind
 from fhir_server.fhir import json as fhir_json
 from fhir_server.fhir import xml
 
@@ -112,3 +112,81 @@ def test_what_is_no_fhir_xml_is_refused_with_the_reason(document: bytes, text: s
         xml.decode_resource(document)
     assert caught.value.kind is Kind.MALFORMED
     assert text in caught.value.issues[0].text
+
+
+def _issues(inner: str) -> list[tuple[str | None, str]]:
+    with pytest.raises(FhirError) as caught:
+        xml.decode_resource(f"<{PATIENT}>{inner}</Patient>".encode())
+    return [(issue.expression, issue.text) for issue in caught.value.issues]
+
+
+MISTAKES = [
+    ("<colour value='blue'/>", "Patient.colour", "<colour> is not an element of Patient"),
+    ("<a-b/>", "Patient.`a-b`", "<a-b> is not an element"),
+    ("<active valeu='1' value='true'/>", "Patient.active", "attribute 'valeu'"),
+    ("<name/><name shade='1'/>", "Patient.name[1]", "attribute 'shade'"),
+    ("<name><given value='a'/><given/></name>", "Patient.name[0].given[1]", "neither a value"),
+    ("<name><x/></name>", "Patient.name[0].x", "<x> is not an element of Patient.name[0]"),
+    ("<gender value='male'/><gender value='female'/>", "Patient.gender", "stands twice"),
+    (
+        "<deceasedBoolean><extension><x/></extension></deceasedBoolean>",
+        "Patient.deceased.extension[0].x",
+        "<x> is not an element",
+    ),
+    ("<name>Ann</name>", "Patient.name[0]", "<name> holds text"),
+    ("<contained><Dragon/></contained>", "Patient.contained[0]", "holds one resource"),
+    ("<contained><List><x/></List></contained>", "Patient.contained[0].x", "<x> is not an element"),
+    ("<contained><List xmlns='urn:x'/></contained>", "Patient.contained[0]", "namespace 'urn:x'"),
+    ("<active xmlns='urn:x' value='true'/>", "Patient.active", "namespace 'urn:x'"),
+]
+
+
+@pytest.mark.parametrize(("inner", "place", "text"), MISTAKES)
+def test_a_mistake_in_xml_has_its_place(inner: str, place: str, text: str) -> None:
+    ((expression, told),) = _issues(inner)
+    assert (expression, text in told) == (place, True), told
+    assert told.endswith("(line 1)")
+
+
+def test_every_mistake_in_xml_is_told() -> None:
+    told = _issues("<colour/><name><x/>Ann</name><active valeu='1' value='true'/><shade/>")
+    places = ["Patient.colour", "Patient.name[0]", "Patient.name[0].x", "Patient.active"]
+    assert [expression for expression, _ in told] == [*places, "Patient.shade"]
+
+
+def test_more_mistakes_in_xml_than_anyone_reads_are_counted() -> None:
+    told = _issues("<x/>" * (MAX_ISSUES + 7))
+    assert len(told) == MAX_ISSUES + 1
+    assert told[-1] == (None, "and 7 further problems")
+
+
+def test_long_names_in_xml_are_cut_in_what_is_told() -> None:
+    long = "x" * 10_000
+    told = _issues(f"<{long}/><active {long}='1' value='true'/><name xmlns='{long}'/>")
+    assert max(len(f"{expression} {text}") for expression, text in told) < 400
+
+
+def test_repeats_keep_their_order_wherever_they_stand() -> None:
+    """Elements may come in another order than the standard's: nothing is lost or mixed up."""
+    extension = '<extension url="urn:e"><valueString value="of b"/></extension>'
+    document = f"""<{PATIENT}>
+        <birthDate value="2011-05-14"/>
+        <name><given value="a"/><family value="one"/><given value="b">{extension}</given></name>
+        <telecom><value value="1"/><system value="phone"/></telecom>
+        <name><family value="two"/><given id="g" value="c"/><given value="d"/></name>
+        <active value="true"/>
+        <telecom><value value="2"/></telecom>
+        <name><text value="three"/></name>
+        </Patient>"""
+    sibling = {"extension": [{"url": "urn:e", "valueString": "of b"}]}
+    assert xml.decode_resource(document.encode()) == {
+        "resourceType": "Patient",
+        "birthDate": "2011-05-14",
+        "name": [
+            {"given": ["a", "b"], "_given": [None, sibling], "family": "one"},
+            {"family": "two", "given": ["c", "d"], "_given": [{"id": "g"}, None]},
+            {"text": "three"},
+        ],
+        "telecom": [{"value": "1", "system": "phone"}, {"value": "2"}],
+        "active": True,
+    }

@@ -1,7 +1,6 @@
 """Questions to the terminology service and to $validate that are made to cost much."""
 
 import threading
-import time
 from typing import Any
 
 import httpx
@@ -12,6 +11,7 @@ from fhir_server.errors import FhirError
 from fhir_server.validation.checker import Checker, Findings
 from tests.fhir_operations.terms import SYSTEM, TREE, below, parameters, value_set
 from tests.support import assert_outcome, body, outcome_issues, put
+from tests.work import ending
 
 PLANTS = value_set("plants", below("plant"))
 
@@ -47,10 +47,8 @@ async def test_a_filter_is_short(client: httpx.AsyncClient) -> None:
 def test_a_closure_table_that_is_too_large_is_refused_at_once() -> None:
     none = frozenset[str]()
     near = [Near(TREE, str(number), none, none) for number in range(40_000)]
-    began = time.process_time()
-    with pytest.raises(FhirError, match="2000 codes"):
+    with ending(), pytest.raises(FhirError, match="2000 codes"):
         Table().add(near)
-    assert time.process_time() - began < 1
 
 
 async def test_maps_that_stand_in_for_each_other_are_few(client: httpx.AsyncClient) -> None:

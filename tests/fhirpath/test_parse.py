@@ -1,6 +1,5 @@
 """Text to tree: https://hl7.org/fhirpath/N1/#operator-precedence."""
 
-import time
 from decimal import Decimal
 from typing import Final
 
@@ -26,6 +25,7 @@ from fhir_server.fhirpath.ast import (
 from fhir_server.fhirpath.parse import LEVELS, MAX_DEPTH, MAX_LENGTH, parse
 from fhir_server.fhirpath.problems import BadSyntax
 from tests.fhirpath.render import render
+from tests.work import ending
 
 _NAMES: Final = st.sampled_from(
     ["name", "given", "value", "contains", "in", "is", "as", "div", "`", "a b", "Patient", "é"]
@@ -138,10 +138,8 @@ def test_the_position_is_that_of_what_does_not_belong(text: str, position: int) 
     ],
 )
 def test_what_is_too_long_or_too_deep_is_refused_at_once(text: str) -> None:
-    before = time.process_time()
-    with pytest.raises(BadSyntax):
+    with ending(), pytest.raises(BadSyntax):
         parse(text)
-    assert time.process_time() - before < 1
 
 
 def test_the_deepest_that_is_allowed_can_be_read() -> None:

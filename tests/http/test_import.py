@@ -256,8 +256,18 @@ async def app_is_idle(store: Store) -> None:
         (b"{}", {"content-type": "text/csv"}, 415, "text/csv"),
         (b"", {}, 415, "application/fhir+ndjson"),
         (b"not gzip", {**NDJSON, "content-encoding": "gzip"}, 400, "inflated"),
-        (gzip.compress(b"{}\n" * 3_000_000), {**NDJSON, "content-encoding": "gzip"}, 413, "large"),
-        (gzip.compress(b"{}\n")[:-4], {**NDJSON, "content-encoding": "gzip"}, 400, "inflated"),
+        (
+            gzip.compress(b"{}\n" * 3_000_000, mtime=0),
+            {**NDJSON, "content-encoding": "gzip"},
+            413,
+            "large",
+        ),
+        (
+            gzip.compress(b"{}\n", mtime=0)[:-4],
+            {**NDJSON, "content-encoding": "gzip"},
+            400,
+            "inflated",
+        ),
         (b"{}", {**NDJSON, "content-encoding": "br"}, 415, "br"),
     ],
 )

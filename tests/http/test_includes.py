@@ -310,7 +310,8 @@ async def test_everything_may_be_included_beside_resources_of_every_type(
     client: httpx.AsyncClient, store: Store
 ) -> None:
     """More than a hundred of each, so that lists of ids are long."""
-    types = (*resource_types()[::6], "Patient", "Organization", "PlanDefinition")
+    sixth = {*resource_types()[::6]} - {"AuditEvent"}  # which are no stored resources
+    types = (*sorted(sixth), "Patient", "Organization", "PlanDefinition")
     for name in types:
         await write(store, *({"resourceType": name, "id": f"n{n}"} for n in range(120)))
     refused = []

@@ -32,7 +32,8 @@ def servers(
     """Two processes that serve one store."""
     folder: Path = tmp_path_factory.mktemp("races")
     store = store_at(folder / "races.db", request.param)
-    both = [ServerProcess(store, folder / f"{n}.log") for n in range(2)]
+    patience = {"KEYWORKING_WRITE_PATIENCE": "120"}  # a busy machine refuses nobody
+    both = [ServerProcess(store, folder / f"{n}.log", **patience) for n in range(2)]
     try:
         for process in both:
             process.start()
@@ -46,7 +47,7 @@ def servers(
 async def clients(servers: list[ServerProcess]) -> AsyncIterator[Clients]:
     limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
     found = [
-        httpx.AsyncClient(base_url=process.base + "/", limits=limits, timeout=60)
+        httpx.AsyncClient(base_url=process.base + "/", limits=limits, timeout=150)
         for process in servers
     ]
     yield found

@@ -117,7 +117,8 @@ def servers(
     """Two processes that serve one store."""
     folder: Path = tmp_path_factory.mktemp("register")
     store = store_at(folder / "register.db", request.param)
-    both = [ServerProcess(store, folder / f"{n}.log") for n in range(2)]
+    patience = {"KEYWORKING_WRITE_PATIENCE": "120"}  # a busy machine refuses nobody
+    both = [ServerProcess(store, folder / f"{n}.log", **patience) for n in range(2)]
     try:
         for process in both:
             process.start()

@@ -39,6 +39,8 @@ class Chart:
 
     async def rate(self, colour: str, start: str, **elements: Any) -> JSON:
         """Somebody gives a rating, besides whatever there is."""
+        if elements.get("status", "active") != "active":
+            elements = {**ended(start), **elements}
         return await self.write(
             {
                 "resourceType": "Flag",
@@ -54,6 +56,9 @@ class Chart:
         )
 
     async def consent(self, category: str, **elements: Any) -> JSON:
+        """One that is not active says why."""
+        if elements.get("status", "active") != "active":
+            elements = {"extension": [_CONSENT_ENDED], **elements}
         return await self.write(
             {
                 "resourceType": "Consent",
@@ -284,6 +289,13 @@ async def require_typed(store: Store) -> None:
             model.model_validate(decode_resource(version.body))
 
 
+def ended(day: str) -> JSON:
+    """What a rating says once another has taken its place."""
+    why = concept(canonicals.RATING_END_REASON, "superseded")
+    reason = {"url": canonicals.RATING_END_REASON_EXTENSION, "valueCodeableConcept": why}
+    return {"status": "inactive", "extension": [reason], "period": {"start": day, "end": day}}
+
+
 def voice() -> JSON:
     said: JSON = {"text": "I want to cook tea for my nan"}
     return {"url": canonicals.YOUNG_PERSONS_VOICE_EXTENSION, "valueAnnotation": said}
@@ -291,6 +303,12 @@ def voice() -> JSON:
 
 def concept(system: str, code: str) -> JSON:
     return {"coding": [{"system": system, "code": code}]}
+
+
+_CONSENT_ENDED: Final[JSON] = {
+    "url": canonicals.CONSENT_STATUS_REASON_EXTENSION,
+    "valueCodeableConcept": concept(canonicals.CONSENT_STATUS_REASON, "OTHER") | {"text": "Moved"},
+}
 
 
 def code_of(concept: JSON) -> str:

@@ -5,15 +5,10 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from fhir_server.app import create_app
 from fhir_server.settings import Settings
 from fhir_server.storage.interface import Store
 from tests.operations.chart import Chart, require_typed
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    """Rules also meet records from before the profiles, so what is given here need not fit them."""
-    return settings.model_copy(update={"keyworking_profiles": False})
 
 
 @pytest.fixture
@@ -21,6 +16,16 @@ async def unknown(client: httpx.AsyncClient, store: Store) -> AsyncIterator[Char
     """Of somebody whom the server does not know yet."""
     yield Chart(client, store)
     await require_typed(store)
+
+
+@pytest.fixture
+async def older(unknown: Chart, settings: Settings) -> AsyncIterator[Chart]:
+    """The same record, written as before the profiles: what is given here need not fit them."""
+    app = create_app(settings.model_copy(update={"keyworking_profiles": False}))
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url=settings.base + "/") as client:
+            yield Chart(client, unknown.store)
 
 
 @pytest.fixture

@@ -92,10 +92,10 @@ async def test_leaves_the_rating_of_a_later_stay(chart: Chart) -> None:
     ],
 )
 async def test_without_a_consent_that_counts_gives_no_rating_and_has_it_asked_for(
-    unknown: Chart, consent: dict[str, object]
+    unknown: Chart, older: Chart, consent: dict[str, object]
 ) -> None:
     await unknown.open()
-    await unknown.consent("register", **consent)
+    await older.consent("register", **consent)
     said = await unknown.tell(spell(unknown).admit())
     assert await unknown.colour() == "amber"
     assert any("not put on the register" in text for text in said)
@@ -109,8 +109,8 @@ async def test_takes_a_consent_to_something_else_for_none(chart: Chart) -> None:
     assert await chart.colour() == "amber"
 
 
-async def test_takes_a_denial_as_stronger_than_a_permission(chart: Chart) -> None:
-    await chart.consent("register", id="denial", provision={"type": "deny"})
+async def test_takes_a_denial_as_stronger_than_a_permission(chart: Chart, older: Chart) -> None:
+    await older.consent("register", id="denial", provision={"type": "deny"})
     await chart.tell(spell(chart).admit())
     assert await chart.colour() == "amber"
 
@@ -400,8 +400,8 @@ async def test_is_elective_by_the_codes_of_its_own_systems_alone(chart: Chart) -
     assert "T-CETR-POSTADM" in await chart.dues()
 
 
-async def test_leaves_a_flag_of_an_unknown_colour_alone(chart: Chart) -> None:
-    purple = await chart.rate("purple", "2026-06-04")
+async def test_leaves_a_flag_of_an_unknown_colour_alone(chart: Chart, older: Chart) -> None:
+    purple = await older.rate("purple", "2026-06-04")
     await chart.tell(spell(chart).admit())
     active = [flag for flag in await chart.all("Flag") if flag["status"] == "active"]
     assert {code_of(flag["code"]) for flag in active} == {"blue", "purple"}

@@ -295,11 +295,11 @@ async def test_names_the_newest_of_two_active_ratings(chart: Chart) -> None:
 
 @pytest.mark.parametrize("floor", ["2999-01-01", None])
 async def test_takes_a_flag_of_an_unknown_colour_for_no_rating(
-    unknown: Chart, floor: str | None
+    unknown: Chart, older: Chart, floor: str | None
 ) -> None:
     await unknown.open()
     held = {"url": canonicals.MINIMUM_UNTIL_EXTENSION, "valueDate": floor}
-    await unknown.rate("purple", "2026-02-01", **({"extension": [held]} if floor else {}))
+    await older.rate("purple", "2026-02-01", **({"extension": [held]} if floor else {}))
     await unknown.answers("services-struggling")
     assert (await risk(unknown)).registered == "amber"
     await unknown.rate("amber", "2026-01-05", status="inactive")

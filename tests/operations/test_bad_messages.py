@@ -213,7 +213,7 @@ async def test_no_header_in_front(stay: Spell, refuse: Refuse) -> None:
         await refuse({**sent, "entry": entries}, 400, "invariant", text, "Bundle")
     del sent["entry"]
     text = "a message has entries, the first a MessageHeader"
-    await refuse(sent, 400, "invariant", text, "Bundle.entry")
+    await refuse(sent, 400, "required", text, "Bundle.entry")
 
 
 async def test_an_entry_without_a_resource(stay: Spell, refuse: Refuse) -> None:
@@ -247,6 +247,15 @@ async def test_a_sender_who_is_no_one(stay: Spell, refuse: Refuse) -> None:
     sent = changed(sent, 0, sender={"reference": "urn:uuid:place"})
     place = "Bundle.entry[0].resource.sender.reference"
     await refuse(sent, 400, "value", "not to Location", place)
+
+
+async def test_a_sender_who_is_no_one_by_an_address_elsewhere(stay: Spell, refuse: Refuse) -> None:
+    """R4's check does not look up what an absolute address is of."""
+    place = "https://ward.example/swallow"
+    sent = with_entry(stay.admit(), {"resourceType": "Location", "id": "swallow"}, place)
+    sent = changed(sent, 0, sender={"reference": place})
+    text = "The sender is a Location; Organization, Practitioner, PractitionerRole are allowed"
+    await refuse(sent, 400, "invalid", text, "Bundle.entry[0].resource.sender")
 
 
 async def test_no_name_of_its_own(stay: Spell, refuse: Refuse) -> None:

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from fhir_server.fhir import canonicals
-from tests.operations.chart import Chart, everything
+from tests.operations.chart import Chart, ended, everything
 from tests.operations.messages import (
     JSON,
     STAY,
@@ -286,7 +286,7 @@ async def test_a_discharge_told_again_does_not_bring_back_a_rating_that_was_supe
     await chart.tell(discharge)
     red = await chart.rating()
     assert red is not None
-    await chart.write({**red, "status": "inactive"})
+    await chart.write({**red, **ended("2026-07-21")})
     await chart.rate("green", "2026-07-21")
     said = await chart.tell(renamed(discharge))
     assert await chart.colour() == "green"

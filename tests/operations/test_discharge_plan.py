@@ -6,7 +6,7 @@ import pytest
 
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.discharge import DISCHARGE_ITEMS
-from tests.operations.chart import Chart, code_of, concept, everything
+from tests.operations.chart import KEYWORKER, Chart, code_of, concept, everything
 from tests.operations.messages import JSON, Spell
 from tests.operations.parameters import definition, problems
 from tests.support import assert_outcome, body, exact
@@ -84,6 +84,8 @@ async def test_counts_what_is_done_or_does_not_apply(chart: Chart) -> None:
     plan = await plan_of(chart)
     for index, status in ((0, "completed"), (1, "in-progress"), (7, "cancelled")):
         plan["activity"][index]["detail"]["status"] = status
+    plan["activity"][0]["detail"]["performer"] = [KEYWORKER]
+    plan["activity"][7]["detail"]["statusReason"] = {"text": "Nobody of school age"}
     plan["activity"].append({"detail": {"status": "not-started", "code": {"text": "Pack a bag"}}})
     await chart.write(plan)
     answer = await ask(chart)

@@ -83,8 +83,11 @@ def resources(sent: bytes, resource_type: str | None = None) -> list[JSON]:
 async def stored_by_content(client: httpx.AsyncClient, sent: bytes) -> dict[str, JSON]:
     """By fullUrl, what was stored of each entry: it says what was sent, but for references."""
     receipts = exact(await client.get("Provenance"))["entry"]
-    addresses = [target["reference"] for target in receipts[0]["resource"]["target"]]
-    written = [exact(await client.get(address)) for address in addresses]
+    targets = [target["reference"] for target in receipts[0]["resource"]["target"]]
+    *versions, patient = targets  # whose compartment the receipt is in
+    assert patient.startswith("Patient/")
+    assert all("/_history/" in version for version in versions)
+    written = [exact(await client.get(version)) for version in versions]
     entries = exact_entries(sent)
     by_url: dict[str, JSON] = {}
     for url, resource in entries.items():

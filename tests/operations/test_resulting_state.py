@@ -7,7 +7,7 @@ import pytest
 
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import LOCAL
-from tests.operations.chart import Chart, code_of, concept, everything, extension_of
+from tests.operations.chart import Chart, code_of, concept, ended, everything, extension_of, voice
 from tests.operations.messages import JSON, Spell, changed, renamed
 from tests.operations.test_admission_risk import risk
 from tests.support import assert_outcome, body
@@ -198,7 +198,7 @@ async def test_undoing_leaves_a_rating_that_somebody_has_given_since(
     await chart.tell(stay.admit())
     blue = await chart.rating()
     assert blue is not None
-    await chart.write({**blue, "status": "inactive"})
+    await chart.write({**blue, **ended(HOME.isoformat())})
     await chart.rate("green", HOME.isoformat())
     await chart.tell(stay.update(status="cancelled"))
     assert await chart.colour() == "green"
@@ -241,6 +241,10 @@ async def test_undoing_moves_the_involvement_to_where_its_plans_are(
             "intent": "plan",
             "category": [concept(canonicals.CARE_PLAN_CATEGORY, category)],
             "subject": {"reference": chart.patient},
+            "period": {"start": "2026-01-05"},
+            "extension": [voice()],
+            "goal": [{"reference": "Goal/goal"}],
+            "careTeam": [{"reference": "CareTeam/team"}],
         }
         await chart.write(plan)
     await chart.tell(stay.admit())

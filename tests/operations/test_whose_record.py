@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 
 from fhir_server.fhir import canonicals, nhs_number
-from tests.operations.chart import Chart, code_of, concept, everything
+from tests.operations.chart import HOST, Chart, code_of, concept, everything
 from tests.operations.messages import (
     JSON,
     SPELL,
@@ -174,9 +174,19 @@ def forbidden(patient: JSON) -> list[JSON]:
             "resourceType": "Consent",
             "status": "active",
             "scope": concept(canonicals.CONSENT_SCOPE, "patient-privacy"),
-            "category": [concept(canonicals.CONSENT_CATEGORY, "register")],
+            "category": [
+                concept(canonicals.ACT_CODE, "INFA"),
+                concept(canonicals.CONSENT_CATEGORY, "register"),
+            ],
             "patient": patient,
+            "dateTime": "2026-06-01",
+            "performer": [patient],
+            "organization": [HOST],
             "policyRule": concept(canonicals.NHS_PROXY_LEGAL_BASIS, "consent"),
+            "provision": {
+                "type": "permit",
+                "period": {"start": "2026-06-01", "end": "2027-05-31"},
+            },
         },
         {
             "resourceType": "Flag",

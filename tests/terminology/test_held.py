@@ -1,16 +1,19 @@
 """What is kept in memory of terminology resources: by content, and within a bound."""
 
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from fhir_server.app import create_app
 from fhir_server.fhir import json
+from fhir_server.settings import Settings
 from fhir_server.terminology import expansion
 from fhir_server.terminology.expansion import Concept, Expansion
-from fhir_server.terminology.held import Held, Shelf, read
+from fhir_server.terminology.held import MOST, SHELF, Held, Shelf, read
 
 
 def body(code: str, **more: Any) -> bytes:
@@ -27,8 +30,7 @@ def test_the_same_content_is_read_once() -> None:
 
 
 def test_what_was_not_asked_for_the_longest_goes() -> None:
-    size = len(body("a"))
-    shelf = Shelf(2 * size)
+    shelf = Shelf(2 * Held("", json.decode_own(body("a")), size=len(body("a"))).cost)
     one, two = read(body("a"), shelf), read(body("b"), shelf)
     assert read(body("a"), shelf) is one
     read(body("c"), shelf)
@@ -41,6 +43,34 @@ def test_what_is_larger_than_the_bound_is_given_and_not_kept() -> None:
     first = read(body("a"), shelf)
     assert [*first.system.concepts] == ["a"]
     assert read(body("a"), shelf) is not first
+
+
+def test_a_lower_bound_counts_at_once() -> None:
+    shelf = Shelf()
+    first = read(body("a"), shelf)
+    shelf.allow(10)
+    assert read(body("a"), shelf) is not first
+
+
+def test_what_is_kept_is_reckoned_as_what_it_takes() -> None:
+    """In memory, a code system is some ten times as large as its JSON."""
+    concepts = [
+        {
+            "code": f"{number}",
+            "display": f"Something that has a name, number {number}",
+            "property": [{"code": "parent", "valueCode": f"{number // 5}"}],
+        }
+        for number in range(1, 5000)
+    ]
+    content = body("0", concept=[{"code": "0"}, *concepts])
+    tracemalloc.start()
+    try:
+        held = read(content, Shelf())
+        held.prepare()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0.5 * taken < held.cost < 2 * taken
 
 
 def test_parts_are_one_system_that_is_complete_when_all_are_there() -> None:
@@ -73,7 +103,7 @@ def at_once(work: Callable[[int], None]) -> None:
 @pytest.mark.usefixtures("switching")
 def test_several_threads_may_read() -> None:
     shelf = Shelf(30)
-    held = [Held(str(number), {}, size=10) for number in range(6)]
+    held = [Held(str(number), {}, cost=10) for number in range(6)]
 
     def work(_: int) -> None:
         for number in range(40_000):
@@ -111,3 +141,12 @@ def test_expansions_of_nothing_and_of_long_texts_are_within_the_bound() -> None:
     assert kept[-1] == 999
     shelf.put(("u", "long"), made(1, "x" * 200_000))
     assert shelf.get(("u", "long")) is None
+
+
+def test_a_server_keeps_as_much_as_its_settings_say() -> None:
+    try:
+        create_app(Settings(auth="none", terminology_memory=1024 * 1024))
+        assert SHELF.most == 1024 * 1024
+    finally:
+        SHELF.allow(MOST)
+    assert Settings(auth="none").terminology_memory == MOST

@@ -4,9 +4,10 @@ It is one of ours with a code system that the first one has not; and servers tha
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 
 import httpx
@@ -16,7 +17,12 @@ from fhir_server.app import create_app
 from fhir_server.errors import FhirError, Kind
 from fhir_server.outgoing import Outgoing
 from fhir_server.settings import Settings
+from fhir_server.terminology.library import Library, Nowhere
 from fhir_server.terminology.outside import Outside
+from fhir_server.terminology.packaged import Packaged
+from fhir_server.terminology.service import Terminology
+from fhir_server.validation.report import Question
+from fhir_server.validation.settling import Settler
 from tests.fhir_operations.terms import SYSTEM, TREE, codes, parameters, told, value_set
 from tests.support import ServerProcess, assert_outcome, client_of, create, put
 
@@ -142,7 +148,8 @@ def http(status: str, content: bytes = b"", *headers: str) -> bytes:
     [
         (http("500 Oops"), Kind.UNAVAILABLE, "it answers 500"),
         (b"", Kind.UNAVAILABLE, "is away"),
-        (http("302 Found", b"", "Location: http://127.0.0.1:1/"), Kind.UNSUPPORTED, "no resource"),
+        (http("302 Found", b"", "Location: http://127.0.0.1:1/"), Kind.UNSUPPORTED, "redirects"),
+        (http("200 OK", b"x", "Content-Encoding: gzip"), Kind.UNAVAILABLE, "it comes compressed"),
         (http("200 OK", b"<html>"), Kind.UNSUPPORTED, "no resource"),
         (
             http("404 No", b'{"resourceType":"OperationOutcome","issue":[{"diagnostics":"hm"}]}'),
@@ -172,6 +179,124 @@ async def test_it_is_waited_for_only_so_long_and_then_left_alone() -> None:
         with pytest.raises(FhirError, match="Timeout"):
             await outside.ask("ValueSet/$expand")
         assert len(asked) == 2
+
+
+Write = Callable[[asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def writing(write: Write) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A server that answers anything by `write`; its address and what it was sent first."""
+    asked: list[bytes] = []
+    serving: list[asyncio.Task[None] | None] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
+        asked.append(await reader.read(65_536))
+        try:
+            with suppress(ConnectionError):
+                await write(writer)
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/fhir", asked
+        for task in filter(None, serving):
+            task.cancel()
+        await asyncio.gather(*filter(None, serving), return_exceptions=True)
+        await asyncio.sleep(0)  # the transports are closed in the loop's next round
+
+
+OPEN_END: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/fhir+json\r\n\r\n"
+
+
+async def endless(writer: asyncio.StreamWriter) -> None:
+    writer.write(OPEN_END)
+    while True:
+        writer.write(b" " * 65_536)
+        await writer.drain()
+
+
+async def huge(writer: asyncio.StreamWriter) -> None:
+    """Well-formed, and more than is read."""
+    value = b'"' + b"x" * 9_000_000 + b'"'
+    body = b'{"resourceType":"Parameters","parameter":[{"name":"a","valueString":%s}]}' % value
+    writer.write(http("200 OK", body))
+    await writer.drain()
+
+
+async def dripping(writer: asyncio.StreamWriter) -> None:
+    """Each byte comes well before any single read would take too long."""
+    writer.write(OPEN_END)
+    while True:
+        writer.write(b" ")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+BINDING: Final = Question(
+    HERE["url"], ((TREE, "oak"),), "Basic.code", "required", "http://example.org/p"
+)
+
+
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (endless, "more than 8388608 bytes"),
+        (huge, "more than 8388608 bytes"),
+        (dripping, "TimeoutError"),
+    ],
+)
+async def test_what_never_ends_could_not_be_checked(write: Write, says: str) -> None:
+    """Within the time and the size that an answer may have; a resource is not refused for it."""
+    async with writing(write) as (base, _):
+        begun = monotonic()
+        outside = Outside(base, patience=2.0)
+        with pytest.raises(FhirError, match=says):
+            await outside.ask("ValueSet/$validate-code")
+        assert monotonic() - begun < 4
+        library = Library(Nowhere(), Packaged([HERE]))
+        settler = Settler(Terminology(library, outside=outside))
+        (issue,) = await settler.issues([BINDING])
+        assert (issue.severity, issue.code) == ("warning", "incomplete")
+        assert "could not be checked" in issue.text
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Again", "308 Moved"])
+async def test_nobody_else_is_asked_because_it_says_so(status: str) -> None:
+    async with misbehaving(http("200 OK", b'{"resourceType":"Parameters"}')) as (other, led):
+        answer = http(status, b"", f"Location: {other}/ValueSet/$expand")
+        async with misbehaving(answer) as (base, asked):
+            with pytest.raises(FhirError, match="redirects"):
+                await Outside(base).ask("ValueSet/$expand")
+        assert (len(asked), led) == (1, [])
+
+
+async def test_a_question_has_a_bound_too() -> None:
+    async with misbehaving(http("200 OK", b'{"resourceType":"Parameters"}')) as (base, asked):
+        concepts = [{"code": f"{number:010}"} for number in range(60_000)]
+        large = value_set("large", {"system": TREE, "concept": concepts})
+        with pytest.raises(FhirError, match="could not be checked: the question") as caught:
+            await Outside(base).codes(large["url"], large, 10)
+        assert caught.value.kind is Kind.TOO_COSTLY
+        assert asked == []
+
+
+async def test_what_is_kept_has_a_bound_in_bytes() -> None:
+    body = b'{"resourceType":"Parameters","id":"%s"}' % (b"x" * 3_000_000)
+    async with misbehaving(http("200 OK", body)) as (base, asked):
+        outside = Outside(base)
+        parts = [{"name": "code", "valueCode": str(number)} for number in range(4)]
+        for part in (*parts, parts[3]):
+            await outside.ask("ValueSet/$validate-code", part)
+        assert len(asked) == 4
+        assert outside._size <= 8 * 1024 * 1024
+        assert sum(len(one.content) for one in outside._kept.values()) == outside._size
+        await outside.ask("ValueSet/$validate-code", parts[0])
+        assert len(asked) == 5, "the oldest went"
 
 
 async def test_answers_are_kept_for_a_time_within_bounds() -> None:

@@ -3,7 +3,7 @@
 Source: https://hl7.org/fhir/R4/elementdefinition.html, https://hl7.org/fhir/R4/profiling.html
 """
 
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -37,6 +37,12 @@ class _Codes:
 
     def draws_on(self, value_set: str, system: str) -> bool:
         return value_set == "http://example.org/ValueSet/colours" and system.endswith("/c")
+
+    well_called = frozenset[tuple[object, object, object]]()
+
+    def other_names(self, system: str, code: str, display: str) -> tuple[str, ...]:
+        wrong = system.endswith("/c") and display.casefold() != code
+        return (code,) if wrong else ()
 
 
 COLOURS = "http://example.org/ValueSet/colours|1.0"
@@ -301,3 +307,100 @@ def test_a_value_that_r4_refuses_is_told_once() -> None:
     issues = checker(needs_start).check(patient, profiles=(URL,)).issues
     told = [one.expression for one in issues if one.severity == "error"]
     assert told == ["Patient.birthDate"]
+
+
+def test_a_claim_that_is_no_canonical_is_told_once() -> None:
+    claiming = {**PATIENT, "meta": {"profile": ["http://example.org/a profile"]}}
+    issues = checker(unknown="refuse").check(claiming).issues
+    places = [one.expression for one in issues if one.severity in ("error", "warning")]
+    assert places.count("Patient.meta.profile[0]") == 1
+
+
+_STATED: Final[list[Json]] = [
+    {"id": "Patient.active", "min": 1},
+    {
+        "id": "Patient",
+        "constraint": [
+            {
+                "key": "own-1",
+                "severity": "error",
+                "human": "either active or named",
+                "expression": "active = true or name.exists()",
+            }
+        ],
+    },
+]
+
+
+def test_an_invariant_of_a_profile_waits_for_what_it_names() -> None:
+    bare = {"resourceType": "Patient"}
+    both = profile("Patient", *reversed(_STATED))
+    assert found(bare, both) == [("Patient.active", "min", "error")]
+    assert found({**bare, "active": False}, both) == [("Patient", "own-1", "error")]
+
+
+def _invariant(element: str, expression: str) -> Json:
+    human = {"key": "own-2", "severity": "error", "human": "as asked"}
+    return profile("Patient", {"id": element, "constraint": [{**human, "expression": expression}]})
+
+
+@pytest.mark.parametrize(
+    ("definition", "is_told"),
+    [
+        (_invariant("Patient", "contact.name.where(use = 'usual').family.exists()"), False),
+        (_invariant("Patient.contact", "name.use = 'usual'"), False),
+        (_invariant("Patient.contact", "%resource.contact.name.all(use = 'usual')"), False),
+        (_invariant("Patient.contact", "name.family.exists()"), True),
+        (_invariant("Patient", "name.where(use = 'usual').exists()"), True),
+    ],
+)
+def test_an_invariant_waits_for_what_it_looks_at_wherever_that_stands(
+    definition: Json, is_told: bool
+) -> None:
+    wrong = {"resourceType": "Patient", "contact": [{"name": {"use": "wrong", "text": "x"}}]}
+    issues = checker(definition).check(wrong, profiles=(URL,)).errors
+    assert issues[0].expression == "Patient.contact[0].name.use"
+    assert ["own-2"] * is_told == [issue.rule for issue in issues[1:]]
+
+
+def test_what_another_profile_refuses_silences_no_invariant() -> None:
+    """Its errors may come to be warnings, and then the invariant's would be the only one."""
+    lenient, strict = (
+        profile("Patient", each, url=f"{URL}/{number}") for number, each in enumerate(_STATED)
+    )
+    one = checker(lenient, strict, lenient=(f"{URL}/0",))
+    found_ = one.check({"resourceType": "Patient"}, profiles=[f"{URL}/0", f"{URL}/1"])
+    assert [(issue.expression, issue.rule) for issue in found_.errors] == [("Patient", "own-1")]
+
+
+def test_a_profile_sees_the_type_in_an_absolute_reference() -> None:
+    only = {
+        "id": "Observation.subject",
+        "type": [{"code": "Reference", "targetProfile": [f"{R4}Patient"]}],
+    }
+    definition = profile("Observation", only)
+    observation = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}}
+    for address, expected in (
+        ("https://other.example/fhir/Group/1", [("Observation.subject", "targetProfile", "error")]),
+        ("https://other.example/fhir/Patient/1", []),
+    ):
+        assert found({**observation, "subject": {"reference": address}}, definition) == expected
+
+
+@pytest.mark.parametrize(
+    ("subject", "place"),
+    [
+        ({"reference": "Medication/1"}, "Observation.subject.reference"),
+        ({"type": "Medication", "display": "x"}, "Observation.subject.type"),
+        ({"reference": "Patient/1", "type": "Group"}, "Observation.subject.type"),
+    ],
+)
+def test_a_target_that_r4_refuses_is_told_once(subject: Json, place: str) -> None:
+    only = {
+        "id": "Observation.subject",
+        "type": [{"code": "Reference", "targetProfile": [f"{R4}Patient"]}],
+    }
+    observation = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}}
+    one = checker(profile("Observation", only))
+    issues = one.check({**observation, "subject": subject}, profiles=(URL,)).errors
+    assert [issue.expression for issue in issues] == [place]

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import pytest
 
-from fhir_server.errors import FhirError, Kind
+from fhir_server.errors import MAX_ISSUES, FhirError, Kind
 from fhir_server.search.ast import Search
 from fhir_server.storage.interface import Page, Position, StoredVersion
 from fhir_server.terminology.library import Library
@@ -13,7 +13,6 @@ from fhir_server.terminology.service import Terminology
 from fhir_server.validation import settling
 from fhir_server.validation.report import Question
 from fhir_server.validation.settling import Settler
-from fhir_server.validation.structure import MAX_ISSUES
 from tests.fhir_operations.terms import SYSTEM, TREE, below, value_set
 from tests.validation.profiles import checker
 

@@ -18,9 +18,9 @@ from fhir.resources.R4B import get_fhir_model_class
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fhir_server.errors import Issue
+from fhir_server.errors import MAX_ISSUES, Issue
 from fhir_server.fhir.definitions import resource_types, type_definition
-from fhir_server.validation.structure import MAX_ISSUES, check_resource
+from fhir_server.validation.structure import check_resource
 from tests.support import PACKAGE, caseload, needs_package
 
 VALID = {path.stem: path for path in sorted((Path(__file__).parent / "valid").glob("*.json"))}
@@ -245,6 +245,42 @@ MUTATIONS: list[tuple[str, str, object, str, str, str]] = [
     # narrative
     ("careplan", "text.div", DROP, "CarePlan.text.div", "required", "div is missing"),
     ("careplan", "id", "a_b", "CarePlan.id", "value", "1 to 64"),
+    # what a reference says of its target
+    (
+        "careplan",
+        "subject.reference",
+        "https://other.example/fhir/Observation/1/_history/2",
+        "CarePlan.subject.reference",
+        "value",
+        "must refer to Group or Patient, not to Observation",
+    ),
+    (
+        "careplan",
+        "subject.type",
+        "Group",
+        "CarePlan.subject.type",
+        "value",
+        "type says Group, and the reference is to Patient",
+    ),
+    (
+        "careplan",
+        "subject",
+        {"type": "Observation", "display": "Synthetic"},
+        "CarePlan.subject.type",
+        "value",
+        "must refer to Group or Patient, not to Observation",
+    ),
+    (
+        "careplan",
+        "subject",
+        {
+            "type": "http://hl7.org/fhir/StructureDefinition/Group",
+            "reference": "https://other.example/fhir/Patient/1",
+        },
+        "CarePlan.subject.type",
+        "value",
+        "type says Group, and the reference is to Patient",
+    ),
 ]
 
 
@@ -253,6 +289,26 @@ def test_a_mutation_is_reported_once_at_its_place(
     name: str, path: str, value: object, expression: str, code: str, text: str
 ) -> None:
     assert_one(problems(name, path, value), expression, code, text)
+
+
+ECHOES = [
+    # bdl-1 and its like compare the type, which is missing or wrong
+    ({"resourceType": "Bundle", "total": 1}, "Bundle.type"),
+    ({"resourceType": "Bundle", "type": "x", "total": 1}, "Bundle.type"),
+]
+
+
+@pytest.mark.parametrize(("resource", "place"), ECHOES)
+def test_an_invariant_about_a_value_that_is_wrong_by_itself_waits(
+    resource: Json, place: str
+) -> None:
+    assert [issue.expression for issue in check_resource(resource)] == [place]
+
+
+def test_an_invariant_is_told_beside_errors_of_other_elements() -> None:
+    bundle = {"resourceType": "Bundle", "type": "collection", "total": 1, "timestamp": "x"}
+    found = {(issue.expression, issue.code) for issue in check_resource(bundle)}
+    assert found == {("Bundle.timestamp", "value"), ("Bundle", "invariant")}
 
 
 def test_every_problem_is_reported() -> None:
@@ -302,8 +358,22 @@ def test_an_identifier_of_a_value_may_be_its_only_sibling() -> None:
 
 
 def test_references_without_a_telling_type_are_accepted() -> None:
-    for reference in ("urn:uuid:c757873d-ec9a-4326-a141-556f43239520", "https://x.y/A/1"):
+    telling_nothing = (
+        "urn:uuid:c757873d-ec9a-4326-a141-556f43239520",
+        "https://x.y/A/1",
+        "https://x.y/Observation",
+        "https://x.y/show?of=/Observation/1",
+        "https://x.y/Observation/1#part",
+        "https://x.y/Patient/1",
+    )
+    for reference in telling_nothing:
         assert problems("careplan", "subject.reference", reference) == []
+
+
+def test_a_type_that_agrees_with_the_reference_is_accepted() -> None:
+    named = "http://hl7.org/fhir/StructureDefinition/Patient"
+    for type_ in ("Patient", named, "http://example.org/StructureDefinition/logical"):
+        assert problems("careplan", "subject.type", type_) == []
 
 
 def test_a_resource_that_refers_to_itself_is_one_that_may_stand_there() -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
+from msgspec import structs
+
 from fhir_server.access.audit.trail import Trail
 from fhir_server.access.caller import ANONYMOUS, Caller, Role
 from fhir_server.storage.audited import MOST_TARGETS, AuditRow
@@ -39,8 +41,8 @@ class Record:
     """
 
     __slots__ = (
-        *("action", "address", "asked", "caller", "further", "has_row", "name", "request_id"),
-        *("seen", "shown", "trail"),
+        *("action", "address", "asked", "caller", "further", "glass", "has_row", "name"),
+        *("request_id", "seen", "shown", "trail"),
     )
 
     def __init__(self, trail: Trail, asked: str, address: str = "") -> None:
@@ -58,6 +60,8 @@ class Record:
         """What was read beyond what is kept of it."""
         self.shown: Sequence[StoredVersion] | None = None
         """What the answer holds of it, where the interaction says so."""
+        self.glass: Mapping[str, str] = {}
+        """Why the glass was broken, by the ids of the patients whose records that opened."""
         self.has_row = False
         """Whether it has its row already, in a commit or for each of its entries."""
 
@@ -74,7 +78,7 @@ class Record:
         """The record of one of its entries, which has a row of its own."""
         self.has_row = True
         inner = Record(self.trail, f"{self.asked} {asked}", self.address)
-        inner.request_id, inner.caller = self.request_id, self.caller
+        inner.request_id, inner.caller, inner.glass = self.request_id, self.caller, self.glass
         return inner
 
     def see(self, *versions: StoredVersion) -> None:
@@ -126,7 +130,7 @@ class Record:
         patients = patients_of(versions) if versions else _patients_in(body)
         if not patients and self.name.startswith("Patient/"):
             patients = [self.name.partition("/")[2]]
-        return AuditRow(
+        row = AuditRow(
             action=bounded(action, 100),
             request_id=self.request_id,
             targets=tuple(names[:MOST_TARGETS]),
@@ -138,6 +142,14 @@ class Record:
             description=bounded(description, _MOST_SAID),
             **of_caller(self.caller),
         )
+        return structs.replace(row, break_glass=self._broken(row)) if self.glass else row
+
+    def _broken(self, row: AuditRow) -> str:
+        """Why the glass was broken for those whom the row is about; of a count, for all."""
+        reasons = [self.glass[one] for one in row.patients if one in self.glass]
+        if row.outcome == "0" and len(row.patients) in (0, MOST_TARGETS):
+            reasons = [*self.glass.values()]
+        return bounded("; ".join(dict.fromkeys(reasons)), _MOST_SAID)
 
     def _named(self) -> list[str]:
         return [self.name] if self.name else []
@@ -169,6 +181,18 @@ def _of_caller(
     told |= {"roles": tuple(sorted(role.value for role in roles))}
     told |= {"break_glass": bounded(break_glass, _MOST_SAID)}
     return {member: value for member, value in told.items() if value}
+
+
+def of_stranger(action: str, asked: str, address: str, text: str) -> AuditRow:
+    """The row of a refusal to whoever asks the authorisation server and is no client of it."""
+    return AuditRow(
+        caller=UNKNOWN,
+        action=bounded(action, 100),
+        address=address,
+        asked=bounded(asked, _MOST_ASKED),
+        outcome="4",
+        description=bounded(text, _MOST_SAID),
+    )
 
 
 def bounded(text: str, most: int) -> str:

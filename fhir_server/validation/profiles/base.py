@@ -12,8 +12,10 @@ from typing import Any, Final
 
 from fhir_server.fhirpath.invariant import compile_invariant
 from fhir_server.fhirpath.items import Item as FhirPathItem
-from fhir_server.validation.invariants import invariant
-from fhir_server.validation.places import Place
+from fhir_server.validation.codes import Called
+from fhir_server.validation.displays import display_issue
+from fhir_server.validation.invariants import invariant, is_told
+from fhir_server.validation.places import Place, expression
 from fhir_server.validation.primitives import shown
 from fhir_server.validation.profiles.bindings import BoundRule
 from fhir_server.validation.profiles.details import detail_rules
@@ -45,6 +47,7 @@ def type_rules(type_name: str) -> tuple[Check, ...]:
     return (
         *([_invariants_of(type_name, wanted)] if wanted else ()),
         *([_local_reference] if type_name == "Reference" else ()),
+        *([_display] if type_name == "Coding" else ()),
     )
 
 
@@ -85,6 +88,8 @@ def _unknown(_node: Mapping[str, Any]) -> bool:
 def _broken(constraint: Constraint, place: Place, report: Report) -> None:
     if constraint.key == _NARRATIVE and report.container is not None:
         return
+    if is_told(constraint.expression, place, None, report):
+        return
     text = words(constraint.key, constraint.expression)
     _say(report, place, text, "invariant", constraint.key, constraint.severity)
 
@@ -102,6 +107,29 @@ def _local_reference(node: Mapping[str, Any], place: Place, report: Report) -> N
     if report.resolve(reference) is None and not report.lacks_ids:
         text = f"{shown(reference)} is no contained resource (ref-1)"
         _say(report, (place, "reference"), text, "invariant", "ref-1")
+
+
+def _display(node: Mapping[str, Any], place: Place, report: Report) -> None:
+    """A wrong display may hide a wrong code: https://hl7.org/fhir/R4/datatypes.html#Coding.
+
+    A warning, as many senders write displays of their own. An unknown system says nothing.
+    """
+    if "display" not in node:
+        return
+    display, code, system = node["display"], node.get("code"), node.get("system")
+    try:
+        if (system, code, display) in report.codes.well_called:
+            return
+    except TypeError:  # something else than texts, which is told already
+        return
+    if type(display) is not str or type(code) is not str or type(system) is not str:
+        return
+    version = node.get("version")
+    canonical = f"{system}|{version}" if type(version) is str else system
+    names = report.codes.other_names(canonical, code, display)
+    if names:
+        called = Called(system, code, display, "")
+        report.append(display_issue(called, names, expression(place)))
 
 
 def _element_invariant(constraint: Constraint, types: Sequence[str]) -> Rule:

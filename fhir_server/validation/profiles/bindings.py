@@ -9,7 +9,7 @@ an open question of the report.
 from collections.abc import Container, Iterable
 from typing import Final
 
-from fhir_server.validation.codes import codings_of, membership
+from fhir_server.validation.codes import called_in, codings_of, membership
 from fhir_server.validation.places import expression
 from fhir_server.validation.primitives import shown
 from fhir_server.validation.profiles.items import Item
@@ -39,11 +39,20 @@ class BoundRule:
             return
         found = membership(report.codes, self._value_set, codings)
         if found == "unknown":
-            at = expression(item.place)
-            question = Question(self._value_set, codings, at, self._strength, self._say.profile)
-            report.questions.append(question)
+            self._ask(item, codings, report)
         elif found == "no":
             self._refuse(item, codings, report)
+
+    def _ask(self, item: Item, codings: Codings, report: Report) -> None:
+        at, profile = expression(item.place), self._say.profile
+        called = [
+            one
+            for one in called_in(item.value)
+            if not report.codes.other_names(one.system, one.code, one.display)
+        ]
+        report.questions.append(
+            Question(self._value_set, codings, at, self._strength, profile, tuple(called))
+        )
 
     def _refuse(self, item: Item, codings: Codings, report: Report) -> None:
         text = wanted(self._strength, self._value_set, codings)

@@ -10,7 +10,7 @@ https://hl7.org/fhir/R4/elementdefinition.html#interpretation
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from fhir_server.validation.invariants import invariant
+from fhir_server.validation.invariants import invariant, is_told
 from fhir_server.validation.places import Place
 from fhir_server.validation.profiles.bindings import BoundRule
 from fhir_server.validation.profiles.details import detail_rules, only_text
@@ -127,8 +127,9 @@ class _Compiler:
         severity = constraint.get("severity", "error")
 
         def rule(item: Item, report: Report) -> None:
-            if not holds(item, report):
-                say(report, item.place, text, "invariant", key, severity)
+            if holds(item, report) or is_told(expression, item.place, say.profile, report):
+                return
+            say(report, item.place, text, "invariant", key, severity)
 
         return [rule]
 

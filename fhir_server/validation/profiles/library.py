@@ -77,7 +77,10 @@ class Library:
     def _made(self, canonical: str) -> Node | None:
         definition = self.definition(canonical)
         if definition is not None:
-            return profile_tree(definition, self.tree)
+            try:
+                return profile_tree(definition, self.tree)
+            except FhirError as error:  # what is in a package is read here for the first time
+                raise ProfileError(canonical, "", str(error)) from None
         name = r4_type(canonical)
         return type_tree(name) if name else None
 

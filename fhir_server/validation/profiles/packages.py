@@ -2,6 +2,8 @@
 
 Source: https://confluence.hl7.org/display/FHIR/NPM+Package+Specification.
 Nothing is unpacked to the disk, and nothing is fetched: what a package depends on has to be there.
+At start all of a package is passed once, for the headings of its resources; what is in one is read
+when it is asked for.
 """
 
 import tarfile
@@ -9,12 +11,15 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from fhir_server.errors import FhirError
+from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
+from fhir_server.fhir.filed import Filed
+from fhir_server.fhir.json import Resource
+from fhir_server.fhir.unzipped import Unzipped
 
 _MAX_FILE: Final = 32 * 1024 * 1024
 _MAX_FILES: Final = 100_000
@@ -43,7 +48,7 @@ class Package:
     name: str
     version: str
     dependencies: Mapping[str, str]
-    resources: tuple[Mapping[str, Any], ...]
+    resources: tuple[Filed, ...]
 
 
 def read_package(path: Path) -> Package:
@@ -52,35 +57,52 @@ def read_package(path: Path) -> Package:
     Raises:
         BadPackage: naming the file and what is wrong with it.
     """
+    manifest, resources = b"", {}
     try:
-        with tarfile.open(path) as archive:
-            files = dict(_files(archive))
+        unzipped = Unzipped(path, _MAX_TOTAL)
+        with tarfile.open(fileobj=unzipped, mode="r|") as archive:
+            for file in _files(archive):
+                if file.name == "package.json":
+                    manifest = file.content
+                else:
+                    resources[file.name] = _filed(path, unzipped, file)
+        while unzipped.read(_MAX_FILE):  # so that a file that was cut off is told now
+            pass
     except tarfile.ReadError:
         raise BadPackage(f"{path} is no FHIR package: that is a .tgz, a gzipped tar file") from None
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         raise BadPackage(f"{path} cannot be read as a package: {error}") from None
-    manifest = _manifest(path, files.pop("package.json", b""))
-    versions = [each for each in manifest.fhir_versions if each.startswith("4.0")]
-    if manifest.fhir_versions and not versions:
-        raise BadPackage(f"{path} is for FHIR {', '.join(manifest.fhir_versions)}, not for 4.0.1")
-    resources = tuple(_resource(path, name, content) for name, content in sorted(files.items()))
-    return Package(manifest.name, manifest.version, manifest.dependencies, resources)
+    found = _manifest(path, manifest)
+    versions = [each for each in found.fhir_versions if each.startswith("4.0")]
+    if found.fhir_versions and not versions:
+        raise BadPackage(f"{path} is for FHIR {', '.join(found.fhir_versions)}, not for 4.0.1")
+    return Package(
+        found.name,
+        found.version,
+        found.dependencies,
+        tuple(resources[name] for name in sorted(resources)),
+    )
 
 
-def _files(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
-    total = 0
+class _File(NamedTuple):
+    """`at` is where its content begins in what is unzipped."""
+
+    name: str
+    at: int
+    content: bytes
+
+
+def _files(archive: tarfile.TarFile) -> Iterator[_File]:
     for number, member in enumerate(archive):
         folder, _, name = member.name.rpartition("/")
-        if number >= _MAX_FILES or total > _MAX_TOTAL:
+        if number >= _MAX_FILES:
             raise tarfile.TarError("it is too large")
         if folder != "package" or not name.endswith(".json") or name.startswith("."):
             continue
         if member.size > _MAX_FILE:
             raise tarfile.TarError(f"{name} is larger than {_MAX_FILE} bytes")
-        file = archive.extractfile(member)
-        content = file.read() if file else b""
-        total += len(content)
-        yield name, content
+        file = archive.extractfile(member) if member.isreg() else None
+        yield _File(name, member.offset_data, file.read() if file else b"")
 
 
 def _manifest(path: Path, content: bytes) -> _Manifest:
@@ -91,10 +113,19 @@ def _manifest(path: Path, content: bytes) -> _Manifest:
         raise BadPackage(text) from None
 
 
-def _resource(path: Path, name: str, content: bytes) -> Mapping[str, Any]:
+def _filed(path: Path, unzipped: Unzipped, file: _File) -> Filed:
+    name, at, size = file.name, file.at, len(file.content)
+
+    def read() -> Resource:
+        try:
+            return json.decode_resource(unzipped.at(at, size))
+        except FhirError as error:
+            text = f"{name} of the package {path.name} is no resource: {error}"
+            raise FhirError(Kind.UNSUPPORTED, text) from None
+
     try:
-        return json.decode_resource(content)
-    except FhirError as error:
+        return Filed(file.content, read)
+    except ValueError as error:
         raise BadPackage(f"{path}: {name} is no resource: {error}") from None
 
 
@@ -125,7 +156,7 @@ def _paths(place: Path) -> list[Path]:
     return [place]
 
 
-def resources_of(places: Iterable[str]) -> list[Mapping[str, Any]]:
+def resources_of(places: Iterable[str]) -> list[Filed]:
     """What packages define: StructureDefinitions, terminology and so on.
 
     Raises:

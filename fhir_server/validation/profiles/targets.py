@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fhir_server.validation.places import expression
 from fhir_server.validation.profiles.items import Item
 from fhir_server.validation.profiles.library import Library
 from fhir_server.validation.profiles.say import Rule, Say
 from fhir_server.validation.profiles.slicing import Fits
 from fhir_server.validation.profiles.tree import Node
 from fhir_server.validation.report import Report
-from fhir_server.validation.targets import RELATIVE
+from fhir_server.validation.targets import RELATIVE, named_type, type_at
 
 
 def target_rule(node: Node, library: Library, fits: Fits, say: Say) -> list[Rule]:
@@ -28,12 +29,14 @@ def target_rule(node: Node, library: Library, fits: Fits, say: Say) -> list[Rule
     def rule(item: Item, report: Report) -> None:
         reference = item.value.get("reference") if isinstance(item.value, Mapping) else item.value
         resource = report.resolve(reference)
-        found = _type_name(resource, reference, item)
+        found = _type_name(resource, reference, item, report)
         if found and found not in allowed:
             text = f"must refer to {listed}, not to {found}"
-            say(report, item.place, text, "value", "targetProfile")
         elif resource is not None and has_profiles and not fits_one(resource, report):
             text = f"must refer to {listed}; what it refers to does not fit"
+        else:
+            return
+        if not _is_told(item, report):
             say(report, item.place, text, "value", "targetProfile")
 
     return [rule]
@@ -43,12 +46,20 @@ def _targets(element: Mapping[str, Any]) -> list[str]:
     return [url for entry in element.get("type", ()) for url in entry.get("targetProfile", ())]
 
 
-def _type_name(resource: Mapping[str, Any] | None, reference: Any, item: Item) -> str:
+def _is_told(item: Item, report: Report) -> bool:
+    """Whether R4 itself refuses what the reference says of its target."""
+    return report.has_wrong(expression(item.place), ("reference", "type"), None)
+
+
+def _type_name(
+    resource: Mapping[str, Any] | None, reference: Any, item: Item, report: Report
+) -> str:
     """'' where neither the target, nor the reference, nor its `type` tells."""
     if resource is not None:
         return str(resource.get("resourceType", ""))
-    found = RELATIVE.fullmatch(reference) if isinstance(reference, str) else None
-    if found is not None:
-        return str(found[1])
-    named = item.value.get("type") if isinstance(item.value, Mapping) else None
-    return named if isinstance(named, str) and ":" not in named else ""
+    if isinstance(item.value, Mapping):
+        found = type_at(reference, report) if isinstance(reference, str) else None
+        return found or named_type(item.value) or ""
+    # The address in a canonical says nothing: it is a name.
+    relative = RELATIVE.fullmatch(reference) if isinstance(reference, str) else None
+    return "" if relative is None else str(relative[1])

@@ -1,0 +1,76 @@
+"""Which elements an expression looks at: `a`, `b`, `b.c` of `a.exists() implies b.all(c = 1)`."""
+
+from typing import Final
+
+from fhir_server.fhirpath.ast import (
+    Binary,
+    Call,
+    External,
+    Index,
+    Node,
+    Sign,
+    Step,
+    TypeTest,
+    Variable,
+)
+from fhir_server.fhirpath.fixed import OF_TYPE, PER_ITEM
+
+Path = tuple[str, ...]
+RESOURCE: Final = "%resource"
+"""Begins a path that is not of the focus but of the resource."""
+_SAME: Final = frozenset({"where", "first", "last", "tail", "skip", "take", "single", "distinct"})
+"""Functions whose result is of the items that they are asked of."""
+
+
+def paths(node: Node) -> frozenset[Path]:
+    """Every element that is named, by its names from the focus, or from `%resource`.
+
+    What comes of `descendants()`, `resolve()` and their like is anywhere, and not among them.
+    """
+    found: set[Path] = set()
+    _walk(node, (), found)
+    return frozenset(found)
+
+
+def _walk(node: Node, focus: Path | None, found: set[Path]) -> Path | None:
+    """Where the items of the result stand; None where that is not one place."""
+    match node:
+        case Variable(name="this"):
+            return focus
+        case External(name="resource"):
+            return (RESOURCE,)
+        case Step(source=source, name=name):
+            return _below(focus if source is None else _walk(source, focus, found), name, found)
+        case Call():
+            return _call(node, focus, found)
+        case Index(source=source, index=index):
+            _walk(index, focus, found)
+            return _walk(source, focus, found)
+        case TypeTest(left=left):
+            return _walk(left, focus, found)
+        case Binary(left=left, right=right):
+            _walk(left, focus, found)
+            _walk(right, focus, found)
+        case Sign(operand=operand):
+            _walk(operand, focus, found)
+    return None
+
+
+def _call(node: Call, focus: Path | None, found: set[Path]) -> Path | None:
+    at = focus if node.source is None else _walk(node.source, focus, found)
+    if node.name in OF_TYPE:
+        return at
+    within = at if node.name in PER_ITEM else focus
+    results = [_walk(argument, within, found) for argument in node.arguments]
+    if node.name == "extension":
+        return _below(at, "extension", found)
+    if node.name == "select" and results:
+        return results[0]
+    return at if node.name in _SAME else None
+
+
+def _below(at: Path | None, name: str, found: set[Path]) -> Path | None:
+    if at is None:
+        return None
+    found.add((*at, name))
+    return (*at, name)

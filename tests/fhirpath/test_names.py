@@ -1,0 +1,30 @@
+"""Which elements an expression looks at."""
+
+import pytest
+
+from fhir_server.fhirpath.names import paths
+from fhir_server.fhirpath.parse import parse
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("status = 'final' implies value.exists()", "status value"),
+        ("code.coding.where(system = 'a').exists()", "code code.coding code.coding.system"),
+        ("$this.note.first().text.empty()", "note note.text"),
+        (
+            "entry.all(request.exists() = (%resource.type = 'x'))",
+            "entry entry.request %resource.type",
+        ),
+        ("(a | b).combine(c).count() > -d.e[f]", "a b c d d.e f"),
+        ("exists(g) and iif(h, i, j).k.is(Quantity)", "g h i j"),
+        ("(l as Range).low.empty() xor (m is Period)", "l l.low m"),
+        ("n.ofType(Reference).resolve().status = 'x'", "n"),
+        ("extension('urn:e').value.exists()", "extension extension.value"),
+        ("o.select(p).q.exists() and o.extension('r').empty()", "o o.p o.p.q o.extension"),
+        ("descendants().reference.empty() and contained.s.exists()", "contained contained.s"),
+        ("true", ""),
+    ],
+)
+def test_the_elements_that_are_looked_at_are_named(expression: str, expected: str) -> None:
+    assert {".".join(path) for path in paths(parse(expression))} == set(expected.split())
