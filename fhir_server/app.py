@@ -3,17 +3,10 @@
 import asyncio
 import base64
 import logging
-<<<<<<< HEAD
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from functools import cache, lru_cache, partial
-from typing import Any, Final, Literal
-=======
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache, partial
 from typing import Any, Final
->>>>>>> wt-six
 
 from cryptography.fernet import Fernet
 from fastapi import FastAPI, Response
