@@ -44,7 +44,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Ratios against a bare ASGI server in the same run; takes two minutes.
+# Ratios against a bare ASGI server in the same run, and of access control; takes five minutes.
 bench: $(VENV)/.installed
 	$(BIN)/python -m loadtests.bench
 

@@ -121,9 +121,7 @@ def _rating(number: int, about: dict[str, str]) -> dict[str, Any]:
 
 
 def _plan(own: str, about: dict[str, str]) -> dict[str, Any]:
-    words = (
-        "Sees the same person each week, and somebody answers on the evening that it is too much"
-    )
+    words = "Sees the same person each week, and somebody answers when it is too much"
     return {
         "resourceType": "CarePlan",
         "id": own,

@@ -248,12 +248,11 @@ class Conditions:
             case _:
                 return self._criterion(node)
 
-    def _criterion(self, node: Any) -> Sql:  # noqa: C901 - one row a kind of node
+    def _criterion(self, node: Any) -> Sql:
         match node:
-            case IdIn(ids) if len(ids) > MANY:
-                return self._lists.holds(f"{self._row}.id", ids)
             case IdIn(ids):
-                return among(f"{self._row}.id", ids)
+                place = f"{self._row}.id"
+                return self._lists.holds(place, ids) if len(ids) > MANY else among(place, ids)
             case Missing(code, kind):
                 return self._missing(code, kind)
             case Chain() | Has():
