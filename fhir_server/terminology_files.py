@@ -11,8 +11,9 @@ https://hl7.org/fhir/R4/codesystem-definitions.html#CodeSystem.count
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -68,6 +69,8 @@ class Concept:
 
 Concepts = dict[str, Concept]
 _ALL: Final = Part()
+_TOLD: Final = 5
+"""Codes that one message names."""
 
 
 def load_terminology(
@@ -106,7 +109,32 @@ def read_csv(path: Path) -> Concepts:
                 _add_row(found, row, f"{path}:{reader.line_num}")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CannotLoad(f"{path} cannot be read as CSV in UTF-8: {error}") from None
+    _require_no_circle(found)
     return found
+
+
+def _require_no_circle(concepts: Concepts) -> None:
+    """Raise for codes below themselves: a slip in a table that somebody made."""
+    above = {code: {*one.parents} & concepts.keys() for code, one in concepts.items()}
+    below: dict[str, list[str]] = {}
+    for code, parents in above.items():
+        for parent in parents:
+            below.setdefault(parent, []).append(code)
+    waiting = [code for code, parents in above.items() if not parents]
+    while waiting:
+        done = waiting.pop()
+        del above[done]
+        for code in below.get(done, ()):
+            above[code].discard(done)
+            if not above[code]:
+                waiting.append(code)
+    if above:
+        raise CannotLoad(f"These stand below themselves, or below one that does: {_some(above)}")
+
+
+def _some(codes: Iterable[str]) -> str:
+    first = [*islice(codes, _TOLD + 1)]
+    return ", ".join(first[:_TOLD]) + (" …" if len(first) > _TOLD else "")
 
 
 def _require_columns(path: Path, columns: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ Source: https://hl7.org/fhir/R4/valueset.html#compositions. What cannot be said 
 refused, never left out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from fhir_server.errors import FhirError, Issue, Kind
@@ -117,7 +117,8 @@ class Composer:
         system = text(part, "system")
         concepts, filters = items(part, "concept"), items(part, "filter")
         if concepts:
-            return listed(system, (code for one in concepts if (code := text(one, "code"))))
+            codes = [code for one in concepts if (code := text(one, "code"))]
+            return listed(system, (*codes, *self._spelt(system_of(part), codes)))
         if not filters:
             return whole(system)
         known = self._system(system_of(part))
@@ -126,6 +127,13 @@ class Composer:
             self._work(len(known.concepts))
             found &= known.filtered(text(one, "property"), text(one, "op"), text(one, "value"))
         return listed(system, found)
+
+    def _spelt(self, canonical: str, codes: Sequence[str]) -> Iterable[str]:
+        """The codes as they are defined, where case means nothing to their system."""
+        held = self._catalogue.code_system(canonical)
+        if held is None or held.resource.get("caseSensitive") is not False:
+            return ()
+        return filter(None, map(held.system.spelt, codes))
 
     def _system(self, canonical: str) -> CodeSystem:
         held = self._catalogue.code_system(canonical)

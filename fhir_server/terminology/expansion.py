@@ -192,7 +192,7 @@ class _Walk:
                 yield from self.of(url)
             return
         known = self._system(system_of(part))
-        listed = items(part, "concept")
+        listed = [_defined(one, known) for one in items(part, "concept")]
         if not listed and known is None:
             raise unknown("code system", system)
         if not listed and known is not None:
@@ -225,6 +225,12 @@ class _Walk:
         version = held.system.version
         self.versions[f"{held.system.url}|{version}" if version else held.system.url] = None
         return held.system
+
+
+def _defined(listed: Resource, known: CodeSystem | None) -> Resource:
+    """The concept with its code as it is defined, where case means nothing to its system."""
+    code = known.spelt(text(listed, "code")) if known else None
+    return listed if code in (None, listed.get("code")) else {**listed, "code": code}
 
 
 def _concept(system: str, code: str, told: Mapping[str, Any], known: CodeSystem | None) -> Concept:

@@ -136,7 +136,7 @@ class _Question:
     def _of_system(self, value_set: Held, part: dict[str, Any]) -> Verdict:
         system = system_of(part)
         if listed := value_set.listed(part):
-            return Verdict.of(self._code in listed)
+            return Verdict.of(self._code in listed or self._is_spelt_in(listed, system))
         filters = items(part, "filter")
         if not filters:
             return is_code(self._catalogue, system, self._code)
@@ -156,6 +156,14 @@ class _Question:
             )
         except FhirError:
             return Verdict.UNKNOWN
+
+    def _is_spelt_in(self, listed: Iterable[str], system: str) -> bool:
+        """Whether it is one of the listed in another case, which means nothing to the system."""
+        held = self._catalogue.code_system(system)
+        if held is None or held.resource.get("caseSensitive") is not False:
+            return False
+        code = held.system.spelt(self._code)
+        return code is not None and any(held.system.spelt(one) == code for one in listed)
 
     def _is_active(self) -> Verdict:
         held = self._catalogue.code_system(self._system)

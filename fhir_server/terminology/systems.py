@@ -117,7 +117,7 @@ class CodeSystem:
             FhirError: UNSUPPORTED for a filter that is not known; INVALID for a wrong code.
         """
         self._require_filter(name, operator)
-        return _SELECTIONS[operator](self, name, value)
+        return _SELECTIONS[operator](self, name, self._meant(name, value))
 
     def passes(self, code: str, name: str, operator: str, value: str) -> bool:
         """Whether the filter holds for the code, without all that it holds for.
@@ -127,7 +127,13 @@ class CodeSystem:
         """
         self._require_filter(name, operator)
         self.require_complete()
-        return _TESTS[operator](self, code, name, value)
+        return _TESTS[operator](self, code, name, self._meant(name, value))
+
+    def _meant(self, name: str, value: str) -> str:
+        """The value of a filter, with codes as they are defined where case means nothing."""
+        if name not in _ITSELF or not self.folded:
+            return value
+        return ",".join(self.spelt(code.strip()) or code for code in value.split(","))
 
     def _require_filter(self, name: str, operator: str) -> None:
         if operator not in _SELECTIONS:

@@ -239,6 +239,8 @@ def test_parts_are_as_r4_defines_them(tmp_path: Path) -> None:
         ("code,display\na,b,c\n", ":2 has no code, or more cells"),
         ("code,display\na,b\na,c\n", ":3 calls a 'c', and not 'b' as before"),
         ("code,display,parent\na,b,c\n", "a stands below c, which is not there"),
+        ("code,display,parent\na,b,a\n", "stand below themselves, or below one that does: a\n"),
+        ("code,display,parent\na,A,b\nb,B,a\nc,C,\nd,D,c\n", "below one that does: a, b\n"),
         ("code,display\n", "There is no code in it"),
         ('code,display\n"a,b\n', "cannot be read as CSV"),
     ],

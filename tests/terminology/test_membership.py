@@ -127,6 +127,41 @@ def test_what_is_said_without_knowing_all_stays_true(made: list[Resource]) -> No
             assert told in (Verdict.UNKNOWN, is_member(whole, url, system, code))
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"concept": [{"code": "E"}, {"code": "D"}]},
+        {"filter": [{"property": "code", "op": "in", "value": "E, D"}]},
+    ],
+)
+def test_case_means_nothing_to_a_system_that_says_so(part: Resource) -> None:
+    """https://hl7.org/fhir/R4/codesystem-definitions.html#CodeSystem.caseSensitive"""
+    listing = {
+        "resourceType": "ValueSet",
+        "url": "http://vs",
+        "compose": {"include": [{"system": "http://one", **part}]},
+    }
+    others = {
+        "resourceType": "ValueSet",
+        "url": "http://others",
+        "compose": {
+            "include": [{"system": "http://one"}],
+            "exclude": [{"system": "http://one", **part}],
+        },
+    }
+    known = catalogue(tree("http://one", caseSensitive=False), listing, others)
+    assert {one.code: one.inactive for one in expansion(known, "http://vs").concepts} == {
+        "e": True,
+        "d": False,
+    }
+    assert {one.code for one in expansion(known, "http://others").concepts} == {*"abcf"}
+    for code, here in (("d", Verdict.YES), ("D", Verdict.YES), ("a", Verdict.NO)):
+        assert is_member(known, "http://vs", "http://one", code) is here
+        assert is_member(known, "http://others", "http://one", code) is here.negated()
+    strict = catalogue(tree("http://one"), listing)
+    assert is_member(strict, "http://vs", "http://one", "d") is Verdict.NO
+
+
 def test_a_fragment_says_yes_and_never_no() -> None:
     everything = {
         "resourceType": "ValueSet",
