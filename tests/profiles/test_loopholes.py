@@ -1,0 +1,85 @@
+"""What seems to keep a rule of the profiles and does not: the ways around it that were found."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from fhir_server.fhir.canonicals import DISCHARGE_ITEM
+from fhir_server.fhir.definitions import PROFILES
+from fhir_server.validation.checker import Checker
+from tests.profiles.rules import load
+
+CHECKER = Checker()
+Node = dict[str, Any]
+
+
+def example(name: str) -> Node:
+    found: Node = load(PROFILES / name / "examples" / "valid-example.json")
+    return found
+
+
+def errors(resource: Node) -> list[str | None]:
+    """The rules that it breaks."""
+    return [issue.rule for issue in CHECKER.check(resource).issues if issue.severity == "error"]
+
+
+def to_tasks(*references: str) -> list[Node]:
+    return [{"reference": {"reference": one}} for one in references]
+
+
+TASKS = [f"Task/{n}" for n in range(13)]
+
+
+@pytest.mark.parametrize(
+    ("activity", "broken"),
+    [
+        (to_tasks("Task/1"), ["kw-discharge-plan-1"]),
+        (to_tasks(*["Task/1"] * 13), ["kw-discharge-plan-1"]),
+        (to_tasks(*TASKS[1:]), ["kw-discharge-plan-1"]),
+        (to_tasks(*TASKS[1:], "Appointment/1"), ["kw-discharge-plan-1"]),
+        ([{"reference": {"display": one}} for one in TASKS], ["kw-discharge-plan-1"]),
+        (to_tasks(*TASKS), []),
+        (to_tasks(*(f"https://elsewhere.example/fhir/{one}" for one in TASKS)), []),
+    ],
+)
+def test_each_item_of_a_discharge_plan_has_a_task_of_its_own(
+    activity: Sequence[Node], broken: Sequence[str]
+) -> None:
+    assert errors({**example("kw-discharge-plan"), "activity": activity}) == broken
+
+
+@pytest.mark.parametrize(("tasks", "broken"), [(1, []), (0, ["kw-discharge-plan-1"])])
+def test_one_item_may_be_a_task_and_the_others_coded(tasks: int, broken: Sequence[str]) -> None:
+    plan = example("kw-discharge-plan")
+    coded = [one for one in plan["activity"] if item_of(one) != "dp-home"]
+    assert errors({**plan, "activity": [*coded, *to_tasks(*TASKS[:tasks])]}) == broken
+
+
+def item_of(activity: Node) -> str:
+    (coding,) = activity["detail"]["code"]["coding"]
+    assert coding["system"] == DISCHARGE_ITEM
+    return str(coding["code"])
+
+
+WORDS = {"display": "somebody"}
+KNOWN = {"identifier": {"system": "https://elsewhere.example/Id", "value": "1"}}
+
+
+@pytest.mark.parametrize(
+    ("profile", "element", "rule"),
+    [
+        ("kw-care-plan", "careTeam", "kw-care-plan-1"),
+        ("kw-care-plan", "goal", "kw-care-plan-2"),
+        ("kw-episode-of-care", "team", "kw-episode-of-care-5"),
+    ],
+)
+def test_a_reference_that_leads_nowhere_refers_to_nothing(
+    profile: str, element: str, rule: str
+) -> None:
+    def told(reference: Node) -> set[str | None]:
+        resource = {**example(profile), element: [reference]}
+        return {issue.rule for issue in CHECKER.check(resource).issues}
+
+    assert rule in told(WORDS)
+    assert rule not in told(KNOWN)
