@@ -56,6 +56,46 @@ async def test_all_codes_come_in_order_with_their_displays(wood: httpx.AsyncClie
     assert {"name": "version", "valueUri": f"{TREE}|2"} in expansion["parameter"]
 
 
+async def test_what_is_no_code_of_a_complete_system_is_left_out_and_told(
+    wood: httpx.AsyncClient,
+) -> None:
+    """As `$validate-code` has it."""
+    nope = [{"code": "NOPE"}, {"code": "oak"}, {"code": "NOPE"}]
+    await put(wood, value_set("some", {"system": TREE, "concept": nope}))
+    await put(wood, value_set("none", {"system": TREE, "concept": [{"code": "NOPE"}]}))
+    for _ in range(2):
+        answer = await expand(wood, "some")
+        assert codes(answer) == ["oak"]
+        ValueSet.model_validate_json(answer.content)
+        expansion = answer.json()["expansion"]
+        assert expansion["total"] == 1
+        warning = f"Left out, as {TREE} has no such code: 'NOPE'"
+        assert {"name": "warning", "valueString": warning} in expansion["parameter"]
+    assert codes(await expand(wood, "none")) == []
+    asked = f"url=http://example.org/some&system={TREE}&code=NOPE"
+    assert told(await wood.get(f"ValueSet/$validate-code?{asked}"))["result"] is False
+
+
+async def test_a_code_that_a_part_of_a_system_has_not_may_be_one(wood: httpx.AsyncClient) -> None:
+    await put(wood, {**SYSTEM, "content": "fragment", "version": "3"})
+    await put(wood, value_set("some", {"system": TREE, "concept": [{"code": "NOPE"}]}))
+    answer = await expand(wood, "some")
+    assert codes(answer) == ["NOPE"]
+    assert "warning" not in [one["name"] for one in answer.json()["expansion"]["parameter"]]
+
+
+async def test_many_codes_that_are_none_are_counted(wood: httpx.AsyncClient) -> None:
+    nope = [{"code": f"NOPE{n}"} for n in range(12)]
+    await put(wood, value_set("some", {"system": TREE, "concept": nope}))
+    (warning,) = [
+        one["valueString"]
+        for one in (await expand(wood, "some")).json()["expansion"]["parameter"]
+        if one["name"] == "warning"
+    ]
+    assert "'NOPE9' and 2 more" in warning
+    assert "NOPE10" not in warning
+
+
 async def test_a_list_keeps_its_order_and_displays(wood: httpx.AsyncClient) -> None:
     answer = await expand(wood, "few")
     displays = [one["display"] for one in answer.json()["expansion"]["contains"]]
