@@ -84,6 +84,17 @@ async def test_a_code_that_a_part_of_a_system_has_not_may_be_one(wood: httpx.Asy
     assert "warning" not in [one["name"] for one in answer.json()["expansion"]["parameter"]]
 
 
+async def test_the_version_that_is_not_there_is_named(wood: httpx.AsyncClient) -> None:
+    part = {"system": TREE, "version": "9"}
+    for name, include in (("whole", part), ("filtered", {**below("oak"), **part})):
+        await put(wood, value_set(name, include))
+        text = f"The code system '{TREE}' is not known here in version '9'"
+        assert_outcome(await expand(wood, name), 422, "not-found", text)
+    await put(wood, value_set("importing", {"valueSet": ["http://example.org/plants|9"]}))
+    text = "The value set 'http://example.org/plants' is not known here in version '9'"
+    assert_outcome(await expand(wood, "importing"), 422, "not-found", text)
+
+
 async def test_many_codes_that_are_none_are_counted(wood: httpx.AsyncClient) -> None:
     nope = [{"code": f"NOPE{n}"} for n in range(12)]
     await put(wood, value_set("some", {"system": TREE, "concept": nope}))
