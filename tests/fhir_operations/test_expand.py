@@ -17,6 +17,7 @@ from tests.fhir_operations.terms import (
     below,
     codes,
     parameters,
+    prop,
     told,
     value_set,
 )
@@ -93,6 +94,43 @@ async def test_the_version_that_is_not_there_is_named(wood: httpx.AsyncClient) -
     await put(wood, value_set("importing", {"valueSet": ["http://example.org/plants|9"]}))
     text = "The value set 'http://example.org/plants' is not known here in version '9'"
     assert_outcome(await expand(wood, "importing"), 422, "not-found", text)
+
+
+@pytest.mark.parametrize(
+    ("op", "value", "expected"),
+    [
+        ("=", "true", ["elm", "ash", "yew"]),
+        ("=", "false", ["oak", "fir", "box"]),
+        ("in", "true,maybe", ["elm", "ash", "yew"]),
+        ("not-in", "true", ["oak", "fir", "box"]),
+        ("exists", "true", ["elm", "fir"]),
+    ],
+)
+async def test_inactive_is_what_active_only_leaves_out(
+    client: httpx.AsyncClient, op: str, value: str, expected: list[str]
+) -> None:
+    def status(name: str) -> list[dict[str, Any]]:
+        return [{"code": "status", "valueCode": name}]
+
+    concepts = [
+        {"code": "oak"},
+        {"code": "elm", "property": prop("inactive")},
+        {"code": "ash", "property": status("retired")},
+        {"code": "yew", "property": status("inactive")},
+        {"code": "fir", "property": prop("inactive", value=False)},
+        {"code": "box", "property": status("deprecated")},
+    ]
+    named = [{"code": "inactive", "type": "boolean"}, {"code": "status", "type": "code"}]
+    chosen = [{"property": "inactive", "op": op, "value": value}]
+    await put(client, {**SYSTEM, "property": named, "concept": concepts})
+    await put(client, value_set("all", {"system": TREE}))
+    await put(client, value_set("chosen", {"system": TREE, "filter": chosen}))
+    assert codes(await expand(client, "chosen")) == expected
+    assert codes(await expand(client, "all", "&activeOnly=true")) == ["oak", "fir", "box"]
+    for code in ("oak", "elm", "ash", "yew", "fir", "box"):
+        asked = f"url=http://example.org/chosen&system={TREE}&code={code}"
+        answer = await client.get(f"ValueSet/$validate-code?{asked}")
+        assert told(answer)["result"] is (code in expected)
 
 
 async def test_many_codes_that_are_none_are_counted(wood: httpx.AsyncClient) -> None:
