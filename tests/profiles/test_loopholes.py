@@ -83,3 +83,24 @@ def test_a_reference_that_leads_nowhere_refers_to_nothing(
 
     assert rule in told(WORDS)
     assert rule not in told(KNOWN)
+
+
+def test_a_pathway_state_that_is_none_is_told_once() -> None:
+    """By its binding; to which status it belongs, nobody can say."""
+    episode = example("kw-episode-of-care")
+    (state,) = [one for one in episode["extension"] if one["url"].endswith("/pathway-state")]
+    state["valueCode"] = "waiting"
+    found = [issue for issue in CHECKER.check(episode).issues if issue.severity == "error"]
+    assert [issue.rule for issue in found] == ["binding"]
+    assert str(found[0].expression).startswith("EpisodeOfCare.extension[")
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_what_a_legal_status_lacks_is_told_once(left: int) -> None:
+    """By the slices of UK Core's extension, not also by how many parts it has in all."""
+    stay = example("kw-inpatient-encounter")
+    (status,) = stay["extension"]
+    status["extension"] = status["extension"][:left] or [{"url": "x", "valueString": "y"}]
+    found = [issue for issue in CHECKER.check(stay).issues if issue.rule == "min"]
+    assert len(found) == 2 - left, found
+    assert all("of the slice legalStatus" in issue.text for issue in found)
