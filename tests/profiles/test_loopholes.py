@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from fhir_server.fhir.canonicals import DISCHARGE_ITEM
+from fhir_server.fhir.canonicals import DISCHARGE_DESTINATION, DISCHARGE_ITEM
 from fhir_server.fhir.definitions import PROFILES
+from fhir_server.terminology.shipped import shipped
 from fhir_server.validation.checker import Checker
 from tests.profiles.rules import load
 
@@ -14,8 +15,8 @@ CHECKER = Checker()
 Node = dict[str, Any]
 
 
-def example(name: str) -> Node:
-    found: Node = load(PROFILES / name / "examples" / "valid-example.json")
+def example(name: str, which: str = "example") -> Node:
+    found: Node = load(PROFILES / name / "examples" / f"valid-{which}.json")
     return found
 
 
@@ -104,3 +105,23 @@ def test_what_a_legal_status_lacks_is_told_once(left: int) -> None:
     found = [issue for issue in CHECKER.check(stay).issues if issue.rule == "min"]
     assert len(found) == 2 - left, found
     assert all("of the slice legalStatus" in issue.text for issue in found)
+
+
+def test_a_finished_stay_ends_at_a_place_of_the_code_system() -> None:
+    """At any of its codes, and at nothing that only has its name."""
+    held = shipped("CodeSystem", DISCHARGE_DESTINATION)
+    assert held is not None
+    known = [*held.system.concepts]
+    assert len(known) > 20
+
+    def told(*codings: Node) -> list[str | None]:
+        stay = example("kw-inpatient-encounter", "discharged")
+        stay["hospitalization"]["dischargeDisposition"] = {"coding": [*codings]}
+        return errors(stay)
+
+    for code in known:
+        assert told({"system": DISCHARGE_DESTINATION, "code": code}) == []
+    nowhere = {"system": DISCHARGE_DESTINATION, "code": "ZZ"}
+    assert told(nowhere) == ["kw-inpatient-encounter-3"]
+    assert told(nowhere, {"system": DISCHARGE_DESTINATION, "code": "19"}) == []
+    assert told({"system": "https://ward.example/where-to", "code": "19"}) != []
