@@ -124,7 +124,8 @@ def _shown(catalogue: Catalogue, found: Expansion, asked: _Asked, most: int) -> 
     else:
         rows = contains(page, asked.language, designations=asked.designations)
     used = [{"name": "version", "valueUri": version} for version in found.versions]
-    parameters = [*asked.echoed, *used]
+    warned = [{"name": "warning", "valueString": warning} for warning in found.warnings]
+    parameters = [*asked.echoed, *used, *warned]
     return {
         "total": len(selected),
         **({"offset": asked.offset} if asked.count is not None or asked.offset else {}),

@@ -29,10 +29,18 @@ async def run(call: Call) -> Resource:
     reverse = call.parameters.one("reverse") is True
     found: list[Match] = []
     for coding in codings:
-        asked = Asked(coding.system, coding.code, target, reverse)
+        folds = await _folds(service, coding)
+        asked = Asked(coding.system, coding.code, target, reverse, folds)
         for concept_map in await _maps(call, service, coding):
             found += await _matches(service, concept_map, asked)
     return _answer([*dict.fromkeys(found)], codings)
+
+
+async def _folds(service: Terminology, coding: Coding) -> bool:
+    """Whether case means nothing to the code's system: https://hl7.org/fhir/R4/codesystem.html#case"""
+    await service.gather(("CodeSystem", coding.canonical))
+    held = service.catalogue.code_system(coding.canonical)
+    return held is not None and held.resource.get("caseSensitive") is False
 
 
 async def _maps(call: Call, service: Terminology, coding: Coding) -> Sequence[Resource]:

@@ -1,9 +1,10 @@
 """The project's profiles and terminology, stored so that they are read and searched like any.
 
 `keyworking serve` does it at start: what is not there is put there, and so is what is newer than
-the stored one. What somebody deleted stays deleted, and what has our id and another address is
-left alone. Profiles are stored with their snapshots. R4's and UK Core's own definitions are not
-stored.
+the stored one, or of the same version and other content, as long as nobody but a server wrote what
+is stored. What somebody deleted stays deleted, and what has our id and another address is left
+alone, as is a version that is higher. Profiles are stored with their snapshots. R4's and UK Core's
+own definitions are not stored.
 """
 
 import re
@@ -12,11 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from fhir_server.access.policy import Caller, OpenPolicy
-from fhir_server.access.session import Data, Session, SessionUnit
+from fhir_server.access.session import Session, SessionUnit
 from fhir_server.fhir import json
 from fhir_server.fhir.definitions import PROFILES
 from fhir_server.fhir.json import Resource
-from fhir_server.storage.interface import Store
+from fhir_server.storage.interface import Memo, Store, StoredVersion
 from fhir_server.terminology.shipped import FOLDER as TERMINOLOGY
 from fhir_server.validation.profiles.library import Library
 from fhir_server.validation.profiles.tree import ProfileError
@@ -28,6 +29,10 @@ _TYPES: Final = (
 )
 _NOT_PUBLISHED: Final = frozenset({"examples", "search-parameters"})
 """Folders below `profiles`: the server knows its own search parameters by itself."""
+_NOT_COMPARED: Final = ("meta", "snapshot")
+"""What a server writes into a resource when it stores it."""
+_OWN: Final = "published"
+"""The space of memos with the number of the version that a server stored last."""
 _CALLER: Final = Caller("keyworking-server", "publish")
 _NUMBERS: Final = re.compile(r"\d{1,18}", re.ASCII)
 
@@ -60,7 +65,9 @@ async def publish(store: Store, resources: Sequence[Resource] | None = None) -> 
         # Another process may have been here meanwhile.
         still = [one for one in due if await _is_due(unit, one)]
         for one in still:
-            await unit.put(one, "PUT")
+            stored = await unit.put(one, "PUT")
+            if stored.version > 1:
+                await unit.keep(Memo(_OWN, _name(stored), b"%d" % stored.version))
         return len(still)
 
     return await session.commit("publish", work)
@@ -79,12 +86,30 @@ def whole(resource: Resource, library: Library) -> Resource:
         return resource
 
 
-async def _is_due(data: Data, resource: Resource) -> bool:
+async def _is_due(data: Session | SessionUnit, resource: Resource) -> bool:
     found = await data.read(resource["resourceType"], resource["id"])
     if found is None or found.deleted:
         return found is None
     stored = json.decode_own(found.body)
-    return _address(stored) == _address(resource) and _version(stored) < _version(resource)
+    if _address(stored) != _address(resource):
+        return False
+    if _version(stored) != _version(resource):
+        return _version(stored) < _version(resource)
+    return _content(stored) != _content(resource) and await _is_own(data, found)
+
+
+async def _is_own(data: Session | SessionUnit, found: StoredVersion) -> bool:
+    """Whether a server wrote it: the first version, or the one that is noted."""
+    noted = await data.memo(_OWN, _name(found))
+    return found.version == (1 if noted is None else int(noted.value))
+
+
+def _name(stored: StoredVersion) -> str:
+    return f"{stored.type}/{stored.id}"
+
+
+def _content(resource: Resource) -> Resource:
+    return {name: value for name, value in resource.items() if name not in _NOT_COMPARED}
 
 
 def _address(resource: Resource) -> str:

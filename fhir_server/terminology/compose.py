@@ -154,7 +154,9 @@ def require_way(url: str, trail: Sequence[str]) -> None:
 
 
 def unknown(what: str, url: str) -> FhirError:
-    text = f"The {what} '{url}' is not known here, and so not which codes it has"
+    name, _, version = url.partition("|")
+    here = f"here in version '{version}'" if version else "here"
+    text = f"The {what} '{name}' is not known {here}, and so not which codes it has"
     return FhirError(Kind.INVALID, Issue(text, code="not-found"))
 
 

@@ -26,6 +26,10 @@ _MAX_WORK: Final = 1_000_000
 _MAX_NESTING: Final = 40
 _KEPT: Final = 64 * 1024 * 1024
 """Characters of the expansions that are kept, or a little more in memory."""
+_MOST_NAMED: Final = 10
+"""Codes that a warning names."""
+_MOST_SHOWN: Final = 100
+"""Characters of such a code."""
 _OVERHEAD: Final = 200
 """Characters that a concept counts beside its own."""
 
@@ -68,11 +72,13 @@ class Expansion:
     concepts: Sequence[Concept]
     versions: Sequence[str]
     """Canonical addresses with versions."""
+    warnings: Sequence[str] = ()
+    """What was left out, and why."""
 
     @property
     def size(self) -> int:
         """Characters, about."""
-        return sum(_size(one) for one in self.concepts)
+        return sum(_size(one) for one in self.concepts) + sum(map(len, self.warnings))
 
 
 def _size(concept: Concept) -> int:
@@ -139,7 +145,7 @@ def _made(catalogue: Catalogue, url: str) -> Expansion:
         found.setdefault((concept.system, concept.code), concept)
         if len(found) > _MOST:
             raise too_costly(f"The value set has more than {_MOST} codes")
-    return Expansion([*found.values()], [*walk.versions])
+    return Expansion([*found.values()], [*walk.versions], walk.warnings)
 
 
 def too_costly(text: str) -> FhirError:
@@ -167,7 +173,12 @@ class _Walk:
         self._codes = codes
         self._been: set[str] = set()
         self._work = Work()
+        self._left_out: dict[str, dict[str, None]] = {}
         self.versions: dict[str, None] = {}
+
+    @property
+    def warnings(self) -> list[str]:
+        return [_no_codes(canonical, [*codes]) for canonical, codes in self._left_out.items()]
 
     def of(self, url: str) -> Iterator[Concept]:
         """Those concepts of the value set that are among the codes; some more than once."""
@@ -191,14 +202,30 @@ class _Walk:
             for url in texts(part, "valueSet")[:1]:
                 yield from self.of(url)
             return
-        known = self._system(system_of(part))
-        listed = [_defined(one, known) for one in items(part, "concept")]
-        if not listed and known is None:
-            raise unknown("code system", system)
-        if not listed and known is not None:
+        canonical = system_of(part)
+        known = self._system(canonical)
+        if listed := items(part, "concept"):
+            there = self._there(canonical, known, [_defined(one, known) for one in listed])
+            yield from self._concepts(system, known, there)
+        elif known is None:
+            raise unknown("code system", canonical)
+        else:
             known.require_complete()
-            listed = [{"code": code} for code in known.concepts]
-        yield from self._concepts(system, known, listed)
+            every = [{"code": code} for code in known.concepts]
+            yield from self._concepts(system, known, every)
+
+    def _there(
+        self, canonical: str, known: CodeSystem | None, listed: Sequence[Resource]
+    ) -> Sequence[Resource]:
+        """Without the concepts that a system, all of which is known, has not: no member is one."""
+        if known is None or not known.is_complete:
+            return listed
+        there = [one for one in listed if text(one, "code") in known.concepts]
+        gone = [one for one in listed if text(one, "code") not in known.concepts]
+        if gone:
+            noted = self._left_out.setdefault(canonical, {})
+            noted.update(dict.fromkeys(text(one, "code") for one in gone))
+        return there
 
     def _told(self, expansion: Resource) -> Iterator[Concept]:
         waiting = [*reversed(items(expansion, "contains"))]
@@ -225,6 +252,13 @@ class _Walk:
         version = held.system.version
         self.versions[f"{held.system.url}|{version}" if version else held.system.url] = None
         return held.system
+
+
+def _no_codes(canonical: str, codes: Sequence[str]) -> str:
+    named = ", ".join(f"'{code[:_MOST_SHOWN]}'" for code in codes[:_MOST_NAMED])
+    more = len(codes) - _MOST_NAMED
+    others = f" and {more} more" if more > 0 else ""
+    return f"Left out, as {canonical} has no such code: {named}{others}"
 
 
 def _defined(listed: Resource, known: CodeSystem | None) -> Resource:

@@ -151,13 +151,21 @@ class CodeSystem:
         )
 
     def with_any(self, name: str) -> frozenset[str]:
-        return frozenset(code for code in self.codes if self.values(code, name))
+        return frozenset(code for code in self.codes if self.has(code, name))
+
+    def has(self, code: str, name: str) -> bool:
+        """Whether it says so itself: what it is by default does not count."""
+        if name == _ACTIVITY:
+            return name in self.properties.get(code, {})
+        return bool(self.values(code, name))
 
     def values(self, code: str, name: str) -> frozenset[str]:
         if name in _ITSELF:
             return frozenset({code})
         if name == "display":
             return frozenset(filter(None, (self.display(code),)))
+        if name == _ACTIVITY:
+            return frozenset({"true" if code in self.inactive else "false"})
         return self.properties.get(code, {}).get(name, _NO_LINKS)
 
 
@@ -198,15 +206,15 @@ _TESTS: Final[Mapping[str, Test]] = {
     "=": lambda system, code, name, value: value in system.values(code, name),
     "in": lambda system, code, name, value: not system.values(code, name).isdisjoint(_split(value)),
     "not-in": lambda system, code, name, value: system.values(code, name).isdisjoint(_split(value)),
-    "exists": lambda system, code, name, value: (
-        bool(system.values(code, name)) is (value == "true")
-    ),
+    "exists": lambda system, code, name, value: system.has(code, name) is (value == "true"),
 }
 """As `_SELECTIONS`, for one code."""
 _HIERARCHICAL: Final = ("is-a", "descendent-of", "is-not-a", "generalizes")
 _ITSELF: Final = ("concept", "code")
 """Names for the code itself in a filter."""
-_BUILT_IN: Final = ("concept", "code", "display", "parent", "child")
+_ACTIVITY: Final = "inactive"
+"""False unless it or the status says otherwise: as `_INACTIVE`."""
+_BUILT_IN: Final = ("concept", "code", "display", "parent", "child", _ACTIVITY)
 
 
 def _unsupported(text: str) -> FhirError:

@@ -41,12 +41,16 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A code and where to: '' is anywhere."""
+    """A code and where to: '' is anywhere. `folds`: case means nothing to its system."""
 
     system: str
     code: str
     target_system: str = ""
     reverse: bool = False
+    folds: bool = False
+
+    def is_about(self, code: str) -> bool:
+        return code == self.code or (self.folds and code.casefold() == self.code.casefold())
 
 
 def matches(concept_map: Resource, asked: Asked) -> Iterator[Match]:
@@ -59,24 +63,24 @@ def matches(concept_map: Resource, asked: Asked) -> Iterator[Match]:
         if here != asked.system or asked.target_system not in ("", there):
             continue
         if asked.reverse:
-            yield from _backward(group, there, asked.code, source)
+            yield from _backward(group, there, asked, source)
         else:
-            yield from _forward(group, there, asked.code, source)
+            yield from _forward(group, there, asked, source)
 
 
-def _forward(group: Resource, system: str, code: str, source: str) -> Iterator[Match]:
-    found = [one for one in items(group, "element") if text(one, "code") == code]
+def _forward(group: Resource, system: str, asked: Asked, source: str) -> Iterator[Match]:
+    found = [one for one in items(group, "element") if asked.is_about(text(one, "code"))]
     for element in found:
         for target in items(element, "target"):
             yield _match(_equivalence(target), system, target, target, source)
     if not found:
-        yield from _unmapped(group.get("unmapped"), system, code, source)
+        yield from _unmapped(group.get("unmapped"), system, asked.code, source)
 
 
-def _backward(group: Resource, system: str, code: str, source: str) -> Iterator[Match]:
+def _backward(group: Resource, system: str, asked: Asked, source: str) -> Iterator[Match]:
     for element in items(group, "element"):
         for target in items(element, "target"):
-            if text(target, "code") == code:
+            if asked.is_about(text(target, "code")):
                 said = _equivalence(target)
                 yield _match(_TURNED.get(said, said), system, element, target, source)
 
@@ -101,7 +105,7 @@ def other_maps(concept_map: Resource, asked: Asked) -> list[str]:
             text(group, "source") == asked.system
             and text(rule, "mode") == "other-map"
             and text(rule, "url")
-            and all(text(one, "code") != asked.code for one in items(group, "element"))
+            and not any(asked.is_about(text(one, "code")) for one in items(group, "element"))
         ):
             found.append(text(rule, "url"))
     return found

@@ -17,6 +17,7 @@ from tests.fhir_operations.terms import (
     below,
     codes,
     parameters,
+    prop,
     told,
     value_set,
 )
@@ -54,6 +55,94 @@ async def test_all_codes_come_in_order_with_their_displays(wood: httpx.AsyncClie
     }
     assert expansion["contains"][3]["inactive"] is True
     assert {"name": "version", "valueUri": f"{TREE}|2"} in expansion["parameter"]
+
+
+async def test_what_is_no_code_of_a_complete_system_is_left_out_and_told(
+    wood: httpx.AsyncClient,
+) -> None:
+    """As `$validate-code` has it."""
+    nope = [{"code": "NOPE"}, {"code": "oak"}, {"code": "NOPE"}]
+    await put(wood, value_set("some", {"system": TREE, "concept": nope}))
+    await put(wood, value_set("none", {"system": TREE, "concept": [{"code": "NOPE"}]}))
+    for _ in range(2):
+        answer = await expand(wood, "some")
+        assert codes(answer) == ["oak"]
+        ValueSet.model_validate_json(answer.content)
+        expansion = answer.json()["expansion"]
+        assert expansion["total"] == 1
+        warning = f"Left out, as {TREE} has no such code: 'NOPE'"
+        assert {"name": "warning", "valueString": warning} in expansion["parameter"]
+    assert codes(await expand(wood, "none")) == []
+    asked = f"url=http://example.org/some&system={TREE}&code=NOPE"
+    assert told(await wood.get(f"ValueSet/$validate-code?{asked}"))["result"] is False
+
+
+async def test_a_code_that_a_part_of_a_system_has_not_may_be_one(wood: httpx.AsyncClient) -> None:
+    await put(wood, {**SYSTEM, "content": "fragment", "version": "3"})
+    await put(wood, value_set("some", {"system": TREE, "concept": [{"code": "NOPE"}]}))
+    answer = await expand(wood, "some")
+    assert codes(answer) == ["NOPE"]
+    assert "warning" not in [one["name"] for one in answer.json()["expansion"]["parameter"]]
+
+
+async def test_the_version_that_is_not_there_is_named(wood: httpx.AsyncClient) -> None:
+    part = {"system": TREE, "version": "9"}
+    for name, include in (("whole", part), ("filtered", {**below("oak"), **part})):
+        await put(wood, value_set(name, include))
+        text = f"The code system '{TREE}' is not known here in version '9'"
+        assert_outcome(await expand(wood, name), 422, "not-found", text)
+    await put(wood, value_set("importing", {"valueSet": ["http://example.org/plants|9"]}))
+    text = "The value set 'http://example.org/plants' is not known here in version '9'"
+    assert_outcome(await expand(wood, "importing"), 422, "not-found", text)
+
+
+@pytest.mark.parametrize(
+    ("op", "value", "expected"),
+    [
+        ("=", "true", ["elm", "ash", "yew"]),
+        ("=", "false", ["oak", "fir", "box"]),
+        ("in", "true,maybe", ["elm", "ash", "yew"]),
+        ("not-in", "true", ["oak", "fir", "box"]),
+        ("exists", "true", ["elm", "fir"]),
+    ],
+)
+async def test_inactive_is_what_active_only_leaves_out(
+    client: httpx.AsyncClient, op: str, value: str, expected: list[str]
+) -> None:
+    def status(name: str) -> list[dict[str, Any]]:
+        return [{"code": "status", "valueCode": name}]
+
+    concepts = [
+        {"code": "oak"},
+        {"code": "elm", "property": prop("inactive")},
+        {"code": "ash", "property": status("retired")},
+        {"code": "yew", "property": status("inactive")},
+        {"code": "fir", "property": prop("inactive", value=False)},
+        {"code": "box", "property": status("deprecated")},
+    ]
+    named = [{"code": "inactive", "type": "boolean"}, {"code": "status", "type": "code"}]
+    chosen = [{"property": "inactive", "op": op, "value": value}]
+    await put(client, {**SYSTEM, "property": named, "concept": concepts})
+    await put(client, value_set("all", {"system": TREE}))
+    await put(client, value_set("chosen", {"system": TREE, "filter": chosen}))
+    assert codes(await expand(client, "chosen")) == expected
+    assert codes(await expand(client, "all", "&activeOnly=true")) == ["oak", "fir", "box"]
+    for code in ("oak", "elm", "ash", "yew", "fir", "box"):
+        asked = f"url=http://example.org/chosen&system={TREE}&code={code}"
+        answer = await client.get(f"ValueSet/$validate-code?{asked}")
+        assert told(answer)["result"] is (code in expected)
+
+
+async def test_many_codes_that_are_none_are_counted(wood: httpx.AsyncClient) -> None:
+    nope = [{"code": f"NOPE{n}"} for n in range(12)]
+    await put(wood, value_set("some", {"system": TREE, "concept": nope}))
+    (warning,) = [
+        one["valueString"]
+        for one in (await expand(wood, "some")).json()["expansion"]["parameter"]
+        if one["name"] == "warning"
+    ]
+    assert "'NOPE9' and 2 more" in warning
+    assert "NOPE10" not in warning
 
 
 async def test_a_list_keeps_its_order_and_displays(wood: httpx.AsyncClient) -> None:

@@ -102,6 +102,44 @@ async def test_by_id_inline_and_of_several_codings(client: httpx.AsyncClient) ->
     assert told(answer)["message"] == "No wood."
 
 
+@pytest.mark.parametrize(
+    ("insensitive", "query", "expected"),
+    [
+        (TREE, f"code=OAK&system={TREE}", [("wider", "wood")]),
+        (TREE, f"code=STONE&system={TREE}", [("unmatched", "")]),
+        (None, f"code=OAK&system={TREE}", [("wider", "stuff")]),
+        (MATERIAL, f"code=OAK&system={TREE}", [("wider", "stuff")]),
+        (
+            MATERIAL,
+            f"code=Wood&system={MATERIAL}&reverse=true",
+            [("narrower", "oak"), ("narrower", "elm")],
+        ),
+        (None, f"code=Wood&system={MATERIAL}&reverse=true", []),
+    ],
+)
+async def test_case_counts_unless_it_means_nothing_to_the_system(
+    client: httpx.AsyncClient, insensitive: str, query: str, expected: list[tuple[str, str]]
+) -> None:
+    material = {**SYSTEM, "id": "material", "url": MATERIAL, "concept": [{"code": "wood"}]}
+    for system in (SYSTEM, material):
+        await put(client, {**system, "caseSensitive": system["url"] != insensitive})
+    await put(client, WOODS)
+    answer = await client.get(f"ConceptMap/$translate?url=http://example.org/woods&{query}")
+    assert matched(answer) == expected
+
+
+async def test_another_map_does_not_stand_in_for_a_code_in_another_case(
+    client: httpx.AsyncClient,
+) -> None:
+    rule = {"mode": "other-map", "url": "http://example.org/woods"}
+    group = {**WOODS["group"][0], "element": WOODS["group"][0]["element"][:1], "unmapped": rule}
+    await put(client, {**SYSTEM, "caseSensitive": False})
+    for resource in (WOODS, {**WOODS, "id": "a", "url": "http://example.org/a", "group": [group]}):
+        await put(client, resource)
+    url = "ConceptMap/$translate?url=http://example.org/a"
+    assert matched(await client.get(f"{url}&code=OAK&system={TREE}")) == [("wider", "wood")]
+
+
 async def test_another_map_stands_in_and_circles_end(client: httpx.AsyncClient) -> None:
     def standing_in(name: str, other: str) -> dict[str, Any]:
         rule = {"mode": "other-map", "url": f"http://example.org/{other}"}

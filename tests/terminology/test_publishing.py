@@ -73,6 +73,58 @@ async def test_only_what_is_older_and_ours_is_written_over(
     assert read["version"] == ("1.9" if stored else there["version"])
 
 
+NEWER = {**COLOURS, "concept": [{"code": "red"}, {"code": "blue"}]}
+NEWEST = {**COLOURS, "concept": [{"code": "green"}]}
+
+
+async def shown(client: httpx.AsyncClient) -> list[str]:
+    read = (await client.get("CodeSystem/colours")).json()
+    return [one["code"] for one in read["concept"]]
+
+
+async def test_other_content_of_the_same_version_takes_the_place_of_what_a_server_stored(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    await publish(store, [COLOURS])
+    for content in (NEWER, NEWEST):
+        assert await publish(store, [content]) == 1
+        assert await publish(store, [content]) == 0
+        assert await shown(client) == [one["code"] for one in content["concept"]]
+    counts = await asyncio.gather(*(publish(store, [NEWER]) for _ in range(3)))
+    assert sum(counts) == 1
+
+
+@pytest.mark.parametrize("before", [[COLOURS], [COLOURS, NEWER], [COLOURS, NEWER, COLOURS]])
+async def test_what_a_user_changed_is_not_replaced_by_the_same_version(
+    client: httpx.AsyncClient, store: Store, before: list[dict[str, Any]]
+) -> None:
+    for content in before:
+        assert await publish(store, [content]) == 1
+    held = (await client.get("CodeSystem/colours")).json()
+    changed = {**held, "concept": [{"code": "violet"}]}
+    assert (await write_over(client, changed)).status_code == 200
+    assert await publish(store, [NEWEST]) == 0
+    assert await shown(client) == ["violet"]
+    assert await publish(store, [{**NEWEST, "version": "2"}]) == 1
+    assert await shown(client) == ["green"]
+    assert await publish(store, [{**NEWER, "version": "2"}]) == 1
+
+
+async def test_a_new_rule_of_a_stored_profile_is_published(store: Store) -> None:
+    (plan,) = (one for one in published() if one["id"] == "kw-discharge-plan")
+    root, *others = plan["differential"]["element"]
+    older = {**root, "constraint": root["constraint"][:1]}
+    assert await publish(store, [{**plan, "differential": {"element": [older, *others]}}]) == 1
+    assert await publish(store, [plan]) == 1
+    assert await publish(store, [plan]) == 0
+    found = await store.read("StructureDefinition", "kw-discharge-plan")
+    assert found is not None
+    stored = json.loads(found.body)
+    assert stored["differential"] == plan["differential"]
+    keys = [one["key"] for one in stored["snapshot"]["element"][0]["constraint"]]
+    assert "kw-discharge-plan-9" in keys
+
+
 async def test_a_version_of_many_digits_stops_nothing(
     client: httpx.AsyncClient, store: Store
 ) -> None:

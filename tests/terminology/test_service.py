@@ -161,9 +161,9 @@ async def test_what_is_not_known_is_named() -> None:
     for url, says in (
         ("http://vs/2", "value set 'http://vs/2' is not known"),
         ("http://vs/1", "value set 'http://vs/2' is not known"),
-        ("http://vs/1|2", "value set 'http://vs/1|2' is not known"),
+        ("http://vs/1|2", "value set 'http://vs/1' is not known here in version '2'"),
         ("http://vs/3", "code system 'http://no' is not known"),
-        ("http://vs/4", "code system 'http://tree|9' is not known"),
+        ("http://vs/4", "code system 'http://tree' is not known here in version '9'"),
         ("http://hl7.org/fhir/ValueSet/no-such", "is not known"),
         ("http://hl7.org/fhir/ValueSet/administrative-gender|3.0.2", "is not known"),
     ):

@@ -237,12 +237,13 @@ class _Compiler:
             return None
         least, most = limits
         items, check_count = gather(node), self._count(node, limits)
-        told_by_slices = slicing is not None and slicing.asks_for_some
+        in_slices = 0 if slicing is None else slicing.least
 
         def member(holder: Mapping[str, Any], place: Place, report: Report) -> None:
             found = items(holder, place)
             count = len(found)
-            too_few = count < least and not (told_by_slices and not count)
+            told_by_slices = least <= in_slices or (in_slices and not count)
+            too_few = count < least and not told_by_slices
             if too_few or (most is not None and count > most):
                 check_count(count, place, report)
             for item in found:
@@ -251,7 +252,7 @@ class _Compiler:
             if slicing is not None:
                 slicing(found, place, report)
 
-        if least or node.is_choice or (slicing is not None and slicing.asks_for_some):
+        if least or node.is_choice or in_slices:
             return _Member("", "", _unknown, member)
         is_right = _test_of(node, rules, slicing) if most is None else None
         return _Member(node.name, f"_{node.name}", is_right or _unknown, member)

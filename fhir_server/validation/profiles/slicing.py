@@ -54,8 +54,8 @@ class Slicing:
         self._rules = slicing.get("rules", "open")
         self._say = say
         self._by_url = _by_url(slices) if all(each.urls for each in slices) else None
-        self.asks_for_some: Final = any(each.least for each in slices)
-        """Whether none at all can be too few."""
+        self.least: Final = sum(each.least for each in slices)
+        """Fewer items than these are too few for some slice, which says so."""
 
     def __call__(self, items: Sequence[Item], place: Place, report: Report) -> None:
         found = [self._slice_of(item, index, report) for index, item in enumerate(items)]
