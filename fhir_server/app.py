@@ -227,7 +227,9 @@ def endpoint(
     bounds: Rates | None = None,
 ) -> FhirEndpoint:
     def open_session(request: HttpRequest) -> Session:
-        caller = replace(request.caller, request_id=request.request_id)
+        caller = request.caller
+        if caller.request_id != request.request_id:
+            caller = replace(caller, request_id=request.request_id)
         return session(settings, store, caller, decisions)
 
     trusted = () if settings.public_base else settings.trusted_proxies

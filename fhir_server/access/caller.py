@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Final
+from urllib.parse import quote
 
 
 class Role(Enum):
@@ -66,6 +68,12 @@ class Caller:
     grants: tuple[Grant, ...] = field(default=())
     break_glass: str = ""
     """Why the glass is broken; empty when it is not."""
+
+
+@lru_cache(maxsize=4096)
+def owned(name: str) -> str:
+    """What the keys of all begin with that is kept for the caller of that name."""
+    return quote(name, safe="") + "/"
 
 
 ANONYMOUS: Final = Caller("anonymous")

@@ -72,7 +72,7 @@ class ConsentPolicy:
     ) -> None:
         self._decisions = decisions
         # Whom the glass is broken for, the memos say: never the request by itself.
-        self._caller: Final = replace(caller, break_glass="")
+        self._caller: Final = replace(caller, break_glass="") if caller.break_glass else caller
         self._clock = clock
         self._scopes = scopes
         self.glass: Final[dict[str, str]] = {}
@@ -130,7 +130,7 @@ class ConsentPolicy:
         caller, now = self._caller, self._clock()
         if caller.user:
             reason = (await opened(reader, caller, patient_id)).get(patient_id, "")
-            caller = replace(caller, break_glass=reason)
+            caller = replace(caller, break_glass=reason) if reason else caller
         decision = await self._decisions.about(reader, caller, patient_id, now)
         if decision.row == _BREAK_GLASS:
             self.glass[patient_id] = caller.break_glass

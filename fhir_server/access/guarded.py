@@ -6,11 +6,10 @@ What a caller may not see answers exactly as what is not there, whichever way it
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
-from urllib.parse import quote
 
 from fhir_server.access import masking, membership
 from fhir_server.access.audit.record import Record
-from fhir_server.access.caller import Caller
+from fhir_server.access.caller import Caller, owned
 from fhir_server.access.consent_policy import ConsentPolicy
 from fhir_server.access.decision import Sight
 from fhir_server.access.policy import AUDITED, Rule, Terms
@@ -59,7 +58,7 @@ class GuardedReader:
         self._max_codes = max_codes
         self.record: Record | None = None
         """Of the request, where it leaves a row in the audit when it is answered."""
-        self._own: Final = quote(caller.name, safe="") + "/"
+        self._own: Final = owned(caller.name)
 
     @property
     def is_open(self) -> bool:

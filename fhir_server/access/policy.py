@@ -6,7 +6,7 @@ that the question is put to: inside a commit it decides by what the commit sees.
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, cast, runtime_checkable
 
 from fhir_server.access.caller import Caller
 from fhir_server.access.decision import Sight
@@ -118,9 +118,9 @@ def rule_of(policy: "Policy | Rule | None") -> Rule | None:
     """What a session asks; None where everything is allowed, so that it asks nothing."""
     if type(policy) is OpenPolicy:  # whatever is made of it may allow less
         return None
-    if isinstance(policy, Rule):
-        return policy
-    return TermRule(policy or ClosedPolicy())
+    if hasattr(policy, "require_write"):  # as isinstance has it, which looks at every member
+        return cast("Rule", policy)
+    return TermRule(cast("Policy | None", policy) or ClosedPolicy())
 
 
 class TermRule:
