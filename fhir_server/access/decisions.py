@@ -70,9 +70,8 @@ class TableDecisions:
         nothing.
         """
         try:
-            return await self._known(
-                reader, caller if not caller.break_glass else replace(caller, break_glass=""), now
-            )
+            asking = replace(caller, break_glass="") if caller.break_glass else caller
+            return await self._known(reader, asking, now)
         except FhirError:
             raise
         except Exception as error:

@@ -120,7 +120,7 @@ def rule_of(policy: "Policy | Rule | None") -> Rule | None:
         return None
     if hasattr(policy, "require_write"):  # as isinstance has it, which looks at every member
         return cast("Rule", policy)
-    return TermRule(cast("Policy | None", policy) or ClosedPolicy())
+    return TermRule(policy or ClosedPolicy())
 
 
 class TermRule:
