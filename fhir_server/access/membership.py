@@ -7,6 +7,7 @@ narrower than the Patient compartment
 (https://hl7.org/fhir/R4/compartmentdefinition-patient.html), and knows more types (Task).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import cache, lru_cache
@@ -153,6 +154,9 @@ def patients_of(resource: Mapping[str, Any]) -> frozenset[str]:
         return frozenset({own}) if isinstance(own, str) else frozenset()
     if standing(name) is not Standing.RECORD:
         return frozenset()
+    plain = _PLAIN.fullmatch(_only_reference(resource.get(_element(name))))
+    if plain is not None:
+        return frozenset({plain[1]})
     code = parameter(name)
     targets = [
         value.target
@@ -163,6 +167,24 @@ def patients_of(resource: Mapping[str, Any]) -> frozenset[str]:
     if any(f"{PATIENT}/{one}" != target for one, target in zip(ids, targets, strict=True)):
         return frozenset()
     return frozenset(ids)
+
+
+_PLAIN: Final = re.compile(r"Patient/([A-Za-z0-9.-]{1,64})", re.ASCII)
+
+
+def _only_reference(element: object) -> str:
+    """The reference of an element that says nothing else, which most do; '' of any other."""
+    if isinstance(element, dict) and len(element) == 1:
+        found = element.get("reference")
+        return found if isinstance(found, str) else ""
+    return ""
+
+
+@cache
+def _element(resource_type: str) -> str:
+    """The element that alone says whose a resource is; '' where it is not as plain as that."""
+    path = _path(resource_type)
+    return path[1] if len(path) == 2 and not _may_repeat(resource_type) else ""
 
 
 @cache

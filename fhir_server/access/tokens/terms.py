@@ -65,11 +65,18 @@ def terms(caller: Caller, resource_type: str, letter: str, base: str = "") -> No
         letter: c, r, u, d or s.
         base: the server's address; references below it, in criteria, are to its own resources.
     """
+    return _terms(caller.grants, caller.patient, caller.user, resource_type, letter, base)
+
+
+@lru_cache(maxsize=4096)
+def _terms(
+    grants: tuple[Grant, ...], patient: str, user: str, resource_type: str, letter: str, base: str
+) -> Node:
     if not is_resource_type(resource_type):
         return Nothing()
     nodes = [
-        _term(grant, caller.patient, resource_type, letter, base)
-        for grant in _grants(caller, letter)
+        _term(grant, patient, resource_type, letter, base)
+        for grant in _that_count(grants, patient, user, letter)
         if grant.resource_type in (resource_type, ANY)
     ]
     if any(isinstance(node, Everything) for node in nodes):
@@ -85,9 +92,13 @@ def granted(caller: Caller, resource_type: str, letter: str, base: str = "") -> 
 
 
 def _grants(caller: Caller, letter: str) -> Iterator[Grant]:
+    return _that_count(caller.grants, caller.patient, caller.user, letter)
+
+
+def _that_count(grants: tuple[Grant, ...], patient: str, user: str, letter: str) -> Iterator[Grant]:
     """Those with the letter that have what their level is about."""
-    about = {"patient": caller.patient, "user": caller.user, "system": "itself"}
-    return (one for one in caller.grants if letter in one.letters and about.get(one.level))
+    about = {"patient": patient, "user": user, "system": "itself"}
+    return (one for one in grants if letter in one.letters and about.get(one.level))
 
 
 @lru_cache(maxsize=4096)
