@@ -227,7 +227,8 @@ class GuardedReader:
         """A current version as the caller sees it, None where that is not at all."""
         if current is None:
             # What is hidden costs a decision: what is not there costs the same.
-            await rule.sight(self._reader, membership.nobodys(resource_type))
+            body = membership.nobodys_body(resource_type)
+            await rule.sight(self._reader, json.decode_own(body))
             return None
         return _through(await self._sight(rule, current), current)
 
