@@ -25,7 +25,7 @@ import click
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from loadtests.client import alternate, get, load
+from loadtests.client import Make, alternate, get, load
 from loadtests.processes import free_port, wait
 
 ISSUER: Final = "https://bench.example.nhs.uk"
@@ -68,7 +68,8 @@ def report(rounds: int, seconds: float, connections: int) -> None:
             wait(f"{guarded}/{path}", token)
         click.echo(f"\n{'':22}{'none':>10}{'tokens':>10}{'share':>8}{'failed':>8}")
         for name, path in PATHS.items():
-            _compare(name, f"{free}/{path}", f"{guarded}/{path}", token, rounds, seconds, connections)
+            addresses = f"{free}/{path}", f"{guarded}/{path}"
+            _compare(name, *addresses, token, rounds, seconds, connections)
         click.echo(f"\n{'':22}{'hidden ms':>10}{'absent ms':>10}{'ratio':>8}")
         for name, path in ALIKE.items():
             hidden, absent = (f"{guarded}/{path.format(one)}" for one in (_HIDDEN, _ABSENT))
@@ -87,20 +88,20 @@ def _compare(
     pairs: list[tuple[float, float]] = []
     failed = 0
     for number in range(rounds + 1):
-        runs = []
-        for request in (get(free), get(guarded, token)):
-            url = free if request == get(free) else guarded
-            runs.append(
-                asyncio.run(
-                    load(url, lambda _, sent=request: sent, connections=connections, seconds=seconds)  # type: ignore[misc]
-                )
-            )
+        runs = [
+            asyncio.run(load(url, _same(sent), connections=connections, seconds=seconds))
+            for url, sent in ((free, get(free)), (guarded, get(guarded, token)))
+        ]
         failed += sum(run.failed for run in runs)
         if number:  # the first pair warms up
             pairs.append((runs[0].rate, runs[1].rate))
     none, tokens = (median(one[which] for one in pairs) for which in (0, 1))
     share = median(two / one for one, two in pairs)
     click.echo(f"{name:22}{none:10.0f}{tokens:10.0f}{share:8.3f}{failed:8}")
+
+
+def _same(request: bytes) -> Make:
+    return lambda _: request
 
 
 def _tell_apart(name: str, hidden: str, absent: str, token: str, pairs: int) -> None:

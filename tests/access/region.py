@@ -129,7 +129,11 @@ def papers(age: str, state: str) -> list[Resource]:
     """By the short names."""
     born = day(-365.25 * AGES[age])
     named = [{"family": "NAMEMARK", "given": ["Test"]}]
-    told = {"name": named, "gender": "female", "address": [{"text": "MARK", "city": "MARK"}]}
+    told: dict[str, Any] = {
+        "name": named,
+        "gender": "female",
+        "address": [{"text": "MARK", "city": "MARK"}],
+    }
     return [
         child(born=born, identifier=numbered("NUMBER"), **told),
         carer("mum", name=[{"text": "MARK"}]),
@@ -187,7 +191,9 @@ def _provision(category: str, state: str) -> dict[str, Any]:
         state, {"start": day(-150), "end": day(200)}
     )
     # Police, schools and panels need to be named, a panel as the organisation that it is of.
-    named = {"register": (ods("E11"),), "cetr": (ods("K11"),)}.get(category, ())
+    named: tuple[dict[str, Any], ...] = {"register": (ods("E11"),), "cetr": (ods("K11"),)}.get(
+        category, ()
+    )
     if state == "named" and category == "keyworking":
         named = (ref("RelatedPerson/mum"), ref("Practitioner/kw"))
     inner: list[dict[str, Any]] = []

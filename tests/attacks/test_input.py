@@ -55,9 +55,10 @@ async def test_19_operators_are_no_values_members_or_claims(world: World) -> Non
         assert is_refused(await world.ask(KEYWORKER, "POST", "CarePlan", told)), member
     now = int(time.time())
     times = {"exp": now + 60, "iat": now, "nbf": now}
-    sent = issuing.token(**times, scope="system/*.cruds", fhirUser={"$ne": ""})
-    told = await world.get(None, A, authorization=f"Bearer {sent}")
-    assert told.status_code == 401
+    claims: dict[str, Any] = {**times, "fhirUser": {"$ne": ""}}
+    sent = issuing.token(**claims, scope="system/*.cruds")
+    answer = await world.get(None, A, authorization=f"Bearer {sent}")
+    assert answer.status_code == 401
     assert await world.ids(KEYWORKER, f"Patient?name={MINE.surname}") == {MINE.key}
 
 

@@ -232,7 +232,7 @@ _OTHERWISE: Final[dict[str, Any]] = {
     "Appointment": lambda who: {"participant": [{"actor": who, "status": "accepted"}]},
     "AppointmentResponse": lambda who: {"actor": who},
     "Provenance": lambda who: {"target": [who]},
-    "Patient": lambda who: {},
+    "Patient": lambda _: {},
 }
 
 
@@ -253,7 +253,7 @@ async def test_09_no_type_forgets_whose_it_is(world: World) -> None:
     for name in types:
         await world.store(about(name, "ours", MINE.key), about(name, "theirs", HIDDEN.key))
     for name in types:
-        found = {one for one in await world.ids(KEYWORKER, f"{name}?_count=1000")}
+        found = await world.ids(KEYWORKER, f"{name}?_count=1000")
         assert "ours" in found, name
         assert "theirs" not in found, name
         assert (await world.get(KEYWORKER, f"{name}/theirs")).status_code == 404, name

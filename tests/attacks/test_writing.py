@@ -119,7 +119,7 @@ _BY_PATH: Final = {
         }
     ],
 }
-_MARKED: Final = {
+_MARKED: Final[dict[str, Any]] = {
     "resourceType": "Parameters",
     "parameter": [
         {"name": "meta", "valueMeta": {"tag": [{"code": "HTEST", "system": canonicals.ACT_REASON}]}}
