@@ -5,7 +5,6 @@ import base64
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
 from functools import cache, partial
 from typing import Any, Final
 
@@ -227,10 +226,7 @@ def endpoint(
     bounds: Rates | None = None,
 ) -> FhirEndpoint:
     def open_session(request: HttpRequest) -> Session:
-        caller = request.caller
-        if caller.request_id != request.request_id:
-            caller = replace(caller, request_id=request.request_id)
-        return session(settings, store, caller, decisions)
+        return session(settings, store, request.caller.asking(request.request_id), decisions)
 
     trusted = () if settings.public_base else settings.trusted_proxies
     return FhirEndpoint(

@@ -1,172 +1,303 @@
-"""What access control costs, and whether time tells what is hidden.
+"""`python -m loadtests.access`: what access control and the audit cost, as ratios of one run.
 
-Two servers with the same synthetic caseload, one with `--auth none` and one with `--auth token`,
-both with the audit on; runs alternate, medians of several rounds are printed. The caller of the
-second is a keyworker, whose patients are a third of the caseload.
-
-Forbidden and absent are asked for in turn, on one connection.
+Servers with `--auth none`, with tokens, and with `--auth none` and no audit, each with a copy of
+one store, are asked for the same in small blocks in turn, so that whatever else the machine does
+hits all alike. A ratio is of the processor time of the server for a request, which is what it has
+less of on a busy machine; times of answers are told where they are what counts.
 """
 
 import asyncio
-import base64
 import json
 import os
+import platform
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
-from typing import Any, Final
+from socket import socket
+from statistics import median, quantiles
+from typing import Final
 
 import click
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from jose import jwk, jwt
 
-from loadtests.client import Make, alternate, get, load
-from loadtests.processes import free_port, wait
+from loadtests import caseloads
+from loadtests.client import Run, get, load
 
-ISSUER: Final = "https://bench.example.nhs.uk"
-_OWN: Final = "kw-synthetic-007"
-_HIDDEN: Final = "kw-synthetic-005"
-"""Of another keyworker."""
-_ABSENT: Final = "kw-synthetic-905"
-_CALLER: Final = {"fhirUser": "Practitioner/kw-practitioner-keyworker-2", "ods_code": "ZZK01"}
-PATHS: Final = {
-    "read by id": f"CarePlan/{_OWN}-plan",
-    "search, few matches": f"CarePlan?patient={_OWN}&status=active&_count=20",
-    "search page of 20": "Task?_count=20",
-    "search, one patient": f"Patient?_id={_OWN}",
-}
-ALIKE: Final = {
-    "read": "CarePlan/{}-plan",
-    "read of a Patient": "Patient/{}",
-    "vread": "CarePlan/{}-plan/_history/1",
-    "history": "CarePlan/{}-plan/_history",
-    "search by patient": "CarePlan?patient={}",
-    "search by id": "Flag?_id={}-flag",
-    "$everything": "Patient/{}/$everything",
-}
+_ISSUER: Final = "https://idp.example.nhs.uk"
+_AUDIENCE: Final = "https://fhir.example.nhs.uk/fhir"
+_READS: Final = "system/*.rs"
+_WARM: Final = 0.3
+"""Seconds of each path before it is measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    base: str
+    pid: int
+
+    def cpu(self) -> float:
+        """Seconds of processor time that its threads have had: Linux tells it of any process."""
+        return time.clock_gettime((~self.pid << 3) | 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One path of the bench: what it is called, its addresses in turn, and who asks."""
+
+    name: str
+    paths: Sequence[str]
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A short run: processor time of a request, in microseconds, and times in milliseconds."""
+
+    cpu: float
+    run: Run
 
 
 @click.command()
-@click.option("--rounds", default=5, show_default=True, help="Pairs of runs of each path.")
-@click.option("--seconds", default=2.0, show_default=True, help="Length of one run.")
-@click.option("--connections", default=16, show_default=True)
-def main(rounds: int, seconds: float, connections: int) -> None:
-    """Measure reads under tokens against those without, and forbidden against absent."""
-    report(rounds, seconds, connections)
+@click.option("--patients", default=5000, show_default=True)
+@click.option("--blocks", default=15, show_default=True, help="Of each server and path.")
+@click.option("--seconds", default=0.4, show_default=True, help="Length of a block.")
+@click.option("--connections", default=8, show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), help="Keeps the store there.")
+def main(patients: int, blocks: int, seconds: float, connections: int, folder: Path | None) -> None:
+    """Measure reads and searches with a policy, refusals, and the audit."""
+    report(patients, blocks, seconds, connections, folder)
 
 
-def report(rounds: int, seconds: float, connections: int) -> None:
-    key = rsa.generate_private_key(65537, 2048)
-    with tempfile.TemporaryDirectory() as folder, _servers(Path(folder), key) as (free, guarded):
-        token = _token(key, f"{guarded}")
-        for path in PATHS.values():
-            wait(f"{guarded}/{path}", token)
-        click.echo(f"\n{'':22}{'none':>10}{'tokens':>10}{'share':>8}{'failed':>8}")
-        for name, path in PATHS.items():
-            addresses = f"{free}/{path}", f"{guarded}/{path}"
-            _compare(name, *addresses, token, rounds, seconds, connections)
-        click.echo(f"\n{'':22}{'hidden ms':>10}{'absent ms':>10}{'ratio':>8}")
-        for name, path in ALIKE.items():
-            hidden, absent = (f"{guarded}/{path.format(one)}" for one in (_HIDDEN, _ABSENT))
-            _tell_apart(name, hidden, absent, token, int(400 * seconds))
+def report(
+    patients: int = 5000,
+    blocks: int = 15,
+    seconds: float = 0.4,
+    connections: int = 8,
+    folder: Path | None = None,
+) -> None:
+    click.echo(
+        f"access control: {os.cpu_count()} cores, {platform.machine()}, "
+        f"Python {platform.python_version()}, {patients} patients, {connections} connections, "
+        f"{blocks} blocks of {seconds:g} s in turn"
+    )
+    with tempfile.TemporaryDirectory() as temporary, ExitStack() as running:
+        place = Path(temporary)
+        made = _built(folder or place, patients)
+        tokens = _tokens(place)
+        none, token, silent = (
+            running.enter_context(_served(made, place, name, options))
+            for name, options in _servers(place)
+        )
+
+        def compare(one: Server, other: Server, asked: Asked) -> list[tuple[Block, Block]]:
+            return _in_turn((one, asked), (other, asked), blocks, seconds, connections)
+
+        _policies(lambda asked: compare(none, token, asked), tokens)
+        _audit(lambda asked: compare(silent, none, asked))
+        _refusals(token, tokens["keyworker"], blocks, seconds)
 
 
-def _compare(
-    name: str,
-    free: str,
-    guarded: str,
-    token: str,
-    rounds: int,
+def _policies(
+    compare: Callable[[Asked], list[tuple[Block, Block]]], tokens: dict[str, str]
+) -> None:
+    _heading("with a policy", "auth none", "token", "speed kept")
+    for asked in _paths(tokens):
+        _line(asked.name, compare(asked))
+
+
+def _audit(compare: Callable[[Asked], list[tuple[Block, Block]]]) -> None:
+    _heading("audit, auth none", "off", "on", "speed kept")
+    _line("read by id", compare(Asked("read", _reads(20), "")))
+    _line("search page of 20", compare(Asked("search", [_SEARCH], "")))
+
+
+_SEARCH: Final = "CarePlan?_count=20"
+
+
+def _reads(patients: int) -> list[str]:
+    return [f"CarePlan/c{number}-{part}" for number in range(patients) for part in range(2)]
+
+
+def _paths(tokens: dict[str, str]) -> Iterator[Asked]:
+    keyworker, unit, signatory = (tokens[name] for name in ("keyworker", "unit", "signatory"))
+    one = [f"CarePlan?patient=p{number}&_count=20" for number in range(10)]
+    flags = [f"Flag/f{number}" for number in range(1000)]
+    yield Asked("keyworker: read", _reads(20), keyworker)
+    yield Asked("keyworker: search of one", one, keyworker)
+    yield Asked("keyworker: page of 20", [_SEARCH], keyworker)
+    yield Asked("unit: read", _reads(10), unit)
+    yield Asked("unit: search of one", one, unit)
+    yield Asked("unit: page of 20", [_SEARCH], unit)
+    yield Asked("signatory: read", flags, signatory)
+    yield Asked("signatory: search of one", [f"Flag?patient=p{n}" for n in range(1000)], signatory)
+    yield Asked("signatory: page of 20", ["Flag?_count=20"], signatory)
+    yield Asked("signatory: by colour", [_COLOUR], signatory)
+
+
+_COLOUR: Final = "Flag?code=red&status=active&_count=20"
+
+
+def _heading(*names: str) -> None:
+    first, one, other, kept = names
+    click.echo(f"{first:28}{one + ' µs':>14}{other + ' µs':>12}{kept:>12}   quartiles    failed")
+
+
+def _line(name: str, pairs: Sequence[tuple[Block, Block]]) -> None:
+    """The processor time of a request with one server and the other, and how they compare."""
+    ratios = [one.cpu / other.cpu for one, other in pairs]
+    low, middle, high = quantiles(ratios, n=4)
+    failed = sum(block.run.failed for pair in pairs for block in pair)
+    one, other = (median(pair[at].cpu for pair in pairs) for at in (0, 1))
+    spread = f"{low:.2f} to {high:.2f}"
+    click.echo(f"{name:28}{one:14.0f}{other:12.0f}{middle:12.3f}   {spread}{failed:8}")
+
+
+def _refusals(server: Server, token: str, blocks: int, seconds: float) -> None:
+    """What is hidden against what is not there: one connection, as whoever listens would do it."""
+    hidden = Asked("hidden", [f"CarePlan/c{number}-0" for number in range(3000, 3500)], token)
+    absent = Asked("absent", [f"CarePlan/x{number}-0" for number in range(3000, 3500)], token)
+    pairs = _in_turn((server, hidden), (server, absent), blocks, seconds, 1, refused=True)
+    one, other = (median(one for pair in pairs for one in pair[at].run.refused) for at in (0, 1))
+    click.echo(
+        f"hidden {one * 1000:.0f} µs, absent {other * 1000:.0f} µs (median times of answers): "
+        f"hidden takes {one / other:.3f} of absent"
+    )
+
+
+def _in_turn(
+    one: tuple[Server, Asked],
+    other: tuple[Server, Asked],
+    blocks: int,
     seconds: float,
     connections: int,
-) -> None:
-    pairs: list[tuple[float, float]] = []
-    failed = 0
-    for number in range(rounds + 1):
-        runs = [
-            asyncio.run(load(url, _same(sent), connections=connections, seconds=seconds))
-            for url, sent in ((free, get(free)), (guarded, get(guarded, token)))
-        ]
-        failed += sum(run.failed for run in runs)
-        if number:  # the first pair warms up
-            pairs.append((runs[0].rate, runs[1].rate))
-    none, tokens = (median(one[which] for one in pairs) for which in (0, 1))
-    share = median(two / one for one, two in pairs)
-    click.echo(f"{name:22}{none:10.0f}{tokens:10.0f}{share:8.3f}{failed:8}")
+    *,
+    refused: bool = False,
+) -> list[tuple[Block, Block]]:
+    for server, asked in (one, other):
+        _block(server, asked, _WARM, connections, refused=refused)
+    pairs: list[tuple[Block, Block]] = []
+    for number in range(blocks):
+        order = (one, other) if number % 2 else (other, one)
+        found = [_block(*each, seconds, connections, refused=refused) for each in order]
+        first, second = found if number % 2 else reversed(found)
+        pairs.append((first, second))
+    return pairs
 
 
-def _same(request: bytes) -> Make:
-    return lambda _: request
+def _block(
+    server: Server, asked: Asked, seconds: float, connections: int, *, refused: bool
+) -> Block:
+    made = [get(f"{server.base}/{path}", asked.token) for path in asked.paths]
+    before = server.cpu()
+    run = asyncio.run(
+        load(
+            server.base,
+            lambda number: made[number % len(made)],
+            connections=connections,
+            seconds=seconds,
+        )
+    )
+    time.sleep(0.06)  # what is flushed after the answer belongs to it
+    answered = len(run.refused if refused else run.times)
+    if not answered:
+        raise click.ClickException(f"{asked.name}: nothing was answered as it should be")
+    return Block((server.cpu() - before) / answered * 1e6, run)
 
 
-def _tell_apart(name: str, hidden: str, absent: str, token: str, pairs: int) -> None:
-    asyncio.run(alternate(hidden, absent, token, pairs // 10))  # warms up
-    one, other = asyncio.run(alternate(hidden, absent, token, pairs))
-    times = median(one.times), median(other.times)
-    click.echo(f"{name:22}{times[0]:10.3f}{times[1]:10.3f}{times[0] / times[1]:8.3f}")
+def _built(folder: Path, patients: int) -> Path:
+    path = folder / f"access-{patients}.db"
+    if not path.exists():
+        before = time.perf_counter()
+        asyncio.run(caseloads.build(path, patients))
+        click.echo(f"built in {time.perf_counter() - before:.0f} s")
+    return path
+
+
+def _servers(place: Path) -> list[tuple[str, dict[str, str]]]:
+    tokens = {
+        "AUTH": "token",
+        "ISSUER": _ISSUER,
+        "JWKS": str(place / "jwks.json"),
+        "AUDIENCE": _AUDIENCE,
+        "REGISTER_SIGNATORIES": f"{caseloads.SIGNATORY}=health",
+    }
+    return [
+        ("none", {"AUTH": "none"}),
+        ("token", tokens),
+        ("silent", {"AUTH": "none", "AUDIT": "off"}),
+    ]
+
+
+def _tokens(place: Path) -> dict[str, str]:
+    """One for each caller; what verifies them is written to `jwks.json`."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    private = ec.generate_private_key(ec.SECP256R1())
+    pem = private.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode()
+    known = {**jwk.construct(pem, "ES256").public_key().to_dict(), "kid": "bench", "use": "sig"}
+    (place / "jwks.json").write_text(json.dumps({"keys": [known]}))
+    now = int(time.time())
+    people = {
+        "keyworker": {"fhirUser": caseloads.KEYWORKER, "ods_code": "RTX"},
+        "unit": {"ods_code": caseloads.UNIT},
+        "signatory": {"ods_code": caseloads.SIGNATORY},
+    }
+    about = {"iss": _ISSUER, "aud": _AUDIENCE, "iat": now, "exp": now + 24 * 3600, "scope": _READS}
+    return {
+        name: jwt.encode(
+            {**about, "client_id": name, "sub": name, "jti": f"{name}-{now}", **told},
+            pem,
+            "ES256",
+            headers={"kid": "bench", "typ": "JWT"},
+        )
+        for name, told in people.items()
+    }
 
 
 @contextmanager
-def _servers(folder: Path, key: rsa.RSAPrivateKey) -> Iterator[tuple[str, str]]:
-    keys = folder / "keys.json"
-    keys.write_text(json.dumps({"keys": [_jwk(key)]}))
-    told = {"KEYWORKING_ISSUER": ISSUER, "KEYWORKING_JWKS": str(keys)}
-    started = [_serve(folder, "none", {}), _serve(folder, "token", told)]
-    try:
-        bases = [f"http://127.0.0.1:{port}/fhir" for _, port in started]
-        for base in bases:
-            wait(f"{base}/metadata")
-        wait(f"{bases[0]}/CarePlan/{_OWN}-plan")
-        yield bases[0], bases[1]
-    finally:
-        for process, _ in started:
-            process.terminate()
-            process.wait(20)
-
-
-def _serve(folder: Path, auth: str, told: dict[str, str]) -> tuple[subprocess.Popen[bytes], int]:
-    port = free_port()
-    command = [sys.executable, "-m", "fhir_server.cli", "serve", "--auth", auth]
-    options = ["--port", str(port), "--store", f"sqlite:///{folder / auth}.db"]
+def _served(made: Path, place: Path, name: str, options: dict[str, str]) -> Iterator[Server]:
+    path = place / f"{name}.db"
+    shutil.copy(made, path)
+    with socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = int(found.getsockname()[1])
+    told = {f"KEYWORKING_{key}": value for key, value in options.items()}
+    command = [sys.executable, "-m", "fhir_server.cli", "serve", "--port", str(port)]
     process = subprocess.Popen(
-        [*command, *options, "--synthetic-caseload"],
-        cwd=folder,
-        env={**os.environ, **told, "KEYWORKING_AUDIT": "on"},
+        [*command, "--store", f"sqlite:///{path}"],
+        env={**os.environ, **told},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    return process, port
+    try:
+        _wait(f"http://127.0.0.1:{port}/fhir/metadata")
+        yield Server(f"http://127.0.0.1:{port}/fhir", process.pid)
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
-def _jwk(key: rsa.RSAPrivateKey) -> dict[str, Any]:
-    """https://www.rfc-editor.org/rfc/rfc7518#section-6.3.1"""
-    numbers = key.public_key().public_numbers()
-    told = {name: _base64(_bytes(value)) for name, value in (("n", numbers.n), ("e", numbers.e))}
-    return {"kty": "RSA", "kid": "bench", "use": "sig", "alg": "RS256", **told}
-
-
-def _token(key: rsa.RSAPrivateKey, audience: str) -> str:
-    now = int(time.time())
-    times = {"iat": now, "nbf": now, "exp": now + 3600, "jti": "bench"}
-    about = {"iss": ISSUER, "aud": audience, "sub": "bench", "client_id": "bench"}
-    told = {**times, **about, **_CALLER, "scope": "user/*.rs", "purpose_of_use": "TREAT"}
-    header = {"alg": "RS256", "kid": "bench", "typ": "JWT"}
-    signing = ".".join(_base64(json.dumps(one).encode()) for one in (header, told))
-    signature = key.sign(signing.encode(), padding.PKCS1v15(), hashes.SHA256())
-    return f"{signing}.{_base64(signature)}"
-
-
-def _bytes(number: int) -> bytes:
-    return number.to_bytes((number.bit_length() + 7) // 8, "big")
-
-
-def _base64(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+def _wait(url: str) -> None:
+    for _ in range(1000):
+        try:
+            urllib.request.urlopen(url).close()  # noqa: S310 - a loopback address
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    raise click.ClickException(f"{url} does not answer")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ class Run:
     seconds: float = 0.0
     times: list[float] = field(default_factory=list)
     failed: int = 0
+    refused: list[float] = field(default_factory=list)
+    """Times of the failed that were answers."""
 
     @property
     def rate(self) -> float:
@@ -67,6 +69,7 @@ async def load(url: str, make: Make, *, connections: int, seconds: float) -> Run
                 run.times.append((time.perf_counter() - before) * 1000)
             else:
                 run.failed += 1
+                run.refused.append((time.perf_counter() - before) * 1000)
         writer.close()
 
     await asyncio.gather(*(one(parts.hostname, parts.port or 80) for _ in range(connections)))

@@ -21,9 +21,6 @@ from fhir_server.storage.interface import Reader
 
 _MOST_PATIENTS: Final = 20_000
 """Whose facts are kept."""
-_MOST_DECIDED: Final = 5_000
-_MOST_ASKING: Final = 64
-"""Patients about whom decisions are kept, and how many of each."""
 _SCAN_FROM: Final = 200
 """Patients from which on the facts of all are read in pages, rather than each by itself."""
 _TRIES: Final = 3
@@ -40,17 +37,6 @@ class Shelf:
     answers: OrderedDict[Any, Any] = field(default_factory=OrderedDict)
     """What callers were told, by whatever names them; each has `stale`, a set of subjects."""
 
-    decided: dict[str, dict[Any, Any]] = field(default_factory=dict)
-    """What was decided about a patient, by who asked."""
-
-    def keep_decided(self, patient_id: str, asking: object, decided: object) -> None:
-        if len(self.decided) >= _MOST_DECIDED:
-            self.decided.clear()
-        found = self.decided.setdefault(patient_id, {})
-        if len(found) >= _MOST_ASKING:
-            found.clear()
-        found[asking] = decided
-
     def keep(self, patient_id: str, found: Facts | None) -> None:
         self.patients[patient_id] = found
         for number in found.patient.numbers if found and found.patient else ():
@@ -65,14 +51,10 @@ class Shelf:
             # Who works where has changed, and so who is who.
             self.callers.clear()
             self.answers.clear()
-            self.decided.clear()
         for subject in changed:
-            for patient_id in (
-                subject.removeprefix("Patient/"),
-                *self.ids_by_number.pop(subject, ()),
-            ):
+            self.patients.pop(subject.removeprefix("Patient/"), None)
+            for patient_id in self.ids_by_number.pop(subject, ()):
                 self.patients.pop(patient_id, None)
-                self.decided.pop(patient_id, None)
         for answer in self.answers.values():
             answer.stale.update(changed)
 

@@ -7,12 +7,12 @@ in deciding denies.
 
 import logging
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, runtime_checkable
 
 from fhir_server.access import masking, membership
 from fhir_server.access.caller import Caller, Role
-from fhir_server.access.decision import DENIED, Area, Decision, Decisions, Sight
+from fhir_server.access.decision import DENIED, Area, Decision, Decisions, Gathered, Sight
 from fhir_server.access.glass import opened
 from fhir_server.access.labels import IS_TEST_DATA, is_test_data
 from fhir_server.access.membership import Standing
@@ -72,7 +72,7 @@ class ConsentPolicy:
     ) -> None:
         self._decisions = decisions
         # Whom the glass is broken for, the memos say: never the request by itself.
-        self._caller: Final = replace(caller, break_glass="") if caller.break_glass else caller
+        self._caller: Final = caller.breaking("")
         self._clock = clock
         self._scopes = scopes
         self.glass: Final[dict[str, str]] = {}
@@ -130,7 +130,7 @@ class ConsentPolicy:
         caller, now = self._caller, self._clock()
         if caller.user:
             reason = (await opened(reader, caller, patient_id)).get(patient_id, "")
-            caller = replace(caller, break_glass=reason) if reason else caller
+            caller = caller.breaking(reason)
         decision = await self._decisions.about(reader, caller, patient_id, now)
         if decision.row == _BREAK_GLASS:
             self.glass[patient_id] = caller.break_glass
@@ -158,23 +158,25 @@ class ConsentPolicy:
             held = whole.held
         return Explanation(held, ())
 
-    async def _known(self, reader: Reader) -> dict[Decision, frozenset[str]]:
+    async def _known(self, reader: Reader) -> Mapping[Decision, frozenset[str]]:
         """Patients by decision, those for whom the glass is broken among them."""
         now = self._clock()
         told = await self._decisions.known(reader, self._caller, now)
-        known = dict(told)
         glass = await opened(reader, self._caller) if self._caller.user else {}
+        if not glass:
+            return told
+        known = dict(told)
         for patient_id in glass:
             decision = await self.about(reader, patient_id)
             for other in [one for one, ids in known.items() if patient_id in ids]:
                 known[other] -= {patient_id}
             known[decision] = known.get(decision, frozenset()) | {patient_id}
-        return {one: ids for one, ids in known.items() if ids and one != DENIED}
+        return _something(known)
 
     async def _sight(self, reader: Reader, resource: Mapping[str, Any]) -> Sight:
         name = resource["resourceType"]
         scope = self._scopes(self._caller, name, "r")
-        if not await covers(reader, scope, resource):
+        if not isinstance(scope, Everything) and not await covers(reader, scope, resource):
             return Sight.NONE
         standing = membership.standing(name)
         if standing is Standing.AUDIT:
@@ -184,12 +186,22 @@ class ConsentPolicy:
         if standing is not Standing.RECORD:
             return _whole(standing is Standing.SHARED)
         found = [
-            sight_of(await self.about(reader, one), resource)
+            await self._sight_within(reader, one, resource)
             for one in membership.patients_of(resource)
         ]
         least = min(found, key=lambda sight: sight.value, default=Sight.NONE)
         hides = least is Sight.COLOUR and not masking.is_public(name, used_by(scope))
         return Sight.NONE if hides else least
+
+    async def _sight_within(
+        self, reader: Reader, patient_id: str, resource: Mapping[str, Any]
+    ) -> Sight:
+        """Broken glass shows no more than all: it is looked at where anything is hidden."""
+        usual = await self._decisions.about(reader, self._caller, patient_id, self._clock())
+        sight = sight_of(usual, resource)
+        if sight is Sight.ALL or not self._caller.user:
+            return sight
+        return sight_of(await self.about(reader, patient_id), resource)
 
     async def _require_scopes(
         self, reader: Reader, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None
@@ -200,6 +212,10 @@ class ConsentPolicy:
                 allowed = self._scopes(self._caller, side["resourceType"], letter)
                 if not await covers(reader, allowed, side):
                     raise refusal("The token's scopes do not cover this change")
+
+
+def _something(known: Mapping[Decision, frozenset[str]]) -> dict[Decision, frozenset[str]]:
+    return {one: ids for one, ids in known.items() if ids and one != DENIED}
 
 
 def _whole(allowed: bool) -> Sight:
@@ -225,6 +241,14 @@ class ConsentTerms:
             return False
         return any(sight_of_type(one, resource_type) is Sight.COLOUR for one in self.known)
 
+    def sight(self, resource: Mapping[str, Any]) -> Sight:
+        found = [self._sight_within(one, resource) for one in membership.patients_of(resource)]
+        return min(found, key=lambda sight: sight.value, default=Sight.NONE)
+
+    def _sight_within(self, patient_id: str, resource: Mapping[str, Any]) -> Sight:
+        decisions = (one for one, ids in self.known.items() if patient_id in ids)
+        return sight_of(next(decisions, DENIED), resource)
+
     def _allowed(self, resource_type: str, used: Used, targets: Targets) -> Node:
         standing = membership.standing(resource_type)
         if standing is Standing.AUDIT:
@@ -236,7 +260,19 @@ class ConsentTerms:
         return self._of_patients(resource_type, used, membership.asked_for(resource_type, targets))
 
     def _of_patients(self, resource_type: str, used: Used, asked: frozenset[str] | None) -> Node:
-        """About these patients and nobody else, and of each what was decided about them."""
+        """About these patients and nobody else, and of each what was decided about them.
+
+        Of all of them it is kept, as there may be thousands.
+        """
+        if asked is not None or not isinstance(self.known, Gathered):
+            return self._within(resource_type, used, asked)
+        key = (resource_type, masking.is_public(resource_type, used))
+        found: Node | None = self.known.made.get(key)
+        if found is None:
+            found = self.known.made[key] = self._within(resource_type, used, None)
+        return found
+
+    def _within(self, resource_type: str, used: Used, asked: frozenset[str] | None) -> Node:
         groups = self._groups(resource_type, used, asked)
         if not groups:
             return Nothing()
@@ -244,7 +280,8 @@ class ConsentTerms:
         everyone = groups[0][1] if len(groups) == 1 else [one for _, refs in groups for one in refs]
         within = membership.about_only(resource_type, everyone)
         if len(groups) == 1:
-            return conjunction(within, groups[0][0])
+            # Said so, it is tried of each and leads no search: it holds of nearly all.
+            return conjunction(within, *(Not(Not(node)) for node, _ in details))
         return conjunction(
             within,
             *(

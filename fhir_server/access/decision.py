@@ -7,7 +7,7 @@ they may know (`$explain-access`).
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from fhir_server.access.caller import Caller
 from fhir_server.storage.interface import Reader
@@ -65,10 +65,23 @@ class Decision:
     """Security labels, system and code, of what is taken out."""
 
     def sight(self, area: Area) -> Sight:
-        return dict(self.reads).get(area, Sight.NONE)
+        return next((sight for one, sight in self.reads if one is area), Sight.NONE)
 
 
 DENIED: Final = Decision(0)
+
+
+class Gathered(dict[Decision, frozenset[str]]):
+    """Patients by decision, never changed: what is made of it is kept with it, in `made`.
+
+    So it is as good as the decisions are, and goes when they go.
+    """
+
+    __slots__ = ("made",)
+
+    def __init__(self, known: Mapping[Decision, frozenset[str]]) -> None:
+        super().__init__(known)
+        self.made: dict[Any, Any] = {}
 
 
 class Decisions(Protocol):

@@ -7,13 +7,13 @@ ends; that moment is known, so none is used a moment too long.
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from fhir_server.access.at_hand import AtHand, Shelf, facts_of, patient_ids
 from fhir_server.access.caller import Caller
 from fhir_server.access.case import Case, Terms, creates_stays
-from fhir_server.access.decision import DENIED, Decision
+from fhir_server.access.decision import DENIED, Decision, Gathered
 from fhir_server.access.facts import kept
 from fhir_server.access.facts.parts import ALWAYS, REGISTER, Span
 from fhir_server.access.facts.record import Facts
@@ -24,6 +24,7 @@ from fhir_server.fhir.references import is_id
 from fhir_server.storage.interface import Reader
 
 _MOST_DECISIONS: Final = 500_000
+_MOST_MADE: Final = 50_000
 _MOST_CALLERS: Final = 1000
 """That are kept at hand."""
 
@@ -35,6 +36,25 @@ class _Known(NamedTuple):
 
     decision: Decision
     window: Span
+
+
+class _Made(NamedTuple):
+    """A decision with what it was made of: the very objects, which are never changed."""
+
+    decision: Decision
+    window: Span
+    facts: Facts
+    who: Identities
+
+    def holds(self, shelf: Shelf, key: tuple[object, ...], now: int) -> bool:
+        """Whether it would be decided by the same objects again."""
+        patient_id, _, user, organisation = key[:4]
+        return (
+            shelf.patients.get(str(patient_id)) is self.facts
+            and shelf.callers.get((str(user), str(organisation))) is self.who
+            and self.window.covers(now)
+            and self.who.window.covers(now)
+        )
 
 
 @dataclass(slots=True)
@@ -60,6 +80,7 @@ class TableDecisions:
     def __init__(self, terms: Terms | None = None) -> None:
         self._terms = terms or Terms()
         self._at_hand = AtHand()
+        self._decided_before: dict[tuple[object, ...], _Made] = {}
 
     async def known(
         self, reader: Reader, caller: Caller, now: int
@@ -70,8 +91,7 @@ class TableDecisions:
         nothing.
         """
         try:
-            asking = replace(caller, break_glass="") if caller.break_glass else caller
-            return await self._known(reader, asking, now)
+            return await self._known(reader, caller.breaking(""), now)
         except FhirError:
             raise
         except Exception as error:
@@ -79,29 +99,27 @@ class TableDecisions:
             return {}
 
     async def about(self, reader: Reader, caller: Caller, patient_id: str, now: int) -> Decision:
+        """What was decided holds as long as the facts that it was decided by are at hand."""
         try:
-            return await self._about(reader, caller, patient_id, now)
+            shelf = await self._at_hand.shelf(reader)
+            key = (patient_id, caller.break_glass, *_key(caller))
+            known = self._decided_before.get(key)
+            if known is not None and shelf is not None and known.holds(shelf, key, now):
+                return known.decision
+            case = await self._case(reader, caller, patient_id, now)
+            return DENIED if case is None else self._made(case, key)
         except FhirError:
             raise
         except Exception as error:
             _log.error("Access could not be decided: %s", type(error).__name__)
             return DENIED
 
-    async def _about(self, reader: Reader, caller: Caller, patient_id: str, now: int) -> Decision:
-        shelf = await self._at_hand.shelf(reader)
-        if shelf is None:
-            return DENIED
-        state, asking = shelf.state, (*_key(caller), caller.break_glass)
-        known: _Known | None = shelf.decided.get(patient_id, {}).get(asking)
-        if known is not None and known.window.covers(now):
-            return known.decision
-        case = await self._case(reader, caller, patient_id, now)
-        if case is None:
-            return DENIED
-        decision = decide(case)
-        if shelf.state == state:  # else a commit may have changed what it was decided by
-            window = _shared((case.facts.window(now), case.who.window))
-            shelf.keep_decided(patient_id, asking, _Known(decision, window))
+    def _made(self, case: Case, key: tuple[object, ...]) -> Decision:
+        decision = explained(case).held.decision
+        if len(self._decided_before) >= _MOST_MADE:
+            self._decided_before.clear()
+        window = case.facts.window(case.now)
+        self._decided_before[key] = _Made(decision, window, case.facts, case.who)
         return decision
 
     async def explain(
@@ -238,7 +256,7 @@ def _gathered(known: Mapping[str, _Known]) -> Mapping[Decision, frozenset[str]]:
     for patient_id, (decision, _) in known.items():
         if _shows(decision):
             found[decision].add(patient_id)
-    return {decision: frozenset(ids) for decision, ids in found.items()}
+    return Gathered({decision: frozenset(ids) for decision, ids in found.items()})
 
 
 def _keep(shelf: Shelf, key: tuple[object, ...], told: _Told) -> None:

@@ -6,7 +6,7 @@ the keyworker. Nothing in a request by itself breaks any glass.
 
 from typing import Final
 
-from fhir_server.access.caller import Caller, owned
+from fhir_server.access.caller import Caller, own_prefix
 from fhir_server.storage.interface import Memo, Reader
 
 SPACE: Final = "access-glass"
@@ -21,7 +21,7 @@ def memo(patient_id: str, reason: str, until: int) -> Memo:
 
 async def opened(reader: Reader, caller: Caller, patient_id: str = "") -> dict[str, str]:
     """The reasons by the ids of the patients; of that one alone, where one is named."""
-    own = owned(caller.name)
+    own = own_prefix(caller.name)
     if patient_id:
         found = await reader.memo(SPACE, own + patient_id)
         return {} if found is None else {patient_id: found.value.decode()}

@@ -9,7 +9,7 @@ from typing import Final
 
 from fhir_server.access import masking, membership
 from fhir_server.access.audit.record import Record
-from fhir_server.access.caller import Caller, owned
+from fhir_server.access.caller import Caller, own_prefix
 from fhir_server.access.consent_policy import ConsentPolicy
 from fhir_server.access.decision import Sight
 from fhir_server.access.policy import AUDITED, Rule, Terms
@@ -58,7 +58,7 @@ class GuardedReader:
         self._max_codes = max_codes
         self.record: Record | None = None
         """Of the request, where it leaves a row in the audit when it is answered."""
-        self._own: Final = owned(caller.name)
+        self._own: Final = own_prefix(caller.name)
 
     @property
     def is_open(self) -> bool:
@@ -162,7 +162,7 @@ class GuardedReader:
         terms = await self._rule.terms(self._reader)
         asked = guarded(known, terms.readable)
         page = await self._reader.search(asked, count, after, until)
-        return await self._masked(self._rule, terms, page)
+        return _masked(terms, page)
 
     async def total(self, query: Search) -> int:
         known = await self._known(query)
@@ -183,16 +183,6 @@ class GuardedReader:
         if self.record is not None:
             self.record.see(version)
         return version
-
-    async def _masked(self, rule: Rule, terms: Terms, page: Page) -> Page:
-        """The page, with what is seen in part as it is seen."""
-        if not any(terms.masks(name) for name in {match.type for match in page.matches}):
-            return page
-        seen = [
-            await self._seen(rule, match.type, match) if terms.masks(match.type) else match
-            for match in page.matches
-        ]
-        return replace(page, matches=[match for match in seen if match is not None])
 
     async def _known(self, query: Search) -> Search:
         """With the codes of value sets that the caller may read."""
@@ -262,6 +252,18 @@ class GuardedReader:
             return Sight.NONE
         sight = await rule.sight(self._reader, json.decode_own(last.body))
         return sight if sight is Sight.ALL else Sight.NONE
+
+
+def _masked(terms: Terms, page: Page) -> Page:
+    """The page, with what is seen in part as it is seen, by what it was found by."""
+    masks = {name: terms.masks(name) for name in {match.type for match in page.matches}}
+    if not any(masks.values()):
+        return page
+    seen = [
+        _through(terms.sight(json.decode_own(match.body)), match) if masks[match.type] else match
+        for match in page.matches
+    ]
+    return replace(page, matches=[match for match in seen if match is not None])
 
 
 def _through(sight: Sight, version: StoredVersion) -> StoredVersion | None:

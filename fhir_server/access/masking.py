@@ -7,6 +7,7 @@ project's own.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from fhir_server.fhir import canonicals, json
@@ -16,9 +17,15 @@ from fhir_server.search.ast import Everything, Node, Nothing, TokenIs, conjuncti
 from fhir_server.search.rewrite import Used
 from fhir_server.storage.interface import StoredVersion
 
-_ALWAYS: Final = ("resourceType", "id", "implicitRules", "modifierExtension")
+_ALWAYS: Final = ("resourceType", "id", "implicitRules")
 _META: Final = ("versionId", "lastUpdated", "profile", "security", "tag")
 """Not `source`, which may tell who sent it."""
+_CONFIDENTIALITY: Final = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
+"""The only labels that are shown: those of sensitivity say what it is about."""
+_MASKED: Final[Mapping[str, Any]] = {
+    "url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason",
+    "valueCode": "masked",
+}
 _SHOWN: Final[Mapping[str, tuple[str, ...]]] = {
     "Flag": ("status", "category", "code", "subject"),
     "Patient": ("identifier", "name", "birthDate"),
@@ -28,7 +35,9 @@ _SYSTEMS: Final[Mapping[str, str]] = {
     "code": canonicals.DSR_RATING,
 }
 """The codes that are shown of a concept; its text may say more than they."""
-_RESOURCE: Final = frozenset({"_id", "_lastUpdated", "_profile", "_security", "_tag"})
+_RESOURCE: Final = frozenset(
+    {"_id", "_lastUpdated", "_profile", f"_security|{_CONFIDENTIALITY}", "_tag"}
+)
 _PUBLIC: Final[Mapping[str, frozenset[str]]] = {
     "Flag": frozenset(
         {
@@ -75,10 +84,15 @@ def is_shown(resource: Mapping[str, Any]) -> bool:
 
 def masked(version: StoredVersion) -> StoredVersion:
     """The version as it is seen through the mask; its number and time stay."""
-    body = json.encode(masked_resource(json.decode_own(version.body)))
+    body = _masked_body(version.body)
     return StoredVersion(
         version.type, version.id, version.version, version.last_updated, version.method, body
     )
+
+
+@lru_cache(maxsize=4096)
+def _masked_body(body: bytes) -> bytes:
+    return json.encode(masked_resource(json.decode_own(body)))
 
 
 def masked_resource(resource: Mapping[str, Any]) -> Resource:
@@ -92,6 +106,9 @@ def masked_resource(resource: Mapping[str, Any]) -> Resource:
     for name, value in resource.items():
         if name in _ALWAYS:
             found[name] = value
+        elif name == "modifierExtension":
+            # That there is one must not be ignored; what it says is covered.
+            found[name] = [{"url": one["url"], "extension": [_MASKED]} for one in value]
         elif name == "meta":
             found[name] = _meta(value)
         elif name in elements:
@@ -103,6 +120,9 @@ def masked_resource(resource: Mapping[str, Any]) -> Resource:
 
 def _meta(meta: Mapping[str, Any]) -> Resource:
     kept = {name: meta[name] for name in _META if name in meta}
+    labels = [one for one in kept.pop("security", ()) if one.get("system") == _CONFIDENTIALITY]
+    if labels:
+        kept["security"] = labels
     return {**kept, "tag": [*kept.get("tag", ()), SUBSETTED]}
 
 

@@ -18,7 +18,13 @@ from fhir_server.fhir import json
 from fhir_server.fhir.compartments import memberships
 from fhir_server.fhir.definitions import resource_types, type_definition
 from fhir_server.search.ast import Differs, IdIn, Node, Not, ReferenceTo, conjunction
-from fhir_server.search.extract import Extractors, extracted, extractors, indexed_parameters
+from fhir_server.search.extract import (
+    Extractors,
+    extracted,
+    extractors,
+    indexed_parameters,
+    routes_of,
+)
 from fhir_server.search.rewrite import Targets
 from fhir_server.search.values import ReferenceValue
 
@@ -26,6 +32,7 @@ PATIENT: Final = "Patient"
 _ABOUT: Final = ("patient", "subject")
 """The parameters that say whose it is; the first that a type has and that may name a Patient."""
 _NOBODY: Final = "nobody"
+_PLAIN: Final = re.compile(rf"{PATIENT}/([A-Za-z0-9.-]{{1,64}})", re.ASCII)
 
 
 class Standing(Enum):
@@ -164,9 +171,9 @@ def patients_of(resource: Mapping[str, Any]) -> frozenset[str]:
         return frozenset({own}) if isinstance(own, str) else frozenset()
     if standing(name) is not Standing.RECORD:
         return frozenset()
-    plain = _PLAIN.fullmatch(_only_reference(resource.get(_element(name))))
-    if plain is not None:
-        return frozenset({plain[1]})
+    one = _plainly(name, resource)
+    if one:
+        return frozenset({one})
     code = parameter(name)
     targets = [
         value.target
@@ -179,22 +186,21 @@ def patients_of(resource: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(ids)
 
 
-_PLAIN: Final = re.compile(r"Patient/([A-Za-z0-9.-]{1,64})", re.ASCII)
-
-
-def _only_reference(element: object) -> str:
-    """The reference of an element that says nothing else, which most do; '' of any other."""
-    if isinstance(element, dict) and len(element) == 1:
-        found = element.get("reference")
-        return found if isinstance(found, str) else ""
-    return ""
+def _plainly(resource_type: str, resource: Mapping[str, Any]) -> str:
+    """The one patient of a reference as nearly all are; '' for any other, which is looked into."""
+    whose = resource.get(_element(resource_type))
+    told = whose.get("reference") if isinstance(whose, dict) else None
+    plain = _PLAIN.fullmatch(told) if isinstance(told, str) else None
+    return plain[1] if plain else ""
 
 
 @cache
 def _element(resource_type: str) -> str:
-    """The element that alone says whose a resource is; '' where it is not as plain as that."""
+    """The element that alone says whom resources of the type are about; '' where others may."""
+    routes = routes_of(indexed_parameters(resource_type)[parameter(resource_type)], resource_type)
     path = _path(resource_type)
-    return path[1] if len(path) == 2 and not _may_repeat(resource_type) else ""
+    is_alone = len(routes) == 1 and len(path) == 2 and len(routes[0].steps) == 1
+    return path[1] if is_alone and not _may_repeat(resource_type) else ""
 
 
 @cache

@@ -6,6 +6,7 @@ that the question is put to: inside a commit it decides by what the commit sees.
 """
 
 from collections.abc import Collection, Mapping
+from functools import cache
 from typing import Any, Final, Protocol, cast, runtime_checkable
 
 from fhir_server.access.caller import Caller
@@ -47,6 +48,9 @@ class Terms(Protocol):
 
     def masks(self, resource_type: str) -> bool:
         """Whether of some of them only a part may be seen."""
+
+    def sight(self, resource: Mapping[str, Any]) -> Sight:
+        """How much of one that was found, of a type that is masked."""
 
 
 @runtime_checkable
@@ -118,9 +122,15 @@ def rule_of(policy: "Policy | Rule | None") -> Rule | None:
     """What a session asks; None where everything is allowed, so that it asks nothing."""
     if type(policy) is OpenPolicy:  # whatever is made of it may allow less
         return None
-    if hasattr(policy, "require_write"):  # as isinstance has it, which looks at every member
-        return cast("Rule", policy)
-    return TermRule(policy or ClosedPolicy())
+    if policy is not None and _is_rule(type(policy)):
+        return cast(Rule, policy)
+    return TermRule(cast(Policy, policy or ClosedPolicy()))
+
+
+@cache
+def _is_rule(kind: type) -> bool:
+    """Looked at once for each class: for every request it would be as much as reading."""
+    return issubclass(kind, Rule)
 
 
 class TermRule:
@@ -165,6 +175,9 @@ class _FixedTerms:
 
     def masks(self, resource_type: str) -> bool:  # noqa: ARG002
         return False
+
+    def sight(self, resource: Mapping[str, Any]) -> Sight:  # noqa: ARG002
+        return Sight.ALL
 
 
 async def covers(reader: Reader, allowed: Node, resource: Mapping[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from fhir_server.access.caller import Role
 from fhir_server.access.facts.kept import follow
 from fhir_server.access.glass import memo as glass_memo
 from fhir_server.access.guarded import GuardedReader
-from fhir_server.access.labels import as_test_data
+from fhir_server.access.labels import as_test_data, is_test_data
 from fhir_server.access.policy import AUDITED, Caller, Policy, Rule, refusal, rule_of
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
@@ -333,10 +333,16 @@ class SessionUnit(GuardedReader):
                 f"{draft.type}/{draft.id} is not known; POST creates, and the server gives the id"
             )
             raise FhirError(Kind.NOT_FOUND, text)
-        if there is not None and seen is None:
-            raise refusal()  # the place of what is hidden, or was, is not free
+        if there is not None and there.deleted and Role.LOAD_TEST in self.caller.roles:
+            await self._require_was_test_data(there)
         old = None if there is None or there.deleted else json.decode_own(there.body)
         await rule.require_write(self._unit, old, draft.resource, self.done.fresh)
+
+    async def _require_was_test_data(self, gone: StoredVersion) -> None:
+        """What refers to something real that was deleted does not come to mean test data."""
+        last = await self._unit.vread(gone.type, gone.id, gone.version - 1)
+        if last is None or last.deleted or not is_test_data(json.decode_own(last.body)):
+            raise refusal()
 
     def _note(self, stored: StoredVersion, draft: Draft, *, is_new: bool) -> None:
         self.touched.append(stored)

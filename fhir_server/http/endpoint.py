@@ -128,7 +128,7 @@ class FhirEndpoint:
         if any(unquote_plus(name) == _IN_ADDRESS for name in names):
             raise in_address()
         found = await authenticate(http.headers.get("authorization"), http.request_id)
-        http.caller = replace(found, request_id=http.request_id)
+        http.caller = found.asking(http.request_id)
         if http.record is not None:
             http.record.caller = http.caller
 

@@ -93,6 +93,8 @@ async def test_a_load_test_takes_no_place_of_what_was_real(
     mine = {**role("post", "Practitioner/friend"), "meta": HTEST}
     assert_outcome(await puts(client, mine), 403, "forbidden", "")
     assert (await puts(client, {**mine, "id": "free"})).status_code == 201
+    assert (await client.delete("PractitionerRole/free")).status_code == 204
+    assert (await puts(client, {**mine, "id": "free"})).status_code == 201
     by_table(FRIEND, NOW)
     assert (await client.get("Patient/1")).status_code == 404
 

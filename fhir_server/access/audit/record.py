@@ -6,12 +6,13 @@ when the answer is known.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from msgspec import structs
 
 from fhir_server.access.audit.trail import Trail
-from fhir_server.access.caller import ANONYMOUS, Caller
+from fhir_server.access.caller import ANONYMOUS, Caller, Role
 from fhir_server.storage.audited import MOST_TARGETS, AuditRow
 from fhir_server.storage.interface import StoredVersion
 
@@ -26,6 +27,7 @@ _MOST_SAID: Final = 500
 _NAMED: Final = b'"reference":"Patient/'
 _ID: Final = re.compile(rb'([A-Za-z0-9.-]{1,64})[/"]')
 _BY_ITSELF: Final = re.compile(rb'"resourceType":"Patient","id":"([A-Za-z0-9.-]{1,64})"')
+_OF_NOBODY: Final[Mapping[str, Any]] = {"caller": ANONYMOUS.name}
 _SERIOUS: Final = 500
 _REFUSED: Final = 400
 
@@ -118,7 +120,10 @@ class Record:
         description: str,
         body: bytes = b"",
     ) -> AuditRow:
-        names = [*dict.fromkeys(map(name_of, versions))] if versions else self._named()
+        if len(versions) == 1:
+            names = [name_of(versions[0])]
+        else:
+            names = [*dict.fromkeys(map(name_of, versions))] if versions else self._named()
         further = len(names) - MOST_TARGETS if len(names) > MOST_TARGETS else 0
         if self.further and self.shown is None and outcome == "0":
             further += self.further
@@ -150,21 +155,32 @@ class Record:
         return [self.name] if self.name else []
 
 
-def of_caller(caller: Caller | None) -> dict[str, Any]:
+def of_caller(caller: Caller | None) -> Mapping[str, Any]:
     """The members of a row that say who asked."""
     if caller is None:
         return {"caller": UNKNOWN}
-    told: dict[str, Any] = {"caller": bounded(caller.name, 400)}
     if caller.name == ANONYMOUS.name:
-        return told
-    if caller.client or caller.user or caller.organisation or caller.roles:
-        roles = sorted(role.value for role in caller.roles)
-        told |= {"client": bounded(caller.client, 200), "user": bounded(caller.user, 200)}
-        told |= {"organisation": bounded(caller.organisation, 100), "roles": tuple(roles)}
-    if caller.purpose or caller.break_glass:
-        told |= {"purpose": bounded(caller.purpose, 100)}
-        told |= {"break_glass": bounded(caller.break_glass, _MOST_SAID)}
-    return told
+        return _OF_NOBODY
+    who = (caller.name, caller.client, caller.user, caller.organisation)
+    return _of_caller(*who, caller.roles, caller.purpose, caller.break_glass)
+
+
+@lru_cache(maxsize=4096)
+def _of_caller(
+    name: str,
+    client: str,
+    user: str,
+    organisation: str,
+    roles: frozenset[Role],
+    purpose: str,
+    break_glass: str,
+) -> Mapping[str, Any]:
+    told: dict[str, Any] = {"caller": bounded(name, 400)}
+    told |= {"client": bounded(client, 200), "user": bounded(user, 200)}
+    told |= {"organisation": bounded(organisation, 100), "purpose": bounded(purpose, 100)}
+    told |= {"roles": tuple(sorted(role.value for role in roles))}
+    told |= {"break_glass": bounded(break_glass, _MOST_SAID)}
+    return {member: value for member, value in told.items() if value}
 
 
 def of_stranger(action: str, asked: str, address: str, text: str) -> AuditRow:
@@ -181,6 +197,8 @@ def of_stranger(action: str, asked: str, address: str, text: str) -> AuditRow:
 
 def bounded(text: str, most: int) -> str:
     """The text without control characters and line ends, cut where it is longer."""
+    if not text:
+        return text
     clean = text if text.isprintable() else "".join(map(_printable, text))
     return clean if len(clean) <= most else f"{clean[:most]}[...]"
 

@@ -65,18 +65,38 @@ def terms(caller: Caller, resource_type: str, letter: str, base: str = "") -> No
         letter: c, r, u, d or s.
         base: the server's address; references below it, in criteria, are to its own resources.
     """
-    return _terms(caller.grants, caller.patient, caller.user, resource_type, letter, base)
+    kept = _kept(caller.grants)
+    key = (resource_type, letter, caller.patient, bool(caller.user), base)
+    found = kept.get(key)
+    if found is None:
+        found = kept[key] = _terms(caller, resource_type, letter, base)
+    return found
 
 
-@lru_cache(maxsize=4096)
-def _terms(
-    grants: tuple[Grant, ...], patient: str, user: str, resource_type: str, letter: str, base: str
-) -> Node:
+def _kept(grants: tuple[Grant, ...]) -> dict[tuple[object, ...], Node]:
+    """What the grants came to before, as long as they are the very same object.
+
+    A token that is known again has the same; to hash them costs more than to look.
+    """
+    known = _known.get(id(grants))
+    if known is None or known[0] is not grants or len(known[1]) >= _MOST_EACH:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        known = _known[id(grants)] = (grants, {})
+    return known[1]
+
+
+_known: Final[dict[int, tuple[tuple[Grant, ...], dict[tuple[object, ...], Node]]]] = {}
+_MOST_KNOWN: Final = 1000
+_MOST_EACH: Final = 1000
+
+
+def _terms(caller: Caller, resource_type: str, letter: str, base: str) -> Node:
     if not is_resource_type(resource_type):
         return Nothing()
     nodes = [
-        _term(grant, patient, resource_type, letter, base)
-        for grant in _that_count(grants, patient, user, letter)
+        _term(grant, caller.patient, resource_type, letter, base)
+        for grant in _grants(caller, letter)
         if grant.resource_type in (resource_type, ANY)
     ]
     if any(isinstance(node, Everything) for node in nodes):
@@ -92,13 +112,9 @@ def granted(caller: Caller, resource_type: str, letter: str, base: str = "") -> 
 
 
 def _grants(caller: Caller, letter: str) -> Iterator[Grant]:
-    return _that_count(caller.grants, caller.patient, caller.user, letter)
-
-
-def _that_count(grants: tuple[Grant, ...], patient: str, user: str, letter: str) -> Iterator[Grant]:
     """Those with the letter that have what their level is about."""
-    about = {"patient": patient, "user": user, "system": "itself"}
-    return (one for one in grants if letter in one.letters and about.get(one.level))
+    about = {"patient": caller.patient, "user": caller.user, "system": "itself"}
+    return (one for one in caller.grants if letter in one.letters and about.get(one.level))
 
 
 @lru_cache(maxsize=4096)

@@ -7,18 +7,18 @@ from fhir_server.storage.interface import Position
 from fhir_server.storage.sqlite.conditions import Conditions, NumberOf
 from fhir_server.storage.sqlite.entries import Hash
 from fhir_server.storage.sqlite.leading import leader
+from fhir_server.storage.sqlite.sql import Lists, joined
 from fhir_server.storage.sqlite.sql import Sql as Sql
-from fhir_server.storage.sqlite.sql import joined
 
 
 class Compiler:
     """Compiles queries of one resource type."""
 
-    def __init__(self, query: Query, hashed: Hash, number: NumberOf) -> None:
+    def __init__(self, query: Query, hashed: Hash, number: NumberOf, lists: Lists) -> None:
         self._query = query
         self._number = number
-        self._conditions = Conditions(query.resource_type, hashed, number)
-        self._led: Final = leader(query.where) is not None
+        self._conditions = Conditions(query.resource_type, hashed, number, lists)
+        self._led: Final = leader(query.where, some=not self._computed) is not None
 
     def total(self) -> Sql:
         where = self._conditions.where(self._query.where)
@@ -29,7 +29,9 @@ class Compiler:
     def page(self, count: int, after: Position | None, until: Position | None = None) -> Sql:
         """Rows of seq, rid and the sort values, one more than `count` to tell if there is more."""
         source = self._found() if self._computed else Sql("resource")
-        conditions = [] if self._computed else [self._conditions.where(self._query.where)]
+        conditions = (
+            [] if self._computed else [self._conditions.where(self._query.where, some=True)]
+        )
         if after is not None:
             conditions.append(self._beyond(after))
         if until is not None:
@@ -124,9 +126,9 @@ class Compiler:
 class SeveralCompiler:
     """Compiles a search of several types: the pages of each, put in one order."""
 
-    def __init__(self, queries: Queries, hashed: Hash, number: NumberOf) -> None:
+    def __init__(self, queries: Queries, hashed: Hash, number: NumberOf, lists: Lists) -> None:
         self._sort = queries.sort
-        self._parts = [Compiler(part, hashed, number) for part in queries.parts]
+        self._parts = [Compiler(part, hashed, number, lists) for part in queries.parts]
 
     def total(self) -> Sql:
         counts = joined(" UNION ALL ", [part.total() for part in self._parts])

@@ -44,7 +44,7 @@ from fhir_server.storage.sqlite.predicates import (
     gathered,
     table_of,
 )
-from fhir_server.storage.sqlite.sql import MANY, Sql, among, either, every, joined
+from fhir_server.storage.sqlite.sql import MANY, Lists, Sql, among, either, every, joined
 
 NumberOf = Callable[[str, str], int]
 """The number of (resource type, parameter code), 0 for one without entries."""
@@ -64,6 +64,7 @@ class Conditions:
 
     Args:
         resource_type: `Container#Type` for contained resources.
+        lists: takes those that are too long for an argument.
         row: what the row of the table `resource`, or `contained`, is called.
         names: numbers for the rows of further steps.
     """
@@ -73,6 +74,7 @@ class Conditions:
         resource_type: str,
         hashed: Hash,
         number: NumberOf,
+        lists: Lists,
         row: str = "r",
         names: Iterator[int] | None = None,
     ) -> None:
@@ -82,13 +84,14 @@ class Conditions:
         self._number = number
         self._row = row
         self._names = count(1) if names is None else names
-        self._predicates = Predicates(hashed)
+        self._lists = lists
+        self._predicates = Predicates(hashed, lists)
 
-    def where(self, node: Node) -> Sql:
-        """Current resources of the type that satisfy the node."""
+    def where(self, node: Node, *, some: bool = False) -> Sql:
+        """Current resources of the type that satisfy the node; `some`: the first are enough."""
         nodes = list(conjuncts(node))
         parts = [Sql(f"{self._row}.type = ?{self._current}", [self._type])]
-        leading = leader(node)
+        leading = leader(node, some=some)
         if leading is not None:
             nodes.remove(leading)
             parts.append(self._leading(leading))
@@ -247,6 +250,8 @@ class Conditions:
 
     def _criterion(self, node: Any) -> Sql:
         match node:
+            case IdIn(ids) if len(ids) > MANY:
+                return self._lists.holds(f"{self._row}.id", ids)
             case IdIn(ids):
                 return among(f"{self._row}.id", ids)
             case Missing(code, kind):
@@ -261,7 +266,7 @@ class Conditions:
                 found = fulltext.select(node)
                 return Sql(f"{self._row}.rid IN ({found.text})", found.arguments)
             case Differs(code, inner):
-                test = self._predicates.test(inner)
+                test = self._predicates.check(inner)
                 return self._probe(table_of(inner), code, Sql(f"NOT ({test.text})", test.arguments))
             case DateCovers(code, low, high) if code == LAST_UPDATED:
                 return Sql(
@@ -279,7 +284,7 @@ class Conditions:
         for node in gathered(nodes):
             if isinstance(node, _PROBED) and node.code != LAST_UPDATED:
                 probes.setdefault((table_of(node), node.code), []).append(
-                    self._predicates.test(node)
+                    self._predicates.check(node)
                 )
             else:
                 parts.append(self._condition(node))
@@ -289,7 +294,7 @@ class Conditions:
         return either(parts)
 
     def _exists(self, node: Any) -> Sql:
-        return self._probe(table_of(node), node.code, self._predicates.test(node))
+        return self._probe(table_of(node), node.code, self._predicates.check(node))
 
     def _missing(self, code: str, kind: str) -> Sql:
         if code == LAST_UPDATED:
@@ -432,7 +437,7 @@ class Conditions:
     def _beyond(self, resource_type: str) -> "Conditions":
         """Conditions on what a step leads to."""
         row = f"r{next(self._names)}"
-        return Conditions(resource_type, self._hashed, self._number, row, self._names)
+        return Conditions(resource_type, self._hashed, self._number, self._lists, row, self._names)
 
 
 def _by_resource(table: str, name: str = "e") -> str:

@@ -40,6 +40,7 @@ LEADERS: Final = (
 )
 _LEADING: Final = (*LEADERS, Chain, Has, CompositeMatches, Contains, TextMatches)
 _UNFIT: Final = 100
+_THOUSANDS: Final = 1000
 
 
 def asked(node: CompositeMatches) -> list[int]:
@@ -47,10 +48,24 @@ def asked(node: CompositeMatches) -> list[int]:
     return [i for i, inner in enumerate(node.nodes) if not isinstance(inner, Everything)]
 
 
-def leader(node: Node) -> Node | None:
-    """The criterion that promises the fewest resources, if one promises few."""
-    found = min(conjuncts(node), key=_breadth, default=Everything())
+def leader(node: Node, *, some: bool = False) -> Node | None:
+    """The criterion that promises the fewest resources, if one promises few.
+
+    Args:
+        some: the first in the order of the rows are enough. Then thousands of targets or ids,
+            as a policy may have them, do not lead: to try the rows finds a page sooner.
+    """
+    nodes = [one for one in conjuncts(node) if not (some and _names_thousands(one))]
+    found = min(nodes, key=_breadth, default=Everything())
     return found if _breadth(found) < _UNFIT else None
+
+
+def _names_thousands(node: Node) -> bool:
+    match node:
+        case ReferenceTo(targets=names) | IdIn(ids=names):
+            return len(names) > _THOUSANDS
+        case _:
+            return False
 
 
 def conjuncts(node: Node) -> tuple[Node, ...]:

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import singledispatchmethod
+from functools import lru_cache, singledispatchmethod
 from typing import Any, Final
 
 from fhir_server.search.ast import (
@@ -28,7 +28,7 @@ from fhir_server.search.ast import (
 from fhir_server.search.geography import box
 from fhir_server.search.values import fold
 from fhir_server.storage.sqlite.entries import Hash
-from fhir_server.storage.sqlite.sql import Sql, among, either, joined
+from fhir_server.storage.sqlite.sql import MANY, Lists, Sql, among, either, joined
 
 # A value's low is never above its high: where only the high is in question, a bound on the low
 # changes nothing but lets the index, which goes by the low, serve it.
@@ -86,8 +86,17 @@ class AnyOf:
 class Predicates:
     """Tests on entries, with hashes of one file."""
 
-    def __init__(self, hashed: Hash) -> None:
+    def __init__(self, hashed: Hash, lists: Lists) -> None:
         self._hashed = hashed
+        self._lists = lists
+
+    def check(self, node: Any) -> Sql:
+        """As `test`, of an entry that is at hand already: no list is walked for it."""
+        match node:
+            case AnyOf(texts=texts) | ReferenceTo(targets=texts, version="") if len(texts) > MANY:
+                return self._lists.holds("e.text", texts)
+            case _:
+                return self.test(node)
 
     @singledispatchmethod
     def test(self, node: object) -> Sql:
@@ -145,8 +154,13 @@ class Predicates:
 
     @test.register
     def _(self, node: AnyOf) -> Sql:
-        hashes = among("e.low", [self._hashed(text) for text in node.texts])
-        return joined(" AND ", [hashes, among("e.text", node.texts)])
+        if len(node.texts) <= MANY:
+            hashes = among("e.low", [self._hashed(text) for text in node.texts])
+            return joined(" AND ", [hashes, among("e.text", node.texts)])
+        walked = Sql(
+            "e.low IN (SELECT value FROM json_each(?))", [_hashes(node.texts, self._hashed)]
+        )
+        return joined(" AND ", [walked, self._lists.holds("e.text", node.texts)])
 
     @test.register
     def _(self, node: ReferenceTo) -> Sql:
@@ -211,6 +225,12 @@ class Predicates:
         elif node.unit:
             parts.append(Sql("(e.text = ? OR e.unit = ?)", [node.unit, node.unit]))
         return joined(" AND ", parts)
+
+
+@lru_cache(maxsize=16)
+def _hashes(texts: tuple[str, ...], hashed: Hash) -> str:
+    """As one JSON argument; a policy has the same thousands for each query."""
+    return json.dumps([hashed(text) for text in texts])
 
 
 def table_of(node: Any) -> str:

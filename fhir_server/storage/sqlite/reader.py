@@ -24,6 +24,7 @@ from fhir_server.storage.sqlite.compile import Compiler, SeveralCompiler, Sql
 from fhir_server.storage.sqlite.entries import Hash, ParameterNumbers
 from fhir_server.storage.sqlite.history import history
 from fhir_server.storage.sqlite.parameters import StoredParameters
+from fhir_server.storage.sqlite.sql import Lists
 
 _READ: Final = """
     SELECT r.type, r.id, v.version, v.updated, v.method, v.body
@@ -65,6 +66,8 @@ class ConnectionReader:
         self._numbers = numbers
         self._patience = patience
         self._stored_parameters = StoredParameters()
+        self._lists = Lists()
+        connection.create_function("is_listed", 2, self._lists.has, deterministic=True)
         connection.create_function("keyed_hash", 1, hashed, deterministic=True)
         connection.create_function("metres", 4, metres, deterministic=True)
 
@@ -147,9 +150,10 @@ class ConnectionReader:
                 added.add(code)
             return self._numbers.known(self._connection, resource_type, code)
 
+        self._lists.clear()
         if isinstance(query, Queries):
-            return SeveralCompiler(query, self._hashed, number)
-        return Compiler(query, self._hashed, number)
+            return SeveralCompiler(query, self._hashed, number, self._lists)
+        return Compiler(query, self._hashed, number, self._lists)
 
     def _patiently(self, sql: Sql) -> list[Any]:
         """Its rows, unless that takes too long."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 MANY: Final = 100
@@ -18,6 +19,37 @@ class Sql:
     arguments: list[Any] = field(default_factory=list)
     loose: bool = False
     """With an OR at its top: it needs brackets beside others."""
+
+
+class Lists:
+    """Long lists of one statement, each by a number: a candidate is looked up in them.
+
+    Handed over as JSON, a list of thousands is read anew by each statement, however few the
+    candidates. Of one connection, and so of one thread at a time.
+    """
+
+    def __init__(self) -> None:
+        self._lists: list[frozenset[str]] = []
+
+    def clear(self) -> None:
+        """Before the next statement."""
+        self._lists.clear()
+
+    def add(self, texts: tuple[str, ...]) -> int:
+        self._lists.append(_as_set(texts))
+        return len(self._lists) - 1
+
+    def has(self, number: int, text: str | None) -> bool:
+        """The SQL function `is_listed`."""
+        return text in self._lists[number]
+
+    def holds(self, column: str, texts: tuple[str, ...]) -> Sql:
+        return Sql(f"is_listed(?, {column})", [self.add(texts)])
+
+
+@lru_cache(maxsize=64)
+def _as_set(texts: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(texts)
 
 
 def joined(operator: str, parts: Sequence[Sql]) -> Sql:

@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 _READERS: Final = 4
 _PATIENT_READERS: Final = 2
+_FEW: Final = 100
+"""Memos."""
 _LATELY: Final = 1.0
 """Seconds after a commit in which the store is taken to write."""
 _READY_PATIENCE: Final = 3.0
@@ -107,8 +109,11 @@ class SqliteStore:
     async def memos(
         self, space: str, prefix: str = "", count: int = 100, after: str = ""
     ) -> Sequence[Memo]:
+        """A few are read on the loop: to hand them to a thread costs more."""
         now = self._terms.clock()
-        return await self._elsewhere(lambda reader: reader.memos(space, prefix, count, after, now))
+        place = self._here if count <= _FEW else self._elsewhere
+        found: list[Memo] = await place(lambda one: one.memos(space, prefix, count, after, now))
+        return found
 
     async def audited(self, asked: AuditQuery, count: int) -> Sequence[AuditEntry]:
         return await self._elsewhere(lambda reader: reader.audited(asked, count))
