@@ -56,7 +56,7 @@ def main(rounds: int, seconds: float, connections: int) -> None:
         click.echo(f"start to first answer: {_start_seconds(Path(folder)):.2f} s")
         _measure(bare, base, rounds, seconds, connections)
         click.echo(f"memory after the runs: {_memory_mb(process):.0f} MB")
-    access.report(rounds, seconds, connections)
+    access.report()
     checking.report()
 
 
