@@ -94,11 +94,11 @@ class GuardedReader:
     async def vread(
         self, resource_type: str, resource_id: str, version: int
     ) -> StoredVersion | None:
+        if not await self._is_seen_now(resource_type, resource_id):
+            return None
         found = await self._reader.vread(resource_type, resource_id, version)
-        if self._rule is None:
+        if self._rule is None or found is None:
             return self._noted(found)
-        if found is None:
-            return await self._seen(self._rule, resource_type, None)
         return self._noted(await self._seen_before(self._rule, found))
 
     async def history(
@@ -119,6 +119,8 @@ class GuardedReader:
     ) -> Sequence[HistoryEntry]:
         shown: list[HistoryEntry] = []
         looked_at = 0
+        if scope.id and not await self._is_seen_now(scope.resource_type, scope.id):
+            return shown
         while len(shown) < count:
             found = await self._reader.history(scope, count, before)
             looked_at += len(found)
@@ -215,9 +217,21 @@ class GuardedReader:
         """A current version as the caller sees it, None where that is not at all."""
         if current is None:
             # What is hidden costs a decision: what is not there costs the same.
-            await rule.sight(self._reader, membership.nobodys(resource_type))
+            body = membership.nobodys_body(resource_type)
+            await rule.sight(self._reader, json.decode_own(body))
             return None
         return _through(await self._sight(rule, current), current)
+
+    async def _is_seen_now(self, resource_type: str, resource_id: str) -> bool:
+        """Whether a resource has a past that may be looked at.
+
+        Asked before anything of that past is read, so that what is hidden takes the time of what
+        is absent.
+        """
+        if self._rule is None:
+            return True
+        current = await self._reader.read(resource_type, resource_id)
+        return await self._seen(self._rule, resource_type, current) is not None
 
     async def _seen_before(self, rule: Rule, version: StoredVersion) -> StoredVersion | None:
         """A version of any age: what is hidden by now was hidden always, and masks have no past."""

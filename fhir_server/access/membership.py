@@ -14,6 +14,7 @@ from functools import cache, lru_cache
 from typing import Any, Final
 
 from fhir_server.access.decision import Area
+from fhir_server.fhir import json
 from fhir_server.fhir.compartments import memberships
 from fhir_server.fhir.definitions import resource_types, type_definition
 from fhir_server.search.ast import Differs, IdIn, Node, Not, ReferenceTo, conjunction
@@ -151,6 +152,15 @@ def nobodys(resource_type: str) -> Mapping[str, Any]:
         name, whose = _path(resource_type)[1], {"reference": f"{PATIENT}/{_NOBODY}"}
         found[name] = [whose] if _may_repeat(resource_type) else whose
     return found
+
+
+@cache
+def nobodys_body(resource_type: str) -> bytes:
+    """The same as it would be stored, of about the size and shape that records have."""
+    coding = {"system": "http://snomed.info/sct", "code": "000000000", "display": "nothing at all"}
+    text = {"status": "generated", "div": "nothing at all " * 60}
+    padding = {"text": text, "code": [{"coding": [coding]}] * 12}
+    return json.encode({**padding, **nobodys(resource_type)})
 
 
 def patients_of(resource: Mapping[str, Any]) -> frozenset[str]:

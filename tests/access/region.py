@@ -191,11 +191,9 @@ def _provision(category: str, state: str) -> dict[str, Any]:
         state, {"start": day(-150), "end": day(200)}
     )
     # Police, schools and panels need to be named, a panel as the organisation that it is of.
-    by_kind: dict[str, tuple[dict[str, Any], ...]] = {
-        "register": (ods("E11"),),
-        "cetr": (ods("K11"),),
-    }
-    named = by_kind.get(category, ())
+    named: tuple[dict[str, Any], ...] = {"register": (ods("E11"),), "cetr": (ods("K11"),)}.get(
+        category, ()
+    )
     if state == "named" and category == "keyworking":
         named = (ref("RelatedPerson/mum"), ref("Practitioner/kw"))
     inner: list[dict[str, Any]] = []

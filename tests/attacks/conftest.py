@@ -1,7 +1,6 @@
 """A small region under tokens: a child whom the keyworker may see, and one who is hidden."""
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from fhir_server.fhir import json
 from tests.access.cast import SERVICES, Cast
 from tests.access.people import ref
 from tests.access.region import CHILDREN, GONE, SHARED, Child
-from tests.access.served import served, store_all
+from tests.access.served import copy_all, served, store_all
 
 MINE: Final = next(one for one in CHILDREN if (one.age, one.state) == ("competent", "active"))
 HIDDEN: Final = next(one for one in CHILDREN if (one.age, one.state) == ("competent", "never"))
@@ -117,6 +116,6 @@ def region(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def world(region: Path, tmp_path: Path) -> AsyncIterator[World]:
-    shutil.copytree(region, tmp_path, dirs_exist_ok=True)
+    copy_all(region, tmp_path)
     async with served(tmp_path, max_body=256 * 1024, keyworking_profiles=False) as (app, client):
         yield World(app, client)

@@ -54,8 +54,9 @@ async def test_19_operators_are_no_values_members_or_claims(world: World) -> Non
         told = plan(MINE, **{member: {"$ne": ""}})
         assert is_refused(await world.ask(KEYWORKER, "POST", "CarePlan", told)), member
     now = int(time.time())
-    times: dict[str, Any] = {"exp": now + 60, "iat": now, "nbf": now}
-    sent = issuing.token(**times, scope="system/*.cruds", fhirUser={"$ne": ""})
+    times = {"exp": now + 60, "iat": now, "nbf": now}
+    claims: dict[str, Any] = {**times, "fhirUser": {"$ne": ""}}
+    sent = issuing.token(**claims, scope="system/*.cruds")
     answer = await world.get(None, A, authorization=f"Bearer {sent}")
     assert answer.status_code == 401
     assert await world.ids(KEYWORKER, f"Patient?name={MINE.surname}") == {MINE.key}

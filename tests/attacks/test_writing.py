@@ -47,9 +47,7 @@ def decided(child: Any, **rest: Any) -> dict[str, Any]:
 
 async def test_13_whoever_may_gives_and_records_a_consent(world: World) -> None:
     patient = replace(cast.patient(MINE), scopes=OWN)
-    own = decided(MINE)
-    del own["extension"]  # whoever gives it tells of no assessment of their own
-    given = await world.ask(patient, "POST", "Consent", own)
+    given = await world.ask(patient, "POST", "Consent", decided(MINE))
     assert given.status_code == 201, given.text
     recorded = await world.ask(KEYWORKER, "POST", "Consent", decided(MINE, verification=CHECKED))
     assert recorded.status_code == 201, recorded.text
@@ -121,10 +119,11 @@ _BY_PATH: Final = {
         }
     ],
 }
-_HTEST: Final = {"code": "HTEST", "system": canonicals.ACT_REASON}
-_MARKED: Final = {
+_MARKED: Final[dict[str, Any]] = {
     "resourceType": "Parameters",
-    "parameter": [{"name": "meta", "valueMeta": {"tag": [_HTEST]}}],
+    "parameter": [
+        {"name": "meta", "valueMeta": {"tag": [{"code": "HTEST", "system": canonicals.ACT_REASON}]}}
+    ],
 }
 
 
@@ -144,7 +143,7 @@ async def test_14_nothing_is_moved_into_another_record(world: World) -> None:
         {
             "op": "add",
             "path": "/meta/tag/-",
-            "value": _HTEST,
+            "value": _MARKED["parameter"][0]["valueMeta"]["tag"][0],
         }
     ]
     tried = [
