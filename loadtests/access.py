@@ -227,6 +227,7 @@ def _servers(place: Path) -> list[tuple[str, dict[str, str]]]:
         "JWKS": str(place / "jwks.json"),
         "AUDIENCE": _AUDIENCE,
         "REGISTER_SIGNATORIES": f"{caseloads.SIGNATORY}=health",
+        "INPATIENT_UNITS": caseloads.UNIT,
     }
     return [
         ("none", {"AUTH": "none"}),

@@ -34,6 +34,7 @@ def settings_of(folder: Path, auth: str = "token", **more: Any) -> Settings:
         "store": store_at(folder / "region.db", SQLITE),
         "max_count": 5000,
         "max_includes": 5000,
+        "inpatient_units": ("W11",),
         "register_signatories": tuple(f"{code}={kind}" for code, kind in SIGNATORIES.items()),
     }
     return Settings(**{**told, **token, **more})

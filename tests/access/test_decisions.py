@@ -43,7 +43,7 @@ from tests.storage.backends import Backend
 
 WRITER: Final = Caller("writer")
 KEYWORKER: Final = somebody("Practitioner/kw", "X1")
-TERMS: Final = Terms({"H1": "health", "E1": "education"})
+TERMS: Final = Terms({"H1": "health", "E1": "education"}, frozenset({"W1"}))
 WORKED: Final = (child(), episode("Practitioner/kw"), consent())
 
 

@@ -32,7 +32,14 @@ from tests.access.cast import shown_of
 from tests.access.people import coded, organisation, ref
 from tests.access.region import replaced
 from tests.access.served import facts_complete, served, store_all
-from tests.access.worlds import SIGNATORIES, asker, likely_callers, likely_moments, likely_worlds
+from tests.access.worlds import (
+    CODES,
+    SIGNATORIES,
+    asker,
+    likely_callers,
+    likely_moments,
+    likely_worlds,
+)
 from tests.jobs import LATER, finished
 
 SHARE: Final = 20 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 1
@@ -111,7 +118,8 @@ def as_stored(caller: Caller) -> Caller:
 
 
 def sign_in(app: Application, caller: Caller, now: datetime) -> None:
-    decisions, moment = TableDecisions(Terms(SIGNATORIES)), microseconds(now)  # type: ignore[arg-type]
+    terms = Terms(SIGNATORIES, frozenset(CODES))  # type: ignore[arg-type]
+    decisions, moment = TableDecisions(terms), microseconds(now)
 
     def session(who: Caller) -> Session:
         return Session(app.state.store, who, ConsentPolicy(decisions, who, lambda: moment))

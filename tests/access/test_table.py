@@ -53,7 +53,7 @@ RESOURCE_TYPES: Final = "http://hl7.org/fhir/resource-types"
 
 
 def decided(
-    caller: Caller, *papers: Resource, now: int = NOW, units: tuple[str, ...] = ()
+    caller: Caller, *papers: Resource, now: int = NOW, units: tuple[str, ...] = ("W1",)
 ) -> Decision:
     """The decision by these papers; a Patient of fifteen where they have none."""
     return decide(_case(caller, papers, now, units))
@@ -328,7 +328,8 @@ def test_only_the_units_of_the_settings_are_units() -> None:
     sender, papers = somebody("", "W1", grants=SENDS), (stay(ods("W1")), consent())
     assert decided(sender, *papers, units=("W1",)).row == 5
     assert decided(sender, *papers, units=("W2",)) == DENIED
-    assert decided(sender, *papers) == Decision(6, rights=frozenset({Right.EVENTS}))
+    told = decided(sender, *papers, units=())
+    assert told == Decision(6, rights=frozenset({Right.EVENTS})), "its own word opens nothing"
 
 
 # Row 7

@@ -341,5 +341,5 @@ def facts_of(world: list[Resource]) -> Facts:
 
 
 def case(world: list[Resource], caller: Caller, now: datetime) -> Case:
-    terms = Terms(SIGNATORIES)  # type: ignore[arg-type]
+    terms = Terms(SIGNATORIES, frozenset(CODES))  # type: ignore[arg-type]
     return Case("1", facts_of(world), caller, identity(caller), microseconds(now), terms)
