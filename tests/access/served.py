@@ -35,6 +35,7 @@ def settings_of(folder: Path, auth: str = "token", **more: Any) -> Settings:
         "max_count": 5000,
         "max_includes": 5000,
         "inpatient_units": ("W11",),
+        "max_failure_rate": 0,
         "register_signatories": tuple(f"{code}={kind}" for code, kind in SIGNATORIES.items()),
     }
     return Settings(**{**told, **token, **more})

@@ -22,7 +22,7 @@ from fhir_server.operation.registry import load
 from fhir_server.settings import Settings
 from tests.access import asks, cast
 from tests.access.asks import CHIEF, EVERY, READS, WRITES, Ask
-from tests.access.cast import SERVICES, Cast
+from tests.access.cast import GLASS, SERVICES, Cast
 from tests.access.region import AGES, CHILDREN, GONE, Child, everything
 from tests.access.served import break_glass, copied, served, store_all
 from tests.jobs import finished
@@ -229,7 +229,10 @@ class Inspection:
         if self.caller is None:
             return 0
         papers = [one for one in child.papers if one["resourceType"] in types]
-        return sum(bool(self.caller.sees(child, one)) for one in papers if one["id"] != "gone")
+        seen = [one for one in papers if one["id"] != "gone" and self.caller.sees(child, one)]
+        # The Task for the keyworker, written for the organisation that broke it, has one besides.
+        of_glass = child.key in GLASS and any(one["resourceType"] == "Provenance" for one in seen)
+        return len(seen) + of_glass
 
     def _require_all(self, ask: Ask, asked: Ask, told: Told, children: Iterable[Child]) -> None:
         if ask.counts and ask.tells is not None:
