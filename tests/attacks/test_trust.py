@@ -107,9 +107,10 @@ async def test_27_whatever_fails_in_deciding_denies(
 
     monkeypatch.setattr(decisions, "decide", fails)
     monkeypatch.setattr(decisions, "explained", fails)
-    await world.store(
-        {**of(MINE, "CareTeam", "t"), "name": "New facts, so that it is decided anew"}
-    )
+    team = of(MINE, "CareTeam", "t")
+    joined = {"role": [{"text": "new"}], "member": {"reference": "Practitioner/new"}}
+    # What was decided by the same facts stands.
+    await world.store({**team, "participant": [*team["participant"], joined]})
     for address in (A, f"Patient/{MINE.key}/$everything", f"{A}/_history"):
         assert (await world.get(KEYWORKER, address)).status_code == 404, address
     assert await world.ids(KEYWORKER, "CarePlan") == set()
