@@ -195,6 +195,10 @@ def _what_a_ward_tries(settings: Settings, tried: _Try | None) -> list[str]:
     base = settings.base
     if tried is None or not settings.authorisation_server:
         return _lines(base, [_metadata(base)])
+    if TRUST not in settings.inpatient_units:
+        command = f"KEYWORKING_INPATIENT_UNITS={TRUST} {_COMMAND} serve --auth token"
+        again = ("To try it as a ward, serve like this", f"{command} --synthetic-caseload")
+        return _lines(base, [again, _metadata(base)])
     folder = _write_down(settings, tried.stay)
     plans = _get(f"{base}/CarePlan?patient={tried.young_person}&", _SHOWN)
     steps = [

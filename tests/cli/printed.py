@@ -49,7 +49,7 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def serving(folder: Path, auth: str) -> Iterator[Served]:
+def serving(folder: Path, auth: str, **settings: str) -> Iterator[Served]:
     """`keyworking serve --synthetic-caseload` in a folder, on its usual store."""
     port, log = free_port(), folder / "server.log"
     options = ["--auth", auth, "--port", str(port), "--synthetic-caseload"]
@@ -57,7 +57,7 @@ def serving(folder: Path, auth: str) -> Iterator[Served]:
         process = subprocess.Popen(
             [*KEYWORKING, "serve", *options],
             cwd=folder,
-            env={**environment(), "PYTHONUNBUFFERED": "1"},
+            env={**environment(), **settings, "PYTHONUNBUFFERED": "1"},
             stdout=out,
             stderr=out,
         )

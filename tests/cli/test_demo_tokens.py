@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from fhir_server.cli import main
 from fhir_server.loading import Bearer
+from fhir_server.story import TRUST
 from tests.cli.printed import KEYWORKING, Served, environment, serving
 
 ANSWERS: Final = {
@@ -37,7 +38,7 @@ HIDDEN: Final = ("Nobody's plan is for it to see", "and from then on they are no
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("tokens")
-    with serving(folder, "token") as found:
+    with serving(folder, "token", KEYWORKING_INPATIENT_UNITS=TRUST) as found:
         command = folder / ".venv" / "bin" / "keyworking"
         command.parent.mkdir(parents=True)
         python = shlex.quote(sys.executable)
