@@ -46,3 +46,9 @@ def test_what_was_not_looked_up_is_told_loudly_and_does_not_fail(
 def test_a_service_that_cannot_be_reached_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(lambda: "") == 0
     assert "NOT AUDITED. Nothing was looked up" in capsys.readouterr().err
+
+
+def test_one_that_is_accepted_by_its_cve_fails_nothing() -> None:
+    accepted = {"id": "GHSA-wj6h-64fc-37mp", "aliases": ["CVE-2024-23342"], "fix_versions": []}
+    assert _audited({**GOOD, "vulns": [accepted]}) == 0
+    assert _audited({**GOOD, "vulns": [accepted, *BAD["vulns"]]}) == 1
