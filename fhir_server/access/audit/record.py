@@ -175,12 +175,12 @@ def _of_caller(
     purpose: str,
     break_glass: str,
 ) -> Mapping[str, Any]:
-    told: dict[str, Any] = {"caller": bounded(name, 400)}
-    told |= {"client": bounded(client, 200), "user": bounded(user, 200)}
+    told: dict[str, Any] = {"client": bounded(client, 200), "user": bounded(user, 200)}
     told |= {"organisation": bounded(organisation, 100), "purpose": bounded(purpose, 100)}
     told |= {"roles": tuple(sorted(role.value for role in roles))}
     told |= {"break_glass": bounded(break_glass, _MOST_SAID)}
-    return {member: value for member, value in told.items() if value}
+    said = {member: value for member, value in told.items() if value}
+    return {"caller": bounded(name, 400), **said}
 
 
 def of_stranger(action: str, asked: str, address: str, text: str) -> AuditRow:
