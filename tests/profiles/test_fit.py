@@ -95,5 +95,7 @@ async def test_examples_of_messages_are_acted_on(unknown: Chart) -> None:
 async def test_valid_examples_are_stored_as_they_are(unknown: Chart) -> None:
     for path in sorted(PROFILES.glob("*/examples/valid-*.json")):
         resource = load(path)
+        if resource["resourceType"] == "AuditEvent":
+            continue  # the server alone writes them
         stored = await unknown.write(resource)
         assert stored["meta"]["tag"] == resource["meta"]["tag"], path

@@ -139,5 +139,5 @@ class Trail:
 def _blocked() -> FhirError:
     return FhirError(
         Kind.UNAVAILABLE,
-        "The audit cannot be written now, and nothing is read without it; try later",
+        "The audit cannot be written now, and nothing is read without it; try again later",
     )
