@@ -135,7 +135,8 @@ class _Line:
 
 
 async def step(task: Task) -> None:
-    """Store some lines, or fetch a file."""
+    """Store some lines, or fetch a file. What comes from elsewhere is taken as it is."""
+    task.work.session = task.work.session.as_it_is()
     told = task.work.job.place
     place = _Place(lines=task.asked.get("lines")) if told is None else _read(told)
     await (_apply(task, place) if place.lines is not None else _fetch(task, place))

@@ -20,6 +20,7 @@ from fhir_server.access.consent_policy import ConsentPolicy
 from fhir_server.access.decision import Decisions
 from fhir_server.access.decisions import TableDecisions
 from fhir_server.access.facts import remaking
+from fhir_server.access.following import NO_RULES, Rules
 from fhir_server.access.ledger import Ledger
 from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy, Rule
 from fhir_server.access.policy import Policy as AccessPolicy
@@ -50,11 +51,12 @@ from fhir_server.jobs.record import OPEN
 from fhir_server.jobs.runner import Runner
 from fhir_server.jobs.runner import Terms as JobTerms
 from fhir_server.operation.registry import Operations, load
+from fhir_server.operation.rules import ServiceRules, load_rules
 from fhir_server.outgoing import Outgoing
 from fhir_server.search.parse import Limits
 from fhir_server.setting_groups.consent import terms_of
+from fhir_server.setting_groups.pathway import pathway_of
 from fhir_server.settings import PATH, Settings, refuse_unknown_variables, sqlite_path
-from fhir_server.storage.clock import system_clock
 from fhir_server.storage.interface import Store
 from fhir_server.storage.mongo.address import is_mongo
 from fhir_server.storage.sqlite.store import SqliteStore
@@ -136,6 +138,7 @@ def _lifespan(
         store = await open_store(settings)
         woken = asyncio.Event()
         server = await fhir_server(settings, store, operations, woken)
+        app.state.server = server
         trail = audit_trail(settings, store)
         decisions = TableDecisions(terms_of(settings))
         bounds = client_rates(settings)
@@ -167,7 +170,7 @@ def authority(settings: Settings, ledger: Ledger) -> Authority:
     """The built-in authorisation server."""
     terms = Terms(settings.authorisation, settings.base, settings.token_lifetime)
     sets = KeySets(Asking(private_hosts=settings.outgoing_private_hosts).get)
-    return Authority(ledger, system_clock, terms, sets)
+    return Authority(ledger, settings.clock, terms, sets)
 
 
 async def open_store(settings: Settings, *, make: bool = True) -> Store:
@@ -180,10 +183,12 @@ async def open_store(settings: Settings, *, make: bool = True) -> Store:
             patience=settings.search_patience,
             write_patience=settings.write_patience,
             make=make,
+            clock=settings.clock,
             may_lag=settings.mongodb_read_from == "secondary",
         )
     return SqliteStore(
         sqlite_path(settings.store),
+        clock=settings.clock,
         patience=settings.search_patience,
         write_patience=settings.write_patience,
     )
@@ -202,7 +207,7 @@ def syslog_follower(settings: Settings, store: Store) -> Follower | None:
     """What sends the audit's rows on, at work; None where no receiver is set."""
     if not settings.audit_syslog:
         return None
-    follower = Follower(store, Receiver(settings.audit_syslog), system_clock)
+    follower = Follower(store, Receiver(settings.audit_syslog), settings.clock)
     follower.start()
     return follower
 
@@ -226,7 +231,8 @@ def endpoint(
     bounds: Rates | None = None,
 ) -> FhirEndpoint:
     def open_session(request: HttpRequest) -> Session:
-        return session(settings, store, request.caller.asking(request.request_id), decisions)
+        caller = request.caller.asking(request.request_id)
+        return session(settings, store, caller, decisions, server.rules)
 
     trusted = () if settings.public_base else settings.trusted_proxies
     return FhirEndpoint(
@@ -280,7 +286,7 @@ def runner(
     patient = store.patient(settings.job_patience)
 
     def open_session(caller: Caller) -> Session:
-        return session(settings, patient, caller, decisions)
+        return session(settings, patient, caller, decisions, server.rules)
 
     return Runner(
         lambda: of_all_callers(store, OPEN),
@@ -303,7 +309,7 @@ async def fhir_server(
     pages = Fernet(base64.urlsafe_b64encode(await store.secret("pages")))
     return Server(
         base=settings.base,
-        clock=system_clock,
+        clock=settings.clock,
         pages=pages,
         router=ROUTER,
         operations=operations,
@@ -314,15 +320,28 @@ async def fhir_server(
         max_body=settings.max_body,
         max_patch=settings.max_patch,
         conditional_delete=settings.conditional_delete,
-        desk=Desk(system_clock, settings.job_lifetime, settings.max_jobs, wake),
+        desk=Desk(settings.clock, settings.job_lifetime, settings.max_jobs, wake),
         max_import=settings.max_import,
         import_from=Outgoing(settings.import_from, settings.outgoing_private_hosts),
         if_match_required=frozenset(settings.if_match_required),
         repeat_lifetime=settings.repeat_lifetime,
         checker=checker(settings),
+        rules=service_rules(settings),
+        pathway=pathway_of(settings),
         glass_minutes=settings.break_glass_minutes,
         open_access=settings.auth == "none",
         smart=smart_configuration(settings),
+    )
+
+
+def service_rules(settings: Settings) -> Rules:
+    """The service's rules that are in the packages of operations."""
+    return ServiceRules(
+        load_rules(settings.operations),
+        base=settings.base,
+        clock=settings.clock,
+        checker=checker(settings),
+        pathway=pathway_of(settings),
     )
 
 
@@ -334,17 +353,23 @@ def policy_of(
         return OpenPolicy()
     if settings.auth is None or decisions is None:
         return ClosedPolicy()
-    return ConsentPolicy(decisions, caller, system_clock, partial(scope_terms, base=settings.base))
+    return ConsentPolicy(
+        decisions, caller, settings.clock, partial(scope_terms, base=settings.base)
+    )
 
 
 def session(
-    settings: Settings, store: Store, caller: Caller, decisions: Decisions | None = None
+    settings: Settings,
+    store: Store,
+    caller: Caller,
+    decisions: Decisions | None = None,
+    rules: Rules = NO_RULES,
 ) -> Session:
     """A session of that caller."""
     policy = policy_of(settings, caller, decisions)
     outside = terminology_server(settings)
     codes = packaged(settings.packages)
-    return Session(store, caller, policy, settings.max_codes, outside, codes)
+    return Session(store, caller, policy, settings.max_codes, outside, codes, rules)
 
 
 def described(settings: Settings, operations: Operations, base: str) -> Described:

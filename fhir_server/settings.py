@@ -21,7 +21,9 @@ from fhir_server.setting_groups.addresses import wrong_with_base
 from fhir_server.setting_groups.around import AroundSettings
 from fhir_server.setting_groups.audit import AuditSettings
 from fhir_server.setting_groups.authorisation import AuthorisationSettings
+from fhir_server.setting_groups.clock import ClockSettings
 from fhir_server.setting_groups.consent import ConsentSettings
+from fhir_server.setting_groups.pathway import PathwaySettings
 from fhir_server.setting_groups.secrets import SecretFiles
 from fhir_server.setting_groups.tokens import TokenSettings
 from fhir_server.storage.mongo.address import database_name, is_mongo, masked
@@ -38,7 +40,13 @@ _FOR_TESTS: Final = PREFIX + "TEST_"
 
 
 class Settings(
-    AuthorisationSettings, ConsentSettings, TokenSettings, AroundSettings, AuditSettings
+    AuthorisationSettings,
+    ConsentSettings,
+    TokenSettings,
+    AroundSettings,
+    AuditSettings,
+    PathwaySettings,
+    ClockSettings,
 ):
     """What can be set, with its default."""
 
@@ -196,6 +204,7 @@ class Settings(
                 "use 127.0.0.1, ::1 or localhost"
             )
         self.require_audit(self.auth)
+        self.require_clock(self.auth)
         if self.auth == "token":
             self.require_tokens(built_in=self.authorisation_server)
         if self.port == 0:

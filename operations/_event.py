@@ -4,8 +4,23 @@ from dataclasses import dataclass
 from datetime import date
 
 from fhir_server.fhir.json import Resource
+from fhir_server.operation.pathway import Pathway
 from fhir_server.operation.records import Records
 from operations._person import Person, local_day
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a message says of a stay beside the Encounter itself."""
+
+    stay_id: str
+    """Of the Encounter that it is about."""
+    at: int
+    """When what it tells of happened, in microseconds since the epoch."""
+    author: Resource
+    """A Reference to who sends it."""
+    as_stay: frozenset[str]
+    """Statuses of an Encounter of any class that its trigger makes a stay in hospital."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +30,15 @@ class Event:
     records: Records
     person: Person
     stay: Resource
-    """As it is now, with what the message says of it."""
+    """As it is now, with what was told of it."""
     at: int
     """When it happened, in microseconds since the epoch."""
     author: Resource
     """A Reference to who reports it."""
     consented: bool
-    """Whether there was a consent to be on the register before the message came."""
+    """Whether there is a consent to be on the register."""
+    pathway: Pathway
+    """The numbers that due dates and holds are reckoned with."""
 
     @property
     def day(self) -> date:

@@ -12,7 +12,7 @@ from fhir_server.operation.records import Lookup, reference_to
 
 OPEN_STAY: Final = ("arrived", "triaged", "in-progress", "onleave")
 UNDONE_STAY: Final = ("cancelled", "entered-in-error")
-_INPATIENT_CLASSES: Final = ("IMP", "ACUTE", "NONAC")
+INPATIENT_CLASSES: Final = ("IMP", "ACUTE", "NONAC")
 _OPEN_PLAN: Final = ("draft", "active", "on-hold")
 COLOURS: Final = (canonicals.RED, canonicals.AMBER, canonicals.GREEN, canonicals.BLUE)
 
@@ -40,7 +40,7 @@ class Person:
         return [
             encounter
             for encounter in await self._about("Encounter")
-            if encounter["class"].get("code") in _INPATIENT_CLASSES
+            if encounter["class"].get("code") in INPATIENT_CLASSES
             or any(refers(plan.get("encounter"), encounter) for plan in plans)
         ]
 
@@ -54,14 +54,7 @@ class Person:
     async def ratings(self) -> list[Resource]:
         """Rating flags, past and present; one of an unknown colour is none."""
         flags = await self._about("Flag")
-        return [
-            flag
-            for flag in flags
-            if colour_of(flag) is not None
-            and has_code(
-                flag.get("category"), canonicals.FLAG_CATEGORY, canonicals.DSR_ADMISSION_RISK
-            )
-        ]
+        return [flag for flag in flags if is_rating(flag)]
 
     async def active_ratings(self) -> list[Resource]:
         """The newest first; more than one only where somebody has written them so."""
@@ -154,6 +147,13 @@ def status_of(resource: Resource) -> str:
 
 def is_open_plan(plan: Resource) -> bool:
     return status_of(plan) in _OPEN_PLAN
+
+
+def is_rating(flag: Resource) -> bool:
+    """Whether it is a rating on the register, past or present."""
+    category = flag.get("category")
+    of_register = has_code(category, canonicals.FLAG_CATEGORY, canonicals.DSR_ADMISSION_RISK)
+    return of_register and colour_of(flag) is not None
 
 
 def colour_of(flag: Resource) -> str | None:

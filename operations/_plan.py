@@ -31,6 +31,11 @@ detention under sections 3, 37, 45A, 47 and 48 in the codes of UK Core."""
 _DONE: Final = ("completed", "cancelled", "entered-in-error")
 
 
+def plan_id(stay: Resource) -> str:
+    """Of the plan that the stay's admission opens."""
+    return stable_id("discharge-plan", stay["id"])
+
+
 async def open_plan(records: Records, person: Person, stay: Resource, admitted: int) -> Resource:
     """A draft of the plan for this stay, which has none."""
     return await records.save(await _draft(person, stay, admitted))
@@ -74,7 +79,7 @@ async def _draft(person: Person, stay: Resource, admitted: int) -> Resource:
     day = local_day(admitted)
     plan: Resource = {
         "resourceType": "CarePlan",
-        "id": stable_id("discharge-plan", stay["id"]),
+        "id": plan_id(stay),
         "status": "draft",
         "intent": "plan",
         "category": [

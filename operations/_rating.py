@@ -25,9 +25,6 @@ from operations._person import (
     with_extension,
 )
 
-RED_HOLD: Final = timedelta(days=14)
-"""Red for at least so long after discharge (Lincolnshire's rule; areas differ)."""
-
 _TITLES: Final = {
     canonicals.RED: "Red: high risk of going into hospital",
     canonicals.AMBER: "Amber: at risk if the right support does not come soon",
@@ -44,7 +41,7 @@ async def rate_blue(event: Event) -> str:
 
 async def rate_red_after_discharge(event: Event) -> str:
     """Red, with the date before which nobody sets it lower by accident."""
-    until = event.day + RED_HOLD
+    until = event.day + timedelta(days=event.pathway.red_hold_days)
     flag = with_extension(
         _flag(event, canonicals.RED),
         {"url": canonicals.MINIMUM_UNTIL_EXTENSION, "valueDate": until.isoformat()},
@@ -106,6 +103,11 @@ async def end_ratings(records: Records, person: Person, at: int, reason: str) ->
         await records.save(_ended(flag, at, reason))
 
 
+def superseded(flag: Resource, by: Resource) -> Resource:
+    """The rating as it ends when another begins."""
+    return _ended(flag, begun(by), "superseded")
+
+
 async def _replace(event: Event, flag: Resource) -> str:
     """Make it the active rating, unless that has been so already or a later one stands."""
     records, person = event.records, event.person
@@ -119,7 +121,7 @@ async def _replace(event: Event, flag: Resource) -> str:
         if _stands(other, flag, event.stay, person.now):
             return f"A later rating stands: {colour_of(other)} ({reference_to(other)})"
     for other in others:
-        await records.save(_ended(other, begun(flag), "superseded"))
+        await records.save(superseded(other, flag))
     await records.save(_redated(known, flag) if known else flag)
     return f"The rating is {colour_of(flag)}: {reference_to(flag)}"
 

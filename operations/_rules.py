@@ -6,16 +6,16 @@ informs; people decide.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Final
 
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.canonicals import AMBER, BLUE, GREEN, RED
 from fhir_server.fhir.json import Resource
+from fhir_server.operation.pathway import Pathway
 from fhir_server.operation.records import reference_to
 from operations._leaving import died, left_for_hospital
 from operations._person import Person, colour_of, extension, local_day, since, status_of
-from operations._rating import RED_HOLD
 
 _RANK: Final = {BLUE: 4, RED: 3, AMBER: 2, GREEN: 1}
 
@@ -44,33 +44,33 @@ class Fired:
     evidence: Sequence[str]
 
 
-async def fired_rules(person: Person) -> list[Fired]:
+async def fired_rules(person: Person, pathway: Pathway) -> list[Fired]:
     """Every rule that holds now, the weightiest first."""
-    found = [*await _hospital(person), *await _answered(person)]
+    found = [*await _hospital(person, pathway.red_hold_days), *await _answered(person)]
     return sorted(found, key=lambda rule: -_RANK[rule.colour])
 
 
-async def _hospital(person: Person) -> list[Fired]:
+async def _hospital(person: Person, days: int) -> list[Fired]:
     found = [
         Fired("R-BLUE-INPATIENT", BLUE, "In a mental health hospital", [reference_to(stay)])
         for stay in await person.open_stays()
     ]
     for stay in await person.stays():
-        held_until = _held_until(stay, person.now)
+        held_until = _held_until(stay, days, person.now)
         if held_until is not None:
-            text = f"Discharged less than {RED_HOLD.days} days ago: red until {held_until}"
+            text = f"Discharged less than {days} days ago: red until {held_until}"
             found.append(Fired("R-RED-POSTDISCHARGE", RED, text, [reference_to(stay)]))
     return found
 
 
-def _held_until(stay: Resource, now: int) -> date | None:
+def _held_until(stay: Resource, days: int, now: int) -> date | None:
     """The first day on which this stay does not hold the rating at red; None where none does."""
     left = since(stay.get("period", {}).get("end"))
     if status_of(stay) != "finished" or left_for_hospital(stay) or died(stay):
         return None
     if not 0 < left <= now:
         return None
-    until = local_day(left) + RED_HOLD
+    until = local_day(left) + timedelta(days=days)
     return until if local_day(now) < until else None
 
 

@@ -10,6 +10,8 @@ from operations import _plan, _rating
 from operations._event import Event
 from operations._leaving import died, is_understood, left_for_hospital, was_planned
 from operations._person import (
+    OPEN_STAY,
+    UNDONE_STAY,
     Person,
     codes,
     colour_of,
@@ -40,7 +42,6 @@ _INVOLVED: Final = frozenset(
 """Pathway states that an admission turns into in-hospital; consent goes before keyworking."""
 _IN_HOSPITAL: Final = frozenset({"in-hospital", "discharge-planning"})
 _SELF_HARM: Final = (canonicals.SNOMED_CT, "401206008")
-_COMMUNITY_REVIEW_COUNTS: Final = timedelta(days=90)
 _HOSPITAL_TASKS: Final = (
     "contact-hospital",
     "T-OVERSIGHT-VISIT",
@@ -54,6 +55,13 @@ _REVIEW_TASKS: Final = ("T-REVIEW-RED", "T-REVIEW-AMBER", "T-REVIEW-GREEN")
 """Timers of ratings that blue supersedes."""
 _ADMITTED_AGAIN: Final = "Admitted again"
 _RATED_BLUE: Final = "In hospital: rated blue"
+
+
+def may_follow(known: str, told: str) -> bool:
+    """Whether what a stay has brought can be squared with its new status."""
+    if known in OPEN_STAY:
+        return told in (*OPEN_STAY, "finished", *UNDONE_STAY)
+    return known != "finished" or told in (*OPEN_STAY, "planned", "finished", *UNDONE_STAY)
 
 
 async def admitted(event: Event) -> list[str]:
@@ -103,27 +111,24 @@ async def corrected(event: Event) -> list[str]:
 
 
 async def _works_of_admission(event: Event) -> list[Work]:
-    person, day = event.person, event.day
+    person, day, bounds = event.person, event.day, event.pathway
     adult = (person.age_at(event.at) or 0) >= 18
+    visit = bounds.oversight_visit_adult_days if adult else bounds.oversight_visit_child_days
     works = [
         Work(
             "contact-hospital",
             "Contact the hospital and the young person there",
-            working_days_after(day, 1),
+            working_days_after(day, bounds.hospital_contact_days),
             "urgent",
         ),
-        Work(
-            "T-OVERSIGHT-VISIT",
-            "Commissioner's oversight visit",
-            day + timedelta(days=56 if adult else 42),
-        ),
+        Work("T-OVERSIGHT-VISIT", "Commissioner's oversight visit", day + timedelta(days=visit)),
     ]
     if not event.consented:
         works.append(
             Work(
                 "obtain-consent",
                 "Ask for consent to be on the register",
-                working_days_after(day, 5),
+                working_days_after(day, bounds.consent_request_days),
             )
         )
     return [*works, *await _reviews(event, adult)]
@@ -131,11 +136,12 @@ async def _works_of_admission(event: Event) -> list[Work]:
 
 async def _reviews(event: Event, adult: bool) -> list[Work]:
     """The Care, Education and Treatment Reviews that an admission calls for."""
-    reviewed = await _community_review(event)
+    bounds, reviewed = event.pathway, await _community_review(event)
+    months = bounds.cetr_repeat_adult_months if adult else bounds.cetr_repeat_child_months
     repeat = Work(
         "T-CETR-REPEAT",
         "Care, Education and Treatment Review in hospital",
-        months_after(reviewed or event.day, 6 if adult else 3),
+        months_after(reviewed or event.day, months),
     )
     if reviewed:
         return [repeat]
@@ -144,7 +150,7 @@ async def _reviews(event: Event, adult: bool) -> list[Work]:
         Work(
             "root-cause-analysis",
             "Find out why there was no community review before the admission",
-            event.day + timedelta(days=28),
+            event.day + timedelta(days=bounds.root_cause_days),
         ),
     ]
     if not was_planned(event.stay):
@@ -152,7 +158,7 @@ async def _reviews(event: Event, adult: bool) -> list[Work]:
             Work(
                 "T-CETR-POSTADM",
                 "Care, Education and Treatment Review after admission",
-                event.day + timedelta(days=14),
+                event.day + timedelta(days=bounds.cetr_after_admission_days),
                 "urgent",
             )
         )
@@ -170,7 +176,7 @@ async def _community_review(event: Event) -> date | None:
         if task_code(task) == "T-CETR-COMMUNITY" and status_of(task) == "completed"
         if (done := task.get("executionPeriod", {}).get("end") or task.get("lastModified"))
     ]
-    earliest = event.day - _COMMUNITY_REVIEW_COUNTS
+    earliest = event.day - timedelta(days=event.pathway.community_cetr_days)
     return max((day for day in days if earliest <= day <= event.day), default=None)
 
 
@@ -249,23 +255,29 @@ async def _state_at_home(person: Person) -> str:
 
 
 async def _works_of_discharge(event: Event) -> Sequence[Work]:
-    at = event.at
+    at, bounds = event.at, event.pathway
+    hours, days = bounds.follow_up_hours, bounds.follow_up_days
     works = [
-        Work("T-CAREPLAN-SHARE", "Send the care plan to everyone it names", hours_after(at, 24)),
-        Work("T-FU-72", "Follow-up within 72 hours", hours_after(at, 72), "urgent"),
-        Work("T-FU-7D", "Follow-up within 7 days", hours_after(at, 7 * 24)),
+        Work(
+            "T-CAREPLAN-SHARE",
+            "Send the care plan to everyone it names",
+            hours_after(at, bounds.care_plan_share_hours),
+        ),
+        Work("T-FU-72", f"Follow-up within {hours} hours", hours_after(at, hours), "urgent"),
+        Work("T-FU-7D", f"Follow-up within {days} days", hours_after(at, days * 24)),
         Work(
             "T-RED-HOLD",
             "Rate again: red is held until then",
-            event.day + _rating.RED_HOLD,
+            event.day + timedelta(days=bounds.red_hold_days),
         ),
     ]
     if await _at_risk_of_self_harm(event.person):
+        soon = bounds.follow_up_suicide_risk_hours
         works.append(
             Work(
                 "T-FU-48",
-                "Follow-up within 48 hours, as there is a risk of suicide",
-                hours_after(at, 48),
+                f"Follow-up within {soon} hours, as there is a risk of suicide",
+                hours_after(at, soon),
                 "asap",
             )
         )

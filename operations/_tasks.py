@@ -1,7 +1,7 @@
 """Tasks that events open, with their due dates.
 
-Codes and times are those of the code systems `timer` and `task` in terminology/; each value is
-one area's practice or the project's own and is to become a setting.
+Codes are those of the code systems `timer` and `task` in terminology/; the numbers are settings
+(`fhir_server.operation.pathway`).
 """
 
 from collections.abc import Collection, Iterable

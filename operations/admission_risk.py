@@ -13,7 +13,7 @@ from operations._rules import Fired, fired_rules, suggested
 
 async def run(call: Call) -> Resource:
     person = await person_of(call)
-    fired = await fired_rules(person)
+    fired = await fired_rules(person, call.pathway)
     active = await person.active_ratings()
     registered = active[0] if active else None
     rating = suggested(fired, registered, local_day(call.now).isoformat())

@@ -19,12 +19,12 @@ from fhir_server.fhir.references import parse_relative, rewrite
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Records, reference_to, stable_id
 from operations._coherence import require_coherent
-from operations._event import Event
+from operations._event import Told
 from operations._identity import has_reliable, identified, shares_identifier, wrong_numbers
 from operations._message import Message, Part, Trigger, read, unversioned
 from operations._person import OPEN_STAY, UNDONE_STAY, Person, refers, since, status_of
 from operations._sender import brief, require_sender
-from operations._stay import admitted, corrected, discharged, undone
+from operations._stay import may_follow
 from operations._whose import named, require_own
 
 SCOPES = ("MessageHeader.c", "Encounter.cu")
@@ -50,7 +50,7 @@ async def run(call: Call) -> Resource:
         records = Records(unit, base=call.base, now=call.now, checker=call.checker)
         if not call.session.is_open:
             await require_sender(records, message, call.session.caller)
-        return await _Processing(records, message, call.now).run()
+        return await _Processing(unit, records, message, call.now).run()
 
     action = f"process-message {message.trigger.value}"
     answer = await call.as_service().commit(action, work)
@@ -60,7 +60,8 @@ async def run(call: Call) -> Resource:
 class _Processing:
     """One message in one commit."""
 
-    def __init__(self, records: Records, message: Message, now: int) -> None:
+    def __init__(self, unit: SessionUnit, records: Records, message: Message, now: int) -> None:
+        self._unit = unit
         self._records = records
         self._message = message
         self._now = now
@@ -82,7 +83,7 @@ class _Processing:
         told = frozenset(self._names.values())
         for part, resource in resources:
             await require_own(self._records, patient, part, resource, told)
-        return await self._conclude(await self._effects(patient, known, resources), patient)
+        return await self._conclude(await self._effects(known, resources), patient)
 
     async def _require_same_content(self) -> None:
         receipt = await self._records.get("Provenance", self._message.id)
@@ -148,7 +149,7 @@ class _Processing:
                 f"{place}.period.end",
                 f"The stay would end before it began, at {start}",
             )
-        if not _may_follow(status_of(known), told):
+        if not may_follow(status_of(known), told):
             raise FhirError.at(
                 Kind.BUSINESS_RULE,
                 f"{place}.status",
@@ -179,30 +180,19 @@ class _Processing:
 
     async def _effects(
         self,
-        patient: Resource,
         known: Resource | None,
         resources: Iterable[tuple[Part, Resource]],
     ) -> list[str]:
         if known is not None and (overtaken := _overtaken(self._message, known)):
             return [f"{overtaken}, nothing is changed: {reference_to(known)}"]
-        person = Person(self._records, patient, self._now)
-        consented = await person.consented("register")
         stay: Resource = {}
         for part, resource in resources:
             saved = await self._store(part, resource)
             if part is self._message.encounter:
                 stay = saved
-        person = Person(self._records, await self._get(person.reference) or patient, self._now)
-        event = Event(
-            self._records,
-            person,
-            stay,
-            self._message.happened(known),
-            rewrite(self._message.sender, self._name),
-            consented,
-        )
-        said = [f"The event is stored: {reference_to(stay)}"]
-        return said + await self._consequences(event)
+        sender = rewrite(self._message.sender, self._name)
+        told = Told(stay["id"], self._message.happened(known), sender, self._as_stay)
+        return [f"The event is stored: {reference_to(stay)}", *await self._unit.settle(told)]
 
     async def _store(self, part: Part, resource: Resource) -> Resource:
         kind = resource["resourceType"]
@@ -227,17 +217,16 @@ class _Processing:
             return resource
         return {**resource, "episodeOfCare": [{"reference": reference_to(episode)}]}
 
-    async def _consequences(self, event: Event) -> list[str]:
-        """By what has become of the stay; the trigger only says so of a stay of any class."""
-        status, trigger = status_of(event.stay), self._message.trigger
-        if status in UNDONE_STAY:
-            return await undone(event)
-        is_stay = await event.person.is_stay(event.stay)
-        if status in OPEN_STAY and (is_stay or trigger is Trigger.ADMIT):
-            return await admitted(event)
-        if status == "finished" and (is_stay or trigger is Trigger.DISCHARGE):
-            return await discharged(event)
-        return await corrected(event)
+    @property
+    def _as_stay(self) -> frozenset[str]:
+        """A stay's class makes it one; of any class, the trigger does."""
+        match self._message.trigger:
+            case Trigger.ADMIT:
+                return frozenset(OPEN_STAY)
+            case Trigger.DISCHARGE:
+                return frozenset({"finished"})
+            case _:
+                return frozenset()
 
     async def _conclude(self, said: list[str], person: Resource) -> Resource:
         """Keep the answer and the receipt, beside what was done."""
@@ -246,19 +235,16 @@ class _Processing:
             *(Issue(text, severity="information") for text in said),
             *(wrong_numbers(patient) if patient else ()),
         ]
-        written = [*self._records.saved]
+        written = [*map(_versioned, self._records.saved), *self._unit.followed]
         answer = {**outcome(issues, default_code="informational"), "id": self._message.id}
         await self._records.save(answer)
         await self._records.save(self._receipt(written, person))
         return await self._records.get("OperationOutcome", self._message.id) or answer
 
-    def _receipt(self, written: list[Resource], patient: Resource) -> Resource:
+    def _receipt(self, written: list[str], patient: Resource) -> Resource:
         """https://hl7.org/fhir/R4/provenance.html: whose message made which versions."""
         message = self._message
-        versions = [
-            {"reference": f"{reference_to(saved)}/_history/{saved['meta']['versionId']}"}
-            for saved in written
-        ]
+        versions = [{"reference": name} for name in written]
         digest = {"system": _DIGEST, "value": message.digest}
         activity = {"system": canonicals.DATA_OPERATION, "code": "UPDATE"}
         part = {"system": canonicals.PROVENANCE_PARTICIPANT, "code": "author"}
@@ -280,6 +266,10 @@ class _Processing:
         }
 
 
+def _versioned(saved: Resource) -> str:
+    return f"{reference_to(saved)}/_history/{saved['meta']['versionId']}"
+
+
 def _overtaken(message: Message, known: Resource) -> str | None:
     """Why what is told of a stay has been overtaken: it must not open it again."""
     told, now = status_of(message.encounter.resource), status_of(known)
@@ -288,13 +278,6 @@ def _overtaken(message: Message, known: Resource) -> str | None:
     if now == "finished" and told in (*OPEN_STAY, "planned"):
         return "The stay has ended already"
     return None
-
-
-def _may_follow(known: str, told: str) -> bool:
-    """Whether what a stay has brought can be squared with its new status."""
-    if known in OPEN_STAY:
-        return told in (*OPEN_STAY, "finished", *UNDONE_STAY)
-    return known != "finished" or told in (*OPEN_STAY, "planned", "finished", *UNDONE_STAY)
 
 
 def _located(error: FhirError, part: Part) -> FhirError:

@@ -99,7 +99,8 @@ class Restrict(Protocol):
 def restrict(app: Application, store: Store) -> Restrict:
     def under(policy: Policy, name: str = ANONYMOUS) -> None:
         def open_session(request: HttpRequest) -> Session:
-            return Session(store, Caller(name, request.request_id), policy)
+            rules = app.state.server.rules
+            return Session(store, Caller(name, request.request_id), policy, rules=rules)
 
         assert app.fhir is not None
         app.fhir._open_session = open_session

@@ -17,6 +17,7 @@ from fhir_server.access.audit.provenance import provenances
 from fhir_server.access.audit.record import bounded, name_of, of_caller, patients_of
 from fhir_server.access.caller import Role
 from fhir_server.access.facts.kept import follow
+from fhir_server.access.following import NO_RULES, Rules, Written
 from fhir_server.access.glass import memo as glass_memo
 from fhir_server.access.guarded import GuardedReader
 from fhir_server.access.labels import as_test_data, is_test_data
@@ -138,9 +139,11 @@ class Session(GuardedReader):
         max_codes: int = MAX_CODES,
         outside: Outside | None = None,
         packaged: Packaged = NONE,
+        rules: Rules = NO_RULES,
     ) -> None:
         self._store: Final = store
         self._acting_for = ""
+        self._rules = rules
         super().__init__(store, caller, rule_of(policy), max_codes, outside, packaged)
 
     def answering(self) -> "Data":
@@ -187,6 +190,12 @@ class Session(GuardedReader):
         elevated._rule = _service_rule(self)
         return elevated
 
+    def as_it_is(self) -> "Session":
+        """The same session for records that come from elsewhere, which no rule follows up."""
+        taking = copy(self)
+        taking._rules = NO_RULES
+        return taking
+
     async def commit(self, action: str, work: "Callable[[SessionUnit], Awaitable[T]]") -> T:
         """Run `work` in one commit, with a line in the audit that says who did what.
 
@@ -201,9 +210,11 @@ class Session(GuardedReader):
                 unit, self.caller, self._rule, action, self._max_codes, self._packaged
             )
             inside.record = self.record
+            inside.rules = self._rules
             inside.done.acting_for = self._acting_for
             inside._marks_test_data = self._acting_for != "" and self._rule is not None
             result = await work(inside)
+            await inside.settle()
             if self._rule is not None:
                 await self._rule.require_outcome(unit, inside.done.about)
             touched = bool(inside.touched)
@@ -236,11 +247,19 @@ class _Done:
     """Ids of patients that it made."""
     about: set[str] = field(default_factory=set)
     """Ids of patients about whom it wrote."""
+    unsettled: dict[tuple[str, str], StoredVersion | None] = field(default_factory=dict)
+    """What rules have not looked at yet, as it was before it was written."""
+    followed: list[StoredVersion] = field(default_factory=list)
+    """Of `touched`, what the service's rules wrote."""
 
     @property
     def told(self) -> str:
         """For the audit, where there is something to tell."""
-        return bounded(f"as the service: {self.acting_for}", 500) if self.acting_for else ""
+        parts = [f"as the service: {self.acting_for}"] if self.acting_for else []
+        if self.followed:
+            names = dict.fromkeys(map(name_of, self.followed))
+            parts.append(f"by the service's rules: {', '.join(names)}")
+        return bounded("; ".join(parts), 500)
 
 
 class SessionUnit(GuardedReader):
@@ -261,6 +280,8 @@ class SessionUnit(GuardedReader):
         super().__init__(unit, caller, rule, max_codes, packaged=packaged)
         self._unit = unit
         self._marks_test_data = False
+        self._is_rule = False
+        self.rules: Rules = NO_RULES
         self.done: Final = _Done(action)
 
     @property
@@ -278,6 +299,37 @@ class SessionUnit(GuardedReader):
         elevated._rule = _service_rule(self)
         elevated._marks_test_data = elevated._rule is not None
         self.done.acting_for = reason
+        return elevated
+
+    async def settle(self, told: object = None) -> list[str]:
+        """Let the service's rules look at what was written so far; what they did, in words.
+
+        Each commit ends with it. Whoever answers with what follows asks before; `told` is what
+        it knows beside the resources, for the rules of the same package.
+
+        Raises:
+            FhirError: where a rule refuses.
+        """
+        return await self.rules.look(self, told) if self.done.unsettled else []
+
+    @property
+    def followed(self) -> list[str]:
+        """What rules wrote in this commit, as `Type/id/_history/version`."""
+        return [*map(name_of, self.done.followed)]
+
+    def taken(self) -> list[Written]:
+        """What rules have not looked at yet, in the order in which it was written."""
+        found = [Written(*key, before) for key, before in self.done.unsettled.items()]
+        self.done.unsettled.clear()
+        return found
+
+    def for_rules(self) -> "SessionUnit":
+        """This commit with the service's own rights: what it reads, the caller has not seen."""
+        elevated = copy(self)
+        elevated._rule = _service_rule(self)
+        elevated._marks_test_data = elevated._rule is not None
+        elevated._is_rule = True
+        elevated.record = None
         return elevated
 
     async def keep(self, memo: Memo) -> None:
@@ -313,7 +365,9 @@ class SessionUnit(GuardedReader):
             await self._require_change(self._rule, draft, method)
         if draft.type == added.TYPE:
             await self._redefine(draft.id, resource)
-        before = await self._number(draft) if self.caller.organisation else 0
+        await self._leave_for_rules(draft.type, draft.id)
+        asked = self.caller.organisation or self._is_rule
+        before = await self._number(draft) if asked else 0
         stored = await self._unit.put(draft, method)
         await follow(self._unit, stored, dict(draft.resource))
         self._note(stored, draft, is_new=stored.version != before)
@@ -344,8 +398,16 @@ class SessionUnit(GuardedReader):
         if last is None or last.deleted or not is_test_data(json.decode_own(last.body)):
             raise refusal()
 
+    async def _leave_for_rules(self, resource_type: str, resource_id: str) -> None:
+        """Note how a resource is before it is written, where rules are to look at that."""
+        key = (resource_type, resource_id)
+        if resource_type in self.rules.types and key not in self.done.unsettled:
+            self.done.unsettled[key] = await self._unit.read(*key)
+
     def _note(self, stored: StoredVersion, draft: Draft, *, is_new: bool) -> None:
         self.touched.append(stored)
+        if self._is_rule and is_new:
+            self.done.followed.append(stored)
         if is_new:
             self.done.made.append(stored)
         if self._rule is not None or self._marks_test_data:
@@ -366,9 +428,12 @@ class SessionUnit(GuardedReader):
                 await self._rule.require_write(self._unit, old, None)
         if current.type == added.TYPE:
             await self._redefine(current.id, None)
+        await self._leave_for_rules(current.type, current.id)
         stored = await self._unit.delete(current.type, current.id)
         await follow(self._unit, stored, None)
         self.touched.append(stored)
+        if self._is_rule:
+            self.done.followed.append(stored)
         self.done.made.append(stored)
         self.done.gone.append(current)
         return stored
@@ -384,7 +449,12 @@ class SessionUnit(GuardedReader):
             return
         patients = patients_of([*self.done.made, *self.done.gone])
         is_test = Role.LOAD_TEST in self.caller.roles
-        for told in provenances(self.caller, self.done.action, self.done.made, patients):
+        followed, action = self.done.followed, self.done.action
+        own = [one for one in self.done.made if one not in followed]
+        for told in (
+            *provenances(self.caller, action, own, patients),
+            *provenances(self.caller, action, followed, patients, by_rules=True),
+        ):
             await self._unit.put(Draft(as_test_data(told) if is_test else told), "POST")
 
     def row(self) -> AuditRow:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.fernet import Fernet
 
+from fhir_server.access.following import NO_RULES, Rules
 from fhir_server.access.session import Draft, StoredVersion
 from fhir_server.access.tokens.smart import SmartConfiguration
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir.json import Resource
 from fhir_server.jobs.desk import Desk
+from fhir_server.operation.pathway import Pathway
 from fhir_server.outgoing import NOWHERE, Outgoing
 from fhir_server.search.parse import Limits
 from fhir_server.validation.checker import Checker, standard_checker
@@ -64,6 +66,10 @@ class Server:
     """Checks what comes in against R4 and the profiles that it has to fit."""
     glass_minutes: int = 60
     """For which a record can be read without consent, once the glass is broken."""
+    rules: Rules = NO_RULES
+    """What follows from what is written, whoever writes it."""
+    pathway: Pathway = field(default_factory=Pathway)
+    """The numbers of the keyworking pathway."""
     open_access: bool = False
     """Served without tokens, which the CapabilityStatement then says."""
     smart: SmartConfiguration | None = None

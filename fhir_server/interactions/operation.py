@@ -55,6 +55,7 @@ async def perform(session: Session, request: Request) -> Answer:
         import_from=request.server.import_from,
         checker=request.server.checker,
         glass_minutes=request.server.glass_minutes,
+        pathway=request.server.pathway,
         service_reason=operation.as_service,
     )
     if token is not None:

@@ -37,6 +37,7 @@ from fhir_server.jobs.record import Job
 from fhir_server.jobs.runner import Work
 from fhir_server.operation.pages import Pages
 from fhir_server.operation.parameters import Inputs
+from fhir_server.operation.pathway import Pathway
 from fhir_server.outgoing import NOWHERE, Outgoing
 from fhir_server.search.limits import Limits
 from fhir_server.validation.checker import Checker, standard_checker
@@ -82,6 +83,8 @@ class Call:
     """Starts a job, where that is more than putting it into the queue."""
     glass_minutes: int = 60
     """For which a record can be read without consent, once the glass is broken."""
+    pathway: Pathway = field(default_factory=Pathway)
+    """The numbers of the keyworking pathway."""
     service_reason: str = ""
     """Why the operation may take the service's own rights; '' where it may not."""
 

@@ -33,7 +33,8 @@ def signed_in(app: Application) -> As:
     def sign_in(decided: Decided, caller: Caller = NURSE) -> None:
         def open_session(request: HttpRequest) -> Session:
             now = replace(caller, request_id=request.request_id)
-            return Session(app.state.store, now, ConsentPolicy(decided, now, system_clock))
+            policy = ConsentPolicy(decided, now, system_clock)
+            return Session(app.state.store, now, policy, rules=app.state.server.rules)
 
         assert app.fhir is not None
         app.fhir._open_session = open_session
@@ -53,7 +54,8 @@ async def by_table(app: Application, settings: Settings) -> ByTable:
 
         def open_session(request: HttpRequest) -> Session:
             asking = replace(caller, request_id=request.request_id)
-            return Session(app.state.store, asking, ConsentPolicy(decisions, asking, clock))
+            policy = ConsentPolicy(decisions, asking, clock)
+            return Session(app.state.store, asking, policy, rules=app.state.server.rules)
 
         assert app.fhir is not None
         app.fhir._open_session = open_session

@@ -22,13 +22,19 @@ _ACTIVITIES: Final = ("CREATE", "UPDATE", "DELETE")
 
 
 def provenances(
-    caller: Caller, action: str, versions: Sequence[StoredVersion], patients: Sequence[str]
+    caller: Caller,
+    action: str,
+    versions: Sequence[StoredVersion],
+    patients: Sequence[str],
+    *,
+    by_rules: bool = False,
 ) -> Iterator[Resource]:
-    """What is said of versions that one commit made."""
+    """What is said of versions that one commit made: by the caller, or by the service's rules."""
+    agents = [_service()] if by_rules else [_agent(caller)]
     for activity in _ACTIVITIES:
         of_these = [one for one in versions if _activity(one) == activity]
         if of_these:
-            yield _provenance(caller, action, activity, of_these, patients)
+            yield _provenance(agents, action, activity, of_these, patients)
 
 
 def _activity(version: StoredVersion) -> str:
@@ -38,7 +44,7 @@ def _activity(version: StoredVersion) -> str:
 
 
 def _provenance(
-    caller: Caller,
+    agents: Sequence[Resource],
     action: str,
     activity: str,
     versions: Sequence[StoredVersion],
@@ -55,7 +61,16 @@ def _provenance(
             "coding": [{"system": canonicals.DATA_OPERATION, "code": activity}],
             "text": action,
         },
-        "agent": [_agent(caller)],
+        "agent": [*agents],
+    }
+
+
+def _service() -> Resource:
+    """The service itself, whose rules wrote what follows from what somebody else did."""
+    coding = {"system": canonicals.PROVENANCE_PARTICIPANT, "code": "assembler"}
+    return {
+        "type": {"coding": [coding]},
+        "who": {"type": "Device", "display": "The keyworking service, by its rules"},
     }
 
 

@@ -1,0 +1,53 @@
+"""What the service's rules are to a commit: told of what was written, they write what follows.
+
+`fhir_server.operation.rules` finds and runs them. This is what a session knows of it.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from fhir_server.access.session import SessionUnit
+    from fhir_server.storage.interface import StoredVersion
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A resource that a commit wrote, once or several times: how it was before."""
+
+    type: str
+    id: str
+    before: "StoredVersion | None"
+    """None where there was none; perhaps a deletion."""
+
+
+class Rules(Protocol):
+    """The service's rules."""
+
+    @property
+    def types(self) -> Collection[str]:
+        """The resource types that rules look at; what else is written costs nothing."""
+        ...
+
+    async def look(self, unit: "SessionUnit", told: object) -> list[str]:
+        """Look at what was written and write what follows; what was done, in words.
+
+        Args:
+            unit: from which `taken` gives what was written.
+            told: what the writer knows beside it, for rules that know what it is.
+
+        Raises:
+            FhirError: where a rule refuses.
+        """
+        ...
+
+
+class _NoRules:
+    types: Final = frozenset[str]()
+
+    async def look(self, unit: "SessionUnit", told: object) -> list[str]:  # noqa: ARG002
+        return []
+
+
+NO_RULES: Final[Rules] = _NoRules()

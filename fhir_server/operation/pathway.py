@@ -1,0 +1,51 @@
+"""The numbers of the keyworking pathway: each is one area's practice, or the project's own.
+
+Operations and rules get them as `call.pathway` and `change.pathway`. Each is a setting with that
+default (`fhir_server.setting_groups.pathway`); docs/settings.md says what it bounds.
+"""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_Count = Annotated[int, Field(ge=0, le=3650)]
+"""Days, weeks or months that leave a due date within the calendar."""
+
+
+class Numbers(BaseModel):
+    """What can be set of it, with its default."""
+
+    red_hold_days: _Count = 14
+    """Days after discharge for which the rating is red at least."""
+    hospital_contact_days: _Count = 1
+    """Working days from an admission to the first contact with the hospital."""
+    consent_request_days: _Count = 5
+    """Working days to ask for a consent that is missing."""
+    oversight_visit_child_days: _Count = 42
+    """Days from an admission to the commissioner's visit, below the age of 18."""
+    oversight_visit_adult_days: _Count = 56
+    """The same from 18 on."""
+    cetr_after_admission_days: _Count = 14
+    """Days from an unplanned admission to the review that it calls for."""
+    cetr_repeat_child_months: _Count = 3
+    """Months between reviews in hospital, below the age of 18."""
+    cetr_repeat_adult_months: _Count = 6
+    """The same from 18 on."""
+    community_cetr_days: _Count = 90
+    """Days before an admission for which a review in the community counts."""
+    root_cause_days: _Count = 28
+    """Days to find out why there was no review in the community."""
+    care_plan_share_hours: _Count = 24
+    """Hours from a discharge until the care plan has been sent."""
+    follow_up_suicide_risk_hours: _Count = 48
+    """Hours from a discharge to the follow-up where there is a risk of suicide."""
+    follow_up_hours: _Count = 72
+    """Hours from a discharge to the first follow-up of everybody."""
+    follow_up_days: _Count = 7
+    """Days from a discharge to the second."""
+
+
+class Pathway(Numbers):
+    """As operations and rules get it."""
+
+    model_config = ConfigDict(frozen=True)

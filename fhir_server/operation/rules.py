@@ -1,0 +1,215 @@
+"""The service's rules: what follows from what was written, whoever wrote it and however.
+
+A rule is a module in the sub-package `rules` of a package with operations. Its `ON` names the
+resource types whose changes it looks at, such as `ON = ("Encounter",)`. It has one of these, or
+both:
+
+`async def guard(change: Change) -> None` refuses what may not be: it raises a FhirError
+BUSINESS_RULE with an issue for each thing that is missing. It is asked about what somebody wrote,
+never about what a rule did.
+
+`async def follow(change: Change) -> list[str]` writes what follows with `change.records`, and says
+in words what that was. What it writes is looked at in turn, until nothing more follows.
+
+Rules run at the end of the commit, when everything is in place that a transaction holds, in the
+order of the packages and of their names. They may find their own work done already, and then leave
+it as it is.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Final, TypeVar
+
+from fhir_server.access.caller import Caller
+from fhir_server.access.following import Written
+from fhir_server.access.session import SessionUnit, StoredVersion
+from fhir_server.errors import FhirError, Issue, Kind
+from fhir_server.fhir import json
+from fhir_server.fhir.definitions import is_resource_type
+from fhir_server.fhir.json import Resource
+from fhir_server.operation.pathway import Pathway
+from fhir_server.operation.records import Records
+from fhir_server.operation.registry import BadOperation
+from fhir_server.validation.checker import Checker
+
+F = TypeVar("F")
+_MOST_TURNS: Final = 20
+"""A follow that answers a follow is rare; more of them than this never come to rest."""
+_FOLDER: Final = "rules"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A resource that a commit wrote, as a rule sees it."""
+
+    type: str
+    id: str
+    before: Resource | None
+    """As the rules last saw it; None where there was none."""
+    after: Resource | None
+    """As it was when this turn began; None after a deletion."""
+    records: Records
+    """What there is now, and the way to write, with the service's own rights."""
+    now: int
+    """Microseconds since the epoch."""
+    pathway: Pathway
+    caller: Caller
+    """Who wrote it, or wrote what it follows from."""
+    by_rule: bool = False
+    """Whether a rule wrote it."""
+    told: object = None
+    """What the operation that wrote it knows beside it, such as who told of it."""
+
+    @property
+    def resource(self) -> Resource:
+        """As it is, or was before its deletion."""
+        found = self.after if self.after is not None else self.before
+        assert found is not None  # noqa: S101 - else nothing would have changed
+        return found
+
+
+Guard = Callable[[Change], Awaitable[None]]
+Follow = Callable[[Change], Awaitable[list[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A module with its functions."""
+
+    name: str
+    on: tuple[str, ...]
+    guard: Guard | None = None
+    follow: Follow | None = None
+
+
+class ServiceRules:
+    """The rules that were found; `fhir_server.access.following.Rules` for sessions."""
+
+    def __init__(
+        self,
+        rules: Iterable[Rule],
+        *,
+        base: str,
+        clock: Callable[[], int],
+        checker: Checker,
+        pathway: Pathway,
+    ) -> None:
+        self._rules: Final = tuple(rules)
+        self.types: Final = frozenset(name for rule in self._rules for name in rule.on)
+        self._base = base
+        self._clock = clock
+        self._checker = checker
+        self._pathway = pathway
+
+    async def look(self, unit: SessionUnit, told: object) -> list[str]:
+        """See `fhir_server.access.following.Rules.look`."""
+        service, now = unit.for_rules(), self._clock()
+        records = Records(service, base=self._base, now=now, checker=self._checker)
+        said: list[str] = []
+        for turn in range(_MOST_TURNS):
+            found = [await _read(service, one) for one in unit.taken()]
+            changes = [
+                Change(*sides, records, now, self._pathway, unit.caller, turn > 0, told)
+                for sides in found
+                if sides is not None
+            ]
+            if not changes:
+                return said
+            if turn == 0:
+                await self._guard(changes)
+            said += await self._follow(changes)
+        names = ", ".join(f"{change.type}/{change.id}" for change in changes)
+        raise FhirError(Kind.TOO_COSTLY, f"What follows does not come to an end: {names}")
+
+    async def _guard(self, changes: Sequence[Change]) -> None:
+        """Raise with everything that any rule misses."""
+        missing: list[Issue] = []
+        for guard, change in self._asked(changes, lambda rule: rule.guard):
+            try:
+                await guard(change)
+            except FhirError as error:
+                if error.kind is not Kind.BUSINESS_RULE:
+                    raise
+                missing += _told_of(change, error) if len(changes) > 1 else error.issues
+        if missing:
+            raise FhirError.of(Kind.BUSINESS_RULE, missing)
+
+    async def _follow(self, changes: Sequence[Change]) -> list[str]:
+        said: list[str] = []
+        for follow, change in self._asked(changes, lambda rule: rule.follow):
+            said += await follow(change)
+        return said
+
+    def _asked(
+        self, changes: Sequence[Change], function: Callable[[Rule], F | None]
+    ) -> Iterator[tuple[F, Change]]:
+        for rule in self._rules:
+            found = function(rule)
+            if found is not None:
+                yield from ((found, change) for change in changes if change.type in rule.on)
+
+
+async def _read(
+    unit: SessionUnit, written: Written
+) -> tuple[str, str, Resource | None, Resource | None] | None:
+    """Both sides of a change; None where nothing came of it."""
+    after = await unit.read(written.type, written.id)
+    before = written.before
+    if (after and after.version) == (before and before.version):
+        return None
+    sides = _decoded(before), _decoded(after)
+    return None if sides == (None, None) else (written.type, written.id, *sides)
+
+
+def _decoded(version: StoredVersion | None) -> Resource | None:
+    return None if version is None or version.deleted else json.decode_resource(version.body)
+
+
+def _told_of(change: Change, error: FhirError) -> Iterator[Issue]:
+    """Where a commit holds several resources, it is said which is meant."""
+    return (
+        replace(issue, text=f"{change.type}/{change.id}: {issue.text}") for issue in error.issues
+    )
+
+
+def load_rules(packages: Iterable[str]) -> tuple[Rule, ...]:
+    """The rules of these packages; one without a sub-package `rules` has none.
+
+    Raises:
+        BadOperation: for a module that is no rule.
+    """
+    return tuple(rule for package in packages for rule in _in_package(package))
+
+
+def _in_package(package: str) -> Iterator[Rule]:
+    parent = importlib.import_module(package)
+    names = {found.name for found in pkgutil.iter_modules(parent.__path__) if found.ispkg}
+    if _FOLDER not in names:
+        return
+    folder = importlib.import_module(f"{package}.{_FOLDER}")
+    for found in sorted(pkgutil.iter_modules(folder.__path__), key=lambda one: one.name):
+        if not found.name.startswith("_"):
+            name = f"{folder.__name__}.{found.name}"
+            yield _rule(name, importlib.import_module(name))
+
+
+def _rule(name: str, module: ModuleType) -> Rule:
+    on = getattr(module, "ON", None)
+    if not (isinstance(on, tuple) and on and all(map(_is_type, on))):
+        raise BadOperation(f'{name} has no ON, a tuple of resource types such as ("Encounter",)')
+    guard, follow = (getattr(module, one, None) for one in ("guard", "follow"))
+    functions = [one for one in (guard, follow) if one is not None]
+    if not functions or not all(map(inspect.iscoroutinefunction, functions)):
+        raise BadOperation(
+            f"{name} is no rule: it has an 'async def guard(change)', an 'async def "
+            "follow(change)' or both; the name of a module that is no rule begins with '_'"
+        )
+    return Rule(name, on, guard, follow)
+
+
+def _is_type(name: object) -> bool:
+    return isinstance(name, str) and is_resource_type(name)

@@ -1,0 +1,1 @@
+"""The service's rules: see `fhir_server.operation.rules`."""
