@@ -192,7 +192,10 @@ class _Processing:
                 stay = saved
         sender = rewrite(self._message.sender, self._name)
         told = Told(stay["id"], self._message.happened(known), sender, self._as_stay)
-        return [f"The event is stored: {reference_to(stay)}", *await self._unit.settle(told)]
+        return [
+            f"The event is stored: {reference_to(stay)}",
+            *await self._unit.settle(told, ("Encounter", stay["id"])),
+        ]
 
     async def _store(self, part: Part, resource: Resource) -> Resource:
         kind = resource["resourceType"]

@@ -301,15 +301,18 @@ class SessionUnit(GuardedReader):
         self.done.acting_for = reason
         return elevated
 
-    async def settle(self, told: object = None) -> list[str]:
+    async def settle(self, told: object = None, about: tuple[str, str] | None = None) -> list[str]:
         """Let the service's rules look at what was written so far; what they did, in words.
 
         Each commit ends with it. Whoever answers with what follows asks before; `told` is what
-        it knows beside the resources, for the rules of the same package.
+        it knows beside the resources, for the rules of the same package; `about` is the type and
+        id of a resource that they look at also where it is as it was.
 
         Raises:
             FhirError: where a rule refuses.
         """
+        if about is not None:
+            await self._leave_for_rules(*about)
         return await self.rules.look(self, told) if self.done.unsettled else []
 
     @property

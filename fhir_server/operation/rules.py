@@ -111,7 +111,7 @@ class ServiceRules:
         records = Records(service, base=self._base, now=now, checker=self._checker)
         said: list[str] = []
         for turn in range(_MOST_TURNS):
-            found = [await _read(service, one) for one in unit.taken()]
+            found = [await _read(service, one, told) for one in unit.taken()]
             changes = [
                 Change(*sides, records, now, self._pathway, unit.caller, turn > 0, told)
                 for sides in found
@@ -154,12 +154,12 @@ class ServiceRules:
 
 
 async def _read(
-    unit: SessionUnit, written: Written
+    unit: SessionUnit, written: Written, told: object
 ) -> tuple[str, str, Resource | None, Resource | None] | None:
-    """Both sides of a change; None where nothing came of it."""
+    """Both sides of a change; None where nothing came of it, and nothing more is told."""
     after = await unit.read(written.type, written.id)
     before = written.before
-    if (after and after.version) == (before and before.version):
+    if told is None and (after and after.version) == (before and before.version):
         return None
     sides = _decoded(before), _decoded(after)
     return None if sides == (None, None) else (written.type, written.id, *sides)

@@ -43,7 +43,7 @@ async def guard(change: Change) -> None:
     before, after = change.before, change.after
     if before is None or after is None or not await _is_stay(change, before):
         return
-    if before.get("subject", {}).get("reference") != after.get("subject", {}).get("reference"):
+    if _patient_id(before) != _patient_id(after):
         raise _refused(
             "subject",
             "A stay does not become another young person's: enter this one in error, and record "
@@ -91,10 +91,7 @@ async def _event(change: Change) -> Event | None:
     known = told is not None and status_of(stay) in told.as_stay
     if not (known or await _is_stay(change, stay)):
         return None
-    local = parse_relative(stay.get("subject", {}).get("reference", ""))
-    if local is None or local.type != "Patient":
-        return None
-    patient = await change.records.get("Patient", local.id)
+    patient = await change.records.get("Patient", _patient_id(stay))
     if patient is None:
         return None
     person = Person(change.records, patient, change.now)
@@ -107,6 +104,12 @@ async def _event(change: Change) -> Event | None:
         await person.consented("register"),
         change.pathway,
     )
+
+
+def _patient_id(stay: Resource) -> str:
+    """'' where it is no patient's who is known by reference."""
+    local = parse_relative(stay.get("subject", {}).get("reference", ""))
+    return local.id if local is not None and local.type == "Patient" else ""
 
 
 def _told(change: Change) -> Told | None:
