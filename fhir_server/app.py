@@ -105,6 +105,7 @@ def create_app(settings: Settings | None = None) -> Application:
         refuse_unknown_variables()
         settings = Settings()
     operations = load(settings.operations)
+    load_rules(settings.operations)
     SHELF.allow(settings.terminology_memory)
 
     app = Application(

@@ -6,7 +6,7 @@ caller may not see answers exactly as what is not there.
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 from urllib.parse import unquote
 
@@ -16,6 +16,7 @@ from fhir_server.access import membership
 from fhir_server.access.audit.provenance import provenances
 from fhir_server.access.audit.record import bounded, name_of, of_caller, patients_of
 from fhir_server.access.caller import Role
+from fhir_server.access.doing import Done
 from fhir_server.access.facts.kept import follow
 from fhir_server.access.following import NO_RULES, Rules, Written
 from fhir_server.access.glass import memo as glass_memo
@@ -229,39 +230,6 @@ class Session(GuardedReader):
         return result
 
 
-@dataclass(slots=True)
-class _Done:
-    """What a commit does, whoever's rights it is done with."""
-
-    action: str
-    touched: list[StoredVersion] = field(default_factory=list)
-    made: list[StoredVersion] = field(default_factory=list)
-    """Of those, the versions that were not there before."""
-    gone: list[StoredVersion] = field(default_factory=list)
-    """What was there before deletions, which say nothing of whom they are about."""
-    acting_for: str = ""
-    """Why it was done with the service's rights; '' where it was not."""
-    glass: str = ""
-    """Why the glass was broken; '' where it was not."""
-    fresh: set[str] = field(default_factory=set)
-    """Ids of patients that it made."""
-    about: set[str] = field(default_factory=set)
-    """Ids of patients about whom it wrote."""
-    unsettled: dict[tuple[str, str], StoredVersion | None] = field(default_factory=dict)
-    """What rules have not looked at yet, as it was before it was written."""
-    followed: list[StoredVersion] = field(default_factory=list)
-    """Of `touched`, what the service's rules wrote."""
-
-    @property
-    def told(self) -> str:
-        """For the audit, where there is something to tell."""
-        parts = [f"as the service: {self.acting_for}"] if self.acting_for else []
-        if self.followed:
-            names = dict.fromkeys(map(name_of, self.followed))
-            parts.append(f"by the service's rules: {', '.join(names)}")
-        return bounded("; ".join(parts), 500)
-
-
 class SessionUnit(GuardedReader):
     """A commit under way, as the caller may make it.
 
@@ -282,7 +250,7 @@ class SessionUnit(GuardedReader):
         self._marks_test_data = False
         self._is_rule = False
         self.rules: Rules = NO_RULES
-        self.done: Final = _Done(action)
+        self.done: Final = Done(action)
 
     @property
     def touched(self) -> list[StoredVersion]:

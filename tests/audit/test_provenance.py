@@ -13,6 +13,7 @@ from fhir_server.access.policy import OpenPolicy
 from fhir_server.access.session import Session
 from fhir_server.app import Application
 from fhir_server.checking import checker
+from fhir_server.fhir import canonicals
 from fhir_server.http.messages import HttpRequest
 from fhir_server.settings import Settings
 
@@ -59,6 +60,43 @@ async def test_each_change_says_whose_it_is(client: httpx.AsyncClient, settings:
         assert agent["onBehalfOf"]["identifier"]["value"] == "RX1"
         issues = checker(settings).check(one).issues
         assert [issue.text for issue in issues if issue.rule != "dom-6"] == []
+
+
+@pytest.mark.usefixtures("patient")
+async def test_what_follows_is_told_as_the_service_s(
+    client: httpx.AsyncClient, app: Application, settings: Settings
+) -> None:
+    """One for what the ward wrote, and others for what the rules did."""
+
+    def open_session(request: HttpRequest) -> Session:  # noqa: ARG001
+        return Session(app.state.store, WARD, OpenPolicy(), rules=app.state.server.rules)
+
+    assert app.fhir is not None
+    app.fhir._open_session = open_session
+    answer = await client.put("Encounter/stay", json=_STAY)
+    assert answer.status_code == 201, answer.text
+    found = {one["agent"][0]["who"].get("reference", ""): one for one in await told(client)}
+    own, service = found.pop("Practitioner/7"), found.pop("")
+    assert [one["reference"] for one in own["target"]] == [
+        "Encounter/stay/_history/1",
+        "Patient/kim",
+    ]
+    written = {one["reference"].partition("/")[0] for one in service["target"]}
+    assert written == {"CarePlan", "Task", "Patient"}
+    issues = checker(settings).check(service).issues
+    assert [issue.text for issue in issues if issue.rule != "dom-6"] == []
+
+
+_STAY: Final = {
+    "resourceType": "Encounter",
+    "id": "stay",
+    "identifier": [{"system": "https://ward.example/Id/spell", "value": "1"}],
+    "status": "in-progress",
+    "class": {"system": canonicals.ACT_CODE, "code": "IMP"},
+    "subject": {"reference": "Patient/kim"},
+    "period": {"start": "2026-11-01"},
+    "serviceProvider": {"display": "Ward"},
+}
 
 
 @pytest.mark.usefixtures("patient", "ward")

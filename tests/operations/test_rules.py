@@ -135,7 +135,7 @@ async def test_a_visit_has_no_effects(chart: Chart, spell: Spell) -> None:
 
 
 async def test_a_stay_long_ago_is_a_record_and_no_news(chart: Chart, spell: Spell) -> None:
-    await chart.write(over(chart, Spell(chart.nhs_number, ADMITTED), NOW - timedelta(days=15)))
+    await chart.write(over(chart, spell, NOW - timedelta(days=15)))
     assert await chart.colour() == "amber"
     assert await chart.dues() == {}
 

@@ -1,0 +1,39 @@
+"""What a commit does, as its session remembers it until the commit ends."""
+
+from dataclasses import dataclass, field
+
+from fhir_server.access.audit.record import bounded, name_of
+from fhir_server.storage.interface import StoredVersion
+
+
+@dataclass(slots=True)
+class Done:
+    """What a commit does, whoever's rights it is done with."""
+
+    action: str
+    touched: list[StoredVersion] = field(default_factory=list)
+    made: list[StoredVersion] = field(default_factory=list)
+    """Of those, the versions that were not there before."""
+    gone: list[StoredVersion] = field(default_factory=list)
+    """What was there before deletions, which say nothing of whom they are about."""
+    acting_for: str = ""
+    """Why it was done with the service's rights; '' where it was not."""
+    glass: str = ""
+    """Why the glass was broken; '' where it was not."""
+    fresh: set[str] = field(default_factory=set)
+    """Ids of patients that it made."""
+    about: set[str] = field(default_factory=set)
+    """Ids of patients about whom it wrote."""
+    unsettled: dict[tuple[str, str], StoredVersion | None] = field(default_factory=dict)
+    """What rules have not looked at yet, as it was before it was written."""
+    followed: list[StoredVersion] = field(default_factory=list)
+    """Of `touched`, what the service's rules wrote."""
+
+    @property
+    def told(self) -> str:
+        """For the audit, where there is something to tell."""
+        parts = [f"as the service: {self.acting_for}"] if self.acting_for else []
+        if self.followed:
+            names = dict.fromkeys(map(name_of, self.followed))
+            parts.append(f"by the service's rules: {', '.join(names)}")
+        return bounded("; ".join(parts), 500)
