@@ -62,6 +62,23 @@ async def test_a_unit_tells_of_its_stay_and_is_told_no_effect_of_it(
     assert (await client.get("Patient/1")).status_code == 404
 
 
+async def test_what_follows_from_a_plain_stay_is_there_beyond_the_rights_of_who_writes_it(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable, spell: Spell
+) -> None:
+    await stored(app, child("1"), organisation("w", "ZZK03"))
+    by_table(WARD)
+    stay = spell.encounter(
+        subject={"reference": "Patient/1"},
+        serviceProvider={"identifier": {"system": canonicals.ODS_ORGANIZATION, "value": "ZZK03"}},
+    )
+    answer = await client.post("Encounter", content=json.encode(stay), headers=FHIR_JSON)
+    assert answer.status_code == 201, answer.text
+    assert await all_of(app, "Task")
+    assert await all_of(app, "CarePlan")
+    for name in ("Task", "CarePlan", "Flag"):
+        assert await found_ids(client, name) == []
+
+
 async def test_the_same_message_again_tells_no_more(
     app: Application, client: httpx.AsyncClient, by_table: ByTable, spell: Spell
 ) -> None:

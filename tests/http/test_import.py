@@ -72,6 +72,22 @@ def _by_name(resources: list[Any]) -> dict[str, Any]:
     return {f"{one['resourceType']}/{one['id']}": without_server_parts(one) for one in resources}
 
 
+async def test_what_comes_from_elsewhere_is_taken_as_it_is(client: httpx.AsyncClient) -> None:
+    """No rule follows it up; a plain write of the same would have effects."""
+    stay = {
+        "resourceType": "Encounter",
+        "status": "in-progress",
+        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"},
+        "subject": {"reference": "Patient/p0"},
+    }
+    required = {"identifier": [{"system": "urn:spell", "value": "1"}], "period": {"start": "2026"}}
+    stay |= {**required, "serviceProvider": {"display": "Ward"}}
+    await _imported(client, _ndjson([*_patients(1), {**stay, "id": "imported"}]))
+    assert await found_ids(client, "Task") == []
+    assert (await client.put("Encounter/plain", **body({**stay, "id": "plain"}))).status_code == 201
+    assert await found_ids(client, "Task") != []
+
+
 async def test_lines_are_created_updated_or_left_as_they_are(
     client: httpx.AsyncClient, store: Store
 ) -> None:
