@@ -74,7 +74,7 @@ def _by_name(resources: list[Any]) -> dict[str, Any]:
 
 async def test_what_comes_from_elsewhere_is_taken_as_it_is(client: httpx.AsyncClient) -> None:
     """No rule follows it up; a plain write of the same would have effects."""
-    stay = {
+    stay: dict[str, Any] = {
         "resourceType": "Encounter",
         "status": "in-progress",
         "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"},
