@@ -39,10 +39,14 @@ class Person:
         plans = await self.discharge_plans()
         return [
             encounter
-            for encounter in await self._about("Encounter")
+            for encounter in await self.encounters()
             if encounter["class"].get("code") in INPATIENT_CLASSES
             or any(refers(plan.get("encounter"), encounter) for plan in plans)
         ]
+
+    async def encounters(self) -> list[Resource]:
+        """Stays, visits and all others."""
+        return await self._about("Encounter")
 
     async def is_stay(self, encounter: Resource) -> bool:
         """Whether it is a stay in hospital, of this person's."""
@@ -70,6 +74,28 @@ class Person:
         }
         return types == {"permit"}
 
+    async def consents_in_force(self, category: str) -> list[Resource]:
+        """Those that permit at this moment; none where one denies."""
+        counting = [one for one in await self._about("Consent") if self._counts(one, category)]
+        denied = any(one.get("provision", {}).get("type") == "deny" for one in counting)
+        return [] if denied else counting
+
+    async def consent_ended(self, category: str) -> bool:
+        """Whether one was withdrawn, refused or ran out, and none is in force."""
+        found = [
+            consent
+            for consent in await self._about("Consent")
+            if has_code(consent["category"], canonicals.CONSENT_CATEGORY, category)
+        ]
+        over = any(self._is_over(consent) for consent in found)
+        return over and not await self.consented(category)
+
+    def _is_over(self, consent: Resource) -> bool:
+        if status_of(consent) in ("rejected", "inactive"):
+            return True
+        end = consent.get("provision", {}).get("period", {}).get("end")
+        return status_of(consent) == "active" and bool(end) and interval(end).high <= self.now
+
     def _counts(self, consent: Resource, category: str) -> bool:
         return (
             status_of(consent) == "active"
@@ -88,7 +114,7 @@ class Person:
         return max(episodes, key=begun, default=None)
 
     async def discharge_plans(self) -> list[Resource]:
-        return await self._plans("discharge-plan")
+        return await self.plans("discharge-plan")
 
     async def open_discharge_plan(self) -> Resource | None:
         """The newest that is not over; before all others, that of a stay that is going on."""
@@ -101,11 +127,14 @@ class Person:
         return max(plans, key=order, default=None)
 
     async def keyworking_plan(self) -> Resource | None:
-        plans = await self._plans("keyworking-plan")
+        plans = await self.plans("keyworking-plan")
         return max(filter(is_open_plan, plans), key=begun, default=None)
 
     async def has_active_plan(self, category: str) -> bool:
-        return any(status_of(plan) == "active" for plan in await self._plans(category))
+        return any(status_of(plan) == "active" for plan in await self.plans(category))
+
+    async def goals(self) -> list[Resource]:
+        return await self._about("Goal")
 
     async def tasks(self) -> list[Resource]:
         return await self._about("Task")
@@ -128,7 +157,8 @@ class Person:
     async def conditions(self) -> list[Resource]:
         return await self._about("Condition")
 
-    async def _plans(self, category: str) -> list[Resource]:
+    async def plans(self, category: str) -> list[Resource]:
+        """Of that kind, whatever has become of them."""
         plans = await self._about("CarePlan")
         return [
             plan
@@ -138,6 +168,19 @@ class Person:
 
     async def _about(self, resource_type: str) -> list[Resource]:
         return await self._records.find(resource_type, f"patient={self.reference}")
+
+
+async def person_named(records: Lookup, resource: Resource | None, now: int) -> Person | None:
+    """Whom it is about, by patient, subject or for; None where that is no Patient known here."""
+    told = resource or {}
+    link: Resource = next(
+        (told[name] for name in ("patient", "subject", "for") if name in told), {}
+    )
+    local = parse_relative(link.get("reference", ""))
+    if local is None or local.type != "Patient":
+        return None
+    patient = await records.get(local.type, local.id)
+    return None if patient is None else Person(records, patient, now)
 
 
 def status_of(resource: Resource) -> str:

@@ -35,6 +35,7 @@ from operations._tasks import (
     task_code,
     working_days_after,
 )
+from operations.pathway.states import statuses
 
 _INVOLVED: Final = frozenset(
     {"information-gathering", "planning", "plan-active", "discharge-planning", "step-down"}
@@ -304,5 +305,8 @@ async def _move_to(event: Event, state: str, among: set[str] | frozenset[str]) -
     if current not in among:
         return []
     moved = with_extension(episode, {"url": canonicals.PATHWAY_STATE_EXTENSION, "valueCode": state})
+    if status_of(moved) not in statuses(state):
+        # Nobody pauses while a young person is in hospital.
+        moved["status"] = statuses(state)[0]
     await event.records.save(moved)
     return [f"The pathway moves from {current} to {state}: {reference_to(episode)}"]

@@ -54,6 +54,7 @@ BLUE: Final = "blue"
 
 # Extensions of the project
 PATHWAY_STATE_EXTENSION: Final = structure_definition("pathway-state")
+STATUS_REASON_EXTENSION: Final = structure_definition("status-reason")
 CLOSE_REASON_EXTENSION: Final = structure_definition("close-reason")
 MINIMUM_UNTIL_EXTENSION: Final = structure_definition("minimum-until")
 RATING_END_REASON_EXTENSION: Final = structure_definition("rating-end-reason")

@@ -44,6 +44,27 @@ class Numbers(BaseModel):
     follow_up_days: _Count = 7
     """Days from a discharge to the second."""
 
+    consent_review_days: _Count = 5
+    """Working days to talk about a consent to keyworking that has ended."""
+    family_contact_days: _Count = 5
+    """Working days from the allocation of a keyworker to the first contact with the family."""
+    team_contact_days: _Count = 10
+    """Working days from it to the contact with the professionals, after the family."""
+    first_visit_days: _Count = 15
+    """Working days from it to the first visit, after both."""
+    planning_visit_days: _Count = 10
+    """Working days from the first visit to the second, which begins the plan."""
+    step_down_review_days: _Count = 28
+    """Days from the beginning of step-down to its first review."""
+    eligible_until_age: _Count = 25
+    """The last age, in years, at which a young person is referred."""
+    caseload_warning: _Count = 12
+    """Involvements of one keyworker above which an allocation is warned about."""
+    caseload_limit: _Count = 15
+    """Involvements above which an allocation needs a reason."""
+    refer_green: bool = False
+    """Whether a young person is referred at green too."""
+
 
 class Pathway(Numbers):
     """As operations and rules get it."""

@@ -28,7 +28,10 @@ class Chart:
 
     async def open(self, *, state: str = "plan-active", born: str = BORN) -> None:
         """A record of somebody who is on the register at amber and has an active plan."""
-        for resource in self._beginning(state, born):
+        patient, *others = self._beginning(state, born)
+        await self.write(patient)
+        await self.consent("keyworking")
+        for resource in others:
             await self.write(resource)
         await self.rate("amber", "2026-01-05")
         await self.consent("register")

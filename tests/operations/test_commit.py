@@ -231,6 +231,9 @@ async def test_an_admission_told_again_does_not_take_the_pathway_back(
 ) -> None:
     message = stay.admit()
     await chart.tell(message)
+    plan = await chart.discharge_plan()
+    assert plan is not None
+    await chart.write({**plan, "status": "active"})
     (episode,) = await chart.all("EpisodeOfCare")
     state = {"url": canonicals.PATHWAY_STATE_EXTENSION, "valueCode": "discharge-planning"}
     await chart.write({**episode, "extension": [state]})
