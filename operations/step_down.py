@@ -1,4 +1,4 @@
-"""EpisodeOfCare/$step-down: things are steadier, and the keyworker hands over to ongoing support."""
+"""EpisodeOfCare/$step-down: things are steadier, the keyworker hands over to other support."""
 
 from typing import Final
 

@@ -50,9 +50,7 @@ async def _require(call: Call, unit: SessionUnit, before: Resource, after: Resou
 
 def moved(episode: Resource, state: str, reason: str, now: int, *, pause: bool = False) -> Resource:
     """The involvement in that state, with the status that fits and why."""
-    found = with_extension(
-        episode, {"url": canonicals.PATHWAY_STATE_EXTENSION, "valueCode": state}
-    )
+    found = with_extension(episode, {"url": canonicals.PATHWAY_STATE_EXTENSION, "valueCode": state})
     found["status"] = "onhold" if pause else STATUS.get(state, status_of(episode))
     kept = [one for one in found["extension"] if one["url"] != canonicals.STATUS_REASON_EXTENSION]
     found["extension"] = kept

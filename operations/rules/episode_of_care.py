@@ -15,7 +15,8 @@ from operations._person import Person, local_time, person_named, status_of
 from operations.pathway.case import Case, case_of
 from operations.pathway.effects import Move, ask_for_consent, follow_move
 from operations.pathway.guards import missing
-from operations.pathway.states import OVER, REFERRED, is_keyworking, state_of
+from operations.pathway.states import OVER, REFERRED, UNDER_WAY, is_keyworking, state_of
+from operations.pathway.team import hand_over
 
 ON: Final = ("EpisodeOfCare",)
 _KEPT: Final = {
@@ -71,10 +72,22 @@ async def follow(change: Change) -> list[str]:
         is_open = state_of(episode) not in (REFERRED, *OVER)
         return await ask_for_consent(move) if is_open else []
     episode = await change.records.save(_with_history(change, change.before, episode))
+    said = await _new_keyworker(change, person, change.before, episode)
+    episode = await change.records.get(change.type, change.id) or episode
     came_from = state_of(change.before)
     if came_from == state_of(episode):
+        return said
+    move = Move(change.records, person, episode, came_from, change.pathway)
+    return said + await follow_move(move)
+
+
+async def _new_keyworker(
+    change: Change, person: Person, before: Resource, after: Resource
+) -> list[str]:
+    manager = after.get("careManager")
+    if not manager or manager == before.get("careManager") or state_of(after) not in UNDER_WAY:
         return []
-    return await follow_move(Move(change.records, person, episode, came_from, change.pathway))
+    return await hand_over(change.records, person, after, before.get("careManager"))
 
 
 def _with_history(change: Change, before: Resource, after: Resource) -> Resource:
@@ -83,7 +96,10 @@ def _with_history(change: Change, before: Resource, after: Resource) -> Resource
     A status of today has no end.
     """
     history = [*before.get("statusHistory", [])]
-    if status_of(before) != status_of(after):
+    if status_of(before) == status_of(after):
+        if change.by_rule:
+            return after
+    else:
         now = local_time(change.now)
         history = [
             *_ended(history, before, now),
