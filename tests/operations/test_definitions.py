@@ -14,7 +14,7 @@ from tests.operations.parameters import OPERATIONS, definition, problems
 from tests.support import REPOSITORY
 
 DEFINITIONS: Final = sorted(path.name for path in OPERATIONS.glob("*.json"))
-SOURCES: Final = "\n".join(path.read_text(encoding="utf-8") for path in OPERATIONS.glob("*.py"))
+SOURCES: Final = "\n".join(path.read_text(encoding="utf-8") for path in OPERATIONS.rglob("*.py"))
 
 
 def code_system(name: str) -> JSON:
@@ -103,7 +103,8 @@ def test_every_rule_that_operations_name_is_in_its_code_system() -> None:
 def test_every_task_that_operations_open_is_in_its_code_system() -> None:
     named = set(re.findall(r'Work\(\s*"([^"]+)"', SOURCES))
     assert {code for code in named if not code.startswith("T-")} == {
-        *("contact-hospital", "obtain-consent", "root-cause-analysis"),
+        *("contact-hospital", "obtain-consent", "root-cause-analysis", "review-consent"),
+        *("contact-family", "contact-mdt", "first-visit", "planning-visit"),
     }
     assert named <= codes("task") | codes("timer")
 
@@ -114,8 +115,8 @@ def test_every_task_that_operations_open_is_in_its_code_system() -> None:
         ("dsr-rating", {"red", "amber", "green", "blue"}),
         ("flag-category", {canonicals.DSR_ADMISSION_RISK}),
         ("rating-end-reason", {"superseded", "deceased", "consent-withdrawn"}),
-        ("care-plan-category", {"discharge-plan", "keyworking-plan"}),
-        ("consent-category", {"register"}),
+        ("care-plan-category", {"discharge-plan", "keyworking-plan", "step-down-plan"}),
+        ("consent-category", {"register", "keyworking"}),
         ("episode-type", {"keyworking"}),
         (
             "pathway-state",
