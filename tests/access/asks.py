@@ -219,9 +219,12 @@ WRITES: Final = frozenset(
         *("PUT {type}/{id}", "PATCH {type}/{id}", "DELETE {type}/{id}", "DELETE _jobs/{id}"),
         *("$break-glass type", "$break-glass instance", "$process-message system"),
         *("$meta-add instance", "$meta-delete instance", "$import system"),
+        *("$refer instance", "$allocate instance", "$transition instance"),
+        *("$step-down instance", "$close instance"),
     }
 )
-"""What these show, and whom, is tried in test_attacks.py and test_writes.py."""
+"""What these show, and whom, is tried in test_attacks.py, test_writes.py and
+test_pathway_rights.py."""
 
 
 def wired(operations: Operations) -> set[str]:

@@ -25,10 +25,10 @@ async def episode(chart: Chart) -> JSON:
 
 
 async def operate(chart: Chart, code: str, **parameters: Any) -> httpx.Response:
-    types = {str: "valueString", bool: "valueBoolean", dict: "valueReference"}
+    types: dict[type, str] = {str: "valueString", bool: "valueBoolean", dict: "valueReference"}
     names = {"to": "valueCode"} | ({"reason": "valueCode"} if code == "close" else {})
-    given = [
-        {"name": name.replace("_", "-"), names.get(name, types[type(value)]): value}
+    given: list[JSON] = [
+        {"name": name.replace("_", "-"), names.get(name) or types[type(value)]: value}
         for name, value in parameters.items()
     ]
     asked = {"resourceType": "Parameters", "parameter": given}

@@ -1,0 +1,130 @@
+"""Who moves an involvement: the host until a keyworker is there, then the keyworker."""
+
+from typing import Any, Final
+
+import httpx
+import pytest
+
+from fhir_server.access.caller import Caller
+from fhir_server.app import Application
+from fhir_server.fhir import canonicals, json
+from fhir_server.fhir.json import Resource
+from tests.access.conftest import ByTable, stored
+from tests.access.deciding import about, rating
+from tests.access.people import SEVENTEEN, child, coded, consent, ods, organisation, role
+from tests.support import FHIR_JSON, assert_outcome
+
+HOST: Final = Caller("host", user="Practitioner/host", organisation="X99")
+STRANGER: Final = Caller("stranger", user="Practitioner/stranger", organisation="Z99")
+SYSTEM: Final = Caller("system", organisation="X99")
+KEYWORKER: Final = Caller("keyworker", user="Practitioner/keyworker", organisation="X99")
+SOCIAL: Final = Caller("social", user="Practitioner/social", organisation="S11")
+FAMILY: Final = Caller("young", user="Patient/1")
+
+
+def involvement(state: str, status: str, **rest: Any) -> Resource:
+    return {
+        "resourceType": "EpisodeOfCare",
+        "id": "e",
+        "extension": [{"url": canonicals.PATHWAY_STATE_EXTENSION, "valueCode": state}],
+        "status": status,
+        "type": [coded(canonicals.EPISODE_TYPE, "keyworking")],
+        "patient": {"reference": "Patient/1"},
+        "managingOrganization": ods("X99"),
+        "period": {"start": "2026-03-02"},
+        **rest,
+    }
+
+
+def people() -> list[Resource]:
+    return [
+        child("1", SEVENTEEN),
+        consent("keyworking", "consent", outcome=None, organization=[ods("X99")]),
+        organisation("o", "X99"),
+        organisation("s", "S11"),
+        {"resourceType": "Practitioner", "id": "keyworker"},
+        role("k", "Practitioner/keyworker", "Organization/o", active=True),
+    ]
+
+
+async def ask(client: httpx.AsyncClient, address: str, **values: Any) -> httpx.Response:
+    types: dict[type, str] = {str: "valueString", dict: "valueReference"}
+    given = [
+        {"name": name, "valueCode" if name == "to" else types[type(value)]: value}
+        for name, value in values.items()
+    ]
+    told = {"resourceType": "Parameters", "parameter": given}
+    return await client.post(address, content=json.encode(told), headers=FHIR_JSON)
+
+
+@pytest.mark.parametrize("caller", [STRANGER, SYSTEM, KEYWORKER, SOCIAL, FAMILY])
+async def test_a_referral_is_moved_by_a_professional_of_the_host_alone(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable, caller: Caller
+) -> None:
+    host = involvement("referred", "planned", managingOrganization=ods("H11"))
+    await stored(app, *people(), host)
+    by_table(caller)
+    answer = await ask(client, "EpisodeOfCare/e/$transition", to="consent-pending")
+    assert answer.status_code in (403, 404), answer.text
+    by_table(Caller("other", user="Practitioner/other", organisation="H11"))
+    answer = await ask(client, "EpisodeOfCare/e/$transition", to="consent-pending")
+    assert answer.status_code == 200, answer.text
+
+
+async def test_the_host_allocates_and_the_keyworker_goes_on(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    await stored(app, *people(), involvement("awaiting-allocation", "waitlist"))
+    link = {"reference": "Practitioner/keyworker"}
+    by_table(STRANGER)
+    answer = await ask(client, "EpisodeOfCare/e/$allocate", keyworker=link)
+    assert_outcome(answer, 404, "not-found", "is not known")
+    by_table(HOST)
+    answer = await ask(client, "EpisodeOfCare/e/$allocate", keyworker=link)
+    assert answer.status_code == 200, answer.text
+    # From now on it is the keyworker's, and the host does not see it.
+    answer = await ask(client, "EpisodeOfCare/e/$transition", to="planning")
+    assert_outcome(answer, 404, "not-found", "is not known")
+    by_table(KEYWORKER)
+    answer = await ask(client, "EpisodeOfCare/e/$transition", to="planning")
+    assert_outcome(answer, 422, "business-rule", "first visit has not taken place")
+
+
+async def test_who_sees_the_young_person_refers_and_nobody_else(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    category = [coded(canonicals.FLAG_CATEGORY, canonicals.DSR_ADMISSION_RISK)]
+    red = rating("f", "1", category=category, period={"start": "2026-03-02"})
+    need = about("Condition", "n", "1", code={"text": "Autism"})
+    agreed = consent("register", "consent", outcome=None, id="r")
+    await stored(app, *people(), red, need, agreed)
+    for caller in (STRANGER, FAMILY, SYSTEM):
+        by_table(caller)
+        answer = await ask(client, "Patient/1/$refer", host=ods("X99"))
+        assert answer.status_code in (403, 404), answer.text
+    by_table(SOCIAL)
+    answer = await ask(client, "Patient/1/$refer", host=ods("X99"))
+    assert answer.status_code == 200, answer.text
+    (referral,) = [
+        one["resource"] for one in answer.json()["parameter"] if one["name"] == "referral"
+    ]
+    assert referral["requester"] == {"reference": "Practitioner/social"}
+
+
+async def test_the_keyworker_closes_and_the_consent_ends_with_it(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    """What follows is the service's: nobody else writes a Consent of somebody's."""
+    manager = {"careManager": {"reference": "Practitioner/keyworker"}}
+    await stored(app, *people(), involvement("step-down", "active", **manager))
+    for caller, status in ((STRANGER, 404), (HOST, 404), (KEYWORKER, 200)):
+        by_table(caller)
+        told = {"name": "reason", "valueCode": "stepped-down"}
+        parameters = {"resourceType": "Parameters", "parameter": [told]}
+        answer = await client.post(
+            "EpisodeOfCare/e/$close", content=json.encode(parameters), headers=FHIR_JSON
+        )
+        assert answer.status_code == status, answer.text
+    assert answer.json()["status"] == "finished"
+    found = await app.state.store.read("Consent", "c")
+    assert json.decode(found.body)["status"] == "inactive"
