@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from msgspec import structs
 
 from fhir_server.access import membership
+from fhir_server.access.audit import received
 from fhir_server.access.audit.provenance import provenances
 from fhir_server.access.audit.record import bounded, name_of, of_caller, patients_of
 from fhir_server.access.caller import Role
@@ -25,7 +26,7 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.search import added
-from fhir_server.search.ast import Search
+from fhir_server.search.ast import And, Node, Query, Search
 from fhir_server.search.parameters import ParameterSet
 from fhir_server.storage.audited import MOST_TARGETS, AuditEntry, AuditQuery, AuditRow
 from fhir_server.storage.interface import (
@@ -164,9 +165,26 @@ class Session(GuardedReader):
         Raises:
             FhirError: FORBIDDEN for whoever is no auditor, whatever there is.
         """
+        self._require_auditor()
+        return await self._store.audited(asked, count)
+
+    async def received(self, query: Query, count: int, after: Position | None = None) -> Page:
+        """The AuditEvents of clients that a search finds, which has no chains and value sets.
+
+        Raises:
+            FhirError: FORBIDDEN for whoever is no auditor, whatever there is.
+        """
+        self._require_auditor()
+        return await self._store.search(_among(query, received.IS_RECEIVED), count, after)
+
+    async def count_received(self, query: Query) -> int:
+        """How many there are; raises as `received`."""
+        self._require_auditor()
+        return await self._store.total(_among(query, received.IS_RECEIVED))
+
+    def _require_auditor(self) -> None:
         if self._rule is not None and Role.AUDITOR not in self.caller.roles:
             raise FhirError(Kind.FORBIDDEN, "The audit is read by auditors alone")
-        return await self._store.audited(asked, count)
 
     def part(self, asked: str) -> "Session":
         """The same session for one entry of a batch, which leaves a row of its own."""
@@ -236,6 +254,8 @@ class _Done:
     """Ids of patients that it made."""
     about: set[str] = field(default_factory=set)
     """Ids of patients about whom it wrote."""
+    received: list[str] = field(default_factory=list)
+    """The AuditEvents of clients that it stored, as its row tells of them."""
 
     @property
     def told(self) -> str:
@@ -306,7 +326,7 @@ class SessionUnit(GuardedReader):
         """
         draft = draft or Draft(resource)
         if draft.type == AUDITED:
-            raise refusal("The audit is written by the server alone")
+            raise refusal("AuditEvents are taken one by one, by create alone")
         if self._marks_test_data:
             draft = Draft(as_test_data(dict(draft.resource)))
         if self._rule is not None:
@@ -318,6 +338,32 @@ class SessionUnit(GuardedReader):
         await follow(self._unit, stored, dict(draft.resource))
         self._note(stored, draft, is_new=stored.version != before)
         return stored
+
+    async def receive(self, resource: Resource, method: str) -> StoredVersion:
+        """Store the AuditEvent of a client, which stays as it is from then on.
+
+        Raises:
+            FhirError: FORBIDDEN; METHOD_NOT_ALLOWED where there is one of that id, or the id is
+                one that the server gives its own; BUSINESS_RULE.
+        """
+        event_id = resource["id"]
+        if event_id.isdigit() or await self._unit.read(AUDITED, event_id) is not None:
+            raise received.never_changed(event_id)
+        marked = received.marked(resource, self.caller)
+        if self._rule is not None:
+            await self._rule.require_write(self._unit, None, marked)
+        stored = await self._unit.put(Draft(marked), method)
+        self.touched.append(stored)
+        self.done.received.append(received.told(stored))
+        return stored
+
+    async def sent(self, query: Query, count: int) -> Sequence[StoredVersion]:
+        """AuditEvents that the caller's own client has sent; the query is as of `received`."""
+        asked = _among(query, received.is_from(self.caller))
+        found = (await self._unit.search(asked, count)).matches
+        if self.record is not None:
+            self.record.see(*found)
+        return found
 
     async def _require_change(self, rule: Rule, draft: Draft, method: str) -> None:
         """Raise unless both sides of the change are the caller's.
@@ -408,6 +454,7 @@ class SessionUnit(GuardedReader):
             patients=every,
             description=description,
             break_glass=reason or row.break_glass,
+            received=tuple(self.done.received),
         )
 
     async def _redefine(self, resource_id: str, resource: Resource | None) -> None:
@@ -416,6 +463,10 @@ class SessionUnit(GuardedReader):
         changed = added.redefined(known, resource_id, resource)
         if changed is not known:
             await self._unit.define(changed)
+
+
+def _among(query: Query, node: Node) -> Query:
+    return replace(query, where=And((query.where, node)))
 
 
 def _service_rule(reader: GuardedReader) -> Rule | None:

@@ -47,8 +47,8 @@ async def require_write(asked: Writing, reader: Reader, old: Side, new: Side) ->
     name = _type_of(old, new)
     standing = membership.standing(name)
     if standing is Standing.AUDIT:
-        raise refusal("The audit is written by the server alone")
-    if Role.LOAD_TEST in asked.caller.roles:
+        _require_addition(asked.caller, old)
+    elif Role.LOAD_TEST in asked.caller.roles:
         _require_test_data(name, old, new)
     elif standing is Standing.SHARED:
         if Role.ADMINISTRATOR not in asked.caller.roles:
@@ -58,6 +58,12 @@ async def require_write(asked: Writing, reader: Reader, old: Side, new: Side) ->
         await _require_record(asked, reader, old, new)
     else:
         raise refusal(f"{name} resources are not written through the API")
+
+
+def _require_addition(caller: Caller, old: Side) -> None:
+    """AuditEvents are taken from every caller with the scope, and stay; test data is no audit."""
+    if old is not None or Role.LOAD_TEST in caller.roles:
+        raise refusal("The audit is added to alone, and not by test systems")
 
 
 async def require_outcome(caller: Caller, reader: Reader, about: Collection[str]) -> None:

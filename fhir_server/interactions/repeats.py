@@ -14,10 +14,12 @@ from typing import Final
 
 import msgspec
 
+from fhir_server.access.policy import AUDITED
 from fhir_server.access.session import Memo, SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.interactions.exchange import Answer, Repeat, Request
 from fhir_server.interactions.kept import as_readable_now
+from fhir_server.search.ast import IdIn, Query
 
 _SPACE: Final = "repeat"
 _PART: Final = " "
@@ -103,6 +105,9 @@ async def _whole(unit: SessionUnit, kept: _Kept) -> Answer:
     if version is None or not kept.stored:
         return replace(kept.answer, body=await as_readable_now(unit, kept.answer.body))
     # Read again, as whoever asks now may read.
+    if version.type == AUDITED:
+        sent = await unit.sent(Query(AUDITED, IdIn((version.id,))), 1)
+        return replace(kept.answer, body=sent[0].body if sent else b"")
     found = await unit.vread(version.type, version.id, version.version)
     return replace(kept.answer, body=b"" if found is None else found.body)
 

@@ -43,6 +43,9 @@ class AuditRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """http://hl7.org/fhir/R4/valueset-audit-event-outcome.html"""
     description: str = ""
     """Of a refusal."""
+    received: tuple[str, ...] = ()
+    """The AuditEvents of clients that the commit stored: `AuditEvent/id`, a space, and the SHA-256
+    of the JSON, in hexadecimal digits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,14 @@
 
 import csv
 import io
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from msgspec import structs
 
-from fhir_server.access.audit.events import event_of
+from fhir_server.access.audit import received
+from fhir_server.access.audit.events import TYPE, event_of
 from fhir_server.fhir import json
 from fhir_server.fhir.dates import instant
 from fhir_server.storage.audited import AuditEntry, AuditQuery, AuditRow
@@ -32,11 +34,17 @@ async def entries(store: Store, low: int | None, high: int | None) -> AsyncItera
         after = found[-1].link.number
 
 
-def ndjson(entry: AuditEntry) -> str:
-    return json.encode(event_of(entry)).decode() + "\n"
+async def ndjson(store: Store, entry: AuditEntry) -> str:
+    """The AuditEvent of a row, and after it those that it tells were received."""
+    lines = [json.encode(event_of(entry))]
+    with suppress(ValueError):  # of a row that somebody spoilt
+        for name in received.ids(entry.row):
+            found = await store.read(TYPE, name)
+            lines += [] if found is None else [found.body]
+    return "".join(f"{one.decode()}\n" for one in lines)
 
 
-def comma_separated(entry: AuditEntry) -> str:
+async def comma_separated(store: Store, entry: AuditEntry) -> str:  # noqa: ARG001
     row = entry.row
     values = [getattr(row, name) for name in _MEMBERS]
     cells = [" ".join(one) if isinstance(one, tuple) else str(one) for one in values]
@@ -54,4 +62,7 @@ def _harmless(cell: str) -> str:
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
-FORMATS: Final[dict[str, Callable[[AuditEntry], str]]] = {"ndjson": ndjson, "csv": comma_separated}
+FORMATS: Final[dict[str, Callable[[Store, AuditEntry], Awaitable[str]]]] = {
+    "ndjson": ndjson,
+    "csv": comma_separated,
+}
