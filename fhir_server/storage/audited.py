@@ -48,6 +48,12 @@ class AuditRow(msgspec.Struct, frozen=True, omit_defaults=True):
     of the JSON, in hexadecimal digits."""
 
 
+def received_of(row: AuditRow) -> list[tuple[str, str]]:
+    """Types and ids of the AuditEvents that the row tells were received."""
+    named = (one.partition(" ")[0].partition("/") for one in row.received)
+    return [(resource_type, resource_id) for resource_type, _, resource_id in named]
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """Where the chain has come to: a row's number, time (microseconds) and hash."""
@@ -82,6 +88,16 @@ class AuditEntry:
             ValueError: for a text that nobody here has written.
         """
         return _reader.decode(self.told)
+
+
+PRUNE: Final = "prune"
+"""What a row says was done that tells of others taken out."""
+
+
+def pruned(last: Link) -> AuditRow:
+    """The row that tells up to which rows were taken out."""
+    text = f"rows up to {last.number}, whose hash was {last.hash.hex()}"
+    return AuditRow("server", PRUNE, description=text)
 
 
 @dataclass(frozen=True, slots=True)

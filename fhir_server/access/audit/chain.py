@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from fhir_server.access.audit import received
-from fhir_server.storage.audited import AuditEntry, AuditQuery, Link, hash_of
+from fhir_server.storage.audited import PRUNE, AuditEntry, AuditQuery, Link, hash_of
 from fhir_server.storage.interface import Store
 
 _AT_ONCE: Final = 1000
-PRUNE: Final = "prune"
 
 
 @dataclass(frozen=True, slots=True)

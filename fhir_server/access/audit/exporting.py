@@ -8,11 +8,10 @@ from typing import Final
 
 from msgspec import structs
 
-from fhir_server.access.audit import received
-from fhir_server.access.audit.events import TYPE, event_of
+from fhir_server.access.audit.events import event_of
 from fhir_server.fhir import json
 from fhir_server.fhir.dates import instant
-from fhir_server.storage.audited import AuditEntry, AuditQuery, AuditRow
+from fhir_server.storage.audited import AuditEntry, AuditQuery, AuditRow, received_of
 from fhir_server.storage.interface import Store
 
 _AT_ONCE: Final = 1000
@@ -38,8 +37,8 @@ async def ndjson(store: Store, entry: AuditEntry) -> str:
     """The AuditEvent of a row, and after it those that it tells were received."""
     lines = [json.encode(event_of(entry))]
     with suppress(ValueError):  # of a row that somebody spoilt
-        for name in received.ids(entry.row):
-            found = await store.read(TYPE, name)
+        for resource_type, resource_id in received_of(entry.row):
+            found = await store.read(resource_type, resource_id)
             lines += [] if found is None else [found.body]
     return "".join(f"{one.decode()}\n" for one in lines)
 

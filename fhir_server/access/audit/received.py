@@ -7,7 +7,7 @@ which no client can take off, so neither passes for the other.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -17,7 +17,7 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.search.ast import And, Node, Query, TokenIs, UriIs
-from fhir_server.storage.audited import AuditRow
+from fhir_server.storage.audited import AuditRow, received_of
 from fhir_server.storage.interface import Store, StoredVersion
 
 SYSTEM: Final = canonicals.code_system("audit-origin")
@@ -70,15 +70,9 @@ def told(stored: StoredVersion) -> str:
     return f"{stored.type}/{stored.id} {hashlib.sha256(stored.body).hexdigest()}"
 
 
-def ids(row: AuditRow) -> Iterator[str]:
-    """Of the AuditEvents that the row tells of."""
-    for one in row.received:
-        yield one.partition(" ")[0].partition("/")[2]
-
-
 async def missing(store: Store, row: AuditRow) -> str:
     """What became of one of those that the row tells of; '' where all are as they were stored."""
-    for name, one in zip(ids(row), row.received, strict=True):
+    for (_, name), one in zip(received_of(row), row.received, strict=True):
         stored = await store.read(TYPE, name)
         if stored is None or stored.deleted:
             return f"{TYPE}/{name}, which was received, is gone"
