@@ -14,6 +14,7 @@ from fastapi import Request as HttpQuestion
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from fhir_server.access.audit.record import Record
 from fhir_server.access.audit.syslog import Follower, Receiver
 from fhir_server.access.audit.trail import Trail
 from fhir_server.access.consent_policy import ConsentPolicy
@@ -145,7 +146,7 @@ def _lifespan(
         follower = syslog_follower(settings, store)
         app.state.store = store
         app.state.authority = authority(settings, Ledger(store))
-        jobs = runner(settings, store, server, woken, decisions)
+        jobs = runner(settings, store, server, woken, decisions, trail)
         app.state.jobs = jobs
         jobs.start()
         facts = asyncio.create_task(_complete_facts(settings, store))
@@ -274,13 +275,23 @@ def http_limits(settings: Settings) -> HttpLimits:
 
 
 def runner(
-    settings: Settings, store: Store, server: Server, woken: asyncio.Event, decisions: Decisions
+    settings: Settings,
+    store: Store,
+    server: Server,
+    woken: asyncio.Event,
+    decisions: Decisions,
+    trail: Trail | None = None,
 ) -> Runner:
     """What works at jobs in this process, each in a session of its caller."""
     patient = store.patient(settings.job_patience)
 
     def open_session(caller: Caller) -> Session:
-        return session(settings, patient, caller, decisions)
+        found = session(settings, patient, caller, decisions)
+        if trail is not None:
+            found.record = record = Record(trail, "job")
+            record.caller, record.request_id = caller, caller.request_id
+            record.glass = found.glass
+        return found
 
     return Runner(
         lambda: of_all_callers(store, OPEN),

@@ -457,6 +457,11 @@ class SessionUnit(GuardedReader):
             received=tuple(self.done.received),
         )
 
+    async def tell_reads(self) -> None:
+        """Say in the audit what was read for what this commit keeps, where it writes nothing."""
+        if self.record is not None and not self.touched:
+            await self._unit.audit(*self.record.reads(self.done.action))
+
     async def _redefine(self, resource_id: str, resource: Resource | None) -> None:
         """By what can be searched, SearchParameter resources say."""
         known = await self._unit.parameters()

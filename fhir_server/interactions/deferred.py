@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from fhir_server.access.session import Memo, Session, SessionUnit
 from fhir_server.errors import FhirError, Kind
@@ -125,13 +126,16 @@ async def _read(server: Server, work: Work) -> None:
     """A search or operation: all of it in one step, which changes nothing."""
     asked = await _asked(work)
     match = server.router.match("GET", asked["address"])
+    parameters = [(name, value) for name, value in asked["parameters"]]
+    query = urlencode(parameters)
+    work.note(f"job {work.job.id}: GET /{asked['address']}" + (f"?{query}" if query else ""))
     request = Request(
         server=replace(server, base=asked["base"]),
         resource_type=match.resource_type,
         id=match.id,
         operation=match.operation,
         member=match.member,
-        parameters=[(name, value) for name, value in asked["parameters"]],
+        parameters=parameters,
         preferences=Preferences(handling=asked["handling"]),
     )
     answer = await run(work.session, match.interaction, request)

@@ -49,8 +49,15 @@ class Work:
         """Whatever a step leaves for the next one, in this process only."""
         self._keep = keep
 
+    def note(self, asked: str) -> None:
+        """What the audit will say was asked for by the next commit."""
+        if self.session.record is not None:
+            self.session.record.asked = asked
+
     async def commit(self, action: str, change: Change) -> None:
         """Run `change` in one commit with the job as it returns it.
+
+        What the step has read by then is in the audit with it: what it keeps goes out.
 
         Raises:
             Lost: with nothing written.
@@ -61,6 +68,7 @@ class Work:
         async def held(unit: SessionUnit) -> Job:
             require_held(await unit.memo(RECORDS, self.job.id), holder)
             changed = self._keep(await change(unit))
+            await unit.tell_reads()
             await unit.keep(changed.memo())
             if changed.finished:
                 await unit.forget(OPEN, changed.id)
@@ -228,6 +236,7 @@ class Runner:
         if before.takes > _MOST_TAKES:
             raise _TOO_OFTEN
         work.session = self._session_of(before)
+        work.note(f"job {before.id}: {before.kind}")
         await self._steps[before.kind](work)
         if work.job is before:
             raise RuntimeError(f"A step of {before.kind} did not commit")
