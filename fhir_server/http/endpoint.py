@@ -28,6 +28,7 @@ from fhir_server.http.negotiate import (
 )
 from fhir_server.http.proxies import Proxies
 from fhir_server.http.rates import Rates
+from fhir_server.interactions import provenance
 from fhir_server.interactions.asynchronous import NDJSON
 from fhir_server.interactions.deferred import run_or_accept
 from fhir_server.interactions.exchange import Repeat, Request, Server, preferences
@@ -224,6 +225,7 @@ class FhirEndpoint:
             if_none_exist=headers.get("if-none-exist"),
             preferences=preferences(headers.get("prefer")),
             repeat=repeated,
+            provenance=provenance.received(headers.get(provenance.HEADER), http.limits.max_depth),
         )
 
 
@@ -254,7 +256,10 @@ def _repeat(http: HttpRequest, *content: bytes) -> Repeat | None:
     if http.method != "POST":
         return None
     condition = http.headers.get("if-none-exist", "")
+    beside = http.headers.get(provenance.HEADER)
     told = (http.path.encode(), http.query.encode(), condition.encode(), *content)
+    if beside is not None:
+        told = (*told, beside.encode())
     return repeat(http.headers.get("x-request-id"), *told)
 
 

@@ -19,6 +19,7 @@ from fhir_server.interactions.asynchronous import ANSWERS, accepted
 from fhir_server.interactions.entries import Planned, entries_of, failure, planned, response
 from fhir_server.interactions.exchange import Answer, Preferences, Request, Server
 from fhir_server.interactions.permission import require_scopes
+from fhir_server.interactions.provenance import refuse
 from fhir_server.interactions.repeats import once
 from fhir_server.interactions.routing import Interaction, checking, run
 from fhir_server.jobs import desk
@@ -40,9 +41,12 @@ async def run_or_accept(session: Session, interaction: Interaction, request: Req
     A preference may be ignored (RFC 7240 section 2): by transactions, reads and single writes,
     and by operations that write, which are quick.
     """
+    if not (interaction.writes or interaction.code == "batch"):
+        refuse(request, interaction.code)
     if request.preferences.respond_async:
         require_scopes(session.caller, interaction.code, request)
         if interaction.code == "batch" and await checking(request, batch.type_of) == "batch":
+            refuse(request, "A batch")
             return await _accept_once(session, request)
         if interaction.code.startswith("search-") or _only_reads(request):
             return await _accept_read(session, request)
