@@ -11,6 +11,7 @@ from fhir_server.fhir.outcomes import outcome
 from fhir_server.fhir.references import localised
 from fhir_server.fhir.summary import refuse_subset
 from fhir_server.interactions.exchange import Answer, Request, Server
+from fhir_server.validation.beside import unfit
 from fhir_server.validation.checker import Checker, Findings, in_order
 from fhir_server.validation.report import Question
 from fhir_server.validation.settling import Settler
@@ -44,12 +45,19 @@ async def settled(request: Request, data: Data, settler: Settler | None = None) 
         settler: that of all entries of a Bundle.
 
     Raises:
-        FhirError: INVALID or PROFILE for a code that is not in the value set that it has to be in.
+        FhirError: INVALID or PROFILE for a code that is not in the value set that it has to be in;
+            PROFILE for what does not fit others that are stored.
     """
+    await require_beside(request.resource, data, request.server)
     if not request.questions:
         return request
     told = await settle(request.questions, data, request.server.checker, settler)
     return replace(request, questions=(), told=(*request.told, *told))
+
+
+async def require_beside(resource: Resource | None, data: Data, server: Server) -> None:
+    """Raise PROFILE for what does not fit other resources that are stored."""
+    _refuse(await unfit(resource, data, server.base))
 
 
 async def settle(
