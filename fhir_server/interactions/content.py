@@ -57,7 +57,8 @@ async def settled(request: Request, data: Data, settler: Settler | None = None) 
 
 async def require_beside(resource: Resource | None, data: Data, server: Server) -> None:
     """Raise PROFILE for what does not fit other resources that are stored."""
-    _refuse(await unfit(resource, data, server.base))
+    if told := await unfit(resource, data, server.base):
+        raise FhirError.of(Kind.PROFILE, told)
 
 
 async def settle(

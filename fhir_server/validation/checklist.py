@@ -14,6 +14,7 @@ from fhir_server.fhir.discharge import DISCHARGE_ITEMS
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_local
 from fhir_server.terminology.library import Reads
+from fhir_server.validation.same_person import local_name
 
 _FOLLOWED: Final = ("active", "on-hold", "completed")
 _MANDATORY: Final = {item.code for item in DISCHARGE_ITEMS} - {"dp-education"}
@@ -27,7 +28,7 @@ async def unfit_items(resource: Resource | None, data: Reads, base: str) -> list
     """What keeps a plan that is followed from having the checklist that it refers to."""
     if resource is None or not _is_followed(resource):
         return []
-    whose = _local(resource["subject"], base)
+    whose = local_name(resource["subject"], base)
     seen, elsewhere, issues = _coded(resource), 0, list[Issue]()
     tasks = [*_references(resource)][:_MOST]
     for index, reference in tasks:
@@ -35,7 +36,7 @@ async def unfit_items(resource: Resource | None, data: Reads, base: str) -> list
         place = f"{_PLACE}[{index}].reference"
         if task is None:
             elsewhere += 1
-        elif _local(task.get("for", {}), base) != whose:
+        elif local_name(task.get("for"), base) != whose:
             issues.append(_issue(f"{reference} is not for {whose}, whose plan this is", place))
         elif again := seen & _items(task.get("code")):
             text = f"{sorted(again)[0]} stands in the plan already: {reference} is that item again"
@@ -100,10 +101,3 @@ def _items(concept: Any) -> set[str]:
 def _codes(concept: Mapping[str, Any], system: str) -> set[str]:
     codings = concept.get("coding", ())
     return {str(one.get("code")) for one in codings if one.get("system") == system}
-
-
-def _local(reference: Mapping[str, Any], base: str) -> str:
-    """Whom it means, as this server names them."""
-    text = str(reference.get("reference", ""))
-    local = parse_local(text, base)
-    return text if local is None else f"{local.type}/{local.id}"
