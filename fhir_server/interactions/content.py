@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from fhir_server.access.session import Data, Draft, StoredVersion
+from fhir_server.access.session import Data, Draft, SessionUnit, StoredVersion
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
@@ -14,6 +14,7 @@ from fhir_server.interactions.exchange import Answer, Request, Server
 from fhir_server.validation.beside import unfit
 from fhir_server.validation.checker import Checker, Findings, in_order
 from fhir_server.validation.report import Question
+from fhir_server.validation.same_person import unfit_people
 from fhir_server.validation.settling import Settler
 
 
@@ -58,6 +59,15 @@ async def settled(request: Request, data: Data, settler: Settler | None = None) 
 async def require_beside(resource: Resource | None, data: Data, server: Server) -> None:
     """Raise PROFILE for what does not fit other resources that are stored."""
     if told := await unfit(resource, data, server.base):
+        raise FhirError.of(Kind.PROFILE, told)
+
+
+async def require_one_person(resource: Resource, unit: SessionUnit, server: Server) -> None:
+    """Raise PROFILE for what refers to somebody else's record; nothing of its commit stays.
+
+    It is asked once the resource is written: whoever may not write there is told that first.
+    """
+    if told := await unfit_people(resource, unit, server.base):
         raise FhirError.of(Kind.PROFILE, told)
 
 

@@ -19,7 +19,14 @@ from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import fhirpath_patch, json
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.summary import refuse_subset
-from fhir_server.interactions.content import check, draft, require_beside, settle, written
+from fhir_server.interactions.content import (
+    check,
+    draft,
+    require_beside,
+    require_one_person,
+    settle,
+    written,
+)
 from fhir_server.interactions.exchange import LARGE, Ahead, Answer, Changed, Moved, Request
 from fhir_server.interactions.preconditions import require_match
 
@@ -56,6 +63,7 @@ async def perform(unit: SessionUnit, request: Request) -> Answer:
     changed = await _changed(found, request)
     told = (*changed.told, *await _settled(changed, unit, request))
     stored = await unit.put(changed.resource, "PATCH", changed.draft)
+    await require_one_person(changed.resource, unit, request.server)
     return written(stored, replace(request, told=told), created=False)
 
 

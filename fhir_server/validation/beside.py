@@ -5,7 +5,6 @@ from fhir_server.fhir.json import Resource
 from fhir_server.terminology.library import Reads
 from fhir_server.validation.answers import unfit_answers
 from fhir_server.validation.checklist import unfit_items
-from fhir_server.validation.same_person import unfit_people
 
 
 async def unfit(resource: Resource | None, data: Reads, base: str) -> list[Issue]:
@@ -14,8 +13,4 @@ async def unfit(resource: Resource | None, data: Reads, base: str) -> list[Issue
     What the caller may not read, and what comes in the same transaction, is not there yet and
     forbids nothing. `base` is where this server is known.
     """
-    return [
-        *await unfit_answers(resource, data),
-        *await unfit_items(resource, data, base),
-        *await unfit_people(resource, data, base),
-    ]
+    return [*await unfit_answers(resource, data), *await unfit_items(resource, data, base)]

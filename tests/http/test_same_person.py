@@ -7,7 +7,7 @@ import pytest
 
 from fhir_server.fhir.definitions import PROFILES
 from tests.profiles.rules import load
-from tests.support import assert_outcome, body
+from tests.support import assert_outcome, body, outcome_issues
 
 Json = dict[str, Any]
 CASES: Final = [
@@ -47,6 +47,9 @@ async def test_what_is_of_somebody_else_is_refused(
     refused = await client.put(address, **body(sent))
     expected = f"{sent['resourceType']}.{place}"
     assert_outcome(refused, 422, "business-rule", f"{kind}/theirs is not of Patient/", expected)
+    assert (await client.get(address)).status_code == 404
+    validated = await client.post(f"{sent['resourceType']}/$validate", **body(sent))
+    assert "is not of Patient/" in outcome_issues(validated)[-1]["diagnostics"]
     await store(client, kind, "own", f"{client.base_url}Patient/kw-patient-example")
     taken = await client.put(address, **body(example(profile, which, element, f"{kind}/own")))
     assert taken.status_code == 201, taken.text
