@@ -18,6 +18,8 @@ from fhir_server.fhirpath.fixed import OF_TYPE, PER_ITEM
 Path = tuple[str, ...]
 RESOURCE: Final = "%resource"
 """Begins a path that is not of the focus but of the resource."""
+ANYWHERE: Final = "*"
+"""Stands for whatever leads from an element to what is in it."""
 _SAME: Final = frozenset({"where", "first", "last", "tail", "skip", "take", "single", "distinct"})
 """Functions whose result is of the items that they are asked of."""
 
@@ -25,7 +27,8 @@ _SAME: Final = frozenset({"where", "first", "last", "tail", "skip", "take", "sin
 def paths(node: Node) -> frozenset[Path]:
     """Every element that is named, by its names from the focus, or from `%resource`.
 
-    What comes of `descendants()`, `resolve()` and their like is anywhere, and not among them.
+    What comes of `descendants()` is below ANYWHERE: `a.descendants().b` looks at `a.*.b`. What
+    comes of `resolve()` and its like is elsewhere, and not among them.
     """
     found: set[Path] = set()
     _walk(node, (), found)
@@ -64,6 +67,8 @@ def _call(node: Call, focus: Path | None, found: set[Path]) -> Path | None:
     results = [_walk(argument, within, found) for argument in node.arguments]
     if node.name == "extension":
         return _below(at, "extension", found)
+    if node.name == "descendants" and at is not None:
+        return (*at, ANYWHERE)
     if node.name == "select" and results:
         return results[0]
     return at if node.name in _SAME else None

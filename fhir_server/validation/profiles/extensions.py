@@ -85,7 +85,7 @@ class KnownExtensions:
 
     def _relative(self, url: str, place: Place, report: Report, holder: str) -> None:
         """A part of a complex extension, which that one's definition checks, and nothing else."""
-        if holder != "Extension":
+        if holder != "Extension" and not report.has_wrong(place, ("url",)):
             text = f"the url of an extension is absolute, not {shown(url)}"
             add(report, (place, "url"), text, "value")
 
