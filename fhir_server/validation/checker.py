@@ -133,7 +133,7 @@ class Checker:
             report.enter(met)
             applied.append(self._check_profiles(met, () if applied else profiles, report))
         of_all = tuple(applied[0]) if applied else ()
-        found = told_once([self._by_policy(issue) for issue in report], report.notes)
+        found = told_once([self._by_policy(issue) for issue in report], report.notes, resource)
         return Findings(tuple(bounded(in_order(found))), tuple(report.questions), of_all)
 
     async def check_all(

@@ -67,7 +67,9 @@ def _unread_references(resource: Node, place: Place, report: Report) -> int:
     )
     within = f"{expression(place)}."
     places = (
-        str(issue.expression) for issue in report if issue.profile is None and is_cause(issue)
+        str(issue.expression)
+        for issue in report
+        if issue.profile is None and (is_cause(issue) or issue.rule == "ref-1")
     )
     return sum(each.startswith(within) and last_name(each) in names for each in places)
 

@@ -11,11 +11,13 @@ where they run (`Report.has_wrong`); here is what only the whole report tells.
 - Of what is said of how many there are, that of a slice says more than that of its element.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from fhir_server.errors import MAX_ISSUES, Issue
-from fhir_server.fhirpath.names import ANYWHERE
+from fhir_server.fhirpath.names import ANYWHERE, EXTENSION
+from fhir_server.validation.labels import is_alike, labelled
 from fhir_server.validation.report import OF_OBJECTS, OF_VALUES, Note, is_cause, splits_of
 
 _SEVERITIES: Final = ("fatal", "error", "warning", "information")
@@ -32,24 +34,31 @@ _OF_ONE_VALUE: Final = (
 )
 """Rules of a profile about one value, what says most first."""
 _OF_NUMBERS: Final = ("min", "max")
+_ADDRESS: Final = "address"
+"""An extension whose url is known to be meant for another."""
 _NONE: Final = Note()
 _Key = tuple[str | None, str]
-_Causes = dict[str, set[str]]
+_Paths = dict[str, set[str]]
 
 
-def told_once(issues: Sequence[Issue], notes: Mapping[int, Note]) -> list[Issue]:
+def told_once(
+    issues: Sequence[Issue], notes: Mapping[int, Note], resource: Mapping[str, Any] | None = None
+) -> list[Issue]:
     """Without what repeats another; `notes` are those of the issues, by their index.
+
+    `resource` is the one that all the expressions begin with.
 
     Their severities have to be those that a policy has given them.
     """
     if len(issues) < 2:
         return list(issues)
-    causes = _causes(issues)
+    causes = _Causes(issues, resource)
     kept = {
         index: issue
         for index, issue in enumerate(issues)
         if index not in notes or not _waits(issue, notes[index], causes)
     }
+    _spare(kept, notes)
     best = _best(kept, notes)
     refused = {each.expression for each in kept.values() if _is_refused(each)}
     of_parts = {(each.expression, each.rule) for n, each in kept.items() if _part(n, notes)}
@@ -74,38 +83,77 @@ def _gravity(issue: Issue) -> int:
 # What waits --------------------------------------------------------------------------------------
 
 
-def _causes(issues: Sequence[Issue]) -> _Causes:
-    """Where errors of values are, as paths from each place around them."""
-    found: _Causes = {}
-    for issue in issues[:MAX_ISSUES]:
-        if issue.expression and (is_cause(issue) or _leads_nowhere(issue)):
-            for at, path in splits_of(issue.expression):
-                found.setdefault(at, set()).add(path)
-    return found
+class _Causes:
+    """Where errors are, as paths from each place around them: `of_values` and `of_rules`."""
+
+    def __init__(self, issues: Sequence[Issue], resource: Mapping[str, Any] | None) -> None:
+        self.of_values: _Paths = {}
+        self.of_rules: _Paths = {}
+        for issue in issues[:MAX_ISSUES]:
+            if not issue.expression or issue.severity != "error":
+                continue
+            if is_cause(issue) or issue.rule == _ADDRESS or _leads_nowhere(issue):
+                _put(self.of_values, issue, resource)
+            elif issue.code == "invariant":
+                _put(self.of_rules, issue, resource)
+
+
+def _put(found: _Paths, issue: Issue, resource: Mapping[str, Any] | None) -> None:
+    for at, path in _paths(issue, resource):
+        found.setdefault(at, set()).add(path)
+
+
+def _paths(issue: Issue, resource: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """Each place on the way with the path from there, also with the urls of extensions in it."""
+    text = str(issue.expression)
+    yield from splits_of(text)
+    steps = text.split(".")
+    if any(step.startswith(EXTENSION) for step in steps):
+        names = labelled(steps, resource)
+        for count in range(1, len(names) + 1):
+            yield ".".join(steps[:count]), ".".join(names[count:])
 
 
 def _leads_nowhere(issue: Issue) -> bool:
     """A reference that nothing answers."""
-    return issue.code == "not-found" and issue.severity == "error" and issue.rule is None
+    return issue.code == "not-found" and issue.rule is None
 
 
 def _waits(issue: Issue, note: Note, causes: _Causes) -> bool:
-    """A rule that an object has content is its own error, and waits for what should be in it."""
+    """For values that it looks at, and for broken rules of what is in its own focus.
+
+    Those are further in, so no two rules wait for each other. That an object has content is a
+    rule of itself, and waits for what should be in it.
+    """
     is_of_object = issue.rule in OF_OBJECTS
-    return any(
-        _is_wrong(path, causes[at])
-        for at, paths in note.looks
-        if at in causes
-        for path in paths
-        if path or not is_of_object
-    )
+    for at, paths in note.looks:
+        of_values, of_rules = causes.of_values.get(at, set()), causes.of_rules.get(at, set())
+        for path in paths:
+            if (path or not is_of_object) and _is_wrong(path, of_values):
+                return True
+            if path and at == issue.expression and _is_wrong(path, of_rules):
+                return True
+    return False
 
 
 def _is_wrong(path: str, causes: set[str]) -> bool:
     before, anywhere, after = path.partition(ANYWHERE)
     if not anywhere:
-        return path in causes
+        return path in causes or ("(" in path and any(is_alike(path, each) for each in causes))
     return any(f".{each}".endswith(after) and each.startswith(before) for each in causes)
+
+
+def _spare(kept: dict[int, Issue], notes: Mapping[int, Note]) -> None:
+    """An extension with the address of none may be the one that a slice needs: one for each."""
+    meant = Counter(
+        str(issue.expression).rpartition("[")[0]
+        for issue in kept.values()
+        if issue.rule == _ADDRESS and issue.severity == "error"
+    )
+    for index, issue in list(kept.items()) if meant else ():
+        if issue.rule == "min" and _part(index, notes) and meant[str(issue.expression)]:
+            meant[str(issue.expression)] -= 1
+            del kept[index]
 
 
 # What says the same ------------------------------------------------------------------------------

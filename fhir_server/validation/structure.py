@@ -66,7 +66,7 @@ def check_resource(resource: Node, *, expected_type: str | None = None) -> list[
     """
     report = Report()
     check_base(resource, report, expected_type)
-    told = told_once(report, report.notes)
+    told = told_once(report, report.notes, resource)
     return bounded([issue for issue in told if issue.severity == "error"])
 
 
