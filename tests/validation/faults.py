@@ -10,7 +10,7 @@ from typing import Any, Final
 from fhir_server.fhir.definitions import type_definition
 from fhir_server.validation.objects import is_primitive
 from fhir_server.validation.places import Place, expression
-from tests.validation.mutating import DROPPED, Json, Mutation, Path, mutations
+from tests.validation.mutating import Json, Mutation, Path, mutations
 
 _ALTERED: Final = ("canonical", "code", "id", "string", "uri", "url")
 
@@ -61,6 +61,3 @@ def _of_array(values: list[Any], of: tuple[str, str], path: Path, at: Place) -> 
             yield Mutation("left out", type_, made, expression(at), path, without)
         twice = [*values, values[index]]
         yield Mutation("twice", type_, made, expression(at), path, twice)
-
-
-__all__ = ["DROPPED", "Mutation", "faults"]
