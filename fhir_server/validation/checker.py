@@ -18,7 +18,7 @@ from fhir_server.errors import Issue
 from fhir_server.terminology.known import KnownCodes
 from fhir_server.terminology.service import Terminology
 from fhir_server.validation.codes import Codes
-from fhir_server.validation.echoes import in_order, told_once
+from fhir_server.validation.echoes import in_order, told_besides, told_once
 from fhir_server.validation.places import Place, expression
 from fhir_server.validation.primitives import PRIMITIVES, shown
 from fhir_server.validation.profiles.claims import DEFAULT, LENIENT, Requirements, claimed, required
@@ -73,7 +73,7 @@ class Findings:
 
     def settled(self, issues: Iterable[Issue]) -> "Findings":
         """With what the open questions came to."""
-        told = bounded(in_order(told_once([*self.issues, *issues], {})))
+        told = bounded(in_order(told_besides(self.issues, issues)))
         return replace(self, issues=tuple(told), questions=())
 
     @property

@@ -71,6 +71,25 @@ def told_once(
     ]
 
 
+def told_besides(told: Sequence[Issue], further: Iterable[Issue]) -> list[Issue]:
+    """What is told already, and what open questions of bindings came to.
+
+    Of one value the gravest is told, and of those alike what was told already.
+    """
+    found = told_once(list(further), {})
+    before = {each.expression: _gravity(each) for each in reversed(told) if _is_of_value(each)}
+    after = {each.expression: _gravity(each) for each in found if _is_of_value(each)}
+    none = len(_SEVERITIES)
+    return [
+        *(x for x in told if x.rule != "binding" or _gravity(x) <= after.get(x.expression, none)),
+        *(x for x in found if not _is_of_value(x) or _gravity(x) < before.get(x.expression, none)),
+    ]
+
+
+def _is_of_value(issue: Issue) -> bool:
+    return issue.rule in _OF_ONE_VALUE or issue.code in OF_VALUES - {"required"}
+
+
 def in_order(issues: Iterable[Issue]) -> list[Issue]:
     """The gravest first."""
     return sorted(issues, key=_gravity)

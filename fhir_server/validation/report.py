@@ -190,6 +190,8 @@ class Report(list[Issue]):
         Not whether a profile does: its errors may come to be warnings. The path is one from `at`,
         and stands for every item on its way.
         """
+        if not self:
+            return False
         self._look()
         where = expression(at)
         return any((where, path) in self._wrong for path in paths)

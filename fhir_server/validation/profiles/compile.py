@@ -219,9 +219,11 @@ class _Compiler:
             return []
 
         def rule(item: Item, report: Report) -> None:
-            holder, place = _holder(item, node), item.place
-            if holder is None:
-                return
+            holder, place = item.value, item.place
+            if not holder or type(holder) is not dict:
+                holder = _holder(item, node)
+                if holder is None:
+                    return
             for name, sibling, is_right, member in members:
                 there = holder.get(name)
                 if not name or sibling in holder or not (there is None or is_right(there)):
@@ -308,10 +310,13 @@ def _unknown(_value: Any) -> bool:
 
 
 def _holder(item: Item, node: Node) -> Mapping[str, Any] | None:
-    """What has the elements of a value; None where R4 refuses it, as nothing can be in it."""
-    if (item.type or node.origin) in PRIMITIVES:
-        return item.sibling if isinstance(item.sibling, dict) else {}
-    return item.value if isinstance(item.value, dict) and item.value else None
+    """What has the elements of a value that is no object, or an empty one.
+
+    None where R4 refuses it, as nothing can be in it.
+    """
+    if (item.type or node.origin) not in PRIMITIVES:
+        return None
+    return item.sibling if isinstance(item.sibling, dict) else {}
 
 
 def _limits(node: Node) -> _Limits:

@@ -77,10 +77,11 @@ class Slicing:
                 continue
             if count < each.least:
                 short.append((each, count))
-            self._check_most(each, count, place, report)
-            for item in (item for item, of in zip(items, found, strict=True) if of == number):
-                for rule in each.rules:
-                    rule(item, report)
+            if each.most is not None and count > each.most:
+                self._tell_most(each, count, place, report)
+            if each.rules:
+                members = [item for item, of in zip(items, found, strict=True) if of == number]
+                _check_members(each.rules, members, report)
         if short:
             others = [item for item, of in zip(items, found, strict=True) if of is None]
             self._tell_short(short, others, place, report)
@@ -123,11 +124,9 @@ class Slicing:
                 note = Note(part=each.name)
                 self._say(report, (place, self._name), text, "required", "min", note=note)
 
-    def _check_most(self, each: Slice, count: int, place: Place, report: Report) -> None:
-        if each.most is not None and count > each.most:
-            text = f"may have at most {each.most} of the slice {each.name}; there are {count}"
-            note = Note(part=each.name)
-            self._say(report, (place, self._name), text, "structure", "max", note=note)
+    def _tell_most(self, each: Slice, count: int, place: Place, report: Report) -> None:
+        text = f"may have at most {each.most} of the slice {each.name}; there are {count}"
+        self._say(report, (place, self._name), text, "structure", "max", note=Note(part=each.name))
 
     def _check_order(
         self, items: Sequence[Item], found: Sequence[int | None], report: Report
@@ -147,6 +146,12 @@ class Slicing:
                 text = f"is out of order; the slices come as {names}"
                 self._say(report, item.place, text, "structure", "slicing")
             highest = max(highest, -1 if number is None else number)
+
+
+def _check_members(rules: Sequence[Rule], members: Sequence[Item], report: Report) -> None:
+    for item in members:
+        for rule in rules:
+            rule(item, report)
 
 
 def _are_distinct(extensions: Any) -> bool:
