@@ -87,7 +87,7 @@ def told_besides(told: Sequence[Issue], further: Iterable[Issue]) -> list[Issue]
 
 
 def _is_of_value(issue: Issue) -> bool:
-    return issue.rule in _OF_ONE_VALUE or issue.code in OF_VALUES - {"required"}
+    return issue.rule in _OF_ONE_VALUE or (issue.rule is None and issue.code in OF_VALUES)
 
 
 def in_order(issues: Iterable[Issue]) -> list[Issue]:
