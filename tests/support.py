@@ -34,6 +34,7 @@ _ABSENT: Final = "the official files are not here"
 needs_package: Final = pytest.mark.skipif(not PACKAGE.exists(), reason=_ABSENT)
 VALID: Final = REPOSITORY / "tests" / "validation" / "valid"
 FHIR_JSON: Final = {"content-type": "application/fhir+json"}
+FORM: Final = {"content-type": "application/x-www-form-urlencoded"}
 _START_PATIENCE: Final = 60.0
 
 
