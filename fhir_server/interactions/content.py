@@ -11,7 +11,8 @@ from fhir_server.fhir.outcomes import outcome
 from fhir_server.fhir.references import localised
 from fhir_server.fhir.summary import refuse_subset
 from fhir_server.interactions.exchange import Answer, Request, Server
-from fhir_server.validation.checker import Checker, Findings, in_order
+from fhir_server.validation.checker import Checker, Findings
+from fhir_server.validation.echoes import in_order
 from fhir_server.validation.report import Question
 from fhir_server.validation.settling import Settler
 
