@@ -79,6 +79,15 @@ class GuardedReader:
             return None
         return await self._rule.explain(self._reader, patient_id, other)
 
+    async def reach(self) -> str:
+        """What the caller may read at this moment, as a digest; '' where nobody decides.
+
+        What was worked out of it, such as a total, is known to the caller while it is the same.
+        """
+        if not isinstance(self._rule, ConsentPolicy):
+            return ""
+        return await self._rule.reach(self._reader)
+
     def is_limited(self, resource_type: str) -> bool:
         """Whether there may be resources of the type that the caller may not see."""
         del resource_type

@@ -19,28 +19,49 @@ _TURN: Final = 64
 """Resources after which others have their turn."""
 
 
-async def as_readable_now(data: Data, body: bytes) -> bytes:
-    """The body; without resources where it holds one that may not be read any more."""
+async def as_readable_now(data: Data, body: bytes, *, is_same: bool = True) -> bytes:
+    """The body; without resources where it holds one that may not be read any more.
+
+    Args:
+        is_same: whether the caller may read what they might when it was made. Else what was
+            worked out of that is not shown either: a total, and whatever was never stored.
+    """
     if not body:
         return body
     told = json.decode_own(body)
     for number, resource in enumerate(_resources(told), 1):
-        if await _is_hidden(data, resource):
+        if await _is_hidden(data, resource, is_same=is_same):
             return _bare(told)
         if number % _TURN == 0:
             await asyncio.sleep(0)
-    return body
+    return body if is_same else json.encode(_without_totals(told))
 
 
 async def lines_readable_now(data: Data, lines: bytes) -> bytes:
     """Of resources, one a line, those that may be read."""
     shown: list[bytes] = []
     for number, line in enumerate(lines.splitlines(keepends=True), 1):
-        if not await _is_hidden(data, json.decode_own(line)):
+        if not await _is_hidden(data, json.decode_own(line), is_same=True):
             shown.append(line)
         if number % _TURN == 0:
             await asyncio.sleep(0)
     return b"".join(shown)
+
+
+async def deletions_readable_now(data: Data, lines: bytes) -> bytes:
+    """Of deletions, one a line, those of what may still be known to have been there."""
+    shown: list[bytes] = []
+    for line in lines.splitlines(keepends=True):
+        entries = json.decode_own(line)["entry"]
+        named = [one["request"]["url"].split("/") for one in entries]
+        if all([await data.read(kind, resource_id) for kind, resource_id in named]):
+            shown.append(line)
+    return b"".join(shown)
+
+
+async def as_told(data: Data, lines: bytes) -> bytes:  # noqa: ARG001
+    """What the server says of what it was asked, and quotes nothing that is stored."""
+    return lines
 
 
 def _bare(told: Resource) -> bytes:
@@ -48,7 +69,22 @@ def _bare(told: Resource) -> bytes:
     if told["resourceType"] != "Bundle":
         return b""
     entries = [{name: one[name] for name in one if name != "resource"} for one in told["entry"]]
-    return json.encode({**told, "entry": entries})
+    return json.encode({**_without_total(told), "entry": entries})
+
+
+def _without_totals(told: Resource) -> Resource:
+    """The same, its Bundles without how many were found."""
+    if told["resourceType"] != "Bundle":
+        return told
+    entries = [
+        {**one, "resource": _without_totals(one["resource"])} if "resource" in one else one
+        for one in told.get("entry", ())
+    ]
+    return _without_total(told) | ({"entry": entries} if entries else {})
+
+
+def _without_total(bundle: Resource) -> Resource:
+    return {name: value for name, value in bundle.items() if name != "total"}
 
 
 def _resources(told: Resource) -> Iterator[Resource]:
@@ -58,13 +94,16 @@ def _resources(told: Resource) -> Iterator[Resource]:
             yield from _resources(one["resource"])
 
 
-async def _is_hidden(data: Data, resource: Resource) -> bool:
+async def _is_hidden(data: Data, resource: Resource, *, is_same: bool) -> bool:
     """Whether it tells what may not be read any more.
 
-    A version may be seen in part by now. What was never stored was worked out from what it names.
+    A version may be seen in part by now. What was never stored was worked out from what it names,
+    and from what might be read.
     """
     version = resource.get("meta", {}).get("versionId")
     if "id" not in resource or not (isinstance(version, str) and version.isdecimal()):
+        if not is_same and resource["resourceType"] not in ("Bundle", "OperationOutcome"):
+            return True
         return resource["resourceType"] == "Parameters" and await _names_hidden(data, resource)
     found = await data.vread(resource["resourceType"], resource["id"], int(version))
     return found is None or (_MASKED in found.body and not _is_within(resource, found))
