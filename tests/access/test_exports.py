@@ -117,7 +117,9 @@ async def test_class_6_deletions_are_told_of_while_what_was_deleted_may_be_seen(
 ) -> None:
     await delete(app.state.store, "CarePlan", "c1")
     async with as_(client, "Practitioner/keyworker") as keyworker:
-        job = await kicked_off(keyworker, "GET", "$export?_type=CarePlan&_since=2020-01-01T00:00:00Z")
+        job = await kicked_off(
+            keyworker, "GET", "$export?_type=CarePlan&_since=2020-01-01T00:00:00Z"
+        )
         (told,) = (await finished(keyworker, job)).json()["deleted"]
         assert "CarePlan/c1" in (await keyworker.get(told["url"])).text
         await stored(app, episode("Practitioner/another"))
