@@ -101,7 +101,7 @@ class _Processing:
 
     async def run(self) -> Resource:
         answered = await self._records.get("OperationOutcome", self._message.id)
-        if answered is not None:
+        if answered is not None and not self._finder.passes_over(answered):
             await self._require_same_content()
             return answered
         known = await self._finder.stay()
@@ -209,7 +209,7 @@ class _Processing:
         kind = resource["resourceType"]
         if kind in _MASTER:
             known = await self._records.get(kind, resource["id"])
-            if known is not None:
+            if known is not None and not self._finder.passes_over(known):
                 return known
             resource = self._finder.first(resource)
         linked = await self._linked(resource, part)

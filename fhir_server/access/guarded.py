@@ -232,10 +232,10 @@ class GuardedReader:
             body = membership.nobodys_body(resource_type)
             await rule.sight(self._reader, json.decode_own(body))
             return None
-        return await self._told(_through(await self._sight(rule, current), current))
-
-    async def _told(self, version: StoredVersion | None) -> StoredVersion | None:
-        return None if version is None else await targets.as_told(version, self._is_seen_now)
+        seen = _through(await self._sight(rule, current), current)
+        if seen is None or seen.type != targets.TYPE:
+            return seen
+        return await targets.as_told(seen, self._is_seen_now)
 
     async def _is_seen_now(self, resource_type: str, resource_id: str) -> bool:
         """Whether a resource has a past that may be looked at.
@@ -256,7 +256,7 @@ class GuardedReader:
         for one in (current, version):
             if await self._sight(rule, one) is not Sight.ALL:
                 return None
-        return await self._told(version)
+        return await targets.as_told(version, self._is_seen_now)
 
     async def _sight(self, rule: Rule, version: StoredVersion) -> Sight:
         """Of a deletion, by what was deleted."""

@@ -14,6 +14,7 @@ from typing import Any
 from fhir_server.access.caller import Caller
 from fhir_server.access.facts import kept
 from fhir_server.access.facts.naming import own_codes
+from fhir_server.access.facts.parts import OrganisationPart
 from fhir_server.access.own_names import own_names
 from fhir_server.access.policy import refusal
 from fhir_server.storage.interface import Reader
@@ -47,11 +48,20 @@ async def _require_same_codes(reader: Reader, old: Side, new: Side) -> None:
     if _binding(old) == _binding(new):
         return
     if old is None and new is not None and not await _is_relied_on(reader, new):
+        await _require_first(reader, new)
         return
     raise refusal(
         "An Organization's ODS code, once it is stored, is kept by a system client of the "
         "administrators; who works there sees what its code opens"
     )
+
+
+async def _require_first(reader: Reader, new: Mapping[str, Any]) -> None:
+    """So many of one code could be made that what it opens cannot be told any more."""
+    for code in own_codes(dict(new)):
+        told = await kept.of_subject(reader, code)
+        if any(isinstance(one.part, OrganisationPart) for one in told):
+            raise refusal("Another Organization has this ODS code already")
 
 
 def _binding(organisation: Side) -> tuple[frozenset[str], bool]:

@@ -14,6 +14,7 @@ from fhir_server.access.caller import Caller
 from fhir_server.app import Application
 from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.json import Resource
+from fhir_server.operation.records import stable_id
 from fhir_server.settings import Settings
 from tests.access.conftest import ByTable, stored
 from tests.access.people import SENDS, child, episode, numbered, ods, organisation, ref, role
@@ -285,6 +286,30 @@ async def test_a_message_under_a_known_identifier_with_other_content_is_its_send
     assert_outcome(await told(client, other), 409, "conflict", "Another message was received")
     by_table(OTHER)
     await stay_told(client, of_other(other))
+
+
+async def test_class_15_a_load_test_takes_no_place_of_what_a_message_makes(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    """It chooses ids, and those of an answer and of who is stored apart can be worked out."""
+    message = spell(born="2010-02-03").admit()
+    endpoint = message["entry"][0]["resource"]["source"]["endpoint"]
+    name = (endpoint, message["identifier"]["system"], message["identifier"]["value"])
+    marked = {"meta": {"tag": [HTEST]}}
+    answer = stable_id("message", *name, "ods ZZK03")
+    apart = stable_id("unconfirmed", "ZZK03", "2010-02-03", f"{canonicals.NHS_NUMBER}|{NUMBER}")
+    await stored(
+        app,
+        child("1", "1999-01-01", identifier=numbered(NUMBER)),
+        {"resourceType": "OperationOutcome", "id": answer, "issue": [], **marked},
+        child(apart, "2010-02-03", **marked),
+    )
+    by_table(WARD)
+    await stay_told(client, message)
+    (kept,) = [one for one in await all_of(app, "Patient") if one["id"] == apart]
+    assert "meta" not in kept or "tag" not in kept["meta"]
+    assert kept["identifier"]
+    assert await stay_told(client, message)
 
 
 async def test_the_answer_says_nothing_of_the_unconfirmed(

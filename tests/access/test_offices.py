@@ -114,6 +114,7 @@ async def test_an_administrator_keeps_all_else_of_organisations(
     by_table(ADMIN, NOW)
     assert (await puts(client, organisation("x", "X99", name="Trust"))).status_code == 200
     assert (await posts(client, organisation("", "Z01"))).status_code == 201
+    assert_outcome(await posts(client, organisation("", "Z01")), 403, "forbidden", "Another")
     assert (await puts(client, organisation("free", "Z02"))).status_code == 201
 
 
