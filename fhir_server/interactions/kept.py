@@ -30,18 +30,20 @@ async def as_readable_now(data: Data, body: bytes, *, is_same: bool = True) -> b
         return body
     told = json.decode_own(body)
     for number, resource in enumerate(_resources(told), 1):
-        if await _is_hidden(data, resource, is_same=is_same):
+        if await _is_hidden(data, resource):
             return _bare(told)
         if number % _TURN == 0:
             await asyncio.sleep(0)
-    return body if is_same else json.encode(_without_totals(told))
+    if is_same:
+        return body
+    return b"" if _is_worked_out(told) else json.encode(_stored_alone(told))
 
 
 async def lines_readable_now(data: Data, lines: bytes) -> bytes:
     """Of resources, one a line, those that may be read."""
     shown: list[bytes] = []
     for number, line in enumerate(lines.splitlines(keepends=True), 1):
-        if not await _is_hidden(data, json.decode_own(line), is_same=True):
+        if not await _is_hidden(data, json.decode_own(line)):
             shown.append(line)
         if number % _TURN == 0:
             await asyncio.sleep(0)
@@ -72,15 +74,33 @@ def _bare(told: Resource) -> bytes:
     return json.encode({**_without_total(told), "entry": entries})
 
 
-def _without_totals(told: Resource) -> Resource:
-    """The same, its Bundles without how many were found."""
-    if told["resourceType"] != "Bundle":
+def _stored_alone(told: Resource) -> Resource:
+    """The same, its Bundles without how many were found and what was worked out."""
+    if told["resourceType"] != "Bundle" or _version(told) is not None:
         return told
-    entries = [
-        {**one, "resource": _without_totals(one["resource"])} if "resource" in one else one
-        for one in told.get("entry", ())
-    ]
+    entries = [_stored_alone_of(one) for one in told.get("entry", ())]
     return _without_total(told) | ({"entry": entries} if entries else {})
+
+
+def _stored_alone_of(entry: Resource) -> Resource:
+    resource = entry.get("resource")
+    if resource is None:
+        return entry
+    rest = {name: value for name, value in entry.items() if name != "resource"}
+    return rest if _is_worked_out(resource) else {**rest, "resource": _stored_alone(resource)}
+
+
+def _is_worked_out(resource: Resource) -> bool:
+    """Whether it was never stored, and is no frame of what was, and no word about the request."""
+    frames = ("Bundle", "OperationOutcome")
+    return _version(resource) is None and resource["resourceType"] not in frames
+
+
+def _version(resource: Resource) -> int | None:
+    """Of what is stored."""
+    version = resource.get("meta", {}).get("versionId")
+    is_one = "id" in resource and isinstance(version, str) and version.isdecimal()
+    return int(version) if is_one else None
 
 
 def _without_total(bundle: Resource) -> Resource:
@@ -94,18 +114,15 @@ def _resources(told: Resource) -> Iterator[Resource]:
             yield from _resources(one["resource"])
 
 
-async def _is_hidden(data: Data, resource: Resource, *, is_same: bool) -> bool:
+async def _is_hidden(data: Data, resource: Resource) -> bool:
     """Whether it tells what may not be read any more.
 
-    A version may be seen in part by now. What was never stored was worked out from what it names,
-    and from what might be read.
+    A version may be seen in part by now. What was never stored was worked out from what it names.
     """
-    version = resource.get("meta", {}).get("versionId")
-    if "id" not in resource or not (isinstance(version, str) and version.isdecimal()):
-        if not is_same and resource["resourceType"] not in ("Bundle", "OperationOutcome"):
-            return True
+    version = _version(resource)
+    if version is None:
         return resource["resourceType"] == "Parameters" and await _names_hidden(data, resource)
-    found = await data.vread(resource["resourceType"], resource["id"], int(version))
+    found = await data.vread(resource["resourceType"], resource["id"], version)
     return found is None or (_MASKED in found.body and not _is_within(resource, found))
 
 

@@ -18,7 +18,7 @@ from fhir_server.settings import Settings
 from tests.access.conftest import stored
 from tests.access.deciding import about
 from tests.access.issuing import ISSUER, key_document, rsa_signer
-from tests.access.people import child, consent, episode
+from tests.access.people import child, consent, episode, organisation, ref
 from tests.access.test_tokens_http import bearing
 from tests.jobs import finished, kicked_off, until
 from tests.storage.questions import delete
@@ -110,6 +110,24 @@ async def test_class_4_what_was_counted_is_not_told_any_more_when_less_may_be_se
         assert "total" not in answer["resource"]
         (told,) = (await finished(keyworker, export)).json()["output"]
         assert "count" not in told
+
+
+async def test_class_12_what_was_worked_out_is_not_told_any_more_when_less_may_be_seen(
+    app: Application, client: httpx.AsyncClient
+) -> None:
+    """An answer that names nothing which could be looked at again; what was stored is."""
+    async with as_(client, "Practitioner/keyworker") as keyworker:
+        asked = [("GET", "Patient/1/$admission-risk"), ("GET", "Organization/o")]
+        entries = [{"request": {"method": method, "url": url}} for method, url in asked]
+        sent = {"resourceType": "Bundle", "type": "batch", "entry": entries}
+        await stored(app, organisation("o", "X99"))
+        job = await kicked_off(keyworker, "POST", "", json=sent)
+        told = (await finished(keyworker, job)).json()["entry"]
+        assert [one["resource"]["resourceType"] for one in told] == ["Parameters", "Organization"]
+        other = {"patient": ref("Patient/2"), "performer": [ref("Patient/2")], "id": "c2"}
+        await stored(app, episode("Practitioner/keyworker", "Patient/2", id="e2"), OWN | other)
+        told = (await finished(keyworker, job)).json()["entry"]
+        assert [("resource" in one) for one in told] == [False, True]
 
 
 async def test_class_6_deletions_are_told_of_while_what_was_deleted_may_be_seen(
