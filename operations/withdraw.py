@@ -78,7 +78,8 @@ async def _withdraw(records: Records, consent: Resource, reason: str, now: int) 
         "url": canonicals.CONSENT_STATUS_REASON_EXTENSION,
         "valueCodeableConcept": {"coding": [coding], "text": reason},
     }
-    ended = await records.save({**with_extension(consent, why), "status": "inactive"})
+    # Never refused: an old consent may fit no profile of today.
+    ended = await records.amend({**with_extension(consent, why), "status": "inactive"})
     patient = parse_relative(consent["patient"].get("reference", ""))
     known = await records.get(patient.type, patient.id) if patient else None
     if known is not None:
