@@ -29,9 +29,9 @@ _SAME: Final = frozenset({"where", "first", "last", "tail", "skip", "take", "sin
 def paths(node: Node) -> frozenset[Path]:
     """Every element that is named, by its names from the focus, or from `%resource`.
 
-    What comes of `descendants()` is below ANYWHERE: `a.descendants().b` looks at `a.*.b`. What
-    comes of `resolve()` and its like is elsewhere, and not among them. Extensions that are picked
-    by their url are a step of their own (`extension_step`).
+    What comes of `descendants()` is below ANYWHERE: `a.descendants().b` looks at `a.*.b`, and
+    `a.repeat(b).c` at `a.b.*.c`. What comes of `resolve()` and its like is elsewhere, and not
+    among them. Extensions that are picked by their url are a step of their own (`extension_step`).
     """
     found: set[Path] = set()
     _walk(node, (), found)
@@ -80,6 +80,8 @@ def _call(node: Call, focus: Path | None, found: set[Path]) -> Path | None:
     results = [_walk(argument, within, found) for argument in node.arguments]
     if node.name == "descendants" and at is not None:
         return (*at, ANYWHERE)
+    if node.name == "repeat" and results and results[0] is not None:
+        return (*results[0], ANYWHERE)
     if node.name == "select" and results:
         return results[0]
     return at if node.name in _SAME else None

@@ -37,6 +37,7 @@ from fhir_server.fhirpath.parse import parse
             "descendants().reference.empty() and contained.s.exists()",
             "*.reference contained contained.s",
         ),
+        ("b.repeat(c).d.exists()", "b b.c b.c.*.d"),
         ("true", ""),
     ],
 )
