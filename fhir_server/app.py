@@ -31,6 +31,7 @@ from fhir_server.authorisation.authority import Authority, Terms
 from fhir_server.authorisation.endpoint import routes as authorisation_routes
 from fhir_server.authorisation.fetching import KeySets
 from fhir_server.authorisation.gate import Gate
+from fhir_server.authorisation.registered import Registered
 from fhir_server.checking import checker, packaged, terminology_server
 from fhir_server.errors import FhirError, Kind
 from fhir_server.http import openapi, render
@@ -300,6 +301,7 @@ def runner(
         server.clock,
         JobTerms(settings.job_concurrency, settings.job_lease),
         woken,
+        Registered(Ledger(store), settings.authorisation).caller,
     )
 
 

@@ -5,13 +5,14 @@ twice, once for a database and once for what is at hand; a test compares them. W
 in deciding denies.
 """
 
+import hashlib
 import logging
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Protocol, runtime_checkable
 
 from fhir_server.access import masking, membership
-from fhir_server.access.caller import Caller, Role
+from fhir_server.access.caller import Caller, Grant, Role
 from fhir_server.access.decision import DENIED, Area, Decision, Decisions, Gathered, Sight
 from fhir_server.access.glass import opened
 from fhir_server.access.labels import IS_TEST_DATA, is_test_data
@@ -80,14 +81,16 @@ class ConsentPolicy:
 
     async def terms(self, reader: Reader) -> Terms:
         """What may be found at this moment; nothing where that cannot be told."""
+        return ConsentTerms(self._caller, self._scopes, await self._known_or_nobody(reader))
+
+    async def _known_or_nobody(self, reader: Reader) -> Mapping[Decision, frozenset[str]]:
         try:
-            known = await self._known(reader)
+            return await self._known(reader)
         except FhirError:
             raise
         except Exception:
             _log.exception("What a caller may read could not be decided: nothing")
-            known = {}
-        return ConsentTerms(self._caller, self._scopes, known)
+            return {}
 
     async def sight(self, reader: Reader, resource: Mapping[str, Any]) -> Sight:
         """How much of one resource may be seen; none where that cannot be told."""
@@ -158,6 +161,14 @@ class ConsentPolicy:
             held = whole.held
         return Explanation(held, ())
 
+    async def reach(self, reader: Reader) -> str:
+        """What may be read at this moment, as a digest: of scopes, roles and decisions."""
+        known = await self._known_or_nobody(reader)
+        told = sorted(f"{_exactly(one)} {sorted(ids)}" for one, ids in known.items())
+        roles = sorted(role.value for role in self._caller.roles)
+        grants = sorted(_granted(grant) for grant in self._caller.grants)
+        return hashlib.sha256(repr((roles, grants, told)).encode()).hexdigest()
+
     async def _known(self, reader: Reader) -> Mapping[Decision, frozenset[str]]:
         """Patients by decision, those for whom the glass is broken among them."""
         now = self._clock()
@@ -212,6 +223,17 @@ class ConsentPolicy:
                 allowed = self._scopes(self._caller, side["resourceType"], letter)
                 if not await covers(reader, allowed, side):
                     raise refusal("The token's scopes do not cover this change")
+
+
+def _granted(grant: Grant) -> str:
+    return repr((grant.level, grant.resource_type, sorted(grant.letters), sorted(grant.criteria)))
+
+
+def _exactly(decision: Decision) -> str:
+    """The decision in words, the same in every process."""
+    told = asdict(decision)
+    sets = {name: sorted(map(repr, v)) for name, v in told.items() if isinstance(v, frozenset)}
+    return repr(told | sets)
 
 
 def _something(known: Mapping[Decision, frozenset[str]]) -> dict[Decision, frozenset[str]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from fhir_server.access import masking, membership
+from fhir_server.access import masking, membership, targets
 from fhir_server.access.audit.record import Record
 from fhir_server.access.caller import Caller, own_prefix
 from fhir_server.access.consent_policy import ConsentPolicy
@@ -78,6 +78,15 @@ class GuardedReader:
         if not isinstance(self._rule, ConsentPolicy):
             return None
         return await self._rule.explain(self._reader, patient_id, other)
+
+    async def reach(self) -> str:
+        """What the caller may read at this moment, as a digest; '' where nobody decides.
+
+        What was worked out of it, such as a total, is known to the caller while it is the same.
+        """
+        if not isinstance(self._rule, ConsentPolicy):
+            return ""
+        return await self._rule.reach(self._reader)
 
     def is_limited(self, resource_type: str) -> bool:
         """Whether there may be resources of the type that the caller may not see."""
@@ -161,8 +170,11 @@ class GuardedReader:
             return await self._reader.search(_but_the_audit(known), count, after, until)
         terms = await self._rule.terms(self._reader)
         asked = guarded(known, terms.readable)
-        page = await self._reader.search(asked, count, after, until)
-        return _masked(terms, page)
+        page = _masked(terms, await self._reader.search(asked, count, after, until))
+        if not any(one.type == targets.TYPE for one in page.matches):
+            return page
+        told = [await targets.as_told(one, self._is_seen_now) for one in page.matches]
+        return replace(page, matches=told)
 
     async def total(self, query: Search) -> int:
         known = await self._known(query)
@@ -220,7 +232,10 @@ class GuardedReader:
             body = membership.nobodys_body(resource_type)
             await rule.sight(self._reader, json.decode_own(body))
             return None
-        return _through(await self._sight(rule, current), current)
+        seen = _through(await self._sight(rule, current), current)
+        if seen is None or seen.type != targets.TYPE:
+            return seen
+        return await targets.as_told(seen, self._is_seen_now)
 
     async def _is_seen_now(self, resource_type: str, resource_id: str) -> bool:
         """Whether a resource has a past that may be looked at.
@@ -241,7 +256,7 @@ class GuardedReader:
         for one in (current, version):
             if await self._sight(rule, one) is not Sight.ALL:
                 return None
-        return version
+        return await targets.as_told(version, self._is_seen_now)
 
     async def _sight(self, rule: Rule, version: StoredVersion) -> Sight:
         """Of a deletion, by what was deleted."""

@@ -428,9 +428,8 @@ class SessionUnit(GuardedReader):
         """Say whose the new versions are, where they are written for an organisation."""
         if not (self.caller.organisation and self.done.made):
             return
-        patients = patients_of([*self.done.made, *self.done.gone])
         is_test = Role.LOAD_TEST in self.caller.roles
-        for told in provenances(self.caller, self.done.action, self.done.made, patients):
+        for told in provenances(self.caller, self.done.action, self.done.made, self.done.gone):
             await self._unit.put(Draft(as_test_data(told) if is_test else told), "POST")
 
     def row(self) -> AuditRow:
