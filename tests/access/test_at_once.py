@@ -24,6 +24,7 @@ from fhir_server.search.ast import Query, ReferenceTo
 from fhir_server.storage.clock import system_clock
 from fhir_server.storage.interface import Store, Unit
 from tests.access.deciding import about
+from tests.access.following import delete, write
 from tests.access.people import (
     NOW,
     at,
@@ -37,7 +38,6 @@ from tests.access.people import (
     somebody,
     team,
 )
-from tests.access.test_decisions import delete, write
 from tests.storage.backends import Backend
 from tests.support import caseload, official_examples
 
