@@ -19,6 +19,7 @@ from fhir_server.storage.interface import (
     Position,
     StoredVersion,
 )
+from fhir_server.storage.patience import OutOfTime
 from fhir_server.storage.sqlite import audit, memos
 from fhir_server.storage.sqlite.compile import Compiler, SeveralCompiler, Sql
 from fhir_server.storage.sqlite.entries import Hash, ParameterNumbers
@@ -182,11 +183,7 @@ class ConnectionReader:
                 raise _too_deep() from None
             if "interrupted" not in str(error):
                 raise
-            raise FhirError(
-                Kind.TOO_COSTLY,
-                f"The search took longer than {self._patience:g} s; narrow it, "
-                "for example to one patient",
-            ) from None
+            raise OutOfTime(self._patience) from None
         finally:
             self._connection.set_progress_handler(None, 0)
 
