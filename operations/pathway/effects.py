@@ -221,7 +221,8 @@ async def _end_consents(move: Move) -> list[str]:
                 "text": _ENDED,
             },
         }
-        saved = await move.records.save(with_extension({**consent, "status": "inactive"}, why))
+        # Never refused: an old consent may fit no profile of today.
+        saved = await move.records.amend(with_extension({**consent, "status": "inactive"}, why))
         said.append(f"The consent to keyworking has ended with it: {reference_to(saved)}")
     return said
 

@@ -29,17 +29,17 @@ async def move(call: Call, session: Session | SessionUnit, prepare: Prepare) -> 
         records = Records(unit, base=call.base, now=call.now, checker=call.checker)
         before = await involvement(records, call.id)
         after = await prepare(records, before)
-        await _require(call, unit, before, after)
-        await records.save(after)
+        await _require(call, records, before, after)
+        saved = await records.save(after)
         await unit.settle()
-        return await involvement(records, call.id)
+        # Who closes it may not see it any more: they are shown what they wrote.
+        return await records.get("EpisodeOfCare", call.id) or saved
 
     return await session.commit(call.code, work)
 
 
-async def _require(call: Call, unit: SessionUnit, before: Resource, after: Resource) -> None:
-    """The rule asks again at the end; before, a profile would tell of a part of it alone."""
-    records = Records(unit.for_rules(), base=call.base, now=call.now, checker=call.checker)
+async def _require(call: Call, records: Records, before: Resource, after: Resource) -> None:
+    """By what the caller sees. The rule asks again, of everything; a profile, of a part alone."""
     person = await person_named(records, after, call.now)
     case = Case(call.now, call.pathway)
     if person is not None:

@@ -39,7 +39,7 @@ def involvement(state: str, status: str, **rest: Any) -> Resource:
 def people() -> list[Resource]:
     return [
         child("1", SEVENTEEN),
-        consent("keyworking", "consent", outcome=None, organization=[ods("X99")]),
+        consent("keyworking", "consent", outcome=None),
         organisation("o", "X99"),
         organisation("s", "S11"),
         {"resourceType": "Practitioner", "id": "keyworker"},
@@ -49,10 +49,10 @@ def people() -> list[Resource]:
 
 async def ask(client: httpx.AsyncClient, address: str, **values: Any) -> httpx.Response:
     types: dict[type, str] = {str: "valueString", dict: "valueReference"}
-    given = [
-        {"name": name, "valueCode" if name == "to" else types[type(value)]: value}
-        for name, value in values.items()
-    ]
+    given: list[Resource] = []
+    for name, value in values.items():
+        element = "valueCode" if name == "to" else types[type(value)]
+        given.append({"name": name, element: value})
     told = {"resourceType": "Parameters", "parameter": given}
     return await client.post(address, content=json.encode(told), headers=FHIR_JSON)
 

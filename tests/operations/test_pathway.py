@@ -27,10 +27,10 @@ async def episode(chart: Chart) -> JSON:
 async def operate(chart: Chart, code: str, **parameters: Any) -> httpx.Response:
     types: dict[type, str] = {str: "valueString", bool: "valueBoolean", dict: "valueReference"}
     names = {"to": "valueCode"} | ({"reason": "valueCode"} if code == "close" else {})
-    given: list[JSON] = [
-        {"name": name.replace("_", "-"), names.get(name) or types[type(value)]: value}
-        for name, value in parameters.items()
-    ]
+    given: list[JSON] = []
+    for name, value in parameters.items():
+        element = names.get(name) or types[type(value)]
+        given.append({"name": name.replace("_", "-"), element: value})
     asked = {"resourceType": "Parameters", "parameter": given}
     found = await episode(chart)
     return await chart.client.post(f"EpisodeOfCare/{found['id']}/${code}", **body(asked))
@@ -52,7 +52,7 @@ STATUS: Final = {
 
 def moved(found: JSON, to: str, reason: str = "", **elements: Any) -> JSON:
     """The involvement as a client sends it to have it moved."""
-    extensions = [{"url": canonicals.PATHWAY_STATE_EXTENSION, "valueCode": to}]
+    extensions: list[JSON] = [{"url": canonicals.PATHWAY_STATE_EXTENSION, "valueCode": to}]
     sent = {**found, "status": STATUS.get(to, "active"), **elements}
     if reason:
         why = concept(canonicals.EPISODE_CLOSE_REASON, reason)
