@@ -6,6 +6,7 @@ autistic, and is not too old: https://www.westyorkshirekeyworkerservice.org.uk.
 
 from typing import Final
 
+from fhir_server.access.caller import Role
 from fhir_server.access.session import SessionUnit
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import canonicals
@@ -27,7 +28,8 @@ AS_SERVICE: Final = "a professional refers to keyworking"
 
 async def run(call: Call) -> Resource:
     caller = call.session.caller
-    if not (call.session.is_open or is_professional(caller)):
+    may = is_professional(caller) or Role.LOAD_TEST in caller.roles
+    if not (call.session.is_open or may):
         raise FhirError(Kind.FORBIDDEN, "A professional of an organisation, signed in, may refer")
     await person_of(call)
 

@@ -41,6 +41,8 @@ from operations.pathway.states import (
     PLAN_ACTIVE,
     PLANNING,
     STEP_DOWN,
+    close_reason,
+    may_follow,
     state_of,
 )
 
@@ -68,9 +70,14 @@ Effect = Callable[[Move], Awaitable[list[str]]]
 
 
 async def follow_move(move: Move) -> list[str]:
-    """What comes with the new state; what was done, in words."""
-    effect = _EFFECTS.get(state_of(move.episode))
-    return [] if effect is None else await effect(move)
+    """What comes with the new state; what was done, in words.
+
+    A move back, once a stay is undone, brings nothing anew.
+    """
+    state = state_of(move.episode)
+    effect = _EFFECTS.get(state)
+    goes_on = state in may_follow(move.came_from, close_reason(move.episode))
+    return await effect(move) if effect is not None and goes_on else []
 
 
 async def ask_for_consent(move: Move) -> list[str]:

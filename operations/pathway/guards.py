@@ -54,7 +54,14 @@ _SHORTEST_GOAL: Final = 10
 _STEADY: Final = (canonicals.GREEN, canonicals.AMBER)
 _OF_THE_REGISTER: Final = (
     *("T-DSR-REVIEW-REFERRAL", "T-REVIEW-RED", "T-REVIEW-AMBER", "T-REVIEW-GREEN"),
-    *("T-CETR-COMMUNITY", "T-PROXY-REVIEW", "T-PROXY-16", "T-TRANSITION", "T-RETENTION"),
+    *(
+        "T-CONSENT-RECHECK",
+        "T-CETR-COMMUNITY",
+        "T-PROXY-REVIEW",
+        "T-PROXY-16",
+        "T-TRANSITION",
+        "T-RETENTION",
+    ),
 )
 """Timers that run on without keyworking."""
 
