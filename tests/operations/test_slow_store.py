@@ -13,6 +13,7 @@ from tests.operations.chart import Chart
 from tests.operations.messages import Spell
 from tests.support import assert_outcome, body
 
+V3_ACT = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 ADMITTED = datetime.fromisoformat("2026-06-03T19:40:00+01:00")
 
 
@@ -29,6 +30,15 @@ async def test_an_event_is_asked_for_again_where_a_clients_own_criteria_are_refu
             refused = await client.post("$process-message", **body(stay.admit()))
             assert_outcome(refused, 503, "transient", "send it again")
             assert "retry-after" in refused.headers
+            patient = (await client.post("Patient", **body({"resourceType": "Patient"}))).json()
+            plain = {
+                "resourceType": "Encounter",
+                "status": "in-progress",
+                "class": {"system": V3_ACT, "code": "IMP"},
+                "subject": {"reference": f"Patient/{patient['id']}"},
+            }
+            refused = await client.post("Encounter", **body(plain))
+            assert_outcome(refused, 503, "transient", "send it again")
             assert "entry" not in (await client.get("Encounter")).json()
 
             asked = body({"resourceType": "Patient"})

@@ -92,7 +92,11 @@ def _service() -> Resource:
     coding = {"system": canonicals.PROVENANCE_PARTICIPANT, "code": "assembler"}
     return {
         "type": {"coding": [coding]},
-        "who": {"type": "Device", "display": "The keyworking service, by its rules"},
+        "who": {
+            "type": "Device",
+            "identifier": {"system": CLIENT, "value": "keyworking-service"},
+            "display": "The keyworking service, by its rules",
+        },
     }
 
 
