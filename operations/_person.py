@@ -81,20 +81,16 @@ class Person:
         return [] if denied else counting
 
     async def consent_ended(self, category: str) -> bool:
-        """Whether one was withdrawn, refused or ran out, and none is in force."""
-        found = [
-            consent
-            for consent in await self._about("Consent")
-            if has_code(consent["category"], canonicals.CONSENT_CATEGORY, category)
-        ]
-        over = any(self._is_over(consent) for consent in found)
-        return over and not await self.consented(category)
+        """Whether one was withdrawn or refused, and none is in force.
 
-    def _is_over(self, consent: Resource) -> bool:
-        if status_of(consent) in ("rejected", "inactive"):
-            return True
-        end = consent.get("provision", {}).get("period", {}).get("end")
-        return status_of(consent) == "active" and bool(end) and interval(end).high <= self.now
+        One that ran out is asked for again; nobody has said no.
+        """
+        over = any(
+            status_of(consent) in ("rejected", "inactive")
+            and has_code(consent["category"], canonicals.CONSENT_CATEGORY, category)
+            for consent in await self._about("Consent")
+        )
+        return over and not await self.consented(category)
 
     def _counts(self, consent: Resource, category: str) -> bool:
         return (

@@ -40,7 +40,7 @@ class Case:
     consents: Sequence[Resource] = ()
     """Those to keyworking that count now."""
     consent_ended: bool = False
-    """There was a consent, or it was refused, and none counts now."""
+    """It was withdrawn or refused, and none counts now."""
     visits: Sequence[Resource] = ()
     """Of keyworking, whatever has become of them."""
     plan: Resource | None = None

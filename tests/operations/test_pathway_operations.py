@@ -289,3 +289,12 @@ async def test_a_consent_that_ended_stops_a_move_that_is_keyworking(unknown: Cha
     await unknown.open(state="planning")
     await unknown.consent("keyworking", status="inactive")
     assert "consent to keyworking has ended" in told(await by_operation(unknown, "plan-active"))
+
+
+async def test_a_consent_that_ran_out_is_no_withdrawal(chart: Chart) -> None:
+    (consent,) = [one for one in await chart.all("Consent") if one["id"].endswith("keyworking")]
+    period = {"start": "2025-01-05", "end": "2025-02-05"}
+    await chart.write({**consent, "provision": {"type": "permit", "period": period}})
+    (plan,) = await chart.all("CarePlan")
+    assert (await _write(chart, {**plan, "language": "en-GB"})).status_code == 200
+    assert "review-consent" not in await chart.tasks()
