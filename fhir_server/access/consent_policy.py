@@ -14,7 +14,7 @@ from fhir_server.access import masking, membership
 from fhir_server.access.caller import Caller, Role
 from fhir_server.access.decision import DENIED, Area, Decision, Decisions, Gathered, Sight
 from fhir_server.access.glass import opened
-from fhir_server.access.labels import IS_TEST_DATA, is_test_data
+from fhir_server.access.labels import IS_TEST_DATA, has_own_mark, is_own, is_test_data
 from fhir_server.access.membership import Standing
 from fhir_server.access.policy import Terms, covers, refusal
 from fhir_server.access.sight import detail, sight_of, sight_of_type
@@ -183,6 +183,8 @@ class ConsentPolicy:
             return Sight.NONE  # no resource, but rows: `Session.audited`
         if Role.LOAD_TEST in self._caller.roles:
             return _whole(is_test_data(resource))
+        if standing is Standing.OWN:
+            return _whole(has_own_mark(self._caller.name, resource))
         if standing is not Standing.RECORD:
             return _whole(standing is Standing.SHARED)
         found = [
@@ -255,6 +257,8 @@ class ConsentTerms:
             return Nothing()
         if Role.LOAD_TEST in self.caller.roles:
             return IS_TEST_DATA
+        if standing is Standing.OWN:
+            return is_own(self.caller.name)
         if standing is not Standing.RECORD:
             return Everything() if standing is Standing.SHARED else Nothing()
         return self._of_patients(resource_type, used, membership.asked_for(resource_type, targets))

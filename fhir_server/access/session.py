@@ -127,6 +127,23 @@ async def of_all_callers(store: Store, space: str) -> list[tuple[str, Memo]]:
     return found
 
 
+class Keeper(Protocol):
+    """Sees to resources of one type in the commits that callers write them in."""
+
+    @property
+    def type(self) -> str: ...
+
+    async def taken(self, unit: Unit, caller: Caller, draft: Draft) -> Draft:
+        """What is written in the place of what the caller gives; with it lands what it keeps.
+
+        Raises:
+            FhirError: for what is refused.
+        """
+
+    async def gone(self, unit: Unit, caller: Caller, resource_id: str) -> None:
+        """What was kept of a resource that is being deleted goes too."""
+
+
 class Session(GuardedReader):
     """One caller's view of the store, for one request."""
 
@@ -138,8 +155,10 @@ class Session(GuardedReader):
         max_codes: int = MAX_CODES,
         outside: Outside | None = None,
         packaged: Packaged = NONE,
+        keeper: Keeper | None = None,
     ) -> None:
         self._store: Final = store
+        self._keeper: Final = keeper
         self._acting_for = ""
         super().__init__(store, caller, rule_of(policy), max_codes, outside, packaged)
 
@@ -198,7 +217,13 @@ class Session(GuardedReader):
 
         async def guarded(unit: Unit) -> tuple[T, bool]:
             inside = SessionUnit(
-                unit, self.caller, self._rule, action, self._max_codes, self._packaged
+                unit,
+                self.caller,
+                self._rule,
+                action,
+                self._max_codes,
+                self._packaged,
+                self._keeper,
             )
             inside.record = self.record
             inside.done.acting_for = self._acting_for
@@ -257,9 +282,11 @@ class SessionUnit(GuardedReader):
         action: str,
         max_codes: int = MAX_CODES,
         packaged: Packaged = NONE,
+        keeper: Keeper | None = None,
     ) -> None:
         super().__init__(unit, caller, rule, max_codes, packaged=packaged)
         self._unit = unit
+        self._keeper: Final = keeper
         self._marks_test_data = False
         self.done: Final = _Done(action)
 
@@ -309,6 +336,8 @@ class SessionUnit(GuardedReader):
             raise refusal("The audit is written by the server alone")
         if self._marks_test_data:
             draft = Draft(as_test_data(dict(draft.resource)))
+        if self._keeper is not None and draft.type == self._keeper.type:
+            draft = await self._keeper.taken(self._unit, self.caller, draft)
         if self._rule is not None:
             await self._require_change(self._rule, draft, method)
         if draft.type == added.TYPE:
@@ -366,6 +395,8 @@ class SessionUnit(GuardedReader):
                 await self._rule.require_write(self._unit, old, None)
         if current.type == added.TYPE:
             await self._redefine(current.id, None)
+        if self._keeper is not None and current.type == self._keeper.type:
+            await self._keeper.gone(self._unit, self.caller, current.id)
         stored = await self._unit.delete(current.type, current.id)
         await follow(self._unit, stored, None)
         self.touched.append(stored)
