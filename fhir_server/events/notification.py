@@ -61,7 +61,9 @@ def notice(
 
 def status_of(record: Record, kind: str, told: Sequence[Told] = (), content: str = "") -> Resource:
     """The status as Parameters."""
-    number = max([record.acked, *(one.event.number for one in told)])
+    is_asked_for = kind in (QUERY_STATUS, QUERY_EVENT)
+    known = record.numbered if is_asked_for else record.acked
+    number = max([known, *(one.event.number for one in told)])
     parameters: list[Resource] = [
         {"name": "subscription", "valueReference": {"reference": f"{TYPE}/{record.id}"}}
     ]

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 from fhir_server.access.membership import PATIENT, patients_of
-from fhir_server.access.session import Session
+from fhir_server.access.session import Data, Session
 from fhir_server.errors import FhirError
 from fhir_server.events.asked import Asked
 from fhir_server.events.feed import Change
@@ -28,7 +28,7 @@ _MOST: Final = 50
 
 
 async def visible(
-    session: Session, resource_type: str, resource_id: str, version: int
+    session: Data, resource_type: str, resource_id: str, version: int
 ) -> StoredVersion | None:
     """The version as the caller may see it now, or else the current one; None for neither."""
     found = await session.vread(resource_type, resource_id, version)
@@ -37,7 +37,7 @@ async def visible(
     return None if found is None or found.deleted else found
 
 
-async def seen(session: Session, event: Event) -> StoredVersion | None:
+async def seen(session: Data, event: Event) -> StoredVersion | None:
     """What the event is about, as far as the caller may see it."""
     return await visible(session, event.type, event.id, event.version)
 

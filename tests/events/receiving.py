@@ -35,6 +35,14 @@ class Got:
     content: bytes
 
     @property
+    def json(self) -> Any:
+        return json.decode(self.content)
+
+    @property
+    def bundle(self) -> dict[str, Any]:
+        return json.decode_resource(self.content)
+
+    @property
     def status(self) -> dict[str, Any]:
         """The first entry's parameters by name; events in a list."""
         told: dict[str, Any] = {"events": []}
@@ -85,7 +93,7 @@ class Receiver:
     @property
     def events(self) -> list[Got]:
         """Notices of events among what was taken."""
-        return [one for one in self.got if one.kind == "event-notification"]
+        return [one for one in self.got if one.content and one.kind == "event-notification"]
 
     @property
     def numbers(self) -> list[int]:
