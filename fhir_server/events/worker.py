@@ -130,7 +130,7 @@ class Worker:
         is_old = now - self._loaded > self._terms.lease * SECOND
         if known is None or is_old or known.asked.channel == WEBSOCKET:
             found = await find(self._tools.feed.store, self._key)
-            if found is None or not found.at_work:
+            if found is None:
                 raise Ended
             if known is None or found.asked != known.asked or self._watch is None:
                 self._watch = Watch(found.asked, self._terms, self._tools.feed.store)
@@ -138,6 +138,8 @@ class Worker:
                 self._at = found.cursor
             self._record, self._loaded = found, now
         assert self._record is not None  # noqa: S101 - it was read
+        if not self._record.at_work:
+            raise Ended
         return self._record
 
     async def _wait_of(self, record: Record) -> float:

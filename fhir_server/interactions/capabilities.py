@@ -11,7 +11,10 @@ from typing import Any, Final
 from fhir_server.access.policy import AUDITED
 from fhir_server.access.session import Data
 from fhir_server.errors import FhirError, Kind
-from fhir_server.fhir import json
+from fhir_server.events.binding import websocket_url
+from fhir_server.events.record import TYPE as SUBSCRIPTION
+from fhir_server.events.topics import BY_URL
+from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.dates import instant
 from fhir_server.fhir.definitions import (
     compartments,
@@ -32,6 +35,7 @@ _OPEN: Final = (
 )
 _TOKENS: Final = "Every request but this one shows a bearer token, whose scopes are those of SMART."
 _SERVICES: Final = "http://terminology.hl7.org/CodeSystem/restful-security-service"
+_WEBSOCKET: Final = "http://hl7.org/fhir/StructureDefinition/capabilitystatement-websocket"
 _TYPE_INTERACTIONS: Final = (
     "read",
     "vread",
@@ -100,6 +104,7 @@ def _rest(server: Server, known: ParameterSet) -> Resource:
     referring = _referring(known, server.router.own)
     profiles = server.checker.library.of_resources()
     rest: Resource = {
+        "extension": [{"url": _WEBSOCKET, "valueUri": websocket_url(server.base)}],
         "mode": "server",
         "resource": [
             _resource(name, server, known, referring, profiles) for name in resource_types()
@@ -145,6 +150,7 @@ def _resource(
     if "update" not in wired:
         return _read_only(name, wired, server, known, profiles)
     described: Resource = {
+        "extension": _topics() if name == SUBSCRIPTION else [],
         "type": name,
         "profile": f"http://hl7.org/fhir/StructureDefinition/{name}",
         "supportedProfile": list(profiles.get(name, ())),
@@ -164,6 +170,13 @@ def _resource(
     if operations:
         described["operation"] = operations
     return {key: value for key, value in described.items() if value != []}
+
+
+def _topics() -> list[dict[str, str]]:
+    """What can be subscribed to, as the backport of topics tells it."""
+    name = "capabilitystatement-subscriptiontopic-canonical"
+    url = f"{canonicals.BACKPORT}/StructureDefinition/{name}"
+    return [{"url": url, "valueCanonical": topic} for topic in BY_URL]
 
 
 def _read_only(

@@ -118,7 +118,9 @@ class Receiver:
         await send({"type": "http.response.body", "body": b""})
 
 
-class _Quiet(uvicorn.Server):
+class Quiet(uvicorn.Server):
+    """In the loop of a test, which has the signals."""
+
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
         yield
@@ -130,7 +132,7 @@ async def receiving(port: int = 0) -> AsyncIterator[Receiver]:
     config = uvicorn.Config(
         receiver, port=receiver.port, log_level="critical", lifespan="off", ws="none"
     )
-    server = _Quiet(config)
+    server = Quiet(config)
     task = asyncio.create_task(server.serve())
     await until(lambda: server.started)
     try:
