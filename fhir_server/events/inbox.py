@@ -40,17 +40,20 @@ def communication(record: Record, told: Told, now: int) -> Resource:
     patients = sorted(patients_of(about))
     if patients:
         message["subject"] = {"reference": f"Patient/{patients[0]}"}
+    labels = about.get("meta", {}).get("security")
+    if labels:  # whoever may not see the one for them does not learn of it by the other
+        message["meta"] = {"security": labels}
     return as_test_data(message) if is_test_data(about) else message
 
 
 def _topic(record: Record) -> Resource:
     topic = TOPICS.get(record.asked.topic)
     if topic is None:
-        return {"text": record.asked.criteria}
+        return {"text": _title(record)}
     system = f"{canonicals.KW}/SubscriptionTopic"
     return {"coding": [{"system": system, "code": topic.code}], "text": topic.title}
 
 
 def _title(record: Record) -> str:
     topic = TOPICS.get(record.asked.topic)
-    return topic.title if topic else f"A change fits {record.asked.criteria}"
+    return topic.title if topic else f"A change that Subscription/{record.id} looks for"
