@@ -29,7 +29,7 @@ class Terms:
     """For which a subscription lives, unless its caller renews it."""
     most: int = 100
     """Subscriptions of one caller that are at work."""
-    concurrency: int = 32
+    concurrency: int = 100
     """Notices that one process sends at a time."""
     every: float = 0.5
     """Between two looks at the outbox."""

@@ -21,7 +21,7 @@ class NoticeSettings(BaseSettings):
     """Subscriptions of one caller that are at work."""
     subscription_days: Annotated[int, Field(ge=1, le=3660)] = 90
     """Days for which a subscription lives, unless its caller writes it again."""
-    notice_concurrency: Annotated[int, Field(ge=0, le=1000)] = 32
+    notice_concurrency: Annotated[int, Field(ge=0, le=1000)] = 100
     """Notices that one server process sends at a time; 0 leaves them to others."""
     notice_every: _Seconds = 0.5
     """Seconds between two looks for what is new."""
