@@ -81,10 +81,16 @@ class Message:
 
     @property
     def sender(self) -> Resource:
-        """A Reference to the organisation that sends."""
+        """A Reference to the organisation that sends, by its endpoint where nothing else leads."""
         header = self.header.resource
         found: Resource = header.get("sender") or header.get("responsible") or {}
-        return found or {"display": str(header["source"].get("name", "Unnamed sender"))}
+        if "reference" in found or found.get("identifier", {}).get("value"):
+            return found
+        source = header["source"]
+        return {
+            "identifier": {"system": canonicals.URI_SYSTEM, "value": source["endpoint"]},
+            "display": str(found.get("display") or source.get("name", "Unnamed sender")),
+        }
 
     @property
     def start(self) -> int:
@@ -294,7 +300,7 @@ def _name(bundle: Resource, header: Part) -> Resource:
                 "required",
             ),
         )
-    return {"system": "urn:ietf:rfc:3986", "value": value}
+    return {"system": canonicals.URI_SYSTEM, "value": value}
 
 
 def _timestamp(bundle: Resource, received: int) -> int:

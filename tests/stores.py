@@ -21,7 +21,7 @@ if not {*KINDS} <= {SQLITE, MONGODB}:
     raise ValueError(f"KEYWORKING_TEST_STORE is {_ASKED}; it may be {SQLITE} or {MONGODB}")
 
 _ROOT: Final = Path(__file__).parent
-_NIGHTLY: Final = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
+NIGHTLY: Final = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 _INTERFACE: Final = ("fhir_operations", "http", "operations")
 _CENTRAL: Final = frozenset(
     {
@@ -38,7 +38,9 @@ _CENTRAL: Final = frozenset(
         "http/test_preconditions.py",
         "http/test_read.py",
         "http/test_search.py",
+        "http/test_search_several.py",
         "http/test_transaction.py",
+        "http/test_transaction_links.py",
         "http/test_update.py",
         "http/test_vread.py",
         "operations/test_admission_risk.py",
@@ -62,7 +64,7 @@ def on_both(path: Path) -> bool:
     if not path.is_relative_to(_ROOT):
         return False
     name = path.relative_to(_ROOT).as_posix()
-    return name in _CENTRAL or (_NIGHTLY and name.startswith(_INTERFACE))
+    return name in _CENTRAL or (NIGHTLY and name.startswith(_INTERFACE))
 
 
 def fewer(number: int, share: int) -> int:

@@ -107,6 +107,7 @@ FLAG_DETAIL_EXTENSION: Final = "http://hl7.org/fhir/StructureDefinition/flag-det
 SNOMED_CT: Final = "http://snomed.info/sct"
 BCP_47: Final = "urn:ietf:bcp:47"
 UUID_SYSTEM: Final = "https://tools.ietf.org/html/rfc4122"
+URI_SYSTEM: Final = "urn:ietf:rfc:3986"
 
 BACKPORT: Final = "http://hl7.org/fhir/uv/subscriptions-backport"
 """Topics of R5 for R4: https://hl7.org/fhir/uv/subscriptions-backport/."""

@@ -12,6 +12,7 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import localised
 from fhir_server.search.ast import Query, TokenIs, disjunction
 from fhir_server.search.parse import parse
+from fhir_server.validation.beside import unfit
 from fhir_server.validation.checker import Checker
 
 _NAMESPACE = UUID("5f2d4c1e-6a37-5d0b-9c41-8b6f0a3e7d92")
@@ -97,7 +98,7 @@ class Records(Lookup):
 
         Raises:
             FhirError: INVALID, with every place where it breaks its definition; PROFILE where it
-                breaks only a profile that it has to fit.
+                breaks only a profile that it has to fit, or others that are stored.
         """
         current = await self.get(resource["resourceType"], resource["id"])
         if current is not None and _content(current) == _content(resource):
@@ -106,6 +107,8 @@ class Records(Lookup):
         if findings.errors:
             kind = Kind.INVALID if findings.breaks_definition else Kind.PROFILE
             raise FhirError.of(kind, findings.errors)
+        if told := await unfit(resource, self._unit, self._base):
+            raise FhirError.of(Kind.PROFILE, told)
         stored = await self._unit.put(localised(resource, self._base), "PUT")
         saved = json.decode_resource(stored.body)
         self.saved.append(saved)

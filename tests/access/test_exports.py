@@ -16,7 +16,7 @@ from tests.access.conftest import stored
 from tests.access.deciding import about
 from tests.access.issuing import ISSUER, key_document, rsa_signer
 from tests.access.people import child, consent, episode
-from tests.access.test_tokens_http import bearing
+from tests.access.tokened import bearing
 from tests.jobs import finished
 from tests.stores import store_at
 

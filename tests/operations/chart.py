@@ -242,7 +242,7 @@ class Chart:
                         "dueDate": "2026-04-30",
                     }
                 ],
-                "addresses": [{"display": "Eating"}],
+                "addresses": [{"reference": "Condition/eating"}],
                 "note": [{"text": "My nan likes pasta"}],
             },
             {
