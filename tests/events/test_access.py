@@ -28,7 +28,7 @@ from tests.access.deciding import COLOUR, KEYWORKER, Decided, about, session
 from tests.access.deciding import rating as flag
 from tests.access.issuing import ISSUER, key_document, rsa_signer
 from tests.access.people import child, consent, episode, member, team
-from tests.access.test_tokens_http import bearing
+from tests.access.tokened import bearing
 from tests.events.receiving import (
     BACKPORT,
     QUICK,

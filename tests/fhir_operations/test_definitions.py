@@ -24,7 +24,9 @@ def definition(path: Path) -> JSON:
     return found
 
 
-@pytest.mark.parametrize("path", sorted({*FILES} - {*BULK} - {*BACKPORT}), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted({*FILES} - {*BULK} - {*BACKPORT}), ids=lambda path: path.stem
+)
 def test_each_has_the_address_that_r4_gives_it(path: Path) -> None:
     defined = definition(path)
     (resource_type,) = defined["resource"]
