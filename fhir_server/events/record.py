@@ -6,7 +6,7 @@ by its number. The Subscription itself is a resource beside them.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -142,6 +142,15 @@ async def events(reader: Reader, record: Record, after: int, count: int) -> list
     """At most `count` events with numbers above `after`, in their order."""
     found = await reader.memos(EVENTS, record.key, count, event_key(record.key, after))
     return read_events(found)
+
+
+def delivered(memos: Iterable[Memo]) -> int | None:
+    """Up to which number of a change every subscription has looked; None where there are none.
+
+    Those that are suspended count: they may be resumed.
+    """
+    cursors = (record.cursor for record in map(read, memos) if record.status != OFF)
+    return min(cursors, default=None)
 
 
 async def keep(unit: Unit, record: Record) -> None:
