@@ -61,7 +61,7 @@ class Keeping:
         """
         resource = dict(draft.resource)
         before = await find(unit, key_of(caller.name, draft.id))
-        asked = read_asked(resource, before.asked.headers if before else ())
+        asked = read_asked(resource, _known_headers(resource, before))
         self._require_status(resource, asked)
         await self._require_sound(unit, caller, asked)
         record = await self._record(unit, caller, draft.id, asked, before)
@@ -158,6 +158,13 @@ class Keeping:
         if record.end:
             told["end"] = instant(record.end)
         return as_own(caller.name, told)
+
+
+def _known_headers(resource: Resource, before: Record | None) -> tuple[str, ...]:
+    """Those that need not be told again: a secret does not go elsewhere than it was meant to."""
+    if before is None or before.asked.endpoint != resource["channel"].get("endpoint"):
+        return ()
+    return before.asked.headers
 
 
 def read_criteria(asked: Asked, terms: Terms, known: ParameterSet) -> Node:

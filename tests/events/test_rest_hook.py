@@ -24,7 +24,7 @@ from tests.events.receiving import (
     subscription,
     until,
 )
-from tests.support import create, put
+from tests.support import assert_outcome, body, create, put
 
 SECRET = "Bearer 8f1c-not-to-be-shown"
 
@@ -156,6 +156,10 @@ async def test_headers_are_sent_and_shown_to_nobody(
     await until(lambda: has_status(client, made["id"], "active"))
     assert receiver.got[1].headers["authorization"] == SECRET, "what is not told again stays"
     assert again["channel"]["header"] == ["Authorization: (kept secret)"]
+
+    elsewhere = {**read["channel"], "endpoint": f"{receiver.origin}/elsewhere"}
+    refused = await client.put(mine, **body({**read, "status": "requested", "channel": elsewhere}))
+    assert_outcome(refused, 400, "invalid", "give it once", "Subscription.channel.header[0]")
 
 
 async def test_a_heartbeat_comes_while_nothing_happens(
