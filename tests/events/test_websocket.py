@@ -20,7 +20,7 @@ from fhir_server.app import create_app
 from fhir_server.settings import Settings
 from tests.events.receiving import QUICK, Got, Quiet, patient, rating, stay, subscription, until
 from tests.stores import store_at
-from tests.support import create, free_port, put
+from tests.support import ServerProcess, create, free_port, put
 
 
 @pytest.fixture
@@ -144,3 +144,20 @@ async def test_a_subscription_that_ends_closes_its_websocket(client: httpx.Async
         await client.delete(f"Subscription/{made}")
         with pytest.raises(ConnectionClosed):
             await _next(socket)
+
+
+async def test_keyworking_serve_takes_websockets_and_logs_no_address(tmp_path: Path) -> None:
+    process = ServerProcess(tmp_path / "served.db", tmp_path / "log")
+    await asyncio.to_thread(process.start)
+    try:
+        async with httpx.AsyncClient(base_url=process.base + "/") as client:
+            made = (await create(client, subscription("admitted", type="websocket")))["id"]
+            url, token = await _token(client, made)
+            async with connect(f"{url}?patient=9990000018", proxy=None) as socket:
+                await socket.send(f"bind-with-token {token}")
+                assert (await _notice(socket)).kind == "handshake"
+    finally:
+        await asyncio.to_thread(process.stop)
+    assert "Uvicorn running" in process.logged()
+    assert "9990000018" not in process.logged()
+    assert token not in process.logged()
