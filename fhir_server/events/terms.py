@@ -31,7 +31,7 @@ class Terms:
     """Subscriptions of one caller that are at work."""
     concurrency: int = 100
     """Notices that one process sends at a time."""
-    every: float = 0.5
+    every: float = 1.0
     """Between two looks at the outbox."""
     patience: float = 10.0
     """That a receiver may take, where the subscription does not say."""

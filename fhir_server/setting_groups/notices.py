@@ -23,7 +23,7 @@ class NoticeSettings(BaseSettings):
     """Days for which a subscription lives, unless its caller writes it again."""
     notice_concurrency: Annotated[int, Field(ge=0, le=1000)] = 100
     """Notices that one server process sends at a time; 0 leaves them to others."""
-    notice_every: _Seconds = 0.5
+    notice_every: _Seconds = 1.0
     """Seconds between two looks for what is new."""
     notice_patience: _Seconds = 10.0
     """Seconds that a receiver may take, where its subscription does not say; it may say 60."""
