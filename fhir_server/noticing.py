@@ -1,6 +1,6 @@
 """Subscriptions and their notices, by the settings: part of the composition root."""
 
-from fhir_server.access.session import Keeper
+from fhir_server.access.keeper import Keeper
 from fhir_server.events.dispatcher import Dispatcher
 from fhir_server.events.keeping import Keeping
 from fhir_server.events.sockets import Sockets

@@ -25,6 +25,8 @@ NIGHTLY: Final = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 _INTERFACE: Final = ("events", "fhir_operations", "http", "operations")
 _CENTRAL: Final = frozenset(
     {
+        "audit/test_jobs.py",
+        "audit/test_received.py",
         "authorisation/test_ends.py",
         "authorisation/test_keys.py",
         "authorisation/test_races.py",

@@ -13,19 +13,21 @@ from urllib.parse import unquote
 from msgspec import structs
 
 from fhir_server.access import membership
+from fhir_server.access.audit import received
 from fhir_server.access.audit.provenance import provenances
 from fhir_server.access.audit.record import bounded, name_of, of_caller, patients_of
 from fhir_server.access.caller import Role
 from fhir_server.access.facts.kept import follow
 from fhir_server.access.glass import memo as glass_memo
 from fhir_server.access.guarded import GuardedReader
+from fhir_server.access.keeper import Keeper
 from fhir_server.access.labels import as_test_data, is_test_data
 from fhir_server.access.policy import AUDITED, Caller, Policy, Rule, refusal, rule_of
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.search import added
-from fhir_server.search.ast import Search
+from fhir_server.search.ast import And, Node, Query, Search
 from fhir_server.search.parameters import ParameterSet
 from fhir_server.storage.audited import MOST_TARGETS, AuditEntry, AuditQuery, AuditRow
 from fhir_server.storage.interface import (
@@ -39,6 +41,7 @@ from fhir_server.storage.interface import (
     StoredVersion,
     Unit,
 )
+from fhir_server.storage.patience import OutOfTime
 from fhir_server.terminology.outside import Outside
 from fhir_server.terminology.packaged import NONE, Packaged
 from fhir_server.terminology.service import MAX_CODES, Terminology
@@ -127,23 +130,6 @@ async def of_all_callers(store: Store, space: str) -> list[tuple[str, Memo]]:
     return found
 
 
-class Keeper(Protocol):
-    """Sees to resources of one type in the commits that callers write them in."""
-
-    @property
-    def type(self) -> str: ...
-
-    async def taken(self, unit: Unit, caller: Caller, draft: Draft) -> Draft:
-        """What is written in the place of what the caller gives; with it lands what it keeps.
-
-        Raises:
-            FhirError: for what is refused.
-        """
-
-    async def gone(self, unit: Unit, caller: Caller, resource_id: str) -> None:
-        """What was kept of a resource that is being deleted goes too."""
-
-
 class Session(GuardedReader):
     """One caller's view of the store, for one request."""
 
@@ -183,9 +169,26 @@ class Session(GuardedReader):
         Raises:
             FhirError: FORBIDDEN for whoever is no auditor, whatever there is.
         """
+        self._require_auditor()
+        return await self._store.audited(asked, count)
+
+    async def received(self, query: Query, count: int, after: Position | None = None) -> Page:
+        """The AuditEvents of clients that a search finds, which has no chains and value sets.
+
+        Raises:
+            FhirError: FORBIDDEN for whoever is no auditor, whatever there is.
+        """
+        self._require_auditor()
+        return await self._store.search(_among(query, received.IS_RECEIVED), count, after)
+
+    async def count_received(self, query: Query) -> int:
+        """How many there are; raises as `received`."""
+        self._require_auditor()
+        return await self._store.total(_among(query, received.IS_RECEIVED))
+
+    def _require_auditor(self) -> None:
         if self._rule is not None and Role.AUDITOR not in self.caller.roles:
             raise FhirError(Kind.FORBIDDEN, "The audit is read by auditors alone")
-        return await self._store.audited(asked, count)
 
     def part(self, asked: str) -> "Session":
         """The same session for one entry of a batch, which leaves a row of its own."""
@@ -217,14 +220,9 @@ class Session(GuardedReader):
 
         async def guarded(unit: Unit) -> tuple[T, bool]:
             inside = SessionUnit(
-                unit,
-                self.caller,
-                self._rule,
-                action,
-                self._max_codes,
-                self._packaged,
-                self._keeper,
+                unit, self.caller, self._rule, action, self._max_codes, self._packaged
             )
+            inside._keeper = self._keeper
             inside.record = self.record
             inside.done.acting_for = self._acting_for
             inside._marks_test_data = self._acting_for != "" and self._rule is not None
@@ -237,10 +235,21 @@ class Session(GuardedReader):
                 await unit.audit(inside.row())
             return result, touched
 
-        result, touched = await self._store.commit(guarded)
+        try:
+            result, touched = await self._store.commit(guarded)
+        except OutOfTime:
+            if not self._acting_for:
+                raise
+            raise _too_slow() from None
         if touched and self.record is not None:
             self.record.has_row = True
         return result
+
+
+def _too_slow() -> FhirError:
+    """What the service looks up itself is about one person: then it is the store that is slow."""
+    text = "The store is too slow now for what follows from this; nothing is stored, send it again"
+    return FhirError(Kind.UNAVAILABLE, text)
 
 
 @dataclass(slots=True)
@@ -261,6 +270,8 @@ class _Done:
     """Ids of patients that it made."""
     about: set[str] = field(default_factory=set)
     """Ids of patients about whom it wrote."""
+    received: list[str] = field(default_factory=list)
+    """The AuditEvents of clients that it stored, as its row tells of them."""
 
     @property
     def told(self) -> str:
@@ -282,11 +293,10 @@ class SessionUnit(GuardedReader):
         action: str,
         max_codes: int = MAX_CODES,
         packaged: Packaged = NONE,
-        keeper: Keeper | None = None,
     ) -> None:
         super().__init__(unit, caller, rule, max_codes, packaged=packaged)
         self._unit = unit
-        self._keeper: Final = keeper
+        self._keeper: Keeper | None = None
         self._marks_test_data = False
         self.done: Final = _Done(action)
 
@@ -333,7 +343,7 @@ class SessionUnit(GuardedReader):
         """
         draft = draft or Draft(resource)
         if draft.type == AUDITED:
-            raise refusal("The audit is written by the server alone")
+            raise refusal("AuditEvents are taken one by one, by create alone")
         if self._marks_test_data:
             draft = Draft(as_test_data(dict(draft.resource)))
         if self._keeper is not None and draft.type == self._keeper.type:
@@ -347,6 +357,32 @@ class SessionUnit(GuardedReader):
         await follow(self._unit, stored, dict(draft.resource))
         self._note(stored, draft, is_new=stored.version != before)
         return stored
+
+    async def receive(self, resource: Resource, method: str) -> StoredVersion:
+        """Store the AuditEvent of a client, which stays as it is from then on.
+
+        Raises:
+            FhirError: FORBIDDEN; METHOD_NOT_ALLOWED where there is one of that id, or the id is
+                one that the server gives its own; BUSINESS_RULE.
+        """
+        event_id = resource["id"]
+        if event_id.isdigit() or await self._unit.read(AUDITED, event_id) is not None:
+            raise received.never_changed(event_id)
+        marked = received.marked(resource, self.caller)
+        if self._rule is not None:
+            await self._rule.require_write(self._unit, None, marked)
+        stored = await self._unit.put(Draft(marked), method)
+        self.touched.append(stored)
+        self.done.received.append(received.told(stored))
+        return stored
+
+    async def sent(self, query: Query, count: int) -> Sequence[StoredVersion]:
+        """AuditEvents that the caller's own client has sent; the query is as of `received`."""
+        asked = _among(query, received.is_from(self.caller))
+        found = (await self._unit.search(asked, count)).matches
+        if self.record is not None:
+            self.record.see(*found)
+        return found
 
     async def _require_change(self, rule: Rule, draft: Draft, method: str) -> None:
         """Raise unless both sides of the change are the caller's.
@@ -413,9 +449,8 @@ class SessionUnit(GuardedReader):
         """Say whose the new versions are, where they are written for an organisation."""
         if not (self.caller.organisation and self.done.made):
             return
-        patients = patients_of([*self.done.made, *self.done.gone])
         is_test = Role.LOAD_TEST in self.caller.roles
-        for told in provenances(self.caller, self.done.action, self.done.made, patients):
+        for told in provenances(self.caller, self.done.action, self.done.made, self.done.gone):
             await self._unit.put(Draft(as_test_data(told) if is_test else told), "POST")
 
     def row(self) -> AuditRow:
@@ -439,7 +474,13 @@ class SessionUnit(GuardedReader):
             patients=every,
             description=description,
             break_glass=reason or row.break_glass,
+            received=tuple(self.done.received),
         )
+
+    async def tell_reads(self) -> None:
+        """Say in the audit what was read for what this commit keeps, where it writes nothing."""
+        if self.record is not None and not self.touched:
+            await self._unit.audit(*self.record.reads(self.done.action))
 
     async def _redefine(self, resource_id: str, resource: Resource | None) -> None:
         """By what can be searched, SearchParameter resources say."""
@@ -447,6 +488,10 @@ class SessionUnit(GuardedReader):
         changed = added.redefined(known, resource_id, resource)
         if changed is not known:
             await self._unit.define(changed)
+
+
+def _among(query: Query, node: Node) -> Query:
+    return replace(query, where=And((query.where, node)))
 
 
 def _service_rule(reader: GuardedReader) -> Rule | None:

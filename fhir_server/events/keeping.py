@@ -1,6 +1,6 @@
 """What a write of a Subscription brings about: it is checked, marked, and its record is kept.
 
-By whatever way it is written: the session asks this of each (`access.session.Keeper`). The server
+By whatever way it is written: the session asks this of each (`access.keeper.Keeper`). The server
 alone says `active` and `error` (https://hl7.org/fhir/R4/subscription.html#status).
 """
 

@@ -10,7 +10,7 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import localised
-from fhir_server.search.ast import Query, TokenIs, disjunction
+from fhir_server.search.ast import Query, ReferenceTo, TokenIs, disjunction
 from fhir_server.search.parse import parse
 from fhir_server.validation.beside import unfit
 from fhir_server.validation.checker import Checker
@@ -67,12 +67,25 @@ class Lookup:
         self, resource_type: str, identifiers: Iterable[Mapping[str, Any]]
     ) -> list[Resource]:
         """Those that have one of the identifiers, each compared by system and value."""
-        tokens = [
-            TokenIs("identifier", str(identifier.get("system", "")), str(identifier["value"]))
-            for identifier in identifiers
-            if identifier.get("value")
-        ]
+        tokens = _tokens(identifiers)
         return await self._all(Query(resource_type, disjunction(*tokens))) if tokens else []
+
+    async def each_identified(
+        self, resource_type: str, identifiers: Iterable[Mapping[str, Any]]
+    ) -> AsyncIterator[Resource]:
+        """As `by_identifier`, however many they are."""
+        if tokens := _tokens(identifiers):
+            async for version in walked(self._data, Query(resource_type, disjunction(*tokens))):
+                yield json.decode_resource(version.body)
+
+    async def each_referring(
+        self, resource_type: str, parameter: str, target: str
+    ) -> AsyncIterator[Resource]:
+        """Those that refer to a resource, or to a version of it, by a search parameter."""
+        async for version in walked(
+            self._data, Query(resource_type, ReferenceTo(parameter, (target,)))
+        ):
+            yield json.decode_resource(version.body)
 
     async def _all(self, query: Query) -> list[Resource]:
         page = await self._data.search(query, _MOST)
@@ -109,10 +122,25 @@ class Records(Lookup):
             raise FhirError.of(kind, findings.errors)
         if told := await unfit(resource, self._unit, self._base):
             raise FhirError.of(Kind.PROFILE, told)
+        return await self.amend(resource)
+
+    async def amend(self, resource: Resource) -> Resource:
+        """Write a version of what is stored, whichever rules it breaks by now; as it is stored.
+
+        For what must not be held up by what was wrong before.
+        """
         stored = await self._unit.put(localised(resource, self._base), "PUT")
         saved = json.decode_resource(stored.body)
         self.saved.append(saved)
         return saved
+
+
+def _tokens(identifiers: Iterable[Mapping[str, Any]]) -> list[TokenIs]:
+    return [
+        TokenIs("identifier", str(identifier.get("system", "")), str(identifier["value"]))
+        for identifier in identifiers
+        if identifier.get("value")
+    ]
 
 
 def _content(resource: Resource) -> Resource:

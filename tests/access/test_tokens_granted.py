@@ -228,6 +228,7 @@ def test_an_operation_that_writes_needs_no_less_than_it_declares() -> None:
         "meta-add": (("{type}", "ru"),),
         "meta-delete": (("{type}", "ru"),),
         "process-message": (("MessageHeader", "c"), ("Encounter", "cu")),
+        "withdraw": (("Consent", "u"),),
     }
 
 
