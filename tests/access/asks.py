@@ -221,10 +221,12 @@ WRITES: Final = frozenset(
         *("$meta-add instance", "$meta-delete instance", "$import system", "$withdraw type"),
         *("$refer instance", "$allocate instance", "$transition instance"),
         *("$step-down instance", "$close instance"),
+        *("$status type", "$status instance", "$events instance", "$resume instance"),
+        *("$get-ws-binding-token type", "$get-ws-binding-token instance"),
     }
 )
-"""What these show, and whom, is tried in test_attacks.py, test_writes.py and
-test_pathway_rights.py."""
+"""What these show, and whom, is tried in test_attacks.py and test_writes.py; of subscriptions in
+tests/events/test_access.py, of the pathway in test_pathway_rights.py."""
 
 
 def wired(operations: Operations) -> set[str]:
