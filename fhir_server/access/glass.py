@@ -14,14 +14,19 @@ MOST: Final = 20
 """Patients for whom one caller may have it broken at one time."""
 
 
-def memo(patient_id: str, reason: str, until: int) -> Memo:
+def key_of(caller: Caller, patient_id: str) -> str:
+    """Who works for two organisations has a reason at each of them."""
+    return f"{caller.organisation}/{patient_id}"
+
+
+def memo(caller: Caller, patient_id: str, reason: str, until: int) -> Memo:
     """As the caller's own session keeps it; `until` is in microseconds since the epoch."""
-    return Memo(SPACE, patient_id, reason.encode(), until)
+    return Memo(SPACE, key_of(caller, patient_id), reason.encode(), until)
 
 
 async def opened(reader: Reader, caller: Caller, patient_id: str = "") -> dict[str, str]:
     """The reasons by the ids of the patients; of that one alone, where one is named."""
-    own = own_prefix(caller.name)
+    own = own_prefix(caller.name) + key_of(caller, "")
     if patient_id:
         found = await reader.memo(SPACE, own + patient_id)
         return {} if found is None else {patient_id: found.value.decode()}
