@@ -3,7 +3,7 @@
 What a caller may not see answers exactly as what is not there, whichever way it is asked for.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -228,7 +228,8 @@ class GuardedReader:
     ) -> StoredVersion | None:
         """A current version as the caller sees it, None where that is not at all."""
         if current is None:
-            # What is hidden costs a decision: what is not there costs the same.
+            # What is hidden costs a decision, and a row that is found: what is not there costs the
+            # same decision, and to decode it in full takes about what finding a row does.
             body = membership.nobodys_body(resource_type)
             await rule.sight(self._reader, json.decode_own(body))
             return None
@@ -261,24 +262,34 @@ class GuardedReader:
     async def _sight(self, rule: Rule, version: StoredVersion) -> Sight:
         """Of a deletion, by what was deleted."""
         if not version.deleted:
-            return await rule.sight(self._reader, json.decode_own(version.body))
+            return await rule.sight(self._reader, rule.looked_at(version.type, version.body))
         last = await self._reader.vread(version.type, version.id, version.version - 1)
         if last is None or last.deleted:
             return Sight.NONE
-        sight = await rule.sight(self._reader, json.decode_own(last.body))
+        sight = await rule.sight(self._reader, rule.looked_at(last.type, last.body))
         return sight if sight is Sight.ALL else Sight.NONE
 
 
 def _masked(terms: Terms, page: Page) -> Page:
     """The page, with what is seen in part as it is seen, by what it was found by."""
-    masks = {name: terms.masks(name) for name in {match.type for match in page.matches}}
-    if not any(masks.values()):
+    masks = {name for name in {match.type for match in page.matches} if terms.masks(name)}
+    if not masks:
         return page
+    covered = {name for name in masks if terms.masks_all(name)}
     seen = [
-        _through(terms.sight(json.decode_own(match.body)), match) if masks[match.type] else match
+        match if match.type not in masks else _masked_one(terms, match, covered)
         for match in page.matches
     ]
-    return replace(page, matches=[match for match in seen if match is not None])
+    return Page([match for match in seen if match is not None], page.after)
+
+
+def _masked_one(
+    terms: Terms, match: StoredVersion, covered: Collection[str]
+) -> StoredVersion | None:
+    """Of types of which nobody's is seen in full, it need not be known whose it is."""
+    if match.type in covered:
+        return masking.masked(match)
+    return _through(terms.sight(membership.looked_at(match.type, match.body)), match)
 
 
 def _through(sight: Sight, version: StoredVersion) -> StoredVersion | None:

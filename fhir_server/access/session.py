@@ -40,6 +40,7 @@ from fhir_server.storage.interface import (
     StoredVersion,
     Unit,
 )
+from fhir_server.storage.patience import OutOfTime
 from fhir_server.terminology.outside import Outside
 from fhir_server.terminology.packaged import NONE, Packaged
 from fhir_server.terminology.service import MAX_CODES, Terminology
@@ -230,10 +231,21 @@ class Session(GuardedReader):
                 await unit.audit(inside.row())
             return result, touched
 
-        result, touched = await self._store.commit(guarded)
+        try:
+            result, touched = await self._store.commit(guarded)
+        except OutOfTime:
+            if not self._acting_for:
+                raise
+            raise _too_slow() from None
         if touched and self.record is not None:
             self.record.has_row = True
         return result
+
+
+def _too_slow() -> FhirError:
+    """What the service looks up itself is about one person: then it is the store that is slow."""
+    text = "The store is too slow now for what follows from this; nothing is stored, send it again"
+    return FhirError(Kind.UNAVAILABLE, text)
 
 
 @dataclass(slots=True)

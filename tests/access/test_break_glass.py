@@ -171,7 +171,7 @@ async def test_it_closes_by_itself(app: Application, client: httpx.AsyncClient) 
 
     async def expire(unit: Unit) -> None:
         over = memo(DOCTOR, "1", REASON, system_clock() - 1)
-        await unit.keep(replace(over, key="doctor/1"))
+        await unit.keep(replace(over, key="doctor/A11/1"))
 
     await app.state.store.commit(expire)
     assert (await client.get("CarePlan/c1")).status_code == 404

@@ -24,9 +24,10 @@ from fhir_server.storage.mongo import audit
 from fhir_server.storage.mongo.batch import Batch
 from fhir_server.storage.mongo.documents import entries, name_of, version_of
 from fhir_server.storage.mongo.driver import Document
-from fhir_server.storage.mongo.faults import out_of_time, refused, too_costly
+from fhir_server.storage.mongo.faults import out_of_time, refused
 from fhir_server.storage.mongo.reader import TransactionReader
 from fhir_server.storage.mongo.reindex import step
+from fhir_server.storage.patience import OutOfTime
 
 T = TypeVar("T")
 
@@ -155,5 +156,5 @@ class MongoUnit:
         except PyMongoError as error:
             self._batch.fault = self._batch.fault or error
             if out_of_time(error):
-                raise too_costly(self._patience) from None
+                raise OutOfTime(self._patience) from None
             raise refused(error, "write") from None
