@@ -9,7 +9,7 @@ from fhir_server.access.session import Data, Position, SessionUnit, StoredVersio
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
-from fhir_server.fhir.references import localised
+from fhir_server.fhir.references import localised, new_id
 from fhir_server.search.ast import Query, TokenIs, disjunction
 from fhir_server.search.parse import parse
 from fhir_server.validation.checker import Checker
@@ -102,11 +102,22 @@ class Records(Lookup):
         current = await self.get(resource["resourceType"], resource["id"])
         if current is not None and _content(current) == _content(resource):
             return current
+        return await self._put(resource, "PUT")
+
+    async def create(self, resource: Resource) -> Resource:
+        """Write a new resource, under an id that the server gives; the stored resource.
+
+        Raises:
+            FhirError: as of `save`.
+        """
+        return await self._put({**resource, "id": new_id()}, "POST")
+
+    async def _put(self, resource: Resource, method: str) -> Resource:
         findings = await self._checker.check_all(resource, self._unit.terminology())
         if findings.errors:
             kind = Kind.INVALID if findings.breaks_definition else Kind.PROFILE
             raise FhirError.of(kind, findings.errors)
-        stored = await self._unit.put(localised(resource, self._base), "PUT")
+        stored = await self._unit.put(localised(resource, self._base), method)
         saved = json.decode_resource(stored.body)
         self.saved.append(saved)
         return saved
