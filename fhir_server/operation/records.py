@@ -105,12 +105,12 @@ class Records(Lookup):
         return await self._put(resource, "PUT")
 
     async def create(self, resource: Resource) -> Resource:
-        """Write a new resource, under an id that the server gives; the stored resource.
+        """Write a new resource, under its id or one that the server gives; the stored resource.
 
         Raises:
             FhirError: as of `save`.
         """
-        return await self._put({**resource, "id": new_id()}, "POST")
+        return await self._put({"id": new_id(), **resource}, "POST")
 
     async def _put(self, resource: Resource, method: str) -> Resource:
         findings = await self._checker.check_all(resource, self._unit.terminology())

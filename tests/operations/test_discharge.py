@@ -15,6 +15,7 @@ from tests.operations.messages import (
     part,
     with_part,
 )
+from tests.support import body
 
 ADMITTED = datetime.fromisoformat("2026-06-03T19:40:00+01:00")
 HOME = datetime.fromisoformat("2026-07-06T14:00:00+01:00")
