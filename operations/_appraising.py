@@ -1,7 +1,7 @@
 """Giving a rating: what `$set-rating` and `$admission-risk` do."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from fhir_server.access.session import SessionUnit
@@ -42,17 +42,36 @@ async def give(call: Call, person: Person, appraisal: Appraisal) -> Resource:
     """
 
     async def work(unit: SessionUnit) -> Resource:
-        records = Records(unit, base=call.base, now=call.now, checker=call.checker)
+        records = as_service(call, unit)
         now = Person(records, person.patient, call.now)
         hold = await hold_of(now, call.pathway.red_hold_days)
         missing = [*await _missing(now, appraisal), *held_up(hold, appraisal.colour, appraisal)]
         if missing:
             raise FhirError.of(Kind.BUSINESS_RULE, missing)
         flag = await records.create(await _flag(now, appraisal, hold))
+        await require_seen(call, unit, flag)
         await unit.settle(Overridden(flag["id"]) if appraisal.override else None)
         return await records.get("Flag", flag["id"]) or flag
 
     return await call.session.commit("set-rating", work)
+
+
+def as_service(call: Call, unit: SessionUnit) -> Records:
+    """The records of the caller's commit, with the service's own rights."""
+    service = replace(call, session=unit).as_service()
+    assert isinstance(service, SessionUnit)  # noqa: S101 - as of a unit
+    return Records(service, base=call.base, now=call.now, checker=call.checker)
+
+
+async def require_seen(call: Call, unit: SessionUnit, flag: Resource) -> None:
+    """Raise unless the caller sees the whole rating that the service writes for them.
+
+    Raises:
+        FhirError: FORBIDDEN.
+    """
+    seen = await Lookup(unit, base=call.base, now=call.now).get("Flag", flag["id"])
+    if seen is None or seen.get("author") != flag["author"]:
+        raise FhirError(Kind.FORBIDDEN, "What the caller may not read in full it may not write")
 
 
 def reason_of(call: Call, name: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fhir_server.access.caller import Caller
+from fhir_server.access.tokens.terms import granted
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
@@ -15,7 +16,8 @@ from fhir_server.operation.api import Call
 from fhir_server.operation.records import Lookup, reference_to
 from operations._person import Person, codes, covers
 
-LOOKS_UP_ROLES: Final = "finds the posts of whoever decides, to tell their role"
+RATES: Final = "a professional of the young person's care rates"
+"""The decision table has nobody write ratings: an operation does, for who sees them in full."""
 KEYWORKER: Final = "keyworker"
 _OF_FAMILY: Final = frozenset({"parent-carer", "advocate"})
 _PROFESSIONALS: Final = ("Practitioner", "PractitionerRole")
@@ -25,6 +27,7 @@ ROLES: Final = (
 )
 """Codes of the code system `care-team-role`."""
 _PLACE: Final = "Parameters.parameter.where(name='role')"
+_NOT_THEIRS: Final = "This is decided by professionals of the young person's care team"
 _UNKNOWN: Final[Resource] = {"display": "Not told"}
 
 
@@ -55,13 +58,22 @@ async def decider(call: Call, person: Person) -> Decider:
         return Decider(await _responsible(person), named)
     caller = call.session.caller
     if caller.user and caller.user.partition("/")[0] not in _PROFESSIONALS:
-        raise FhirError(Kind.FORBIDDEN, "A professional decides this")
+        raise FhirError(Kind.FORBIDDEN, _NOT_THEIRS)
+    _require_scope(caller)
     held = await _held(call, person)
+    if not any(role not in _OF_FAMILY for role in held):
+        raise FhirError(Kind.FORBIDDEN, _NOT_THEIRS)
     if named and named not in held:
         raise FhirError.at(
             Kind.FORBIDDEN, _PLACE, f"The records do not say that the caller is '{named}' here"
         )
     return Decider(_author(caller), named or next(iter(held), ""))
+
+
+def _require_scope(caller: Caller) -> None:
+    """Raise for a token that does not grant to write ratings; one without scopes asks nothing."""
+    if caller.grants and not all(granted(caller, "Flag", letter) for letter in "cu"):
+        raise FhirError(Kind.FORBIDDEN, "The scopes do not grant to write a Flag")
 
 
 def _named(call: Call) -> str:

@@ -14,14 +14,14 @@ from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Lookup, reference_to
 from operations._appraising import Appraisal, give, reason_of
-from operations._deciding import LOOKS_UP_ROLES, decider
+from operations._deciding import RATES, decider
 from operations._person import Person, colour_of, local_day, since
 from operations._rules import Fired, fired_rules, suggested, unanswered
 
 READS_BY_GET: Final = True
 SCOPES = ("Patient.rs",)
 """Who applies the suggestion needs the scope for the Flag besides, as for any write."""
-AS_SERVICE: Final = LOOKS_UP_ROLES
+AS_SERVICE: Final = RATES
 
 
 @dataclass(frozen=True, slots=True)

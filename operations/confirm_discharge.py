@@ -4,7 +4,7 @@ The stay is ended as by the event of a discharge, so all that follows from one f
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from fhir_server.access.session import SessionUnit
@@ -15,7 +15,7 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Lookup, Records, reference_to
-from operations._appraising import reason_of
+from operations._appraising import as_service, reason_of
 from operations._checklist import Item, readiness, today_of
 from operations._leaving import DESTINATION_DIED, KNOWN_DESTINATIONS, METHOD_DIED
 from operations._person import (
@@ -64,10 +64,7 @@ async def run(call: Call) -> Resource:
             raise FhirError.of(Kind.BUSINESS_RULE, _blocked(open_items, today_of(person)))
         await records.save(await _completed(person, plan, stay, leaving, open_items))
         if status_of(stay) != "finished":
-            service = replace(call, session=unit).as_service()
-            assert isinstance(service, SessionUnit)  # noqa: S101 - as of a unit
-            own = Records(service, base=call.base, now=call.now, checker=call.checker)
-            await own.save(_ended(stay, leaving))
+            await as_service(call, unit).save(_ended(stay, leaving))
         return await _answer(records, plan, stay, await unit.settle())
 
     return await call.session.commit("confirm-discharge", work)
@@ -75,7 +72,7 @@ async def run(call: Call) -> Resource:
 
 def _leaving(call: Call) -> _Leaving:
     """Raises: FhirError INVALID."""
-    told = str(call.parameters.one("date"))
+    told = str(call.parameters.one("date") or local_time(call.now))
     if interval(told).low > call.now:
         text = f"{told} is in the future; a discharge is confirmed once it has taken place"
         raise FhirError.at(Kind.INVALID, _PLACE.format("date"), text)

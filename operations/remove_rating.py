@@ -10,15 +10,15 @@ from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Records
-from operations._appraising import Removal, held_up
-from operations._deciding import LOOKS_UP_ROLES, decider
+from operations._appraising import Removal, as_service, held_up, require_seen
+from operations._deciding import RATES, decider
 from operations._holding import hold_of
 from operations._person import Person
 from operations._rating import end_ratings
 from operations.admission_risk import person_of
 
-SCOPES = ("Patient.r", "Flag.u")
-AS_SERVICE: Final = LOOKS_UP_ROLES
+SCOPES = ("Patient.r", "Flag.cu")
+AS_SERVICE: Final = RATES
 _REASONS: Final = ("step-down", "consent-withdrawn", "aged-out", "deceased", "added-in-error")
 """Codes of `rating-end-reason`; `superseded` is what a new rating does."""
 _BY_RIGHT: Final = ("consent-withdrawn", "deceased")
@@ -35,8 +35,11 @@ async def run(call: Call) -> Resource:
     )
 
     async def work(unit: SessionUnit) -> Resource:
-        records = Records(unit, base=call.base, now=call.now, checker=call.checker)
-        return await _remove(call, records, Person(records, person.patient, call.now), removal)
+        records = as_service(call, unit)
+        now = Person(records, person.patient, call.now)
+        for flag in await now.active_ratings():
+            await require_seen(call, unit, flag)
+        return await _remove(call, records, now, removal)
 
     return await call.session.commit("remove-rating", work)
 

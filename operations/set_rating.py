@@ -8,11 +8,11 @@ from typing import Final
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call
 from operations._appraising import Appraisal, colour_in, evidence_in, give, reason_of
-from operations._deciding import LOOKS_UP_ROLES, decider
+from operations._deciding import RATES, decider
 from operations.admission_risk import person_of
 
 SCOPES = ("Patient.r", "Flag.cu")
-AS_SERVICE: Final = LOOKS_UP_ROLES
+AS_SERVICE: Final = RATES
 
 
 async def run(call: Call) -> Resource:
