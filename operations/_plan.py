@@ -29,6 +29,11 @@ from operations._person import (
 _AFTERCARE_STATUSES: Final = frozenset({"03", "09", "10", "15", "16", "17", "18", "37", "38"})
 """Legal statuses after which section 117 of the Mental Health Act gives a right to aftercare:
 detention under sections 3, 37, 45A, 47 and 48 in the codes of UK Core."""
+_LEGAL_STATUSES: Final = _AFTERCARE_STATUSES | {
+    *("01", "02", "04", "05", "06", "07", "08", "12", "13", "14", "19", "20"),
+    *("31", "32", "35", "36", "98", "99"),
+}
+"""All of UK Core's."""
 
 _ITEMS: Final = {item.code: item for item in DISCHARGE_ITEMS}
 DONE: Final = ("completed", "cancelled", "entered-in-error")
@@ -102,7 +107,7 @@ async def draft_plan(person: Person, stay: Resource, admitted: int) -> Resource:
         plan["careTeam"] = [{"reference": reference_to(team)}]
     owners = await _owners(person, team)
     plan["activity"] = [_activity(item, day, owners) for item in DISCHARGE_ITEMS]
-    return with_extension(plan, _section_117(stay))
+    return plan if unclear_status(stay) else with_extension(plan, _section_117(stay))
 
 
 async def _owners(person: Person, team: Resource | None) -> Mapping[str, Resource]:
@@ -192,6 +197,12 @@ def _section_117(stay: Resource) -> Resource:
 
 def _gives_aftercare(stay: Resource) -> bool:
     return any(status in _AFTERCARE_STATUSES for status in _legal_statuses(stay))
+
+
+def unclear_status(stay: Resource) -> str | None:
+    """A legal status that is none, while no other gives a right to aftercare."""
+    unknown = [one for one in _legal_statuses(stay) if one not in _LEGAL_STATUSES]
+    return unknown[0] if unknown and not _gives_aftercare(stay) else None
 
 
 def _legal_statuses(stay: Resource) -> list[str]:

@@ -220,7 +220,7 @@ WRITES: Final = frozenset(
         *("PUT {type}/{id}", "PATCH {type}/{id}", "DELETE {type}/{id}", "DELETE _jobs/{id}"),
         *("$break-glass type", "$break-glass instance", "$process-message system"),
         *("$set-rating instance", "$remove-rating instance", "$confirm-discharge instance"),
-        *("$meta-add instance", "$meta-delete instance", "$import system"),
+        *("$meta-add instance", "$meta-delete instance", "$import system", "$withdraw type"),
     }
 )
 """What these show, and whom, is tried in test_attacks.py and test_writes.py."""
