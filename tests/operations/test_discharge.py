@@ -15,7 +15,6 @@ from tests.operations.messages import (
     part,
     with_part,
 )
-from tests.support import body
 
 ADMITTED = datetime.fromisoformat("2026-06-03T19:40:00+01:00")
 HOME = datetime.fromisoformat("2026-07-06T14:00:00+01:00")
@@ -71,15 +70,7 @@ async def test_turns_red_over_a_lower_rating_given_since(chart: Chart) -> None:
     now = datetime.now(ADMITTED.tzinfo).replace(microsecond=0)
     stay = Spell(chart.nhs_number, now - timedelta(days=30))
     await chart.tell(stay.admit())
-    lower = [
-        {"name": "rating", "valueCode": "amber"},
-        {"name": "reason", "valueString": "On leave for good"},
-        {"name": "override", "valueBoolean": True},
-        {"name": "role", "valueCode": "camhs"},
-    ]
-    sent = body({"resourceType": "Parameters", "parameter": lower})
-    answer = await chart.client.post(f"{chart.patient}/$set-rating", **sent)
-    assert answer.status_code == 200, answer.text
+    await chart.override("amber")
     await chart.tell(stay.discharge(now - timedelta(days=2)))
     assert await chart.colour() == "red"
 

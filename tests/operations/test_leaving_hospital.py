@@ -1,28 +1,34 @@
-"""CarePlan/$discharge-readiness and $confirm-discharge, and what rules do with a discharge plan.
+"""CarePlan/$discharge-readiness, and what rules do with a discharge plan.
 
 Each item of the checklist has a test that is named after its code.
 """
 
-from datetime import date, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
-import httpx
 import pytest
 
 from fhir_server.fhir import canonicals
-from fhir_server.fhir.dates import LOCAL
-from fhir_server.fhir.discharge import DISCHARGE_ITEMS
 from operations._tasks import working_days_after
-from tests.operations.chart import KEYWORKER, Chart, code_of, concept, everything, extension_of
+from tests.operations.chart import KEYWORKER, Chart, code_of, concept
+from tests.operations.leaving import (
+    ADMITTED,
+    NOW,
+    PLANNED,
+    TEAM,
+    TODAY,
+    all_done,
+    confirm,
+    gather_team,
+    item_of,
+    plan_of,
+    planned,
+    ready,
+    with_item,
+    with_value,
+)
 from tests.operations.messages import JSON, Spell
 from tests.operations.parameters import definition, problems
 from tests.support import assert_outcome, body, exact, write_over
-
-NOW = datetime.now(LOCAL).replace(microsecond=0)
-TODAY = NOW.date()
-ADMITTED = NOW - timedelta(days=40)
-PLANNED = TODAY + timedelta(days=60)
-TEAM = ("inpatient-rc", "camhs", "social-worker", "gp", "education", "keyworker")
 
 
 @pytest.fixture
@@ -30,90 +36,6 @@ async def stay(chart: Chart) -> Spell:
     stay = Spell(chart.nhs_number, ADMITTED)
     await chart.tell(stay.admit())
     return stay
-
-
-async def plan_of(chart: Chart) -> JSON:
-    plan = await chart.discharge_plan()
-    assert plan is not None
-    return plan
-
-
-def item_of(plan: JSON, code: str) -> JSON:
-    (found,) = [
-        activity["detail"]
-        for activity in plan["activity"]
-        if code_of(activity["detail"]["code"]) == code
-    ]
-    detail: JSON = found
-    return detail
-
-
-def with_item(plan: JSON, code: str, **elements: Any) -> JSON:
-    activities = [
-        {"detail": {**one["detail"], **elements}} if code_of(one["detail"]["code"]) == code else one
-        for one in plan["activity"]
-    ]
-    return {**plan, "activity": activities}
-
-
-def with_value(plan: JSON, url: str, **value: Any) -> JSON:
-    others = [one for one in plan.get("extension", []) if one["url"] != url]
-    return {**plan, "extension": [*others, {"url": url, **value}]}
-
-
-def planned(plan: JSON, day: date) -> JSON:
-    url = canonicals.PLANNED_DISCHARGE_EXTENSION
-    return with_value(plan, url, valueDate=day.isoformat())
-
-
-async def gather_team(chart: Chart, *roles: str) -> None:
-    participants = [
-        {"role": [concept(canonicals.CARE_TEAM_ROLE, role)], "member": {"display": role}}
-        for role in roles
-    ]
-    team = (await chart.client.get("CareTeam/team")).json()
-    await chart.write({**team, "participant": participants})
-
-
-async def all_done(chart: Chart) -> JSON:
-    """Every item is done."""
-    await gather_team(chart, *TEAM)
-    plan = planned(await plan_of(chart), PLANNED)
-    said = {"text": "I want to go home"}
-    plan = with_value(plan, canonicals.YOUNG_PERSONS_VOICE_EXTENSION, valueAnnotation=said)
-    for item in DISCHARGE_ITEMS:
-        plan = with_item(plan, item.code, status="completed", performer=[KEYWORKER])
-    return await chart.write(plan)
-
-
-async def ready(chart: Chart) -> tuple[JSON, dict[str, JSON]]:
-    """Values by name, and the parts of each blocker by code."""
-    before = await everything(chart.store)
-    answer = await chart.client.get(f"CarePlan/{(await plan_of(chart))['id']}/$discharge-readiness")
-    assert answer.status_code == 200, answer.text
-    assert await everything(chart.store) == before
-    told = exact(answer)
-    assert problems(told, definition("discharge_readiness.json")) == []
-    values = {one["name"]: _value(one) for one in told["parameter"] if "part" not in one}
-    blockers = [
-        {part["name"]: _value(part) for part in one["part"]}
-        for one in told["parameter"]
-        if one["name"] == "blocker"
-    ]
-    return values, {one["code"]["code"]: one for one in blockers}
-
-
-def _value(given: JSON) -> Any:
-    return next(value for name, value in given.items() if name.startswith("value"))
-
-
-async def confirm(chart: Chart, **given: Any) -> httpx.Response:
-    kinds = {"date": "valueDate", "override": "valueBoolean", "reason": "valueString"}
-    told = {"date": TODAY.isoformat(), "destination": "19", **given}
-    made = [{"name": name, kinds.get(name, "valueCode"): one} for name, one in told.items()]
-    sent = body({"resourceType": "Parameters", "parameter": made})
-    plan = await plan_of(chart)
-    return await chart.client.post(f"CarePlan/{plan['id']}/$confirm-discharge", **sent)
 
 
 # Opening ---------------------------------------------------------------------------------------
@@ -423,103 +345,3 @@ async def test_section_117_follows_any_legal_status_of_the_stay(chart: Chart) ->
     plan = await plan_of(chart)
     await chart.write(with_value(plan, canonicals.SECTION_117_EXTENSION, valueBoolean=False))
     assert (await ready(chart))[0]["section-117"] is True
-
-
-# Confirming ------------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("stay")
-async def test_a_discharge_is_confirmed_with_all_that_follows_from_one(chart: Chart) -> None:
-    await all_done(chart)
-    answer = await confirm(chart)
-    assert answer.status_code == 200, answer.text
-    assert problems(exact(answer), definition("confirm_discharge.json")) == []
-    plan, encounter = await plan_of(chart), await chart.stay()
-    assert (plan["status"], plan["period"]["end"]) == ("completed", TODAY.isoformat())
-    assert encounter["status"] == "finished"
-    assert code_of(encounter["hospitalization"]["dischargeDisposition"]) == "19"
-    assert (await chart.colour(), await chart.state()) == ("red", "plan-active")
-    assert {"T-CAREPLAN-SHARE", "T-FU-72", "T-FU-7D"} <= set(await chart.dues())
-    assert_outcome(await confirm(chart), 422, "business-rule", "The plan is completed already")
-
-
-@pytest.mark.usefixtures("stay")
-async def test_what_is_open_refuses_it_and_nothing_is_written(chart: Chart) -> None:
-    before = await everything(chart.store)
-    answer = await confirm(chart)
-    assert_outcome(answer, 422, "business-rule", "dp-home is open", "CarePlan.activity[5].detail")
-    assert "dp-voice is open: Young person's wishes recorded, due" in answer.text
-    assert "overdue, of PractitionerRole/keyworker" in answer.text
-    assert len(answer.json()["issue"]) == 14
-    assert await everything(chart.store) == before
-
-
-@pytest.mark.usefixtures("stay")
-async def test_an_override_needs_a_reason_which_is_kept(chart: Chart) -> None:
-    assert_outcome(await confirm(chart, override=True), 400, "invalid", "'reason' says why")
-    why = "A tribunal has decided that she leaves today"
-    answer = await confirm(chart, override=True, reason=why)
-    assert answer.status_code == 200, answer.text
-    (note,) = (await plan_of(chart))["note"]
-    assert note["text"].endswith(why)
-    assert "dp-home" in note["text"]
-    assert await chart.colour() == "red"
-
-
-@pytest.mark.usefixtures("stay")
-async def test_a_transfer_stays_blue(chart: Chart) -> None:
-    await all_done(chart)
-    assert (await confirm(chart, destination="53")).status_code == 200
-    assert await chart.colour() == "blue"
-
-
-@pytest.mark.usefixtures("stay")
-async def test_a_death_is_one_by_its_destination(chart: Chart) -> None:
-    await all_done(chart)
-    assert (await confirm(chart, destination="79")).status_code == 200
-    method = extension_of(await chart.stay(), canonicals.DISCHARGE_METHOD_EXTENSION)
-    assert code_of(method["valueCodeableConcept"]) == "4"
-    assert await chart.rating() is None
-
-
-async def test_a_stay_that_has_ended_already_keeps_its_end(chart: Chart, stay: Spell) -> None:
-    await all_done(chart)
-    left = NOW - timedelta(days=2)
-    await chart.tell(stay.discharge(left))
-    refused = await confirm(chart)
-    assert_outcome(refused, 422, "business-rule", f"The stay ended on {left.date()}")
-    assert (await confirm(chart, date=left.date().isoformat())).status_code == 200
-    assert (await plan_of(chart))["status"] == "completed"
-
-
-@pytest.mark.usefixtures("stay")
-@pytest.mark.parametrize(
-    ("given", "status", "text"),
-    [
-        ({"date": (TODAY + timedelta(days=1)).isoformat()}, 400, "is in the future"),
-        ({"date": (ADMITTED.date() - timedelta(days=1)).isoformat()}, 422, "The stay began on"),
-        ({"destination": "home"}, 400, "'home' is no destination; 19, 29"),
-        ({"method": "2"}, 400, "'2' is no method; 1, 3"),
-    ],
-)
-async def test_bad_input_is_told(
-    chart: Chart, given: dict[str, str], status: int, text: str
-) -> None:
-    answer = await confirm(chart, **given)
-    code = "invalid" if status == 400 else "business-rule"
-    assert_outcome(answer, status, code, text)
-
-
-@pytest.mark.parametrize("operation", ["$discharge-readiness", "$confirm-discharge"])
-async def test_another_sort_of_plan_and_none_are_told(chart: Chart, operation: str) -> None:
-    made = [
-        {"name": "date", "valueDate": TODAY.isoformat()},
-        {"name": "destination", "valueCode": "19"},
-    ]
-    sent = body({"resourceType": "Parameters", "parameter": made})
-    if operation == "$discharge-readiness":
-        sent = {}
-    other = await chart.client.post(f"CarePlan/plan/{operation}", **sent)
-    assert_outcome(other, 422, "business-rule", "This is no discharge plan", "CarePlan.category")
-    none = await chart.client.post(f"CarePlan/none/{operation}", **sent)
-    assert_outcome(none, 404, "not-found", "CarePlan/none is not known")
