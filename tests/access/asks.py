@@ -221,9 +221,12 @@ WRITES: Final = frozenset(
         *("$break-glass type", "$break-glass instance", "$process-message system"),
         *("$set-rating instance", "$remove-rating instance", "$confirm-discharge instance"),
         *("$meta-add instance", "$meta-delete instance", "$import system", "$withdraw type"),
+        *("$status type", "$status instance", "$events instance", "$resume instance"),
+        *("$get-ws-binding-token type", "$get-ws-binding-token instance"),
     }
 )
-"""What these show, and whom, is tried in test_attacks.py and test_writes.py."""
+"""What these show, and whom, is tried in test_attacks.py and test_writes.py; of subscriptions in
+tests/events/test_access.py."""
 
 
 def wired(operations: Operations) -> set[str]:
