@@ -17,7 +17,7 @@ _DISCHARGE_METHODS: Final = (canonicals.DISCHARGE_METHOD, f"{_DICTIONARY}-Discha
 _ADMISSION_METHODS: Final = (canonicals.ADMISSION_METHOD, f"{_DICTIONARY}-AdmissionMethod")
 _DISPOSITION: Final = "http://terminology.hl7.org/CodeSystem/discharge-disposition"
 
-_KNOWN_DESTINATIONS: Final = frozenset(
+KNOWN_DESTINATIONS: Final = frozenset(
     {
         *("19", "29", "30", "37", "38", "48", "49", "50", "51", "52", "53", "54"),
         *("65", "66", "79", "84", "85", "87", "88", "98", "99"),
@@ -30,8 +30,8 @@ _KNOWN_DISPOSITIONS: Final = frozenset(
     }
 )
 _ANOTHER_HOSPITAL: Final = frozenset({"49", "50", "53", "84", "87"})
-_DIED: Final = "79"
-_METHOD_DIED: Final = "4"
+DESTINATION_DIED: Final = "79"
+METHOD_DIED: Final = "4"
 _ELECTIVE: Final = frozenset({"11", "12", "13"})
 """Admission methods that were planned; what is not known to be planned counts as not."""
 
@@ -48,10 +48,11 @@ def died(stay: Resource) -> bool:
     """Whether the stay ended with the young person's death."""
     method = extension(stay, canonicals.DISCHARGE_METHOD_EXTENSION) or {}
     told = codes(method.get("valueCodeableConcept"))
-    if any(system in _DISCHARGE_METHODS and code == _METHOD_DIED for system, code in told):
+    if any(system in _DISCHARGE_METHODS and code == METHOD_DIED for system, code in told):
         return True
     return any(
-        code == (_DIED if system in _DESTINATIONS else "exp") for system, code in _understood(stay)
+        code == (DESTINATION_DIED if system in _DESTINATIONS else "exp")
+        for system, code in _understood(stay)
     )
 
 
@@ -71,7 +72,7 @@ def _understood(stay: Resource) -> list[tuple[str, str]]:
     return [
         (system, code)
         for system, code in codes(_disposition(stay))
-        if (system in _DESTINATIONS and code in _KNOWN_DESTINATIONS)
+        if (system in _DESTINATIONS and code in KNOWN_DESTINATIONS)
         or (system == _DISPOSITION and code in _KNOWN_DISPOSITIONS)
     ]
 

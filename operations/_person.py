@@ -34,6 +34,10 @@ class Person:
         birthday, day = date.fromisoformat(born), local_day(at)
         return day.year - birthday.year - ((day.month, day.day) < (birthday.month, birthday.day))
 
+    @property
+    def has_died(self) -> bool:
+        return bool(self.patient.get("deceasedDateTime") or self.patient.get("deceasedBoolean"))
+
     async def stays(self) -> list[Resource]:
         """Encounters that are a stay in hospital: by class, or because a plan hangs on them."""
         plans = await self.discharge_plans()

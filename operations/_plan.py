@@ -4,6 +4,7 @@ Statutory guidance of 26 January 2024 has planning begin on admission or before:
 https://www.gov.uk/government/publications/discharge-from-mental-health-inpatient-settings.
 """
 
+from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Final
 
@@ -15,6 +16,7 @@ from operations._person import (
     Person,
     code_in,
     codes,
+    covers,
     extension,
     is_open_plan,
     local_day,
@@ -33,7 +35,9 @@ _LEGAL_STATUSES: Final = _AFTERCARE_STATUSES | {
 }
 """All of UK Core's."""
 
-_DONE: Final = ("completed", "cancelled", "entered-in-error")
+_ITEMS: Final = {item.code: item for item in DISCHARGE_ITEMS}
+DONE: Final = ("completed", "cancelled", "entered-in-error")
+_SCHEDULED: Final = ("scheduledPeriod", "scheduledString", "scheduledTiming")
 
 
 def plan_id(stay: Resource) -> str:
@@ -43,7 +47,7 @@ def plan_id(stay: Resource) -> str:
 
 async def open_plan(records: Records, person: Person, stay: Resource, admitted: int) -> Resource:
     """A draft of the plan for this stay, which has none."""
-    return await records.save(await _draft(person, stay, admitted))
+    return await records.save(await draft_plan(person, stay, admitted))
 
 
 async def note_aftercare(records: Records, plan: Resource, stay: Resource) -> bool:
@@ -79,7 +83,7 @@ async def plan_of(person: Person, stay: Resource) -> Resource | None:
     return None
 
 
-async def _draft(person: Person, stay: Resource, admitted: int) -> Resource:
+async def draft_plan(person: Person, stay: Resource, admitted: int) -> Resource:
     keyworking, team = await person.keyworking_plan(), await person.care_team()
     day = local_day(admitted)
     plan: Resource = {
@@ -101,26 +105,87 @@ async def _draft(person: Person, stay: Resource, admitted: int) -> Resource:
         plan |= {name: keyworking[name] for name in ("addresses", "goal") if name in keyworking}
     if team is not None:
         plan["careTeam"] = [{"reference": reference_to(team)}]
-    plan["activity"] = [_activity(item, day) for item in DISCHARGE_ITEMS]
+    owners = await _owners(person, team)
+    plan["activity"] = [_activity(item, day, owners) for item in DISCHARGE_ITEMS]
     return plan if unclear_status(stay) else with_extension(plan, _section_117(stay))
 
 
-def _activity(item: DischargeItem, admitted: date) -> Resource:
+async def _owners(person: Person, team: Resource | None) -> Mapping[str, Resource]:
+    """Who does what, by code of `care-team-role`: those who are in the team, and the keyworker."""
+    found: dict[str, Resource] = {}
+    for participant in (team or {}).get("participant", ()):
+        if "member" in participant and covers(participant.get("period"), person.now):
+            for system, code in codes(participant.get("role", [])):
+                if system == canonicals.CARE_TEAM_ROLE:
+                    found.setdefault(code, participant["member"])
+    manager = (await person.episode() or {}).get("careManager")
+    return found | ({"keyworker": manager} if manager else {})
+
+
+def _activity(item: DischargeItem, admitted: date, owners: Mapping[str, Resource]) -> Resource:
     detail: Resource = {
         "kind": "Task",
         "code": {
             "coding": [{"system": canonicals.DISCHARGE_ITEM, "code": item.code}],
             "text": item.text,
         },
-        # The plan is open from now on; its owner is still to be named.
+        # The plan is open from now on; that the owner agrees is still to be noted.
         "status": "in-progress" if item.code == "dp-start" else "not-started",
     }
-    if item.days >= 0:
-        due = admitted + timedelta(days=item.days)
-        detail["scheduledPeriod"] = {"end": due.isoformat()}
-    else:
-        detail["scheduledString"] = item.when
-    return {"detail": detail}
+    owner = owners.get(item.owner) or owners.get("keyworker")
+    if owner:
+        detail["performer"] = [owner]
+    return {"detail": detail | _schedule(item, admitted, None)}
+
+
+def _schedule(item: DischargeItem, admitted: date, planned: date | None) -> Resource:
+    """When it is due, never before the admission."""
+    if item.days < 0 and planned is None:
+        return {"scheduledString": item.when}
+    start = admitted if item.days >= 0 else planned or admitted
+    due = max(admitted, start + timedelta(days=item.days))
+    return {"scheduledPeriod": {"end": due.isoformat()}}
+
+
+def redated(plan: Resource, before: Resource | None) -> Resource:
+    """The plan with due dates as its admission and its planned discharge have them now.
+
+    What is done keeps its date, and so does what somebody has dated by hand.
+
+    Args:
+        before: the plan as it was when the dates were made, None for a new one.
+    """
+    activities = plan.get("activity", [])
+    moved = [_redated(activity, plan, before or plan) for activity in activities]
+    return {**plan, "activity": moved} if moved != activities else plan
+
+
+def _redated(activity: Resource, plan: Resource, before: Resource) -> Resource:
+    detail = activity.get("detail", {})
+    item = _ITEMS.get(code_in(detail.get("code"), canonicals.DISCHARGE_ITEM) or "")
+    admitted, was_admitted = _day(_start(plan)), _day(_start(before))
+    if item is None or admitted is None or status_of(detail) in DONE:
+        return activity
+    told = {name: detail[name] for name in _SCHEDULED if name in detail}
+    ours = [{}, {"scheduledString": item.when}]
+    if was_admitted is not None:
+        ours.append(_schedule(item, was_admitted, _day(planned_discharge(before))))
+    if told not in ours:
+        return activity
+    kept = {name: value for name, value in detail.items() if name not in _SCHEDULED}
+    due = _schedule(item, admitted, _day(planned_discharge(plan)))
+    return {**activity, "detail": {**kept, **due}}
+
+
+def _start(plan: Resource) -> str | None:
+    found: str | None = plan.get("period", {}).get("start")
+    return found
+
+
+def _day(text: str | None) -> date | None:
+    """None for what is not told to the day."""
+    whole = (text or "")[: len("2026-05-01")]
+    return date.fromisoformat(whole) if len(whole) == len("2026-05-01") else None
 
 
 def _section_117(stay: Resource) -> Resource:
@@ -154,13 +219,34 @@ def _legal_statuses(stay: Resource) -> list[str]:
 def open_items(plan: Resource) -> list[Resource]:
     """Details of the activities that are not done."""
     details = (activity.get("detail") for activity in plan.get("activity", ()))
-    return [detail for detail in details if detail and status_of(detail) not in _DONE]
+    return [detail for detail in details if detail and status_of(detail) not in DONE]
 
 
 def items(plan: Resource) -> list[Resource]:
     """Details of the activities that are items of the checklist."""
     details = (activity.get("detail", {}) for activity in plan.get("activity", ()))
     return [detail for detail in details if code_in(detail.get("code"), canonicals.DISCHARGE_ITEM)]
+
+
+def ready_day(plan: Resource) -> date | None:
+    """The day since which the young person is ready to leave."""
+    found = extension(plan, canonicals.CLINICALLY_READY_EXTENSION) or {}
+    return _day(found.get("valueDate"))
+
+
+def has_section_117(plan: Resource) -> bool | None:
+    """Whether there is a right to aftercare; None where that is not told."""
+    found = extension(plan, canonicals.SECTION_117_EXTENSION) or {}
+    return found.get("valueBoolean")
+
+
+def delay_reasons(plan: Resource) -> list[Resource]:
+    """Why somebody is in hospital still who is ready to leave: CodeableConcepts."""
+    return [
+        item["valueCodeableConcept"]
+        for item in plan.get("extension", ())
+        if item.get("url") == canonicals.DELAY_REASON_EXTENSION and "valueCodeableConcept" in item
+    ]
 
 
 def planned_discharge(plan: Resource) -> str | None:

@@ -98,9 +98,13 @@ def _end_reason(flag: Resource) -> str | None:
     return code_in(found.get("valueCodeableConcept"), canonicals.RATING_END_REASON)
 
 
-async def end_ratings(records: Records, person: Person, at: int, reason: str) -> None:
-    for flag in await person.active_ratings():
-        await records.save(_ended(flag, at, reason))
+async def end_ratings(
+    records: Records, person: Person, at: int, reason: str, text: str = ""
+) -> list[Resource]:
+    """End what is active; `text` says more of why. The ratings that have ended."""
+    return [
+        await records.save(_ended(flag, at, reason, text)) for flag in await person.active_ratings()
+    ]
 
 
 def superseded(flag: Resource, by: Resource) -> Resource:
@@ -174,9 +178,14 @@ def _id(colour: str, stay: Resource) -> str:
 
 
 def _flag(event: Event, colour: str) -> Resource:
+    flag = rated(colour, event.person, local_time(event.at), event.author)
+    return {**flag, "id": _id(colour, event.stay)}
+
+
+def rated(colour: str, person: Person, start: str, author: Resource) -> Resource:
+    """A rating without an id."""
     return {
         "resourceType": "Flag",
-        "id": _id(colour, event.stay),
         "status": "active",
         "category": [
             {
@@ -189,18 +198,17 @@ def _flag(event: Event, colour: str) -> Resource:
             "coding": [{"system": canonicals.DSR_RATING, "code": colour}],
             "text": _TITLES[colour],
         },
-        "subject": {"reference": event.person.reference},
-        "period": {"start": local_time(event.at)},
-        "author": event.author,
+        "subject": {"reference": person.reference},
+        "period": {"start": start},
+        "author": author,
     }
 
 
-def _ended(flag: Resource, at: int, reason: str) -> Resource:
+def _ended(flag: Resource, at: int, reason: str, text: str = "") -> Resource:
+    why: Resource = {"coding": [{"system": canonicals.RATING_END_REASON, "code": reason}]}
     reason_extension = {
         "url": canonicals.RATING_END_REASON_EXTENSION,
-        "valueCodeableConcept": {
-            "coding": [{"system": canonicals.RATING_END_REASON, "code": reason}]
-        },
+        "valueCodeableConcept": why | ({"text": text} if text else {}),
     }
     period = {**flag.get("period", {}), "end": local_time(max(at, begun(flag)))}
     ended = {**flag, "status": "inactive", "period": period}

@@ -1,32 +1,46 @@
-"""Patient/$admission-risk: the suggested rating, and the rules that fired. It writes nothing."""
+"""Patient/$admission-risk: the suggested rating, and the rules that fired.
 
-from typing import Any
+It writes nothing, unless somebody applies the suggestion and says why.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Lookup, reference_to
-from operations._person import Person, colour_of, local_day
-from operations._rules import Fired, fired_rules, suggested
+from operations._appraising import Appraisal, give, reason_of
+from operations._deciding import RATES, decider
+from operations._person import Person, colour_of, local_day, since
+from operations._rules import Fired, fired_rules, suggested, unanswered
+
+READS_BY_GET: Final = True
+SCOPES = ("Patient.rs",)
+"""Who applies the suggestion needs the scope for the Flag besides, as for any write."""
+AS_SERVICE: Final = RATES
+
+
+@dataclass(frozen=True, slots=True)
+class _Risk:
+    """What the records suggest now."""
+
+    rating: str | None
+    registered: Resource | None
+    fired: Sequence[Fired]
 
 
 async def run(call: Call) -> Resource:
     person = await person_of(call)
-    fired = await fired_rules(person, call.pathway)
-    active = await person.active_ratings()
-    registered = active[0] if active else None
-    rating = suggested(fired, registered, local_day(call.now).isoformat())
-    found: list[dict[str, Any]] = []
-    if rating is not None:
-        found.append({"name": "rating", "valueCode": rating})
-    if registered is not None:
-        found.append({"name": "registered", "part": _registered(registered)})
-    found += [{"name": "rule", "part": _rule(rule)} for rule in fired]
-    found += [
-        {"name": "missing", "valueString": text} for text in await _missing(person, registered)
-    ]
-    return {"resourceType": "Parameters", "parameter": found}
+    risk = await _risk(call, person)
+    applied = None
+    if call.parameters.one("apply"):
+        applied = await _apply(call, person, risk)
+        risk = await _risk(call, person)
+    return {"resourceType": "Parameters", "parameter": await _told(call, person, risk, applied)}
 
 
 async def person_of(call: Call) -> Person:
@@ -42,6 +56,48 @@ async def person_of(call: Call) -> Person:
     return Person(lookup, patient, call.now)
 
 
+async def _risk(call: Call, person: Person) -> _Risk:
+    fired = await fired_rules(person, call.pathway)
+    active = await person.active_ratings()
+    registered = active[0] if active else None
+    today = local_day(call.now).isoformat()
+    return _Risk(suggested(fired, registered, today), registered, fired)
+
+
+async def _apply(call: Call, person: Person, risk: _Risk) -> Resource:
+    """Make the suggestion the rating.
+
+    Raises:
+        FhirError: METHOD_NOT_ALLOWED with GET; BUSINESS_RULE where there is none.
+    """
+    if call.only_reads:
+        text = "'apply' changes what is stored; POST is allowed, GET is not"
+        raise FhirError(Kind.METHOD_NOT_ALLOWED, text, allowed_methods=("POST",))
+    reason = reason_of(call, "reason")
+    if risk.rating is None:
+        raise FhirError(Kind.BUSINESS_RULE, "Nothing is known that suggests a rating")
+    evidence = [one for rule in risk.fired for one in rule.evidence]
+    decides = await decider(call, person)
+    return await give(call, person, Appraisal(risk.rating, reason, evidence, decides, False))
+
+
+async def _told(
+    call: Call, person: Person, risk: _Risk, applied: Resource | None
+) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    if risk.rating is not None:
+        found.append({"name": "rating", "valueCode": risk.rating})
+    if risk.registered is not None:
+        found.append({"name": "registered", "part": _registered(risk.registered)})
+    found += [{"name": "rule", "part": _rule(rule)} for rule in risk.fired]
+    missing = await _missing(call, person, risk.registered)
+    found += [{"name": "missing", "valueString": text} for text in missing]
+    if applied is not None:
+        reference = {"reference": reference_to(applied)}
+        found.append({"name": "applied", "valueReference": reference})
+    return found
+
+
 def _registered(flag: Resource) -> list[dict[str, Any]]:
     parts: list[dict[str, Any]] = [
         {"name": "flag", "valueReference": {"reference": reference_to(flag)}}
@@ -54,7 +110,7 @@ def _registered(flag: Resource) -> list[dict[str, Any]]:
 def _rule(rule: Fired) -> list[dict[str, Any]]:
     return [
         {"name": "code", "valueCoding": {"system": canonicals.RATING_RULE, "code": rule.code}},
-        {"name": "rating", "valueCode": rule.colour},
+        *([{"name": "rating", "valueCode": rule.colour}] if rule.colour else []),
         {"name": "text", "valueString": rule.text},
         *(
             {"name": "evidence", "valueReference": {"reference": reference}}
@@ -63,13 +119,27 @@ def _rule(rule: Fired) -> list[dict[str, Any]]:
     ]
 
 
-async def _missing(person: Person, registered: Resource | None) -> list[str]:
+async def _missing(call: Call, person: Person, registered: Resource | None) -> list[str]:
     """What would have to be known to be sure."""
-    missing = []
-    if await person.answers() is None:
-        missing.append("Nobody has answered the risk questions")
+    missing = [*await _missing_answers(call, person)]
+    if person.age_at(call.now) is None:
+        missing.append("The date of birth is not known to the day")
     if not await person.consented("register"):
         missing.append("No consent to be on the register is recorded")
     elif registered is None:
         missing.append("There is no rating on the register")
+    return missing
+
+
+async def _missing_answers(call: Call, person: Person) -> list[str]:
+    response, days = await person.answers(), call.pathway.risk_answers_days
+    if response is None:
+        return ["Nobody has answered the risk questions"]
+    missing = []
+    if left_out := unanswered(response):
+        missing.append(f"Risk questions have no answer: {', '.join(left_out)}")
+    authored = since(response.get("authored"))
+    if authored < call.now - timedelta(days=days) // timedelta(microseconds=1):
+        when = f"of {local_day(authored)}" if authored > 0 else "of an unknown day"
+        missing.append(f"The answers to the risk questions are {when}, older than {days} days")
     return missing

@@ -123,6 +123,7 @@ CONSENT_STATUS_REASON: Final = "https://fhir.nhs.uk/England/CodeSystem/England-C
 CONSENT_STATUS_REASON_EXTENSION: Final = (
     "https://fhir.nhs.uk/England/StructureDefinition/Extension-England-Consent-Status-Reason"
 )
+FLAG_NOTES_EXTENSION: Final = "https://fhir.nhs.uk/England/StructureDefinition/Extension-FlagNotes"
 PATIENT_FLAG_CATEGORY: Final = "https://fhir.nhs.uk/England/CodeSystem/England-FlagCategoryPatient"
 
 # UK Core

@@ -15,6 +15,8 @@ class DischargeItem:
     code: str
     text: str
     days: int
+    owner: str
+    """Whose it is first of all: a code of `care-team-role`."""
 
     @property
     def when(self) -> str:
@@ -24,18 +26,20 @@ class DischargeItem:
 
 
 DISCHARGE_ITEMS: Final = (
-    DischargeItem("dp-start", "Plan opened and owner named", 0),
-    DischargeItem("dp-voice", "Young person's wishes recorded", 7),
-    DischargeItem("dp-carers", "Chosen carers involved", 7),
-    DischargeItem("dp-cetr", "Care, Education and Treatment Review held", 14),
-    DischargeItem("dp-planned-date", "Planned discharge date set", 14),
-    DischargeItem("dp-home", "Destination and housing needs agreed", -28),
-    DischargeItem("dp-community-team", "Receiving community team named", -28),
-    DischargeItem("dp-education", "Education placement and EHC plan reviewed", -28),
-    DischargeItem("dp-funding", "Funding agreed", -14),
-    DischargeItem("dp-crisis-plan", "Safety and crisis plan written", -7),
-    DischargeItem("dp-ra", "Reasonable adjustments and passports ready", -7),
-    DischargeItem("dp-meds-physical", "Medicines and physical health handed over", -3),
-    DischargeItem("dp-agreements", "Everyone has agreed the plan", -1),
-    DischargeItem("dp-mdt", "Multidisciplinary team complete", -7),
+    DischargeItem("dp-start", "Plan opened and owner named", 0, "keyworker"),
+    DischargeItem("dp-voice", "Young person's wishes recorded", 7, "keyworker"),
+    DischargeItem("dp-carers", "Chosen carers involved", 7, "keyworker"),
+    DischargeItem(
+        "dp-cetr", "Care, Education and Treatment Review held", 14, "strategic-keyworker"
+    ),
+    DischargeItem("dp-planned-date", "Planned discharge date set", 14, "inpatient-rc"),
+    DischargeItem("dp-home", "Destination and housing needs agreed", -28, "social-worker"),
+    DischargeItem("dp-community-team", "Receiving community team named", -28, "camhs"),
+    DischargeItem("dp-education", "Education placement and EHC plan reviewed", -28, "education"),
+    DischargeItem("dp-funding", "Funding agreed", -14, "strategic-keyworker"),
+    DischargeItem("dp-crisis-plan", "Safety and crisis plan written", -7, "camhs"),
+    DischargeItem("dp-ra", "Reasonable adjustments and passports ready", -7, "keyworker"),
+    DischargeItem("dp-meds-physical", "Medicines and physical health handed over", -3, "gp"),
+    DischargeItem("dp-agreements", "Everyone has agreed the plan", -1, "keyworker"),
+    DischargeItem("dp-mdt", "Multidisciplinary team complete", -7, "inpatient-rc"),
 )

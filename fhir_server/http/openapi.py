@@ -242,7 +242,7 @@ def _operations(
 ) -> Iterator[tuple[str, Node]]:
     level = _LEVELS[route.pattern]
     for operation in described.operations:
-        if route.method == "GET" and operation.affects_state:
+        if route.method == "GET" and operation.writes_by("GET"):
             continue
         for name in _types(operation, level, types):
             pattern = route.pattern.replace("{operation}", f"${operation.code}")

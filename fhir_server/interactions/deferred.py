@@ -58,7 +58,7 @@ def _only_reads(request: Request) -> bool:
     if request.resource is not None:
         return False
     found = _operation(request)
-    return found is not None and found.step is None and not found.affects_state
+    return found is not None and found.step is None and not found.writes_by(request.method)
 
 
 def _operation(request: Request) -> Operation | None:
@@ -186,7 +186,7 @@ async def _entry(work: Work, index: int, count: int, outer: Request) -> None:
 def _changes(request: Request) -> bool:
     """Whether it is an operation that writes, which it then does in the commit of its answer."""
     found = _operation(request)
-    return found is not None and found.affects_state
+    return found is not None and found.writes_by(request.method)
 
 
 async def _read_entry(work: Work, index: int) -> bytes:

@@ -63,13 +63,14 @@ async def perform(session: Session, request: Request) -> Answer:
         checker=request.server.checker,
         glass_minutes=request.server.glass_minutes,
         pathway=request.server.pathway,
+        only_reads=not operation.writes_by(request.method),
         service_reason=operation.as_service,
     )
     if token is not None:
         call = replace(call, page=call.pages.opened(call.address, token))
     if request.repeat is not None and lines is not None:
         return await _taken_once(operation, call, request, request.repeat)
-    if request.repeat is None or not operation.affects_state:
+    if request.repeat is None or not operation.writes_by(request.method):
         return await _performed(operation, call, request.server)
 
     async def work(unit: SessionUnit) -> Answer:
@@ -222,7 +223,7 @@ def _operation(request: Request) -> Operation:
             Kind.NOT_FOUND,
             f"There is no operation ${request.operation} on {place or 'the system'}",
         )
-    if request.method in ("GET", "HEAD") and found.affects_state:
+    if request.method in ("GET", "HEAD") and found.writes_by(request.method):
         raise FhirError(
             Kind.METHOD_NOT_ALLOWED,
             f"${request.operation} changes what is stored; POST is allowed, GET is not",

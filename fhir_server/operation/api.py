@@ -12,6 +12,9 @@ as `Patient.rs`: letters of SMART scopes for a type, for `*` (every type), for `
 invoked; every type at the system) or for `{_type}` (what the parameter of that name lists). Without
 them an operation that only reads needs `{type}.rs`, and one that writes `*.cruds`.
 
+One that writes may say `READS_BY_GET = True`: it is asked with GET as well, and writes nothing
+where `call.only_reads` says so.
+
 An operation that takes long answers with a job: its `run` returns `await call.accept(asked)`, and
 the module has an `async def step(task: Task) -> None` beside it, which does a little of the work
 at a time and commits it with where the next step begins (`fhir_server.jobs.runner`).
@@ -85,6 +88,8 @@ class Call:
     """For which a record can be read without consent, once the glass is broken."""
     pathway: Pathway = field(default_factory=Pathway)
     """The numbers of the keyworking pathway."""
+    only_reads: bool = False
+    """Asked with GET: nothing may be written."""
     service_reason: str = ""
     """Why the operation may take the service's own rights; '' where it may not."""
 

@@ -179,6 +179,8 @@ def _checked(definition: Definition, given: Sequence[_Given]) -> Inputs:
 def _fits(kind: str, expected: str) -> bool:
     if expected == _ANY:
         return kind == _ANY or is_resource_type(kind)
+    if expected == "dateTime" and kind == "Date":
+        return True
     return kind.lower() == expected.lower()
 
 

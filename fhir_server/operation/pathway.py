@@ -43,6 +43,10 @@ class Numbers(BaseModel):
     """Hours from a discharge to the first follow-up of everybody."""
     follow_up_days: _Count = 7
     """Days from a discharge to the second."""
+    risk_answers_days: _Count = 90
+    """Days after which the answers to the risk questions count as old."""
+    delay_reason_days: _Count = 1
+    """Working days to say why somebody is in hospital still who is ready to leave."""
 
     consent_review_days: _Count = 5
     """Working days to talk about a consent to keyworking that has ended."""

@@ -9,7 +9,7 @@ from fhir_server.access.session import Data, Position, SessionUnit, StoredVersio
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
-from fhir_server.fhir.references import localised
+from fhir_server.fhir.references import localised, new_id
 from fhir_server.search.ast import Query, ReferenceTo, TokenIs, disjunction
 from fhir_server.search.parse import parse
 from fhir_server.validation.beside import unfit
@@ -116,20 +116,34 @@ class Records(Lookup):
         current = await self.get(resource["resourceType"], resource["id"])
         if current is not None and _content(current) == _content(resource):
             return current
+        return await self._put(resource, "PUT")
+
+    async def create(self, resource: Resource) -> Resource:
+        """Write a new resource, under its id or one that the server gives; the stored resource.
+
+        Raises:
+            FhirError: as of `save`.
+        """
+        return await self._put({"id": new_id(), **resource}, "POST")
+
+    async def _put(self, resource: Resource, method: str) -> Resource:
         findings = await self._checker.check_all(resource, self._unit.terminology())
         if findings.errors:
             kind = Kind.INVALID if findings.breaks_definition else Kind.PROFILE
             raise FhirError.of(kind, findings.errors)
         if told := await unfit(resource, self._unit, self._base):
             raise FhirError.of(Kind.PROFILE, told)
-        return await self.amend(resource)
+        return await self._write(resource, method)
 
     async def amend(self, resource: Resource) -> Resource:
         """Write a version of what is stored, whichever rules it breaks by now; as it is stored.
 
         For what must not be held up by what was wrong before.
         """
-        stored = await self._unit.put(localised(resource, self._base), "PUT")
+        return await self._write(resource, "PUT")
+
+    async def _write(self, resource: Resource, method: str) -> Resource:
+        stored = await self._unit.put(localised(resource, self._base), method)
         saved = json.decode_resource(stored.body)
         self.saved.append(saved)
         return saved

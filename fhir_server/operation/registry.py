@@ -22,7 +22,7 @@ from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Run, TakeStep
 from fhir_server.validation.structure import check_resource
 
-_MARKS: Final = ("PAGED", "TAKES_LINES", "TAKES_FAULTY")
+_MARKS: Final = ("PAGED", "TAKES_LINES", "TAKES_FAULTY", "READS_BY_GET")
 _SCOPE: Final = re.compile(r"(\{type\}|\{_type\}|\*|[A-Z][A-Za-z]+)\.(c?r?u?d?s?)", re.ASCII)
 Scopes = tuple[tuple[str, str], ...]
 """Types, or what stands for them, each with the letters of SMART scopes."""
@@ -48,6 +48,8 @@ class Operation:
     """Whether its body may be ndjson, which it then reads by itself."""
     takes_faulty: bool = False
     """Whether the resources that it is given may break their definitions."""
+    reads_by_get: bool = False
+    """Whether it may be asked with GET though it writes by POST: it only looks then."""
     scopes: Scopes = _WRITING
     """What a token has to grant to whoever invokes it."""
     as_service: str = ""
@@ -60,6 +62,10 @@ class Operation:
     @property
     def affects_state(self) -> bool:
         return bool(self.definition.get("affectsState", True))
+
+    def writes_by(self, method: str) -> bool:
+        """Whether it may change what is stored when it is asked in this way."""
+        return self.affects_state and not (self.reads_by_get and method in ("GET", "HEAD"))
 
     def answers_at(self, level: str, resource_type: str) -> bool:
         """Whether it may be invoked at `system`, `type` or `instance`, on that type."""
@@ -178,9 +184,9 @@ def _operation(name: str, definition: Resource, module: ModuleType) -> Operation
     step = getattr(module, "step", None)
     if step is not None and not inspect.iscoroutinefunction(step):
         raise BadOperation(f"{name}.py has a step that is no 'async def step(task)'")
-    paged, lines, faulty = (bool(getattr(module, one, False)) for one in _MARKS)
-    scopes = _scopes(name, definition, module)
-    return Operation(definition, run, paged, step, lines, faulty, scopes, _service(name, module))
+    paged, lines, faulty, by_get = (bool(getattr(module, one, False)) for one in _MARKS)
+    scopes, service = _scopes(name, definition, module), _service(name, module)
+    return Operation(definition, run, paged, step, lines, faulty, by_get, scopes, service)
 
 
 def _scopes(name: str, definition: Resource, module: ModuleType) -> Scopes:

@@ -1,27 +1,70 @@
-"""At most one active rating: a new one supersedes the one before."""
+"""At most one active rating: a new one supersedes the one before.
+
+A rating is not set lower than what holds it by accident: `$set-rating` does so on purpose.
+"""
 
 from typing import Final
 
+from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.dates import interval
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.records import reference_to
 from fhir_server.operation.rules import Change
+from operations._holding import Overridden, hold_of
 from operations._person import Person, begun, colour_of, is_rating, status_of
 from operations._rating import superseded
 
 ON: Final = ("Flag",)
 
 
+async def guard(change: Change) -> None:
+    """Raise for a rating given now that is lower than what is held.
+
+    One that began before what holds it is a record of what was.
+
+    Raises:
+        FhirError: BUSINESS_RULE.
+    """
+    after = change.after
+    if after is None or not _is_active(after) or _is_as_it_was(change):
+        return
+    if isinstance(change.told, Overridden) and change.told.flag_id == change.id:
+        return
+    person = await _person(change, after)
+    if person is None or not await person.consented("register"):
+        return
+    before = change.before if change.before and status_of(change.before) == "active" else None
+    hold = await hold_of(person, change.pathway.red_hold_days, before)
+    if hold is None or not hold.forbids(colour_of(after)) or begun(after) < hold.since:
+        return
+    text = f"{hold.why}. $set-rating sets it lower on purpose, with a role and a reason"
+    raise FhirError.at(Kind.BUSINESS_RULE, "Flag.code", text)
+
+
+def _is_as_it_was(change: Change) -> bool:
+    before, after = change.before, change.after
+    if before is None or after is None or status_of(before) != "active":
+        return False
+    return colour_of(before) == colour_of(after) and before.get("subject") == after.get("subject")
+
+
+async def _person(change: Change, flag: Resource) -> Person | None:
+    local = parse_relative(flag.get("subject", {}).get("reference", ""))
+    patient = None if local is None else await change.records.get(local.type, local.id)
+    if patient is None or patient["resourceType"] != "Patient":
+        return None
+    return Person(change.records, patient, change.now)
+
+
 async def follow(change: Change) -> list[str]:
     """End whichever ratings are not the latest."""
     if change.after is None or not _is_active(change.after) or _was_active(change):
         return []
-    local = parse_relative(change.after.get("subject", {}).get("reference", ""))
-    patient = None if local is None else await change.records.get(local.type, local.id)
-    if patient is None or patient["resourceType"] != "Patient":
+    person = await _person(change, change.after)
+    if person is None:
         return []
-    active = await Person(change.records, patient, change.now).active_ratings()
+    active = await person.active_ratings()
     new = next((flag for flag in active if flag["id"] == change.id), None)
     if new is None:
         return []

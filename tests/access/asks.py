@@ -175,6 +175,7 @@ READS: Final[Mapping[str, Sequence[Ask]]] = {
     "POST {type}/{id}/{member}/_search": (_form("Patient/{p}/CarePlan/_search", ""),),
     "$admission-risk instance": (Ask("Patient/{p}/$admission-risk", computed=True),),
     "$discharge-plan instance": (Ask("Patient/{p}/$discharge-plan", computed=True),),
+    "$discharge-readiness instance": (Ask("CarePlan/{p}-a/$discharge-readiness", computed=True),),
     "$explain-access instance": (Ask("Patient/{p}/$explain-access", computed=True),),
     "$closure system": (_posted("$closure", _NO_PARAMETERS),),
     "$validate-code type": (
@@ -218,6 +219,7 @@ WRITES: Final = frozenset(
         *("POST {type}", "PUT {type}", "PATCH {type}", "DELETE {type}"),
         *("PUT {type}/{id}", "PATCH {type}/{id}", "DELETE {type}/{id}", "DELETE _jobs/{id}"),
         *("$break-glass type", "$break-glass instance", "$process-message system"),
+        *("$set-rating instance", "$remove-rating instance", "$confirm-discharge instance"),
         *("$meta-add instance", "$meta-delete instance", "$import system", "$withdraw type"),
         *("$refer instance", "$allocate instance", "$transition instance"),
         *("$step-down instance", "$close instance"),

@@ -38,7 +38,8 @@ def test_there_is_one_door_to_them() -> None:
 def test_who_declares_them_says_why() -> None:
     declared = {one.code: one.as_service for one in load(Settings().operations) if one.as_service}
     assert sorted(declared) == [
-        *("allocate", "break-glass", "process-message", "refer", "transition", "withdraw"),
+        *("admission-risk", "allocate", "break-glass", "confirm-discharge", "process-message"),
+        *("refer", "remove-rating", "set-rating", "transition", "withdraw"),
     ]
 
 

@@ -143,6 +143,7 @@ def _has_no_words(ask: Ask) -> bool:
 _WORDLESS: Final = (
     *("metadata", "_jobs", "$closure", "$validate", "$expand", "$lookup", "$subsumes"),
     *("$translate", "$admission-risk", "$discharge-plan", "$explain-access", "Binary?"),
+    "$discharge-readiness",
     "Patient/{p}/$meta",
 )
 

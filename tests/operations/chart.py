@@ -61,6 +61,18 @@ class Chart:
             }
         )
 
+    async def override(self, colour: str) -> None:
+        """Somebody gives a rating that is lower than what is held, on purpose."""
+        lower = [
+            {"name": "rating", "valueCode": colour},
+            {"name": "reason", "valueString": "On leave for good"},
+            {"name": "override", "valueBoolean": True},
+            {"name": "role", "valueCode": "camhs"},
+        ]
+        sent = body({"resourceType": "Parameters", "parameter": lower})
+        answer = await self.client.post(f"{self.patient}/$set-rating", **sent)
+        assert answer.status_code == 200, answer.text
+
     async def consent(self, category: str, **elements: Any) -> JSON:
         """One that is not active says why."""
         if elements.get("status", "active") != "active":

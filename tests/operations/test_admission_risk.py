@@ -8,7 +8,7 @@ import pytest
 
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import LOCAL
-from tests.operations.chart import Chart, code_of, everything
+from tests.operations.chart import BORN, Chart, code_of, everything
 from tests.operations.messages import JSON, Spell
 from tests.operations.parameters import definition, problems
 from tests.support import assert_outcome, body, exact
@@ -314,11 +314,49 @@ async def test_tells_what_is_missing(unknown: Chart) -> None:
     assert (found.rating, found.registered, found.rules) == (None, None, {})
     assert found.missing == [
         "Nobody has answered the risk questions",
+        "The date of birth is not known to the day",
         "No consent to be on the register is recorded",
     ]
     await unknown.consent("register")
-    await unknown.answers()
+    await unknown.write({"resourceType": "Patient", "id": "young-person", "birthDate": BORN})
+    await unknown.answers(authored=ago(days=89).isoformat())
     assert (await risk(unknown)).missing == ["There is no rating on the register"]
+
+
+async def test_tells_that_the_answers_are_old_or_not_complete(chart: Chart) -> None:
+    answers = await chart.answers(authored=ago(days=91).isoformat())
+    day = ago(days=91).date().isoformat()
+    old = f"The answers to the risk questions are of {day}, older than 90 days"
+    assert (await risk(chart)).missing == [old]
+    first = answers["item"][0]["linkId"]
+    await chart.write({**answers, "item": answers["item"][1:]})
+    assert (await risk(chart)).missing == [f"Risk questions have no answer: {first}", old]
+
+
+async def test_r_factors(chart: Chart) -> None:
+    """They are told, and carry no weight."""
+    response = await chart.answers("services-struggling")
+    factors = {"linkId": "factors", "answer": [{"valueString": "Has lost her school place"}]}
+    items = [item for item in response["item"] if item["linkId"] != "factors"]
+    await chart.write({**response, "item": [*items, factors]})
+    found = await risk(chart)
+    assert (found.rating, [*found.rules]) == ("amber", ["R-AMBER-STRUGGLING", "R-FACTORS"])
+    assert found.rules["R-FACTORS"]["text"].endswith("Has lost her school place")
+    assert "rating" not in found.rules["R-FACTORS"]
+
+
+@pytest.mark.parametrize(
+    ("days", "method", "fires"), [(360, "25", True), (370, "25", False), (360, "11", False)]
+)
+async def test_r_red_unplanned_12m_is_seen_in_the_stays(
+    chart: Chart, days: int, method: str, *, fires: bool
+) -> None:
+    await chart.answers("crisis-team-12m")
+    spell = Spell(chart.nhs_number, ago(days=days), method=method)
+    await chart.tell(spell.discharge(ago(days=300)))
+    rules = (await risk(chart)).rules
+    assert ("R-RED-UNPLANNED-12M" in rules) is fires
+    assert ("R-RED-CRISISTEAM-12M" in rules) is fires
 
 
 async def test_reads_records_whose_status_is_not_told(chart: Chart) -> None:
@@ -340,10 +378,10 @@ async def test_of_somebody_deleted_is_not_found(unknown: Chart) -> None:
     assert_outcome(await ask(unknown), 404, "not-found", "Patient/young-person is not known")
 
 
-async def test_takes_no_parameters(chart: Chart) -> None:
-    response = await chart.client.get(f"{chart.patient}/$admission-risk?apply=true")
-    text = "'apply' is not a parameter of $admission-risk; allowed: none"
-    assert_outcome(response, 400, "invalid", text, "http.apply")
+async def test_takes_no_other_parameters(chart: Chart) -> None:
+    response = await chart.client.get(f"{chart.patient}/$admission-risk?date=2026-01-01")
+    text = "'date' is not a parameter of $admission-risk; allowed: apply, reason, role"
+    assert_outcome(response, 400, "invalid", text, "http.date")
 
 
 @pytest.mark.parametrize("address", ["$admission-risk", "Patient/$admission-risk"])

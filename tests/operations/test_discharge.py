@@ -70,7 +70,7 @@ async def test_turns_red_over_a_lower_rating_given_since(chart: Chart) -> None:
     now = datetime.now(ADMITTED.tzinfo).replace(microsecond=0)
     stay = Spell(chart.nhs_number, now - timedelta(days=30))
     await chart.tell(stay.admit())
-    await chart.rate("amber", (now - timedelta(hours=1)).isoformat())
+    await chart.override("amber")
     await chart.tell(stay.discharge(now - timedelta(days=2)))
     assert await chart.colour() == "red"
 

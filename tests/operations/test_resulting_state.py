@@ -7,7 +7,7 @@ import pytest
 
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import LOCAL
-from tests.operations.chart import Chart, code_of, concept, ended, everything, extension_of, voice
+from tests.operations.chart import Chart, code_of, concept, everything, extension_of, voice
 from tests.operations.messages import JSON, Spell, changed, renamed
 from tests.operations.test_admission_risk import risk
 from tests.support import assert_outcome, body
@@ -196,10 +196,7 @@ async def test_undoing_leaves_a_rating_that_somebody_has_given_since(
     chart: Chart, stay: Spell
 ) -> None:
     await chart.tell(stay.admit())
-    blue = await chart.rating()
-    assert blue is not None
-    await chart.write({**blue, **ended(HOME.isoformat())})
-    await chart.rate("green", HOME.isoformat())
+    await chart.override("green")
     await chart.tell(stay.update(status="cancelled"))
     assert await chart.colour() == "green"
 

@@ -1,0 +1,181 @@
+"""Giving a rating: what `$set-rating` and `$admission-risk` do."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from fhir_server.access.session import SessionUnit
+from fhir_server.errors import FhirError, Issue, Kind
+from fhir_server.fhir import canonicals
+from fhir_server.fhir.canonicals import BLUE, RED
+from fhir_server.fhir.json import Resource
+from fhir_server.fhir.references import parse_local
+from fhir_server.operation.api import Call
+from fhir_server.operation.records import Lookup, Records, reference_to
+from operations._deciding import Decider
+from operations._holding import Hold, Overridden, hold_of
+from operations._person import COLOURS, Person, local_time, with_extension
+from operations._rating import rated
+from operations._whose import named
+
+_MOST_REASON: Final = 2000
+_PLACE: Final = "Parameters.parameter.where(name='{}')"
+
+
+@dataclass(frozen=True, slots=True)
+class Appraisal:
+    """What somebody decides about a rating."""
+
+    colour: str
+    reason: str
+    evidence: Sequence[str]
+    """References to what it rests on."""
+    decider: Decider
+    override: bool
+
+
+async def give(call: Call, person: Person, appraisal: Appraisal) -> Resource:
+    """Make it the active rating; the Flag.
+
+    Raises:
+        FhirError: BUSINESS_RULE, with an issue for each thing that is missing.
+    """
+
+    async def work(unit: SessionUnit) -> Resource:
+        records = as_service(call, unit)
+        now = Person(records, person.patient, call.now)
+        hold = await hold_of(now, call.pathway.red_hold_days)
+        missing = [*await _missing(now, appraisal), *held_up(hold, appraisal.colour, appraisal)]
+        if missing:
+            raise FhirError.of(Kind.BUSINESS_RULE, missing)
+        flag = await records.create(await _flag(now, appraisal, hold))
+        await require_seen(call, unit, flag)
+        await unit.settle(Overridden(flag["id"]) if appraisal.override else None)
+        return await records.get("Flag", flag["id"]) or flag
+
+    return await call.session.commit("set-rating", work)
+
+
+def as_service(call: Call, unit: SessionUnit) -> Records:
+    """The records of the caller's commit, with the service's own rights."""
+    service = replace(call, session=unit).as_service()
+    assert isinstance(service, SessionUnit)  # noqa: S101 - as of a unit
+    return Records(service, base=call.base, now=call.now, checker=call.checker)
+
+
+async def require_seen(call: Call, unit: SessionUnit, flag: Resource) -> None:
+    """Raise unless the caller sees the whole rating that the service writes for them.
+
+    Raises:
+        FhirError: FORBIDDEN.
+    """
+    seen = await Lookup(unit, base=call.base, now=call.now).get("Flag", flag["id"])
+    if seen is None or seen.get("author") != flag["author"]:
+        raise FhirError(Kind.FORBIDDEN, "What the caller may not read in full it may not write")
+
+
+def reason_of(call: Call, name: str) -> str:
+    """Why, in words.
+
+    Raises:
+        FhirError: INVALID for one that is blank or very long.
+    """
+    reason = str(call.parameters.one(name) or "").strip()
+    if not 0 < len(reason) <= _MOST_REASON:
+        text = f"'{name}' says why, in 1 to {_MOST_REASON} characters"
+        raise FhirError.at(Kind.INVALID, _PLACE.format(name), text)
+    return reason
+
+
+def colour_in(call: Call) -> str:
+    """Raises: FhirError INVALID for what is no colour."""
+    colour = str(call.parameters.one("rating"))
+    if colour not in COLOURS:
+        text = f"'{colour}' is no rating; {', '.join(COLOURS)} are allowed"
+        raise FhirError.at(Kind.INVALID, _PLACE.format("rating"), text)
+    return colour
+
+
+async def evidence_in(call: Call, person: Person) -> list[str]:
+    """What the call names as evidence: resources of this young person that the caller sees.
+
+    Raises:
+        FhirError: BUSINESS_RULE, with an issue for each that is none.
+    """
+    lookup = Lookup(call.session, base=call.base, now=call.now)
+    found, issues = [], []
+    for index, reference in enumerate(call.parameters.all("evidence")):
+        local = parse_local(reference.get("reference", ""), call.base)
+        resource = None if local is None else await lookup.get(local.type, local.id)
+        if resource is None or person.reference not in {reference_to(resource), *named(resource)}:
+            told = reference.get("reference", "")
+            text = f"'{told}' is nothing that is known of {person.reference}"
+            issues.append(Issue(text, f"{_PLACE.format('evidence')}[{index}]"))
+        else:
+            found.append(reference_to(resource))
+    if issues:
+        raise FhirError.of(Kind.BUSINESS_RULE, issues)
+    return found
+
+
+async def _missing(person: Person, appraisal: Appraisal) -> list[Issue]:
+    """What a rating needs that is not there."""
+    found = []
+    if person.has_died:
+        found.append(Issue("The young person has died; there is nothing to rate", "Patient"))
+    if not await person.consented("register"):
+        text = "No active Consent to be on the register is recorded; ask for it and record it first"
+        found.append(Issue(text, "Consent"))
+    if appraisal.colour == BLUE and not await person.open_stays():
+        text = "Blue means in hospital, and no stay is going on; record the Encounter"
+        found.append(Issue(text, _PLACE.format("rating")))
+    return found
+
+
+def held_up(hold: Hold | None, colour: str | None, asked: "Appraisal | Removal") -> Iterator[Issue]:
+    """What stands against a rating that is lower than what holds."""
+    if hold is None or not hold.forbids(colour):
+        return
+    if not asked.override:
+        text = (
+            f"{hold.why}. To set it lower on purpose, send 'override' true with a 'role' of "
+            "those who care for the young person, and the reason"
+        )
+        yield Issue(text, _PLACE.format("override"))
+    elif not asked.decider.may_override:
+        text = f"{hold.why}. Who overrides that says in which professional 'role'"
+        yield Issue(text, _PLACE.format("role"))
+
+
+async def _flag(person: Person, appraisal: Appraisal, hold: Hold | None) -> Resource:
+    decider, at = appraisal.decider, local_time(person.now)
+    is_lower = hold is not None and hold.forbids(appraisal.colour)
+    note: Resource = {"text": appraisal.reason, "time": at}
+    if is_lower and hold is not None:
+        note["text"] = f"{appraisal.reason} (set lower on purpose, by {decider.role}: {hold.why})"
+    if decider.role:
+        note["authorString"] = decider.role
+    flag = rated(appraisal.colour, person, at, decider.author)
+    flag = with_extension(flag, {"url": canonicals.FLAG_NOTES_EXTENSION, "valueAnnotation": note})
+    if appraisal.colour == RED and hold is not None and hold.until:
+        until = {"url": canonicals.MINIMUM_UNTIL_EXTENSION, "valueDate": hold.until}
+        flag = with_extension(flag, until)
+    if appraisal.colour == BLUE:
+        stays = await person.open_stays()
+        flag["encounter"] = {"reference": reference_to(stays[0])}
+    details = [
+        {"url": canonicals.FLAG_DETAIL_EXTENSION, "valueReference": {"reference": one}}
+        for one in dict.fromkeys(appraisal.evidence)
+    ]
+    return {**flag, "extension": [*flag["extension"], *details]}
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """Somebody takes a young person off the register."""
+
+    reason: str
+    """A code of `rating-end-reason`."""
+    text: str
+    decider: Decider
+    override: bool

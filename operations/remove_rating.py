@@ -1,0 +1,73 @@
+"""Patient/$remove-rating: a young person is not on the register any more, for a reason.
+
+The rating ends and stays in the history; nothing is deleted.
+"""
+
+from typing import Final
+
+from fhir_server.access.session import SessionUnit
+from fhir_server.errors import FhirError, Issue, Kind
+from fhir_server.fhir.json import Resource
+from fhir_server.operation.api import Call
+from fhir_server.operation.records import Records
+from operations._appraising import Removal, as_service, held_up, require_seen
+from operations._deciding import RATES, decider
+from operations._holding import hold_of
+from operations._person import Person
+from operations._rating import end_ratings
+from operations.admission_risk import person_of
+
+SCOPES = ("Patient.r", "Flag.cu")
+AS_SERVICE: Final = RATES
+_REASONS: Final = ("step-down", "consent-withdrawn", "aged-out", "deceased", "added-in-error")
+"""Codes of `rating-end-reason`; `superseded` is what a new rating does."""
+_BY_RIGHT: Final = ("consent-withdrawn", "deceased")
+"""These end a rating whatever holds it."""
+
+
+async def run(call: Call) -> Resource:
+    person = await person_of(call)
+    removal = Removal(
+        _reason(call),
+        str(call.parameters.one("text") or "").strip(),
+        await decider(call, person),
+        bool(call.parameters.one("override")),
+    )
+
+    async def work(unit: SessionUnit) -> Resource:
+        records = as_service(call, unit)
+        now = Person(records, person.patient, call.now)
+        for flag in await now.active_ratings():
+            await require_seen(call, unit, flag)
+        return await _remove(call, records, now, removal)
+
+    return await call.session.commit("remove-rating", work)
+
+
+def _reason(call: Call) -> str:
+    reason = str(call.parameters.one("reason"))
+    if reason not in _REASONS:
+        text = f"'{reason}' is no reason to remove a rating; {', '.join(_REASONS)} are allowed"
+        raise FhirError.at(Kind.INVALID, "Parameters.parameter.where(name='reason')", text)
+    return reason
+
+
+async def _remove(call: Call, records: Records, person: Person, removal: Removal) -> Resource:
+    active = await person.active_ratings()
+    if not active:
+        raise FhirError.at(Kind.BUSINESS_RULE, "Flag", "There is no active rating to remove")
+    await _require_free(call, person, removal)
+    ended = await end_ratings(records, person, call.now, removal.reason, removal.text)
+    return ended[0]
+
+
+async def _require_free(call: Call, person: Person, removal: Removal) -> None:
+    """Raise where the rating is held, unless it ends by right or on purpose."""
+    if removal.reason in _BY_RIGHT:
+        return
+    issues = [*held_up(await hold_of(person, call.pathway.red_hold_days), None, removal)]
+    if removal.override and not removal.text:
+        place = "Parameters.parameter.where(name='text')"
+        issues.append(Issue("Who overrides a hold says why in 'text'", place))
+    if issues:
+        raise FhirError.of(Kind.BUSINESS_RULE, issues)

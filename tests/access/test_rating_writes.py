@@ -1,0 +1,193 @@
+"""Who may rate, and end a stay, under tokens: the keyworker, in a role that the records give."""
+
+from dataclasses import replace
+from typing import Any, Final
+
+import httpx
+import pytest
+
+from fhir_server.access.caller import Caller, Grant
+from fhir_server.app import Application
+from fhir_server.fhir import canonicals, json
+from fhir_server.fhir.json import Resource
+from tests.access.conftest import ByTable, stored
+from tests.access.deciding import rating
+from tests.access.people import (
+    SEVENTEEN,
+    child,
+    coded,
+    consent,
+    episode,
+    member,
+    ref,
+    role,
+    stay,
+    team,
+)
+from tests.support import FHIR_JSON, assert_outcome
+
+KEYWORKER: Final = Caller("k", user="Practitioner/keyworker", organisation="X99")
+CAMHS: Final = Caller("c", user="Practitioner/camhs", organisation="X99")
+STRANGER: Final = Caller("s", user="Practitioner/stranger", organisation="X99")
+PATIENT: Final = Caller("p", user="Patient/1")
+RATED: Final[dict[str, Any]] = {
+    "category": [coded(canonicals.FLAG_CATEGORY, canonicals.DSR_ADMISSION_RISK)],
+    "period": {"start": "2026-03-02"},
+    "author": ref("Practitioner/keyworker"),
+}
+
+
+@pytest.fixture
+async def region(app: Application, by_table: ByTable) -> None:
+    await stored(
+        app,
+        child("1", SEVENTEEN),
+        role("post", "Practitioner/keyworker"),
+        episode("PractitionerRole/post"),
+        team(member("PractitionerRole/post", "lead-professional"), member("Practitioner/camhs")),
+        consent(basis="consent", outcome=None),
+        {**consent("register", "consent", outcome=None), "id": "r"},
+        {**rating("f1", "1"), **RATED},
+        stay({"display": "Ward"}),
+    )
+    by_table(KEYWORKER)
+
+
+async def rate(client: httpx.AsyncClient, **given: Any) -> httpx.Response:
+    kinds = {"override": "valueBoolean", "reason": "valueString"}
+    told = {"rating": "amber", "reason": "Home for good", "override": True, **given}
+    made: list[Resource] = [
+        {"name": name, kinds.get(name, "valueCode"): one} for name, one in told.items()
+    ]
+    sent = json.encode({"resourceType": "Parameters", "parameter": made})
+    return await client.post("Patient/1/$set-rating", content=sent, headers=FHIR_JSON)
+
+
+@pytest.mark.usefixtures("region")
+async def test_the_role_and_the_author_are_the_callers(client: httpx.AsyncClient) -> None:
+    answer = await rate(client)
+    assert answer.status_code == 200, answer.text
+    flag = answer.json()
+    assert flag["author"] == ref("Practitioner/keyworker")
+    notes = [one["valueAnnotation"] for one in flag["extension"] if "valueAnnotation" in one]
+    assert [note["authorString"] for note in notes] == ["keyworker"]
+    before = (await client.get("Flag/f1")).json()
+    assert before["status"] == "inactive"
+
+
+@pytest.mark.usefixtures("region")
+async def test_a_role_that_the_records_do_not_give_is_refused(client: httpx.AsyncClient) -> None:
+    answer = await rate(client, role="inpatient-rc")
+    assert_outcome(answer, 403, "forbidden", "do not say that the caller is 'inpatient-rc'")
+    assert (await rate(client, role="lead-professional")).status_code == 200
+
+
+@pytest.mark.usefixtures("region")
+async def test_nobody_rates_who_may_not_write_ratings(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    theirs = "professionals of the young person's care team"
+    by_table(PATIENT)
+    assert_outcome(await rate(client), 403, "forbidden", theirs)
+    by_table(replace(CAMHS, grants=(Grant("user", "Flag", frozenset("rs")),)))
+    assert_outcome(await rate(client), 403, "forbidden", "do not grant to write a Flag")
+    by_table(replace(STRANGER, break_glass="x"))
+    by_table(STRANGER)
+    assert_outcome(await rate(client), 404, "not-found", "Patient/1 is not known")
+    found = await app.state.store.read("Flag", "f1")
+    assert found.version == 1
+
+
+@pytest.mark.usefixtures("region")
+async def test_a_clinician_of_the_care_team_rates_and_removes(
+    client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    """The decision table has them write no Flag: the service writes what they decide."""
+    by_table(CAMHS)
+    answer = await rate(client)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["author"] == ref("Practitioner/camhs")
+    made: list[Resource] = [
+        {"name": "reason", "valueCode": "step-down"},
+        {"name": "text", "valueString": "Home for good"},
+        {"name": "override", "valueBoolean": True},
+    ]
+    sent = json.encode({"resourceType": "Parameters", "parameter": made})
+    removed = await client.post("Patient/1/$remove-rating", content=sent, headers=FHIR_JSON)
+    assert removed.status_code == 200, removed.text
+    assert removed.json()["status"] == "inactive"
+
+
+@pytest.mark.usefixtures("region")
+async def test_a_keyworker_rates_no_more_once_consent_to_keyworking_has_ended(
+    app: Application, client: httpx.AsyncClient
+) -> None:
+    ended = consent(basis="consent", outcome=None, status="inactive")
+    await stored(app, ended)
+    assert_outcome(await rate(client), 403, "forbidden", "may not read in full")
+    assert (await app.state.store.read("Flag", "f1")).version == 1
+
+
+def _discharge_plan() -> Resource:
+    return {
+        "resourceType": "CarePlan",
+        "id": "d",
+        "status": "draft",
+        "intent": "plan",
+        "category": [coded(canonicals.CARE_PLAN_CATEGORY, "discharge-plan")],
+        "subject": ref("Patient/1"),
+        "period": {"start": "2026-11-01"},
+        "encounter": ref("Encounter/s"),
+        "careTeam": [ref("CareTeam/t")],
+    }
+
+
+@pytest.mark.usefixtures("region")
+async def test_the_readiness_of_a_plan_is_for_those_who_read_it(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    await stored(app, _discharge_plan())
+    address = "CarePlan/d/$discharge-readiness"
+    assert (await client.get(address)).status_code == 200
+    by_table(CAMHS)
+    assert (await client.get(address)).status_code == 200
+    by_table(STRANGER)
+    assert_outcome(await client.get(address), 404, "not-found", "CarePlan/d is not known")
+
+
+@pytest.mark.usefixtures("region")
+async def test_a_plan_is_opened_by_who_may_write_it(
+    client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    by_table(CAMHS)
+    address = "Patient/1/$discharge-plan"
+    refused = await client.post(address)
+    assert_outcome(refused, 403, "forbidden", "may not write")
+    by_table(KEYWORKER)
+    opened = await client.post(address)
+    assert opened.status_code == 200, opened.text
+    by_table(CAMHS)
+    assert (await client.get(address)).status_code == 200
+
+
+@pytest.mark.usefixtures("region")
+async def test_a_discharge_is_confirmed_by_who_may_write_the_plan(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    """The keyworker may write the plan; the stay is ended with the service's own rights."""
+    assert (await client.post("Patient/1/$discharge-plan")).status_code == 200
+    plans = (await client.get("CarePlan?subject=Patient/1")).json()["entry"]
+    address = f"CarePlan/{plans[0]['resource']['id']}/$confirm-discharge"
+    made = [
+        {"name": "destination", "valueCode": "19"},
+        {"name": "override", "valueBoolean": True},
+        {"name": "reason", "valueString": "A tribunal has decided it"},
+    ]
+    sent = json.encode({"resourceType": "Parameters", "parameter": made})
+    by_table(CAMHS)
+    refused = await client.post(address, content=sent, headers=FHIR_JSON)
+    assert_outcome(refused, 403, "forbidden", "may not write")
+    assert (await app.state.store.read("Encounter", "s")).version == 1
+    by_table(STRANGER)
+    unseen = await client.post(address, content=sent, headers=FHIR_JSON)
+    assert_outcome(unseen, 404, "not-found", "is not known")
