@@ -14,6 +14,7 @@ from fastapi import Request as HttpQuestion
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from fhir_server.access import moments
 from fhir_server.access.audit.syslog import Follower, Receiver
 from fhir_server.access.audit.trail import Trail
 from fhir_server.access.consent_policy import ConsentPolicy
@@ -50,6 +51,7 @@ from fhir_server.jobs.desk import Desk
 from fhir_server.jobs.record import OPEN
 from fhir_server.jobs.runner import Runner
 from fhir_server.jobs.runner import Terms as JobTerms
+from fhir_server.jobs.scheduler import Diary, Scheduler
 from fhir_server.operation.registry import Operations, load
 from fhir_server.operation.rules import ServiceRules, load_rules
 from fhir_server.outgoing import Outgoing
@@ -65,6 +67,8 @@ from fhir_server.trusting import authentication, smart_configuration
 
 _log: Final = logging.getLogger(__name__)
 ANONYMOUS: Final = "anonymous"
+TIMERS: Final = "timers"
+"""Who does what time alone brings about, in the audit."""
 SMART: Final = f"{PATH}/.well-known/smart-configuration"
 
 
@@ -152,11 +156,17 @@ def _lifespan(
         jobs = runner(settings, store, server, woken, decisions)
         app.state.jobs = jobs
         jobs.start()
+        timers = scheduler(settings, store, server) if settings.scheduler else None
+        app.state.scheduler = timers
+        if timers is not None:
+            timers.start()
         facts = asyncio.create_task(_complete_facts(settings, store))
         yield
         app.fhir = None
         facts.cancel()
         await asyncio.gather(facts, return_exceptions=True)
+        if timers is not None:
+            await timers.stop()
         await jobs.stop()
         if trail is not None:
             await trail.stop()
@@ -297,6 +307,21 @@ def runner(
         JobTerms(settings.job_concurrency, settings.job_lease),
         woken,
     )
+
+
+def scheduler(settings: Settings, store: Store, server: Server) -> Scheduler:
+    """What works off, in one of the processes, what time alone brings about."""
+
+    def open_session() -> Session:
+        opened = session(settings, store, Caller(TIMERS), rules=server.rules)
+        return opened.as_service("what has become due")
+
+    diary = Diary(
+        lambda now, count: moments.come(store, now, count),
+        lambda name, now, until: moments.lead(store, name, now, until),
+        lambda name: moments.let_go(store, name),
+    )
+    return Scheduler(diary, open_session, server.clock)
 
 
 async def fhir_server(

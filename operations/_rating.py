@@ -114,6 +114,8 @@ async def _replace(event: Event, flag: Resource) -> str:
     if not event.consented:
         return await _left_off(event, flag)
     known = await records.get("Flag", flag["id"])
+    if known is not None and _end_reason(known) == "consent-withdrawn":
+        known = None  # there is consent again
     if known is not None and status_of(known) != "active":
         return f"The rating {colour_of(flag)} for this stay has been superseded already"
     others = [other for other in await person.active_ratings() if other["id"] != flag["id"]]

@@ -10,7 +10,7 @@ from fhir_server.operation.api import Call
 from fhir_server.operation.records import Lookup
 from operations._person import Person, begun, code_in, status_of
 from operations._plan import items, open_items, planned_discharge
-from operations._tasks import is_open
+from operations._record import is_open
 from operations.admission_risk import person_of
 
 

@@ -175,7 +175,7 @@ async def test_copies_that_arrive_together_have_one_set_of_effects(
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.content for answer in answers}) == 1
     written = (await everything(chart.store))[len(before) :]
-    assert len(written) == len(set(written)) == 12
+    assert len(written) == len(set(written)) == 14
     assert len(await chart.all("Encounter")) == len(await chart.all("EpisodeOfCare")) == 1
     assert await chart.colour() == "blue"
 
@@ -188,7 +188,7 @@ async def test_admissions_of_one_spell_that_arrive_together_have_one_set_of_effe
     assert {answer.status_code for answer in answers} == {200}
     assert (await chart.stay())["meta"]["versionId"] == "1"
     assert await chart.discharge_plan()
-    assert len(await chart.tasks()) == 5
+    assert len(await chart.tasks()) == 6
     assert await chart.colour() == "blue"
 
 

@@ -216,7 +216,8 @@ async def test_undoing_without_consent_by_then_gives_back_no_rating(
     chart: Chart, stay: Spell
 ) -> None:
     await chart.tell(stay.admit())
-    await chart.consent("register", status="inactive")
+    run_out = {"type": "permit", "period": {"start": "2026-01-05", "end": "2026-06-30"}}
+    await chart.consent("register", provision=run_out)
     said = await chart.tell(stay.update(status="cancelled"))
     assert await chart.rating() is None
     assert any("no consent to be on the register" in text for text in said)
