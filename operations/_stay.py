@@ -1,8 +1,10 @@
 """What an admission and a discharge bring about, besides the stay itself."""
 
+from dataclasses import replace
 from typing import Final
 
 from fhir_server.fhir import canonicals
+from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
 from operations import _plan, _rating
 from operations._event import Event
@@ -22,6 +24,7 @@ _INVOLVED: Final = frozenset(
     {"information-gathering", "planning", "plan-active", "discharge-planning", "step-down"}
 )
 """Pathway states that an admission turns into in-hospital; consent goes before keyworking."""
+_STATE: Final = canonicals.PATHWAY_STATE_EXTENSION
 _IN_HOSPITAL: Final = frozenset({"in-hospital", "discharge-planning"})
 
 
@@ -51,31 +54,63 @@ async def admitted(event: Event) -> list[str]:
 async def corrected(event: Event) -> list[str]:
     """What more is known of a stay; what was done, in words."""
     plan = await _plan.plan_of(event.person, event.stay)
-    if plan is None or not await _plan.note_aftercare(event.records, plan, event.stay):
+    if plan is None:
+        return []
+    if not await _plan.note_aftercare(event.records, plan, event.stay, told=event.aftercare):
         return []
     return [f"There is a right to aftercare under section 117: {reference_to(plan)}"]
 
 
-async def discharged(event: Event) -> list[str]:
-    """Red and its floor, the pathway; what was done, in words."""
-    records, person = event.records, event.person
-    plan = await _plan.plan_of(person, event.stay)
+async def reopened(event: Event) -> list[str]:
+    """Take back a discharge that was cancelled, so that the stay goes on; what was done."""
+    plan = await _plan.plan_of(event.person, event.stay)
     if plan is not None:
-        await _plan.end_plan(records, plan, event.at)
+        await _plan.resume_plan(event.records, plan)
+    said = await _rating.undo_discharge(event)
+    said += await _reinvolved(event)
+    return said + (await _move_to(event, "in-hospital", _INVOLVED) if plan else [])
+
+
+async def discharged(event: Event, begun: int | None = None) -> list[str]:
+    """Red and its floor, the pathway; what was done, in words.
+
+    `begun` is when the admission was, in microseconds, where one was told: it may have come after
+    the discharge, and then has its effects now.
+    """
+    plan = await _plan.plan_of(event.person, event.stay)
+    said = []
+    if plan is None and begun is not None:
+        said = await _admitted_late(replace(event, at=begun), event)
+        plan = await _plan.plan_of(event.person, event.stay)
+    if plan is not None:
+        await _plan.end_plan(event.records, plan, event.at)
+    return [*said, *await _left(event), *await corrected(event)]
+
+
+async def _admitted_late(admission: Event, discharge: Event) -> list[str]:
+    """Word of the admission comes after that of the discharge: what it would have brought."""
+    if await _rating.note_blue(admission, discharge):
+        plan = await _plan.open_plan(
+            admission.records, admission.person, admission.stay, admission.at
+        )
+        return [
+            f"The discharge plan is {status_of(plan)}: {reference_to(plan)}",
+            *await _move_to(admission, "in-hospital", _INVOLVED),
+        ]
+    return await admitted(admission)
+
+
+async def _left(event: Event) -> list[str]:
     if died(event.stay):
         return await _died(event)
+    person = event.person
     if left_for_hospital(event.stay):
         return [f"The young person goes to another hospital: {await _rating_stays(person)}"]
     if await person.open_stays():
         return [f"Another stay is open: {await _rating_stays(person)}"]
     unclear = [] if is_understood(event.stay) else [_UNCLEAR]
     rating = await _rating.rate_red_after_discharge(event)
-    return [
-        *unclear,
-        rating,
-        *await _move_to(event, "plan-active", _IN_HOSPITAL),
-        *await corrected(event),
-    ]
+    return [*unclear, rating, *await _move_to(event, "plan-active", _IN_HOSPITAL)]
 
 
 _UNCLEAR: Final = (
@@ -90,14 +125,48 @@ async def _rating_stays(person: Person) -> str:
 
 
 async def _died(event: Event) -> list[str]:
+    """The involvement closes with care: nobody is reminded, somebody speaks with the family."""
     await _rating.end_ratings(event.records, event.person, event.at, "deceased")
-    return ["The young person has died: the rating has ended, nothing is to be followed up"]
+    said = ["The young person has died: the rating has ended, nothing is to be followed up"]
+    episode = await event.person.episode()
+    if episode is None:
+        return said
+    await event.records.save(_closed(episode, event))
+    return [*said, f"The involvement is closed: {reference_to(episode)}"]
+
+
+def _closed(episode: Resource, event: Event) -> Resource:
+    reason = {"system": canonicals.EPISODE_CLOSE_REASON, "code": "deceased"}
+    why = {"url": canonicals.CLOSE_REASON_EXTENSION, "valueCodeableConcept": {"coding": [reason]}}
+    state = {"url": canonicals.PATHWAY_STATE_EXTENSION, "valueCode": "closed"}
+    period = {**episode.get("period", {}), "end": event.day.isoformat()}
+    closed = with_extension(with_extension(episode, why), state)
+    return {**closed, "status": "finished", "period": period}
+
+
+async def _reinvolved(event: Event) -> list[str]:
+    """Open an involvement that a death closed which was told in error."""
+    if await event.person.episode() is not None:
+        return []
+    for episode in await event.person.closed_episodes("deceased"):
+        kept = [
+            one
+            for one in episode["extension"]
+            if one["url"] not in (canonicals.CLOSE_REASON_EXTENSION, _STATE)
+        ]
+        period = {name: value for name, value in episode["period"].items() if name != "end"}
+        state = {"url": _STATE, "valueCode": await _state_at_home(event.person)}
+        opened = {**episode, "status": "active", "period": period, "extension": [*kept, state]}
+        await event.records.save(opened)
+        return [f"The involvement goes on: {reference_to(episode)}"]
+    return []
 
 
 async def undone(event: Event) -> list[str]:
     """Take back what a stay has brought that never was; what was done, in words."""
     records, person = event.records, event.person
     said = await _rating.undo_ratings(event)
+    said += await _reinvolved(event) if died(event.stay) else []
     plan = await _plan.plan_of(person, event.stay)
     if plan is None:
         return said
