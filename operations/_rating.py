@@ -47,6 +47,9 @@ async def rate_red_after_discharge(event: Event) -> str:
         _flag(event, canonicals.RED),
         {"url": canonicals.MINIMUM_UNTIL_EXTENSION, "valueDate": until.isoformat()},
     )
+    known = await event.records.get("Flag", flag["id"])
+    if known is not None and event.consented and status_of(known) == "active":
+        await _move_end(event, begun(known), event.at)
     return await _replace(event, flag)
 
 
@@ -111,6 +114,14 @@ async def _end_earlier(event: Event, ended: int, at: int) -> None:
         gave_way = _end_reason(flag) in ("superseded", "deceased") and over == ended
         if status_of(flag) == "inactive" and gave_way and begun(flag) <= at:
             await event.records.save(_ended(flag, at, "superseded"))
+
+
+async def _move_end(event: Event, ended: int, at: int) -> None:
+    """The stay's blue ends when its red begins, though that is corrected."""
+    blue = await event.records.get("Flag", _id(canonicals.BLUE, event.stay))
+    over = since((blue or {}).get("period", {}).get("end"))
+    if blue is not None and ended != at and over == ended and _end_reason(blue) == "superseded":
+        await event.records.save(_ended(blue, at, "superseded"))
 
 
 def _going_on(flag: Resource) -> Resource:

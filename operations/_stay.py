@@ -66,8 +66,7 @@ async def reopened(event: Event) -> list[str]:
     plan = await _plan.plan_of(event.person, event.stay)
     if plan is not None:
         await _plan.resume_plan(event.records, plan)
-    said = await _rating.undo_discharge(event)
-    said += await _reinvolved(event)
+    said = [*await _rating.undo_discharge(event), *await _reinvolved(event)]
     return said + (await _move_to(event, "in-hospital", _INVOLVED) if plan else [])
 
 
@@ -103,14 +102,21 @@ async def _admitted_late(admission: Event, discharge: Event) -> list[str]:
 async def _left(event: Event) -> list[str]:
     if died(event.stay):
         return await _died(event)
-    person = event.person
+    person, said = event.person, await _reinvolved(event)
     if left_for_hospital(event.stay):
-        return [f"The young person goes to another hospital: {await _rating_stays(person)}"]
+        said += await _back_in_hospital(event)
+        return [*said, f"The young person goes to another hospital: {await _rating_stays(person)}"]
     if await person.open_stays():
-        return [f"Another stay is open: {await _rating_stays(person)}"]
+        return [*said, f"Another stay is open: {await _rating_stays(person)}"]
     unclear = [] if is_understood(event.stay) else [_UNCLEAR]
     rating = await _rating.rate_red_after_discharge(event)
-    return [*unclear, rating, *await _move_to(event, "plan-active", _IN_HOSPITAL)]
+    return [*said, *unclear, rating, *await _move_to(event, "plan-active", _IN_HOSPITAL)]
+
+
+async def _back_in_hospital(event: Event) -> list[str]:
+    """What a discharge home has brought is taken back, where it was told by mistake."""
+    said = await _rating.undo_discharge(event)
+    return [*said, *await _move_to(event, "in-hospital", _INVOLVED)] if said else []
 
 
 _UNCLEAR: Final = (
@@ -126,6 +132,7 @@ async def _rating_stays(person: Person) -> str:
 
 async def _died(event: Event) -> list[str]:
     """The involvement closes with care: nobody is reminded, somebody speaks with the family."""
+    await _rating.undo_discharge(event)
     await _rating.end_ratings(event.records, event.person, event.at, "deceased")
     said = ["The young person has died: the rating has ended, nothing is to be followed up"]
     episode = await event.person.episode()

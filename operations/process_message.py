@@ -236,6 +236,9 @@ class _Processing:
         """The stay points to the keyworking involvement that it falls into."""
         if part is not self._message.encounter or "episodeOfCare" in resource:
             return resource
+        known = await self._records.get("Encounter", resource["id"])
+        if known is not None and "episodeOfCare" in known:
+            return {**resource, "episodeOfCare": known["episodeOfCare"]}
         subject = unversioned(resource["subject"]["reference"])
         patient = {"resourceType": "Patient", "id": subject.split("/")[1]}
         episode = await Person(self._records, patient, self._now).episode()

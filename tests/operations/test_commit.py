@@ -306,7 +306,10 @@ async def test_an_admission_that_comes_after_the_discharge_still_has_its_plan_an
     assert ((await chart.stay())["status"], await chart.colour()) == ("finished", "red")
     plan = await chart.discharge_plan()
     assert plan is not None
-    assert plan["period"] == {"start": stay.start.date().isoformat(), "end": HOME.date().isoformat()}
+    assert plan["period"] == {
+        "start": stay.start.date().isoformat(),
+        "end": HOME.date().isoformat(),
+    }
     (blue,) = [flag for flag in await chart.all("Flag") if code_of(flag["code"]) == "blue"]
     assert blue["status"] == "inactive"
     assert datetime.fromisoformat(blue["period"]["start"]) == stay.start
