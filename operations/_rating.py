@@ -57,7 +57,11 @@ async def undo_ratings(event: Event) -> list[str]:
     """End what a stay that never was has brought, and give back the rating before it."""
     ours = {_id(colour, event.stay) for colour in (canonicals.BLUE, canonicals.RED)}
     said = await _end_in_error(event, ours)
-    if not said or await event.person.active_ratings():
+    past = [flag for flag in await event.person.ratings() if flag["id"] in ours]
+    dead = any(_end_reason(flag) == "deceased" for flag in past)
+    for flag in past:
+        await event.records.save(with_extension(flag, _reason("added-in-error")))
+    if not (said or dead) or await event.person.active_ratings():
         return said
     return [*said, await _give_back(event, ours)]
 
@@ -173,8 +177,8 @@ async def _replace(event: Event, flag: Resource) -> str:
     if not event.consented:
         return await _left_off(event, flag)
     known = await records.get("Flag", flag["id"])
-    if known is not None and _end_reason(known) == "consent-withdrawn":
-        known = None  # there is consent again
+    if known is not None and _end_reason(known) in ("consent-withdrawn", "added-in-error"):
+        known = None  # there is consent again, or the discharge was told again
     if known is not None and status_of(known) != "active":
         return f"The rating {colour_of(flag)} for this stay has been superseded already"
     others = [other for other in await person.active_ratings() if other["id"] != flag["id"]]
@@ -257,12 +261,11 @@ def _flag(event: Event, colour: str) -> Resource:
 
 
 def _ended(flag: Resource, at: int, reason: str) -> Resource:
-    reason_extension = {
-        "url": canonicals.RATING_END_REASON_EXTENSION,
-        "valueCodeableConcept": {
-            "coding": [{"system": canonicals.RATING_END_REASON, "code": reason}]
-        },
-    }
     period = {**flag.get("period", {}), "end": local_time(max(at, begun(flag)))}
     ended = {**flag, "status": "inactive", "period": period}
-    return with_extension(ended, reason_extension)
+    return with_extension(ended, _reason(reason))
+
+
+def _reason(code: str) -> Resource:
+    concept = {"coding": [{"system": canonicals.RATING_END_REASON, "code": code}]}
+    return {"url": canonicals.RATING_END_REASON_EXTENSION, "valueCodeableConcept": concept}

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import httpx
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -84,6 +85,15 @@ def orders(draw: st.DrawFn) -> tuple[list[int], list[int]]:
 def test_ends_alike_in_any_order(order: tuple[list[int], list[int]]) -> None:
     expected, shuffled = order
     first, second = asyncio.run(both(expected, shuffled))
+    assert second == first
+
+
+@pytest.mark.parametrize(
+    "order",
+    [[12, 1, 10, 9, 2, 0, 15], [13, 9, 1], [14, 3, 1, 10], [12, 10, 9, 1], [11, 12, 9, 10, 1]],
+)
+async def test_ends_alike_where_discharges_are_corrected_and_taken_back(order: list[int]) -> None:
+    first, second = await both(sorted(order), order)
     assert second == first
 
 
