@@ -24,7 +24,9 @@ _HOSPITAL: Final = frozenset(
 _FOLLOW_UP: Final = frozenset({"T-FU-48", "T-FU-72", "T-FU-7D", "T-RED-HOLD"})
 """What has no point any more once the young person is back; the plan is to be shared still."""
 _REVIEWS: Final = frozenset({"T-REVIEW-RED", "T-REVIEW-AMBER", "T-REVIEW-GREEN"})
-_AFTER_DEATH: Final = frozenset({"root-cause-analysis", "review-break-glass", "T-RETENTION"})
+_AFTER_DEATH: Final = frozenset(
+    {"bereavement", "root-cause-analysis", "review-break-glass", "T-RETENTION"}
+)
 _DIED: Final = "The young person has died"
 _IN_ERROR: Final = "Added in error"
 _DISCHARGED: Final = "Discharged"

@@ -12,8 +12,10 @@ from fhir_server.operation.records import reference_to
 from operations._ageing import works_of_age
 from operations._calendar import days_after, hours_after, midnight, months_after, working_days_after
 from operations._consenting import works_of_consent
+from operations._leaving import died
+from operations._overdue import strategic_keyworker
 from operations._person import begun, code_in, local_day, since, status_of
-from operations._record import Record, day_of, is_open, task_code
+from operations._record import Record, day_of, is_open, is_over, task_code
 from operations._staying import works_of_stays
 from operations._work import Work
 
@@ -29,7 +31,8 @@ def wanted(record: Record) -> list[Work]:
     """What is to be done for this young person, and by when."""
     works = [*works_of_stays(record)]
     if record.dead:
-        return [work for work in works if work.code == "root-cause-analysis"]
+        kept = [work for work in works if work.code == "root-cause-analysis"]
+        return [*kept, *_works_of_deaths(record)]
     works += _works_of_referrals(record)
     works += _works_of_rating(record)
     works += _papers(record)
@@ -37,6 +40,20 @@ def wanted(record: Record) -> list[Work]:
     works += works_of_age(record)
     works += _retention(record)
     return works
+
+
+def _works_of_deaths(record: Record) -> Iterator[Work]:
+    """Somebody who can decide sees that nobody writes to the family as if nothing had happened."""
+    for stay in record.stays:
+        if is_over(stay) and died(stay):
+            yield Work(
+                "bereavement",
+                "The young person has died in hospital: see to it that the family is met with care",
+                working_days_after(local_day(record.left(stay)), 1),
+                reference_to(stay),
+                "urgent",
+                owner=strategic_keyworker(record),
+            )
 
 
 def _works_of_referrals(record: Record) -> Iterator[Work]:

@@ -140,7 +140,7 @@ async def test_a_death_closes_the_involvement_and_reminds_nobody(chart: Chart) -
     assert (episode["status"], reasons) == ("finished", ["deceased"])
     assert "closed" in states
     assert await chart.rating() is None
-    assert set(await chart.dues()) <= {"root-cause-analysis"}
+    assert set(await chart.dues()) == {"bereavement", "root-cause-analysis"}
 
 
 async def test_the_same_number_again_is_answered_again_and_writes_nothing(chart: Chart) -> None:
