@@ -158,7 +158,7 @@ def _lifespan(
         jobs = runner(settings, store, server, woken, decisions, trail)
         app.state.jobs = jobs
         jobs.start()
-        timers = scheduler(settings, store, server) if settings.scheduler else None
+        timers = scheduler(store, server) if settings.scheduler else None
         app.state.scheduler = timers
         if timers is not None:
             timers.start()
@@ -322,12 +322,11 @@ def runner(
     )
 
 
-def scheduler(settings: Settings, store: Store, server: Server) -> Scheduler:
+def scheduler(store: Store, server: Server) -> Scheduler:
     """What works off, in one of the processes, what time alone brings about."""
 
     def open_session() -> Session:
-        opened = session(settings, store, Caller(TIMERS), rules=server.rules)
-        return opened.as_service("what has become due")
+        return Session(store, Caller(TIMERS), OpenPolicy(), rules=server.rules)
 
     diary = Diary(
         lambda now, count: moments.come(store, now, count),

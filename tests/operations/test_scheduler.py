@@ -57,15 +57,15 @@ async def app(settings: Settings) -> AsyncIterator[Application]:
 
 
 @pytest.fixture
-def one(app: Application, settings: Settings) -> Scheduler:
+def one(app: Application) -> Scheduler:
     """Of one process."""
-    return scheduler(settings, app.state.store, app.state.server)
+    return scheduler(app.state.store, app.state.server)
 
 
 @pytest.fixture
-def other(app: Application, settings: Settings) -> Scheduler:
+def other(app: Application) -> Scheduler:
     """Of another."""
-    return scheduler(settings, app.state.store, app.state.server)
+    return scheduler(app.state.store, app.state.server)
 
 
 async def work_off(scheduler: Scheduler) -> int:
