@@ -314,7 +314,7 @@ async def test_an_admission_that_comes_after_the_discharge_still_has_its_plan_an
     assert blue["status"] == "inactive"
     assert datetime.fromisoformat(blue["period"]["start"]) == stay.start
     assert datetime.fromisoformat(blue["period"]["end"]) == HOME
-    assert await chart.dues() == due
+    assert due.items() <= (await chart.dues()).items()
     assert await chart.state() == "plan-active"
 
 
