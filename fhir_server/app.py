@@ -13,7 +13,9 @@ from fastapi import FastAPI, Response
 from fastapi import Request as HttpQuestion
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import WebSocketRoute
 
+from fhir_server import noticing
 from fhir_server.access import moments
 from fhir_server.access.audit.record import Record
 from fhir_server.access.audit.syslog import Follower, Receiver
@@ -36,6 +38,8 @@ from fhir_server.authorisation.gate import Gate
 from fhir_server.authorisation.registered import Registered
 from fhir_server.checking import checker, packaged, terminology_server
 from fhir_server.errors import FhirError, Kind
+from fhir_server.events.binding import WEBSOCKET_PATH, Binding
+from fhir_server.events.sockets import Sockets
 from fhir_server.http import openapi, render
 from fhir_server.http.edge import Edge
 from fhir_server.http.endpoint import FhirEndpoint
@@ -46,6 +50,7 @@ from fhir_server.http.negotiate import Gzip, gzip_taken
 from fhir_server.http.openapi import Described
 from fhir_server.http.proxies import Proxies
 from fhir_server.http.rates import Rates, rates
+from fhir_server.http.websockets import websocket
 from fhir_server.interactions import deferred, operation
 from fhir_server.interactions.exchange import Server
 from fhir_server.interactions.table import ROUTER
@@ -54,6 +59,7 @@ from fhir_server.jobs.record import OPEN
 from fhir_server.jobs.runner import Runner
 from fhir_server.jobs.runner import Terms as JobTerms
 from fhir_server.jobs.scheduler import Diary, Scheduler
+from fhir_server.noticing import dispatcher, keeper
 from fhir_server.operation.registry import Operations, load
 from fhir_server.operation.rules import ServiceRules, load_rules
 from fhir_server.outgoing import Outgoing
@@ -125,6 +131,7 @@ def create_app(settings: Settings | None = None) -> Application:
         app.add_api_route(SMART, _smart(settings), include_in_schema=False)
     app.add_api_route("/health/live", _live, include_in_schema=False)
     app.add_api_route("/health/ready", _ready_check(app), include_in_schema=False)
+    app.router.routes.append(WebSocketRoute(f"{PATH}/{WEBSOCKET_PATH}", websocket))
     if settings.authorisation_server:
         app.router.routes.extend(
             authorisation_routes(
@@ -162,6 +169,11 @@ def _lifespan(
         app.state.scheduler = timers
         if timers is not None:
             timers.start()
+        sockets = app.state.sockets = Sockets()
+        sessions = partial(session, settings, store, decisions=decisions)
+        notices = dispatcher(settings, store, sessions, sockets)
+        app.state.binding = Binding(store, noticing.terms(settings), notices.me)
+        notices.start()
         facts = asyncio.create_task(_complete_facts(settings, store))
         yield
         app.fhir = None
@@ -169,6 +181,7 @@ def _lifespan(
         await asyncio.gather(facts, return_exceptions=True)
         if timers is not None:
             await timers.stop()
+        await notices.stop()
         await jobs.stop()
         if trail is not None:
             await trail.stop()
@@ -407,7 +420,9 @@ def session(
     policy = policy_of(settings, caller, decisions)
     outside = terminology_server(settings)
     codes = packaged(settings.packages)
-    return Session(store, caller, policy, settings.max_codes, outside, codes, rules)
+    return Session(
+        store, caller, policy, settings.max_codes, outside, codes, rules, keeper(settings)
+    )
 
 
 def described(settings: Settings, operations: Operations, base: str) -> Described:
