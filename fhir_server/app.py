@@ -16,7 +16,6 @@ from starlette.exceptions import HTTPException
 from starlette.routing import WebSocketRoute
 
 from fhir_server import noticing
-from fhir_server.access import moments
 from fhir_server.access.audit.record import Record
 from fhir_server.access.audit.syslog import Follower, Receiver
 from fhir_server.access.audit.trail import Trail
@@ -58,7 +57,6 @@ from fhir_server.jobs.desk import Desk
 from fhir_server.jobs.record import OPEN
 from fhir_server.jobs.runner import Runner
 from fhir_server.jobs.runner import Terms as JobTerms
-from fhir_server.jobs.scheduler import Diary, Scheduler
 from fhir_server.noticing import dispatcher, keeper
 from fhir_server.operation.registry import Operations, load
 from fhir_server.operation.rules import ServiceRules, load_rules
@@ -71,12 +69,11 @@ from fhir_server.storage.interface import Store
 from fhir_server.storage.mongo.address import is_mongo
 from fhir_server.storage.sqlite.store import SqliteStore
 from fhir_server.terminology.held import SHELF
+from fhir_server.timing import scheduler
 from fhir_server.trusting import authentication, smart_configuration
 
 _log: Final = logging.getLogger(__name__)
 ANONYMOUS: Final = "anonymous"
-TIMERS: Final = "timers"
-"""Who does what time alone brings about, in the audit."""
 SMART: Final = f"{PATH}/.well-known/smart-configuration"
 
 
@@ -333,20 +330,6 @@ def runner(
         woken,
         Registered(Ledger(store), settings.authorisation).caller,
     )
-
-
-def scheduler(store: Store, server: Server) -> Scheduler:
-    """What works off, in one of the processes, what time alone brings about."""
-
-    def open_session() -> Session:
-        return Session(store, Caller(TIMERS), OpenPolicy(), rules=server.rules)
-
-    diary = Diary(
-        lambda now, count: moments.come(store, now, count),
-        lambda name, now, until: moments.lead(store, name, now, until),
-        lambda name: moments.let_go(store, name),
-    )
-    return Scheduler(diary, open_session, server.clock)
 
 
 async def fhir_server(
