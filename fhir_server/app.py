@@ -69,6 +69,7 @@ from fhir_server.storage.interface import Store
 from fhir_server.storage.mongo.address import is_mongo
 from fhir_server.storage.sqlite.store import SqliteStore
 from fhir_server.terminology.held import SHELF
+from fhir_server.timing import scheduler
 from fhir_server.trusting import authentication, smart_configuration
 
 _log: Final = logging.getLogger(__name__)
@@ -161,6 +162,10 @@ def _lifespan(
         jobs = runner(settings, store, server, woken, decisions, trail)
         app.state.jobs = jobs
         jobs.start()
+        timers = scheduler(store, server) if settings.scheduler else None
+        app.state.scheduler = timers
+        if timers is not None:
+            timers.start()
         sockets = app.state.sockets = Sockets()
         sessions = partial(session, settings, store, decisions=decisions)
         notices = dispatcher(settings, store, sessions, sockets)
@@ -171,6 +176,8 @@ def _lifespan(
         app.fhir = None
         facts.cancel()
         await asyncio.gather(facts, return_exceptions=True)
+        if timers is not None:
+            await timers.stop()
         await notices.stop()
         await jobs.stop()
         if trail is not None:

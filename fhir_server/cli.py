@@ -7,7 +7,7 @@ import re
 import sys
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -120,6 +120,34 @@ def load(paths: tuple[Path, ...], server: str, concurrency: int, shown: str) -> 
     for line in report.lines():
         click.echo(line)
     sys.exit(1 if report.refusals else 0)
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=2575, show_default=True)
+@click.option("--server", default=DEFAULT_SERVER, show_default=True, help="Base address.")
+@click.option(
+    "--sender",
+    "senders",
+    multiple=True,
+    required=True,
+    metavar="FACILITY=ODS",
+    help="A sending facility (MSH-4) that may send, and its ODS code.",
+)
+@click.option("--certificate", type=click.Path(exists=True, path_type=Path), help="PEM, for TLS.")
+@click.option("--key", type=click.Path(exists=True, path_type=Path), help="PEM, for TLS.")
+@_TOKEN
+def mllp(senders: tuple[str, ...], server: str, shown: str, **options: Any) -> None:
+    """Take HL7 v2 messages over MLLP for a running server, until interrupted."""
+    from fhir_server.mllp import CannotListen, Listening, listen
+
+    pairs = dict(one.partition("=")[::2] for one in senders)
+    if not all(name and code for name, code in pairs.items()):
+        _fail("--sender is FACILITY=ODS, such as WARD1=ZZK03", status=2)
+    try:
+        listen(Listening(server, pairs, shown, **options), say=click.echo)
+    except CannotListen as error:
+        _fail(str(error), status=2)
 
 
 @main.command("load-terminology")

@@ -7,10 +7,21 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import interval
 from operations._identity import identifiers_of
 from operations._message import Message, Part, Trigger
-from operations._person import local_time, status_of
+from operations._person import UNDONE_STAY, local_time, status_of
 
 _SENDERS: Final = ("Organization", "Practitioner", "PractitionerRole")
 _ADMITTED: Final = frozenset({"arrived", "triaged", "in-progress", "onleave"})
+_STATUSES: Final = {
+    Trigger.ADMIT: (_ADMITTED, "an admission"),
+    Trigger.DISCHARGE: (frozenset({"finished"}), "a discharge"),
+    Trigger.PREADMIT: (frozenset({"planned"}), "a pre-admission"),
+    Trigger.CANCEL_ADMIT: (frozenset(UNDONE_STAY), "a cancelled admission"),
+    Trigger.CANCEL_TRANSFER: (_ADMITTED, "a cancelled transfer"),
+    Trigger.CANCEL_DISCHARGE: (_ADMITTED, "a cancelled discharge"),
+    Trigger.LEAVE: (frozenset({"onleave"}), "a leave"),
+    Trigger.RETURN: (_ADMITTED - {"onleave"}, "a return from leave"),
+}
+"""What the trigger says of the stay, and how that is called; any other tells by the status."""
 _OUR_TIME: Final = (interval("1900").low, interval("2199").high)
 """Events lie in it; due dates reckoned from others could leave the calendar."""
 _CLOCKS_DIFFER: Final = 3_600_000_000
@@ -144,14 +155,10 @@ def _require_past(message: Message, now: int) -> None:
 
 
 def _require_status(message: Message, status: str) -> None:
-    allowed = {
-        Trigger.ADMIT: (_ADMITTED, "an admission"),
-        Trigger.DISCHARGE: (frozenset({"finished"}), "a discharge"),
-    }
-    statuses, what = allowed.get(message.trigger, (frozenset({status}), ""))
-    if status not in statuses:
+    allowed = _STATUSES.get(message.trigger)
+    if allowed is not None and status not in allowed[0]:
         raise FhirError.at(
             Kind.BUSINESS_RULE,
             f"{message.encounter.expression}.status",
-            f"The Encounter of {what} is {' or '.join(sorted(statuses))}, not '{status}'",
+            f"The Encounter of {allowed[1]} is {' or '.join(sorted(allowed[0]))}, not '{status}'",
         )

@@ -21,6 +21,10 @@ class Told:
     """A Reference to who sends it."""
     as_stay: frozenset[str]
     """Statuses of an Encounter of any class that its trigger makes a stay in hospital."""
+    aftercare: bool = False
+    """Whether a legal status was told at any time that gives a right to aftercare."""
+    begun: int | None = None
+    """When the admission was, in microseconds, where one was told of a stay that is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class Event:
     """Whether there is a consent to be on the register."""
     pathway: Pathway
     """The numbers that due dates and holds are reckoned with."""
+    aftercare: bool = False
+    """Whether a right to aftercare was told that the stay itself does not show any more."""
 
     @property
     def day(self) -> date:

@@ -29,7 +29,13 @@ class Trigger(Enum):
     TRANSFER = "A02"
     DISCHARGE = "A03"
     VISIT = "A04"
+    PREADMIT = "A05"
     UPDATE = "A08"
+    CANCEL_ADMIT = "A11"
+    CANCEL_TRANSFER = "A12"
+    CANCEL_DISCHARGE = "A13"
+    LEAVE = "A21"
+    RETURN = "A22"
 
 
 _DAVINCI: Final = {

@@ -15,6 +15,7 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import new_id, parse_relative
 from fhir_server.operation.records import Records, reference_to, stable_id
+from operations._calendar import working_days_after
 from operations._finding import Finder, is_same_birth
 from operations._identity import (
     are_for_tests,
@@ -29,7 +30,6 @@ from operations._identity import (
 from operations._message import Message, Part, unversioned
 from operations._person import Person, local_day, local_time
 from operations._sender import codes_of
-from operations._tasks import working_days_after
 from operations._whose import named, of_a_record, references
 
 SHARED: Final = frozenset(

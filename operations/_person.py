@@ -113,6 +113,23 @@ class Person:
         ]
         return max(episodes, key=begun, default=None)
 
+    async def closed_episodes(self, reason: str) -> list[Resource]:
+        """Keyworking involvements that ended for this reason, the newest first."""
+        found = [
+            episode
+            for episode in await self._about("EpisodeOfCare")
+            if status_of(episode) == "finished"
+            and has_code(episode.get("type"), canonicals.EPISODE_TYPE, "keyworking")
+            and code_in(
+                (extension(episode, canonicals.CLOSE_REASON_EXTENSION) or {}).get(
+                    "valueCodeableConcept"
+                ),
+                canonicals.EPISODE_CLOSE_REASON,
+            )
+            == reason
+        ]
+        return sorted(found, key=begun, reverse=True)
+
     async def discharge_plans(self) -> list[Resource]:
         return await self.plans("discharge-plan")
 

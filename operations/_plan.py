@@ -50,15 +50,19 @@ async def open_plan(records: Records, person: Person, stay: Resource, admitted: 
     return await records.save(await draft_plan(person, stay, admitted))
 
 
-async def note_aftercare(records: Records, plan: Resource, stay: Resource) -> bool:
+async def note_aftercare(
+    records: Records, plan: Resource, stay: Resource, *, told: bool = False
+) -> bool:
     """Note on the stay's plan a right to aftercare that has come up since; whether it has.
 
-    It stays, whatever the legal status becomes: what counts is any time during the stay.
+    It stays, whatever the legal status becomes: what counts is any time during the stay. `told`
+    is whether somebody has told of one that the stay no longer has.
     """
     known = extension(plan, canonicals.SECTION_117_EXTENSION) or {}
-    if known.get("valueBoolean") is True or not _gives_aftercare(stay):
+    if known.get("valueBoolean") is True or not (told or gives_aftercare(stay)):
         return False
-    await records.save(with_extension(plan, _section_117(stay)))
+    right = {"url": canonicals.SECTION_117_EXTENSION, "valueBoolean": True}
+    await records.save(with_extension(plan, right))
     return True
 
 
@@ -66,6 +70,13 @@ async def end_plan(records: Records, plan: Resource, left: int) -> None:
     """Note when the stay ended; people complete what is left of the checklist."""
     if is_open_plan(plan):
         period = {**plan.get("period", {}), "end": local_day(left).isoformat()}
+        await records.save({**plan, "period": period})
+
+
+async def resume_plan(records: Records, plan: Resource) -> None:
+    """The stay goes on: its plan has no end."""
+    if "end" in plan.get("period", {}):
+        period = {name: value for name, value in plan["period"].items() if name != "end"}
         await records.save({**plan, "period": period})
 
 
@@ -191,18 +202,19 @@ def _day(text: str | None) -> date | None:
 def _section_117(stay: Resource) -> Resource:
     return {
         "url": canonicals.SECTION_117_EXTENSION,
-        "valueBoolean": _gives_aftercare(stay),
+        "valueBoolean": gives_aftercare(stay),
     }
 
 
-def _gives_aftercare(stay: Resource) -> bool:
+def gives_aftercare(stay: Resource) -> bool:
+    """Whether its legal status gives a right to aftercare under section 117."""
     return any(status in _AFTERCARE_STATUSES for status in _legal_statuses(stay))
 
 
 def unclear_status(stay: Resource) -> str | None:
     """A legal status that is none, while no other gives a right to aftercare."""
     unknown = [one for one in _legal_statuses(stay) if one not in _LEGAL_STATUSES]
-    return unknown[0] if unknown and not _gives_aftercare(stay) else None
+    return unknown[0] if unknown and not gives_aftercare(stay) else None
 
 
 def _legal_statuses(stay: Resource) -> list[str]:

@@ -11,6 +11,7 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import Records, reference_to, stable_id
 from operations._event import Event
+from operations._leaving import died
 from operations._person import (
     Person,
     begun,
@@ -46,23 +47,98 @@ async def rate_red_after_discharge(event: Event) -> str:
         _flag(event, canonicals.RED),
         {"url": canonicals.MINIMUM_UNTIL_EXTENSION, "valueDate": until.isoformat()},
     )
+    known = await event.records.get("Flag", flag["id"])
+    if known is not None and event.consented and status_of(known) == "active":
+        await _move_end(event, begun(known), event.at)
     return await _replace(event, flag)
 
 
 async def undo_ratings(event: Event) -> list[str]:
     """End what a stay that never was has brought, and give back the rating before it."""
     ours = {_id(colour, event.stay) for colour in (canonicals.BLUE, canonicals.RED)}
-    active = await event.person.active_ratings()
-    wrong = [flag for flag in active if flag["id"] in ours]
-    for flag in wrong:
-        await event.records.save(_ended(flag, event.person.now, "added-in-error"))
-    said = [
-        f"The rating {colour_of(flag)} was added in error and has ended: {reference_to(flag)}"
-        for flag in wrong
-    ]
-    if not wrong or len(active) > len(wrong):
+    said = await _end_in_error(event, ours)
+    past = [flag for flag in await event.person.ratings() if flag["id"] in ours]
+    dead = any(_end_reason(flag) == "deceased" for flag in past)
+    for flag in past:
+        await event.records.save(with_extension(flag, _reason("added-in-error")))
+    if not (said or dead) or await event.person.active_ratings():
         return said
     return [*said, await _give_back(event, ours)]
+
+
+async def undo_discharge(event: Event) -> list[str]:
+    """End the red of a discharge that never was; blue is the rating again, if it was before."""
+    red, blue = (_id(colour, event.stay) for colour in (canonicals.RED, canonicals.BLUE))
+    wrong = await event.records.get("Flag", red)
+    said = await _end_in_error(event, {red})
+    before = await event.records.get("Flag", blue)
+    ended = before is not None and _end_reason(before) in ("superseded", "deceased")
+    if before is not None and ended and not await event.person.active_ratings():
+        await event.records.save(_going_on(before))
+        return [*said, f"The rating is blue again: {reference_to(before)}"]
+    if before is None and wrong is not None:
+        await _end_earlier(event, begun(wrong), event.at)
+    return said
+
+
+async def _end_in_error(event: Event, ours: Collection[str]) -> list[str]:
+    """End those of the stay's ratings that are active, and mark the others that were a mistake."""
+    said = []
+    for flag in await event.person.active_ratings():
+        if flag["id"] in ours:
+            await event.records.save(_ended(flag, event.person.now, "added-in-error"))
+            colour = colour_of(flag)
+            said.append(
+                f"The rating {colour} was added in error and has ended: {reference_to(flag)}"
+            )
+    return said
+
+
+async def note_blue(admission: Event, discharge: Event) -> bool:
+    """Note a blue that was over before anybody told of its beginning; whether it was.
+
+    That is so where the discharge has had its effect on the rating: red, or the end by death.
+    """
+    red = await admission.records.get("Flag", _id(canonicals.RED, admission.stay))
+    dead = died(admission.stay)
+    if not admission.consented or (red is None and not dead):
+        return False
+    over = discharge.at if red is None else begun(red)
+    await _end_earlier(admission, over, admission.at)
+    flag = _flag(admission, canonicals.BLUE)
+    blue = {**flag, "encounter": {"reference": reference_to(admission.stay)}}
+    await admission.records.save(_ended(blue, over, "deceased" if dead else "superseded"))
+    return True
+
+
+async def _end_earlier(event: Event, ended: int, at: int) -> None:
+    """A rating that gave way to the discharge gave way to the admission already."""
+    for flag in await event.person.ratings():
+        over = since(flag.get("period", {}).get("end"))
+        gave_way = _end_reason(flag) in ("superseded", "deceased") and over == ended
+        if status_of(flag) == "inactive" and gave_way and begun(flag) <= at:
+            await event.records.save(_ended(flag, at, "superseded"))
+
+
+async def _move_end(event: Event, ended: int, at: int) -> None:
+    """The stay's blue ends when its red begins, though that is corrected."""
+    blue = await event.records.get("Flag", _id(canonicals.BLUE, event.stay))
+    over = since((blue or {}).get("period", {}).get("end"))
+    if blue is not None and ended != at and over == ended and _end_reason(blue) == "superseded":
+        await event.records.save(_ended(blue, at, "superseded"))
+
+
+def _going_on(flag: Resource) -> Resource:
+    """The rating as it was before it ended."""
+    period = {name: value for name, value in flag.get("period", {}).items() if name != "end"}
+    others = [
+        one
+        for one in flag.get("extension", ())
+        if one.get("url") != canonicals.RATING_END_REASON_EXTENSION
+    ]
+    kept = {name: value for name, value in flag.items() if name != "extension"}
+    going = {**kept, "status": "active", "period": period}
+    return going | ({"extension": others} if others else {})
 
 
 async def _give_back(event: Event, ours: Collection[str]) -> str:
@@ -76,20 +152,7 @@ async def _give_back(event: Event, ours: Collection[str]) -> str:
     if not before:
         return "There was no rating before; somebody has to rate again"
     last = max(before, key=lambda flag: since(flag.get("period", {}).get("end")))
-    kept = {name: value for name, value in last.items() if name not in ("meta", "extension")}
-    restored = {
-        **kept,
-        "id": stable_id("rating", "restored", event.stay["id"]),
-        "status": "active",
-        "period": {"start": local_time(event.person.now)},
-        "author": event.author,
-    }
-    others = [
-        item
-        for item in last.get("extension", ())
-        if item.get("url") != canonicals.RATING_END_REASON_EXTENSION
-    ]
-    saved = await event.records.save(restored | ({"extension": others} if others else {}))
+    saved = await event.records.save(_going_on(last))
     return f"The rating is {colour_of(saved)} again, as before the stay: {reference_to(saved)}"
 
 
@@ -118,6 +181,8 @@ async def _replace(event: Event, flag: Resource) -> str:
     if not event.consented:
         return await _left_off(event, flag)
     known = await records.get("Flag", flag["id"])
+    if known is not None and _end_reason(known) in ("consent-withdrawn", "added-in-error"):
+        known = None  # there is consent again, or the discharge was told again
     if known is not None and status_of(known) != "active":
         return f"The rating {colour_of(flag)} for this stay has been superseded already"
     others = [other for other in await person.active_ratings() if other["id"] != flag["id"]]
@@ -205,11 +270,13 @@ def rated(colour: str, person: Person, start: str, author: Resource) -> Resource
 
 
 def _ended(flag: Resource, at: int, reason: str, text: str = "") -> Resource:
-    why: Resource = {"coding": [{"system": canonicals.RATING_END_REASON, "code": reason}]}
-    reason_extension = {
-        "url": canonicals.RATING_END_REASON_EXTENSION,
-        "valueCodeableConcept": why | ({"text": text} if text else {}),
-    }
     period = {**flag.get("period", {}), "end": local_time(max(at, begun(flag)))}
     ended = {**flag, "status": "inactive", "period": period}
-    return with_extension(ended, reason_extension)
+    return with_extension(ended, _reason(reason, text))
+
+
+def _reason(code: str, text: str = "") -> Resource:
+    concept: Resource = {"coding": [{"system": canonicals.RATING_END_REASON, "code": code}]}
+    if text:
+        concept["text"] = text
+    return {"url": canonicals.RATING_END_REASON_EXTENSION, "valueCodeableConcept": concept}

@@ -1,141 +1,234 @@
-"""Tasks that events open, with their due dates.
+"""Tasks made to fit what the record asks for: opened, dated again, ended.
 
-Codes are those of the code systems `timer` and `task` in terminology/; the numbers are settings
-(`fhir_server.operation.pathway`).
+What a person has taken up or ended stays as it is. So does what a person has asked for by hand,
+until it has no point any more.
 """
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from datetime import date, timedelta
+from collections.abc import Iterator, Set
 from typing import Final
 
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
-from fhir_server.operation.records import Records, reference_to, stable_id
-from operations._person import Person, code_in, local_time, status_of
+from fhir_server.operation.records import Records
+from operations._calendar import due_text
+from operations._overdue import escalations, is_overdue, marked
+from operations._person import local_time, refers, since, status_of
+from operations._record import Record, due_of, is_open, local_reference, task_code
+from operations._wanted import wanted
+from operations._work import Work, task_id
 
-_OPEN: Final = ("draft", "requested", "received", "accepted", "ready", "in-progress", "on-hold")
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Something that must be done: `due` is a moment in microseconds, or a day."""
-
-    code: str
-    text: str
-    due: int | date
-    priority: str = "routine"
-
-    @property
-    def system(self) -> str:
-        return canonicals.TIMER if self.code.startswith("T-") else canonicals.TASK
-
-
-def due_text(due: int | date) -> str:
-    return local_time(due) if isinstance(due, int) else due.isoformat()
-
-
-def working_days_after(day: date, count: int) -> date:
-    """Monday to Friday; bank holidays are not known here yet."""
-    while count:
-        day += timedelta(days=1)
-        count -= day.weekday() < 5
-    return day
-
-
-def hours_after(at: int, hours: int) -> int:
-    return at + hours * 3_600_000_000
+_HOSPITAL: Final = frozenset(
+    {"contact-hospital", "T-OVERSIGHT-VISIT", "T-CETR-POSTADM", "T-CETR-REPEAT", "T-DPLAN-START"}
+)
+"""What has no point any more once the young person has left."""
+_FOLLOW_UP: Final = frozenset({"T-FU-48", "T-FU-72", "T-FU-7D", "T-RED-HOLD"})
+"""What has no point any more once the young person is back; the plan is to be shared still."""
+_REVIEWS: Final = frozenset({"T-REVIEW-RED", "T-REVIEW-AMBER", "T-REVIEW-GREEN"})
+_AFTER_DEATH: Final = frozenset(
+    {"bereavement", "root-cause-analysis", "review-break-glass", "T-RETENTION"}
+)
+_DIED: Final = "The young person has died"
+_IN_ERROR: Final = "Added in error"
+_DISCHARGED: Final = "Discharged"
+_AGAIN: Final = "Admitted again"
+_BLUE: Final = "In hospital: rated blue"
+_OVER: Final = "Not asked for any more"
+_MET: Final = "It has come about"
+_OURS: Final = frozenset({_DIED, _IN_ERROR, _DISCHARGED, _AGAIN, _BLUE, _OVER, _MET})
+"""Why rules end tasks; one that has ended for another reason was ended by a person."""
+_UNDONE: Final = ("cancelled", "entered-in-error")
+_NOT_TAKEN_UP: Final = ("draft", "requested")
 
 
-def months_after(day: date, months: int) -> date:
-    """The same day of a later month, or its last day."""
-    years, month = divmod(day.month - 1 + months, 12)
-    first = date(day.year + years, month + 1, 1)
-    following = (first + timedelta(days=32)).replace(day=1)
-    return min(first + timedelta(days=day.day - 1), following - timedelta(days=1))
+async def fit(records: Records, record: Record, *, on_time: bool = False) -> list[str]:
+    """Make the tasks fit the record; what was done, in words.
 
-
-async def open_tasks(
-    records: Records, person: Person, focus: Resource, works: Iterable[Work], now: int
-) -> list[str]:
-    """Open each, or re-date the one that this focus has already; what was done, in words.
-
-    A task that somebody has taken up or ended stays as it is.
+    Args:
+        on_time: whether to say what is overdue, which is the scheduler's.
     """
-    episode = await person.episode()
-    said = []
-    for work in works:
-        task = _task(person, focus, work, episode, now)
-        known = await records.get("Task", task["id"])
-        if known is not None:
-            if status_of(known) != "requested":
-                continue
-            task = {**known, "restriction": known.get("restriction", {}) | task["restriction"]}
-        await records.save(task)
-        said.append(f"{work.text}, due {due_text(work.due)}: {reference_to(task)}")
+    works = [*wanted(record), *escalations(record, on_time=on_time)]
+    ours = _made_by_rules(record)
+    asked = [await _ask(records, record, work, ours) for work in works]
+    said = list(filter(None, asked))
+    said += await _end(records, record, {work.id for work in works}, ours)
+    if on_time:
+        said += await _mark(records, record)
     return said
 
 
-async def cancel_tasks(records: Records, person: Person, codes: Iterable[str], reason: str) -> None:
-    """End the open tasks of these codes, saying why."""
-    wanted = set(codes)
-    tasks = [task for task in await person.tasks() if task_code(task) in wanted]
-    await cancel(records, person, tasks, reason)
+async def _ask(records: Records, record: Record, work: Work, ours: Set[str]) -> str:
+    known = next((task for task in record.tasks if task["id"] == work.id), None)
+    if known is None:
+        if work.met or _is_asked_already(record, work, ours):
+            return ""
+        await records.save(_task(record, work))
+        return work.said
+    if work.met:
+        return await _meet(records, record, known)
+    return await _ask_again(records, record, work, known)
 
 
-async def cancel(records: Records, person: Person, tasks: Iterable[Resource], reason: str) -> int:
-    """End those that are open, saying why; how many they were."""
-    found = [task for task in tasks if is_open(task)]
-    for task in found:
-        ended = {"status": "cancelled", "statusReason": {"text": reason}}
-        await records.save({**task, **ended, "lastModified": local_time(person.now)})
-    return len(found)
+async def _meet(records: Records, record: Record, known: Resource) -> str:
+    if status_of(known) not in _NOT_TAKEN_UP:
+        return ""
+    at = local_time(record.now)
+    period = {**known.get("executionPeriod", {}), "end": at}
+    await records.save({**_ended(record, known, "completed", _MET), "executionPeriod": period})
+    return f"{_MET}: {known['description']}: Task/{known['id']}"
 
 
-async def reopen(
-    records: Records, person: Person, reasons: Collection[str], cancelled: str | None
-) -> int:
-    """Ask again for what was cancelled at that time for one of these reasons; how many."""
-    found = [
-        task
-        for task in await person.tasks()
-        if status_of(task) == "cancelled"
-        and task.get("statusReason", {}).get("text") in reasons
-        and task.get("lastModified") == cancelled
-    ]
-    for task in found:
-        asked = {name: value for name, value in task.items() if name != "statusReason"}
-        again = {"status": "requested", "lastModified": local_time(person.now)}
-        await records.save({**asked, **again})
-    return len(found)
+async def _ask_again(records: Records, record: Record, work: Work, known: Resource) -> str:
+    """Date it again where nobody has taken it up, and ask again where rules have ended it."""
+    was_ended = not is_open(known) and _reason(known) in _OURS
+    if status_of(known) != "requested" and not was_ended:
+        return ""
+    task = {name: value for name, value in known.items() if name != "statusReason"}
+    if was_ended:
+        task = {**task, "status": "requested", "lastModified": local_time(record.now)}
+    due = due_of(known)
+    if due is None or not work.fixed:
+        period = {**known.get("restriction", {}).get("period", {}), "end": due_text(work.due)}
+        task["restriction"] = {**known.get("restriction", {}), "period": period}
+    if task == known:
+        return ""
+    await records.save(marked(task, record.now) if "businessStatus" in task else task)
+    return work.said
 
 
-def task_code(task: Resource) -> str | None:
-    concept = task.get("code")
-    return code_in(concept, canonicals.TIMER) or code_in(concept, canonicals.TASK)
+def _is_asked_already(record: Record, work: Work, ours: Set[str]) -> bool:
+    """Whether a person has asked for the same by a task of their own, or has ended such a one."""
+    return any(
+        task_code(task) == work.code and task["id"] not in ours and _is_same(task, work)
+        for task in record.tasks
+    )
 
 
-def is_open(task: Resource) -> bool:
-    return status_of(task) in _OPEN
+def _is_same(task: Resource, work: Work) -> bool:
+    focus = local_reference(task.get("focus"))
+    if is_open(task):
+        return focus == work.focus or not focus.startswith(("Encounter/", "Consent/"))
+    if not work.key and focus == work.focus:
+        return True
+    return (due_of(task) or "")[:10] == due_text(work.due)[:10]
 
 
-def _task(
-    person: Person, focus: Resource, work: Work, episode: Resource | None, now: int
-) -> Resource:
+def _made_by_rules(record: Record) -> frozenset[str]:
+    """The ids of tasks that rules have made: they say what the tasks are about."""
+    of_code: dict[str, list[str]] = {}
+    for task in record.tasks:
+        of_code.setdefault(task_code(task) or "", []).append(task["id"])
+    return frozenset(
+        task_id(code, local_reference(task.get("focus")), key)
+        for task in record.tasks
+        if (code := task_code(task))
+        for key in ("", "archive", "delete", *_months(record), *of_code[code])
+    )
+
+
+def _months(record: Record) -> Iterator[str]:
+    numbers = record.numbers
+    for months in (numbers.transition_first_months, numbers.transition_second_months, 216, 300):
+        yield str(months)
+
+
+# What has no point any more ---------------------------------------------------------------------
+
+
+async def _end(records: Records, record: Record, ids: Set[str], ours: Set[str]) -> list[str]:
+    """End what is not asked for any more, saying why; how many there were of each reason."""
+    counts: dict[str, int] = {}
+    for task in record.tasks:
+        if not is_open(task) or task["id"] in ids:
+            continue
+        reason = _why_over(record, task, ours)
+        if reason and (status_of(task) in _NOT_TAKEN_UP or reason in (_DIED, _IN_ERROR)):
+            await records.save(_ended(record, task, "cancelled", reason))
+            counts[reason] = counts.get(reason, 0) + 1
+    return [f"{reason}: tasks that are cancelled: {count}" for reason, count in counts.items()]
+
+
+def _why_over(record: Record, task: Resource, ours: Set[str]) -> str:
+    """'' where it is left as it is."""
+    code = task_code(task) or ""
+    if not code or code in _AFTER_DEATH:
+        return _IN_ERROR if code and _is_of_undone(record, task) else ""
+    if record.dead:
+        return _DIED
+    if _is_of_undone(record, task):
+        return _IN_ERROR
+    if code in _REVIEWS and record.colour == canonicals.BLUE:
+        return _BLUE
+    is_ours = task["id"] in ours
+    if code in _FOLLOW_UP and (is_ours or _was_before(task, _last_admission(record))):
+        return _AGAIN
+    if code in _HOSPITAL and (is_ours or _was_before(task, _last_home(record))):
+        return _DISCHARGED
+    return _OVER if is_ours and code != "escalation" else ""
+
+
+def _is_of_undone(record: Record, task: Resource) -> bool:
+    focus = local_reference(task.get("focus"))
+    if not focus.startswith("Encounter/"):
+        return False
+    stay = next((one for one in record.encounters if refers(task.get("focus"), one)), None)
+    return stay is None or status_of(stay) in _UNDONE
+
+
+def _last_admission(record: Record) -> int:
+    return max((record.admitted(stay) for stay in record.open_stays), default=-(2**62))
+
+
+def _last_home(record: Record) -> int:
+    return -(2**62) if record.in_hospital else record.home_since
+
+
+def _was_before(task: Resource, at: int) -> bool:
+    """Whether the task can be about what went before that moment."""
+    return at > -(2**62) and since(task.get("authoredOn")) <= at
+
+
+def _reason(task: Resource) -> str:
+    return str(task.get("statusReason", {}).get("text", ""))
+
+
+def _ended(record: Record, task: Resource, status: str, reason: str) -> Resource:
+    kept = {name: value for name, value in task.items() if name != "businessStatus"}
+    why = {"status": status, "statusReason": {"text": reason}}
+    return {**kept, **why, "lastModified": local_time(record.now)}
+
+
+# What is late -----------------------------------------------------------------------------------
+
+
+async def _mark(records: Records, record: Record) -> list[str]:
+    late = [task for task in record.tasks if is_overdue(task, record.now)]
+    said = []
+    for task in late:
+        if marked(task, record.now) == task:
+            continue
+        current = await records.get("Task", task["id"])
+        if current is not None and is_open(current):
+            await records.save(marked(current, record.now))
+            said.append(f"Overdue: Task/{task['id']}")
+    return said
+
+
+# As a resource ----------------------------------------------------------------------------------
+
+
+def _task(record: Record, work: Work) -> Resource:
     task: Resource = {
         "resourceType": "Task",
-        "id": stable_id("task", work.code, reference_to(focus)),
+        "id": work.id,
         "status": "requested",
         "intent": "order",
         "priority": work.priority,
         "code": {"coding": [{"system": work.system, "code": work.code}], "text": work.text},
         "description": work.text,
-        "focus": {"reference": reference_to(focus)},
-        "for": {"reference": person.reference},
-        "authoredOn": local_time(now),
+        "focus": {"reference": work.focus},
+        "for": {"reference": record.reference},
+        "authoredOn": local_time(record.now),
         "restriction": {"period": {"end": due_text(work.due)}},
     }
-    keyworker = (episode or {}).get("careManager")
-    if keyworker:
-        task["owner"] = keyworker
-    return task
+    owner = work.owner or (record.episode or {}).get("careManager")
+    return task | ({"owner": owner} if owner else {})

@@ -16,8 +16,8 @@ from fhir_server.fhir.dates import instant
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Records, reference_to, stable_id
+from operations._calendar import working_days_after
 from operations._person import Person, local_day, local_time
-from operations._tasks import working_days_after
 
 SCOPES = ("Patient.r",)
 AS_SERVICE: Final = "a professional breaks the glass"

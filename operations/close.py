@@ -11,10 +11,10 @@ from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Records
 from operations._person import Person, person_named
-from operations._tasks import cancel
 from operations.pathway.guards import is_over_goal, of_keyworking
 from operations.pathway.moving import because, move, moved, plain
 from operations.pathway.states import CLOSE_REASONS, CLOSED
+from operations.pathway.tasks import cancel
 
 SCOPES: Final = ("EpisodeOfCare.ru", "Task.rus", "Goal.rus")
 

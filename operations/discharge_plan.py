@@ -21,7 +21,7 @@ from operations._plan import (
     plan_of,
     planned_discharge,
 )
-from operations._tasks import is_open
+from operations._record import is_open
 from operations.admission_risk import person_of
 
 READS_BY_GET: Final = True

@@ -10,10 +10,10 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Lookup
+from operations._calendar import working_days_after
 from operations._checklist import Item, Readiness, readiness, today_of
 from operations._person import Person, has_code, local_day
 from operations._plan import delay_reasons, has_section_117, planned_discharge, ready_day
-from operations._tasks import working_days_after
 
 SCOPES = ("CarePlan.r", "Patient.r")
 

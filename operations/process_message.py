@@ -5,7 +5,7 @@ same message again answers the same and writes nothing.
 https://hl7.org/fhir/R4/messageheader-operation-process-message.html
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -22,6 +22,7 @@ from fhir_server.operation.records import Records, reference_to
 from operations._coherence import require_coherent
 from operations._event import Told
 from operations._finding import Finder, not_here
+from operations._happenings import Journal, outcome_of, told_by
 from operations._identity import wrong_numbers
 from operations._message import Message, Part, Trigger, read, unversioned
 from operations._own import OwnFinder, require_own_terms
@@ -156,7 +157,8 @@ class _Processing:
                 f"{place}.period.end",
                 f"The stay would end before it began, at {start}",
             )
-        if not may_follow(status_of(known), told):
+        is_late = self._message.trigger is Trigger.PREADMIT
+        if not (is_late or may_follow(status_of(known), told)):
             raise FhirError.at(
                 Kind.BUSINESS_RULE,
                 f"{place}.status",
@@ -183,21 +185,42 @@ class _Processing:
     async def _effects(
         self,
         known: Resource | None,
-        resources: Iterable[tuple[Part, Resource]],
+        resources: Sequence[tuple[Part, Resource]],
     ) -> list[str]:
-        if known is not None and (overtaken := _overtaken(self._message, known)):
-            return [f"{overtaken}, nothing is changed: {reference_to(known)}"]
-        stay: Resource = {}
+        encounter = next(
+            resource for part, resource in resources if part is self._message.encounter
+        )
+        journal = Journal(self._records, encounter["id"])
+        happening = told_by(self._message, encounter, known)
+        happenings = await journal.add(happening, known)
+        came = outcome_of(happenings)
+        overtaken = came.happening.id != happening.id
+        stay = await self._stored(resources, came.stay, only_new=overtaken)
+        await journal.keep(happenings, stay)
+        told = Told(
+            stay["id"],
+            came.happening.effect,
+            rewrite(self._message.sender, self._name),
+            came.as_stay,
+            came.aftercare,
+            came.begun,
+        )
+        followed = await self._unit.settle(told, ("Encounter", stay["id"]))
+        if overtaken and stay == known and not self._unit.followed:
+            return [f"{_overtaken(stay)}, nothing is changed: {reference_to(stay)}"]
+        return [f"The event is stored: {reference_to(stay)}", *followed]
+
+    async def _stored(
+        self, resources: Sequence[tuple[Part, Resource]], stay: Resource, *, only_new: bool
+    ) -> Resource:
+        """Store what the message holds, with the stay as all that was told has it."""
         for part, resource in resources:
-            saved = await self._store(part, resource)
+            kind = resource["resourceType"]
             if part is self._message.encounter:
-                stay = saved
-        sender = rewrite(self._message.sender, self._name)
-        told = Told(stay["id"], self._message.happened(known), sender, self._as_stay)
-        return [
-            f"The event is stored: {reference_to(stay)}",
-            *await self._unit.settle(told, ("Encounter", stay["id"])),
-        ]
+                continue
+            if not only_new or await self._records.get(kind, resource["id"]) is None:
+                await self._store(part, resource)
+        return await self._store(self._message.encounter, stay)
 
     async def _store(self, part: Part, resource: Resource) -> Resource:
         kind = resource["resourceType"]
@@ -216,23 +239,15 @@ class _Processing:
         """The stay points to the keyworking involvement that it falls into."""
         if part is not self._message.encounter or "episodeOfCare" in resource:
             return resource
+        known = await self._records.get("Encounter", resource["id"])
+        if known is not None and "episodeOfCare" in known:
+            return {**resource, "episodeOfCare": known["episodeOfCare"]}
         subject = unversioned(resource["subject"]["reference"])
         patient = {"resourceType": "Patient", "id": subject.split("/")[1]}
         episode = await Person(self._records, patient, self._now).episode()
         if episode is None:
             return resource
         return {**resource, "episodeOfCare": [{"reference": reference_to(episode)}]}
-
-    @property
-    def _as_stay(self) -> frozenset[str]:
-        """A stay's class makes it one; of any class, the trigger does."""
-        match self._message.trigger:
-            case Trigger.ADMIT:
-                return frozenset(OPEN_STAY)
-            case Trigger.DISCHARGE:
-                return frozenset({"finished"})
-            case _:
-                return frozenset()
 
     async def _conclude(self, said: list[str], person: Resource) -> Resource:
         """Keep the answer and the receipt, beside what was done."""
@@ -241,7 +256,8 @@ class _Processing:
             *(Issue(text, severity="information") for text in said),
             *(wrong_numbers(patient) if patient else ()),
         ]
-        written = [*map(_versioned, self._records.saved), *self._unit.followed]
+        saved = [one for one in self._records.saved if one["resourceType"] != "Binary"]
+        written = [*map(_versioned, saved), *self._unit.followed]
         answer = {**outcome(issues, default_code="informational"), "id": self._message.id}
         await self._records.save(answer)
         await self._records.save(self._receipt(written, person))
@@ -276,14 +292,12 @@ def _versioned(saved: Resource) -> str:
     return f"{reference_to(saved)}/_history/{saved['meta']['versionId']}"
 
 
-def _overtaken(message: Message, known: Resource) -> str | None:
-    """Why what is told of a stay has been overtaken: it must not open it again."""
-    told, now = status_of(message.encounter.resource), status_of(known)
-    if now in UNDONE_STAY and told not in UNDONE_STAY:
-        return f"The stay is {now} already"
-    if now == "finished" and told in (*OPEN_STAY, "planned"):
-        return "The stay has ended already"
-    return None
+def _overtaken(stay: Resource) -> str:
+    """Why what is told of a stay changes nothing of it."""
+    status = status_of(stay)
+    if status in UNDONE_STAY:
+        return f"The stay is {status} already"
+    return "The stay has ended already" if status == "finished" else "Later word of it has come"
 
 
 def _located(error: FhirError, part: Part) -> FhirError:

@@ -14,15 +14,16 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.api import Call
-from fhir_server.operation.records import Records
-from operations._person import Person, local_day, status_of, with_extension
-from operations._tasks import Work, open_tasks, working_days_after
+from fhir_server.operation.records import Records, reference_to, stable_id
+from operations._calendar import working_days_after
+from operations._person import Person, local_day, local_time, status_of, with_extension
 
 SCOPES = ("Consent.u",)
 AS_SERVICE: Final = "whoever gave a consent withdraws it"
 _GIVERS: Final = ("Patient", "RelatedPerson")
 _OPEN: Final = ("draft", "proposed", "active")
 _LONGEST: Final = 500
+_CODE: Final = "review-consent"
 
 
 async def run(call: Call) -> Resource:
@@ -81,7 +82,26 @@ async def _withdraw(call: Call, records: Records, consent: Resource, reason: str
     patient = parse_relative(consent["patient"].get("reference", ""))
     known = await records.get(patient.type, patient.id) if patient else None
     if known is not None:
-        now, days = call.now, call.pathway.consent_review_days
-        due = working_days_after(local_day(now), days)
-        talk = Work("review-consent", "Talk about consent again: one was withdrawn", due)
-        await open_tasks(records, Person(records, known, now), ended, [talk], now)
+        days = call.pathway.consent_review_days
+        await records.save(await _talk(Person(records, known, call.now), ended, days))
+
+
+async def _talk(person: Person, consent: Resource, days: int) -> Resource:
+    """A Task of its own, whatever state of the pathway asks for one."""
+    text = "Talk about consent again: one was withdrawn"
+    due = working_days_after(local_day(person.now), days)
+    task: Resource = {
+        "resourceType": "Task",
+        "id": stable_id("task", _CODE, reference_to(consent), "withdrawn"),
+        "status": "requested",
+        "intent": "order",
+        "priority": "routine",
+        "code": {"coding": [{"system": canonicals.TASK, "code": _CODE}], "text": text},
+        "description": text,
+        "focus": {"reference": reference_to(consent)},
+        "for": {"reference": person.reference},
+        "authoredOn": local_time(person.now),
+        "restriction": {"period": {"end": due.isoformat()}},
+    }
+    owner = (await person.episode() or {}).get("careManager")
+    return {**task, "owner": owner} if owner else task

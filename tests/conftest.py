@@ -83,6 +83,7 @@ def settings(tmp_path: Path) -> Settings:
         max_body=256 * 1024,
         max_entries=50,
         max_count=100,
+        scheduler=False,
     )
 
 

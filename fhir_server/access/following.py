@@ -42,11 +42,22 @@ class Rules(Protocol):
         """
         ...
 
+    async def come(self, unit: "SessionUnit", patient_id: str, at: int) -> list[str]:
+        """Write what time alone has brought about for a patient; what was done, in words.
+
+        Args:
+            at: the moment that rules asked for, in microseconds since the epoch.
+        """
+        ...
+
 
 class _NoRules:
     types: Final = frozenset[str]()
 
     async def look(self, unit: "SessionUnit", told: object) -> list[str]:  # noqa: ARG002
+        return []
+
+    async def come(self, unit: "SessionUnit", patient_id: str, at: int) -> list[str]:  # noqa: ARG002
         return []
 
 

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from msgspec import structs
 
-from fhir_server.access import membership
+from fhir_server.access import membership, moments
 from fhir_server.access.audit import received
 from fhir_server.access.audit.provenance import provenances
 from fhir_server.access.audit.record import bounded, name_of, of_caller, patients_of
@@ -292,6 +292,30 @@ class SessionUnit(GuardedReader):
         elevated._is_rule = True
         elevated.record = None
         return elevated
+
+    async def remind(self, patient_id: str, at: int | None) -> None:
+        """Have the service's rules look at the patient when that moment comes; None: never.
+
+        For rules alone: it is the service's, and not the caller's.
+        """
+        await moments.keep(self._unit, patient_id, at)
+
+    async def come(self, patient_id: str, leader: str) -> list[str]:
+        """Let rules do what time alone brings about, unless somebody was quicker.
+
+        Args:
+            leader: the name of the process that does it, if it leads still.
+        """
+        if not await moments.is_leader(self._unit, leader):
+            return []
+        at = await moments.of(self._unit, patient_id)
+        return [] if at is None else await self.rules.come(self, patient_id, at)
+
+    async def postpone(self, patient_id: str, at: int) -> None:
+        """Have it looked at not before that moment, in microseconds since the epoch."""
+        asked = await moments.of(self._unit, patient_id)
+        if asked is not None and asked < at:
+            await moments.keep(self._unit, patient_id, at)
 
     async def keep(self, memo: Memo) -> None:
         """Keep the caller's memo, in place of one with the same key."""

@@ -28,6 +28,7 @@ _REFERENCE: Final = re.compile(
     r"(?:https?://[\x21-\x7e]+/)?[A-Z][A-Za-z]{1,63}/[A-Za-z0-9.-]{1,64}(?:/_history/[0-9]{1,18})?",
     re.ASCII,
 )
+_ER7: Final = "x-application/hl7-v2+er7"
 _UNKNOWN: Final = "application/octet-stream"
 _EXACT: Final = frozenset(one.value for one in Format)
 _OF_THE_RESOURCE: Final = frozenset({"_format", "_summary", "_elements"})
@@ -57,6 +58,8 @@ class Wanted:
 
 def wanted(http: HttpRequest, match: Match, parameters: Sequence[tuple[str, str]]) -> Wanted | None:
     """Of a reading of Binary, what the client takes; None for any other request."""
+    if match.operation:
+        return _answered_in(http) if is_message(http, match) else None
     if match.resource_type != "Binary" or match.interaction.code not in ("read", "vread"):
         return None
     if any(name in _OF_THE_RESOURCE for name, _ in parameters):
@@ -84,7 +87,20 @@ def _told(content_type: str) -> str:
     return content_type if _MEDIA_TYPE.fullmatch(content_type) else _UNKNOWN
 
 
-def is_written(match: Match) -> bool:
+def is_message(http: HttpRequest, match: Match) -> bool:
+    """Whether an operation is invoked with text of HL7 v2: it takes it as a Binary."""
+    return bool(match.operation) and _media(http.headers.get("content-type", "")) == _ER7
+
+
+def _answered_in(http: HttpRequest) -> Wanted:
+    """In the same, unless the client names what it takes."""
+    accept = http.headers.get("accept", "")
+    return Wanted(_ER7 if accept in ("", "*/*") else accept)
+
+
+def is_written(http: HttpRequest, match: Match) -> bool:
+    if is_message(http, match):
+        return True
     return match.resource_type == "Binary" and match.interaction.code in ("create", "update")
 
 

@@ -201,7 +201,7 @@ class FhirEndpoint:
             elif match.operation and _declared(http) in _NDJSON:
                 lines = http.pieces(server.max_import)
                 repeated = _repeat(http)  # the lines are added as they come
-            elif binary.is_written(match):
+            elif binary.is_written(http, match):
                 raw = await http.body()
                 resource = await binary.received(http, match, raw)
                 repeated = _repeat(http, raw, *binary.told_beside(http))

@@ -48,8 +48,6 @@ class Numbers(BaseModel):
     delay_reason_days: _Count = 1
     """Working days to say why somebody is in hospital still who is ready to leave."""
 
-    consent_review_days: _Count = 5
-    """Working days to talk about a consent to keyworking that has ended."""
     family_contact_days: _Count = 5
     """Working days from the allocation of a keyworker to the first contact with the family."""
     team_contact_days: _Count = 10
@@ -68,6 +66,38 @@ class Numbers(BaseModel):
     """Involvements above which an allocation needs a reason."""
     refer_green: bool = False
     """Whether a young person is referred at green too."""
+    contact_days: _Count = 5
+    """Working days from a referral to the first contact."""
+    referral_review_days: _Count = 28
+    """Days from a referral until the risk has been looked at."""
+    review_red_days: Annotated[int, Field(ge=1, le=3650)] = 14
+    """Days between two looks at a red rating."""
+    review_amber_days: Annotated[int, Field(ge=1, le=3650)] = 28
+    """The same of an amber one."""
+    review_green_days: Annotated[int, Field(ge=1, le=3650)] = 90
+    """The same of a green one."""
+    consent_recheck_days: Annotated[int, Field(ge=1, le=3650)] = 365
+    """Days after which it is asked whether a consent still stands."""
+    consent_review_days: _Count = 5
+    """Working days to talk about a consent that was withdrawn or has run out."""
+    cetr_community_due_days: _Count = 14
+    """Days from a red rating to the review in the community."""
+    laep_days: _Count = 1
+    """Working days to meet under the emergency protocol where an admission is imminent."""
+    cetr_papers_hours: _Count = 24
+    """Hours before a review by which its papers are with the panel."""
+    proxy_notice_days: _Count = 28
+    """Days before the 13th and the 16th birthday on which a parent's access is raised."""
+    transition_first_months: _Count = 168
+    """Months of age at which becoming an adult is first talked about."""
+    transition_second_months: _Count = 210
+    """Months of age at which the move to adults' services is prepared."""
+    retention_archive_months: _Count = 6
+    """Months after the end of an involvement until its record is archived."""
+    retention_delete_months: _Count = 72
+    """Months after which it is removed."""
+    escalation_days: _Count = 1
+    """Working days after which what is overdue is the strategic keyworker's too."""
 
 
 class Pathway(Numbers):

@@ -1,7 +1,7 @@
 """Records of one commit, for operations: found as dicts, saved only where they changed."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qsl
 from uuid import UUID, uuid5
 
@@ -45,7 +45,8 @@ class Lookup:
     def __init__(self, data: Data, *, base: str, now: int) -> None:
         self._data = data
         self._base = base
-        self._now = now
+        self.now: Final = now
+        """Microseconds since the epoch."""
 
     async def get(self, resource_type: str, resource_id: str) -> Resource | None:
         """The current version, None where there is none."""
@@ -60,7 +61,7 @@ class Lookup:
         """
         known = await self._data.parameters()
         pairs = parse_qsl(criteria)
-        request = parse(resource_type, pairs, base=self._base, now=self._now, known=known)
+        request = parse(resource_type, pairs, base=self._base, now=self.now, known=known)
         return await self._all(request.query)
 
     async def by_identifier(
@@ -105,6 +106,12 @@ class Records(Lookup):
         self._checker = checker
         self.saved: list[Resource] = []
         """What was written, in order."""
+        self.at_hand: dict[str, object] = {}
+        """Whatever a rule leaves for its next look in this commit."""
+
+    async def remind(self, patient_id: str, at: int | None) -> None:
+        """Have the rules look at the patient's record again when that moment comes; None: never."""
+        await self._unit.remind(patient_id, at)
 
     async def save(self, resource: Resource) -> Resource:
         """Write a version, unless it would say what the current one says; the stored resource.

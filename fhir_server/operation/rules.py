@@ -1,8 +1,7 @@
 """The service's rules: what follows from what was written, whoever wrote it and however.
 
 A rule is a module in the sub-package `rules` of a package with operations. Its `ON` names the
-resource types whose changes it looks at, such as `ON = ("Encounter",)`. It has one of these, or
-both:
+resource types whose changes it looks at, such as `ON = ("Encounter",)`. It has some of these:
 
 `async def guard(change: Change) -> None` refuses what may not be: it raises a FhirError
 BUSINESS_RULE with an issue for each thing that is missing. It is asked about what somebody wrote,
@@ -10,6 +9,9 @@ never about what a rule did.
 
 `async def follow(change: Change) -> list[str]` writes what follows with `change.records`, and says
 in words what that was. What it writes is looked at in turn, until nothing more follows.
+
+`async def due(change: Change) -> list[str]` writes what time alone brings about: it is given the
+patient for whom a rule has asked for that moment, with `change.records.remind`.
 
 Rules run at the end of the commit, when everything is in place that a transaction holds, in the
 order of the packages and of their names. They may find their own work done already, and then leave
@@ -40,6 +42,8 @@ F = TypeVar("F")
 _MOST_TURNS: Final = 20
 """A follow that answers a follow is rare; more of them than this never come to rest."""
 _FOLDER: Final = "rules"
+_LATER: Final = 3_600_000_000
+"""Microseconds after which a patient is looked at again whose moment has passed already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ class Rule:
     on: tuple[str, ...]
     guard: Guard | None = None
     follow: Follow | None = None
+    due: Follow | None = None
 
 
 class ServiceRules:
@@ -107,10 +112,35 @@ class ServiceRules:
 
     async def look(self, unit: SessionUnit, told: object) -> list[str]:
         """See `fhir_server.access.following.Rules.look`."""
+        return await self._settle(unit, self._records(unit), told, range(_MOST_TURNS))
+
+    async def come(self, unit: SessionUnit, patient_id: str, at: int) -> list[str]:
+        """See `fhir_server.access.following.Rules.come`."""
+        records = self._records(unit)
+        if at > records.now:
+            return []
+        await unit.remind(patient_id, None)
+        patient = await records.get("Patient", patient_id)
+        if patient is None:
+            return []
+        sides = ("Patient", patient_id, patient, patient)
+        change = Change(*sides, records, records.now, self._pathway, unit.caller, by_rule=True)
+        said = [text for rule in self._rules if rule.due for text in await rule.due(change)]
+        said += await self._settle(unit, records, None, range(1, _MOST_TURNS))
+        await unit.postpone(patient_id, records.now + _LATER)
+        return said
+
+    def _records(self, unit: SessionUnit) -> Records:
         service, now = unit.for_rules(), self._clock()
-        records = Records(service, base=self._base, now=now, checker=self._checker)
+        return Records(service, base=self._base, now=now, checker=self._checker)
+
+    async def _settle(
+        self, unit: SessionUnit, records: Records, told: object, turns: range
+    ) -> list[str]:
+        """Ask the rules until nothing more follows; turn 0 has what was written by no rule."""
+        service, now = unit.for_rules(), records.now
         said: list[str] = []
-        for turn in range(_MOST_TURNS):
+        for turn in turns:
             found = [await _read(service, one, told) for one in unit.taken()]
             changes = [
                 Change(*sides, records, now, self._pathway, unit.caller, turn > 0, told)
@@ -202,13 +232,15 @@ def _rule(name: str, module: ModuleType) -> Rule:
     if not (isinstance(on, tuple) and on and all(map(_is_type, on))):
         raise BadOperation(f'{name} has no ON, a tuple of resource types such as ("Encounter",)')
     guard, follow = (getattr(module, one, None) for one in ("guard", "follow"))
-    functions = [one for one in (guard, follow) if one is not None]
+    due = getattr(module, "due", None)
+    functions = [one for one in (guard, follow, due) if one is not None]
     if not functions or not all(map(inspect.iscoroutinefunction, functions)):
         raise BadOperation(
             f"{name} is no rule: it has an 'async def guard(change)', an 'async def "
-            "follow(change)' or both; the name of a module that is no rule begins with '_'"
+            "follow(change)', an 'async def due(change)'; the name of a module that is no rule "
+            "begins with '_'"
         )
-    return Rule(name, on, guard, follow)
+    return Rule(name, on, guard, follow, due)
 
 
 def _is_type(name: object) -> bool:

@@ -13,6 +13,9 @@ class ClockSettings(BaseSettings):
     movable_clock: Path | None = None
     """A file that moves the clock on, for tests and demonstrations; with `--auth none` alone."""
 
+    scheduler: bool = True
+    """Whether this process may see to what time alone brings about."""
+
     def require_clock(self, auth: str | None) -> None:
         """Raises ValueError where the clock may not be moved, and can be.
 

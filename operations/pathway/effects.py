@@ -14,6 +14,7 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.pathway import Pathway
 from fhir_server.operation.records import Records, reference_to, stable_id
+from operations._calendar import working_days_after
 from operations._person import (
     Person,
     is_open_plan,
@@ -23,20 +24,12 @@ from operations._person import (
     status_of,
     with_extension,
 )
-from operations._tasks import (
-    Work,
-    cancel,
-    is_open,
-    open_tasks,
-    task_code,
-    working_days_after,
-)
+from operations._record import is_open, task_code
 from operations.pathway.guards import is_over_goal, lacking, status_of_goal
 from operations.pathway.states import (
     AWAITING_ALLOCATION,
     CANCELLED,
     CLOSED,
-    CONSENT_PENDING,
     INFORMATION_GATHERING,
     PLAN_ACTIVE,
     PLANNING,
@@ -45,6 +38,7 @@ from operations.pathway.states import (
     may_follow,
     state_of,
 )
+from operations.pathway.tasks import Step, cancel, open_steps
 
 _OF_KEYWORKING: Final = ("keyworking-plan", "step-down-plan", "transition-plan")
 _ENDED: Final = "Keyworking has ended"
@@ -80,18 +74,6 @@ async def follow_move(move: Move) -> list[str]:
     return await effect(move) if effect is not None and goes_on else []
 
 
-async def ask_for_consent(move: Move) -> list[str]:
-    """A Task to ask for the consent to keyworking, unless it is there or being asked for."""
-    person = move.person
-    if await person.consented("keyworking"):
-        return []
-    if any(task_code(task) == "obtain-consent" and is_open(task) for task in await person.tasks()):
-        return []
-    days = move.pathway.consent_request_days
-    work = Work("obtain-consent", "Ask for consent to keyworking", _due(move, days))
-    return await _open(move, work)
-
-
 async def _consented(move: Move) -> list[str]:
     return await _complete(move, "obtain-consent")
 
@@ -99,27 +81,27 @@ async def _consented(move: Move) -> list[str]:
 async def _allocated(move: Move) -> list[str]:
     """The family is contacted first, then the team, and both before the first visit."""
     bounds = move.pathway
-    works = [
-        Work("contact-family", "Contact the family", _due(move, bounds.family_contact_days)),
-        Work(
+    steps = [
+        Step("contact-family", "Contact the family", _due(move, bounds.family_contact_days)),
+        Step(
             "contact-mdt",
             "Contact the professionals around the young person",
             _due(move, bounds.team_contact_days),
         ),
-        Work("first-visit", "First visit", _due(move, bounds.first_visit_days)),
+        Step("first-visit", "First visit", _due(move, bounds.first_visit_days)),
     ]
     return [
         *await _complete(move, "obtain-consent"),
         *await _end_referrals(move, "completed"),
-        *await _open(move, *works),
+        *await _open(move, *steps),
     ]
 
 
 async def _visited(move: Move) -> list[str]:
     days = move.pathway.planning_visit_days
-    work = Work("planning-visit", "Second visit: begin the plan together", _due(move, days))
+    step = Step("planning-visit", "Second visit: begin the plan together", _due(move, days))
     done = await _complete(move, "first-visit")
-    return [*done, *await _draft_plan(move), *await _open(move, work)]
+    return [*done, *await _draft_plan(move), *await _open(move, step)]
 
 
 async def _draft_plan(move: Move) -> list[str]:
@@ -261,8 +243,8 @@ def _is_focus(task: Resource, episode: Resource) -> bool:
     return refers(task.get("focus"), episode)
 
 
-async def _open(move: Move, *works: Work) -> list[str]:
-    return await open_tasks(move.records, move.person, move.episode, works, move.now)
+async def _open(move: Move, *steps: Step) -> list[str]:
+    return await open_steps(move.records, move.person, move.episode, steps)
 
 
 def _due(move: Move, days: int) -> date:
@@ -270,7 +252,6 @@ def _due(move: Move, days: int) -> date:
 
 
 _EFFECTS: Final[Mapping[str, Effect]] = {
-    CONSENT_PENDING: ask_for_consent,
     AWAITING_ALLOCATION: _consented,
     INFORMATION_GATHERING: _allocated,
     PLANNING: _visited,

@@ -12,7 +12,7 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
 from operations._person import extension, local_day, refers, status_of
-from operations._tasks import is_open, task_code
+from operations._record import is_open, task_code
 from operations.pathway.case import Case
 from operations.pathway.states import (
     AWAITING_ALLOCATION,

@@ -5,7 +5,7 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.records import Records, reference_to, stable_id
 from operations._person import Person, has_code, local_time
-from operations._tasks import is_open
+from operations._record import is_open
 
 
 async def hand_over(

@@ -14,6 +14,7 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.records import Records, reference_to, stable_id
 from fhir_server.operation.rules import Change
+from operations._calendar import working_days_after
 from operations._checklist import missing_roles, states_why
 from operations._person import (
     OPEN_STAY,
@@ -27,7 +28,6 @@ from operations._person import (
     status_of,
 )
 from operations._plan import note_aftercare, ready_day, redated
-from operations._tasks import working_days_after
 
 ON: Final = ("CarePlan",)
 _CODE: Final = "delay-reason"

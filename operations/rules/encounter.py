@@ -22,7 +22,7 @@ from operations._person import (
     status_of,
 )
 from operations._plan import plan_id
-from operations._stay import admitted, corrected, discharged, may_follow, undone
+from operations._stay import admitted, corrected, discharged, may_follow, reopened, undone
 
 ON: Final = ("Encounter",)
 _DECISIVE: Final = ("status", "class", "subject", "period", "hospitalization", "extension")
@@ -77,9 +77,11 @@ async def follow(change: Change) -> list[str]:
     if not _LONG_AGO <= event.at <= change.now + _CLOCKS_DIFFER:
         return await corrected(event)
     if status in OPEN_STAY:
-        return await admitted(event)
+        again = change.before is not None and status_of(change.before) == "finished"
+        return [*(await reopened(event) if again else ()), *await admitted(event)]
     if status == "finished" and not _long_over(change):
-        return await discharged(event)
+        told = _told(change)
+        return await discharged(event, None if told is None else told.begun)
     return await corrected(event)
 
 
@@ -103,6 +105,7 @@ async def _event(change: Change) -> Event | None:
         told.author if told else stay.get("serviceProvider", _UNKNOWN),
         await person.consented("register"),
         change.pathway,
+        told is not None and told.aftercare,
     )
 
 

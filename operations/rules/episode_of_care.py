@@ -13,9 +13,9 @@ from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.rules import Change
 from operations._person import Person, local_time, person_named, status_of
 from operations.pathway.case import Case, case_of
-from operations.pathway.effects import Move, ask_for_consent, follow_move
+from operations.pathway.effects import Move, follow_move
 from operations.pathway.guards import missing
-from operations.pathway.states import OVER, REFERRED, UNDER_WAY, is_keyworking, state_of
+from operations.pathway.states import UNDER_WAY, is_keyworking, state_of
 from operations.pathway.team import hand_over
 
 ON: Final = ("EpisodeOfCare",)
@@ -68,9 +68,7 @@ async def follow(change: Change) -> list[str]:
     if person is None or status_of(episode) == "entered-in-error":
         return []
     if change.before is None:
-        move = Move(change.records, person, episode, "", change.pathway)
-        is_open = state_of(episode) not in (REFERRED, *OVER)
-        return await ask_for_consent(move) if is_open else []
+        return []
     episode = await change.records.save(_with_history(change, change.before, episode))
     said = await _new_keyworker(change, person, change.before, episode)
     episode = await change.records.get(change.type, change.id) or episode

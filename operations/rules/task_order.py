@@ -8,7 +8,7 @@ from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.records import reference_to
 from fhir_server.operation.rules import Change
 from operations._person import person_named, status_of
-from operations._tasks import is_open, task_code
+from operations._record import is_open, task_code
 
 ON: Final = ("Task",)
 _ORDER: Final = ("contact-family", "contact-mdt", "first-visit")

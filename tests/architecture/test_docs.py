@@ -60,6 +60,7 @@ BESIDE: Final = (
     "errors.md",
     "filter.md",
     "formats.md",
+    "hl7v2.md",
     "index.md",
     "openapi.md",
     "profiles.md",

@@ -45,6 +45,14 @@ class Spell:
         """A02: to another ward."""
         return self._message("A02", "in-progress", {}, changes)
 
+    def preadmit(self, **changes: Any) -> JSON:
+        """A05: it is planned."""
+        return self.event("A05", "planned", **changes)
+
+    def event(self, trigger: str, status: str, **changes: Any) -> JSON:
+        """Any trigger."""
+        return self._message(trigger, status, {}, changes)
+
     def discharge(
         self, end: datetime, *, to: str = "19", method: str = "1", **changes: Any
     ) -> JSON:

@@ -97,7 +97,8 @@ async def test_without_a_consent_that_counts_gives_no_rating_and_has_it_asked_fo
     await unknown.open()
     await older.consent("register", **consent)
     said = await unknown.tell(spell(unknown).admit())
-    assert await unknown.colour() == "amber"
+    withdrawn = consent.get("status") == "inactive"
+    assert await unknown.colour() == (None if withdrawn else "amber")
     assert any("not put on the register" in text for text in said)
     assert (await unknown.dues())["obtain-consent"] == "2026-06-10"
     assert await unknown.discharge_plan()
@@ -212,6 +213,7 @@ async def test_opens_the_first_tasks(chart: Chart) -> None:
     await chart.tell(spell(chart).admit())
     assert await chart.dues() == {
         "contact-hospital": "2026-06-04",
+        "T-DPLAN-START": "2026-06-03",
         "T-OVERSIGHT-VISIT": "2026-07-15",
         "T-CETR-REPEAT": "2026-09-03",
         "T-CETR-POSTADM": "2026-06-17",

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from fhir_server.fhir import canonicals
-from tests.operations.chart import Chart, ended, everything
+from tests.operations.chart import Chart, code_of, ended, everything
 from tests.operations.messages import (
     JSON,
     STAY,
@@ -115,7 +115,7 @@ async def test_is_one_commit_that_shares_one_time(chart: Chart, stay: Spell) -> 
     written = [version for _, version in (await chart.store.changes(0, 1000))[before:]]
     assert {version.type for version in written} == {
         *("Encounter", "Flag", "CarePlan", "Task", "EpisodeOfCare"),
-        *("OperationOutcome", "Provenance"),
+        *("Binary", "OperationOutcome", "Provenance"),
     }
     assert len({version.last_updated for version in written}) == 1
 
@@ -131,7 +131,8 @@ async def test_leaves_a_receipt_that_names_every_version_and_the_sender(
     (entry,) = (await chart.client.get(search)).json()["entry"]
     receipt = entry["resource"]
     targets = [target["reference"].replace("/_history", "") for target in receipt["target"]]
-    made = {name for name in written if not name.startswith(("Provenance", "OperationOutcome"))}
+    kept = ("Binary", "Provenance", "OperationOutcome")
+    made = {name for name in written if not name.startswith(kept)}
     patients = {name for name in targets if name.startswith("Patient/") and name.count("/") == 1}
     assert len(patients) == 1
     assert {*targets} - patients == made
@@ -175,7 +176,7 @@ async def test_copies_that_arrive_together_have_one_set_of_effects(
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.content for answer in answers}) == 1
     written = (await everything(chart.store))[len(before) :]
-    assert len(written) == len(set(written)) == 12
+    assert len(written) == len(set(written)) == 15
     assert len(await chart.all("Encounter")) == len(await chart.all("EpisodeOfCare")) == 1
     assert await chart.colour() == "blue"
 
@@ -188,7 +189,7 @@ async def test_admissions_of_one_spell_that_arrive_together_have_one_set_of_effe
     assert {answer.status_code for answer in answers} == {200}
     assert (await chart.stay())["meta"]["versionId"] == "1"
     assert await chart.discharge_plan()
-    assert len(await chart.tasks()) == 5
+    assert len(await chart.tasks()) == 6
     assert await chart.colour() == "blue"
 
 
@@ -223,7 +224,8 @@ async def test_an_admission_told_again_makes_no_second_plan_flag_or_tasks(
     before = await everything(chart.store)
     await chart.tell(renamed(message))
     written = (await everything(chart.store))[len(before) :]
-    assert {name.partition("/")[0] for name in written} == {"OperationOutcome", "Provenance"}
+    kinds = {name.partition("/")[0] for name in written}
+    assert kinds == {"Binary", "OperationOutcome", "Provenance"}
 
 
 async def test_an_admission_told_again_does_not_take_the_pathway_back(
@@ -299,15 +301,25 @@ async def test_a_discharge_told_again_does_not_bring_back_a_rating_that_was_supe
 # In any order ----------------------------------------------------------------------------------
 
 
-async def test_an_admission_that_comes_after_the_discharge_changes_nothing(
+async def test_an_admission_that_comes_after_the_discharge_still_has_its_plan_and_its_blue(
     chart: Chart, stay: Spell
 ) -> None:
     await chart.tell(stay.discharge(HOME))
-    before = await everything(chart.store)
-    said = await chart.tell(stay.admit())
-    assert ["nothing is changed" in text for text in said] == [True]
-    written = (await everything(chart.store))[len(before) :]
-    assert {name.partition("/")[0] for name in written} == {"OperationOutcome", "Provenance"}
+    due = await chart.dues()
+    await chart.tell(stay.admit())
+    assert ((await chart.stay())["status"], await chart.colour()) == ("finished", "red")
+    plan = await chart.discharge_plan()
+    assert plan is not None
+    assert plan["period"] == {
+        "start": stay.start.date().isoformat(),
+        "end": HOME.date().isoformat(),
+    }
+    (blue,) = [flag for flag in await chart.all("Flag") if code_of(flag["code"]) == "blue"]
+    assert blue["status"] == "inactive"
+    assert datetime.fromisoformat(blue["period"]["start"]) == stay.start
+    assert datetime.fromisoformat(blue["period"]["end"]) == HOME
+    assert due.items() <= (await chart.dues()).items()
+    assert await chart.state() == "plan-active"
 
 
 @pytest.mark.parametrize("trigger", ["A02", "A04", "A08"])

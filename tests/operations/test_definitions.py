@@ -102,10 +102,22 @@ def test_every_rule_that_operations_name_is_in_its_code_system() -> None:
 def test_every_task_that_operations_open_is_in_its_code_system() -> None:
     named = set(re.findall(r'Work\(\s*"([^"]+)"', SOURCES))
     assert {code for code in named if not code.startswith("T-")} == {
-        *("contact-hospital", "obtain-consent", "root-cause-analysis", "review-consent"),
-        *("contact-family", "contact-mdt", "first-visit", "planning-visit"),
+        *("bereavement", "contact-hospital", "obtain-consent", "root-cause-analysis"),
+        "review-consent",
     }
     assert named <= codes("task") | codes("timer")
+    assert "exit" in codes("task")
+
+
+def test_every_timer_is_opened_and_has_tests_named_after_it() -> None:
+    folder = Path(__file__).parent
+    tests = "".join(path.read_text(encoding="utf-8") for path in folder.glob("test_*.py"))
+    names = re.findall(r"^async def (test_\w+)\(", tests, re.MULTILINE)
+    assert len(codes("timer")) == 22
+    for code in codes("timer"):
+        assert f'"{code}"' in SOURCES, code
+        of_it = [name for name in names if code.lower().replace("-", "_") in name]
+        assert of_it, code
 
 
 @pytest.mark.parametrize(
@@ -113,7 +125,7 @@ def test_every_task_that_operations_open_is_in_its_code_system() -> None:
     [
         ("dsr-rating", {"red", "amber", "green", "blue"}),
         ("flag-category", {canonicals.DSR_ADMISSION_RISK}),
-        ("rating-end-reason", {"superseded", "deceased", "consent-withdrawn"}),
+        ("rating-end-reason", {"superseded", "deceased", "consent-withdrawn", "aged-out"}),
         ("care-plan-category", {"discharge-plan", "keyworking-plan", "step-down-plan"}),
         ("consent-category", {"register", "keyworking"}),
         ("episode-type", {"keyworking"}),

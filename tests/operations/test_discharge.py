@@ -223,7 +223,7 @@ async def test_by_death_ends_the_rating_and_whatever_would_remind_of_a_visit(
     blue = next(flag for flag in await chart.all("Flag") if code_of(flag["code"]) == "blue")
     reason = extension_of(blue, canonicals.RATING_END_REASON_EXTENSION)
     assert code_of(reason["valueCodeableConcept"]) == "deceased"
-    assert set(await chart.dues()) == {"root-cause-analysis"}
+    assert set(await chart.dues()) == {"bereavement", "root-cause-analysis"}
     assert any("has died" in text for text in said)
 
 

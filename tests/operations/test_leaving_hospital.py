@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from fhir_server.fhir import canonicals
-from operations._tasks import working_days_after
+from operations._calendar import working_days_after
 from tests.operations.chart import KEYWORKER, Chart, code_of, concept
 from tests.operations.leaving import (
     ADMITTED,

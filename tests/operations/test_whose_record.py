@@ -220,7 +220,7 @@ async def test_what_an_event_does_not_tell_is_refused_with_what_it_may(
     sent = with_entry(Spell(unknown.nhs_number, ADMITTED).admit(), resource)
     text = f"holds no {resource['resourceType']}; beside its MessageHeader, AllergyIntolerance"
     await refuse(sent, text, "Bundle.entry[3].resource")
-    assert await unknown.colour() == "amber"
+    assert await unknown.colour() is None
 
 
 async def test_a_second_stay_in_one_message_is_refused(stay: Spell, refuse: Refuse) -> None:

@@ -40,7 +40,8 @@ EXPECTED = {
     "task": {
         *("contact-hospital", "obtain-consent", "contact-family", "contact-mdt", "first-visit"),
         *("planning-visit", "root-cause-analysis", "review-consent"),
-        *("review-break-glass", "check-identity", "escalation", "delay-reason"),
+        *("review-break-glass", "check-identity", "escalation", "delay-reason", "exit"),
+        "bereavement",
     },
 }
 

@@ -1,0 +1,91 @@
+"""What is to be done because of birthdays.
+
+At 13 a parent's access is looked at again, at 16 it ends (NHS England DAPB3051, use case 7.2);
+`fhir_server.access` denies it from that day on, whatever was written. At 18 the children's register
+ends, at 25 the service does.
+"""
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import Final
+
+from fhir_server.operation.records import reference_to
+from operations._consenting import own_since, parents
+from operations._person import begun, local_day
+from operations._record import Record
+from operations._work import Work
+
+REVIEW_MONTHS: Final = 13 * 12
+PARENTS_END_MONTHS: Final = 16 * 12
+ADULT_MONTHS: Final = 18 * 12
+EXIT_MONTHS: Final = 25 * 12
+
+
+def works_of_age(record: Record) -> Iterator[Work]:
+    yield from _proxy(
+        record,
+        "T-PROXY-REVIEW",
+        "Assess competence: a parent's access is suspended from the 13th birthday until then",
+        REVIEW_MONTHS,
+        until=PARENTS_END_MONTHS,
+    )
+    yield from _proxy(
+        record,
+        "T-PROXY-16",
+        "Ask the young person: a parent's access ends on the 16th birthday",
+        PARENTS_END_MONTHS,
+        until=ADULT_MONTHS,
+    )
+    yield from _transition(record)
+
+
+def _proxy(record: Record, code: str, text: str, months: int, *, until: int) -> Iterator[Work]:
+    """Some weeks ahead, so that nobody is taken by surprise."""
+    day, last = record.birthday(months), record.birthday(until)
+    if day is None or last is None:
+        return
+    told = day - timedelta(days=record.numbers.proxy_notice_days)
+    if told <= record.today < last and parents(record, day):
+        yield Work(code, text, day, record.reference, met=own_since(record, told))
+
+
+def _transition(record: Record) -> Iterator[Work]:
+    """The last step that was reached; the first day on which it could be asked for is its due."""
+    involved = record.episode or record.rating
+    if involved is None:
+        return
+    reached = [
+        (day, months, text)
+        for months, text in _steps(record)
+        if (day := record.birthday(months)) is not None and day <= record.today
+    ]
+    if not reached:
+        return
+    day, months, text = reached[-1]
+    since = local_day(begun(involved)) if begun(involved) > 0 else day
+    code = "exit" if months >= EXIT_MONTHS else "T-TRANSITION"
+    focus = reference_to(involved) if code == "exit" else record.reference
+    yield Work(code, text, max(day, since), focus, key=str(months))
+
+
+def _steps(record: Record) -> list[tuple[int, str]]:
+    numbers = record.numbers
+    steps = [
+        (numbers.transition_first_months, "Talk about becoming an adult, and set a goal for it"),
+        (numbers.transition_second_months, "Prepare the move to adults' services"),
+        (ADULT_MONTHS, "Review the transition: the adults' register needs the adult's consent"),
+        (EXIT_MONTHS, "End the involvement: the service is for those below 25"),
+    ]
+    return sorted(steps)
+
+
+def outgrown(record: Record) -> date | None:
+    """The 25th birthday, once it is over."""
+    day = record.birthday(EXIT_MONTHS)
+    return day if day is not None and day <= record.today else None
+
+
+def ended_by_age(record: Record) -> bool:
+    """Whether a parent's consent does not count any more."""
+    day = record.birthday(PARENTS_END_MONTHS)
+    return day is not None and day <= record.today

@@ -1,0 +1,59 @@
+"""Due dates: working days, hours, months, birthdays.
+
+Bank holidays are those of England (https://www.gov.uk/bank-holidays), by the library `holidays`.
+"""
+
+from datetime import date, datetime, time, timedelta
+from typing import Final
+
+import holidays
+
+from fhir_server.fhir.dates import LOCAL
+from operations._person import local_time
+
+MICROSECONDS: Final = timedelta(microseconds=1)
+_BANK_HOLIDAYS: Final = holidays.country_holidays("GB", subdiv="ENG", language="en_GB")
+
+
+def due_text(due: int | date) -> str:
+    return local_time(due) if isinstance(due, int) else due.isoformat()
+
+
+def is_working_day(day: date) -> bool:
+    """Monday to Friday, but for England's bank holidays."""
+    return day.weekday() < 5 and day not in _BANK_HOLIDAYS
+
+
+def working_days_after(day: date, count: int) -> date:
+    """The day itself after none, be it a working day or not."""
+    while count:
+        day += timedelta(days=1)
+        count -= is_working_day(day)
+    return day
+
+
+def days_after(day: date, count: int) -> date:
+    return day + timedelta(days=count)
+
+
+def hours_after(at: int, hours: int) -> int:
+    return at + hours * 3_600_000_000
+
+
+def months_after(day: date, months: int) -> date:
+    """The same day of a later month, or its last day."""
+    years, month = divmod(day.month - 1 + months, 12)
+    first = date(day.year + years, month + 1, 1)
+    following = (first + timedelta(days=32)).replace(day=1)
+    return min(first + timedelta(days=day.day - 1), following - timedelta(days=1))
+
+
+def birthday(born: date, months: int) -> date:
+    """The day on which somebody has that age; of those born on 29 February, 1 March."""
+    reached = months_after(born, months)
+    return reached if reached.day == born.day else reached + timedelta(days=1)
+
+
+def midnight(day: date) -> int:
+    """When the day begins in England, in microseconds since the epoch."""
+    return round(datetime.combine(day, time(), LOCAL).timestamp() * 1_000_000)

@@ -1,0 +1,138 @@
+"""What is to be done because of consents: asked for, looked at again, talked about.
+
+A parent's consent is one whose legal basis is parental responsibility; it ends at 16 (NHS England
+DAPB3051, use case 7.2).
+"""
+
+from collections.abc import Iterator
+from datetime import date
+from typing import Final
+
+from fhir_server.fhir import canonicals
+from fhir_server.fhir.json import Resource
+from fhir_server.operation.records import reference_to
+from operations._calendar import days_after, working_days_after
+from operations._person import code_in, extension, local_day, since, status_of
+from operations._record import Record, day_of, end_of
+from operations._work import Work
+
+REACHED_16: Final = "ROLE_DEACTIVATED_END_DATE_REACHED"
+"""The status reason of a parent's consent that the 16th birthday ended."""
+_CATEGORIES: Final = ("register", "keyworking")
+_ASKING: Final = ("referred", "consent-pending")
+_KEYWORKED: Final = frozenset(
+    {
+        *("awaiting-allocation", "information-gathering", "planning", "plan-active"),
+        *("in-hospital", "discharge-planning", "step-down"),
+    }
+)
+"""States that need a consent to keyworking; without one it is talked about."""
+
+
+def works_of_consent(record: Record) -> Iterator[Work]:
+    yield from _to_obtain(record)
+    for category in _CATEGORIES:
+        for consent in record.consents_to(category):
+            if status_of(consent) == "active" and not has_run_out(consent, record.now):
+                yield from _recheck(record, consent)
+            elif has_run_out(consent, record.now) or status_of(consent) in ("inactive", "rejected"):
+                yield from _review(record, consent, category)
+
+
+def _to_obtain(record: Record) -> Iterator[Work]:
+    """Of somebody in a stay, it is asked about that (`operations._staying`)."""
+    episode, asked = record.episode, record.numbers.consent_request_days
+    if episode is None or record.current_stays or not _is_to_be_asked(record):
+        return
+    day = day_of(episode.get("period", {}).get("start"))
+    yield Work(
+        "obtain-consent",
+        "Explain keyworking and ask for consent",
+        working_days_after(day or record.today, asked),
+        reference_to(episode),
+        fixed=True,
+        met=record.consented("keyworking"),
+    )
+
+
+def _is_to_be_asked(record: Record) -> bool:
+    """Before keyworking, and of an involvement that came from elsewhere without any consent."""
+    if record.state in _KEYWORKED:
+        return record.consented("keyworking") or not record.consents_to("keyworking")
+    return record.state in _ASKING
+
+
+def _recheck(record: Record, consent: Resource) -> Iterator[Work]:
+    """T-CONSENT-RECHECK: after a year, and before the consent runs out."""
+    given, focus = day_of(consent.get("dateTime")), reference_to(consent)
+    if given is None:
+        return
+    last = [
+        (at, task)
+        for at, task in record.done("T-CONSENT-RECHECK")
+        if task.get("focus", {}).get("reference") == focus and local_day(at) >= given
+    ][-1:]
+    since_then = local_day(last[0][0]) if last else given
+    due = days_after(since_then, record.numbers.consent_recheck_days)
+    ends = day_of(consent.get("provision", {}).get("period", {}).get("end"))
+    yield Work(
+        "T-CONSENT-RECHECK",
+        "Ask whether the consent still stands",
+        min(due, ends) if ends else due,
+        focus,
+        key=last[0][1]["id"] if last else "",
+    )
+
+
+def _review(record: Record, consent: Resource, category: str) -> Iterator[Work]:
+    """review-consent, where somebody goes without what they had."""
+    ended_by_age = ended_at_16(consent)
+    if record.state not in _KEYWORKED or ended_by_age:
+        return
+    yield Work(
+        "review-consent",
+        f"Talk about the consent to {'the register' if category == 'register' else 'keyworking'}",
+        working_days_after(record.today, record.numbers.consent_review_days),
+        reference_to(consent),
+        fixed=True,
+        met=record.consented(category),
+    )
+
+
+def has_run_out(consent: Resource, now: int) -> bool:
+    """Whether its period is over, whatever its status says."""
+    end = consent.get("provision", {}).get("period", {}).get("end")
+    return bool(end) and status_of(consent) == "active" and end_of(end) <= now
+
+
+def ended_at_16(consent: Resource) -> bool:
+    reason = extension(consent, canonicals.CONSENT_STATUS_REASON_EXTENSION) or {}
+    code = code_in(reason.get("valueCodeableConcept"), canonicals.CONSENT_STATUS_REASON)
+    return status_of(consent) == "inactive" and code == REACHED_16
+
+
+def parents(record: Record, before: date) -> list[Resource]:
+    """Consents by a parent from before that day, which stand or were ended by the 16th birthday."""
+    return [
+        one
+        for one in record.consents
+        if is_parents(one)
+        and (status_of(one) == "active" or ended_at_16(one))
+        and ((given := day_of(one.get("dateTime"))) is None or given < before)
+    ]
+
+
+def is_parents(consent: Resource) -> bool:
+    basis = code_in(consent.get("policyRule"), canonicals.NHS_PROXY_LEGAL_BASIS)
+    return basis == "parental-responsibility"
+
+
+def own_since(record: Record, day: date) -> bool:
+    """Whether there is an active consent from then on that is no parent's."""
+    return any(
+        status_of(one) == "active"
+        and not is_parents(one)
+        and since(one.get("dateTime")) > 0
+        and local_day(since(one.get("dateTime"))) >= day
+        for one in record.consents
+    )

@@ -1,0 +1,329 @@
+"""What the records say of one young person at one moment, for functions that ask nothing more.
+
+A `Record` is read once; what ought to be done is made from it alone, so that it does not matter
+which event came first, or how often.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from functools import cached_property
+from typing import Final
+
+from fhir_server.fhir import canonicals
+from fhir_server.fhir.dates import interval
+from fhir_server.fhir.json import Resource
+from fhir_server.fhir.references import parse_relative
+from fhir_server.operation.pathway import Numbers
+from fhir_server.operation.records import Records, reference_to
+from operations._calendar import MICROSECONDS, birthday
+from operations._leaving import died, left_for_hospital
+from operations._person import (
+    INPATIENT_CLASSES,
+    OPEN_STAY,
+    Person,
+    begun,
+    code_in,
+    colour_of,
+    covers,
+    extension,
+    has_code,
+    local_day,
+    since,
+    status_of,
+)
+
+CLOCKS_DIFFER: Final = 3_600_000_000
+"""How far ahead what has happened may lie, in microseconds."""
+_EARLIEST: Final = interval("1900").low
+_LATEST: Final = interval("2200").low
+"""Due dates that are reckoned from beyond these could leave the calendar."""
+_INVOLVED: Final = ("planned", "waitlist", "active", "onhold")
+_OPEN_TASK: Final = (
+    *("draft", "requested", "received", "accepted", "ready", "in-progress", "on-hold"),
+)
+_REVIEWS: Final = ("T-CETR-COMMUNITY", "T-CETR-POSTADM", "T-CETR-REPEAT")
+
+
+@dataclass(frozen=True)
+class Record:
+    """Current resources about one young person."""
+
+    patient: Resource
+    now: int
+    """Microseconds since the epoch."""
+    numbers: Numbers
+    flags: Collection[Resource] = ()
+    encounters: Collection[Resource] = ()
+    consents: Collection[Resource] = ()
+    episodes: Collection[Resource] = ()
+    requests: Collection[Resource] = ()
+    plans: Collection[Resource] = ()
+    tasks: Collection[Resource] = ()
+    conditions: Collection[Resource] = ()
+    teams: Collection[Resource] = ()
+    answers: Resource | None = None
+    """The newest to the risk questions."""
+    news: Mapping[str, int] = field(default_factory=dict)
+    """Ids of stays that somebody tells of just now, and when what they tell of happened."""
+
+    @property
+    def reference(self) -> str:
+        return reference_to(self.patient)
+
+    @property
+    def today(self) -> date:
+        return local_day(self.now)
+
+    # Who ------------------------------------------------------------------------------------
+
+    @cached_property
+    def dead(self) -> bool:
+        told = self.patient.get("deceasedBoolean") or self.patient.get("deceasedDateTime")
+        return bool(told) or any(died(stay) for stay in self.stays if is_over(stay))
+
+    def birthday(self, months: int) -> date | None:
+        """None where the date of birth is not known to the day."""
+        born = str(self.patient.get("birthDate", ""))
+        return birthday(date.fromisoformat(born), months) if len(born) == 10 else None
+
+    def is_adult(self, on: date) -> bool:
+        reached = self.birthday(18 * 12)
+        return reached is not None and reached <= on
+
+    @cached_property
+    def episode(self) -> Resource | None:
+        """The keyworking involvement that is going on, the newest if there are several."""
+        going = [one for one in self.involvements if status_of(one) in _INVOLVED]
+        return max(going, key=begun, default=None)
+
+    @property
+    def involvements(self) -> list[Resource]:
+        return [
+            one
+            for one in self.episodes
+            if has_code(one.get("type"), canonicals.EPISODE_TYPE, "keyworking")
+        ]
+
+    @cached_property
+    def state(self) -> str:
+        """Of the pathway; '' where there is no involvement."""
+        found = extension(self.episode or {}, canonicals.PATHWAY_STATE_EXTENSION) or {}
+        return str(found.get("valueCode", ""))
+
+    @cached_property
+    def rating(self) -> Resource | None:
+        active = [flag for flag in self.flags if status_of(flag) == "active"]
+        return max(active, key=begun, default=None)
+
+    @property
+    def colour(self) -> str | None:
+        return None if self.rating is None else colour_of(self.rating)
+
+    def consents_to(self, category: str) -> list[Resource]:
+        return [
+            one
+            for one in self.consents
+            if has_code(one.get("category"), canonicals.CONSENT_CATEGORY, category)
+        ]
+
+    def consented(self, category: str) -> bool:
+        """Whether active consents permit at this moment, and none denies."""
+        types = {
+            one.get("provision", {}).get("type", "permit")
+            for one in self.consents_to(category)
+            if status_of(one) == "active"
+            and covers(one.get("provision", {}).get("period"), self.now)
+        }
+        return types == {"permit"}
+
+    # In hospital ----------------------------------------------------------------------------
+
+    @cached_property
+    def stays(self) -> list[Resource]:
+        """Stays in hospital that have begun: by class, by news, or because something hangs on one.
+
+        Those of long ago are left out where nothing was made of them: they are records.
+        """
+        return [one for one in self.encounters if self._is_stay(one) and self._counts(one)]
+
+    def _is_stay(self, encounter: Resource) -> bool:
+        return (
+            encounter.get("class", {}).get("code") in INPATIENT_CLASSES
+            or encounter["id"] in self.news
+            or reference_to(encounter) in self._planned_for
+        )
+
+    def _counts(self, stay: Resource) -> bool:
+        if status_of(stay) in OPEN_STAY:
+            return _EARLIEST <= self.admitted(stay) <= self.now + CLOCKS_DIFFER
+        if status_of(stay) != "finished":
+            return False
+        left = self.left(stay)
+        if not _EARLIEST <= left <= self.now + CLOCKS_DIFFER:
+            return False
+        held = timedelta(days=self.numbers.red_hold_days) // MICROSECONDS
+        return left >= self.now - held or stay["id"] in self.news or self._is_followed(stay)
+
+    def _is_followed(self, stay: Resource) -> bool:
+        """Whether something was made of it when it was news."""
+        return reference_to(stay) in self._planned_for | self._worked_at
+
+    @cached_property
+    def _planned_for(self) -> set[str]:
+        return {local_reference(plan.get("encounter")) for plan in self.plans}
+
+    @cached_property
+    def _worked_at(self) -> set[str]:
+        return {local_reference(task.get("focus")) for task in self.tasks}
+
+    def admitted(self, stay: Resource) -> int:
+        """When; as it was told or now, where the stay does not say."""
+        start = stay.get("period", {}).get("start")
+        return since(start) if start else self.news.get(stay["id"], self.now)
+
+    def left(self, stay: Resource) -> int:
+        """When a stay that is over ended, never before it began."""
+        period = stay.get("period", {})
+        end = period.get("end")
+        at = since(end) if end else self.news.get(stay["id"], self.now)
+        return max(at, since(period.get("start")))
+
+    @cached_property
+    def open_stays(self) -> list[Resource]:
+        return [stay for stay in self.stays if status_of(stay) in OPEN_STAY]
+
+    @cached_property
+    def home_since(self) -> int:
+        """When somebody last came home from hospital; long ago where that never was."""
+        return max(
+            (self.left(stay) for stay in self.stays if self.went_home(stay)), default=-(2**62)
+        )
+
+    def went_home(self, stay: Resource) -> bool:
+        """Whether no stay that began meanwhile has the young person in hospital after this one.
+
+        One that began before, and whose end nobody told, does not: somebody saw them come home.
+        """
+        if not is_over(stay) or left_for_hospital(stay) or died(stay):
+            return False
+        others = (other for other in self.stays if other["id"] != stay["id"])
+        return not any(self._goes_on_from(stay, other) for other in others)
+
+    def _goes_on_from(self, stay: Resource, other: Resource) -> bool:
+        end = self.left(stay)
+        if is_over(other):
+            return self.admitted(other) < end < self.left(other)
+        return self.admitted(stay) <= self.admitted(other) < end
+
+    @cached_property
+    def in_hospital(self) -> bool:
+        """In one now, or on the way from one to another."""
+        if self.open_stays:
+            return True
+        moved = [
+            self.left(stay) for stay in self.stays if left_for_hospital(stay) and is_over(stay)
+        ]
+        return max(moved, default=-(2**62)) > self.home_since
+
+    @cached_property
+    def current_stays(self) -> list[Resource]:
+        """Those that the young person has not come home from."""
+        if not self.in_hospital:
+            return []
+        home = self.home_since
+        return [stay for stay in self.stays if not is_over(stay) or self.left(stay) > home]
+
+    # Tasks ----------------------------------------------------------------------------------
+
+    def done(self, *codes: str) -> list[tuple[int, Resource]]:
+        """Completed tasks of these codes and when they were, the last one at the end."""
+        found = [
+            (since(when), task)
+            for task in self.tasks
+            if task_code(task) in codes
+            and status_of(task) == "completed"
+            and (when := task.get("executionPeriod", {}).get("end") or task.get("lastModified"))
+        ]
+        return sorted(found, key=lambda one: (one[0], one[1]["id"]))
+
+    def last_review(self, low: int, high: int, *codes: str) -> tuple[int, Resource] | None:
+        """The last completed review in `[low, high)`.
+
+        A meeting under the local area emergency protocol is none, and has a code of its own.
+        """
+        found = [one for one in self.done(*(codes or _REVIEWS)) if low <= one[0] < high]
+        return found[-1] if found else None
+
+
+def is_over(stay: Resource) -> bool:
+    return status_of(stay) == "finished"
+
+
+def day_of(text: str | None) -> date | None:
+    """The day on which it begins; None where none is told that one can reckon from."""
+    if not text:
+        return None
+    low = since(text)
+    return local_day(low) if _EARLIEST <= low <= _LATEST else None
+
+
+def end_of(text: str) -> int:
+    """When a due date is over: a day ends at midnight."""
+    return interval(text).high
+
+
+def due_of(task: Resource) -> str | None:
+    found: str | None = task.get("restriction", {}).get("period", {}).get("end")
+    return found
+
+
+def task_code(task: Resource) -> str | None:
+    concept = task.get("code")
+    return code_in(concept, canonicals.TIMER) or code_in(concept, canonicals.TASK)
+
+
+def is_open(task: Resource) -> bool:
+    return status_of(task) in _OPEN_TASK
+
+
+def local_reference(element: Resource | None) -> str:
+    """What a Reference leads to, as `Type/id` whichever version of it; '' if that is elsewhere."""
+    local = parse_relative((element or {}).get("reference", ""))
+    return "" if local is None else str(local)
+
+
+async def record_of(
+    records: Records, patient_id: str, now: int, numbers: Numbers, news: Mapping[str, int]
+) -> Record | None:
+    """As the commit has it by now; None where there is no such patient."""
+    patient = await records.get("Patient", patient_id)
+    if patient is None:
+        return None
+    person = Person(records, patient, now)
+    about = f"patient={reference_to(patient)}"
+    return Record(
+        patient,
+        now,
+        numbers,
+        flags=await person.ratings(),
+        encounters=await records.find("Encounter", about),
+        consents=await records.find("Consent", about),
+        episodes=await records.find("EpisodeOfCare", about),
+        requests=await records.find("ServiceRequest", about),
+        plans=await records.find("CarePlan", about),
+        tasks=await person.tasks(),
+        conditions=await person.conditions(),
+        teams=await records.find("CareTeam", about),
+        answers=await person.answers(),
+        news=news,
+    )
+
+
+def patient_in(resource: Resource) -> str:
+    """The id of the young person whom it is about; '' where it is nobody's who is known."""
+    if resource["resourceType"] == "Patient":
+        return str(resource["id"])
+    element = resource.get("subject") or resource.get("patient") or resource.get("for") or {}
+    local = parse_relative(element.get("reference", ""))
+    return local.id if local is not None and local.type == "Patient" else ""

@@ -1,0 +1,48 @@
+"""What ought to be done, as the rules ask for it: the Task comes of it.
+
+Codes are those of the code systems `timer` and `task` in terminology/.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+
+from fhir_server.fhir import canonicals
+from fhir_server.fhir.json import Resource
+from fhir_server.operation.records import stable_id
+from operations._calendar import due_text
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Something that must be done: `due` is a moment in microseconds, or a day."""
+
+    code: str
+    text: str
+    due: int | date
+    focus: str
+    """What it is about, as `Type/id`."""
+    priority: str = "routine"
+    key: str = ""
+    """Which of them, where there is one after the other about the same."""
+    fixed: bool = False
+    """Whether a due date that is there stays: it is not told what to reckon it from."""
+    met: bool = False
+    """Whether it has come about by itself; then it is not asked for, and ends as completed."""
+    owner: Resource | None = None
+    """A Reference; without one, it is the keyworker's."""
+
+    @property
+    def system(self) -> str:
+        return canonicals.TIMER if self.code.startswith("T-") else canonicals.TASK
+
+    @property
+    def id(self) -> str:
+        return task_id(self.code, self.focus, self.key)
+
+    @property
+    def said(self) -> str:
+        return f"{self.text}, due {due_text(self.due)}: Task/{self.id}"
+
+
+def task_id(code: str, focus: str, key: str = "") -> str:
+    return stable_id("task", code, focus, *([key] if key else []))

@@ -1,0 +1,85 @@
+"""A consent to be on the register that comes late, or goes, does to the rating what it would have.
+
+Somebody who is in hospital turns blue once there is consent, red where they came home less long
+ago than red is held. Withdrawal ends the rating; that a consent runs out, or that a parent's ends
+with the 16th birthday, does not: somebody has to talk about it first.
+"""
+
+from typing import Final
+
+from fhir_server.fhir import canonicals
+from fhir_server.fhir.json import Resource
+from fhir_server.operation.rules import Change
+from operations import _rating
+from operations._consenting import ended_at_16
+from operations._event import Event
+from operations._leaving import left_for_hospital
+from operations._person import Person, has_code, status_of
+from operations._record import Record, patient_in, record_of
+
+ON: Final = ("Consent",)
+_ENDED: Final = ("inactive", "rejected", "entered-in-error")
+_NOT_TOLD: Final[Resource] = {"display": "Not told"}
+
+
+async def follow(change: Change) -> list[str]:
+    if not (_is_to_register(change.before) or _is_to_register(change.after)):
+        return []
+    record = await record_of(
+        change.records, patient_in(change.resource), change.now, change.pathway, {}
+    )
+    if record is None or record.dead:
+        return []
+    if record.consented("register"):
+        return await _given(change, record)
+    return await _withdrawn(change, record)
+
+
+def _is_to_register(consent: Resource | None) -> bool:
+    return consent is not None and has_code(
+        consent.get("category"), canonicals.CONSENT_CATEGORY, "register"
+    )
+
+
+async def _given(change: Change, record: Record) -> list[str]:
+    """Rate as the stay would have, had the consent been there; a later rating stands."""
+    was_active = change.before is not None and status_of(change.before) == "active"
+    if was_active and change.after is not None and status_of(change.after) == "active":
+        return []
+    stay = _last_stay(record)
+    if stay is None:
+        return []
+    at = record.admitted(stay) if record.in_hospital else record.left(stay)
+    event = Event(
+        change.records,
+        Person(change.records, record.patient, change.now),
+        stay,
+        at,
+        stay.get("serviceProvider", _NOT_TOLD),
+        True,
+        change.pathway,
+    )
+    rate = _rating.rate_blue if record.in_hospital else _rating.rate_red_after_discharge
+    return [await rate(event)]
+
+
+def _last_stay(record: Record) -> Resource | None:
+    """That which decides about the rating: one that goes on, else the last that ended at home."""
+    if record.in_hospital:
+        among = record.open_stays or [one for one in record.stays if left_for_hospital(one)]
+        return max(among, key=record.admitted, default=None)
+    home = [one for one in record.stays if record.went_home(one)]
+    last = max(home, key=record.left, default=None)
+    held = record.numbers.red_hold_days * 86_400_000_000
+    return last if last is not None and record.left(last) > record.now - held else None
+
+
+async def _withdrawn(change: Change, record: Record) -> list[str]:
+    before, after = change.before, change.after
+    if before is None or status_of(before) != "active" or record.rating is None:
+        return []
+    if after is not None and (status_of(after) not in _ENDED or ended_at_16(after)):
+        return []
+    person = Person(change.records, record.patient, change.now)
+    await _rating.end_ratings(change.records, person, change.now, "consent-withdrawn")
+    return ["The consent to be on the register is withdrawn: the rating has ended"]

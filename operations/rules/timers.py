@@ -1,0 +1,128 @@
+"""The timers: tasks with due dates that follow from what the record says, and what time alone does.
+
+After each change that concerns them, and when the time comes, the tasks are made to fit the record
+(`operations._wanted` says what it asks for).
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from fhir_server.fhir import canonicals
+from fhir_server.fhir.json import Resource
+from fhir_server.operation.rules import Change
+from operations._consenting import is_parents
+from operations._event import Told
+from operations._overdue import next_moment
+from operations._person import INPATIENT_CLASSES, codes, is_rating, status_of
+from operations._plan import plan_id
+from operations._record import Record, patient_in, record_of, task_code
+from operations._tasks import fit
+from operations._turning import end_parents_consents, end_ratings_of_the_outgrown
+
+ON: Final = (
+    *("CarePlan", "Condition", "Consent", "Encounter", "EpisodeOfCare", "Flag"),
+    *("Patient", "QuestionnaireResponse", "ServiceRequest", "Task"),
+)
+_SETTLED: Final = "timers"
+
+
+async def follow(change: Change) -> list[str]:
+    """Make the tasks fit, unless nothing was written since they were."""
+    if not await _concerns(change):
+        return []
+    said = []
+    sides = [side for side in (change.before, change.after) if side is not None]
+    for patient_id in dict.fromkeys(filter(None, map(patient_in, sides))):
+        key, written = f"{_SETTLED}/{patient_id}", len(change.records.saved)
+        if change.records.at_hand.get(key) != written:
+            said += await _settle(change, patient_id, on_time=False)
+            change.records.at_hand[key] = len(change.records.saved)
+    return said
+
+
+async def due(change: Change) -> list[str]:
+    """What time alone has brought about for this patient."""
+    return await _settle(change, change.id, on_time=True)
+
+
+async def _settle(change: Change, patient_id: str, *, on_time: bool) -> list[str]:
+    records, news = change.records, await _news(change)
+
+    async def now() -> Record | None:
+        return await record_of(records, patient_id, change.now, change.pathway, news)
+
+    record = await now()
+    if record is None:
+        await records.remind(patient_id, None)
+        return []
+    said = await end_parents_consents(records, record)
+    said += await end_ratings_of_the_outgrown(records, record)
+    record = (await now() if said else record) or record
+    told = await fit(records, record, on_time=on_time)
+    record = (await now() if told else record) or record
+    await records.remind(patient_id, next_moment(record))
+    return said + told
+
+
+async def _news(change: Change) -> Mapping[str, int]:
+    """The stay that a message tells of, if it makes it one in hospital."""
+    told = change.told
+    if not isinstance(told, Told):
+        return {}
+    stay = await change.records.get("Encounter", told.stay_id)
+    if stay is None:
+        return {}
+    is_stay = status_of(stay) in told.as_stay or _is_inpatient(stay)
+    return {told.stay_id: told.at} if is_stay else {}
+
+
+# Whether a change can matter --------------------------------------------------------------------
+
+
+async def _concerns(change: Change) -> bool:
+    sides = [side for side in (change.before, change.after) if side is not None]
+    if change.type == "Encounter":
+        return any(map(_is_inpatient, sides)) or await _hangs_on(change)
+    if change.type == "Task":
+        return not change.by_rule and any(task_code(side) for side in sides)
+    if change.type == "Patient":
+        return change.before is not None and _decisive(change.before) != _decisive(change.after)
+    return any(map(_matters, sides))
+
+
+async def _hangs_on(change: Change) -> bool:
+    """Whether it is a stay because of what a message told, or was one before."""
+    if change.id in await _news(change):
+        return True
+    return await change.records.get("CarePlan", plan_id(change.resource)) is not None
+
+
+def _is_inpatient(encounter: Resource) -> bool:
+    return encounter.get("class", {}).get("code") in INPATIENT_CLASSES
+
+
+def _decisive(patient: Resource | None) -> list[object]:
+    names = ("birthDate", "deceasedBoolean", "deceasedDateTime")
+    return [(patient or {}).get(name) for name in names]
+
+
+def _matters(resource: Resource) -> bool:
+    kind = resource["resourceType"]
+    if kind == "Flag":
+        return is_rating(resource)
+    if kind == "Consent":
+        return _has(resource.get("category"), canonicals.CONSENT_CATEGORY) or is_parents(resource)
+    if kind == "QuestionnaireResponse":
+        asked = str(resource.get("questionnaire", "")).partition("|")[0]
+        return asked == canonicals.DSR_RISK_QUESTIONNAIRE
+    system = {
+        "CarePlan": ("category", canonicals.CARE_PLAN_CATEGORY),
+        "Condition": ("code", canonicals.SNOMED_CT),
+        "EpisodeOfCare": ("type", canonicals.EPISODE_TYPE),
+        "ServiceRequest": ("performerType", canonicals.CARE_TEAM_ROLE),
+    }[kind]
+    return _has(resource.get(system[0]), system[1])
+
+
+def _has(concepts: object, system: str) -> bool:
+    return any(found == system for found, _ in codes(concepts))
