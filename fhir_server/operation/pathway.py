@@ -43,6 +43,12 @@ class Numbers(BaseModel):
     """Hours from a discharge to the first follow-up of everybody."""
     follow_up_days: _Count = 7
     """Days from a discharge to the second."""
+    caseload_target: _Count = 10
+    """Involvements of one keyworker that are meant."""
+    caseload_warning: _Count = 12
+    """Involvements of one keyworker above which an allocation is warned about."""
+    caseload_limit: _Count = 15
+    """Involvements above which an allocation needs a reason."""
 
 
 class Pathway(Numbers):
