@@ -70,7 +70,7 @@ def happenings(resource: Resource) -> Iterator[Happening]:
         if source.resource_type != resource["resourceType"]:
             continue
         time = _at(resource, source.path)
-        if time and (not source.statuses or _status(resource) in source.statuses):
+        if time and (not source.statuses or status_or_lifecycle(resource) in source.statuses):
             yield Happening(time, *_told(source, resource), resource)
 
 
@@ -81,7 +81,7 @@ def _at(resource: Resource, path: str) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _status(resource: Resource) -> str:
+def status_or_lifecycle(resource: Resource) -> str:
     return status_of(resource) or str(resource.get("lifecycleStatus", ""))
 
 

@@ -49,6 +49,8 @@ class Numbers(BaseModel):
     """Involvements of one keyworker above which an allocation is warned about."""
     caseload_limit: _Count = 15
     """Involvements above which an allocation needs a reason."""
+    small_number: _Count = 5
+    """Counts below this, but for 0, are not told in reports."""
 
 
 class Pathway(Numbers):
