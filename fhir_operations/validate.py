@@ -16,6 +16,8 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.outcomes import outcome
 from fhir_server.fhir.summary import refuse_subset
 from fhir_server.operation.api import Call
+from fhir_server.validation.beside import unfit
+from fhir_server.validation.same_person import unfit_people
 
 TAKES_FAULTY: Final = True
 _MODES: Final = ("create", "update", "delete", "profile")
@@ -37,6 +39,9 @@ async def run(call: Call) -> Resource:
     issues = [*_of_id(call, mode, given), *found.issues]
     if mode in ("create", "update") and not _has_errors(issues):
         issues += _of_subset(resource)
+    if not _has_errors(issues):
+        issues += await unfit(resource, call.session, call.base)
+        issues += await unfit_people(resource, call.session, call.base)
     if not _has_errors(issues):
         issues.insert(0, _sound(call, found.profiles))
     return outcome(issues, default_code="invalid")

@@ -14,6 +14,7 @@ from fastapi import Request as HttpQuestion
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from fhir_server.access.audit.record import Record
 from fhir_server.access.audit.syslog import Follower, Receiver
 from fhir_server.access.audit.trail import Trail
 from fhir_server.access.consent_policy import ConsentPolicy
@@ -31,6 +32,7 @@ from fhir_server.authorisation.authority import Authority, Terms
 from fhir_server.authorisation.endpoint import routes as authorisation_routes
 from fhir_server.authorisation.fetching import KeySets
 from fhir_server.authorisation.gate import Gate
+from fhir_server.authorisation.registered import Registered
 from fhir_server.checking import checker, packaged, terminology_server
 from fhir_server.errors import FhirError, Kind
 from fhir_server.http import openapi, render
@@ -149,7 +151,7 @@ def _lifespan(
         follower = syslog_follower(settings, store)
         app.state.store = store
         app.state.authority = authority(settings, Ledger(store))
-        jobs = runner(settings, store, server, woken, decisions)
+        jobs = runner(settings, store, server, woken, decisions, trail)
         app.state.jobs = jobs
         jobs.start()
         facts = asyncio.create_task(_complete_facts(settings, store))
@@ -281,13 +283,23 @@ def http_limits(settings: Settings) -> HttpLimits:
 
 
 def runner(
-    settings: Settings, store: Store, server: Server, woken: asyncio.Event, decisions: Decisions
+    settings: Settings,
+    store: Store,
+    server: Server,
+    woken: asyncio.Event,
+    decisions: Decisions,
+    trail: Trail | None = None,
 ) -> Runner:
     """What works at jobs in this process, each in a session of its caller."""
     patient = store.patient(settings.job_patience)
 
     def open_session(caller: Caller) -> Session:
-        return session(settings, patient, caller, decisions, server.rules)
+        found = session(settings, patient, caller, decisions, server.rules)
+        if trail is not None:
+            found.record = record = Record(trail, "job")
+            record.caller, record.request_id = caller, caller.request_id
+            record.glass = found.glass
+        return found
 
     return Runner(
         lambda: of_all_callers(store, OPEN),
@@ -296,6 +308,7 @@ def runner(
         server.clock,
         JobTerms(settings.job_concurrency, settings.job_lease),
         woken,
+        Registered(Ledger(store), settings.authorisation).caller,
     )
 
 

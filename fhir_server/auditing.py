@@ -81,7 +81,7 @@ async def _written(store: Store, file: TextIO, form: str, low: int | None, high:
     if form == "csv":
         file.write(exporting.line([*exporting.COLUMNS]))
     async for entry in exporting.entries(store, low, high):
-        file.write(exporting.FORMATS[form](entry))
+        file.write(await exporting.FORMATS[form](store, entry))
         count += 1
     return count
 

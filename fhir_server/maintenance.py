@@ -165,8 +165,11 @@ def prune_store(store: str | None, *, dry: bool, say: Say) -> None:
         CannotMaintain: what was taken out until then stays out.
     """
     settings = _settings(store)
-    path = _existing(settings, "prune")
     retention = _retention(settings, datetime.now(UTC))
+    if is_mongo(settings.store):
+        _prune_mongo(settings, retention, say, dry=dry)
+        return
+    path = _existing(settings, "prune")
     if retention == prune.Retention():
         say("Everything is kept: neither KEYWORKING_KEEP_HISTORY, _VERSIONS nor _AUDIT is set.")
         return
@@ -177,6 +180,31 @@ def prune_store(store: str | None, *, dry: bool, say: Say) -> None:
         f"{did} {gone.versions} older versions ({gone.bytes:,} bytes) and "
         f"{gone.audit_rows} rows of the audit."
     )
+
+
+def _prune_mongo(settings: Settings, retention: prune.Retention, say: Say, *, dry: bool) -> None:
+    """The audit alone."""
+    before = retention.audit_before
+    if before is None:
+        text = f"keyworking prune takes out rows of the audit alone: {_INSTEAD['prune']}"
+        raise CannotMaintain(f"{text}; KEYWORKING_KEEP_AUDIT says for how long")
+    if retention.superseded_before is not None:
+        say(f"KEYWORKING_KEEP_HISTORY and _VERSIONS do nothing: {_INSTEAD['prune']}.")
+    with _one_line(f"{store_name(settings.store)} cannot be pruned", "what went stays out"):
+        count = asyncio.run(_pruned_audit(settings, before, dry=dry))
+    say(f"{'Would take out' if dry else 'Took out'} {count} rows of the audit.")
+
+
+async def _pruned_audit(settings: Settings, before: int, *, dry: bool) -> int:
+    from fhir_server.storage.mongo.prune import prune_audit  # the driver is half a second
+    from fhir_server.storage.mongo.store import MongoStore
+
+    store = await open_store(settings, make=False)
+    assert isinstance(store, MongoStore)  # noqa: S101 - its address says so
+    try:
+        return await prune_audit(store, before, dry=dry)
+    finally:
+        await store.close()
 
 
 def _retention(settings: Settings, now: datetime) -> prune.Retention:

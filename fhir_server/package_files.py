@@ -27,7 +27,7 @@ from fhir_server.validation.profiles.packages import (
     read_package,
     read_packages,
 )
-from fhir_server.validation.profiles.tree import ProfileError
+from fhir_server.validation.profiles.tree import Node, ProfileError
 from fhir_server.validation.profiles.written import with_snapshot
 
 _SENT: Final = ("CodeSystem", "ConceptMap", "NamingSystem", "StructureDefinition", "ValueSet")
@@ -74,13 +74,30 @@ def verified(path: Path, packages: Sequence[str]) -> Verified:
 
 
 def _problems(package: Package, library: Library) -> Iterator[str]:
-    """Profiles by which nothing can be checked: what has to fit them would be refused."""
+    """Profiles by which nothing can be checked, or that nothing can fit: all would be refused."""
     checker = Checker(library)
-    for definition in definitions(package.resources):
-        try:
-            checker.check_of(str(definition["url"]))
-        except ProfileError as error:
-            yield f"The {error}"
+    for file, resource in zip(package.files, package.resources, strict=True):
+        for definition in definitions([resource]):
+            url = str(definition["url"])
+            try:
+                checker.check_of(url)
+                tree = library.tree(url)
+            except ProfileError as error:
+                yield f"{file}: the {error}"
+                continue
+            for problem in _unfit(tree, tree.name) if tree else ():
+                yield f"{file}: the profile {url}, element {problem}"
+
+
+def _unfit(node: Node, where: str) -> Iterator[str]:
+    """Elements that need more values than they may have."""
+    least, most = node.element["min"], node.element["max"]
+    if node.touched and most != "*" and least > int(most):
+        yield f"{where}: min {least} is more than max {most}, so nothing can fit it"
+    for child in (node.children or {}).values():
+        yield from _unfit(child, f"{where}.{child.name}")
+    for each in node.slices.values():
+        yield from _unfit(each, f"{where}:{each.slice_name}")
 
 
 def place(path: Path, package: Package, packages: Sequence[str]) -> Path:

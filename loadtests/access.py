@@ -70,9 +70,12 @@ class Block:
 @click.option("--seconds", default=0.4, show_default=True, help="Length of a block.")
 @click.option("--connections", default=8, show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), help="Keeps the store there.")
-def main(patients: int, blocks: int, seconds: float, connections: int, folder: Path | None) -> None:
+@click.option("--only", default="", help="What the names of the lines have in them.")
+def main(
+    patients: int, blocks: int, seconds: float, connections: int, folder: Path | None, only: str
+) -> None:
     """Measure reads and searches with a policy, refusals, and the audit."""
-    report(patients, blocks, seconds, connections, folder)
+    report(patients, blocks, seconds, connections, folder, only)
 
 
 def report(
@@ -81,6 +84,7 @@ def report(
     seconds: float = 0.4,
     connections: int = 8,
     folder: Path | None = None,
+    only: str = "",
 ) -> None:
     click.echo(
         f"access control: {os.cpu_count()} cores, {platform.machine()}, "
@@ -99,16 +103,16 @@ def report(
         def compare(one: Server, other: Server, asked: Asked) -> list[tuple[Block, Block]]:
             return _in_turn((one, asked), (other, asked), blocks, seconds, connections)
 
-        _policies(lambda asked: compare(none, token, asked), tokens)
+        _policies(lambda asked: compare(none, token, asked), tokens, only)
         _audit(lambda asked: compare(silent, none, asked))
         _refusals(token, tokens["keyworker"], blocks, seconds)
 
 
 def _policies(
-    compare: Callable[[Asked], list[tuple[Block, Block]]], tokens: dict[str, str]
+    compare: Callable[[Asked], list[tuple[Block, Block]]], tokens: dict[str, str], only: str
 ) -> None:
     _heading("with a policy", "auth none", "token", "speed kept")
-    for asked in _paths(tokens):
+    for asked in filter(lambda one: only in one.name, _paths(tokens)):
         _line(asked.name, compare(asked))
 
 

@@ -5,14 +5,18 @@ its check digit is right, however it is spaced.
 """
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
+from fhir_server.access.labels import is_test_data
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import canonicals, nhs_number
 from fhir_server.fhir.json import Resource
-from fhir_server.operation.records import Records
+from fhir_server.operation.records import Records, reference_to
 from operations._message import Part
 
+UNCONFIRMED: Final = f"{canonicals.KW}/NamingSystem/unconfirmed-identifier"
+"""Of what a sender calls somebody who may be another than whoever is known by it: the value is
+`system|value`, and nobody is found by it."""
 _FILLERS: Final = str.maketrans("", "", " -\u00a0\u2010\u2011\u2013")
 
 
@@ -48,7 +52,7 @@ def wrong_numbers(part: Part) -> Iterator[Issue]:
             )
 
 
-def _reliable(patient: Resource) -> list[Resource]:
+def reliable(patient: Resource) -> list[Resource]:
     """NHS numbers that are right, each as it may be written here; else the sender's own ones."""
     right = [n for n in map(plain_number, numbers(patient)) if nhs_number.is_valid(n)]
     if right:
@@ -72,7 +76,7 @@ async def identified(records: Records, part: Part) -> Resource | None:
         FhirError: CONFLICT where there are several.
     """
     kind = part.resource["resourceType"]
-    find_by = _reliable if kind == "Patient" else identifiers_of
+    find_by = reliable if kind == "Patient" else identifiers_of
     found = await records.by_identifier(kind, find_by(part.resource))
     if len(found) > 1:
         raise FhirError.at(
@@ -90,4 +94,60 @@ def shares_identifier(one: Resource, other: Resource) -> bool:
 
 
 def has_reliable(patient: Resource) -> bool:
-    return bool(_reliable(patient))
+    return bool(reliable(patient))
+
+
+async def shared(records: Records, part: Part) -> Resource | None:
+    """Of what is about nobody in care: the first that has the first identifier that is known.
+
+    Several are no reason to refuse a message: somebody else may have made them so.
+    """
+    for identifier in identifiers_of(part.resource):
+        every = records.each_identified(part.resource["resourceType"], [identifier])
+        found = [one async for one in every if not is_test_data(one)]
+        if found:
+            return min(found, key=reference_to)
+    return None
+
+
+def unconfirmed(patient: Resource) -> Resource:
+    """As told, but found by none of its identifiers."""
+    return {**patient, "identifier": [_marked(one) for one in identifiers_of(patient)]}
+
+
+def is_unconfirmed(patient: Resource) -> bool:
+    return any(one["system"] == UNCONFIRMED for one in identifiers_of(patient))
+
+
+def without_numbers(node: Any) -> Any:
+    """The same with each NHS number in it, be it of a reference, as one that finds nobody."""
+    if isinstance(node, list):
+        return [without_numbers(one) for one in node]
+    if not isinstance(node, dict):
+        return node
+    if node.get("system") == canonicals.NHS_NUMBER and "value" in node:
+        return _marked(node)
+    return {name: without_numbers(value) for name, value in node.items()}
+
+
+def _marked(identifier: Resource) -> Resource:
+    if identifier["system"] == UNCONFIRMED:
+        return identifier
+    return {"system": UNCONFIRMED, "value": f"{identifier['system']}|{identifier['value']}"}
+
+
+def means_same_person(known: Resource, told: Resource) -> bool:
+    """Whether they share an identifier by which somebody is found, confirmed or not."""
+    own = reliable(told) or identifiers_of(told)
+    return bool(_pairs(known) & {(one["system"], one["value"]) for one in own})
+
+
+def _pairs(patient: Resource) -> set[tuple[str, str]]:
+    """Its identifiers, those that are not confirmed as they were told."""
+    found = set()
+    for one in identifiers_of(patient):
+        system, value = one["system"], one["value"]
+        if system == UNCONFIRMED:
+            system, _, value = value.partition("|")
+        found.add((system, value))
+    return found

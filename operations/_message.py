@@ -81,10 +81,16 @@ class Message:
 
     @property
     def sender(self) -> Resource:
-        """A Reference to the organisation that sends."""
+        """A Reference to the organisation that sends, by its endpoint where nothing else leads."""
         header = self.header.resource
         found: Resource = header.get("sender") or header.get("responsible") or {}
-        return found or {"display": str(header["source"].get("name", "Unnamed sender"))}
+        if "reference" in found or found.get("identifier", {}).get("value"):
+            return found
+        source = header["source"]
+        return {
+            "identifier": {"system": canonicals.URI_SYSTEM, "value": source["endpoint"]},
+            "display": str(found.get("display") or source.get("name", "Unnamed sender")),
+        }
 
     @property
     def start(self) -> int:
@@ -120,13 +126,14 @@ class Message:
         return found
 
 
-def read(bundle: Resource, received: int, base: str) -> Message:
+def read(bundle: Resource, received: int, base: str, sender: str = "") -> Message:
     """The message in a Bundle that R4 allows; one without timestamp was sent when `received`.
 
     That R4 allows it says that its first entry is a MessageHeader:
     https://hl7.org/fhir/R4/bundle.html#invs, bdl-12.
 
-    What it says of addresses below `base`, this server's own, is read as relative to it.
+    What it says of addresses below `base`, this server's own, is read as relative to it. `sender`
+    is who sends under a token: what messages are called counts among the sender's own.
 
     Raises:
         FhirError: INVALID, UNSUPPORTED or BUSINESS_RULE, with the place of what is wrong.
@@ -142,7 +149,7 @@ def read(bundle: Resource, received: int, base: str) -> Message:
     encounter = _focus(header, others)
     trigger = _trigger(header.resource)
     return Message(
-        id=_message_id(bundle, header),
+        id=_message_id(bundle, header, sender),
         digest=digest,
         name=_name(bundle, header),
         trigger=trigger,
@@ -264,7 +271,7 @@ def _patient(encounter: Part, others: Sequence[Part]) -> Part | None:
     )
 
 
-def _message_id(bundle: Resource, header: Part) -> str:
+def _message_id(bundle: Resource, header: Part, sender: str) -> str:
     name = _name(bundle, header)
     endpoint = header.resource["source"].get("endpoint")
     if not endpoint:
@@ -276,7 +283,8 @@ def _message_id(bundle: Resource, header: Part) -> str:
                 "required",
             ),
         )
-    return stable_id("message", endpoint, name.get("system", ""), name["value"])
+    known_as = (endpoint, name.get("system", ""), name["value"])
+    return stable_id("message", *known_as, *((sender,) if sender else ()))
 
 
 def _name(bundle: Resource, header: Part) -> Resource:
@@ -294,7 +302,7 @@ def _name(bundle: Resource, header: Part) -> Resource:
                 "required",
             ),
         )
-    return {"system": "urn:ietf:rfc:3986", "value": value}
+    return {"system": canonicals.URI_SYSTEM, "value": value}
 
 
 def _timestamp(bundle: Resource, received: int) -> int:

@@ -27,6 +27,11 @@ from operations._person import (
 _AFTERCARE_STATUSES: Final = frozenset({"03", "09", "10", "15", "16", "17", "18", "37", "38"})
 """Legal statuses after which section 117 of the Mental Health Act gives a right to aftercare:
 detention under sections 3, 37, 45A, 47 and 48 in the codes of UK Core."""
+_LEGAL_STATUSES: Final = _AFTERCARE_STATUSES | {
+    *("01", "02", "04", "05", "06", "07", "08", "12", "13", "14", "19", "20"),
+    *("31", "32", "35", "36", "98", "99"),
+}
+"""All of UK Core's."""
 
 _DONE: Final = ("completed", "cancelled", "entered-in-error")
 
@@ -97,7 +102,7 @@ async def _draft(person: Person, stay: Resource, admitted: int) -> Resource:
     if team is not None:
         plan["careTeam"] = [{"reference": reference_to(team)}]
     plan["activity"] = [_activity(item, day) for item in DISCHARGE_ITEMS]
-    return with_extension(plan, _section_117(stay))
+    return plan if unclear_status(stay) else with_extension(plan, _section_117(stay))
 
 
 def _activity(item: DischargeItem, admitted: date) -> Resource:
@@ -127,6 +132,12 @@ def _section_117(stay: Resource) -> Resource:
 
 def _gives_aftercare(stay: Resource) -> bool:
     return any(status in _AFTERCARE_STATUSES for status in _legal_statuses(stay))
+
+
+def unclear_status(stay: Resource) -> str | None:
+    """A legal status that is none, while no other gives a right to aftercare."""
+    unknown = [one for one in _legal_statuses(stay) if one not in _LEGAL_STATUSES]
+    return unknown[0] if unknown and not _gives_aftercare(stay) else None
 
 
 def _legal_statuses(stay: Resource) -> list[str]:

@@ -5,7 +5,7 @@ says is what a unit may know that is told nothing of the young person: row 6 of
 docs/decision-table.md.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from fhir_server.access.caller import Caller, Role
 from fhir_server.access.labels import is_test_data
@@ -14,7 +14,7 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.records import Records
-from operations._identity import identified, identifiers_of
+from operations._identity import identifiers_of, shared
 from operations._message import Message, unversioned
 
 
@@ -28,8 +28,8 @@ async def require_sender(records: Records, message: Message, caller: Caller) -> 
     """
     if Role.LOAD_TEST in caller.roles:
         return
-    codes = await _codes(records, message, message.sender)
-    if not caller.organisation or codes != {caller.organisation}:
+    codes = await _told_codes(records, message, message.sender)
+    if not caller.organisation or not codes or not _all_have(codes, caller.organisation):
         raise FhirError.at(
             Kind.FORBIDDEN,
             f"{message.header.expression}.sender",
@@ -42,27 +42,40 @@ async def require_sender(records: Records, message: Message, caller: Caller) -> 
                 f"{part.expression}.meta.tag",
                 "The tag HTEST marks what load tests send, and shows it to them",
             )
-    known = await identified(records, message.encounter) or {}
-    for stay in (message.encounter.resource, known):
-        codes = await _codes(records, message, stay.get("serviceProvider", {}))
-        if codes and caller.organisation not in codes:
-            raise FhirError.at(
-                Kind.FORBIDDEN,
-                f"{message.encounter.expression}.serviceProvider",
-                "A unit tells of stays with its own organisation, that of the token",
-            )
+    provider = message.encounter.resource.get("serviceProvider", {})
+    if not _all_have(await _told_codes(records, message, provider), caller.organisation):
+        raise FhirError.at(
+            Kind.FORBIDDEN,
+            f"{message.encounter.expression}.serviceProvider",
+            "A unit tells of stays with its own organisation, that of the token",
+        )
 
 
-async def _codes(records: Records, message: Message, organisation: Resource) -> set[str]:
-    """ODS codes by which a reference names an organisation, and those of what it refers to."""
-    found = [*_ods([organisation.get("identifier", {})])]
+def _all_have(codes: Sequence[set[str]], code: str) -> bool:
+    return all(code in some for some in codes)
+
+
+async def codes_of(records: Records, organisation: Resource) -> list[set[str]]:
+    """ODS codes by which a stored reference names an organisation, in each way that it has some."""
+    local = parse_relative(unversioned(organisation.get("reference", "")))
+    there = await records.get(local.type, local.id) if local else None
+    return _named(organisation, identifiers_of(there or {}))
+
+
+async def _told_codes(records: Records, message: Message, organisation: Resource) -> list[set[str]]:
+    """The same of a message's reference: what it holds may be known here as something else."""
     reference = unversioned(organisation.get("reference", ""))
     for part in message.parts:
         if reference in part.names:
-            return {*found, *_ods(identifiers_of(part.resource))}
-    local = parse_relative(reference)
-    there = await records.get(local.type, local.id) if local else None
-    return {*found, *_ods(identifiers_of(there or {}))}
+            known = await shared(records, part) or {}
+            told = _named(organisation, identifiers_of(part.resource))
+            return [*told, *_named({}, identifiers_of(known))]
+    return await codes_of(records, organisation)
+
+
+def _named(reference: Resource, identifiers: list[Resource]) -> list[set[str]]:
+    ways = ([reference.get("identifier", {})], identifiers)
+    return [codes for codes in (set(_ods(way)) for way in ways) if codes]
 
 
 def _ods(identifiers: list[Resource]) -> Iterator[str]:

@@ -74,6 +74,7 @@ async def admitted(event: Event) -> list[str]:
     said = [
         rating,
         f"The discharge plan is {status_of(plan)}: {reference_to(plan)}",
+        *_unclear_status(event),
         *await _end_what_went_before(event),
         *await open_tasks(records, person, event.stay, works, person.now),
     ]
@@ -81,6 +82,17 @@ async def admitted(event: Event) -> list[str]:
         # Told again: by now the pathway may have gone on from in-hospital.
         return said + await corrected(event)
     return said + await _move_to(event, "in-hospital", _INVOLVED)
+
+
+def _unclear_status(event: Event) -> list[str]:
+    status = _plan.unclear_status(event.stay)
+    if status is None:
+        return []
+    return [
+        f"The legal status {status} is not understood: it is no code of "
+        f"{canonicals.LEGAL_STATUS_CLASSIFICATION}. Whether it gives a right to aftercare under "
+        "section 117 is left open"
+    ]
 
 
 async def _end_what_went_before(event: Event) -> list[str]:

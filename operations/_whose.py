@@ -36,6 +36,11 @@ def named(resource: Resource) -> set[str]:
     }
 
 
+def of_a_record(resource_type: str) -> bool:
+    """Whether resources of the type are in somebody's record."""
+    return resource_type == "Patient" or bool(_parameters(resource_type))
+
+
 @cache
 def _parameters(resource_type: str) -> frozenset[str]:
     in_compartment = dict(memberships(resource_type)).get("Patient", frozenset())

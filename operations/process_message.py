@@ -9,23 +9,26 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
+from fhir_server.access.caller import Caller, Role
 from fhir_server.access.session import SessionUnit
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import instant
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.outcomes import outcome
-from fhir_server.fhir.references import parse_relative, rewrite
+from fhir_server.fhir.references import rewrite
 from fhir_server.operation.api import Call
-from fhir_server.operation.records import Records, reference_to, stable_id
+from fhir_server.operation.records import Records, reference_to
 from operations._coherence import require_coherent
 from operations._event import Told
-from operations._identity import has_reliable, identified, shares_identifier, wrong_numbers
+from operations._finding import Finder, not_here
+from operations._identity import wrong_numbers
 from operations._message import Message, Part, Trigger, read, unversioned
+from operations._own import OwnFinder, require_own_terms
 from operations._person import OPEN_STAY, UNDONE_STAY, Person, refers, since, status_of
 from operations._sender import brief, require_sender
 from operations._stay import may_follow
-from operations._whose import named, require_own
+from operations._whose import require_own
 
 SCOPES = ("MessageHeader.c", "Encounter.cu")
 """Of who tells of a stay; what follows from it is the service's own work."""
@@ -43,37 +46,69 @@ _MASTER: Final = frozenset(
 
 
 async def run(call: Call) -> Resource:
-    message = read(call.parameters.one("content"), call.now, call.base)
+    is_open, caller = call.session.is_open, call.session.caller
+    sender = "" if is_open else _sender(caller)
+    message = read(call.parameters.one("content"), call.now, call.base, sender)
     require_coherent(message, call.now)
+    bound = not is_open and Role.LOAD_TEST not in caller.roles
+    if bound:
+        require_own_terms(message)
+        await _require_seen(call, message)
 
     async def work(unit: SessionUnit) -> Resource:
         records = Records(unit, base=call.base, now=call.now, checker=call.checker)
-        if not call.session.is_open:
-            await require_sender(records, message, call.session.caller)
-        return await _Processing(unit, records, message, call.now).run()
+        finder = Finder(records, message)
+        if bound:
+            await require_sender(records, message, caller)
+            finder = OwnFinder(records, message, caller.organisation)
+        return await _Processing(unit, records, message, finder, call.now).run()
 
     action = f"process-message {message.trigger.value}"
     answer = await call.as_service().commit(action, work)
-    return answer if call.session.is_open else brief(answer)
+    return answer if is_open else brief(answer)
+
+
+def _sender(caller: Caller) -> str:
+    """Among whose messages an identifier counts: a load test plays many, and is none of them."""
+    if Role.LOAD_TEST in caller.roles:
+        return f"load test {caller.name}"
+    return f"ods {caller.organisation}"
+
+
+async def _require_seen(call: Call, message: Message) -> None:
+    """Raise for a Patient of this server whom the sender may not see, as for one who is not here.
+
+    Raises:
+        FhirError: INVALID.
+    """
+    if message.patient is None:
+        reference = unversioned(message.encounter.resource["subject"]["reference"])
+        kind, _, resource_id = reference.partition("/")
+        found = await call.session.read(kind, resource_id)
+        if found is None or found.deleted:
+            raise not_here(message)
 
 
 class _Processing:
     """One message in one commit."""
 
-    def __init__(self, unit: SessionUnit, records: Records, message: Message, now: int) -> None:
+    def __init__(
+        self, unit: SessionUnit, records: Records, message: Message, finder: Finder, now: int
+    ) -> None:
         self._unit = unit
         self._records = records
         self._message = message
+        self._finder = finder
         self._now = now
         self._names: dict[str, str] = {}
 
     async def run(self) -> Resource:
         answered = await self._records.get("OperationOutcome", self._message.id)
-        if answered is not None:
+        if answered is not None and not self._finder.passes_over(answered):
             await self._require_same_content()
             return answered
-        known = await identified(self._records, self._message.encounter)
-        patient = await self._patient(known)
+        known = await self._finder.stay()
+        patient = await self._finder.patient(known)
         self._require_same_stay(known, patient)
         ids = [(part, await self._id(part, patient, known)) for part in self._message.parts]
         for part, resource_id in ids:
@@ -83,7 +118,10 @@ class _Processing:
         told = frozenset(self._names.values())
         for part, resource in resources:
             await require_own(self._records, patient, part, resource, told)
-        return await self._conclude(await self._effects(known, resources), patient)
+        answer = await self._conclude(await self._effects(known, resources), patient)
+        stay = next(resource for part, resource in resources if part is self._message.encounter)
+        await self._finder.ask_whose(stay, self._now)
+        return answer
 
     async def _require_same_content(self) -> None:
         receipt = await self._records.get("Provenance", self._message.id)
@@ -98,37 +136,6 @@ class _Processing:
                 f"Another message was received as {self._message.name['value']}; "
                 "a new message has a new identifier",
             )
-
-    async def _patient(self, stay: Resource | None) -> Resource:
-        """The Patient that the message is about, as known here or as the message has it."""
-        part = self._message.patient
-        if part is None:
-            return await self._referred()
-        known = await identified(self._records, part)
-        if known is None and not has_reliable(part.resource):
-            known = await self._patient_of(stay, part)
-        if known is None:
-            return {**part.resource, "id": self._new_id(part)}
-        _require_same_person(known, part)
-        return known
-
-    async def _referred(self) -> Resource:
-        place = f"{self._message.encounter.expression}.subject"
-        reference = self._message.encounter.resource["subject"]["reference"]
-        found = await self._get(reference)
-        if found is None:
-            text = f"'{reference}' is not known here, and the message holds no Patient"
-            raise FhirError(Kind.INVALID, Issue(text, place, "required"))
-        return found
-
-    async def _patient_of(self, stay: Resource | None, part: Part) -> Resource | None:
-        """Whom a known stay is about, if that is who the sender means by the same identifier."""
-        found = await self._get((stay or {}).get("subject", {}).get("reference", ""))
-        return found if found and shares_identifier(found, part.resource) else None
-
-    async def _get(self, reference: str) -> Resource | None:
-        local = parse_relative(reference)
-        return None if local is None else await self._records.get(local.type, local.id)
 
     def _require_same_stay(self, known: Resource | None, patient: Resource) -> None:
         """The stay as it is known here must be this person's, and go on as it can from there."""
@@ -161,17 +168,12 @@ class _Processing:
         if part is self._message.patient:
             return str(patient["id"])
         is_stay = part is self._message.encounter
-        known = stay if is_stay else await identified(self._records, part)
-        if known is None:
-            return self._new_id(part)
-        _require_about(known, patient, part)
-        return str(known["id"])
-
-    def _new_id(self, part: Part) -> str:
-        return stable_id(self._message.id, str(part.index))
+        known = stay if is_stay else await self._finder.resource(part, patient)
+        return self._finder.new_id(part) if known is None else str(known["id"])
 
     def _resolved(self, part: Part, resource_id: str) -> Resource:
-        found: Resource = rewrite({**part.resource, "id": resource_id}, self._name)
+        told = self._finder.told({**part.resource, "id": resource_id})
+        found: Resource = rewrite(told, self._name)
         return found
 
     def _name(self, reference: str) -> str | None:
@@ -201,8 +203,9 @@ class _Processing:
         kind = resource["resourceType"]
         if kind in _MASTER:
             known = await self._records.get(kind, resource["id"])
-            if known is not None:
+            if known is not None and not self._finder.passes_over(known):
                 return known
+            resource = self._finder.first(resource)
         linked = await self._linked(resource, part)
         try:
             return await self._records.save(linked)
@@ -291,24 +294,3 @@ def _located(error: FhirError, part: Part) -> FhirError:
         for issue in error.issues
     )
     return FhirError.of(error.kind, issues)
-
-
-def _require_about(known: Resource, patient: Resource, part: Part) -> None:
-    """Two senders may number their resources alike: one's must not end up in the other's record."""
-    if named(known) - {reference_to(patient)}:
-        raise FhirError.at(
-            Kind.BUSINESS_RULE,
-            f"{part.expression}.identifier",
-            f"The {part.resource['resourceType']} with this identifier is another patient's",
-        )
-
-
-def _require_same_person(known: Resource, part: Part) -> None:
-    """One NHS number with two dates of birth: somebody's record is about to get mixed up."""
-    born, said = known.get("birthDate", ""), part.resource.get("birthDate", "")
-    if not (born.startswith(said) or said.startswith(born)):
-        raise FhirError.at(
-            Kind.BUSINESS_RULE,
-            f"{part.expression}.birthDate",
-            "The date of birth is not the one of the patient who has this identifier here",
-        )

@@ -1,7 +1,8 @@
 """A server within the test's own loop, and one in a process of its own."""
 
+import gc
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from fhir_server.http.messages import HttpRequest
 from fhir_server.settings import Settings
 from fhir_server.storage.interface import Store
 from tests.mongo import stop_mongo
+from tests.places import write_to_memory
 from tests.stores import KINDS, MONGODB, on_both, on_store, store_at
 from tests.support import ServerProcess
 
@@ -23,7 +25,22 @@ from tests.support import ServerProcess
 # long one takes is the machine's business.
 hypothesis.settings.register_profile("default", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("nightly", derandomize=False, deadline=None)
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+_PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")
+hypothesis.settings.load_profile(_PROFILE)
+if _PROFILE == "default":
+    write_to_memory()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Thousands of tests are made here, and stay: to look for garbage among them is wasted."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -21,10 +21,12 @@ if not {*KINDS} <= {SQLITE, MONGODB}:
     raise ValueError(f"KEYWORKING_TEST_STORE is {_ASKED}; it may be {SQLITE} or {MONGODB}")
 
 _ROOT: Final = Path(__file__).parent
-_NIGHTLY: Final = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
+NIGHTLY: Final = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 _INTERFACE: Final = ("fhir_operations", "http", "operations")
 _CENTRAL: Final = frozenset(
     {
+        "audit/test_jobs.py",
+        "audit/test_received.py",
         "authorisation/test_ends.py",
         "authorisation/test_keys.py",
         "authorisation/test_races.py",
@@ -38,7 +40,9 @@ _CENTRAL: Final = frozenset(
         "http/test_preconditions.py",
         "http/test_read.py",
         "http/test_search.py",
+        "http/test_search_several.py",
         "http/test_transaction.py",
+        "http/test_transaction_links.py",
         "http/test_update.py",
         "http/test_vread.py",
         "operations/test_admission_risk.py",
@@ -62,7 +66,7 @@ def on_both(path: Path) -> bool:
     if not path.is_relative_to(_ROOT):
         return False
     name = path.relative_to(_ROOT).as_posix()
-    return name in _CENTRAL or (_NIGHTLY and name.startswith(_INTERFACE))
+    return name in _CENTRAL or (NIGHTLY and name.startswith(_INTERFACE))
 
 
 def fewer(number: int, share: int) -> int:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
-from fhir_server.access.caller import Caller
+from fhir_server.access.caller import Caller, Grant
 from fhir_server.access.facts.parts import UNKNOWN, Member
 from fhir_server.access.facts.record import Facts
 from fhir_server.access.identities import Identities
@@ -127,10 +127,26 @@ def posts_events(case: Case) -> bool:
 
 
 def creates_stays(caller: Caller) -> bool:
-    """Whether the token grants to create an Encounter."""
+    """Whether the token grants to create an Encounter.
+
+    Asked with each decision, so what was found of the very same grants is found again.
+    """
+    known = _stays.get(id(caller.grants))
+    if known is None or known[0] is not caller.grants:
+        if len(_stays) >= _MOST_STAYS:
+            _stays.clear()
+        known = _stays[id(caller.grants)] = (caller.grants, _creates_stays(caller.grants))
+    return known[1]
+
+
+_MOST_STAYS: Final = 1000
+_stays: Final[dict[int, tuple[tuple[Grant, ...], bool]]] = {}
+
+
+def _creates_stays(grants: tuple[Grant, ...]) -> bool:
     return any(
         "c" in grant.letters and grant.resource_type in ("*", "Encounter")
-        for grant in caller.grants
+        for grant in grants
         if grant.level in ("system", "user")
     )
 

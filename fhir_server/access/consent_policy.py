@@ -5,13 +5,14 @@ twice, once for a database and once for what is at hand; a test compares them. W
 in deciding denies.
 """
 
+import hashlib
 import logging
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Protocol, runtime_checkable
 
 from fhir_server.access import masking, membership
-from fhir_server.access.caller import Caller, Role
+from fhir_server.access.caller import Caller, Grant, Role
 from fhir_server.access.decision import DENIED, Area, Decision, Decisions, Gathered, Sight
 from fhir_server.access.glass import opened
 from fhir_server.access.labels import IS_TEST_DATA, is_test_data
@@ -21,6 +22,7 @@ from fhir_server.access.sight import detail, sight_of, sight_of_type
 from fhir_server.access.table import Explanation, Held
 from fhir_server.access.writing import Writing, require_outcome, require_write
 from fhir_server.errors import FhirError
+from fhir_server.fhir import json
 from fhir_server.search.ast import (
     Everything,
     Node,
@@ -35,6 +37,10 @@ from fhir_server.storage.interface import Reader
 
 _KEYWORKER: Final = (2, 15)
 _BREAK_GLASS: Final = 1
+_COLOUR_ALONE: Final = frozenset({Sight.COLOUR})
+_FEW: Final = 8
+_MOST_MADE: Final = 2000
+"""Patients who are asked for by name, and terms, that are kept with one caller's decisions."""
 _log: Final = logging.getLogger(__name__)
 
 ScopeTerms = Callable[[Caller, str, str], Node]
@@ -80,14 +86,22 @@ class ConsentPolicy:
 
     async def terms(self, reader: Reader) -> Terms:
         """What may be found at this moment; nothing where that cannot be told."""
+        return ConsentTerms(self._caller, self._scopes, await self._known_or_nobody(reader))
+
+    async def _known_or_nobody(self, reader: Reader) -> Mapping[Decision, frozenset[str]]:
         try:
-            known = await self._known(reader)
+            return await self._known(reader)
         except FhirError:
             raise
         except Exception:
             _log.exception("What a caller may read could not be decided: nothing")
-            known = {}
-        return ConsentTerms(self._caller, self._scopes, known)
+            return {}
+
+    def looked_at(self, resource_type: str, body: bytes) -> Mapping[str, Any]:
+        """Criteria of scopes may look at anything."""
+        if isinstance(self._scopes(self._caller, resource_type, "r"), Everything):
+            return membership.looked_at(resource_type, body)
+        return json.decode_own(body)  # type: ignore[no-any-return]
 
     async def sight(self, reader: Reader, resource: Mapping[str, Any]) -> Sight:
         """How much of one resource may be seen; none where that cannot be told."""
@@ -158,6 +172,14 @@ class ConsentPolicy:
             held = whole.held
         return Explanation(held, ())
 
+    async def reach(self, reader: Reader) -> str:
+        """What may be read at this moment, as a digest: of scopes, roles and decisions."""
+        known = await self._known_or_nobody(reader)
+        told = sorted(f"{_exactly(one)} {sorted(ids)}" for one, ids in known.items())
+        roles = sorted(role.value for role in self._caller.roles)
+        grants = sorted(_granted(grant) for grant in self._caller.grants)
+        return hashlib.sha256(repr((roles, grants, told)).encode()).hexdigest()
+
     async def _known(self, reader: Reader) -> Mapping[Decision, frozenset[str]]:
         """Patients by decision, those for whom the glass is broken among them."""
         now = self._clock()
@@ -176,20 +198,17 @@ class ConsentPolicy:
     async def _sight(self, reader: Reader, resource: Mapping[str, Any]) -> Sight:
         name = resource["resourceType"]
         scope = self._scopes(self._caller, name, "r")
-        if not isinstance(scope, Everything) and not await covers(reader, scope, resource):
+        everything = isinstance(scope, Everything)
+        if not everything and not await covers(reader, scope, resource):
             return Sight.NONE
-        standing = membership.standing(name)
-        if standing is Standing.AUDIT:
-            return Sight.NONE  # no resource, but rows: `Session.audited`
         if Role.LOAD_TEST in self._caller.roles:
-            return _whole(is_test_data(resource))
-        if standing is not Standing.RECORD:
-            return _whole(standing is Standing.SHARED)
-        found = [
-            await self._sight_within(reader, one, resource)
-            for one in membership.patients_of(resource)
-        ]
-        least = min(found, key=lambda sight: sight.value, default=Sight.NONE)
+            is_audit = membership.standing(name) is Standing.AUDIT
+            return _whole(not is_audit and is_test_data(resource))
+        patients = membership.patients_of(resource)
+        if not patients:  # what is about nobody in care, or about whom it cannot be told
+            return _whole(membership.standing(name) is Standing.SHARED)
+        found = [await self._sight_within(reader, one, resource) for one in patients]
+        least = found[0] if len(found) == 1 else min(found, key=lambda sight: sight.value)
         hides = least is Sight.COLOUR and not masking.is_public(name, used_by(scope))
         return Sight.NONE if hides else least
 
@@ -214,6 +233,17 @@ class ConsentPolicy:
                     raise refusal("The token's scopes do not cover this change")
 
 
+def _granted(grant: Grant) -> str:
+    return repr((grant.level, grant.resource_type, sorted(grant.letters), sorted(grant.criteria)))
+
+
+def _exactly(decision: Decision) -> str:
+    """The decision in words, the same in every process."""
+    told = asdict(decision)
+    sets = {name: sorted(map(repr, v)) for name, v in told.items() if isinstance(v, frozenset)}
+    return repr(told | sets)
+
+
 def _something(known: Mapping[Decision, frozenset[str]]) -> dict[Decision, frozenset[str]]:
     return {one: ids for one, ids in known.items() if ids and one != DENIED}
 
@@ -233,13 +263,27 @@ class ConsentTerms:
     def readable(self, resource_type: str, used: Used, targets: Targets, /) -> Node:
         scope = self.scopes(self.caller, resource_type, "s")
         # Whoever asks for a token chooses its criteria: they too find nothing by what is masked.
+        if isinstance(scope, Everything):
+            return self._allowed(resource_type, used, targets)
         used = used | used_by(scope)
         return conjunction(self._allowed(resource_type, used, targets), scope)
 
     def masks(self, resource_type: str) -> bool:
+        return Sight.COLOUR in self._sights(resource_type)
+
+    def masks_all(self, resource_type: str) -> bool:
+        return self._sights(resource_type) == _COLOUR_ALONE
+
+    def _sights(self, resource_type: str) -> frozenset[Sight]:
+        """How much is seen of what is found, of a type that is masked for somebody."""
         if not masking.is_masked_type(resource_type) or Role.LOAD_TEST in self.caller.roles:
-            return False
-        return any(sight_of_type(one, resource_type) is Sight.COLOUR for one in self.known)
+            return frozenset()
+        made = self.known.made if isinstance(self.known, Gathered) else {}
+        found: frozenset[Sight] | None = made.get(resource_type)
+        if found is None:
+            each = frozenset(sight_of_type(one, resource_type) for one in self.known)
+            found = made[resource_type] = each - {Sight.NONE}
+        return found
 
     def sight(self, resource: Mapping[str, Any]) -> Sight:
         found = [self._sight_within(one, resource) for one in membership.patients_of(resource)]
@@ -262,14 +306,16 @@ class ConsentTerms:
     def _of_patients(self, resource_type: str, used: Used, asked: frozenset[str] | None) -> Node:
         """About these patients and nobody else, and of each what was decided about them.
 
-        Of all of them it is kept, as there may be thousands.
+        It is kept with the decisions: there may be thousands, and a few are asked for often.
         """
-        if asked is not None or not isinstance(self.known, Gathered):
+        if not isinstance(self.known, Gathered) or len(asked or ()) > _FEW:
             return self._within(resource_type, used, asked)
-        key = (resource_type, masking.is_public(resource_type, used))
+        key = (resource_type, masking.is_public(resource_type, used), asked)
         found: Node | None = self.known.made.get(key)
         if found is None:
-            found = self.known.made[key] = self._within(resource_type, used, None)
+            if len(self.known.made) >= _MOST_MADE:
+                self.known.made.clear()
+            found = self.known.made[key] = self._within(resource_type, used, asked)
         return found
 
     def _within(self, resource_type: str, used: Used, asked: frozenset[str] | None) -> Node:

@@ -33,7 +33,8 @@ Side = Mapping[str, Any] | None
 _KEYWORKER: Final = (2, 15)
 """While consent stands, and after it has ended."""
 _COMPETENT: Final = 7
-_PARENT: Final = (8, 10)
+_AFTER_REVIEW: Final = 10
+_PARENT: Final = (8, _AFTER_REVIEW)
 _ADULT: Final = 16
 _REVIEW: Final = 13
 _BACKWARDS: Final = timedelta(days=30)
@@ -75,13 +76,15 @@ async def require_consent(
     is_keyworker = decision.row in _KEYWORKER or await _leads(reader, own, patient_id)
     _require_time(old, new, now)
     if old is not None and _is_withdrawal(old, new):
-        if is_keyworker or _is_by(caller, old, patient_id):
-            return
-        raise refusal("A consent is withdrawn by its giver, the patient or the keyworker")
+        _require_withdrawer(caller, old, new, patient_id, is_keyworker=is_keyworker)
+        return
     patient = await _read(reader, f"Patient/{patient_id}")
     giving = _Giving(reader, new, patient, _age(patient, now), decision, by_keyworker=is_keyworker)
     if await giving.require(caller, own, old):
-        await _require_found_before(reader, new, patient_id, now)
+        known = await _known_assessment(reader, patient_id, now)
+        _require_found_before(new, known)
+        if decision.row == _AFTER_REVIEW and known[0] != "not-competent":
+            raise refusal("The young person was found competent, and decides")
 
 
 def _is_withdrawal(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
@@ -96,9 +99,35 @@ def _assessments(consent: Mapping[str, Any]) -> list[Any]:
     return [one for one in told if one.get("url") == canonicals.COMPETENCE_EXTENSION]
 
 
-async def _require_found_before(
-    reader: Reader, new: Mapping[str, Any], patient_id: str, now: int
+def _require_withdrawer(
+    caller: Caller,
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    patient_id: str,
+    *,
+    is_keyworker: bool,
 ) -> None:
+    """Raise unless the caller may withdraw the consent, as of the time that it then says.
+
+    Raises:
+        FhirError: FORBIDDEN.
+    """
+    if is_keyworker or caller.user == f"Patient/{patient_id}":
+        return
+    if not _is_by(caller, old, patient_id):
+        raise refusal("A consent is withdrawn by its giver, the patient or the keyworker")
+    # A later time would close what others have given since, who may be the ones to decide.
+    if old.get("dateTime") != new.get("dateTime"):
+        raise refusal("Whoever withdraws what they gave leaves dateTime as it is")
+
+
+async def _known_assessment(reader: Reader, patient_id: str, now: int) -> tuple[str, int]:
+    """The newest that is recorded, and when; '' without one."""
+    own = f"Patient/{patient_id}"
+    return assessment(gathered(await kept.of_subject(reader, own), own), now) or ("", 0)
+
+
+def _require_found_before(new: Mapping[str, Any], known: tuple[str, int]) -> None:
     """Raise where a giver tells of an assessment that is not the newest: they make none.
 
     Raises:
@@ -108,9 +137,7 @@ async def _require_found_before(
     part = told.part if told else None
     if not isinstance(part, ConsentPart) or part.assessed is None:
         return
-    own = f"Patient/{patient_id}"
-    known = gathered(await kept.of_subject(reader, own), own)
-    if assessment(known, now) != (part.outcome, part.assessed):
+    if known != (part.outcome, part.assessed):
         raise refusal("Whoever gives a consent does not assess competence: that is recorded before")
 
 

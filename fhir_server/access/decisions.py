@@ -43,17 +43,16 @@ class _Made(NamedTuple):
 
     decision: Decision
     window: Span
+    """In which neither the facts nor who the caller is change by time."""
     facts: Facts
     who: Identities
 
-    def holds(self, shelf: Shelf, key: tuple[object, ...], now: int) -> bool:
+    def holds(self, shelf: Shelf, caller: Caller, patient_id: str, now: int) -> bool:
         """Whether it would be decided by the same objects again."""
-        patient_id, _, user, organisation = key[:4]
         return (
-            shelf.patients.get(str(patient_id)) is self.facts
-            and shelf.callers.get((str(user), str(organisation))) is self.who
+            shelf.patients.get(patient_id) is self.facts
+            and shelf.callers.get((caller.user, caller.organisation)) is self.who
             and self.window.covers(now)
-            and self.who.window.covers(now)
         )
 
 
@@ -104,7 +103,7 @@ class TableDecisions:
             shelf = await self._at_hand.shelf(reader)
             key = (patient_id, caller.break_glass, *_key(caller))
             known = self._decided_before.get(key)
-            if known is not None and shelf is not None and known.holds(shelf, key, now):
+            if known and shelf and known.holds(shelf, caller, patient_id, now):
                 return known.decision
             case = await self._case(reader, caller, patient_id, now)
             return DENIED if case is None else self._made(case, key)
@@ -118,7 +117,7 @@ class TableDecisions:
         decision = explained(case).held.decision
         if len(self._decided_before) >= _MOST_MADE:
             self._decided_before.clear()
-        window = case.facts.window(case.now)
+        window = _shared([case.facts.window(case.now), case.who.window])
         self._decided_before[key] = _Made(decision, window, case.facts, case.who)
         return decision
 
@@ -201,9 +200,8 @@ _UNDECIDED: Final = Explanation(Held(DENIED), ((0, "the facts cannot be read"),)
 
 def _key(caller: Caller) -> tuple[object, ...]:
     """All that a decision depends on."""
-    return (
-        *(caller.user, caller.organisation, caller.roles, caller.purpose, creates_stays(caller)),
-    )
+    stays = creates_stays(caller)
+    return (caller.user, caller.organisation, caller.roles, caller.purpose, stays)
 
 
 async def _who(reader: Reader, shelf: Shelf, caller: Caller, now: int) -> Identities:

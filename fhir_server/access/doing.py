@@ -26,6 +26,8 @@ class Done:
     """Ids of patients about whom it wrote."""
     unsettled: dict[tuple[str, str], StoredVersion | None] = field(default_factory=dict)
     """What rules have not looked at yet, as it was before it was written."""
+    received: list[str] = field(default_factory=list)
+    """The AuditEvents of clients that it stored, as its row tells of them."""
     followed: list[StoredVersion] = field(default_factory=list)
     """Of `touched`, what the service's rules wrote."""
 

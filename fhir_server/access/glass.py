@@ -20,10 +20,14 @@ def memo(patient_id: str, reason: str, until: int) -> Memo:
 
 
 async def opened(reader: Reader, caller: Caller, patient_id: str = "") -> dict[str, str]:
-    """The reasons by the ids of the patients; of that one alone, where one is named."""
+    """The reasons by the ids of the patients; of that one alone, where one is named.
+
+    All are read in either case, so that it takes the same time whoever is asked for, also for a
+    store that remembers what it was asked.
+    """
     own = own_prefix(caller.name)
-    if patient_id:
-        found = await reader.memo(SPACE, own + patient_id)
-        return {} if found is None else {patient_id: found.value.decode()}
     memos = await reader.memos(SPACE, own, MOST)
-    return {one.key.removeprefix(own): one.value.decode() for one in memos}
+    told = {one.key.removeprefix(own): one.value.decode() for one in memos}
+    if not patient_id:
+        return told
+    return {patient_id: told[patient_id]} if patient_id in told else {}

@@ -3,11 +3,11 @@
 What a caller may not see answers exactly as what is not there, whichever way it is asked for.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from fhir_server.access import masking, membership
+from fhir_server.access import masking, membership, targets
 from fhir_server.access.audit.record import Record
 from fhir_server.access.caller import Caller, own_prefix
 from fhir_server.access.consent_policy import ConsentPolicy
@@ -78,6 +78,15 @@ class GuardedReader:
         if not isinstance(self._rule, ConsentPolicy):
             return None
         return await self._rule.explain(self._reader, patient_id, other)
+
+    async def reach(self) -> str:
+        """What the caller may read at this moment, as a digest; '' where nobody decides.
+
+        What was worked out of it, such as a total, is known to the caller while it is the same.
+        """
+        if not isinstance(self._rule, ConsentPolicy):
+            return ""
+        return await self._rule.reach(self._reader)
 
     def is_limited(self, resource_type: str) -> bool:
         """Whether there may be resources of the type that the caller may not see."""
@@ -161,8 +170,11 @@ class GuardedReader:
             return await self._reader.search(_but_the_audit(known), count, after, until)
         terms = await self._rule.terms(self._reader)
         asked = guarded(known, terms.readable)
-        page = await self._reader.search(asked, count, after, until)
-        return _masked(terms, page)
+        page = _masked(terms, await self._reader.search(asked, count, after, until))
+        if not any(one.type == targets.TYPE for one in page.matches):
+            return page
+        told = [await targets.as_told(one, self._is_seen_now) for one in page.matches]
+        return replace(page, matches=told)
 
     async def total(self, query: Search) -> int:
         known = await self._known(query)
@@ -216,11 +228,15 @@ class GuardedReader:
     ) -> StoredVersion | None:
         """A current version as the caller sees it, None where that is not at all."""
         if current is None:
-            # What is hidden costs a decision: what is not there costs the same.
+            # What is hidden costs a decision, and a row that is found: what is not there costs the
+            # same decision, and to decode it in full takes about what finding a row does.
             body = membership.nobodys_body(resource_type)
             await rule.sight(self._reader, json.decode_own(body))
             return None
-        return _through(await self._sight(rule, current), current)
+        seen = _through(await self._sight(rule, current), current)
+        if seen is None or seen.type != targets.TYPE:
+            return seen
+        return await targets.as_told(seen, self._is_seen_now)
 
     async def _is_seen_now(self, resource_type: str, resource_id: str) -> bool:
         """Whether a resource has a past that may be looked at.
@@ -241,29 +257,39 @@ class GuardedReader:
         for one in (current, version):
             if await self._sight(rule, one) is not Sight.ALL:
                 return None
-        return version
+        return await targets.as_told(version, self._is_seen_now)
 
     async def _sight(self, rule: Rule, version: StoredVersion) -> Sight:
         """Of a deletion, by what was deleted."""
         if not version.deleted:
-            return await rule.sight(self._reader, json.decode_own(version.body))
+            return await rule.sight(self._reader, rule.looked_at(version.type, version.body))
         last = await self._reader.vread(version.type, version.id, version.version - 1)
         if last is None or last.deleted:
             return Sight.NONE
-        sight = await rule.sight(self._reader, json.decode_own(last.body))
+        sight = await rule.sight(self._reader, rule.looked_at(last.type, last.body))
         return sight if sight is Sight.ALL else Sight.NONE
 
 
 def _masked(terms: Terms, page: Page) -> Page:
     """The page, with what is seen in part as it is seen, by what it was found by."""
-    masks = {name: terms.masks(name) for name in {match.type for match in page.matches}}
-    if not any(masks.values()):
+    masks = {name for name in {match.type for match in page.matches} if terms.masks(name)}
+    if not masks:
         return page
+    covered = {name for name in masks if terms.masks_all(name)}
     seen = [
-        _through(terms.sight(json.decode_own(match.body)), match) if masks[match.type] else match
+        match if match.type not in masks else _masked_one(terms, match, covered)
         for match in page.matches
     ]
-    return replace(page, matches=[match for match in seen if match is not None])
+    return Page([match for match in seen if match is not None], page.after)
+
+
+def _masked_one(
+    terms: Terms, match: StoredVersion, covered: Collection[str]
+) -> StoredVersion | None:
+    """Of types of which nobody's is seen in full, it need not be known whose it is."""
+    if match.type in covered:
+        return masking.masked(match)
+    return _through(terms.sight(membership.looked_at(match.type, match.body)), match)
 
 
 def _through(sight: Sight, version: StoredVersion) -> StoredVersion | None:

@@ -46,9 +46,13 @@ class Ledger(_OwnMemos):
         return await self._store.secret("authorisation")
 
     async def commit(
-        self, who: str, action: str, work: "Callable[[LedgerUnit], Awaitable[T]]"
+        self,
+        who: str,
+        action: str,
+        work: "Callable[[LedgerUnit], Awaitable[T]]",
+        address: str = "",
     ) -> T:
-        """Run `work` in one commit, with a line in the audit that says who did what.
+        """Run `work` in one commit, with a line in the audit that says who did what from where.
 
         `work` may be run more than once and depends on nothing but its unit.
 
@@ -58,7 +62,7 @@ class Ledger(_OwnMemos):
 
         async def audited(unit: Unit) -> T:
             result = await work(LedgerUnit(unit))
-            await unit.audit(AuditRow(who, action, ""))
+            await unit.audit(AuditRow(who, action, address=address))
             return result
 
         return await self._store.commit(audited)

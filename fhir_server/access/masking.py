@@ -7,7 +7,7 @@ project's own.
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from fhir_server.fhir import canonicals, json
@@ -61,8 +61,15 @@ def is_masked_type(resource_type: str) -> bool:
 
 def is_public(resource_type: str, used: Used) -> bool:
     """Whether all of these values can be seen through the mask."""
-    allowed = _PUBLIC.get(resource_type, frozenset()) | _RESOURCE
-    return all(code in allowed or code.partition("|")[0] in allowed for code in used)
+    allowed = _public(resource_type)
+    return used <= allowed or all(
+        code in allowed or code.partition("|")[0] in allowed for code in used
+    )
+
+
+@cache
+def _public(resource_type: str) -> frozenset[str]:
+    return _PUBLIC.get(resource_type, frozenset()) | _RESOURCE
 
 
 def shown(resource_type: str) -> Node:

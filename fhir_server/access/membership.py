@@ -11,7 +11,9 @@ import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import cache, lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypedDict
+
+import msgspec
 
 from fhir_server.access.decision import Area
 from fhir_server.fhir import json
@@ -186,6 +188,27 @@ def patients_of(resource: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(ids)
 
 
+def looked_at(resource_type: str, body: bytes) -> Mapping[str, Any]:
+    """Of a resource as it is stored, all that says whose it is, and how much of it is seen.
+
+    The rest is not decoded, unless its one patient is not told as nearly all are.
+    """
+    if standing(resource_type) is not Standing.RECORD:
+        return json.decode_own(body)  # type: ignore[no-any-return]
+    found: Mapping[str, Any] = _decoder(resource_type).decode(body)
+    if resource_type == PATIENT or _plainly(resource_type, found):
+        return found
+    return json.decode_own(body)  # type: ignore[no-any-return]
+
+
+@cache
+def _decoder(resource_type: str) -> msgspec.json.Decoder[Any]:
+    """Of the elements that a decision looks at; it passes over all others."""
+    names = {"resourceType", "id", "meta", "status", "category", "code", _element(resource_type)}
+    typed: Any = TypedDict  # which is for names that are known beforehand
+    return msgspec.json.Decoder(typed("LookedAt", dict.fromkeys(names - {""}, Any), total=False))
+
+
 def _plainly(resource_type: str, resource: Mapping[str, Any]) -> str:
     """The one patient of a reference as nearly all are; '' for any other, which is looked into."""
     whose = resource.get(_element(resource_type))
@@ -197,6 +220,8 @@ def _plainly(resource_type: str, resource: Mapping[str, Any]) -> str:
 @cache
 def _element(resource_type: str) -> str:
     """The element that alone says whom resources of the type are about; '' where others may."""
+    if resource_type == PATIENT:
+        return ""
     routes = routes_of(indexed_parameters(resource_type)[parameter(resource_type)], resource_type)
     path = _path(resource_type)
     is_alone = len(routes) == 1 and len(path) == 2 and len(routes[0].steps) == 1
@@ -217,6 +242,8 @@ def asked_for(resource_type: str, targets: Targets) -> frozenset[str] | None:
     if resource_type == PATIENT:
         return targets.get("_id")
     if _may_repeat(resource_type):
+        return None
+    if not targets:
         return None
     codes = [*_ABOUT, "{Patient}"] if _is_whole_compartment(resource_type) else _ABOUT
     found = [targets[one] for one in codes if one in targets]

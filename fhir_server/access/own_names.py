@@ -1,16 +1,15 @@
 """By which references a caller is named in records: its user, its roles, its organisation."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from fhir_server.access.caller import Caller
-from fhir_server.fhir import canonicals
-from fhir_server.search.ast import Query, ReferenceTo, TokenIs
+from fhir_server.fhir import canonicals, json
+from fhir_server.fhir.references import LocalReference, parse_relative
 from fhir_server.storage.interface import Reader
 
-_MOST: Final = 100
-"""Roles of one person, and records of one organisation."""
+Element = Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +20,14 @@ class OwnNames:
     organisations: frozenset[str]
     organisation: str = ""
 
-    def is_one(self, reference: Mapping[str, Any] | None) -> bool:
+    def is_one(self, reference: Element) -> bool:
         """Whether the element refers to the caller or its organisation."""
         return self.is_person(reference) or self.is_organisation(reference)
 
-    def is_person(self, reference: Mapping[str, Any] | None) -> bool:
+    def is_person(self, reference: Element) -> bool:
         return (reference or {}).get("reference") in self.persons
 
-    def is_organisation(self, reference: Mapping[str, Any] | None) -> bool:
+    def is_organisation(self, reference: Element) -> bool:
         """A reference names it; one without may have its ODS code."""
         told = reference or {}
         if "reference" in told:
@@ -38,26 +37,39 @@ class OwnNames:
         return bool(self.organisation) and is_ods and identifier.get("value") == self.organisation
 
 
-async def own_names(reader: Reader, caller: Caller) -> OwnNames:
-    """As the records say now, all of them: administrators keep these."""
-    persons = {caller.user} - {""}
-    if caller.user.startswith("Practitioner/"):
-        persons |= {one async for one in _found(reader, _roles(caller.user))}
-    if not caller.organisation:
-        return OwnNames(frozenset(persons), frozenset())
-    organisations = {one async for one in _found(reader, _organisations(caller.organisation))}
+async def own_names(reader: Reader, caller: Caller, *asked: Element) -> OwnNames:
+    """Which of the references that are asked about name the caller, as the records say now.
+
+    Each is looked up by itself: however many roles and organisations others bring, none is missed.
+    """
+    persons, organisations = {caller.user} - {""}, set[str]()
+    for name in {str((one or {}).get("reference", "")) for one in asked}:
+        local = parse_relative(name)
+        if local is not None and await _is_person(reader, caller, local):
+            persons.add(name)
+        if local is not None and await _is_organisation(reader, caller, local):
+            organisations.add(name)
     return OwnNames(frozenset(persons), frozenset(organisations), caller.organisation)
 
 
-def _roles(user: str) -> Query:
-    return Query("PractitionerRole", ReferenceTo("practitioner", (user,)))
+async def _is_person(reader: Reader, caller: Caller, named: LocalReference) -> bool:
+    """The user, in whichever version, or a role of theirs."""
+    if f"{named.type}/{named.id}" == caller.user:
+        return True
+    if named.type != "PractitionerRole" or not caller.user.startswith("Practitioner/"):
+        return False
+    role = await _read(reader, named)
+    return bool(role.get("practitioner", {}).get("reference") == caller.user)
 
 
-def _organisations(code: str) -> Query:
-    return Query("Organization", TokenIs("identifier", canonicals.ODS_ORGANIZATION, code))
+async def _is_organisation(reader: Reader, caller: Caller, named: LocalReference) -> bool:
+    if named.type != "Organization" or named.version is not None or not caller.organisation:
+        return False
+    there = await _read(reader, named)
+    code = {"system": canonicals.ODS_ORGANIZATION, "value": caller.organisation}
+    return any(code.items() <= one.items() for one in there.get("identifier", ()))
 
 
-async def _found(reader: Reader, query: Query) -> AsyncIterator[str]:
-    page = await reader.search(query, _MOST)
-    for version in page.matches:
-        yield f"{version.type}/{version.id}"
+async def _read(reader: Reader, named: LocalReference) -> Mapping[str, Any]:
+    found = await reader.read(named.type, named.id)
+    return {} if found is None or found.deleted else json.decode_resource(found.body)

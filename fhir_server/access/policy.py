@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol, cast, runtime_checkable
 from fhir_server.access.caller import Caller
 from fhir_server.access.decision import Sight
 from fhir_server.errors import FhirError, Kind
+from fhir_server.fhir import json
 from fhir_server.search.ast import Everything, Node, Nothing
 from fhir_server.search.match import match
 from fhir_server.search.rewrite import Targets, Used
@@ -49,6 +50,9 @@ class Terms(Protocol):
     def masks(self, resource_type: str) -> bool:
         """Whether of some of them only a part may be seen."""
 
+    def masks_all(self, resource_type: str) -> bool:
+        """Whether of all of them, so that none needs to be looked at."""
+
     def sight(self, resource: Mapping[str, Any]) -> Sight:
         """How much of one that was found, of a type that is masked."""
 
@@ -59,6 +63,9 @@ class Rule(Protocol):
 
     async def terms(self, reader: Reader) -> Terms:
         """What may be found."""
+
+    def looked_at(self, resource_type: str, body: bytes) -> Mapping[str, Any]:
+        """Of a resource as it is stored, as much as `sight` looks at."""
 
     async def sight(self, reader: Reader, resource: Mapping[str, Any]) -> Sight:
         """How much of one resource may be seen."""
@@ -142,6 +149,9 @@ class TermRule:
     async def terms(self, reader: Reader) -> Terms:  # noqa: ARG002
         return _FixedTerms(self._policy)
 
+    def looked_at(self, resource_type: str, body: bytes) -> Mapping[str, Any]:  # noqa: ARG002
+        return json.decode_own(body)  # type: ignore[no-any-return]
+
     async def sight(self, reader: Reader, resource: Mapping[str, Any]) -> Sight:
         allowed = self._policy.readable(resource["resourceType"])
         return Sight.ALL if await covers(reader, allowed, resource) else Sight.NONE
@@ -174,6 +184,9 @@ class _FixedTerms:
         return self._policy.readable(resource_type)
 
     def masks(self, resource_type: str) -> bool:  # noqa: ARG002
+        return False
+
+    def masks_all(self, resource_type: str) -> bool:  # noqa: ARG002
         return False
 
     def sight(self, resource: Mapping[str, Any]) -> Sight:  # noqa: ARG002

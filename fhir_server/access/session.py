@@ -4,18 +4,20 @@ It carries the caller and the policy, and makes the policy a term of whatever is
 caller may not see answers exactly as what is not there.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import unquote
 
 from msgspec import structs
 
 from fhir_server.access import membership
+from fhir_server.access.audit import received
 from fhir_server.access.audit.provenance import provenances
 from fhir_server.access.audit.record import bounded, name_of, of_caller, patients_of
 from fhir_server.access.caller import Role
+from fhir_server.access.data import Data
 from fhir_server.access.doing import Done
 from fhir_server.access.facts.kept import follow
 from fhir_server.access.following import NO_RULES, Rules, Written
@@ -27,8 +29,7 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.search import added
-from fhir_server.search.ast import Search
-from fhir_server.search.parameters import ParameterSet
+from fhir_server.search.ast import And, Node, Query
 from fhir_server.storage.audited import MOST_TARGETS, AuditEntry, AuditQuery, AuditRow
 from fhir_server.storage.interface import (
     Draft,
@@ -41,9 +42,10 @@ from fhir_server.storage.interface import (
     StoredVersion,
     Unit,
 )
+from fhir_server.storage.patience import OutOfTime
 from fhir_server.terminology.outside import Outside
 from fhir_server.terminology.packaged import NONE, Packaged
-from fhir_server.terminology.service import MAX_CODES, Terminology
+from fhir_server.terminology.service import MAX_CODES
 
 __all__ = [
     "AuditEntry",
@@ -65,39 +67,6 @@ __all__ = [
 T = TypeVar("T")
 _AT_ONCE: Final = 1000
 """Memos that are read at one time."""
-
-
-class Data(Protocol):
-    """Reads as the caller may do them, in a session or inside its commit."""
-
-    @property
-    def caller(self) -> Caller: ...
-
-    async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None: ...
-
-    async def vread(
-        self, resource_type: str, resource_id: str, version: int
-    ) -> StoredVersion | None: ...
-
-    async def history(
-        self, scope: HistoryOf, count: int, before: int | None = None
-    ) -> Sequence[HistoryEntry]: ...
-
-    async def search(
-        self,
-        query: Search,
-        count: int,
-        after: Position | None = None,
-        until: Position | None = None,
-    ) -> Page: ...
-
-    async def total(self, query: Search) -> int: ...
-
-    async def parameters(self) -> ParameterSet: ...
-
-    def terminology(self) -> Terminology: ...
-
-    def shows(self, versions: Iterable[StoredVersion]) -> None: ...
 
 
 async def current(data: Data, resource_type: str, resource_id: str) -> StoredVersion:
@@ -168,9 +137,26 @@ class Session(GuardedReader):
         Raises:
             FhirError: FORBIDDEN for whoever is no auditor, whatever there is.
         """
+        self._require_auditor()
+        return await self._store.audited(asked, count)
+
+    async def received(self, query: Query, count: int, after: Position | None = None) -> Page:
+        """The AuditEvents of clients that a search finds, which has no chains and value sets.
+
+        Raises:
+            FhirError: FORBIDDEN for whoever is no auditor, whatever there is.
+        """
+        self._require_auditor()
+        return await self._store.search(_among(query, received.IS_RECEIVED), count, after)
+
+    async def count_received(self, query: Query) -> int:
+        """How many there are; raises as `received`."""
+        self._require_auditor()
+        return await self._store.total(_among(query, received.IS_RECEIVED))
+
+    def _require_auditor(self) -> None:
         if self._rule is not None and Role.AUDITOR not in self.caller.roles:
             raise FhirError(Kind.FORBIDDEN, "The audit is read by auditors alone")
-        return await self._store.audited(asked, count)
 
     def part(self, asked: str) -> "Session":
         """The same session for one entry of a batch, which leaves a row of its own."""
@@ -206,6 +192,8 @@ class Session(GuardedReader):
             FhirError: what `work` raises, with nothing written; UNAVAILABLE.
         """
 
+        by_itself = False
+
         async def guarded(unit: Unit) -> tuple[T, bool]:
             inside = SessionUnit(
                 unit, self.caller, self._rule, action, self._max_codes, self._packaged
@@ -214,7 +202,10 @@ class Session(GuardedReader):
             inside.rules = self._rules
             inside.done.acting_for = self._acting_for
             inside._marks_test_data = self._acting_for != "" and self._rule is not None
+            nonlocal by_itself
+            by_itself = self._acting_for != ""
             result = await work(inside)
+            by_itself = True
             await inside.settle()
             if self._rule is not None:
                 await self._rule.require_outcome(unit, inside.done.about)
@@ -224,10 +215,21 @@ class Session(GuardedReader):
                 await unit.audit(inside.row())
             return result, touched
 
-        result, touched = await self._store.commit(guarded)
+        try:
+            result, touched = await self._store.commit(guarded)
+        except OutOfTime:
+            if not by_itself:
+                raise
+            raise _too_slow() from None
         if touched and self.record is not None:
             self.record.has_row = True
         return result
+
+
+def _too_slow() -> FhirError:
+    """What the service looks up itself is about one person: then it is the store that is slow."""
+    text = "The store is too slow now for what follows from this; nothing is stored, send it again"
+    return FhirError(Kind.UNAVAILABLE, text)
 
 
 class SessionUnit(GuardedReader):
@@ -329,7 +331,7 @@ class SessionUnit(GuardedReader):
         """
         draft = draft or Draft(resource)
         if draft.type == AUDITED:
-            raise refusal("The audit is written by the server alone")
+            raise refusal("AuditEvents are taken one by one, by create alone")
         if self._marks_test_data:
             draft = Draft(as_test_data(dict(draft.resource)))
         if self._rule is not None:
@@ -343,6 +345,32 @@ class SessionUnit(GuardedReader):
         await follow(self._unit, stored, dict(draft.resource))
         self._note(stored, draft, is_new=stored.version != before)
         return stored
+
+    async def receive(self, resource: Resource, method: str) -> StoredVersion:
+        """Store the AuditEvent of a client, which stays as it is from then on.
+
+        Raises:
+            FhirError: FORBIDDEN; METHOD_NOT_ALLOWED where there is one of that id, or the id is
+                one that the server gives its own; BUSINESS_RULE.
+        """
+        event_id = resource["id"]
+        if event_id.isdigit() or await self._unit.read(AUDITED, event_id) is not None:
+            raise received.never_changed(event_id)
+        marked = received.marked(resource, self.caller)
+        if self._rule is not None:
+            await self._rule.require_write(self._unit, None, marked)
+        stored = await self._unit.put(Draft(marked), method)
+        self.touched.append(stored)
+        self.done.received.append(received.told(stored))
+        return stored
+
+    async def sent(self, query: Query, count: int) -> Sequence[StoredVersion]:
+        """AuditEvents that the caller's own client has sent; the query is as of `received`."""
+        asked = _among(query, received.is_from(self.caller))
+        found = (await self._unit.search(asked, count)).matches
+        if self.record is not None:
+            self.record.see(*found)
+        return found
 
     async def _require_change(self, rule: Rule, draft: Draft, method: str) -> None:
         """Raise unless both sides of the change are the caller's.
@@ -418,13 +446,12 @@ class SessionUnit(GuardedReader):
         """Say whose the new versions are, where they are written for an organisation."""
         if not (self.caller.organisation and self.done.made):
             return
-        patients = patients_of([*self.done.made, *self.done.gone])
         is_test = Role.LOAD_TEST in self.caller.roles
-        followed, action = self.done.followed, self.done.action
+        followed, action, gone = self.done.followed, self.done.action, self.done.gone
         own = [one for one in self.done.made if one not in followed]
         for told in (
-            *provenances(self.caller, action, own, patients),
-            *provenances(self.caller, action, followed, patients, by_rules=True),
+            *provenances(self.caller, action, own, gone),
+            *provenances(self.caller, action, followed, gone, by_rules=True),
         ):
             await self._unit.put(Draft(as_test_data(told) if is_test else told), "POST")
 
@@ -449,7 +476,13 @@ class SessionUnit(GuardedReader):
             patients=every,
             description=description,
             break_glass=reason or row.break_glass,
+            received=tuple(self.done.received),
         )
+
+    async def tell_reads(self) -> None:
+        """Say in the audit what was read for what this commit keeps, where it writes nothing."""
+        if self.record is not None and not self.touched:
+            await self._unit.audit(*self.record.reads(self.done.action))
 
     async def _redefine(self, resource_id: str, resource: Resource | None) -> None:
         """By what can be searched, SearchParameter resources say."""
@@ -457,6 +490,10 @@ class SessionUnit(GuardedReader):
         changed = added.redefined(known, resource_id, resource)
         if changed is not known:
             await self._unit.define(changed)
+
+
+def _among(query: Query, node: Node) -> Query:
+    return replace(query, where=And((query.where, node)))
 
 
 def _service_rule(reader: GuardedReader) -> Rule | None:

@@ -15,7 +15,9 @@ _PLAN: Final = "CarePlan"
 def sight_of(decision: Decision, resource: Mapping[str, Any]) -> Sight:
     name = resource["resourceType"]
     sight = sight_of_type(decision, name)
-    if sight is Sight.NONE or not labels_of(resource).isdisjoint(decision.without_labels):
+    if sight is Sight.NONE:
+        return sight
+    if decision.without_labels and not labels_of(resource).isdisjoint(decision.without_labels):
         return Sight.NONE
     if name == _PLAN and decision.plan_categories:
         categories = {

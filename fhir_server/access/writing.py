@@ -5,7 +5,7 @@ into or out of a record, relabelled or unmarked by somebody who has no right to 
 Whoever is not named here writes nothing.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from fhir_server.access.decision import Decision, Right
 from fhir_server.access.facts.reading import contribution
 from fhir_server.access.labels import is_test_data, labels_of
 from fhir_server.access.membership import PATIENT, Standing
+from fhir_server.access.offices import require_office
 from fhir_server.access.own_names import OwnNames, own_names
 from fhir_server.access.policy import refusal
 from fhir_server.access.sight import shows_all
@@ -47,17 +48,23 @@ async def require_write(asked: Writing, reader: Reader, old: Side, new: Side) ->
     name = _type_of(old, new)
     standing = membership.standing(name)
     if standing is Standing.AUDIT:
-        raise refusal("The audit is written by the server alone")
-    if Role.LOAD_TEST in asked.caller.roles:
+        _require_addition(asked.caller, old)
+    elif Role.LOAD_TEST in asked.caller.roles:
         _require_test_data(name, old, new)
     elif standing is Standing.SHARED:
         if Role.ADMINISTRATOR not in asked.caller.roles:
             raise refusal(f"{name} resources are kept by administrators")
-        _require_anothers_post(asked.caller, old, new)
+        await require_office(asked.caller, reader, old, new)
     elif standing is Standing.RECORD:
         await _require_record(asked, reader, old, new)
     else:
         raise refusal(f"{name} resources are not written through the API")
+
+
+def _require_addition(caller: Caller, old: Side) -> None:
+    """AuditEvents are taken from every caller with the scope, and stay; test data is no audit."""
+    if old is not None or Role.LOAD_TEST in caller.roles:
+        raise refusal("The audit is added to alone, and not by test systems")
 
 
 async def require_outcome(caller: Caller, reader: Reader, about: Collection[str]) -> None:
@@ -84,16 +91,6 @@ def _require_test_data(name: str, old: Side, new: Side) -> None:
         raise refusal("Test data is about patients whom it refers to, and none by NHS number")
 
 
-def _require_anothers_post(caller: Caller, old: Side, new: Side) -> None:
-    """By a post somebody is a keyworker or in a care team: nobody takes one."""
-    for side in (old, new):
-        if side is None or side["resourceType"] != "PractitionerRole" or not caller.user:
-            continue
-        whose = side.get("practitioner", {}).get("reference")
-        if caller.user in (whose, f"PractitionerRole/{side.get('id')}"):
-            raise refusal("Nobody keeps a post of themselves: another administrator does")
-
-
 async def _require_record(asked: Writing, reader: Reader, old: Side, new: Side) -> None:
     if old is not None and old["resourceType"] == "Provenance":
         raise refusal("Provenance is written once, and stays")
@@ -105,9 +102,16 @@ async def _require_record(asked: Writing, reader: Reader, old: Side, new: Side) 
     await _require_same_mark(reader, old, new, everybody)
     if _is_enrolment(asked, old, new, everybody):
         return
-    own = await own_names(reader, asked.caller)
+    own = await own_names(reader, asked.caller, *_naming(sides))
     for patient_id in sorted(everybody):
         await _require_of(asked, reader, own, patient_id, old, new)
+
+
+def _naming(sides: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
+    """The elements by which something of the record may be the caller's own."""
+    for side in sides:
+        yield from (side.get("owner"), side.get("serviceProvider"))
+        yield from side.get("performer", ()) if side["resourceType"] == "Consent" else ()
 
 
 async def _require_of(

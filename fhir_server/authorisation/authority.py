@@ -92,10 +92,13 @@ class Authority:
         self._clock = clock
         self._sets = keys or KeySets()
 
-    async def token(self, form: Form) -> dict[str, Any]:
+    async def token(self, form: Form, address: str = "") -> dict[str, Any]:
         """A new token: https://www.rfc-editor.org/rfc/rfc6749#section-4.4.
 
         The assertion is used up whether there is a token or the scopes are refused.
+
+        Args:
+            address: where the client asks from, for the audit; so of the others.
 
         Raises:
             Refusal: what is wrong with the form, in the order of RFC 6749.
@@ -113,7 +116,8 @@ class Authority:
             if made is not None:
                 await unit.keep(self._memo(made))
 
-        await self._ledger.commit(client.id, "token" if made else "token-refused", work)
+        done = "token" if made else "token-refused"
+        await self._ledger.commit(client.id, done, work, address)
         if isinstance(asked, Refusal):
             raise recorded(asked)
         assert made is not None  # noqa: S101 - it is None for a refusal alone
@@ -142,7 +146,7 @@ class Authority:
         await self._ledger.commit("operator", "token", work)
         return await self._signed(made)
 
-    async def revoke(self, form: Form) -> None:
+    async def revoke(self, form: Form, address: str = "") -> None:
         """End a token: https://www.rfc-editor.org/rfc/rfc7009#section-2.
 
         One that is none, has expired or was revoked before is as good as revoked.
@@ -159,12 +163,12 @@ class Authority:
             if claims is not None and not foreign:
                 await unit.forget(TOKENS, claims["jti"])
 
-        await self._ledger.commit(client.id, "revoke", work)
+        await self._ledger.commit(client.id, "revoke", work, address)
         if foreign:
             text = "token: it was issued to another client"
             raise recorded(Refusal("unauthorized_client", text))
 
-    async def introspect(self, form: Form) -> dict[str, Any]:
+    async def introspect(self, form: Form, address: str = "") -> dict[str, Any]:
         """What a token says, while it is good: https://www.rfc-editor.org/rfc/rfc7662#section-2.
 
         Raises:
@@ -176,7 +180,7 @@ class Authority:
         async def work(unit: LedgerUnit) -> None:
             await assertions.spend(unit, client, assertion)
 
-        await self._ledger.commit(client.id, "introspect", work)
+        await self._ledger.commit(client.id, "introspect", work, address)
         if not client.introspects:
             text = "the client is not registered to ask about tokens (--introspects)"
             raise recorded(Refusal("unauthorized_client", text, 403))

@@ -39,20 +39,21 @@ def routes(
 
     async def token(request: Request) -> Response:
         async def answer(form: Form) -> Response:
-            return _json(await authority(request).token(form))
+            return _json(await authority(request).token(form, gate(request).address(request)))
 
         return await _answered(request, gate(request), answer)
 
     async def revoke(request: Request) -> Response:
         async def answer(form: Form) -> Response:
-            await authority(request).revoke(form)
+            await authority(request).revoke(form, gate(request).address(request))
             return Response(status_code=200, headers=_NOT_KEPT)
 
         return await _answered(request, gate(request), answer)
 
     async def introspect(request: Request) -> Response:
         async def answer(form: Form) -> Response:
-            return _json(await authority(request).introspect(form))
+            told = await authority(request).introspect(form, gate(request).address(request))
+            return _json(told)
 
         return await _answered(request, gate(request), answer)
 

@@ -38,7 +38,7 @@ class Gate:
         Raises:
             FhirError: THROTTLED.
         """
-        self._rates.admit("", self._address(request))
+        self._rates.admit("", self.address(request))
 
     async def authenticated(
         self, request: Request, work: Callable[[], Awaitable[Response]]
@@ -50,7 +50,7 @@ class Gate:
                 place of a refusal; UNAVAILABLE while a refusal could not be audited.
             Refusal: as the work does.
         """
-        address = self._address(request)
+        address = self.address(request)
         self._rates.admit("", address)
         self._rates.require_patience(address)
         if self._trail is not None:
@@ -73,6 +73,7 @@ class Gate:
         self._trail.put(of_stranger(path.rpartition("/")[2], asked, address, told))
         await self._trail.settle()
 
-    def _address(self, request: Request) -> str:
+    def address(self, request: Request) -> str:
+        """Where the client asks from, as far as trusted proxies tell it."""
         peer = request.client.host if request.client else ""
         return self._addresses.client(peer, read_headers(request.scope["headers"]).values)

@@ -110,6 +110,7 @@ FLAG_DETAIL_EXTENSION: Final = "http://hl7.org/fhir/StructureDefinition/flag-det
 SNOMED_CT: Final = "http://snomed.info/sct"
 BCP_47: Final = "urn:ietf:bcp:47"
 UUID_SYSTEM: Final = "https://tools.ietf.org/html/rfc4122"
+URI_SYSTEM: Final = "urn:ietf:rfc:3986"
 
 # NHS England
 NHS_NUMBER: Final = "https://fhir.nhs.uk/Id/nhs-number"

@@ -28,7 +28,8 @@ _SECURE: Final[Raw] = ((b"strict-transport-security", b"max-age=31536000"),)
 _METHODS: Final = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 _SENT: Final = (
     b"Accept, Authorization, Content-Encoding, Content-Type, If-Match, If-Modified-Since, "
-    b"If-None-Exist, If-None-Match, Prefer, X-Correlation-ID, X-Request-ID, X-Security-Context"
+    b"If-None-Exist, If-None-Match, Prefer, X-Correlation-ID, X-Provenance, X-Request-ID, "
+    b"X-Security-Context"
 )
 _READ: Final = (
     b"Content-Disposition, Content-Location, ETag, Expires, Last-Modified, Location, "

@@ -29,6 +29,7 @@ from fhir_server.http.negotiate import (
 )
 from fhir_server.http.proxies import Proxies
 from fhir_server.http.rates import Rates
+from fhir_server.interactions import provenance
 from fhir_server.interactions.asynchronous import NDJSON
 from fhir_server.interactions.deferred import run_or_accept
 from fhir_server.interactions.exchange import Repeat, Request, Server, preferences
@@ -50,6 +51,7 @@ _NDJSON: Final = (NDJSON, "application/ndjson", "application/x-ndjson")
 _FORM: Final = "application/x-www-form-urlencoded"
 _IN_ADDRESS: Final = "access_token"
 """https://www.rfc-editor.org/rfc/rfc6750#section-2.3"""
+_BODILESS: Final = ("GET", "HEAD", "DELETE", "OPTIONS")
 _OF_SEVERAL: Final = ("search-system", "search-compartment")
 """Searches whose form may name types."""
 
@@ -125,8 +127,7 @@ class FhirEndpoint:
 
     async def _require_caller(self, http: HttpRequest, authenticate: Authenticate) -> None:
         """Who asks, before anything of what is asked is looked at."""
-        names = (part.partition("=")[0] for part in http.query.split("&"))
-        if any(unquote_plus(name) == _IN_ADDRESS for name in names):
+        if _names_token(http.query):
             raise in_address()
         found = await authenticate(http.headers.get("authorization"), http.request_id)
         http.caller = found.asking(http.request_id)
@@ -156,7 +157,7 @@ class FhirEndpoint:
             http.record.caller, http.record.glass = session.caller, session.glass
             http.record.begin(match.interaction.code, match.resource_type, match.id)
         server = self._server_of(http)
-        if not server.open_access:
+        if not server.open_access and http.method not in _BODILESS:
             self._require_scopes(http, server, match)
         request = await self._request(http, server, match)
         taken = binary.wanted(http, match, request.parameters)
@@ -173,7 +174,11 @@ class FhirEndpoint:
         return await _presented(answered, http.look, taken)
 
     def _require_scopes(self, http: HttpRequest, server: Server, match: Match) -> None:
-        """Before the body is read; where that says what is searched, once it is known."""
+        """Before the body is read; where that says what is searched, once it is known.
+
+        Where there is none, they are looked at when all of the request is known, which is before
+        anything is read for it (`Interaction.ready`).
+        """
         if match.interaction.code in _OF_SEVERAL and http.method == "POST":
             return
         asked = Request(
@@ -191,7 +196,7 @@ class FhirEndpoint:
     async def _request(self, http: HttpRequest, server: Server, match: Match) -> Request:
         parameters = _query(http.query, http.limits)
         resource, patch, lines, repeated, raw = None, None, None, None, b""
-        if http.method not in ("GET", "HEAD", "DELETE", "OPTIONS"):
+        if http.method not in _BODILESS:
             if match.interaction.code.startswith("search-"):
                 parameters = [*parameters, *await _form(http)]
                 if http.record is not None:
@@ -227,12 +232,21 @@ class FhirEndpoint:
             if_none_exist=headers.get("if-none-exist"),
             preferences=preferences(headers.get("prefer")),
             repeat=repeated,
+            provenance=provenance.received(headers.get(provenance.HEADER), http.limits.max_depth),
         )
 
 
 def _record(trail: Trail, http: HttpRequest) -> Record:
     query = f"?{http.query}" if http.query else ""
     return Record(trail, f"{http.method} {http.path or '/'}{query}", http.address)
+
+
+def _names_token(query: str) -> bool:
+    """Whether a parameter has that name, percent-encoded or plain."""
+    if "%" not in query and _IN_ADDRESS not in query:
+        return False
+    names = (part.partition("=")[0] for part in query.split("&"))
+    return any(unquote_plus(name) == _IN_ADDRESS for name in names)
 
 
 def _is_open(http: HttpRequest) -> bool:
@@ -257,7 +271,10 @@ def _repeat(http: HttpRequest, *content: bytes) -> Repeat | None:
     if http.method != "POST":
         return None
     condition = http.headers.get("if-none-exist", "")
+    beside = http.headers.get(provenance.HEADER)
     told = (http.path.encode(), http.query.encode(), condition.encode(), *content)
+    if beside is not None:
+        told = (*told, beside.encode())
     return repeat(http.headers.get("x-request-id"), *told)
 
 

@@ -22,6 +22,7 @@ SINGLE: Final = {
         "If-None-Exist",
         "If-Unmodified-Since",
         "X-Correlation-ID",
+        "X-Provenance",
         "X-Request-ID",
         "X-Security-Context",
     )

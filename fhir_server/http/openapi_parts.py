@@ -143,6 +143,7 @@ def _header_parameters() -> Node:
             "return=minimal, representation or OperationOutcome; handling=strict or lenient; "
             "respond-async.",
         ),
+        "X-Provenance": (_TEXT, "A Provenance in JSON, without target, of what is written."),
         "X-Security-Context": (_TEXT, "A reference to whose record a Binary belongs in."),
         "X-Request-ID": (_TEXT, "Comes back as it was sent."),
     }

@@ -18,7 +18,12 @@ from fhir_server.fhir.bundles import of_rendered
 from fhir_server.fhir.dates import instant
 from fhir_server.fhir.outcomes import outcome
 from fhir_server.interactions.exchange import Answer, Request, Server
-from fhir_server.interactions.kept import as_readable_now, lines_readable_now
+from fhir_server.interactions.kept import (
+    as_readable_now,
+    as_told,
+    deletions_readable_now,
+    lines_readable_now,
+)
 from fhir_server.jobs import desk
 from fhir_server.jobs.record import REQUEST, Job, State
 
@@ -30,6 +35,13 @@ _WAIT: Final = "1"
 _MOST_PROGRESS: Final = 100
 """Characters of `X-Progress`."""
 _SHOWN: Final = re.compile(r"(output|error|deleted)-([0-9]{1,6})\.ndjson", re.ASCII)
+
+_READABLE: Final = {
+    "output": lines_readable_now,
+    "deleted": deletions_readable_now,
+    "error": as_told,
+}
+"""What is shown of a file by now, by its section of the manifest."""
 
 
 def accepted(server: Server, job: Job) -> Answer:
@@ -73,8 +85,8 @@ async def file(session: Session, request: Request) -> Answer:
         raise FhirError(Kind.NOT_FOUND, "The job has no such file")
     name = f"{named[1]}/{request.member}/{int(named[2]):06}"
     content = await desk.file(session, job.id, name)
-    if named[1] == "output" and session.is_limited(request.member):
-        content = await lines_readable_now(session, content)
+    if session.is_limited(request.member):
+        content = await _READABLE[named[1]](session, content)
     return Answer(200, body=content, media_type=NDJSON, headers=_expires(job))
 
 
@@ -82,7 +94,9 @@ async def _result(session: Session, server: Server, job: Job) -> Answer:
     asked = json.decode_own(await desk.file(session, job.id, REQUEST))
     if "url" not in asked:
         body = of_rendered("batch-response", await _entries(session, job))
-        return Answer(200, body=await as_readable_now(session, body), headers=_expires(job))
+        is_same = job.reach in ("", await session.reach())
+        shown = await as_readable_now(session, body, is_same=is_same)
+        return Answer(200, body=shown, headers=_expires(job))
     body = json.encode(await _manifest(session, server, job, asked["url"]))
     return Answer(200, body=body, media_type="application/json", headers=_expires(job))
 
@@ -99,10 +113,12 @@ async def _entries(session: Session, job: Job) -> list[bytes]:
 async def _manifest(session: Session, server: Server, job: Job, url: str) -> dict[str, Any]:
     """https://hl7.org/fhir/uv/bulkdata/STU2/export.html#response---complete-status"""
     listed: dict[str, list[dict[str, Any]]] = {"output": [], "deleted": [], "error": []}
+    is_same = job.reach in ("", await session.reach())
     async for name, lines in desk.index(session, job.id):
         section, kind, number = name.split("/")
         address = f"{_address(server, job)}/{kind}/{section}-{int(number)}.ndjson"
-        listed[section].append({"type": kind, "url": address, "count": lines})
+        count = {"count": lines} if is_same else {}
+        listed[section].append({"type": kind, "url": address, **count})
     manifest = {
         "transactionTime": instant(job.created),
         "request": url,

@@ -24,6 +24,7 @@ from fhir_server.interactions.entries import (
     response,
 )
 from fhir_server.interactions.exchange import Answer, Request
+from fhir_server.interactions.provenance import refuse
 from fhir_server.interactions.repeats import forget_parts, part, recalled, remember
 from fhir_server.interactions.routing import checking, run
 
@@ -36,6 +37,7 @@ async def perform(session: Session, request: Request) -> Answer:
         case "transaction":
             return await transaction.perform(session, request)
         case "batch":
+            refuse(request, "A batch")
             return await _batch(session, request)
         case other:
             raise FhirError.at(

@@ -31,6 +31,10 @@ _OPEN: Final = (
     "For trying out, on loopback only."
 )
 _TOKENS: Final = "Every request but this one shows a bearer token, whose scopes are those of SMART."
+_AUDIT: Final = (
+    "The server makes one of each request, and takes those of clients beside them. None is ever "
+    "changed or deleted; auditors read them."
+)
 _SERVICES: Final = "http://terminology.hl7.org/CodeSystem/restful-security-service"
 _TYPE_INTERACTIONS: Final = (
     "read",
@@ -142,8 +146,8 @@ def _resource(
     profiles: Mapping[str, Sequence[str]],
 ) -> Resource:
     wired = {route.interaction.code for route in server.router.of(name)}
-    if "update" not in wired:
-        return _read_only(name, wired, server, known, profiles)
+    if name == AUDITED:
+        return _audit(wired, server, known, profiles)
     described: Resource = {
         "type": name,
         "profile": f"http://hl7.org/fhir/StructureDefinition/{name}",
@@ -166,21 +170,26 @@ def _resource(
     return {key: value for key, value in described.items() if value != []}
 
 
-def _read_only(
-    name: str,
+def _audit(
     wired: Collection[str],
     server: Server,
     known: ParameterSet,
     profiles: Mapping[str, Sequence[str]],
 ) -> Resource:
-    """Of a type that the server writes by itself."""
+    """Of the type whose resources stay as they are: what `update` there is changes nothing."""
+    name = AUDITED
     described: Resource = {
         "type": name,
         "profile": f"http://hl7.org/fhir/StructureDefinition/{name}",
         "supportedProfile": list(profiles.get(name, ())),
-        "documentation": "Written by the server alone, of each request; read by auditors.",
-        "interaction": [{"code": code} for code in _TYPE_INTERACTIONS if code in wired],
+        "documentation": _AUDIT,
+        "interaction": [
+            {"code": code} for code in _TYPE_INTERACTIONS if code in wired and code != "update"
+        ],
         "versioning": "versioned",
+        "readHistory": True,
+        "updateCreate": server.open_access,
+        "conditionalCreate": True,
         "searchParam": _search_parameters(name, known),
         "operation": [
             {"name": one.code, "definition": one.definition["url"]}

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from fhir_server.access.session import Data, Draft, StoredVersion
+from fhir_server.access.session import Data, Draft, SessionUnit, StoredVersion
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
@@ -11,8 +11,11 @@ from fhir_server.fhir.outcomes import outcome
 from fhir_server.fhir.references import localised
 from fhir_server.fhir.summary import refuse_subset
 from fhir_server.interactions.exchange import Answer, Request, Server
-from fhir_server.validation.checker import Checker, Findings, in_order
+from fhir_server.validation.beside import unfit
+from fhir_server.validation.checker import Checker, Findings
+from fhir_server.validation.echoes import in_order
 from fhir_server.validation.report import Question
+from fhir_server.validation.same_person import unfit_people
 from fhir_server.validation.settling import Settler
 
 
@@ -44,12 +47,29 @@ async def settled(request: Request, data: Data, settler: Settler | None = None) 
         settler: that of all entries of a Bundle.
 
     Raises:
-        FhirError: INVALID or PROFILE for a code that is not in the value set that it has to be in.
+        FhirError: INVALID or PROFILE for a code that is not in the value set that it has to be in;
+            PROFILE for what does not fit others that are stored.
     """
+    await require_beside(request.resource, data, request.server)
     if not request.questions:
         return request
     told = await settle(request.questions, data, request.server.checker, settler)
     return replace(request, questions=(), told=(*request.told, *told))
+
+
+async def require_beside(resource: Resource | None, data: Data, server: Server) -> None:
+    """Raise PROFILE for what does not fit other resources that are stored."""
+    if told := await unfit(resource, data, server.base):
+        raise FhirError.of(Kind.PROFILE, told)
+
+
+async def require_one_person(resource: Resource, unit: SessionUnit, server: Server) -> None:
+    """Raise PROFILE for what refers to somebody else's record; nothing of its commit stays.
+
+    It is asked once the resource is written: whoever may not write there is told that first.
+    """
+    if told := await unfit_people(resource, unit, server.base):
+        raise FhirError.of(Kind.PROFILE, told)
 
 
 async def settle(

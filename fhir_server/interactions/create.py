@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from fhir_server.access.session import SessionUnit
 from fhir_server.fhir.references import new_id
-from fhir_server.interactions.content import checked, draft, written
+from fhir_server.interactions.content import checked, draft, require_one_person, written
 from fhir_server.interactions.exchange import Answer, Request
 
 
@@ -27,4 +27,5 @@ async def perform(unit: SessionUnit, request: Request) -> Answer:
     resource = request.resource
     assert resource is not None  # noqa: S101 - prepare saw to it
     stored = await unit.put(resource, "POST", draft(resource, request.server))
+    await require_one_person(resource, unit, request.server)
     return written(stored, request, created=True)

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from fhir_server.access.session import Memo, Session, SessionUnit
 from fhir_server.errors import FhirError, Kind
@@ -18,6 +19,7 @@ from fhir_server.interactions.asynchronous import ANSWERS, accepted
 from fhir_server.interactions.entries import Planned, entries_of, failure, planned, response
 from fhir_server.interactions.exchange import Answer, Preferences, Request, Server
 from fhir_server.interactions.permission import require_scopes
+from fhir_server.interactions.provenance import refuse
 from fhir_server.interactions.repeats import once
 from fhir_server.interactions.routing import Interaction, checking, run
 from fhir_server.jobs import desk
@@ -39,9 +41,12 @@ async def run_or_accept(session: Session, interaction: Interaction, request: Req
     A preference may be ignored (RFC 7240 section 2): by transactions, reads and single writes,
     and by operations that write, which are quick.
     """
+    if not (interaction.writes or interaction.code == "batch"):
+        refuse(request, interaction.code)
     if request.preferences.respond_async:
         require_scopes(session.caller, interaction.code, request)
         if interaction.code == "batch" and await checking(request, batch.type_of) == "batch":
+            refuse(request, "A batch")
             return await _accept_once(session, request)
         if interaction.code.startswith("search-") or _only_reads(request):
             return await _accept_read(session, request)
@@ -125,13 +130,16 @@ async def _read(server: Server, work: Work) -> None:
     """A search or operation: all of it in one step, which changes nothing."""
     asked = await _asked(work)
     match = server.router.match("GET", asked["address"])
+    parameters = [(name, value) for name, value in asked["parameters"]]
+    query = urlencode(parameters)
+    work.note(f"job {work.job.id}: GET /{asked['address']}" + (f"?{query}" if query else ""))
     request = Request(
         server=replace(server, base=asked["base"]),
         resource_type=match.resource_type,
         id=match.id,
         operation=match.operation,
         member=match.member,
-        parameters=[(name, value) for name, value in asked["parameters"]],
+        parameters=parameters,
         preferences=Preferences(handling=asked["handling"]),
     )
     answer = await run(work.session, match.interaction, request)

@@ -143,6 +143,8 @@ class Request:
     """Warnings that came of it."""
     ahead: "Ahead | None" = None
     """What was worked out before the commit."""
+    provenance: Resource | None = None
+    """Of what it writes, from `X-Provenance`; without a target."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 https://hl7.org/fhir/R4/http.html#history
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from urllib.parse import urlencode
 
@@ -25,17 +25,30 @@ _COUNTED_AT_ONCE = 500
 _MOST_COUNTED = 10_000
 
 
+Past = Callable[[HistoryOf, int, int | None], Awaitable[Sequence[HistoryEntry]]]
+"""As `Data.history`."""
+
+
 async def perform(data: Data, request: Request) -> Answer:
+    async def past(scope: HistoryOf, count: int, before: int | None) -> Sequence[HistoryEntry]:
+        found = await data.history(scope, count, before)
+        if not found and scope.id and await data.read(scope.resource_type, scope.id) is None:
+            raise FhirError(Kind.NOT_FOUND, f"{scope.resource_type}/{scope.id} is not known")
+        return found
+
+    return await through(data, request, past)
+
+
+async def through(data: Data, request: Request, past: Past) -> Answer:
+    """The history that `past` gives."""
     parameters, before = _page_asked_for(data, request)
     scope, count = _scope(request, parameters), _count(request, parameters)
     subset = asked(parameters, request.resource_type)
-    found = await data.history(scope, count + 1, before)
-    if not found and scope.id and await data.read(scope.resource_type, scope.id) is None:
-        raise FhirError(Kind.NOT_FOUND, f"{scope.resource_type}/{scope.id} is not known")
+    found = await past(scope, count + 1, before)
     if subset is not None and subset.counts:
         data.shows(())
         links = _links(data, request, parameters, (), more=False)
-        return Answer(200, body=bundle("history", (), links=links, total=await _total(data, scope)))
+        return Answer(200, body=bundle("history", (), links=links, total=await _total(past, scope)))
     shown = found[:count]
     data.shows(entry.stored for entry in shown)
     entries = [_entry(request.server, entry, subset) for entry in shown]
@@ -43,14 +56,14 @@ async def perform(data: Data, request: Request) -> Answer:
     return Answer(200, body=bundle("history", entries, links=links))
 
 
-async def _total(data: Data, scope: HistoryOf) -> int:
+async def _total(past: Past, scope: HistoryOf) -> int:
     """How many versions, counted as they would be shown.
 
     Raises:
         FhirError: TOO_COSTLY above a bound.
     """
     total, before = 0, None
-    while page := await data.history(scope, _COUNTED_AT_ONCE, before):
+    while page := await past(scope, _COUNTED_AT_ONCE, before):
         total, before = total + len(page), page[-1].seq
         if total > _MOST_COUNTED:
             text = f"There are more than {_MOST_COUNTED} versions; narrow it with _since or _at"

@@ -17,7 +17,14 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import new_id
 from fhir_server.interactions import paging
 from fhir_server.interactions.asynchronous import NDJSON, accepted
-from fhir_server.interactions.content import check, checked, draft, settle, settled
+from fhir_server.interactions.content import (
+    check,
+    checked,
+    draft,
+    require_one_person,
+    settle,
+    settled,
+)
 from fhir_server.interactions.exchange import Answer, Repeat, Request, Server
 from fhir_server.interactions.repeats import once
 from fhir_server.interactions.routing import checking, refuse_parameters
@@ -186,6 +193,7 @@ def _preparing(server: Server, session: Session) -> Callable[[Resource], Awaitab
         async def write(unit: SessionUnit) -> str:
             current = await unit.read(ready.type, ready.id)
             stored = await unit.put(whole, "PUT", ready)
+            await require_one_person(whole, unit, server)
             if current is None or current.deleted:
                 return "created"
             return "unchanged" if stored.version == current.version else "updated"

@@ -19,7 +19,14 @@ from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import fhirpath_patch, json
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.summary import refuse_subset
-from fhir_server.interactions.content import check, draft, settle, written
+from fhir_server.interactions.content import (
+    check,
+    draft,
+    require_beside,
+    require_one_person,
+    settle,
+    written,
+)
 from fhir_server.interactions.exchange import LARGE, Ahead, Answer, Changed, Moved, Request
 from fhir_server.interactions.preconditions import require_match
 
@@ -56,6 +63,7 @@ async def perform(unit: SessionUnit, request: Request) -> Answer:
     changed = await _changed(found, request)
     told = (*changed.told, *await _settled(changed, unit, request))
     stored = await unit.put(changed.resource, "PATCH", changed.draft)
+    await require_one_person(changed.resource, unit, request.server)
     return written(stored, replace(request, told=told), created=False)
 
 
@@ -117,9 +125,10 @@ def _worked_out(found: StoredVersion, request: Request) -> Changed:
 
 async def _settled(changed: Changed, unit: SessionUnit, request: Request) -> tuple[Issue, ...]:
     """Within the commit, where no other server may be asked."""
-    if not changed.questions:
-        return ()
     try:
+        await require_beside(changed.resource, unit, request.server)
+        if not changed.questions:
+            return ()
         return await settle(changed.questions, unit, request.server.checker)
     except FhirError as error:
         raise error if error.kind is Kind.UNAVAILABLE else _unfit(error) from None

@@ -35,6 +35,8 @@ _LETTERS: Final[Mapping[str, str]] = {
     "patch": "ru",
     "delete": "d",
 }
+_SIMPLE: Final[Mapping[str, str]] = {"read": "r", "vread": "r", "search-type": "s"}
+"""What needs one letter of the type in its address, and is asked most of all."""
 _A_TOKEN_ALONE: Final = frozenset({"batch", "capabilities", "job", "job-cancel", "job-file"})
 """Entries of a Bundle are looked at one by one; a job is its caller's own."""
 _CONDITIONAL: Final = frozenset({"update", "patch", "delete"})
@@ -52,11 +54,15 @@ def require_scopes(caller: Caller, code: str, request: Request, *also: tuple[str
     """
     if request.server.open_access:
         return
+    base = request.server.base
+    letter = _SIMPLE.get(code)
+    if letter and not also and granted(caller, request.resource_type, letter, base):
+        return
     missing: dict[str, list[str]] = {}
     for name, letters in (*needs(code, request), *also):
-        for letter in letters:
-            if not granted(caller, name, letter, request.server.base):
-                missing.setdefault(name, []).append(letter)
+        for one in letters:
+            if not granted(caller, name, one, base):
+                missing.setdefault(name, []).append(one)
     if missing:
         raise _insufficient(missing)
 

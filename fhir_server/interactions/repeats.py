@@ -14,15 +14,19 @@ from typing import Final
 
 import msgspec
 
+from fhir_server.access.policy import AUDITED
 from fhir_server.access.session import Memo, SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.interactions.exchange import Answer, Repeat, Request
 from fhir_server.interactions.kept import as_readable_now
+from fhir_server.search.ast import IdIn, Query
 
 _SPACE: Final = "repeat"
 _PART: Final = " "
 """Before the number of an entry: no id of a sender holds one."""
 _ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
+_WORKED_OUT: Final = (b'"Parameters"', b'"total":')
+"""What an answer holds that need not name what it was worked out of."""
 _MICROSECONDS: Final = 1_000_000
 
 
@@ -48,11 +52,15 @@ def repeat(request_id: str | None, *content: bytes) -> Repeat | None:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """`stored`: the answer's body is that of the version, which has it already."""
+    """`stored`: the answer's body is that of the version, which has it already.
+
+    `reach`: what the caller might read, where the answer was worked out of that.
+    """
 
     digest: bytes
     answer: Answer
     stored: bool
+    reach: str = ""
 
 
 _reader: Final = msgspec.msgpack.Decoder(_Kept)
@@ -101,8 +109,13 @@ async def recalled(unit: SessionUnit, asked: Repeat) -> Answer | None:
 async def _whole(unit: SessionUnit, kept: _Kept) -> Answer:
     version = kept.answer.version
     if version is None or not kept.stored:
-        return replace(kept.answer, body=await as_readable_now(unit, kept.answer.body))
+        is_same = not kept.reach or kept.reach == await unit.reach()
+        body = await as_readable_now(unit, kept.answer.body, is_same=is_same)
+        return replace(kept.answer, body=body)
     # Read again, as whoever asks now may read.
+    if version.type == AUDITED:
+        sent = await unit.sent(Query(AUDITED, IdIn((version.id,))), 1)
+        return replace(kept.answer, body=sent[0].body if sent else b"")
     found = await unit.vread(version.type, version.id, version.version)
     return replace(kept.answer, body=b"" if found is None else found.body)
 
@@ -119,7 +132,9 @@ async def remember(unit: SessionUnit, request: Request, answer: Answer) -> None:
         body=b"" if stored else answer.body,
         version=None if version is None else replace(version, body=b""),
     )
-    value = msgspec.msgpack.encode(_Kept(asked.digest, slim, stored))
+    is_worked_out = any(one in slim.body for one in _WORKED_OUT)
+    reach = await unit.reach() if is_worked_out else ""
+    value = msgspec.msgpack.encode(_Kept(asked.digest, slim, stored, reach))
     expires = server.clock() + server.repeat_lifetime * _MICROSECONDS
     await unit.keep(Memo(_SPACE, asked.id, value, expires))
 

@@ -10,6 +10,7 @@ from fhir_server.access.session import Data, Session, SessionUnit
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.references import is_id
+from fhir_server.interactions import provenance
 from fhir_server.interactions.content import settled
 from fhir_server.interactions.exchange import LARGE, Ahead, Answer, Moved, Preferences, Request
 from fhir_server.interactions.permission import require_scopes
@@ -139,11 +140,15 @@ async def run(session: Session, interaction: Interaction, request: Request) -> A
     if not interaction.writes:
         data = session.answering() if interaction.answers else session
         return await interaction.perform(data, prepared)
+    await provenance.ready(session, request)
 
     async def commit(asked: Request) -> Answer:
         async def work(unit: SessionUnit) -> Answer:
             async def perform() -> Answer:
-                return await interaction.perform(unit, await interaction.resolved(unit, asked))
+                resolved = await interaction.resolved(unit, asked)
+                answer = await interaction.perform(unit, resolved)
+                await provenance.add(unit, asked)
+                return answer
 
             return await once(unit, asked, perform)
 

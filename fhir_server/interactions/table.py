@@ -96,6 +96,19 @@ JOB_FILE: Final = Interaction(
 
 AUDIT_READ: Final = Interaction("read", audit_events.read, in_transaction=False, takes=PARAMETERS)
 AUDIT_VREAD: Final = Interaction("vread", audit_events.read, in_transaction=False, takes=PARAMETERS)
+AUDIT_HISTORY: Final = Interaction(
+    "history-instance", audit_events.history, in_transaction=False, reads_parameters=True
+)
+AUDIT_CREATE: Final = Interaction(
+    "create",
+    audit_events.create,
+    writes=True,
+    prepare=create.prepare,
+    resolve=audit_events.resolve_create,
+)
+AUDIT_UPDATE: Final = Interaction(
+    "update", audit_events.update, writes=True, prepare=update.prepare
+)
 AUDIT_SEARCH: Final = Interaction(
     "search-type", audit_events.search, in_transaction=False, reads_parameters=True
 )
@@ -136,7 +149,10 @@ ROUTER: Final = Router(
         "AuditEvent": (
             Route("GET", "{type}", AUDIT_SEARCH),
             Route("POST", "{type}/_search", AUDIT_SEARCH),
+            Route("POST", "{type}", AUDIT_CREATE),
             Route("GET", "{type}/{id}", AUDIT_READ),
+            Route("PUT", "{type}/{id}", AUDIT_UPDATE),
+            Route("GET", "{type}/{id}/_history", AUDIT_HISTORY),
             Route("GET", "{type}/{id}/_history/{version}", AUDIT_VREAD),
             Route("POST", "{type}/{operation}", OPERATION),
         ),

@@ -13,7 +13,7 @@ from fhir_server.fhir.bundles import bundle
 from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import new_id
-from fhir_server.interactions import conditions
+from fhir_server.interactions import conditions, provenance
 from fhir_server.interactions.content import settled
 from fhir_server.interactions.entries import Planned, entries_of, placed, planned, response
 from fhir_server.interactions.exchange import Answer, Moved, Request
@@ -38,6 +38,7 @@ Names = dict[str, str]
 async def perform(session: Session, request: Request) -> Answer:
     asked = await checking(request, _planned)
     _require_scopes(session, asked)
+    await provenance.ready(session, request)
     plan = await _settled(session, asked)
     _refuse_same_identity_twice(plan)
 
@@ -51,6 +52,7 @@ async def _commit(session: Session, request: Request, plan: Sequence[Planned]) -
     async def work(unit: SessionUnit) -> Answer:
         async def perform() -> Answer:
             answers = await _carry_out(unit, plan)
+            await provenance.add(unit, request)
             entries = [response(answer) for answer in answers]
             body = bundle("transaction-response", entries)
             return Answer(200, body=body, honoured=request.preferences.of_return)

@@ -7,7 +7,7 @@ that is shown how many lines it has. The key in each begins with the job's id.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from typing import Any, Final
 
@@ -23,6 +23,8 @@ INDEX: Final = "job-index"
 SPACES: Final = (RECORDS, OPEN, FILES, INDEX)
 PART: Final = 1024 * 1024
 """Bytes of a file that are kept and read at one time."""
+_SEVERAL: Final = "several"
+"""Of a job whose caller might read now this and now that: no reach is the same."""
 REQUEST: Final = "request"
 """The file that says what is asked for."""
 
@@ -67,6 +69,8 @@ class Job:
     """What its manifest says besides the files."""
     who: Mapping[str, Any] | None = None
     """The whole caller, as `caller_to_json` writes them: the job may do what they may."""
+    reach: str = ""
+    """What they might read while it was worked at: `Session.reach`."""
 
     @property
     def finished(self) -> bool:
@@ -78,6 +82,10 @@ class Job:
         if self.who is None:
             return Caller(self.caller, self.request_id)
         return caller_from_json(self.who)
+
+    def reaching(self, reach: str) -> "Job":
+        """With what its caller may read at the next step, which may be other than at the last."""
+        return replace(self, reach=reach if self.reach in ("", reach) else _SEVERAL)
 
     def failed(self, error: FhirError) -> dict[str, Any]:
         """What changes when it ends with that error."""

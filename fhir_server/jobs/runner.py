@@ -49,8 +49,15 @@ class Work:
         """Whatever a step leaves for the next one, in this process only."""
         self._keep = keep
 
+    def note(self, asked: str) -> None:
+        """What the audit will say was asked for by the next commit."""
+        if self.session.record is not None:
+            self.session.record.asked = asked
+
     async def commit(self, action: str, change: Change) -> None:
         """Run `change` in one commit with the job as it returns it.
+
+        What the step has read by then is in the audit with it: what it keeps goes out.
 
         Raises:
             Lost: with nothing written.
@@ -61,6 +68,7 @@ class Work:
         async def held(unit: SessionUnit) -> Job:
             require_held(await unit.memo(RECORDS, self.job.id), holder)
             changed = self._keep(await change(unit))
+            await unit.tell_reads()
             await unit.keep(changed.memo())
             if changed.finished:
                 await unit.forget(OPEN, changed.id)
@@ -73,6 +81,16 @@ Step = Callable[[Work], Awaitable[None]]
 """Does a little of the job, with one `commit`; the job is run until that finishes it."""
 Open = Callable[[], Awaitable[Sequence[tuple[str, Memo]]]]
 """The marks of unfinished jobs, each with the name of its caller."""
+Stands = Callable[[Caller], Awaitable[Caller | None]]
+"""What is left of a job's caller by now; None for one who may do nothing any more."""
+_WITHDRAWN: Final = FhirError(
+    Kind.FORBIDDEN, "The client may not do any more what it might when it began"
+)
+
+
+async def unchanged(caller: Caller) -> Caller | None:
+    """Where nobody knows more of callers than their tokens said."""
+    return caller
 
 
 def require_held(found: Memo | None, holder: str) -> Job:
@@ -103,6 +121,7 @@ class Runner:
         open_session: makes the session of a caller.
         steps: by the kind of a job. A kind that is not there is left to other processes.
         woken: set when there may be something to do.
+        stands: asked before each step.
     """
 
     def __init__(
@@ -113,7 +132,9 @@ class Runner:
         clock: Callable[[], int],
         terms: Terms,
         woken: asyncio.Event,
+        stands: Stands = unchanged,
     ) -> None:
+        self._stands = stands
         self._unfinished = unfinished
         self._open_session = open_session
         self._steps = steps
@@ -227,9 +248,14 @@ class Runner:
         before = work.job
         if before.takes > _MOST_TAKES:
             raise _TOO_OFTEN
-        work.session = self._session_of(before)
+        caller = await self._stands(before.asked_by)
+        if caller is None:
+            raise _WITHDRAWN
+        work.session = self._open_session(caller)
+        work.note(f"job {before.id}: {before.kind}")
+        work.job = ready = before.reaching(await work.session.reach())
         await self._steps[before.kind](work)
-        if work.job is before:
+        if work.job is ready:
             raise RuntimeError(f"A step of {before.kind} did not commit")
 
     async def _failed(self, work: Work, error: Exception) -> None:

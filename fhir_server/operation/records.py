@@ -10,8 +10,9 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import localised
-from fhir_server.search.ast import Query, TokenIs, disjunction
+from fhir_server.search.ast import Query, ReferenceTo, TokenIs, disjunction
 from fhir_server.search.parse import parse
+from fhir_server.validation.beside import unfit
 from fhir_server.validation.checker import Checker
 
 _NAMESPACE = UUID("5f2d4c1e-6a37-5d0b-9c41-8b6f0a3e7d92")
@@ -66,12 +67,25 @@ class Lookup:
         self, resource_type: str, identifiers: Iterable[Mapping[str, Any]]
     ) -> list[Resource]:
         """Those that have one of the identifiers, each compared by system and value."""
-        tokens = [
-            TokenIs("identifier", str(identifier.get("system", "")), str(identifier["value"]))
-            for identifier in identifiers
-            if identifier.get("value")
-        ]
+        tokens = _tokens(identifiers)
         return await self._all(Query(resource_type, disjunction(*tokens))) if tokens else []
+
+    async def each_identified(
+        self, resource_type: str, identifiers: Iterable[Mapping[str, Any]]
+    ) -> AsyncIterator[Resource]:
+        """As `by_identifier`, however many they are."""
+        if tokens := _tokens(identifiers):
+            async for version in walked(self._data, Query(resource_type, disjunction(*tokens))):
+                yield json.decode_resource(version.body)
+
+    async def each_referring(
+        self, resource_type: str, parameter: str, target: str
+    ) -> AsyncIterator[Resource]:
+        """Those that refer to a resource, or to a version of it, by a search parameter."""
+        async for version in walked(
+            self._data, Query(resource_type, ReferenceTo(parameter, (target,)))
+        ):
+            yield json.decode_resource(version.body)
 
     async def _all(self, query: Query) -> list[Resource]:
         page = await self._data.search(query, _MOST)
@@ -97,7 +111,7 @@ class Records(Lookup):
 
         Raises:
             FhirError: INVALID, with every place where it breaks its definition; PROFILE where it
-                breaks only a profile that it has to fit.
+                breaks only a profile that it has to fit, or others that are stored.
         """
         current = await self.get(resource["resourceType"], resource["id"])
         if current is not None and _content(current) == _content(resource):
@@ -106,10 +120,27 @@ class Records(Lookup):
         if findings.errors:
             kind = Kind.INVALID if findings.breaks_definition else Kind.PROFILE
             raise FhirError.of(kind, findings.errors)
+        if told := await unfit(resource, self._unit, self._base):
+            raise FhirError.of(Kind.PROFILE, told)
+        return await self.amend(resource)
+
+    async def amend(self, resource: Resource) -> Resource:
+        """Write a version of what is stored, whichever rules it breaks by now; as it is stored.
+
+        For what must not be held up by what was wrong before.
+        """
         stored = await self._unit.put(localised(resource, self._base), "PUT")
         saved = json.decode_resource(stored.body)
         self.saved.append(saved)
         return saved
+
+
+def _tokens(identifiers: Iterable[Mapping[str, Any]]) -> list[TokenIs]:
+    return [
+        TokenIs("identifier", str(identifier.get("system", "")), str(identifier["value"]))
+        for identifier in identifiers
+        if identifier.get("value")
+    ]
 
 
 def _content(resource: Resource) -> Resource:

@@ -10,6 +10,7 @@ import pkgutil
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import files
 from types import ModuleType
 from typing import Final
@@ -151,20 +152,23 @@ def _in_package(package: ModuleType) -> Iterator[Operation]:
         if name not in modules:
             raise BadOperation(f"{package.__name__}/{entry.name} has no {name}.py beside it")
         module = importlib.import_module(f"{package.__name__}.{name}")
-        yield _operation(name, _definition(entry.name, entry.read_bytes()), module)
+        yield _operation(name, _definition(name, entry.read_bytes()), module)
 
 
-def _definition(file: str, raw: bytes) -> Resource:
+@lru_cache(256)
+def _definition(name: str, raw: bytes) -> Resource:
+    """Judged once, however many servers one process makes: the checks are most of a start."""
     try:
-        return json.decode_resource(raw)
+        definition = json.decode_resource(raw)
     except FhirError as error:
-        raise BadOperation(f"{file}: {error}") from error
-
-
-def _operation(name: str, definition: Resource, module: ModuleType) -> Operation:
+        raise BadOperation(f"{name}.json: {error}") from error
     issues = check_resource(definition, expected_type="OperationDefinition")
     if issues:
         raise BadOperation(f"{name}.json: {issues[0].expression}: {issues[0].text}")
+    return definition
+
+
+def _operation(name: str, definition: Resource, module: ModuleType) -> Operation:
     if name not in _names(definition):
         raise BadOperation(f"{name}.json defines ${definition.get('code', '')}")
     levels = [level for level in ("system", "type", "instance") if definition.get(level)]

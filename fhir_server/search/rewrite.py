@@ -6,9 +6,9 @@ is told by which values each type is asked for, so that what is masked is not fo
 mask covers.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol, TypeGuard
 
 from fhir_server.search.ast import (
     And,
@@ -38,6 +38,11 @@ Targets = Mapping[str, frozenset[str]]
 """To what, if to anything, all that is asked for refers by a parameter; `_id`: which it is."""
 
 
+_NOTHING: Final[Used] = frozenset()
+_PLAIN: Final = (Everything, ReferenceTo, TokenIs)
+"""What most searches are made of: these lead nowhere else."""
+
+
 class Readable(Protocol):
     def __call__(self, resource_type: str, used: Used, targets: Targets, /) -> Node:
         """The resources of a type that the caller may read, when they are asked for so."""
@@ -51,14 +56,46 @@ def guarded(query: Search, readable: Readable) -> Search:
 
 
 def _guarded(query: Query, readable: Readable) -> Query:
-    sorted_by = frozenset(key.code for key in query.sort)
-    where = query.where
-    allowed = readable(query.resource_type, used(where) | sorted_by, targets(where))
-    return replace(query, where=conjunction(hops_guarded(where, readable), allowed))
+    where, by = query.where, used(query.where)
+    if query.sort:
+        by |= frozenset(key.code for key in query.sort)
+    allowed = readable(query.resource_type, by, targets(where))
+    asked = _unsaid(hops_guarded(where, readable), allowed)
+    return Query(query.resource_type, conjunction(asked, allowed), query.sort)
+
+
+def _unsaid(node: Node, allowed: Node) -> Node:
+    """The node without references that the policy narrows to some of the same targets.
+
+    Whatever refers to one of those is found by the node too: to ask both is to look twice.
+    """
+    if isinstance(node, Everything):
+        return node
+    narrow = {one.code: one.targets for one in _conjuncts(allowed) if _is_plain_reference(one)}
+    if not narrow:
+        return node
+    return conjunction(*(one for one in _conjuncts(node) if not _is_wider(one, narrow)))
+
+
+def _is_wider(node: Node, narrow: Mapping[str, Sequence[str]]) -> bool:
+    if not _is_plain_reference(node) or node.code not in narrow:
+        return False
+    targets = narrow[node.code]
+    return len(targets) <= len(node.targets) and set(targets) <= set(node.targets)
+
+
+def _is_plain_reference(node: Node) -> TypeGuard[ReferenceTo]:
+    return isinstance(node, ReferenceTo) and not node.version
+
+
+def _conjuncts(node: Node) -> tuple[Node, ...]:
+    return node.nodes if isinstance(node, And) else (node,)
 
 
 def hops_guarded(node: Node, readable: Readable) -> Node:
     """The node, with the policy of the type at the end of each hop."""
+    if isinstance(node, _PLAIN):
+        return node
     match node:
         case And(nodes):
             return And(tuple(hops_guarded(inner, readable) for inner in nodes))
@@ -88,8 +125,10 @@ _ADDRESS: Used = frozenset({"url", "version"})
 
 def targets(node: Node) -> Targets:
     """What the node narrows down to, whatever else it asks; a policy has to look at no more."""
+    if isinstance(node, ReferenceTo):
+        return {node.code: frozenset(node.targets)}
     found: dict[str, frozenset[str]] = {}
-    for inner in node.nodes if isinstance(node, And) else (node,):
+    for inner in _conjuncts(node):
         match inner:
             case ReferenceTo(code, named):
                 found[code] = frozenset(named)
@@ -100,7 +139,9 @@ def targets(node: Node) -> Targets:
 
 def used(node: Node) -> Used:
     """By what the node looks at the resource that it is asked of."""
-    return frozenset(_used(node))
+    if isinstance(node, Everything):
+        return _NOTHING
+    return frozenset((node.code,) if isinstance(node, ReferenceTo) else _used(node))
 
 
 def _used(node: Node) -> Iterator[str]:

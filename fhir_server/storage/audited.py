@@ -43,6 +43,15 @@ class AuditRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """http://hl7.org/fhir/R4/valueset-audit-event-outcome.html"""
     description: str = ""
     """Of a refusal."""
+    received: tuple[str, ...] = ()
+    """The AuditEvents of clients that the commit stored: `AuditEvent/id`, a space, and the SHA-256
+    of the JSON, in hexadecimal digits."""
+
+
+def received_of(row: AuditRow) -> list[tuple[str, str]]:
+    """Types and ids of the AuditEvents that the row tells were received."""
+    named = (one.partition(" ")[0].partition("/") for one in row.received)
+    return [(resource_type, resource_id) for resource_type, _, resource_id in named]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,16 @@ class AuditEntry:
             ValueError: for a text that nobody here has written.
         """
         return _reader.decode(self.told)
+
+
+PRUNE: Final = "prune"
+"""What a row says was done that tells of others taken out."""
+
+
+def pruned(last: Link) -> AuditRow:
+    """The row that tells up to which rows were taken out."""
+    text = f"rows up to {last.number}, whose hash was {last.hash.hex()}"
+    return AuditRow("server", PRUNE, description=text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from fhir_server.fhir.definitions import required_codes
 from fhir_server.validation.places import Place
 from fhir_server.validation.primitives import ACCEPTED, Accepts, PrimitiveCheck, Problem, shown
-from fhir_server.validation.report import Report, add
+from fhir_server.validation.report import CODED, Report, add
 
 _MAX_LISTED: Final = 25
 
@@ -54,7 +54,9 @@ def bound_concepts(
         if systems is None:
             return
         codings = node.get("coding") if type_ == "CodeableConcept" else [node]
-        if not isinstance(codings, list) or not any(_is_in(item, systems) for item in codings):
+        if isinstance(codings, list) and any(_is_in(item, systems) for item in codings):
+            return
+        if not report.has_wrong(place, CODED):
             add(report, place, f"needs a code of {value_set}: {_allowed(systems)}", "code-invalid")
 
     return check

@@ -8,7 +8,7 @@ Sources: https://hl7.org/fhir/R4/validation.html, https://hl7.org/fhir/R4/profil
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from threading import RLock
@@ -18,6 +18,7 @@ from fhir_server.errors import Issue
 from fhir_server.terminology.known import KnownCodes
 from fhir_server.terminology.service import Terminology
 from fhir_server.validation.codes import Codes
+from fhir_server.validation.echoes import in_order, told_besides, told_once
 from fhir_server.validation.places import Place, expression
 from fhir_server.validation.primitives import PRIMITIVES, shown
 from fhir_server.validation.profiles.claims import DEFAULT, LENIENT, Requirements, claimed, required
@@ -26,12 +27,11 @@ from fhir_server.validation.profiles.extensions import KnownExtensions
 from fhir_server.validation.profiles.library import Library
 from fhir_server.validation.profiles.say import Say
 from fhir_server.validation.profiles.tree import ProfileError
-from fhir_server.validation.report import OF_VALUES, Met, Question, Report
+from fhir_server.validation.report import Met, Note, Question, Report
 from fhir_server.validation.settling import Settler
 from fhir_server.validation.structure import bounded, check_base
 
 Severity = Literal["refuse", "warn"]
-_SEVERITIES: Final = ("fatal", "error", "warning", "information")
 _canonical_problem: Final = PRIMITIVES["canonical"]
 """What is no canonical at all is told as such, and not as an unknown one besides."""
 _MAX_CLAIMED: Final = 50
@@ -73,7 +73,7 @@ class Findings:
 
     def settled(self, issues: Iterable[Issue]) -> "Findings":
         """With what the open questions came to."""
-        told = bounded(in_order([*self.issues, *_once(issues)]))
+        told = bounded(in_order(told_besides(self.issues, issues)))
         return replace(self, issues=tuple(told), questions=())
 
     @property
@@ -84,11 +84,6 @@ class Findings:
     def breaks_definition(self) -> bool:
         """Whether R4 itself refuses it, not only a profile."""
         return any(issue.profile is None for issue in self.errors)
-
-
-def in_order(issues: Iterable[Issue]) -> list[Issue]:
-    """The gravest first."""
-    return sorted(issues, key=lambda issue: _SEVERITIES.index(issue.severity))
 
 
 class _Profile(NamedTuple):
@@ -138,7 +133,7 @@ class Checker:
             report.enter(met)
             applied.append(self._check_profiles(met, () if applied else profiles, report))
         of_all = tuple(applied[0]) if applied else ()
-        found = [self._by_policy(issue) for issue in _once(report)]
+        found = told_once([self._by_policy(issue) for issue in report], report.notes, resource)
         return Findings(tuple(bounded(in_order(found))), tuple(report.questions), of_all)
 
     async def check_all(
@@ -249,7 +244,8 @@ def _check_profile(profile: _Profile, met: Met, report: Report) -> None:
     actual = met.resource.get("resourceType")
     if profile.type not in (actual, "Resource", "DomainResource"):
         text = f"{profile.canonical} is a profile of {profile.type}, and this is a {actual}"
-        Say(profile.canonical)(report, met.place, text, "structure", "type")
+        note = Note(part=profile.canonical)
+        Say(profile.canonical)(report, met.place, text, "structure", "type", note=note)
     elif profile.check is not None:
         profile.check(met.resource, met.place, report)
 
@@ -261,24 +257,6 @@ def _at_claim(met: Met) -> str:
 def _unusable(error: ProfileError) -> Issue:
     """Nothing may come in unchecked because a definition is broken."""
     return Issue(f"The {error}", None, "processing", "error", "definition", error.profile)
-
-
-def _once(report: Iterable[Issue]) -> Iterator[Issue]:
-    """A problem that several profiles tell of is told by the first.
-
-    Of a value that R4 itself refuses, what profiles say of its form waits until it is mended.
-    """
-    seen: set[tuple[object, ...]] = set()
-    wrong: set[str | None] = set()
-    for issue in report:
-        is_of_value = issue.code in OF_VALUES
-        if issue.profile is None and is_of_value and issue.severity == "error":
-            wrong.add(issue.expression)
-        key = (issue.expression, issue.code, issue.text)
-        is_told = issue.profile is not None and is_of_value and issue.expression in wrong
-        if key not in seen and not is_told:
-            seen.add(key)
-            yield issue
 
 
 @cache

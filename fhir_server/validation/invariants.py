@@ -12,7 +12,7 @@ from fhir_server.fhirpath.invariant import compile_invariant
 from fhir_server.fhirpath.parse import parse
 from fhir_server.validation.places import Place, expression
 from fhir_server.validation.profiles.items import Item
-from fhir_server.validation.report import Report
+from fhir_server.validation.report import Note, Report
 
 Holds = Callable[[Item, Report], bool]
 
@@ -35,16 +35,15 @@ def invariant(text: str, types: Sequence[str]) -> Holds:
     return holds
 
 
-def is_told(text: str, place: Place, profile: str | None, report: Report) -> bool:
-    """Whether a broken invariant is the echo of an error that is on the report already.
+def looks(text: str, place: Place, report: Report) -> Note:
+    """What an invariant looks at, for `echoes.told_once`.
 
     `status = 'final' implies …` cannot hold where the status is missing or mistyped: what the
     expression looks at is mended first. There is that error, so nothing gets in by this.
     """
     of_focus, of_resource = _looked_at(text)
-    if report.has_wrong(expression(place), of_focus, profile):
-        return True
-    return report.has_wrong(expression(report.place or place), of_resource, profile)
+    at = (expression(place), of_focus), (expression(report.place or place), of_resource)
+    return Note(at)
 
 
 @lru_cache(maxsize=1024)

@@ -7,14 +7,17 @@ https://hl7.org/fhir/R4/formats.html#choice, https://hl7.org/fhir/R4/extensibili
 from typing import Final, NamedTuple
 
 from fhir_server.fhir.definitions import ElementDefinition, TypeDefinition, type_definition
-from fhir_server.validation.containing import check_full_urls, check_not_empty, dangling
-from fhir_server.validation.places import Place
+from fhir_server.validation.containing import check_full_urls, check_not_empty
+from fhir_server.validation.dangling import dangling
+from fhir_server.validation.places import Place, expression
 from fhir_server.validation.primitives import PRIMITIVES
 from fhir_server.validation.profiles.base import Check, type_rules
-from fhir_server.validation.report import Node, Report, add
+from fhir_server.validation.profiles.say import Say
+from fhir_server.validation.report import Node, Note, Report, add
 
 _VALUES: Final = frozenset(type_definition("Extension").choices["value"])
 """What most extensions have: a url and one of these."""
+_VALUE: Final = frozenset({"value"})
 _OF_FHIRPATH: Final = {("Resource", "id"), ("Element", "id"), ("Extension", "url")}
 """Elements whose type R4 defines as FHIRPath's own string."""
 
@@ -113,10 +116,12 @@ def _value_xor_extension(node: Node, place: Place, report: Report) -> None:
         text = "an extension has either a value or extensions" + (
             ", not both (ext-1)" if has_value else "; this one has neither (ext-1)"
         )
-        add(report, place, text, "invariant")
+        looks = Note(((expression(place), _VALUE),))
+        Say(None)(report, place, text, "invariant", "ext-1", note=looks)
 
 
 def _more_than_an_id(node: Node, place: Place, report: Report) -> None:
     """ele-1 of https://hl7.org/fhir/R4/element.html"""
     if len(node) == 1 and "id" in node:
-        add(report, place, "an element needs content besides its id (ele-1)", "invariant")
+        text = "an element needs content besides its id (ele-1)"
+        Say(None)(report, place, text, "invariant", "ele-1")

@@ -17,6 +17,10 @@ Json = dict[str, Any]
 
 OF_VALUES: Final = frozenset({"structure", "required", "value", "code-invalid"})
 """Issue types of a value that is wrong by itself."""
+OF_OBJECTS: Final = frozenset({"ele-1", "ext-1", "bdl-5"})
+"""Rules of R4 that an object has content at all: one that breaks them says nothing."""
+CODED: Final = frozenset({"", "code", "system", "coding", "coding.code", "coding.system"})
+"""Paths at which whatever can be bound has its codes."""
 _INDEX: Final = re.compile(r"\[\d+\]")
 
 
@@ -33,6 +37,21 @@ class Question(NamedTuple):
     profile: str | None
     called: tuple[Called, ...] = ()
     """With displays of which nothing at hand could tell that they are wrong."""
+
+
+Looks = tuple[str, frozenset[str]]
+
+
+class Note(NamedTuple):
+    """What a problem is about, for `echoes.told_once`.
+
+    `looks` are places, each with paths from there (`detail.code`, '' for itself), that the rule
+    looks at; `part` is what of the place it is about, where others are told apart from it: a
+    slice, a claim.
+    """
+
+    looks: "tuple[Looks, ...]" = ()
+    part: str = ""
 
 
 class Met(NamedTuple):
@@ -64,12 +83,14 @@ class Report(list[Issue]):
         "_looked_at",
         "_scope",
         "_scopes",
+        "_under",
         "_wrong",
         "bundles",
         "codes",
         "container",
         "extensions",
         "met",
+        "notes",
         "place",
         "questions",
         "resource",
@@ -86,7 +107,10 @@ class Report(list[Issue]):
         """Whether what is referred to (by the id of the object) fits a profile."""
         self._scopes: dict[int, Scope] = {}
         self._scope: Scope | None = None
-        self._wrong: set[tuple[str | None, str, str]] = set()
+        self._wrong: set[tuple[str, str]] = set()
+        self._under: set[str] = set()
+        self.notes: dict[int, Note] = {}
+        """By the index of the problem; most have none."""
         self._looked_at = 0
         self.questions: list[Question] = []
         self.met: list[Met] = []
@@ -160,29 +184,53 @@ class Report(list[Issue]):
             )
         return found
 
-    def has_wrong(self, at: str, paths: Iterable[str], profile: str | None) -> bool:
-        """Whether what stands at a path (`detail.code`, '' for all of it) is wrong by itself.
+    def has_wrong(self, at: Place, paths: Iterable[str]) -> bool:
+        """Whether R4 refuses what stands at a path (`detail.code`, '' for all of it) by itself.
 
-        That is by R4, or by the profile: errors of another may come to be warnings. The path is
-        one from the place `at`, and stands for every item on its way.
+        Not whether a profile does: its errors may come to be warnings. The path is one from `at`,
+        and stands for every item on its way.
         """
+        if not self:
+            return False
+        self._look()
+        where = expression(at)
+        return any((where, path) in self._wrong for path in paths)
+
+    def has_wrong_in(self, at: Place) -> bool:
+        """Whether R4 refuses anything there or below."""
+        self._look()
+        return expression(at) in self._under
+
+    def _look(self) -> None:
         # Only the first are told, and a sender can make any number.
         for issue in self[self._looked_at : MAX_ISSUES]:
-            if issue.severity == "error" and issue.code in OF_VALUES and issue.expression:
-                self._wrong.update((issue.profile, *each) for each in _splits(issue.expression))
+            if issue.profile is None and issue.expression and is_cause(issue):
+                splits = tuple(splits_of(issue.expression))
+                self._wrong.update(splits)
+                self._under.update(at for at, _ in splits)
         self._looked_at = min(len(self), MAX_ISSUES)
-        return any((by, at, path) in self._wrong for path in paths for by in {None, profile})
 
     @property
     def has_errors(self) -> bool:
         return any(issue.severity in ("error", "fatal") for issue in self)
 
 
-def _splits(text: str) -> Iterator[tuple[str, str]]:
+def is_cause(issue: Issue) -> bool:
+    """Whether it is an error of a value by itself, for which other rules may wait."""
+    is_of_value = issue.code in OF_VALUES or issue.rule in OF_OBJECTS
+    return is_of_value and issue.severity == "error"
+
+
+def splits_of(text: str) -> Iterator[tuple[str, str]]:
     """(`A.b[0]`, `c.d`) of `A.b[0].c[1].d[2]`, and so for each of its steps."""
     steps = text.split(".")
     for count in range(1, len(steps) + 1):
         yield ".".join(steps[:count]), _INDEX.sub("", ".".join(steps[count:]))
+
+
+def last_name(text: str) -> str:
+    """`d` of `A.b[0].c[1].d[2]`"""
+    return _INDEX.sub("", text.rpartition(".")[2])
 
 
 def _member_of(codes: Codes) -> MemberOf:

@@ -27,6 +27,7 @@ from fhir_server.validation.containing import (
     check_contained,
     check_container,
 )
+from fhir_server.validation.echoes import told_once
 from fhir_server.validation.objects import (
     has_sibling,
     is_primitive,
@@ -65,7 +66,8 @@ def check_resource(resource: Node, *, expected_type: str | None = None) -> list[
     """
     report = Report()
     check_base(resource, report, expected_type)
-    return bounded([issue for issue in report if issue.severity == "error"])
+    told = told_once(report, report.notes, resource)
+    return bounded([issue for issue in told if issue.severity == "error"])
 
 
 def check_base(resource: Node, report: Report, expected_type: str | None = None) -> None:

@@ -218,7 +218,7 @@ WRITES: Final = frozenset(
         *("POST {type}", "PUT {type}", "PATCH {type}", "DELETE {type}"),
         *("PUT {type}/{id}", "PATCH {type}/{id}", "DELETE {type}/{id}", "DELETE _jobs/{id}"),
         *("$break-glass type", "$break-glass instance", "$process-message system"),
-        *("$meta-add instance", "$meta-delete instance", "$import system"),
+        *("$meta-add instance", "$meta-delete instance", "$import system", "$withdraw type"),
     }
 )
 """What these show, and whom, is tried in test_attacks.py and test_writes.py."""

@@ -95,9 +95,6 @@ class Cast:
             if sight == _ALL or (sight == _COLOUR and word == child.surname)
         )
 
-    def sees_anything(self, child: Child) -> bool:
-        return any(self.sees(child, one) for one in child.papers)
-
 
 def shown_of(verdict: Verdict, paper: Resource, *, for_family: bool) -> str:
     """all, colour or nothing of one paper, by a verdict about the patient."""

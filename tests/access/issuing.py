@@ -50,6 +50,11 @@ class Signer:
         found: bytes = self.private.public_key().public_bytes(serialization.Encoding.PEM, form)
         return found
 
+    @cache  # noqa: B019 - signers are made once and kept
+    def for_jose(self, algorithm: str) -> Any:
+        """The key as python-jose signs with it; reading it is a tenth of a second."""
+        return jose_jwk.construct(self.pem, algorithm)
+
     def jwk(self, **more: Any) -> dict[str, Any]:
         """As python-jose writes it, with the id and without an algorithm."""
         is_rsa = isinstance(self.private, rsa.RSAPrivateKey)
@@ -99,7 +104,9 @@ def token(signer: Signer | None = None, algorithm: str = "RS256", **changed: Any
     told = claims(**changed)
     if algorithm.startswith("PS"):
         return raw_token({"alg": algorithm, "typ": "JWT", "kid": found.kid}, told, found)
-    encoded: str = jose_jwt.encode(told, found.pem, algorithm, headers={"kid": found.kid})
+    encoded: str = jose_jwt.encode(
+        told, found.for_jose(algorithm), algorithm, headers={"kid": found.kid}
+    )
     return encoded
 
 

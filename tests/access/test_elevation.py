@@ -37,7 +37,7 @@ def test_there_is_one_door_to_them() -> None:
 
 def test_who_declares_them_says_why() -> None:
     declared = {one.code: one.as_service for one in load(Settings().operations) if one.as_service}
-    assert sorted(declared) == ["break-glass", "process-message"]
+    assert sorted(declared) == ["break-glass", "process-message", "withdraw"]
 
 
 async def test_an_operation_that_does_not_declare_them_has_none(store: Store) -> None:

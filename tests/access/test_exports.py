@@ -4,25 +4,30 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import httpx
 import pytest
 
+from fhir_server.access.caller import Caller, Grant
 from fhir_server.access.facts import remaking
+from fhir_server.access.session import Session
 from fhir_server.app import Application, create_app
 from fhir_server.fhir import json
 from fhir_server.settings import Settings
 from tests.access.conftest import stored
 from tests.access.deciding import about
 from tests.access.issuing import ISSUER, key_document, rsa_signer
-from tests.access.people import child, consent, episode
-from tests.access.test_tokens_http import bearing
-from tests.jobs import finished
+from tests.access.people import child, consent, episode, organisation, ref
+from tests.access.tokened import bearing
+from tests.jobs import finished, kicked_off, until
+from tests.storage.questions import delete
 from tests.stores import store_at
 
 TODAY: Final = datetime.now(UTC).date()
 BORN: Final = f"{TODAY.year - 17}-01-01"
 GIVEN: Final = (TODAY - timedelta(days=2)).isoformat()
+READS: Final = (Grant("system", "*", frozenset("rs")),)
 OWN: Final = consent(basis="consent", outcome=None, dateTime=GIVEN)
 
 
@@ -86,3 +91,72 @@ async def test_class_6_files_that_are_there_show_what_may_be_seen_now(
         assert await names(keyworker, files) == {"CarePlan/c1"}
         await stored(app, episode("Practitioner/another"))
         assert await names(keyworker, files) == set()
+
+
+async def test_class_4_what_was_counted_is_not_told_any_more_when_less_may_be_seen(
+    app: Application, client: httpx.AsyncClient
+) -> None:
+    """The total of a search that was answered later, and the lines of files."""
+    async with as_(client, "Practitioner/keyworker") as keyworker:
+        search = await kicked_off(keyworker, "GET", "CarePlan?_summary=count")
+        export = await kicked_off(keyworker, "GET", "$export?_type=CarePlan")
+        counted = (await finished(keyworker, search)).json()["entry"][0]["resource"]
+        assert counted["total"] == 1
+        (told,) = (await finished(keyworker, export)).json()["output"]
+        assert told["count"] == 1
+        await stored(app, episode("Practitioner/another"))
+        answer = (await finished(keyworker, search)).json()["entry"][0]
+        assert answer["response"]["status"].startswith("200")
+        assert "total" not in answer["resource"]
+        (told,) = (await finished(keyworker, export)).json()["output"]
+        assert "count" not in told
+
+
+async def test_class_12_what_was_worked_out_is_not_told_any_more_when_less_may_be_seen(
+    app: Application, client: httpx.AsyncClient
+) -> None:
+    """An answer that names nothing which could be looked at again; what was stored is."""
+    async with as_(client, "Practitioner/keyworker") as keyworker:
+        asked = [("GET", "Patient/1/$admission-risk"), ("GET", "Organization/o")]
+        entries = [{"request": {"method": method, "url": url}} for method, url in asked]
+        sent = {"resourceType": "Bundle", "type": "batch", "entry": entries}
+        await stored(app, organisation("o", "X99"))
+        job = await kicked_off(keyworker, "POST", "", json=sent)
+        told = (await finished(keyworker, job)).json()["entry"]
+        assert [one["resource"]["resourceType"] for one in told] == ["Parameters", "Organization"]
+        other = {"patient": ref("Patient/2"), "performer": [ref("Patient/2")], "id": "c2"}
+        await stored(app, episode("Practitioner/keyworker", "Patient/2", id="e2"), OWN | other)
+        told = (await finished(keyworker, job)).json()["entry"]
+        assert [("resource" in one) for one in told] == [False, True]
+
+
+async def test_class_6_deletions_are_told_of_while_what_was_deleted_may_be_seen(
+    app: Application, client: httpx.AsyncClient
+) -> None:
+    await delete(app.state.store, "CarePlan", "c1")
+    async with as_(client, "Practitioner/keyworker") as keyworker:
+        job = await kicked_off(
+            keyworker, "GET", "$export?_type=CarePlan&_since=2020-01-01T00:00:00Z"
+        )
+        (told,) = (await finished(keyworker, job)).json()["deleted"]
+        assert "CarePlan/c1" in (await keyworker.get(told["url"])).text
+        await stored(app, episode("Practitioner/another"))
+        assert (await keyworker.get(told["url"])).text == ""
+
+
+async def test_class_26_a_job_ends_with_the_registration_of_its_client(app: Application) -> None:
+    """A client of the built-in issuer that is gone by the time its job is taken up."""
+    issuer = app.state.authority.terms.base
+    assert app.fhir is not None
+    desk = app.fhir._server.desk
+    for name, status in ((issuer, 403), ("https://elsewhere.example", 0)):
+        who = Caller(f"{quote(name, safe='')}/gone/gone/", client="gone", grants=READS)
+        session = Session(app.state.store, who)
+        asked = {"address": "CarePlan", "parameters": [], "handling": "", "base": "x"}
+        job = await desk.start(session, desk.new(session, "interaction"), json.encode(asked))
+
+        async def is_over(session: Session = session, job_id: str = job.id) -> bool:
+            return (await desk.find(session, job_id)).finished
+
+        await until(is_over)
+        assert (await desk.find(session, job.id)).status == status

@@ -164,6 +164,14 @@ class Inspection:
             for child in CHILDREN
         }
         self.may_read = frozenset[str]().union(*self.words.values())
+        # Asked of every answer, and of all children: told once, as the slow reading is slow.
+        self.seen = {
+            (child.key, id(one))
+            for child in CHILDREN
+            for one in child.papers
+            if self.caller is not None and self.caller.sees(child, one)
+        }
+        self.known = {key for key, _ in self.seen}
 
     async def ask(self, ask: Ask, child: Child | None = None) -> None:
         asked = ask if child is None else ask.of(child.key, child.number)
@@ -189,7 +197,10 @@ class Inspection:
         return await _answer(self.client, replace(ask, path=path), self.headers)
 
     def _knows(self, child: Child) -> bool:
-        return self.caller is not None and self.caller.sees_anything(child)
+        return child.key in self.known
+
+    def _sees(self, child: Child, paper: Any) -> bool:
+        return (child.key, id(paper)) in self.seen
 
     def _seen(self, ask: Ask, child: Child) -> bool:
         """Whether anything of the child is to be in the answer."""
@@ -206,7 +217,7 @@ class Inspection:
         if self.caller is None or not self._found(ask, child):
             return False
         told = {f"x{child.key[1:]}{end}" for end in self.prepared.told[ask]}
-        return any(word in told and self.caller.sees(child, one) for word, one in _of(child))
+        return any(word in told and self._sees(child, one) for word, one in _of(child))
 
     def _wanted(self, ask: Ask, child: Child) -> frozenset[str]:
         """The words that have to be there."""
@@ -229,7 +240,7 @@ class Inspection:
         if self.caller is None:
             return 0
         papers = [one for one in child.papers if one["resourceType"] in types]
-        seen = [one for one in papers if one["id"] != "gone" and self.caller.sees(child, one)]
+        seen = [one for one in papers if one["id"] != "gone" and self._sees(child, one)]
         # The Task for the keyworker, written for the organisation that broke it, has one besides.
         of_glass = child.key in GLASS and any(one["resourceType"] == "Provenance" for one in seen)
         return len(seen) + of_glass

@@ -171,7 +171,9 @@ async def test_nobody_gives_themselves_a_post(
     mine = role("kw", "Practitioner/admin", "Organization/x")
     assert_outcome(await puts(client, mine), 403, "forbidden", "themselves")
     assert (await client.get("Patient/1")).status_code == 404
+    # Nor does another for them: a post that records may name stays with whom it was given to.
     other = role("kw", "Practitioner/other", "Organization/x")
-    assert (await puts(client, other)).status_code == 200
-    by_table(replace(admin, user="Practitioner/other"), NOW)
-    assert (await puts(client, {**other, "active": True})).status_code == 403
+    assert_outcome(await puts(client, other), 403, "forbidden", "stays with whom")
+    by_table(replace(admin, user="Practitioner/kw"), NOW)
+    kept = role("kw", "Practitioner/kw", "Organization/x", active=False)
+    assert_outcome(await puts(client, kept), 403, "forbidden", "themselves")

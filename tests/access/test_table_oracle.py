@@ -11,6 +11,7 @@ from fhir_server.access.decision import Decision, Sight
 from fhir_server.access.table import decide
 from fhir_server.fhir.json import Resource
 from tests.access import oracle
+from tests.access.oracle_chart import TYPES
 from tests.access.worlds import (
     SIGNATORIES,
     asker,
@@ -31,7 +32,7 @@ def _verdict(decision: Decision) -> oracle.Verdict:
     return oracle.Verdict(
         decision.row,
         {area.value: _SIGHTS[sight] for area, sight in decision.reads},
-        frozenset(oracle.TYPES) - decision.without_types,
+        frozenset(TYPES) - decision.without_types,
         frozenset(code for _, code in decision.without_labels),
         frozenset(area.value for area in decision.writes),
         frozenset(right.value for right in decision.rights),

@@ -41,6 +41,16 @@ BODIES: Final[dict[str, Any]] = {
 }
 
 
+EVENT: Final = {
+    "resourceType": "AuditEvent",
+    "id": "1",
+    "type": {"display": "x"},
+    "recorded": "2026-03-01T10:00:00Z",
+    "agent": [{"requestor": True}],
+    "source": {"observer": {"display": "x"}},
+}
+
+
 def _asked(name: str, route: Route) -> tuple[str, dict[str, Any]]:
     """An address of the route, and what is sent there."""
     path = route.pattern.replace("{operation}", OPERATIONS.get(route.pattern, ""))
@@ -56,6 +66,8 @@ def _asked(name: str, route: Route) -> tuple[str, dict[str, Any]]:
         return path, {}
     if code.startswith("search-"):
         return path, {"data": {"_count": "5"}}
+    if name == "AuditEvent" and code in ("create", "update"):
+        return path, {"json": EVENT}
     sent: dict[str, Any] = {"json": BODIES.get(code, NOTHING)}
     if code == "operation" and "validate" in path:
         sent = {"json": {"resourceType": name, "id": "kim"}}

@@ -124,7 +124,7 @@ async def test_each_entry_of_a_batch_has_a_row(client: httpx.AsyncClient, rows: 
         {"request": {"method": "GET", "url": "Patient/kim"}},
         {"request": {"method": "GET", "url": "Patient/nobody"}},
         {"request": {"method": "POST", "url": "Basic"}, "resource": _basic(1)},
-        {"request": {"method": "PUT", "url": "AuditEvent/1"}, "resource": _basic(1)},
+        {"request": {"method": "PATCH", "url": "AuditEvent/1"}, "resource": _basic(1)},
         {"resource": _basic(1)},
     ]
     before = len(await rows())

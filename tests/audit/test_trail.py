@@ -195,3 +195,40 @@ async def test_rows_wait_on_until_the_store_takes_them() -> None:
     trail.require_open()
     await trail.stop()
     assert store.commits == 1
+
+
+class _Slow(_Refusing):
+    """Takes rows, and some time for each commit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refuses = False
+
+    async def commit(self, work: Callable[[Any], Awaitable[None]]) -> None:
+        await asyncio.sleep(0.005)
+        await super().commit(work)
+
+
+async def test_rows_that_come_during_a_commit_wait_for_others() -> None:
+    store = _Slow()
+    trail = Trail(store)  # type: ignore[arg-type]
+    trail.start()
+    started = asyncio.get_running_loop().time()
+    for _ in range(100):
+        trail.put(AuditRow("caller", "read"))
+        await asyncio.sleep(0.002)
+    await trail.flushed()
+    passed = asyncio.get_running_loop().time() - started
+    assert store.commits <= passed / 0.05 + 1
+    await trail.stop()
+
+
+async def test_many_rows_do_not_wait() -> None:
+    store = _Slow()
+    trail = Trail(store)  # type: ignore[arg-type]
+    trail.start()
+    for _ in range(5_100):
+        trail.put(AuditRow("caller", "read"))
+    await trail.flushed()
+    assert store.commits == 11
+    await trail.stop()

@@ -85,7 +85,8 @@ async def test_what_a_known_client_is_refused_is_no_failure_and_has_one_row(
         assert (await client.post(REVOKE, data=foreign)).status_code == 400
         foreign = ward.form(token=token, scope=DROPPED, grant_type=DROPPED)
         assert (await client.post(INTROSPECT, data=foreign)).status_code == 403
-    assert [row.caller for row in (await rows(app))[before:]] == ["ward"] * 6
+    left = (await rows(app))[before:]
+    assert [(row.caller, row.address) for row in left] == [("ward", "127.0.0.1")] * 6
     assert await ward.token(client)
 
 

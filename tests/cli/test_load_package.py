@@ -100,6 +100,22 @@ def test_a_profile_that_cannot_be_used_is_told(tmp_path: Path, folder: Path) -> 
     assert "there is no nose" in result.output
 
 
+@pytest.mark.parametrize(
+    ("element", "place"),
+    [
+        ({"id": "Patient.name", "min": 3, "max": "2"}, "Patient.name: min 3 is more than max 2"),
+        ({"id": "Patient.contact", "min": 1, "max": "0"}, "Patient.contact: min 1 is more than"),
+    ],
+)
+def test_a_profile_that_nothing_can_fit_is_told(
+    tmp_path: Path, folder: Path, element: dict[str, Any], place: str
+) -> None:
+    broken = {**profile("Patient", element), "id": "broken"}
+    result = run(packed(tmp_path / "b.tgz", MANIFEST, SYSTEM, broken), packages=folder)
+    assert result.exit_code == 1
+    assert f"R-1.json: the profile {URL}, element {place}" in result.output
+
+
 def test_it_is_never_put_elsewhere(tmp_path: Path, folder: Path) -> None:
     manifest: dict[str, Any] = {**MANIFEST, "name": "../up", "version": "/1"}
     assert run(packed(tmp_path / "b.tgz", manifest), packages=folder).exit_code == 0

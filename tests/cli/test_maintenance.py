@@ -16,6 +16,7 @@ from fhir_server.access.facts.kept import PART
 from fhir_server.cli import main
 from fhir_server.storage.audited import AuditRow
 from fhir_server.storage.interface import Unit
+from fhir_server.storage.mongo.store import open_mongo
 from fhir_server.storage.sqlite.store import SqliteStore
 from tests.mongo import URL, mongo_url
 from tests.storage.backends import BACKENDS, database_of
@@ -227,7 +228,6 @@ def test_a_store_of_an_earlier_release_is_one_line(
         (["backup", "FILE"], "mongodump --oplog, or a snapshot of its volumes, backs MongoDB up"),
         (["restore", "FILE"], "mongorestore --oplogReplay restores what mongodump has made"),
         (["check", "--repair"], "keyworking reindex --all makes the index of a MongoDB store anew"),
-        (["prune"], "in MongoDB every version is kept"),
     ],
 )
 def test_what_mongodb_does_better_is_referred_to_it(
@@ -323,6 +323,30 @@ def test_versions_and_audit_go_by_their_age(
     # In the place of the first stands the row that tells of its end.
     expected = (1, 2) if age < 30 else (2, 3)
     assert rows(path, "SELECT min(number), max(number) FROM audit") == [expected]
+
+
+def test_of_a_mongodb_store_the_audit_alone_is_pruned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = mongo_url(database_of(tmp_path))
+    line = refused("prune", "--store", url, status=1)
+    assert "in MongoDB every version is kept; KEYWORKING_KEEP_AUDIT says for how long" in line
+    asyncio.run(_some_rows(url))
+    monkeypatch.setenv("KEYWORKING_KEEP_AUDIT", "30")
+    monkeypatch.setenv("KEYWORKING_KEEP_VERSIONS", "1")
+    later(monkeypatch, 31)
+    told = run("prune", "--dry-run", "--store", url).stdout
+    assert "KEYWORKING_KEEP_HISTORY and _VERSIONS do nothing" in told
+    assert "Would take out 2 rows of the audit." in told
+    assert "Took out 2 rows of the audit." in run("prune", "--store", url).stdout
+    assert "Rows up to 2 were pruned." in run("audit", "verify", "--store", url).stdout
+
+
+async def _some_rows(url: str) -> None:
+    store = await open_mongo(url)
+    for _ in range(3):
+        await store.commit(lambda unit: unit.audit(AuditRow("x", "x")))
+    await store.close()
 
 
 async def _audited_once_more(path: Path) -> None:

@@ -20,9 +20,24 @@ from fhir_server.fhirpath.parse import parse
         ("exists(g) and iif(h, i, j).k.is(Quantity)", "g h i j"),
         ("(l as Range).low.empty() xor (m is Period)", "l l.low m"),
         ("n.ofType(Reference).resolve().status = 'x'", "n"),
-        ("extension('urn:e').value.exists()", "extension extension.value"),
-        ("o.select(p).q.exists() and o.extension('r').empty()", "o o.p o.p.q o.extension"),
-        ("descendants().reference.empty() and contained.s.exists()", "contained contained.s"),
+        (
+            "extension('urn:e.x').value.exists()",
+            "extension(urn:e_x) extension(urn:e_x).url extension(urn:e_x).value",
+        ),
+        (
+            "extension.where(url = 'r' and value = 1).extension.where(id = 's').exists()",
+            "extension(r) extension(r).url extension(r).value extension(r).extension "
+            "extension(r).extension.id",
+        ),
+        (
+            "o.select(p).q.exists() and o.extension('r').empty()",
+            "o o.p o.p.q o.extension(r) o.extension(r).url",
+        ),
+        (
+            "descendants().reference.empty() and contained.s.exists()",
+            "*.reference contained contained.s",
+        ),
+        ("b.repeat(c).d.exists()", "b b.c b.c.*.d"),
         ("true", ""),
     ],
 )

@@ -106,12 +106,14 @@ async def _of_clients(client: httpx.AsyncClient) -> list[dict[str, Any]]:
     return others
 
 
-async def test_of_what_the_server_writes_reading_alone_is_promised(
+async def test_of_the_audit_reading_and_adding_alone_are_promised(
     client: httpx.AsyncClient,
 ) -> None:
     (audit,) = [one for one in (await _rest(client))["resource"] if one["type"] == "AuditEvent"]
-    assert [one["code"] for one in audit["interaction"]] == ["read", "vread", "search-type"]
-    promised = {"conditionalCreate", "conditionalUpdate", "updateCreate", "searchInclude"}
+    codes = [one["code"] for one in audit["interaction"]]
+    assert codes == ["read", "vread", "history-instance", "create", "search-type"]
+    assert (audit["conditionalCreate"], audit["updateCreate"]) == (True, True)
+    promised = {"conditionalUpdate", "conditionalDelete", "patch", "searchInclude"}
     assert not promised & {*audit}
     patient = next(one for one in await _of_clients(client) if one["type"] == "Patient")
     assert not [one for one in patient["searchRevInclude"] if one.startswith("AuditEvent:")]

@@ -180,6 +180,23 @@ async def test_notes_a_right_to_aftercare_by_the_legal_status(
     assert extension_of(plan, canonicals.SECTION_117_EXTENSION)["valueBoolean"] is right
 
 
+async def test_leaves_the_right_to_aftercare_open_where_a_legal_status_is_none(
+    chart: Chart,
+) -> None:
+    stay = spell(chart, legal_status="77")
+    said = await chart.tell(stay.admit())
+    assert any("legal status 77 is not understood" in text for text in said)
+    plan = await chart.discharge_plan()
+    assert plan is not None
+    urls = [one["url"] for one in plan.get("extension", ())]
+    assert canonicals.SECTION_117_EXTENSION not in urls
+    said = await chart.tell(stay.update(extension=[detained("03")]))
+    assert any("right to aftercare under section 117" in text for text in said)
+    plan = await chart.discharge_plan()
+    assert plan is not None
+    assert extension_of(plan, canonicals.SECTION_117_EXTENSION)["valueBoolean"] is True
+
+
 async def test_keeps_the_right_to_aftercare_that_any_time_of_the_stay_gave(chart: Chart) -> None:
     stay = spell(chart)
     await chart.tell(stay.admit())
@@ -406,3 +423,17 @@ async def test_leaves_a_flag_of_an_unknown_colour_alone(chart: Chart, older: Cha
     active = [flag for flag in await chart.all("Flag") if flag["status"] == "active"]
     assert {code_of(flag["code"]) for flag in active} == {"blue", "purple"}
     assert purple in active
+
+
+@pytest.mark.parametrize("sender", [None, {"display": "The ward"}])
+async def test_of_a_sender_without_a_name_is_known_by_where_it_came_from(
+    chart: Chart, sender: dict[str, str] | None
+) -> None:
+    """A rating's author has to lead to somebody."""
+    await chart.tell(changed(spell(chart).admit(), 0, sender=sender))
+    rating = await chart.rating()
+    assert rating is not None
+    assert rating["author"] == {
+        "identifier": {"system": canonicals.URI_SYSTEM, "value": "https://ward.example/messages"},
+        "display": sender["display"] if sender else "Unnamed sender",
+    }

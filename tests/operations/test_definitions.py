@@ -103,7 +103,7 @@ def test_every_rule_that_operations_name_is_in_its_code_system() -> None:
 def test_every_task_that_operations_open_is_in_its_code_system() -> None:
     named = set(re.findall(r'Work\(\s*"([^"]+)"', SOURCES))
     assert {code for code in named if not code.startswith("T-")} == {
-        *("contact-hospital", "obtain-consent", "root-cause-analysis"),
+        *("contact-hospital", "obtain-consent", "review-consent", "root-cause-analysis"),
     }
     assert named <= codes("task") | codes("timer")
 

@@ -1,5 +1,6 @@
 """Stores of a few resources, in which SQLite's words are partly moved and partly new."""
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -13,3 +14,9 @@ def words_are_moved_early() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fulltext, "MOVED_AT", 3)
         yield
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner

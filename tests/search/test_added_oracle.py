@@ -16,8 +16,8 @@ from fhir_server.storage.interface import Store, Unit
 from fhir_server.storage.remaking import remake
 from fhir_server.terminology.resolve import resolved
 from tests.search import ask, generate
+from tests.search.comparing import COMMON, pages, random_of, with_times
 from tests.search.shelf import Shelf
-from tests.search.test_oracle import COMMON, pages, random_of, with_times
 from tests.search.test_parameters import again
 from tests.storage.backends import BACKENDS
 from tests.storage.questions import BASE, NOW, put

@@ -233,3 +233,31 @@ def test_added_parameters_are_seen_in_every_kind() -> None:
         assert not contained.asks_added(leaf), leaf
     for example in EXAMPLES:
         assert not contained.asks_added(example), example
+
+
+SOME: Final = ReferenceTo("patient", ("Patient/1", "Patient/2"))
+ONE: Final = ReferenceTo("patient", ("Patient/1",))
+
+
+@pytest.mark.parametrize(
+    ("asked", "allowed", "wanted"),
+    [
+        (SOME, ONE, ONE),
+        (ONE, ONE, ONE),
+        (And((TOKEN, SOME)), ONE, And((TOKEN, ONE))),
+        (SOME, And((ONE, TOKEN)), And((ONE, TOKEN))),
+        (ONE, SOME, And((ONE, SOME))),
+        (replace(SOME, code="subject"), ONE, And((replace(SOME, code="subject"), ONE))),
+        (replace(SOME, version="2"), ONE, And((replace(SOME, version="2"), ONE))),
+        (SOME, replace(ONE, version="2"), And((SOME, replace(ONE, version="2")))),
+        (Or((SOME, TOKEN)), ONE, And((Or((SOME, TOKEN)), ONE))),
+        (Not(SOME), ONE, And((Not(SOME), ONE))),
+        (SOME, Not(ONE), And((SOME, Not(ONE)))),
+        (SOME, Or((ONE, TOKEN)), And((SOME, Or((ONE, TOKEN))))),
+        (SOME, Nothing(), Nothing()),
+        (SOME, Everything(), SOME),
+    ],
+)
+def test_what_a_policy_narrows_is_asked_once(asked: Node, allowed: Node, wanted: Node) -> None:
+    query = guarded(Query("CarePlan", asked), lambda _type, _used, _targets: allowed)
+    assert query == Query("CarePlan", wanted)

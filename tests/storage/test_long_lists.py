@@ -18,6 +18,8 @@ from fhir_server.storage.interface import Store
 from tests.storage.questions import patient, put
 
 _WITH = ReferenceTo("patient", tuple(f"Patient/p{number}" for number in range(0, 6000, 2)))
+_DOZENS = ReferenceTo("patient", tuple(f"Patient/p{number}" for number in range(0, 60, 2)))
+"""As many as a keyworker has."""
 _IDS = IdIn(tuple(f"f{number}" for number in range(0, 6000, 3)))
 _ACTIVE = TokenIs("status", None, "active")
 _EVEN, _THIRD, _LIVE = {0, 2, 4, 6, 8}, {0, 3, 6, 9}, {0, 1, 2, 3, 4}
@@ -27,6 +29,9 @@ _EVEN, _THIRD, _LIVE = {0, 2, 4, 6, 8}, {0, 3, 6, 9}, {0, 1, 2, 3, 4}
     ("node", "wanted"),
     [
         (_WITH, _EVEN),
+        (_DOZENS, _EVEN),
+        (Not(_DOZENS), set(range(10)) - _EVEN),
+        (conjunction(_DOZENS, Not(Not(_ACTIVE))), _EVEN & _LIVE),
         (_IDS, _THIRD),
         (Not(_WITH), set(range(10)) - _EVEN),
         (Differs("patient", _WITH), set(range(10)) - _EVEN),

@@ -1,8 +1,13 @@
 """Memos: what the server keeps for itself, on every backend."""
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
+from fhir_server.storage.clock import system_clock
 from fhir_server.storage.interface import Memo, Store, Unit
+from tests.storage.backends import Backend
 from tests.storage.questions import patient, put
 
 LONG_AGO = 1
@@ -85,3 +90,55 @@ async def test_memos_are_neither_history_nor_changes(store: Store) -> None:
     await put(store, patient("p"))
     await keep(store, memo("a"))
     assert [number for number, _ in await store.changes(0, 10)] == [1]
+
+
+async def test_what_was_not_there_is_found_as_soon_as_it_is_kept(store: Store) -> None:
+    for number in range(3):
+        assert await store.memo("s", f"a{number}") is None
+        assert await keys(store, f"a{number}") == []
+        await keep(store, memo(f"a{number}"))
+        assert await store.memo("s", f"a{number}") == memo(f"a{number}")
+        assert await keys(store, f"a{number}") == [f"a{number}"]
+
+
+async def test_another_process_keeps_and_forgets_and_it_is_seen_at_once(
+    store: Store, backend: Backend, tmp_path: Path
+) -> None:
+    other = await backend.open(tmp_path)
+
+    async def forget(unit: Unit) -> None:
+        await unit.forget("s", "a")
+
+    try:
+        for _ in range(3):
+            assert await store.memo("s", "a") is None
+            await keep(other, memo("a"))
+            assert await store.memo("s", "a") == memo("a")
+            assert await keys(store) == ["a"]
+            await other.commit(forget)
+            assert await keys(store) == []
+    finally:
+        await other.close()
+
+
+async def test_a_memo_that_was_read_expires_without_a_commit(store: Store) -> None:
+    soon = memo("a", expires=system_clock() + 300_000)
+    await keep(store, soon, memo("b"))
+    assert await store.memo("s", "a") == soon
+    assert await keys(store) == ["a", "b"]
+    await asyncio.sleep(0.35)
+    assert await store.memo("s", "a") is None
+    assert await keys(store) == ["b"]
+
+
+async def test_what_a_commit_under_way_keeps_nobody_else_sees(store: Store) -> None:
+    async def fails(unit: Unit) -> None:
+        assert await unit.memo("s", "a") is None
+        await unit.keep(memo("a"))
+        assert await unit.memo("s", "a") == memo("a")
+        assert await store.memo("s", "a") is None
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        await store.commit(fails)
+    assert await store.memo("s", "a") is None

@@ -40,7 +40,7 @@ EXPECTED = {
     "task": {
         *("contact-hospital", "obtain-consent", "contact-family", "contact-mdt", "first-visit"),
         *("planning-visit", "root-cause-analysis", "review-consent"),
-        *("review-break-glass", "escalation"),
+        *("review-break-glass", "check-identity", "escalation"),
     },
 }
 

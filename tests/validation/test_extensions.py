@@ -162,3 +162,46 @@ def test_an_extension_of_the_service_that_it_does_not_have_is_refused() -> None:
     ]
     foreign = {"url": "https://trust.example/fhir/StructureDefinition/x", "valueDate": "2026-06-01"}
     assert told(patient(extension=[foreign])) == []
+
+
+def test_a_part_that_an_extension_does_not_have_is_a_warning_that_names_those_it_has() -> None:
+    url = "https://keyworking.example/fhir/StructureDefinition/parental-responsibility"
+    held: Json = {"url": "held", "valueBoolean": False}
+    parts: list[Json] = [
+        held,
+        {"url": "evidnce", "valueString": "x"},
+        {"url": "http://other.example/x"},
+    ]
+    person: Json = {
+        "resourceType": "RelatedPerson",
+        "patient": {"reference": "Patient/1"},
+        "extension": [{"url": url, "extension": [held]}],
+    }
+    assert told(person) == []
+    person["extension"] = [{"url": url, "extension": [*parts[:2], {**parts[2], "valueCode": "y"}]}]
+    (issue,) = [each for each in checker().check(person).issues if each.rule == "part"]
+    assert (issue.expression, issue.severity) == (
+        "RelatedPerson.extension[0].extension[1].url",
+        "warning",
+    )
+    assert "'evidnce' is no part of this extension" in issue.text
+    assert issue.text.endswith("there are evidence, held")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "Extension-UKCore-BirthSexx",
+            "did you mean https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-BirthSex?",
+        ),
+        ("Extension-Nobody-Knows", "so it would be ignored"),
+    ],
+)
+def test_an_extension_that_uk_core_does_not_have_is_a_warning(name: str, text: str) -> None:
+    """It may be of a newer release than the one that is known here."""
+    url = f"https://fhir.hl7.org.uk/StructureDefinition/{name}"
+    found = checker().check(patient(extension=[{"url": url, "valueCode": "x"}])).issues
+    (issue,) = [each for each in found if each.rule == "address"]
+    assert (issue.expression, issue.severity) == ("Patient.extension[0].url", "warning")
+    assert text in issue.text

@@ -1,14 +1,18 @@
-"""Whether the audit is as it was written: its chain of hashes gone through from end to end."""
+"""Whether the audit is as it was written: its chain of hashes gone through from end to end.
+
+The AuditEvents of clients stand beside it; each is what the row of its commit says, and the store
+has no others.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from fhir_server.storage.audited import AuditEntry, AuditQuery, Link, hash_of
+from fhir_server.access.audit import received
+from fhir_server.storage.audited import PRUNE, AuditEntry, AuditQuery, Link, hash_of
 from fhir_server.storage.interface import Store
 
 _AT_ONCE: Final = 1000
-PRUNE: Final = "prune"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,9 @@ async def verify(store: Store, known: Link | None = None) -> Verdict:
             walk.begin_anew(now)
         else:
             walk.go(entries, head)
+            walk.fault = walk.fault or await walk.unlike(store)
     fault = walk.fault or walk.missing(head) or await _beyond(store, head)
+    fault = fault or await _added(store, walk, head)
     return Verdict(walk.begin, walk.link, fault)
 
 
@@ -69,15 +75,38 @@ async def _beyond(store: Store, head: Link) -> str:
     return ""
 
 
+async def _added(store: Store, walk: "_Walk", head: Link) -> str:
+    """AuditEvents that no row tells of, as far as nothing is written meanwhile."""
+    there = await received.count(store)
+    if await store.audit_ends() != (walk.begin, head) or there <= walk.received:
+        return ""
+    return f"{there} AuditEvents are marked as received, and rows tell of {walk.received}"
+
+
 class _Walk:
     def __init__(self, begin: Link, known: Link | None) -> None:
         self.begin = self.link = begin
         self.fault = ""
         self._known = known
         self._told_of: set[str] = set()
+        self.received = 0
+        """AuditEvents of clients that the rows told of."""
+        self._to_see: list[AuditEntry] = []
 
     def begin_anew(self, begin: Link) -> None:
         self.begin = self.link = begin
+        self.received = 0
+
+    async def unlike(self, store: Store) -> str:
+        """What became of an AuditEvent that one of the last rows tells of."""
+        entries, self._to_see = self._to_see, []
+        for entry in entries:
+            row = entry.row
+            self.received += len(row.received)
+            fault = await received.missing(store, row)
+            if fault and (await store.audit_ends())[0].number < entry.link.number:
+                return f"row {entry.link.number}: {fault}"
+        return ""
 
     def go(self, entries: Sequence[AuditEntry], head: Link) -> None:
         for entry in entries:
@@ -100,6 +129,8 @@ class _Walk:
             return f"row {number} is not the one of the anchor: the chain was made anew"
         if PRUNE.encode() in entry.told:
             self._note(entry)
+        if b'"received":' in entry.told:
+            self._to_see.append(entry)
         self.link = link
         return ""
 

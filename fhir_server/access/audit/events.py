@@ -150,6 +150,8 @@ def _details(row: AuditRow) -> Iterator[Any]:
         yield {"type": "asked", "valueString": row.asked}
     if row.further:
         yield {"type": "further targets", "valueString": str(row.further)}
+    for one in row.received:
+        yield {"type": "received", "valueString": one}
 
 
 def _entity(reference: str, name: str) -> Resource:

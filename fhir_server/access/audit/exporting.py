@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from msgspec import structs
@@ -10,7 +11,7 @@ from msgspec import structs
 from fhir_server.access.audit.events import event_of
 from fhir_server.fhir import json
 from fhir_server.fhir.dates import instant
-from fhir_server.storage.audited import AuditEntry, AuditQuery, AuditRow
+from fhir_server.storage.audited import AuditEntry, AuditQuery, AuditRow, received_of
 from fhir_server.storage.interface import Store
 
 _AT_ONCE: Final = 1000
@@ -32,11 +33,17 @@ async def entries(store: Store, low: int | None, high: int | None) -> AsyncItera
         after = found[-1].link.number
 
 
-def ndjson(entry: AuditEntry) -> str:
-    return json.encode(event_of(entry)).decode() + "\n"
+async def ndjson(store: Store, entry: AuditEntry) -> str:
+    """The AuditEvent of a row, and after it those that it tells were received."""
+    lines = [json.encode(event_of(entry))]
+    with suppress(ValueError):  # of a row that somebody spoilt
+        for resource_type, resource_id in received_of(entry.row):
+            found = await store.read(resource_type, resource_id)
+            lines += [] if found is None else [found.body]
+    return "".join(f"{one.decode()}\n" for one in lines)
 
 
-def comma_separated(entry: AuditEntry) -> str:
+async def comma_separated(store: Store, entry: AuditEntry) -> str:  # noqa: ARG001
     row = entry.row
     values = [getattr(row, name) for name in _MEMBERS]
     cells = [" ".join(one) if isinstance(one, tuple) else str(one) for one in values]
@@ -54,4 +61,7 @@ def _harmless(cell: str) -> str:
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
-FORMATS: Final[dict[str, Callable[[AuditEntry], str]]] = {"ndjson": ndjson, "csv": comma_separated}
+FORMATS: Final[dict[str, Callable[[Store, AuditEntry], Awaitable[str]]]] = {
+    "ndjson": ndjson,
+    "csv": comma_separated,
+}

@@ -92,6 +92,15 @@ class Record:
         versions = [*touched, *(self.shown or ())]
         return self._row(action, versions, "0", "")
 
+    def reads(self, action: str) -> Iterator[AuditRow]:
+        """Rows that name all that was read for what a commit keeps."""
+        versions = self.seen if self.shown is None else self.shown
+        named = [*{name_of(one): one for one in versions}.values()]
+        for begin in range(0, len(named), MOST_TARGETS):
+            row = self._row(action, named[begin : begin + MOST_TARGETS], "0", "")
+            beyond = begin + MOST_TARGETS >= len(named) and self.shown is None
+            yield structs.replace(row, further=self.further) if beyond else row
+
     def close(self, status: int, text: str = "", body: bytes = b"") -> None:
         """The answer is known: unless it has a row, it gets one.
 

@@ -106,8 +106,12 @@ class Trail:
             if not self.strict:
                 await asyncio.sleep(_WITHIN)
             self._woken.clear()
-            while self._waiting:
+            await self._flush()
+            # A commit costs as much as many rows: those that came meanwhile wait for others.
+            while len(self._waiting) >= (1 if self.strict else _AT_ONCE):
                 await self._flush()
+            if self._waiting:
+                self._woken.set()
 
     async def _flush(self) -> None:
         """The rows that have waited longest; they wait on where it fails."""

@@ -10,6 +10,7 @@ Spaces, each key ended by `>`, which stands in no name, so that none is the begi
 """
 
 from collections.abc import AsyncIterator
+from functools import lru_cache
 from secrets import token_hex
 from typing import Final
 
@@ -66,8 +67,13 @@ async def state(reader: Reader) -> State:
     found = await reader.memo(STATE, _STATE_KEY)
     if found is None:
         return State()
+    return _state(found.value)
+
+
+@lru_cache(maxsize=8)
+def _state(told: bytes) -> State:
     try:
-        return msgspec.json.decode(found.value, type=State)
+        return msgspec.json.decode(told, type=State)
     except msgspec.MsgspecError:
         return State()
 

@@ -91,7 +91,7 @@ class Authenticator:
         if not authorization:
             raise without_token()
         try:
-            return await self._verified(_token(authorization, self._trust.max_token))
+            return await self._verified(authorization)
         except BadToken as reason:
             _log.warning("Request %s: the token is refused: %s", request_id, reason)
             raise not_good() from None
@@ -105,13 +105,14 @@ class Authenticator:
             _log.error("Request %s: %s in a token", request_id, type(error).__name__)
             raise not_good() from None
 
-    async def _verified(self, token: str) -> Caller:
-        digest = hashlib.sha256(token.encode("ascii")).digest()
+    async def _verified(self, authorization: str) -> Caller:
+        """Known again by the digest of the header, whose form need not be looked at once more."""
+        digest = hashlib.sha256(authorization.encode()).digest()
         now = self._clock() // 1_000_000
         known = self._known.get(digest)
         if known is None or now >= known.until:
             self._known.pop(digest, None)
-            known = await self._read(token, now)
+            known = await self._read(_token(authorization, self._trust.max_token), now)
             self._keep(digest, known)
         if await self._trust.revocations.revoked(known.issuer, known.jti):
             self._known.pop(digest, None)

@@ -5,7 +5,10 @@ after the other there, and so is the chain, however many processes write.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
+
+from pymongo import DeleteMany, UpdateOne
 
 from fhir_server.storage.audited import (
     AuditEntry,
@@ -15,12 +18,16 @@ from fhir_server.storage.audited import (
     encode,
     names_of,
     number_of,
+    received_of,
 )
-from fhir_server.storage.mongo.driver import Document
+from fhir_server.storage.mongo.documents import name_of
+from fhir_server.storage.mongo.driver import Document, Operation
 
 COLLECTION: Final = "trail"
 END: Final = "audit"
 """The field of the document `commit` with the end of the chain."""
+BEGIN: Final = "audit_begin"
+"""Its field with the last row that retention took out."""
 FORWARDS: Final = (("_id", 1),)
 BACKWARDS: Final = (("_id", -1),)
 
@@ -52,6 +59,24 @@ def link_of(end: Document | None) -> Link:
 def entry_of(document: Document) -> AuditEntry:
     link = Link(document["_id"], document["at"], bytes(document["hash"]))
     return AuditEntry(link, bytes(document["told"]))
+
+
+def taken_out(first: Sequence[AuditEntry]) -> list[tuple[str, list[Operation]]]:
+    """What takes out the first rows that there are, by collection; where they ended is kept.
+
+    The AuditEvents that they tell were received go with them.
+    """
+    numbers = {"$gte": first[0].link.number, "$lte": first[-1].link.number}
+    names: list[str] = []
+    for entry in first:
+        with suppress(ValueError):
+            names += [name_of(*one) for one in received_of(entry.row)]
+    begin = UpdateOne({"_id": {"$eq": "commit"}}, {"$set": {BEGIN: end_of(first[-1].link)}})
+    return [
+        (COLLECTION, [DeleteMany({"_id": numbers})]),
+        ("version", [DeleteMany({"resource": {"$eq": name}}) for name in names]),
+        ("setting", [begin]),
+    ]
 
 
 def asked_of(asked: AuditQuery) -> Document:

@@ -20,11 +20,11 @@ from fhir_server.storage.mongo.faults import (
     out_of_time,
     passing,
     refused,
-    too_costly,
     unknown_outcome,
 )
 from fhir_server.storage.mongo.parameters import StoredParameters
 from fhir_server.storage.mongo.turns import Presence, Waiting
+from fhir_server.storage.patience import OutOfTime
 
 PATIENCE_INSIDE: Final = 1.0
 """Seconds that a search within a commit may take: every other commit waits for it."""
@@ -143,7 +143,7 @@ def _judge(pending: Pending, fault: BaseException) -> None:
     if not out_of_time(fault):
         raise fault
     # Whatever the work has made of it since.
-    pending.error = too_costly(PATIENCE_INSIDE)
+    pending.error = OutOfTime(PATIENCE_INSIDE)
     raise _Spoilt
 
 

@@ -41,13 +41,6 @@ def out_of_time(error: BaseException) -> bool:
     return isinstance(error, ExecutionTimeout) or getattr(error, "code", None) in _TIME_IS_UP
 
 
-def too_costly(patience: float) -> FhirError:
-    return FhirError(
-        Kind.TOO_COSTLY,
-        f"The search took longer than {patience:g} s; narrow it, for example to one patient",
-    )
-
-
 def refused(error: BaseException, what: str) -> FhirError:
     """The log has what the network says; what MongoDB says may quote what is stored.
 

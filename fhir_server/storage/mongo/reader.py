@@ -135,7 +135,7 @@ class TransactionReader:
 
     async def audit_ends(self) -> tuple[Link, Link]:
         commit = await self.setting("commit") or {}
-        return Link(), audit.link_of(commit.get(audit.END))
+        return audit.link_of(commit.get(audit.BEGIN)), audit.link_of(commit.get(audit.END))
 
     async def setting(self, name: str) -> Document | None:
         return await self._database.one("setting", {"_id": {"$eq": name}}, None, self._within)

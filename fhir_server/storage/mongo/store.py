@@ -28,7 +28,7 @@ from fhir_server.storage.mongo.batch import Batch
 from fhir_server.storage.mongo.committer import PATIENCE_INSIDE, Committer
 from fhir_server.storage.mongo.documents import version_of
 from fhir_server.storage.mongo.driver import Database, Transaction
-from fhir_server.storage.mongo.faults import out_of_time, passing, refused, too_costly, why_not
+from fhir_server.storage.mongo.faults import out_of_time, passing, refused, why_not
 from fhir_server.storage.mongo.lagging import LaggingReader
 from fhir_server.storage.mongo.parameters import StoredParameters
 from fhir_server.storage.mongo.reader import TransactionReader
@@ -40,6 +40,7 @@ from fhir_server.storage.mongo.schema import (
     require_store,
 )
 from fhir_server.storage.mongo.unit import MongoUnit
+from fhir_server.storage.patience import OutOfTime
 
 T = TypeVar("T")
 
@@ -246,7 +247,7 @@ class MongoStore:
             yield
         except PyMongoError as error:
             if out_of_time(error):
-                raise too_costly(self._patience) from None
+                raise OutOfTime(self._patience) from None
             raise refused(error, what) from None
 
 

@@ -8,7 +8,7 @@ from pymongo.errors import PyMongoError
 from fhir_server.fhir.dates import instant
 from fhir_server.search.ast import Search
 from fhir_server.search.parameters import ParameterSet
-from fhir_server.storage.audited import AuditRow
+from fhir_server.storage.audited import AuditEntry, AuditRow, pruned
 from fhir_server.storage.interface import (
     Draft,
     HistoryEntry,
@@ -20,12 +20,14 @@ from fhir_server.storage.interface import (
     StoredVersion,
     unchanged,
 )
+from fhir_server.storage.mongo import audit
 from fhir_server.storage.mongo.batch import Batch
 from fhir_server.storage.mongo.documents import entries, name_of, version_of
 from fhir_server.storage.mongo.driver import Document
-from fhir_server.storage.mongo.faults import out_of_time, refused, too_costly
+from fhir_server.storage.mongo.faults import out_of_time, refused
 from fhir_server.storage.mongo.reader import TransactionReader
 from fhir_server.storage.mongo.reindex import step
+from fhir_server.storage.patience import OutOfTime
 
 T = TypeVar("T")
 
@@ -126,6 +128,12 @@ class MongoUnit:
     async def audit(self, *rows: AuditRow) -> None:
         self._batch.audit(rows, self._now)
 
+    async def take_out(self, first: Sequence[AuditEntry]) -> None:
+        """Of the audit, the first rows that there are, and the row that tells it."""
+        for collection, operations in audit.taken_out(first):
+            await self._asked(self._batch.write_through(collection, operations))
+        await self.audit(pruned(first[-1].link))
+
     async def _current(self, resource_type: str, resource_id: str) -> Document | None:
         name = name_of(resource_type, resource_id)
         is_known, known = self._batch.known(name)
@@ -148,5 +156,5 @@ class MongoUnit:
         except PyMongoError as error:
             self._batch.fault = self._batch.fault or error
             if out_of_time(error):
-                raise too_costly(self._patience) from None
+                raise OutOfTime(self._patience) from None
             raise refused(error, "write") from None

@@ -18,6 +18,7 @@ from fhir_server.storage.audited import (
     hash_of,
     names_of,
     number_of,
+    received_of,
 )
 
 _INSERT: Final = "INSERT INTO audit (number, at, told, hash) VALUES (?, ?, ?, ?)"
@@ -67,15 +68,22 @@ def ends(connection: sqlite3.Connection) -> tuple[Link, Link]:
     return end(connection, _BEGIN), end(connection, _HEAD)
 
 
-def take_out(connection: sqlite3.Connection, first: Sequence[AuditEntry]) -> None:
-    """The first rows that there are; where they ended is kept, so that the others stay a chain."""
+def take_out(connection: sqlite3.Connection, first: Sequence[AuditEntry]) -> list[tuple[str, str]]:
+    """The first rows that there are; where they ended is kept, so that the others stay a chain.
+
+    Returns:
+        Types and ids of the AuditEvents that they tell were received, which are to go as well.
+    """
+    received: list[tuple[str, str]] = []
     for entry in first:
         number = entry.link.number
         with suppress(ValueError):
-            names = names_of(entry.row)
-            connection.executemany(_UNNAME, [(number_of(name), number) for name in names])
+            row = entry.row
+            connection.executemany(_UNNAME, [(number_of(one), number) for one in names_of(row)])
+            received += received_of(row)
         connection.execute(_DELETE, (number,))
     _set_end(connection, _BEGIN, first[-1].link)
+    return received
 
 
 def end(connection: sqlite3.Connection, name: str) -> Link:

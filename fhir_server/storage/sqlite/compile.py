@@ -1,5 +1,6 @@
 """From a query to SQL: which matches come, in which order, page by page."""
 
+from functools import cached_property
 from typing import Any, Final
 
 from fhir_server.search.ast import LAST_UPDATED, Queries, Query, SortKey
@@ -18,7 +19,6 @@ class Compiler:
         self._query = query
         self._number = number
         self._conditions = Conditions(query.resource_type, hashed, number, lists)
-        self._led: Final = leader(query.where, some=not self._computed) is not None
 
     def total(self) -> Sql:
         where = self._conditions.where(self._query.where)
@@ -90,6 +90,10 @@ class Compiler:
     def _plainly(self) -> str:
         """Where a criterion leads, the few that it leaves are sorted: no walk in the order."""
         return "+" if self._led else ""
+
+    @cached_property
+    def _led(self) -> bool:
+        return leader(self._query.where, some=not self._computed) is not None
 
     @property
     def _backwards(self) -> bool:

@@ -28,6 +28,7 @@ from fhir_server.search.ast import (
     NumberCompares,
     Or,
     QuantityCompares,
+    ReferenceTo,
     TextMatches,
     TokenLike,
     UriBelow,
@@ -57,6 +58,10 @@ class _Hop(NamedTuple):
 
     tables: list[str]
     conditions: list[Sql]
+
+
+_SEVERAL: Final = 8
+"""Targets beyond which each is looked up by itself, up to `MANY`."""
 
 
 class Conditions:
@@ -132,11 +137,23 @@ class Conditions:
                 return self._select_container(node)
             case TextMatches():
                 return fulltext.select(node)
+            case ReferenceTo(version="") if _SEVERAL < len(node.targets) <= MANY:
+                return self._select_by_targets(node)
         assert isinstance(node, LEADERS)  # noqa: S101 - `leader` lets no other through
         test = self._predicates.test(node)
         return Sql(
             f"SELECT e.rid FROM {table_of(node)} e WHERE e.parameter = ? AND {test.text}",
             [self._number(self._type, node.code), *test.arguments],
+        )
+
+    def _select_by_targets(self, node: ReferenceTo) -> Sql:
+        """From each target to what refers to it: two lists would be compared with each other."""
+        values = ", ".join(["(?, ?)"] * len(node.targets))
+        told = [part for target in node.targets for part in (self._hashed(target), target)]
+        return Sql(
+            f"SELECT e.rid FROM (VALUES {values}) w CROSS JOIN {_by_value('e')}"
+            " WHERE e.parameter = ? AND e.low = w.column1 AND e.text = w.column2",
+            [*told, self._number(self._type, node.code)],
         )
 
     def _select_by_chain(self, node: Chain) -> Sql:

@@ -138,12 +138,8 @@ class EntryWriter:
         self.write(connection, row[0], kind, one.values)
 
     def remove(self, connection: sqlite3.Connection, rid: int) -> None:
-        for (inner,) in connection.execute(_CONTAINED, (rid,)).fetchall():
-            self.remove(connection, inner)
-            connection.execute("DELETE FROM contained WHERE rid = ?", (inner,))
-        connection.execute("DELETE FROM entry WHERE rid = ?", (rid,))
-        connection.execute("DELETE FROM entry_string WHERE rid = ?", (rid,))
-        self._fulltext.remove(connection, rid)
+        for gone in remove_entries(connection, rid):
+            self._fulltext.remove(connection, gone)
 
     def remove_of(
         self, connection: sqlite3.Connection, rid: int, resource_type: str, codes: Iterable[str]
@@ -181,6 +177,17 @@ def _texts(values: Iterable[tuple[str, IndexValue]]) -> list[tuple[str, TextValu
 
 GROUP: Final = 16
 """Bits of an ordinal that tell the values of one component of one element apart."""
+
+
+def remove_entries(connection: sqlite3.Connection, rid: int) -> list[int]:
+    """All but the words; of which rows those are to go as well."""
+    gone = [rid]
+    for (inner,) in connection.execute(_CONTAINED, (rid,)).fetchall():
+        gone += remove_entries(connection, inner)
+        connection.execute("DELETE FROM contained WHERE rid = ?", (inner,))
+    connection.execute("DELETE FROM entry WHERE rid = ?", (rid,))
+    connection.execute("DELETE FROM entry_string WHERE rid = ?", (rid,))
+    return gone
 
 
 def _flat(

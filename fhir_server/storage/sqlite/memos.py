@@ -15,6 +15,8 @@ _SEVERAL: Final = f"""
 """
 _KEEP: Final = "INSERT OR REPLACE INTO memo (space, key, value, expires) VALUES (?, ?, ?, ?)"
 _FORGET: Final = "DELETE FROM memo WHERE space = ? AND key >= ? AND key < ?"
+NEVER: Final = 2**63
+"""After every moment."""
 _LAST: Final = "\U0010ffff"
 """Sorts after every other character."""
 _SWEEP: Final = """

@@ -11,6 +11,7 @@ import asyncio
 import os
 import queue
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ OpenReader = Callable[[float], ConnectionReader]
 
 _PATIENCE_INSIDE: Final = 1.0
 """Seconds that a search within a commit may take: every other request waits for it."""
+_LATELY: Final = 0.001
+"""Seconds for which a look at the file's name is good for memos and parameters: each request asks
+for several, beside the resources themselves, with which the name is looked at each time."""
 _Inode = tuple[int, int] | None
 
 
@@ -79,7 +83,7 @@ class Opened:
     ) -> Committer:
         entries = EntryWriter(hashed, numbers)
         patience = min(terms.patience, _PATIENCE_INSIDE)
-        inside = ConnectionReader(self.writer, hashed, numbers, patience)
+        inside = ConnectionReader(self.writer, hashed, numbers, patience, writes=True)
         return Committer(
             self.writer,
             lambda: SqliteUnit(self.writer, inside, entries, terms.clock()),
@@ -139,8 +143,9 @@ class Opened:
             self._reader.close()
         self.writer.close()
 
-    def _found(self) -> tuple[_Inode, ...]:
-        return tuple(map(_inode, self._names))
+    def _found(self) -> tuple[_Inode, _Inode]:
+        file, log = self._names
+        return _inode(file), _inode(log)
 
     def _require_there(self) -> None:
         if self._found() != self._inodes:
@@ -222,7 +227,23 @@ class Place:
         self._opened: Opened | None = Opened(path, terms, new=True)
         self.last = self._opened
         self._closed = False
+        self._looked = 0.0
+        """When the file was last seen to lie there, as `time.monotonic` has it."""
         self._opening: asyncio.Task[Opened] | None = None
+
+    def at_hand(self) -> Opened | None:
+        """The file that lies there now, where it is open already."""
+        if self._opened is not None and (self._closed or self._opened.is_there):
+            self._looked = time.monotonic()
+            return self._opened
+        self._looked = 0.0
+        return None
+
+    def lately(self) -> Opened | None:
+        """The file that lay there a moment ago, for what is asked beside the resources."""
+        if time.monotonic() - self._looked < _LATELY:
+            return self._opened
+        return self.at_hand()
 
     async def current(self) -> Opened:
         """The file that lies there now.
@@ -230,8 +251,9 @@ class Place:
         Raises:
             FhirError: UNAVAILABLE while there is none, or none that can be used.
         """
-        if self._opened is not None and (self._closed or self._opened.is_there):
-            return self._opened
+        there = self.at_hand()
+        if there is not None:
+            return there
         if self._opening is None or self._opening.done():
             self._opening = asyncio.create_task(self._anew())
         # Whoever asks may leave meanwhile; the connections are everybody's.

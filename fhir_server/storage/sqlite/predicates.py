@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, singledispatchmethod
 from typing import Any, Final
@@ -73,6 +73,8 @@ _SIGNS: Final = {
     StringMode.GE: ">=",
     StringMode.LE: "<=",
 }
+_FEW: Final = 8
+"""Pairs of system and code that are told one by one: JSON costs more to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +100,16 @@ class Predicates:
             case _:
                 return self.test(node)
 
-    @singledispatchmethod
     def test(self, node: object) -> Sql:
+        """What an entry must be."""
+        found: Sql = _test_of(type(node))(self, node)
+        return found
+
+    @singledispatchmethod
+    def _test(self, node: object) -> Sql:
         raise TypeError(f"{node!r} is not a predicate")
 
-    @test.register
+    @_test.register
     def _(self, node: TokenIs) -> Sql:
         parts: list[Sql] = []
         if node.token is not None:
@@ -111,7 +118,7 @@ class Predicates:
             parts.append(Sql("e.high = ?", [self._hashed(node.system)]))
         return joined(" AND ", parts) if parts else Sql("1")
 
-    @test.register
+    @_test.register
     def _(self, node: TokenIn) -> Sql:
         """However many codes there are, they are two lists, each read once."""
         parts = [self._pairs(node.pairs, "IN")] if node.pairs else []
@@ -124,18 +131,26 @@ class Predicates:
 
     def _pairs(self, pairs: Iterable[tuple[str, str]], relation: str) -> Sql:
         hashed = sorted((self._hashed(system), code) for system, code in pairs)
-        listed = Sql(
-            f"(e.high, e.text) {relation}"
-            " (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]')"
-            " FROM json_each(?))",
-            [json.dumps(hashed)],
-        )
+        if len(hashed) <= _FEW:
+            values = ", ".join(["(?, ?)"] * len(hashed))
+            told = [part for pair in hashed for part in pair]
+            listed = Sql(f"(e.high, e.text) {relation} (VALUES {values})", told)
+        else:
+            listed = self._listed(hashed, relation)
         if relation == "NOT IN":
             return listed
         codes = {self._hashed(code) for _, code in hashed}
         return joined(" AND ", [among("e.low", sorted(codes)), listed])
 
-    @test.register
+    def _listed(self, hashed: Sequence[tuple[int, str]], relation: str) -> Sql:
+        return Sql(
+            f"(e.high, e.text) {relation}"
+            " (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]')"
+            " FROM json_each(?))",
+            [json.dumps(hashed)],
+        )
+
+    @_test.register
     def _(self, node: Near) -> Sql:
         """The box is what the index can serve; the distance has the last word."""
         south, north, ranges = box(node.latitude, node.longitude, node.distance)
@@ -145,14 +160,14 @@ class Predicates:
         )
         return joined(" AND ", [Sql("e.low BETWEEN ? AND ?", [south, north]), sides, within])
 
-    @test.register
+    @_test.register
     def _(self, node: TokenLike) -> Sql:
         same = Sql("e.text = ? COLLATE NOCASE", [node.token])
         if node.system is None:
             return same
         return joined(" AND ", [same, Sql("e.high = ?", [self._hashed(node.system)])])
 
-    @test.register
+    @_test.register
     def _(self, node: AnyOf) -> Sql:
         if len(node.texts) <= MANY:
             hashes = among("e.low", [self._hashed(text) for text in node.texts])
@@ -162,24 +177,24 @@ class Predicates:
         )
         return joined(" AND ", [walked, self._lists.holds("e.text", node.texts)])
 
-    @test.register
+    @_test.register
     def _(self, node: ReferenceTo) -> Sql:
         found = self.test(AnyOf(node.code, node.targets))
         if node.version:
             found = joined(" AND ", [found, Sql("e.high = ?", [self._hashed(node.version)])])
         return found
 
-    @test.register
+    @_test.register
     def _(self, node: UriIs) -> Sql:
         return self._is(node.uri)
 
-    @test.register
+    @_test.register
     def _(self, node: UriBelow) -> Sql:
         stem = f"{node.stem}/"
         end = f"{node.stem}0"  # the character after the slash
         return Sql("(e.text = ? OR (e.text >= ? AND e.text < ?))", [node.stem, stem, end])
 
-    @test.register
+    @_test.register
     def _(self, node: Or) -> Sql:
         """Of one component of a composite."""
         found = either([self.test(inner) for inner in node.nodes])
@@ -188,7 +203,7 @@ class Predicates:
     def _is(self, text: str) -> Sql:
         return Sql("e.low = ? AND e.text = ?", [self._hashed(text), text])
 
-    @test.register
+    @_test.register
     def _(self, node: StringMatches) -> Sql:
         match node.mode:
             case StringMode.EXACT:
@@ -205,19 +220,19 @@ class Predicates:
             case mode:
                 return Sql(f"e.text {_SIGNS[mode]} ?", [node.text])
 
-    @test.register
+    @_test.register
     def _(self, node: DateCompares) -> Sql:
         return compared(node, _DATES)
 
-    @test.register
+    @_test.register
     def _(self, node: DateCovers) -> Sql:
         return Sql("e.low <= ? AND e.high >= ?", [node.low, node.high])
 
-    @test.register
+    @_test.register
     def _(self, node: NumberCompares) -> Sql:
         return compared(node, _NUMBERS)
 
-    @test.register
+    @_test.register
     def _(self, node: QuantityCompares) -> Sql:
         parts = [compared(node, _NUMBERS)]
         if node.system:
@@ -231,6 +246,10 @@ class Predicates:
 def _hashes(texts: tuple[str, ...], hashed: Hash) -> str:
     """As one JSON argument; a policy has the same thousands for each query."""
     return json.dumps([hashed(text) for text in texts])
+
+
+_test_of: Final = Predicates.__dict__["_test"].dispatcher.dispatch
+"""By class; asked by way of an instance, each answer would be a new function with a name."""
 
 
 def table_of(node: Any) -> str:

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from fhir_server.storage.audited import AuditQuery, AuditRow, Link
+from fhir_server.storage.audited import AuditQuery
+from fhir_server.storage.audited import pruned as pruned_up_to
 from fhir_server.storage.clock import system_clock
 from fhir_server.storage.sqlite import audit
 from fhir_server.storage.sqlite.connect import connect
+from fhir_server.storage.sqlite.entries import remove_entries
+from fhir_server.storage.sqlite.fulltext import FulltextWriter
 from fhir_server.storage.sqlite.schema import require_current
 
 _RESOURCES: Final = 256
@@ -39,6 +42,16 @@ _COUNT: Final = """
     SELECT count(*), coalesce(sum(length(body)), 0) FROM version WHERE rid = ? AND version <= ?
 """
 _TAKE_OUT: Final = "DELETE FROM version WHERE rid = ? AND version <= ?"
+_RID: Final = "SELECT rid FROM resource WHERE type = ? AND id = ?"
+_GONE: Final = """
+    INSERT INTO pruned SELECT 0, count(*) FROM version WHERE rid = ?
+    ON CONFLICT (rid) DO UPDATE SET version = pruned.version + excluded.version
+"""
+"""Under a number that no resource has: theirs may become another's."""
+_WHOLE: Final = (
+    "DELETE FROM version WHERE rid = ?",
+    "DELETE FROM resource WHERE rid = ?",
+)
 _ACCOUNT: Final = "INSERT OR REPLACE INTO pruned VALUES (?, ?)"
 Progress = Callable[[int, int], None]
 """Resources gone through, of so many."""
@@ -154,17 +167,25 @@ def _prune_audit(connection: sqlite3.Connection, before: int, pruned: Pruned, *,
             asked = AuditQuery(high=before, after=after, before=newest)
             due = audit.find(connection, asked, _AUDIT_ROWS)
             if due and not dry:
-                audit.take_out(connection, due)
-                audit.append(connection, system_clock(), [_told(due[-1].link)])
+                _take_out_received(connection, audit.take_out(connection, due))
+                audit.append(connection, system_clock(), [pruned_up_to(due[-1].link)])
         pruned.audit_rows += len(due)
         if not due:
             return
         after = due[-1].link.number
 
 
-def _told(last: Link) -> AuditRow:
-    text = f"rows up to {last.number}, whose hash was {last.hash.hex()}"
-    return AuditRow("server", "prune", description=text)
+def _take_out_received(connection: sqlite3.Connection, names: list[tuple[str, str]]) -> None:
+    """Resources with all that the index has of them, as if they had never been."""
+    fulltext = FulltextWriter()
+    for name in names:
+        for (rid,) in connection.execute(_RID, name).fetchall():
+            for gone in remove_entries(connection, rid):
+                fulltext.remove(connection, gone)
+            for statement in (_GONE, *_WHOLE):
+                connection.execute(statement, (rid,))
+    if names:
+        fulltext.move(connection)  # what FTS5 has of them goes with them
 
 
 @contextmanager

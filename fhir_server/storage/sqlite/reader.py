@@ -19,12 +19,14 @@ from fhir_server.storage.interface import (
     Position,
     StoredVersion,
 )
+from fhir_server.storage.patience import OutOfTime
 from fhir_server.storage.sqlite import audit, memos
 from fhir_server.storage.sqlite.compile import Compiler, SeveralCompiler, Sql
 from fhir_server.storage.sqlite.entries import Hash, ParameterNumbers
 from fhir_server.storage.sqlite.history import history
 from fhir_server.storage.sqlite.parameters import StoredParameters
 from fhir_server.storage.sqlite.sql import Lists
+from fhir_server.storage.sqlite.unchanged import Unchanged
 
 _READ: Final = """
     SELECT r.type, r.id, v.version, v.updated, v.method, v.body
@@ -47,12 +49,18 @@ _CHANGES: Final = """
 """
 _LIMITS: Final = ("stack overflow", "too large", "too many")
 """What SQLite says of statements that are too much for it."""
+FEW: Final = 100
+"""Memos that are read on the loop: to hand them to a thread costs more."""
 _PROGRESS_STEPS: Final = 20_000
 """Virtual machine instructions between two looks at the clock."""
 
 
 class ConnectionReader:
-    """Blocking reads; every method may be called while the connection is in a transaction."""
+    """Blocking reads; every method may be called while the connection is in a transaction.
+
+    Args:
+        writes: whether the connection does; then it remembers no memos, which it may have changed.
+    """
 
     def __init__(
         self,
@@ -60,12 +68,15 @@ class ConnectionReader:
         hashed: Hash,
         numbers: ParameterNumbers,
         patience: float,
+        *,
+        writes: bool = False,
     ) -> None:
         self._connection = connection
         self._hashed = hashed
         self._numbers = numbers
         self._patience = patience
         self._stored_parameters = StoredParameters()
+        self._unchanged = None if writes else Unchanged(connection, self._stored_parameters)
         self._lists = Lists()
         connection.create_function("is_listed", 2, self._lists.has, deterministic=True)
         connection.create_function("keyed_hash", 1, hashed, deterministic=True)
@@ -103,6 +114,8 @@ class ConnectionReader:
         return int(row[0])
 
     def parameters(self) -> ParameterSet:
+        if self._unchanged is not None:
+            return self._unchanged.parameters()
         return self._stored_parameters.current(self._connection)
 
     def forget(self) -> None:
@@ -127,9 +140,13 @@ class ConnectionReader:
         return [(row[0], StoredVersion(*row[1:])) for row in rows]
 
     def memo(self, space: str, key: str, now: int) -> Memo | None:
+        if self._unchanged is not None:
+            return self._unchanged.memo(space, key, now)
         return memos.one(self._connection, space, key, now)
 
     def memos(self, space: str, prefix: str, count: int, after: str, now: int) -> list[Memo]:
+        if self._unchanged is not None and count <= FEW:
+            return [*self._unchanged.memos(space, prefix, count, after, now)]
         return memos.several(self._connection, space, prefix, count, after, now)
 
     def audited(self, asked: AuditQuery, count: int) -> list[AuditEntry]:
@@ -166,11 +183,7 @@ class ConnectionReader:
                 raise _too_deep() from None
             if "interrupted" not in str(error):
                 raise
-            raise FhirError(
-                Kind.TOO_COSTLY,
-                f"The search took longer than {self._patience:g} s; narrow it, "
-                "for example to one patient",
-            ) from None
+            raise OutOfTime(self._patience) from None
         finally:
             self._connection.set_progress_handler(None, 0)
 

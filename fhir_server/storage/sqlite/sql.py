@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Final
 
 MANY: Final = 100
@@ -47,9 +46,18 @@ class Lists:
         return Sql(f"is_listed(?, {column})", [self.add(texts)])
 
 
-@lru_cache(maxsize=64)
 def _as_set(texts: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(texts)
+    """The same for the very same list, which to hash would take as long as to make the set."""
+    known = _sets.get(id(texts))
+    if known is None or known[0] is not texts:
+        if len(_sets) >= _MOST_SETS:
+            _sets.clear()
+        known = _sets[id(texts)] = (texts, frozenset(texts))
+    return known[1]
+
+
+_MOST_SETS: Final = 64
+_sets: Final[dict[int, tuple[tuple[str, ...], frozenset[str]]]] = {}
 
 
 def joined(operator: str, parts: Sequence[Sql]) -> Sql:

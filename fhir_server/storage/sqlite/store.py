@@ -29,14 +29,12 @@ from fhir_server.storage.interface import (
 from fhir_server.storage.sqlite.connect import secret_of_file
 from fhir_server.storage.sqlite.faults import unwritable
 from fhir_server.storage.sqlite.opened import Place, Terms
-from fhir_server.storage.sqlite.reader import ConnectionReader
+from fhir_server.storage.sqlite.reader import FEW, ConnectionReader
 
 T = TypeVar("T")
 
 _READERS: Final = 4
 _PATIENT_READERS: Final = 2
-_FEW: Final = 100
-"""Memos."""
 _LATELY: Final = 1.0
 """Seconds after a commit in which the store is taken to write."""
 _READY_PATIENCE: Final = 3.0
@@ -97,21 +95,20 @@ class SqliteStore:
         return await self._elsewhere(lambda reader: reader.total(query))
 
     async def parameters(self) -> ParameterSet:
-        return await self._here(lambda reader: reader.parameters())
+        return await self._beside(lambda reader: reader.parameters())
 
     async def changes(self, after: int, count: int) -> Sequence[tuple[int, StoredVersion]]:
         return await self._elsewhere(lambda reader: reader.changes(after, count))
 
     async def memo(self, space: str, key: str) -> Memo | None:
         now = self._terms.clock()
-        return await self._here(lambda reader: reader.memo(space, key, now))
+        return await self._beside(lambda reader: reader.memo(space, key, now))
 
     async def memos(
         self, space: str, prefix: str = "", count: int = 100, after: str = ""
     ) -> Sequence[Memo]:
-        """A few are read on the loop: to hand them to a thread costs more."""
         now = self._terms.clock()
-        place = self._here if count <= _FEW else self._elsewhere
+        place = self._beside if count <= FEW else self._elsewhere
         found: list[Memo] = await place(lambda one: one.memos(space, prefix, count, after, now))
         return found
 
@@ -159,7 +156,12 @@ class SqliteStore:
         await self._place.close(hurry=lambda pool: pool.patience > usual)
 
     async def _here(self, job: Callable[[ConnectionReader], T]) -> T:
-        return (await self._place.current()).now(job)
+        opened = self._place.at_hand() or await self._place.current()
+        return opened.now(job)
+
+    async def _beside(self, job: Callable[[ConnectionReader], T]) -> T:
+        opened = self._place.lately() or await self._place.current()
+        return opened.now(job)
 
     async def _elsewhere(self, job: Callable[[ConnectionReader], T]) -> T:
         return await (await self._place.current()).pool(*self._pool).run(job)

@@ -14,7 +14,7 @@ from fhir_server.fhirpath.invariant import compile_invariant
 from fhir_server.fhirpath.items import Item as FhirPathItem
 from fhir_server.validation.codes import Called
 from fhir_server.validation.displays import display_issue
-from fhir_server.validation.invariants import invariant, is_told
+from fhir_server.validation.invariants import invariant, looks
 from fhir_server.validation.places import Place, expression
 from fhir_server.validation.primitives import shown
 from fhir_server.validation.profiles.bindings import BoundRule
@@ -88,10 +88,11 @@ def _unknown(_node: Mapping[str, Any]) -> bool:
 def _broken(constraint: Constraint, place: Place, report: Report) -> None:
     if constraint.key == _NARRATIVE and report.container is not None:
         return
-    if is_told(constraint.expression, place, None, report):
-        return
-    text = words(constraint.key, constraint.expression)
-    _say(report, place, text, "invariant", constraint.key, constraint.severity)
+    text, note = (
+        words(constraint.key, constraint.expression),
+        looks(constraint.expression, place, report),
+    )
+    _say(report, place, text, "invariant", constraint.key, constraint.severity, note)
 
 
 def _local_reference(node: Mapping[str, Any], place: Place, report: Report) -> None:

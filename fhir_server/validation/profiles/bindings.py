@@ -14,7 +14,7 @@ from fhir_server.validation.places import expression
 from fhir_server.validation.primitives import shown
 from fhir_server.validation.profiles.items import Item
 from fhir_server.validation.profiles.say import Say
-from fhir_server.validation.report import Question, Report
+from fhir_server.validation.report import CODED, Question, Report
 
 Codings = tuple[tuple[str, str], ...]
 """(system, code); the system is '' of a `code` alone."""
@@ -32,15 +32,18 @@ class BoundRule:
         self._say = say
 
     def __call__(self, item: Item, report: Report) -> None:
+        """What cannot be read is in no value set: that is mended first."""
         if self._types and item.type and item.type not in self._types:
             return
         codings = codings_of(item.value)
         if not codings and (item.value is None or self._strength != "required"):
             return
         found = membership(report.codes, self._value_set, codings)
+        if found == "yes" or report.has_wrong(item.place, CODED):
+            return
         if found == "unknown":
             self._ask(item, codings, report)
-        elif found == "no":
+        else:
             self._refuse(item, codings, report)
 
     def _ask(self, item: Item, codings: Codings, report: Report) -> None:

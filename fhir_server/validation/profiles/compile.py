@@ -10,8 +10,9 @@ https://hl7.org/fhir/R4/elementdefinition.html#interpretation
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from fhir_server.validation.invariants import invariant, is_told
+from fhir_server.validation.invariants import invariant, looks
 from fhir_server.validation.places import Place
+from fhir_server.validation.primitives import PRIMITIVES
 from fhir_server.validation.profiles.bindings import BoundRule
 from fhir_server.validation.profiles.details import detail_rules, only_text
 from fhir_server.validation.profiles.items import Item, gather, is_resource
@@ -127,9 +128,9 @@ class _Compiler:
         severity = constraint.get("severity", "error")
 
         def rule(item: Item, report: Report) -> None:
-            if holds(item, report) or is_told(expression, item.place, say.profile, report):
-                return
-            say(report, item.place, text, "invariant", key, severity)
+            if not holds(item, report):
+                note = looks(expression, item.place, report)
+                say(report, item.place, text, "invariant", key, severity, note)
 
         return [rule]
 
@@ -218,10 +219,11 @@ class _Compiler:
             return []
 
         def rule(item: Item, report: Report) -> None:
-            value, place = item.value, item.place
-            holder = value if isinstance(value, dict) else item.sibling
-            if not isinstance(holder, dict):
-                holder = {}
+            holder, place = item.value, item.place
+            if not holder or type(holder) is not dict:
+                holder = _holder(item, node)
+                if holder is None:
+                    return
             for name, sibling, is_right, member in members:
                 there = holder.get(name)
                 if not name or sibling in holder or not (there is None or is_right(there)):
@@ -293,7 +295,8 @@ class _Compiler:
         except ValueError as error:
             raise ProfileError(self._canonical, at, str(error)) from None
         urls = self._discriminators.urls(each) if node.name in EXTENSIONS else frozenset[str]()
-        return Slice(each.slice_name, tests, each.element["min"], most, rules, urls)
+        signs = self._discriminators.signs(node, each)
+        return Slice(each.slice_name, tests, each.element["min"], most, rules, urls, signs)
 
 
 def _test_of(node: Node, rules: tuple[Rule, ...], slicing: Slicing | None) -> Test | None:
@@ -304,6 +307,16 @@ def _test_of(node: Node, rules: tuple[Rule, ...], slicing: Slicing | None) -> Te
 
 def _unknown(_value: Any) -> bool:
     return False
+
+
+def _holder(item: Item, node: Node) -> Mapping[str, Any] | None:
+    """What has the elements of a value that is no object, or an empty one.
+
+    None where R4 refuses it, as nothing can be in it.
+    """
+    if (item.type or node.origin) not in PRIMITIVES:
+        return None
+    return item.sibling if isinstance(item.sibling, dict) else {}
 
 
 def _limits(node: Node) -> _Limits:

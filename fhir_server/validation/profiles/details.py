@@ -12,7 +12,14 @@ from typing import Any, Final
 from fhir_server.validation.profiles.items import Item
 from fhir_server.validation.profiles.say import Rule, Say
 from fhir_server.validation.profiles.tree import Node
-from fhir_server.validation.profiles.values import PREFIXES, Test, given, shown_value, value_test
+from fhir_server.validation.profiles.values import (
+    PREFIXES,
+    Test,
+    given,
+    paths_of,
+    shown_value,
+    value_test,
+)
 from fhir_server.validation.report import Report
 
 _WORDS: Final = {"fixed": "must be", "pattern": "must have"}
@@ -47,9 +54,10 @@ def only_text(node: Node, rules: Sequence[Rule]) -> Test | None:
 
 def _value(prefix: str, wanted: Any, say: Say) -> Rule:
     fits, word = value_test(prefix, wanted), _WORDS[prefix]
+    paths = paths_of(wanted)
 
     def rule(item: Item, report: Report) -> None:
-        if not fits(item.value):
+        if not fits(item.value) and not report.has_wrong(item.place, paths):
             found = "" if item.value is None else f", not {shown_value(item.value)}"
             say(report, item.place, f"{word} {shown_value(wanted)}{found}", "value", prefix)
 

@@ -13,14 +13,18 @@ from fhir_server.validation.places import Place
 from fhir_server.validation.primitives import shown
 from fhir_server.validation.profiles.claims import KEYWORKING
 from fhir_server.validation.profiles.library import Definition, Library
+from fhir_server.validation.profiles.paths import expected, url_of
 from fhir_server.validation.profiles.say import Say
-from fhir_server.validation.profiles.tree import CANONICAL, ProfileError
+from fhir_server.validation.profiles.tree import CANONICAL, Node, ProfileError
 from fhir_server.validation.report import Report, add
 
 Check = Callable[[Mapping[str, Any], Place, Report], None]
 _DISTINCT: Final = "UKCore"
 """What has it in its name is an extension of UK Core; other names may be those of two."""
 _OWN: Final = f"{KEYWORKING}/StructureDefinition/"
+_UK_CORE: Final = "https://fhir.hl7.org.uk/StructureDefinition/"
+_MAX_NEAREST: Final = 20
+"""Problems after which none is looked for any more: comparing names takes its time."""
 _LONGEST: Final = 300
 _ANYWHERE: Final = frozenset({"Element", "*"})
 
@@ -32,6 +36,8 @@ class _Known(NamedTuple):
     is_modifier: bool
     contexts: frozenset[str]
     say: Say
+    parts: frozenset[str] = frozenset()
+    """Urls of the extensions in it, where the definition names them; () where it has none."""
 
 
 class KnownExtensions:
@@ -82,10 +88,12 @@ class KnownExtensions:
         if known.contexts and holder not in known.contexts and holder != "Extension":
             self._check_context(known, place, report, holder)
         known.check(extension, place, report)
+        if known.parts and "extension" in extension:
+            _check_parts(known, extension["extension"], place, report)
 
     def _relative(self, url: str, place: Place, report: Report, holder: str) -> None:
         """A part of a complex extension, which that one's definition checks, and nothing else."""
-        if holder != "Extension":
+        if holder != "Extension" and not report.has_wrong(place, ("url",)):
             text = f"the url of an extension is absolute, not {shown(url)}"
             add(report, (place, "url"), text, "value")
 
@@ -103,6 +111,12 @@ class KnownExtensions:
         elif url.startswith(_OWN) and len(url) <= _LONGEST:
             text = f"{shown(url)} is no extension of the service, so it would be ignored"
             Say(url)(report, place, text, "extension", "address")
+        elif url.startswith(_UK_CORE) and len(url) <= _LONGEST and len(report) < _MAX_NEAREST:
+            nearest = self._library.nearest(url)
+            text = f"{shown(url)} is no extension of UK Core that is known here" + (
+                f"; did you mean {nearest}?" if nearest else ", so it would be ignored"
+            )
+            Say(url)(report, place, text, "extension", "address", "warning")
 
     def _of(self, url: str) -> _Known | None:
         if url in self._known:
@@ -118,7 +132,16 @@ class KnownExtensions:
         if check is None or tree is None:
             return None
         is_modifier = tree.element.get("isModifier", False) is True
-        return _Known(check, is_modifier, frozenset(_contexts(definition)), Say(url))
+        contexts, parts = frozenset(_contexts(definition)), self._parts(tree)
+        return _Known(check, is_modifier, contexts, Say(url), parts)
+
+    def _parts(self, tree: Node) -> frozenset[str]:
+        """() where others are refused anyway, or nothing is said of what is in it."""
+        inner = (tree.children or {}).get("extension")
+        if inner is None or inner.element.get("slicing", {}).get("rules") == "closed":
+            return frozenset()
+        said = [url_of(each, self._library.tree) for each in inner.slices.values()]
+        return frozenset(url for each in said for url in expected(each))
 
     def _misplaced(self, known: _Known, place: Place, report: Report) -> None:
         text = (
@@ -135,6 +158,17 @@ class KnownExtensions:
             # R4's own definitions have their own extensions in other places than these say.
             severity = "warning" if str(known.say.profile).startswith(CANONICAL) else "error"
             known.say(report, place, text, "extension", "context", severity)
+
+
+def _check_parts(known: _Known, parts: Any, place: Place, report: Report) -> None:
+    """A part that the definition does not have would be ignored; others may have any address."""
+    for index, part in enumerate(parts if isinstance(parts, list) else ()):
+        url = part.get("url") if isinstance(part, Mapping) else None
+        if isinstance(url, str) and url and ":" not in url and url not in known.parts:
+            text = f"{shown(url)} is no part of this extension, so it would be ignored; there are "
+            at = (((place, "extension"), index), "url")
+            listed = ", ".join(sorted(known.parts))
+            known.say(report, at, text + listed, "extension", "part", "warning")
 
 
 def _contexts(definition: Definition) -> Iterator[str]:

@@ -8,6 +8,7 @@ https://hl7.org/fhir/R4/structuredefinition.html
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -89,6 +90,12 @@ class Library:
         if not self._namesakes:
             self._namesakes = {known.rpartition("/")[2]: known for known in self.profiles()}
         return self._namesakes.get(url.rpartition("/")[2])
+
+    def nearest(self, url: str) -> str | None:
+        """The known definition that is called nearly so, of those whose addresses begin alike."""
+        begin = f"{url.rpartition('/')[0]}/"
+        known = [each for each in self.profiles() if each.startswith(begin)]
+        return next(iter(get_close_matches(url, known, n=1, cutoff=0.9)), None)
 
     def of_resources(self) -> Mapping[str, Sequence[str]]:
         """By type, the canonicals of profiles of resources but for R4's own."""

@@ -43,12 +43,13 @@ class _Manifest(msgspec.Struct, frozen=True, rename={"fhir_versions": "fhirVersi
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """`dependencies` name other packages with their versions."""
+    """`dependencies` name other packages with their versions; `files` go with the resources."""
 
     name: str
     version: str
     dependencies: Mapping[str, str]
     resources: tuple[Filed, ...]
+    files: tuple[str, ...] = ()
 
 
 def read_package(path: Path) -> Package:
@@ -81,6 +82,7 @@ def read_package(path: Path) -> Package:
         found.version,
         found.dependencies,
         tuple(resources[name] for name in sorted(resources)),
+        tuple(sorted(resources)),
     )
 
 

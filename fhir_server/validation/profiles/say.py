@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fhir_server.errors import Issue
 from fhir_server.validation.places import Place, expression
 from fhir_server.validation.profiles.items import Item
-from fhir_server.validation.report import Report
+from fhir_server.validation.report import Note, Report
 
 Rule = Callable[[Item, Report], None]
 """Checks one value of an element."""
@@ -26,6 +26,9 @@ class Say:
         code: str,
         rule: str,
         severity: str = "error",
+        note: Note | None = None,
     ) -> None:
         """`code` is an issue type: https://hl7.org/fhir/R4/valueset-issue-type.html"""
+        if note is not None:
+            report.notes[len(report)] = note
         report.append(Issue(text, expression(place), code, severity, rule, self.profile))

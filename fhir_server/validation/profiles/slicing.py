@@ -18,10 +18,18 @@ from fhir_server.validation.profiles.paths import (
     said_at,
 )
 from fhir_server.validation.profiles.say import Rule, Say
+from fhir_server.validation.profiles.signs import (
+    OF_PROFILE,
+    Signs,
+    explained,
+    is_unclear,
+    signs,
+    signs_of_urls,
+)
 from fhir_server.validation.profiles.snapshot import TreeOf
 from fhir_server.validation.profiles.tree import Node
 from fhir_server.validation.profiles.values import Test, pattern_test
-from fhir_server.validation.report import Report
+from fhir_server.validation.report import Note, Report
 
 Belongs = Callable[[Item, int, Report], bool]
 """Does the value at that index fit one discriminator of a slice?"""
@@ -41,6 +49,7 @@ class Slice(NamedTuple):
     rules: tuple[Rule, ...]
     urls: frozenset[str] = frozenset()
     """Of extensions: those that alone tell what belongs to it."""
+    signs: Signs = OF_PROFILE
 
 
 class Slicing:
@@ -61,15 +70,21 @@ class Slicing:
         found = [self._slice_of(item, index, report) for index, item in enumerate(items)]
         if self._rules != "open" or self._ordered:
             self._check_order(items, found, report)
+        short = []
         for number, each in enumerate(self._slices):
             count = found.count(number)
             if not count and not each.least:
                 continue
-            members = [item for item, of in zip(items, found, strict=True) if of == number]
-            self._check_count(each, len(members), place, report)
-            for item in members:
-                for rule in each.rules:
-                    rule(item, report)
+            if count < each.least:
+                short.append((each, count))
+            if each.most is not None and count > each.most:
+                self._tell_most(each, count, place, report)
+            if each.rules:
+                members = [item for item, of in zip(items, found, strict=True) if of == number]
+                _check_members(each.rules, members, report)
+        if short:
+            others = [item for item, of in zip(items, found, strict=True) if of is None]
+            self._tell_short(short, others, place, report)
 
     @property
     def is_right(self) -> Test | None:
@@ -90,14 +105,28 @@ class Slicing:
                 return number
         return None
 
-    def _check_count(self, each: Slice, count: int, place: Place, report: Report) -> None:
-        at = (place, self._name)
-        if count < each.least:
-            text = f"needs at least {each.least} of the slice {each.name}; there are {count}"
-            self._say(report, at, text, "required", "min")
-        if each.most is not None and count > each.most:
-            text = f"may have at most {each.most} of the slice {each.name}; there are {count}"
-            self._say(report, at, text, "structure", "max")
+    def _tell_short(
+        self,
+        short: Sequence[tuple[Slice, int]],
+        others: Sequence[Item],
+        place: Place,
+        report: Report,
+    ) -> None:
+        """But for what may be among the `others`, which R4 refuses where a slice is told by."""
+        if report.has_wrong(place, ("",)):
+            return
+        known = [each.signs for each, _ in short]
+        unclear = [item for item in others if is_unclear(item.place, known, report)]
+        missing = [(each.signs, each.least - count) for each, count in short]
+        for (each, count), found in zip(short, explained(missing, unclear), strict=True):
+            if found < each.least - count:
+                text = f"needs at least {each.least} of the slice {each.name}; there are {count}"
+                note = Note(part=each.name)
+                self._say(report, (place, self._name), text, "required", "min", note=note)
+
+    def _tell_most(self, each: Slice, count: int, place: Place, report: Report) -> None:
+        text = f"may have at most {each.most} of the slice {each.name}; there are {count}"
+        self._say(report, (place, self._name), text, "structure", "max", note=Note(part=each.name))
 
     def _check_order(
         self, items: Sequence[Item], found: Sequence[int | None], report: Report
@@ -117,6 +146,12 @@ class Slicing:
                 text = f"is out of order; the slices come as {names}"
                 self._say(report, item.place, text, "structure", "slicing")
             highest = max(highest, -1 if number is None else number)
+
+
+def _check_members(rules: Sequence[Rule], members: Sequence[Item], report: Report) -> None:
+    for item in members:
+        for rule in rules:
+            rule(item, report)
 
 
 def _are_distinct(extensions: Any) -> bool:
@@ -165,6 +200,11 @@ class Discriminators:
         if not discriminators:
             raise ValueError("a slice without discriminator; nothing tells what belongs to it")
         return tuple(self._test(node, each, number, known) for known in discriminators)
+
+    def signs(self, node: Node, each: Node) -> Signs:
+        if node.name in EXTENSIONS:
+            return signs_of_urls(self.urls(each))
+        return signs(node, each, self._tree_of)
 
     def _test(self, node: Node, each: Node, number: int, known: dict[str, str]) -> Belongs:
         steps = read_path(known["path"])

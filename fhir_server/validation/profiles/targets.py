@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fhir_server.validation.places import expression
 from fhir_server.validation.profiles.items import Item
 from fhir_server.validation.profiles.library import Library
 from fhir_server.validation.profiles.say import Rule, Say
@@ -48,7 +47,7 @@ def _targets(element: Mapping[str, Any]) -> list[str]:
 
 def _is_told(item: Item, report: Report) -> bool:
     """Whether R4 itself refuses what the reference says of its target."""
-    return report.has_wrong(expression(item.place), ("reference", "type"), None)
+    return report.has_wrong(item.place, ("reference", "type"))
 
 
 def _type_name(

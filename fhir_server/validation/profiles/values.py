@@ -3,7 +3,7 @@
 A fixed value is the whole value; a pattern is what has to be in it. Decimals compare by value.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from functools import partial
 from typing import Any, Final
@@ -100,6 +100,30 @@ def _items_test(tests: list[Test]) -> Test:
         return all(any(map(fits, value)) for fits in tests)
 
     return test
+
+
+def paths_of(value: Any) -> frozenset[str]:
+    """`coding`, `coding.code` of {"coding": [{"code": "a"}]}, and '' for all of it."""
+    return frozenset(_paths(value, ""))
+
+
+def _paths(value: Any, path: str) -> Iterator[str]:
+    yield path
+    if isinstance(value, list):
+        for each in value:
+            yield from _paths(each, path)
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _paths(inner, f"{path}.{name}" if path else name)
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    """All that is written anywhere in a value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | Mapping):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from texts_of(each)
 
 
 def shown_value(value: Any) -> str:

@@ -1,0 +1,212 @@
+"""What is kept at hand to decide quickly closes as soon as anything that it hangs on does.
+
+Each test first asks, so that whatever may be kept is kept; then it asks again.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from fhir_server.access import membership
+from fhir_server.access.caller import Caller, own_prefix
+from fhir_server.access.consent_policy import ConsentPolicy
+from fhir_server.access.decisions import TableDecisions
+from fhir_server.access.facts import remaking
+from fhir_server.access.glass import memo
+from fhir_server.access.session import Session
+from fhir_server.fhir import json
+from fhir_server.fhir.definitions import resource_types
+from fhir_server.search.ast import Query, ReferenceTo
+from fhir_server.storage.clock import system_clock
+from fhir_server.storage.interface import Store, Unit
+from tests.access.deciding import about
+from tests.access.following import delete, write
+from tests.access.people import (
+    NOW,
+    at,
+    child,
+    consent,
+    episode,
+    member,
+    organisation,
+    role,
+    rule,
+    somebody,
+    team,
+)
+from tests.storage.backends import Backend
+from tests.support import caseload, official_examples
+
+KEYWORKER: Final = somebody("Practitioner/kw", "X1")
+NURSE: Final = somebody("Practitioner/nurse", "X1")
+OF_ONE: Final = Query("Goal", ReferenceTo("patient", ("Patient/1", "http://here/Patient/1")))
+ALL: Final = Query("Goal")
+
+
+class Asking:
+    """One process's caches, with a clock that stands still until it is moved."""
+
+    def __init__(self, store: Store, now: int = NOW) -> None:
+        self._store = store
+        self._decisions = TableDecisions()
+        self.now = now
+
+    async def sees(self, caller: Caller) -> list[bool]:
+        """Whether a Goal can be read, is found by its patient, among all, and is counted."""
+        policy = ConsentPolicy(self._decisions, caller, lambda: self.now)
+        session = Session(self._store, caller, policy)
+        found = await session.read("Goal", "g")
+        pages = [await session.search(query, 10) for query in (OF_ONE, ALL)]
+        return [found is not None, *(bool(page.matches) for page in pages)]
+
+    async def opens(self, caller: Caller) -> bool:
+        told = {tuple(await self.sees(caller)) for _ in range(3)}
+        assert len(told) == 1, told
+        (one,) = told
+        assert len(set(one)) == 1, one
+        return one[0]
+
+
+async def started(store: Store, *more: dict[str, object]) -> Asking:
+    await remaking.ensure(store)
+    await write(store, child(), about("Goal", "g", "1"), *more)
+    return Asking(store)
+
+
+async def test_a_withdrawal_closes_with_its_commit(store: Store) -> None:
+    asking = await started(store, episode(None, team=[{"reference": "CareTeam/t"}]))
+    await write(store, team(member("Practitioner/nurse")), consent())
+    assert await asking.opens(NURSE)
+    await write(store, consent(status="inactive"))
+    assert not await asking.opens(NURSE)
+    await write(store, consent())
+    assert await asking.opens(NURSE)
+    await delete(store, "Consent", "c")
+    assert not await asking.opens(NURSE)
+
+
+async def test_a_withdrawal_in_another_process_closes_at_once(
+    store: Store, backend: Backend, tmp_path: Path
+) -> None:
+    asking = await started(store, episode("Practitioner/kw"), consent())
+    other = await backend.open(tmp_path)
+    try:
+        for _ in range(3):
+            assert await asking.opens(KEYWORKER)
+            await delete(other, "EpisodeOfCare", "e")
+            assert not await asking.opens(KEYWORKER)
+            await write(other, episode("Practitioner/kw"))
+    finally:
+        await other.close()
+
+
+async def test_whoever_leaves_the_team_sees_nothing_more(store: Store) -> None:
+    asking = await started(store, team(member("Practitioner/nurse"), member("Practitioner/x")))
+    await write(store, consent())
+    assert await asking.opens(NURSE)
+    await write(store, team(member("Practitioner/x")))
+    assert not await asking.opens(NURSE)
+
+
+async def test_a_membership_ends_without_a_commit(store: Store) -> None:
+    ends = member("Practitioner/nurse", period={"end": "2026-12-24"})
+    asking = await started(store, team(ends), consent())
+    assert await asking.opens(NURSE)
+    asking.now = at("2026-12-25") - 1
+    assert await asking.opens(NURSE)
+    asking.now += 1
+    assert not await asking.opens(NURSE)
+
+
+async def test_a_consent_ends_without_a_commit(store: Store) -> None:
+    until = rule(period={"start": "2026-03-02", "end": "2026-11-22"})
+    asking = await started(store, team(member("Practitioner/nurse")), consent(provision=until))
+    assert await asking.opens(NURSE)
+    asking.now = at("2026-11-23") - 1
+    assert await asking.opens(NURSE)
+    asking.now += 1
+    assert not await asking.opens(NURSE)
+    asking.now = NOW
+    assert await asking.opens(NURSE)
+
+
+async def test_a_post_ends_without_a_commit(store: Store) -> None:
+    post = role("r", "Practitioner/nurse", "Organization/x", period={"end": "2026-12-24"})
+    asking = await started(store, organisation("x", "X1"), post)
+    await write(store, team(member("PractitionerRole/r")), consent())
+    assert await asking.opens(NURSE)
+    asking.now = at("2026-12-25")
+    assert not await asking.opens(NURSE)
+
+
+async def test_broken_glass_closes_without_a_commit(store: Store) -> None:
+    doctor = somebody("Practitioner/doctor", "X1")
+    asking = await started(store, organisation("x", "X1"))
+    assert not await asking.opens(doctor)
+
+    async def work(unit: Unit) -> None:
+        kept = memo("1", "danger to life", system_clock() + 1_500_000)
+        await unit.keep(replace(kept, key=own_prefix(doctor.name) + kept.key))
+
+    await store.commit(work)
+    assert await asking.opens(doctor)
+    await asyncio.sleep(1.6)
+    assert not await asking.opens(doctor)
+
+
+# What is decoded of a resource
+
+
+@pytest.mark.parametrize("path", official_examples())
+def test_what_is_looked_at_of_an_example_says_whose_it_is(path: Path | None) -> None:
+    assert path is not None
+    whole = json.decode(path.read_bytes())
+    if whole.get("resourceType") in resource_types():
+        assert_looked_at([whole])
+
+
+def test_what_is_looked_at_of_the_caseload_says_whose_it_is() -> None:
+    entries = [entry["resource"] for bundle in caseload() for entry in bundle["entry"]]
+    assert_looked_at(entries)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        {"reference": "#p"},
+        {"reference": "Patient/1/_history/2"},
+        {"reference": "http://elsewhere/Patient/1"},
+        {"reference": "Group/1"},
+        {"identifier": {"value": "1"}},
+        None,
+        [],
+    ],
+)
+def test_a_subject_that_is_not_plain_is_looked_at_in_full(subject: object) -> None:
+    contained = [{"resourceType": "Patient", "id": "p"}]
+    assert_looked_at(
+        [
+            {"resourceType": name, "id": "1", "contained": contained, element: subject}
+            for name, element in (("CarePlan", "subject"), ("Task", "for"), ("Flag", "subject"))
+        ]
+    )
+
+
+def assert_looked_at(wholes: Sequence[dict[str, object]]) -> None:
+    """The same is decided by what is looked at as by all that there is."""
+    for whole in wholes:
+        name = str(whole["resourceType"])
+        told = membership.looked_at(name, json.encode(whole))
+        assert membership.patients_of(told) == membership.patients_of(whole), whole
+        for element in ("resourceType", "id", "meta", "status", "category", "code"):
+            if element in told or membership.standing(name) is membership.Standing.RECORD:
+                assert told.get(element) == whole.get(element), whole
+
+
+async def test_the_rest_of_a_large_resource_is_not_decoded() -> None:
+    plan = about("CarePlan", "c", "1", description="long " * 1000)
+    assert "description" not in membership.looked_at("CarePlan", json.encode(plan))
