@@ -45,7 +45,7 @@ def rated(serial: int, colour: str, start: str, *, end: str = "") -> JSON:
         "subject": {"reference": f"Patient/p{serial}"},
         "period": {"start": start},
         "author": {"reference": ICB},
-        **({"encounter": {"display": "The ward"}} if colour == "blue" else {}),
+        **({"encounter": {"reference": "Encounter/ward"}} if colour == "blue" else {}),
         **({**ended(start), "period": {"start": start, "end": end}} if end else {}),
     }
 
