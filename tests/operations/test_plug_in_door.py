@@ -201,6 +201,18 @@ def test_says_which_scopes_a_token_needs_or_needs_those_of_everything(
     assert operation.scopes == scopes
 
 
+def test_says_in_which_other_forms_it_answers(load_package: LoadPackage) -> None:
+    (operation,) = load_package(
+        {"greet.py": f'{RUN}\nMEDIA = ("text/csv",)', "greet.json": defined()}
+    )
+    assert operation.media == ("text/csv",)
+
+
+def test_refuses_media_that_are_no_tuple_of_texts(load_package: LoadPackage) -> None:
+    with pytest.raises(BadOperation, match="MEDIA that are no tuple of texts"):
+        load_package({"greet.py": f'{RUN}\nMEDIA = "text/csv"', "greet.json": defined()})
+
+
 def test_refuses_two_of_one_code() -> None:
     with pytest.raises(BadOperation, match=r"\$check-nhs-number is defined twice"):
         load([PLUGINS, PLUGINS])
