@@ -101,7 +101,7 @@ async def test_without_being_named_it_is_not_there(client: httpx.AsyncClient) ->
 async def test_the_projects_own_operations_come_through_the_same_door() -> None:
     assert {operation.code for operation in load(["operations"])} == {
         *("admission-risk", "break-glass", "discharge-plan", "explain-access", "process-message"),
-        "withdraw",
+        *("withdraw", "register", "caseload", "timeline", "easy-read", "oversight-report"),
     }
     assert {operation.code for operation in load(["fhir_operations"])} == {
         *("everything", "export", "import", "lastn", "meta", "meta-add", "meta-delete"),
