@@ -13,7 +13,9 @@ from fastapi import FastAPI, Response
 from fastapi import Request as HttpQuestion
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import WebSocketRoute
 
+from fhir_server import noticing
 from fhir_server.access.audit.record import Record
 from fhir_server.access.audit.syslog import Follower, Receiver
 from fhir_server.access.audit.trail import Trail
@@ -35,6 +37,8 @@ from fhir_server.authorisation.gate import Gate
 from fhir_server.authorisation.registered import Registered
 from fhir_server.checking import checker, packaged, terminology_server
 from fhir_server.errors import FhirError, Kind
+from fhir_server.events.binding import WEBSOCKET_PATH, Binding
+from fhir_server.events.sockets import Sockets
 from fhir_server.http import openapi, render
 from fhir_server.http.edge import Edge
 from fhir_server.http.endpoint import FhirEndpoint
@@ -45,6 +49,7 @@ from fhir_server.http.negotiate import Gzip, gzip_taken
 from fhir_server.http.openapi import Described
 from fhir_server.http.proxies import Proxies
 from fhir_server.http.rates import Rates, rates
+from fhir_server.http.websockets import websocket
 from fhir_server.interactions import deferred, operation
 from fhir_server.interactions.exchange import Server
 from fhir_server.interactions.table import ROUTER
@@ -52,6 +57,7 @@ from fhir_server.jobs.desk import Desk
 from fhir_server.jobs.record import OPEN
 from fhir_server.jobs.runner import Runner
 from fhir_server.jobs.runner import Terms as JobTerms
+from fhir_server.noticing import dispatcher, keeper
 from fhir_server.operation.registry import Operations, load
 from fhir_server.operation.rules import ServiceRules, load_rules
 from fhir_server.outgoing import Outgoing
@@ -121,6 +127,7 @@ def create_app(settings: Settings | None = None) -> Application:
         app.add_api_route(SMART, _smart(settings), include_in_schema=False)
     app.add_api_route("/health/live", _live, include_in_schema=False)
     app.add_api_route("/health/ready", _ready_check(app), include_in_schema=False)
+    app.router.routes.append(WebSocketRoute(f"{PATH}/{WEBSOCKET_PATH}", websocket))
     if settings.authorisation_server:
         app.router.routes.extend(
             authorisation_routes(
@@ -154,11 +161,17 @@ def _lifespan(
         jobs = runner(settings, store, server, woken, decisions, trail)
         app.state.jobs = jobs
         jobs.start()
+        sockets = app.state.sockets = Sockets()
+        sessions = partial(session, settings, store, decisions=decisions)
+        notices = dispatcher(settings, store, sessions, sockets)
+        app.state.binding = Binding(store, noticing.terms(settings), notices.me)
+        notices.start()
         facts = asyncio.create_task(_complete_facts(settings, store))
         yield
         app.fhir = None
         facts.cancel()
         await asyncio.gather(facts, return_exceptions=True)
+        await notices.stop()
         await jobs.stop()
         if trail is not None:
             await trail.stop()
@@ -383,7 +396,9 @@ def session(
     policy = policy_of(settings, caller, decisions)
     outside = terminology_server(settings)
     codes = packaged(settings.packages)
-    return Session(store, caller, policy, settings.max_codes, outside, codes, rules)
+    return Session(
+        store, caller, policy, settings.max_codes, outside, codes, rules, keeper(settings)
+    )
 
 
 def described(settings: Settings, operations: Operations, base: str) -> Described:

@@ -33,6 +33,7 @@ def configuration(form: str, *, requests: bool) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"lines": {"()": f"{__name__}.{formatter}"}},
+        "filters": {"addressless": {"()": f"{__name__}.Addressless"}},
         "handlers": {
             "stderr": {
                 "class": "logging.StreamHandler",
@@ -43,6 +44,7 @@ def configuration(form: str, *, requests: bool) -> dict[str, Any]:
         "root": {"handlers": ["stderr"], "level": "WARNING"},
         "loggers": {
             "uvicorn": {"level": "INFO"},
+            "uvicorn.error": {"filters": ["addressless"]},
             REQUESTS: {"level": "INFO" if requests else "WARNING"},
         },
     }
@@ -51,6 +53,13 @@ def configuration(form: str, *, requests: bool) -> dict[str, Any]:
 def configure(form: str, *, requests: bool) -> None:
     """Of this process, as `configuration`."""
     logging.config.dictConfig(configuration(form, requests=requests))
+
+
+class Addressless(logging.Filter):
+    """Without what uvicorn says of each websocket, with its path and query, whatever is set."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return '"WebSocket' not in str(record.msg)
 
 
 class TextLines(logging.Formatter):

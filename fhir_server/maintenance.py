@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ from fhir_server.access.facts import remaking
 from fhir_server.access.facts.kept import state as facts_state
 from fhir_server.app import open_store
 from fhir_server.errors import FhirError
+from fhir_server.events.record import RECORDS, delivered
 from fhir_server.settings import Settings, read_settings, sqlite_path, store_name
 from fhir_server.storage.checked import Report
 from fhir_server.storage.mongo.address import is_mongo
@@ -174,7 +176,9 @@ def prune_store(store: str | None, *, dry: bool, say: Say) -> None:
         say("Everything is kept: neither KEYWORKING_KEEP_HISTORY, _VERSIONS nor _AUDIT is set.")
         return
     with _one_line(f"{path} cannot be pruned", "what was taken out until then stays out"):
-        gone = prune.prune(path, retention, _telling(say, "resources"), dry=dry)
+        followed = delivered(prune.kept_in(path, RECORDS))
+        terms = replace(retention, delivered=followed)
+        gone = prune.prune(path, terms, _telling(say, "resources"), dry=dry)
     did = "Would take out" if dry else "Took out"
     say(
         f"{did} {gone.versions} older versions ({gone.bytes:,} bytes) and "

@@ -186,6 +186,11 @@ class Outgoing:
         self._resolver: Final = resolver or system_resolver
         self._network: Final = network
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The origins, as they were set."""
+        return self._named
+
     def require(self, url: str, place: str = "url") -> None:
         """Raise for an address that is not below one of the origins.
 

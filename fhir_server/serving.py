@@ -21,6 +21,7 @@ import uvicorn
 from fhir_server import logs
 from fhir_server.app import Application, create_app, open_store
 from fhir_server.errors import FhirError
+from fhir_server.http.websockets import MOST_BYTES
 from fhir_server.http.wire import Protocol
 from fhir_server.operation.registry import BadOperation
 from fhir_server.publishing import publish
@@ -180,7 +181,8 @@ def _run(settings: Settings, application: Application, lines: list[str]) -> None
         "server_header": False,
         "proxy_headers": False,  # whom to believe, the settings say
         "http": Protocol,
-        "ws": "none",
+        "ws": "websockets-sansio",
+        "ws_max_size": MOST_BYTES,
         "timeout_graceful_shutdown": 10,
     }
     if settings.tls_certificate is not None:

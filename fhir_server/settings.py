@@ -23,6 +23,7 @@ from fhir_server.setting_groups.audit import AuditSettings
 from fhir_server.setting_groups.authorisation import AuthorisationSettings
 from fhir_server.setting_groups.clock import ClockSettings
 from fhir_server.setting_groups.consent import ConsentSettings
+from fhir_server.setting_groups.notices import NoticeSettings, require_origin
 from fhir_server.setting_groups.pathway import PathwaySettings
 from fhir_server.setting_groups.secrets import SecretFiles
 from fhir_server.setting_groups.tokens import TokenSettings
@@ -47,6 +48,7 @@ class Settings(
     AuditSettings,
     PathwaySettings,
     ClockSettings,
+    NoticeSettings,
 ):
     """What can be set, with its default."""
 
@@ -219,7 +221,7 @@ class Settings(
             _require_terminology_server(self.terminology_server)
         _require_packages(self.operations)
         for origin in self.import_from:
-            _require_origin(origin)
+            require_origin("import_from", origin, "https://files.example.nhs.uk")
         _require_types("if_match_required", self.if_match_required)
         for text in self.required_profiles:
             _require_types("required_profiles", (read_requirement(text)[0],))
@@ -301,18 +303,6 @@ def _require_terminology_server(address: str) -> None:
         wrong = "is http, which is for this machine only"
     if wrong:
         raise ValueError(f"terminology_server {wrong}; https://terms.example.nhs.uk/fhir is one")
-
-
-def _require_origin(origin: str) -> None:
-    """Of files: https, or http on this machine; a scheme, a host and perhaps a port."""
-    parts = urlsplit(origin)
-    wrong = wrong_with_base(origin)
-    if not wrong and (parts.path or f"{parts.scheme}://{parts.netloc}" != origin):
-        wrong = "is more than scheme, host and port"
-    if not wrong and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-        wrong = "is http, which is for this machine only"
-    if wrong:
-        raise ValueError(f"import_from: '{origin}' {wrong}; https://files.example.nhs.uk is one")
 
 
 def _require_packages(names: tuple[str, ...]) -> None:

@@ -22,7 +22,7 @@ if not {*KINDS} <= {SQLITE, MONGODB}:
 
 _ROOT: Final = Path(__file__).parent
 NIGHTLY: Final = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
-_INTERFACE: Final = ("fhir_operations", "http", "operations")
+_INTERFACE: Final = ("events", "fhir_operations", "http", "operations")
 _CENTRAL: Final = frozenset(
     {
         "audit/test_jobs.py",
@@ -32,6 +32,7 @@ _CENTRAL: Final = frozenset(
         "authorisation/test_races.py",
         "authorisation/test_token.py",
         "authorisation/test_trusted.py",
+        "events/test_operations.py",
         "http/test_batch.py",
         "http/test_conditional.py",
         "http/test_create.py",

@@ -15,7 +15,7 @@ from fhir_server.access import masking, membership
 from fhir_server.access.caller import Caller, Grant, Role
 from fhir_server.access.decision import DENIED, Area, Decision, Decisions, Gathered, Sight
 from fhir_server.access.glass import opened
-from fhir_server.access.labels import IS_TEST_DATA, is_test_data
+from fhir_server.access.labels import IS_TEST_DATA, has_own_mark, is_own, is_test_data
 from fhir_server.access.membership import Standing
 from fhir_server.access.policy import Terms, covers, refusal
 from fhir_server.access.sight import detail, sight_of, sight_of_type
@@ -206,11 +206,17 @@ class ConsentPolicy:
             return _whole(not is_audit and is_test_data(resource))
         patients = membership.patients_of(resource)
         if not patients:  # what is about nobody in care, or about whom it cannot be told
-            return _whole(membership.standing(name) is Standing.SHARED)
+            return self._sight_of_nobodys(name, resource)
         found = [await self._sight_within(reader, one, resource) for one in patients]
         least = found[0] if len(found) == 1 else min(found, key=lambda sight: sight.value)
         hides = least is Sight.COLOUR and not masking.is_public(name, used_by(scope))
         return Sight.NONE if hides else least
+
+    def _sight_of_nobodys(self, name: str, resource: Mapping[str, Any]) -> Sight:
+        standing = membership.standing(name)
+        if standing is Standing.OWN:
+            return _whole(has_own_mark(self._caller.name, resource))
+        return _whole(standing is Standing.SHARED)
 
     async def _sight_within(
         self, reader: Reader, patient_id: str, resource: Mapping[str, Any]
@@ -299,6 +305,8 @@ class ConsentTerms:
             return Nothing()
         if Role.LOAD_TEST in self.caller.roles:
             return IS_TEST_DATA
+        if standing is Standing.OWN:
+            return is_own(self.caller.name)
         if standing is not Standing.RECORD:
             return Everything() if standing is Standing.SHARED else Nothing()
         return self._of_patients(resource_type, used, membership.asked_for(resource_type, targets))

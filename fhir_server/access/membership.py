@@ -46,6 +46,8 @@ class Standing(Enum):
     """About nobody in care: read by every caller with the scope, kept by administrators."""
     AUDIT = "audit"
     """Read by auditors alone."""
+    OWN = "own"
+    """Of the caller who made it, whose mark the server puts on it, and of nobody else."""
     CLOSED = "closed"
     """Whose it is cannot be told by itself; through the API nobody sees it but test systems."""
 
@@ -93,12 +95,13 @@ _SHARED: Final = frozenset(
     }
 )
 _AUDIT: Final = frozenset({"AuditEvent"})
+_OWN: Final = frozenset({"Subscription"})
 CLOSED: Final = frozenset(
     {
         *("Binary", "BiologicallyDerivedProduct", "Bundle", "DeviceMetric"),
         *("EnrollmentResponse", "Group", "Linkage", "MessageHeader", "OperationOutcome"),
         *("Parameters", "PaymentNotice", "PaymentReconciliation", "Person", "Schedule"),
-        *("Slot", "Subscription", "SupplyRequest", "VerificationResult"),
+        *("Slot", "SupplyRequest", "VerificationResult"),
     }
 )
 """Listed only so that a test sees that each type of R4 was thought of."""
@@ -118,6 +121,8 @@ def standing(resource_type: str) -> Standing:
         return Standing.RECORD
     if resource_type in _SHARED:
         return Standing.SHARED
+    if resource_type in _OWN:
+        return Standing.OWN
     return Standing.AUDIT if resource_type in _AUDIT else Standing.CLOSED
 
 

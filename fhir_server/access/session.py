@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Final, TypeVar
-from urllib.parse import unquote
 
 from msgspec import structs
 
@@ -19,10 +18,12 @@ from fhir_server.access.audit.record import bounded, name_of, of_caller, patient
 from fhir_server.access.caller import Role
 from fhir_server.access.data import Data
 from fhir_server.access.doing import Done
+from fhir_server.access.everybodys import of_all_callers
 from fhir_server.access.facts.kept import follow
 from fhir_server.access.following import NO_RULES, Rules, Written
 from fhir_server.access.glass import memo as glass_memo
 from fhir_server.access.guarded import GuardedReader
+from fhir_server.access.keeper import Keeper
 from fhir_server.access.labels import as_test_data, is_test_data
 from fhir_server.access.policy import AUDITED, Caller, Policy, Rule, refusal, rule_of
 from fhir_server.errors import FhirError, Kind
@@ -65,8 +66,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-_AT_ONCE: Final = 1000
-"""Memos that are read at one time."""
 
 
 async def current(data: Data, resource_type: str, resource_id: str) -> StoredVersion:
@@ -83,21 +82,6 @@ async def current(data: Data, resource_type: str, resource_id: str) -> StoredVer
     return found
 
 
-async def of_all_callers(store: Store, space: str) -> list[tuple[str, Memo]]:
-    """Every memo of a space of small ones, each with the name of the caller whose it is.
-
-    For what the server does by itself; what it does then, it does in the caller's own session.
-    """
-    found: list[tuple[str, Memo]] = []
-    after = ""
-    while some := await store.memos(space, "", _AT_ONCE, after):
-        after = some[-1].key
-        for memo in some:
-            owner, _, key = memo.key.partition("/")
-            found.append((unquote(owner), replace(memo, key=key)))
-    return found
-
-
 class Session(GuardedReader):
     """One caller's view of the store, for one request."""
 
@@ -110,8 +94,10 @@ class Session(GuardedReader):
         outside: Outside | None = None,
         packaged: Packaged = NONE,
         rules: Rules = NO_RULES,
+        keeper: Keeper | None = None,
     ) -> None:
         self._store: Final = store
+        self._keeper: Final = keeper
         self._acting_for = ""
         self._rules = rules
         super().__init__(store, caller, rule_of(policy), max_codes, outside, packaged)
@@ -198,6 +184,7 @@ class Session(GuardedReader):
             inside = SessionUnit(
                 unit, self.caller, self._rule, action, self._max_codes, self._packaged
             )
+            inside._keeper = self._keeper
             inside.record = self.record
             inside.rules = self._rules
             inside.done.acting_for = self._acting_for
@@ -249,6 +236,7 @@ class SessionUnit(GuardedReader):
     ) -> None:
         super().__init__(unit, caller, rule, max_codes, packaged=packaged)
         self._unit = unit
+        self._keeper: Keeper | None = None
         self._marks_test_data = False
         self._is_rule = False
         self.rules: Rules = NO_RULES
@@ -334,6 +322,8 @@ class SessionUnit(GuardedReader):
             raise refusal("AuditEvents are taken one by one, by create alone")
         if self._marks_test_data:
             draft = Draft(as_test_data(dict(draft.resource)))
+        if self._keeper is not None and draft.type == self._keeper.type:
+            draft = await self._keeper.taken(self._unit, self.caller, draft)
         if self._rule is not None:
             await self._require_change(self._rule, draft, method)
         if draft.type == added.TYPE:
@@ -428,6 +418,8 @@ class SessionUnit(GuardedReader):
         if current.type == added.TYPE:
             await self._redefine(current.id, None)
         await self._leave_for_rules(current.type, current.id)
+        if self._keeper is not None and current.type == self._keeper.type:
+            await self._keeper.gone(self._unit, self.caller, current.id)
         stored = await self._unit.delete(current.type, current.id)
         await follow(self._unit, stored, None)
         self.touched.append(stored)

@@ -14,7 +14,7 @@ from fhir_server.access.caller import Caller, Role
 from fhir_server.access.consent_writing import require_consent
 from fhir_server.access.decision import Decision, Right
 from fhir_server.access.facts.reading import contribution
-from fhir_server.access.labels import is_test_data, labels_of
+from fhir_server.access.labels import has_own_mark, is_test_data, labels_of
 from fhir_server.access.membership import PATIENT, Standing
 from fhir_server.access.offices import require_office
 from fhir_server.access.own_names import OwnNames, own_names
@@ -57,6 +57,10 @@ async def require_write(asked: Writing, reader: Reader, old: Side, new: Side) ->
         await require_office(asked.caller, reader, old, new)
     elif standing is Standing.RECORD:
         await _require_record(asked, reader, old, new)
+    elif standing is Standing.OWN:
+        sides = [side for side in (old, new) if side is not None]
+        if not all(has_own_mark(asked.caller.name, side) for side in sides):
+            raise refusal(f"A {name} is changed by whoever made it")
     else:
         raise refusal(f"{name} resources are not written through the API")
 

@@ -112,6 +112,9 @@ BCP_47: Final = "urn:ietf:bcp:47"
 UUID_SYSTEM: Final = "https://tools.ietf.org/html/rfc4122"
 URI_SYSTEM: Final = "urn:ietf:rfc:3986"
 
+BACKPORT: Final = "http://hl7.org/fhir/uv/subscriptions-backport"
+"""Topics of R5 for R4: https://hl7.org/fhir/uv/subscriptions-backport/."""
+
 # NHS England
 NHS_NUMBER: Final = "https://fhir.nhs.uk/Id/nhs-number"
 ODS_ORGANIZATION: Final = "https://fhir.nhs.uk/Id/ods-organization-code"

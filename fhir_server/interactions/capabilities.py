@@ -11,7 +11,10 @@ from typing import Any, Final
 from fhir_server.access.policy import AUDITED
 from fhir_server.access.session import Data
 from fhir_server.errors import FhirError, Kind
-from fhir_server.fhir import json
+from fhir_server.events.binding import websocket_url
+from fhir_server.events.record import TYPE as SUBSCRIPTION
+from fhir_server.events.topics import BY_URL
+from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.dates import instant
 from fhir_server.fhir.definitions import (
     compartments,
@@ -36,6 +39,7 @@ _AUDIT: Final = (
     "changed or deleted; auditors read them."
 )
 _SERVICES: Final = "http://terminology.hl7.org/CodeSystem/restful-security-service"
+_WEBSOCKET: Final = "http://hl7.org/fhir/StructureDefinition/capabilitystatement-websocket"
 _TYPE_INTERACTIONS: Final = (
     "read",
     "vread",
@@ -104,6 +108,7 @@ def _rest(server: Server, known: ParameterSet) -> Resource:
     referring = _referring(known, server.router.own)
     profiles = server.checker.library.of_resources()
     rest: Resource = {
+        "extension": [{"url": _WEBSOCKET, "valueUri": websocket_url(server.base)}],
         "mode": "server",
         "resource": [
             _resource(name, server, known, referring, profiles) for name in resource_types()
@@ -149,6 +154,7 @@ def _resource(
     if name == AUDITED:
         return _audit(wired, server, known, profiles)
     described: Resource = {
+        "extension": _topics() if name == SUBSCRIPTION else [],
         "type": name,
         "profile": f"http://hl7.org/fhir/StructureDefinition/{name}",
         "supportedProfile": list(profiles.get(name, ())),
@@ -168,6 +174,13 @@ def _resource(
     if operations:
         described["operation"] = operations
     return {key: value for key, value in described.items() if value != []}
+
+
+def _topics() -> list[dict[str, str]]:
+    """What can be subscribed to, as the backport of topics tells it."""
+    name = "capabilitystatement-subscriptiontopic-canonical"
+    url = f"{canonicals.BACKPORT}/StructureDefinition/{name}"
+    return [{"url": url, "valueCanonical": topic} for topic in BY_URL]
 
 
 def _audit(

@@ -219,9 +219,12 @@ WRITES: Final = frozenset(
         *("PUT {type}/{id}", "PATCH {type}/{id}", "DELETE {type}/{id}", "DELETE _jobs/{id}"),
         *("$break-glass type", "$break-glass instance", "$process-message system"),
         *("$meta-add instance", "$meta-delete instance", "$import system", "$withdraw type"),
+        *("$status type", "$status instance", "$events instance", "$resume instance"),
+        *("$get-ws-binding-token type", "$get-ws-binding-token instance"),
     }
 )
-"""What these show, and whom, is tried in test_attacks.py and test_writes.py."""
+"""What these show, and whom, is tried in test_attacks.py and test_writes.py; of subscriptions in
+tests/events/test_access.py."""
 
 
 def wired(operations: Operations) -> set[str]:

@@ -30,6 +30,11 @@ def test_every_type_was_thought_of(resource_type: str) -> None:
 
 
 @pytest.mark.parametrize("resource_type", resource_types())
+def test_subscriptions_alone_are_their_makers_own(resource_type: str) -> None:
+    assert (standing(resource_type) is Standing.OWN) == (resource_type == "Subscription")
+
+
+@pytest.mark.parametrize("resource_type", resource_types())
 def test_what_may_be_in_a_patients_compartment_is_shared_with_nobody(resource_type: str) -> None:
     if any(name == "Patient" for name, _ in memberships(resource_type)):
         assert standing(resource_type) is not Standing.SHARED

@@ -64,6 +64,7 @@ BESIDE: Final = (
     "openapi.md",
     "profiles.md",
     "search-parameters.md",
+    "subscriptions.md",
 )
 """Pages about more than one interaction, or none."""
 DEFINITIONS: Final = [

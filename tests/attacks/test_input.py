@@ -242,7 +242,7 @@ async def test_24_nothing_is_fetched_because_a_resource_names_it(world: World) -
         "resourceType": "Subscription",
         "status": "requested",
         "reason": "x",
-        "criteria": "CarePlan?",
+        "criteria": "CarePlan?status=active",
         "channel": {"type": "rest-hook", "endpoint": place},
     }
     assert is_refused(await world.ask(KEYWORKER, "POST", "Subscription", subscription))

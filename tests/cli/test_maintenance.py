@@ -11,9 +11,12 @@ from click.testing import CliRunner, Result
 from pymongo import MongoClient
 
 from fhir_server import maintenance
+from fhir_server.access.caller import ANONYMOUS, caller_to_json
 from fhir_server.access.facts import remaking
 from fhir_server.access.facts.kept import PART
 from fhir_server.cli import main
+from fhir_server.events.asked import Asked
+from fhir_server.events.record import Record, keep
 from fhir_server.storage.audited import AuditRow
 from fhir_server.storage.interface import Unit
 from fhir_server.storage.mongo.store import open_mongo
@@ -306,6 +309,30 @@ def test_versions_go_by_their_number(path: Path, monkeypatch: pytest.MonkeyPatch
     assert run("prune").stdout.startswith("Took out 1 older versions (")
     assert rows(path, "SELECT count(*) FROM version") == [(6,)]
     assert run("check").exit_code == 0
+
+
+@pytest.mark.parametrize(("status", "taken"), [("active", 0), ("error", 0), ("off", 1)])
+def test_what_a_subscription_has_not_looked_at_stays(
+    path: Path, monkeypatch: pytest.MonkeyPatch, status: str, taken: int
+) -> None:
+    asyncio.run(_subscribe(path, status))
+    monkeypatch.setenv("KEYWORKING_KEEP_VERSIONS", "2")
+    later(monkeypatch, days=2)
+    assert run("prune").stdout.startswith(f"Took out {taken} older versions")
+
+
+async def _subscribe(path: Path, status: str) -> None:
+    """Before everything that is in the store."""
+    who = caller_to_json(ANONYMOUS)
+    asked = Asked("", "Patient?active=true", (), "websocket")
+    record = Record("s", who, asked, status, "mark", cursor=0, end=0)
+
+    async def work(unit: Unit) -> None:
+        await keep(unit, record)
+
+    store = SqliteStore(path)
+    await store.commit(work)
+    await store.close()
 
 
 @pytest.mark.parametrize(("age", "left"), [(29, 7), (31, 4)])

@@ -15,6 +15,7 @@ from tests.support import REPOSITORY, body, put
 
 FILES: Final = sorted((REPOSITORY / "fhir_operations").glob("*.json"))
 BULK: Final = [path for path in FILES if path.stem.endswith(("export", "import"))]
+BACKPORT: Final = [path for path in FILES if path.stem.startswith("subscription")]
 
 
 def definition(path: Path) -> JSON:
@@ -23,7 +24,9 @@ def definition(path: Path) -> JSON:
     return found
 
 
-@pytest.mark.parametrize("path", sorted({*FILES} - {*BULK}), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted({*FILES} - {*BULK} - {*BACKPORT}), ids=lambda path: path.stem
+)
 def test_each_has_the_address_that_r4_gives_it(path: Path) -> None:
     defined = definition(path)
     (resource_type,) = defined["resource"]
@@ -42,6 +45,15 @@ def test_bulk_data_has_the_addresses_of_its_guide() -> None:
         "patient_export": f"{guide}/patient-export",
         "group_export": f"{guide}/group-export",
         "system_import": "https://keyworking.example/fhir/OperationDefinition/import",
+    }
+
+
+def test_subscriptions_have_the_addresses_of_the_backport() -> None:
+    """https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/artifacts.html"""
+    guide = "http://hl7.org/fhir/uv/subscriptions-backport/OperationDefinition"
+    assert {path.stem: definition(path)["url"] for path in BACKPORT} == {
+        f"subscription_{name.replace('-', '_')}": f"{guide}/backport-subscription-{name}"
+        for name in ("status", "events", "get-ws-binding-token")
     }
 
 

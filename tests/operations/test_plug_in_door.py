@@ -102,11 +102,12 @@ async def test_the_projects_own_operations_come_through_the_same_door() -> None:
     assert {operation.code for operation in load(["operations"])} == {
         *("admission-risk", "break-glass", "discharge-plan", "explain-access", "process-message"),
         *("withdraw", "register", "caseload", "timeline", "easy-read", "oversight-report"),
+        "resume",
     }
     assert {operation.code for operation in load(["fhir_operations"])} == {
         *("everything", "export", "import", "lastn", "meta", "meta-add", "meta-delete"),
         *("expand", "validate-code", "lookup", "subsumes", "translate", "closure"),
-        "validate",
+        *("validate", "status", "events", "get-ws-binding-token"),
     }
 
 

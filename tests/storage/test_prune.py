@@ -101,8 +101,9 @@ async def _kept(path: Path, resource_id: str) -> list[int]:
         (Retention(99 * DAY), {"a": [5], "b": [4], "c": [2]}),
         (Retention(99 * DAY, newest=3), {"a": [5, 4, 3], "b": [4, 3, 2], "c": [2, 1]}),
         (Retention(4 * DAY, newest=4), {"a": [5, 4, 3, 2], "b": [4, 3, 2, 1], "c": [2, 1]}),
-        # Number 5 is the deletion of c, and nobody has been told of what comes after it.
-        (Retention(99 * DAY, delivered=5), {"a": [5, 4, 3], "b": [4, 3, 2], "c": [2]}),
+        # Number 5 is the deletion of c, and nobody has been told of what comes after it: what
+        # that took the place of stays too, for whoever is told to look at.
+        (Retention(99 * DAY, delivered=5), {"a": [5, 4, 3, 2], "b": [4, 3, 2, 1], "c": [2]}),
         (Retention(99 * DAY, delivered=0), {"a": [5, 4, 3, 2, 1], "b": [4, 3, 2, 1], "c": [2, 1]}),
     ],
 )

@@ -16,6 +16,7 @@ from typing import Final
 from fhir_server.storage.audited import AuditQuery
 from fhir_server.storage.audited import pruned as pruned_up_to
 from fhir_server.storage.clock import system_clock
+from fhir_server.storage.interface import Memo
 from fhir_server.storage.sqlite import audit
 from fhir_server.storage.sqlite.connect import connect
 from fhir_server.storage.sqlite.entries import remove_entries
@@ -34,10 +35,11 @@ _TOTAL: Final = "SELECT count(*) FROM resource"
 _DUE: Final = """
     SELECT v.version, length(v.body) FROM version v
     JOIN version n ON n.rid = v.rid AND n.version = v.version + 1
-    WHERE v.rid = ? AND v.version <= ? AND n.updated < ? AND v.seq <= ?
+    WHERE v.rid = ? AND v.version <= ? AND n.updated < ? AND n.seq <= ?
     ORDER BY v.version DESC LIMIT 1
 """
 """The last version to go. The times and numbers of versions rise, so all before it go too."""
+_MEMOS: Final = "SELECT key, value FROM memo WHERE space = ?"
 _COUNT: Final = """
     SELECT count(*), coalesce(sum(length(body)), 0) FROM version WHERE rid = ? AND version <= ?
 """
@@ -62,8 +64,9 @@ class Retention:
     """What may go; times in microseconds since the epoch, None keeps everything.
 
     A version goes when its successor was made before `superseded_before`, it is not among the
-    `newest` of its resource, and its number is not above `delivered`: that of the last version
-    that everybody who follows the store's changes has had (None: nobody does).
+    `newest` of its resource, and the number of the one that superseded it is not above
+    `delivered`: that of the last version that everybody who follows the store's changes has had
+    (None: nobody does). Whoever gets a version can so look at the one before it.
     """
 
     superseded_before: int | None = None
@@ -79,6 +82,18 @@ class Pruned:
     versions: int = 0
     bytes: int = 0
     audit_rows: int = 0
+
+
+def kept_in(path: Path, space: str) -> list[Memo]:
+    """The memos of a space, of a store that nobody has to open for it.
+
+    Raises:
+        RuntimeError: for a store of another release.
+    """
+    with closing(connect(path, read_only=True)) as connection:
+        require_current(connection)
+        found = connection.execute(_MEMOS, (space,)).fetchall()
+    return [Memo(space, key, bytes(value)) for key, value in found]
 
 
 def prune(path: Path, retention: Retention, progress: Progress, *, dry: bool = False) -> Pruned:

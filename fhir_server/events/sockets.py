@@ -1,0 +1,65 @@
+"""The websockets of this process, by the subscription that they are bound to."""
+
+import asyncio
+from typing import Final, Protocol
+
+
+class Connection(Protocol):
+    """One websocket."""
+
+    async def send(self, text: str) -> None:
+        """Raises an exception where it is closed."""
+
+    async def close(self) -> None: ...
+
+
+class Sockets:
+    """Bound websockets; `changed` is set when one is bound."""
+
+    def __init__(self) -> None:
+        self._bound: Final[dict[str, list[Connection]]] = {}
+        self.changed: Final = asyncio.Event()
+
+    def bind(self, key: str, connection: Connection) -> None:
+        self._bound.setdefault(key, []).append(connection)
+        self.changed.set()
+
+    def leave(self, connection: Connection) -> None:
+        """The connection has ended."""
+        for key, several in [*self._bound.items()]:
+            rest = [one for one in several if one is not connection]
+            if rest:
+                self._bound[key] = rest
+            else:
+                del self._bound[key]
+
+    def has(self, key: str) -> bool:
+        return key in self._bound
+
+    async def send(self, key: str, text: str, seconds: float) -> bool:
+        """Whether one took it at least; one that does not in time is closed."""
+        several = [*self._bound.get(key, ())]
+        taken = await asyncio.gather(*(self._sent(one, text, seconds) for one in several))
+        return any(taken)
+
+    async def _sent(self, connection: Connection, text: str, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await connection.send(text)
+        except Exception:  # a closed one raises whatever its server likes
+            await self._end(connection)
+            return False
+        return True
+
+    async def drop(self, key: str) -> None:
+        """Close those of a subscription that is served elsewhere, or has ended."""
+        for connection in [*self._bound.get(key, ())]:
+            await self._end(connection)
+
+    async def _end(self, connection: Connection) -> None:
+        self.leave(connection)
+        try:
+            async with asyncio.timeout(1):
+                await connection.close()
+        except Exception:
+            return

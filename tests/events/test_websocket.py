@@ -1,0 +1,163 @@
+"""Notices over a websocket that is bound with a token.
+
+https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/channels.html#websockets
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from fhir_server.app import create_app
+from fhir_server.settings import Settings
+from tests.events.receiving import QUICK, Got, Quiet, patient, rating, stay, subscription, until
+from tests.stores import store_at
+from tests.support import ServerProcess, create, free_port, put
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """Of a server that listens, as `keyworking serve` does."""
+    store = store_at(tmp_path / "test.db")
+    settings = Settings(
+        auth="none", store=store, port=free_port(), keyworking_profiles=False, **QUICK
+    )
+    config = uvicorn.Config(
+        create_app(settings), port=settings.port, log_level="critical", ws="websockets-sansio"
+    )
+    server = Quiet(config)
+    task = asyncio.create_task(server.serve())
+    await until(lambda: server.started)
+    async with httpx.AsyncClient(base_url=settings.base + "/") as found:
+        await put(found, patient())
+        yield found
+    server.should_exit = True
+    await task
+
+
+async def _token(client: httpx.AsyncClient, made: str) -> tuple[str, str]:
+    answer = await client.post(f"Subscription/{made}/$get-ws-binding-token")
+    assert answer.status_code == 200, answer.text
+    told = {one["name"]: one for one in answer.json()["parameter"]}
+    return told["websocket-url"]["valueUrl"], told["token"]["valueString"]
+
+
+@asynccontextmanager
+async def _bound(client: httpx.AsyncClient, made: str) -> AsyncIterator[ClientConnection]:
+    url, token = await _token(client, made)
+    async with connect(url, proxy=None) as socket:
+        await socket.send(f"bind-with-token {token}")
+        yield socket
+
+
+async def _next(socket: ClientConnection) -> str:
+    async with asyncio.timeout(10):
+        return str(await socket.recv())
+
+
+async def _notice(socket: ClientConnection) -> Got:
+    return Got("", "", {}, (await _next(socket)).encode())
+
+
+async def test_notices_come_over_a_bound_websocket(client: httpx.AsyncClient) -> None:
+    made = (await create(client, subscription("rating-changed", type="websocket")))["id"]
+    async with _bound(client, made) as socket:
+        assert (await _notice(socket)).kind == "handshake"
+        for number in (1, 2):
+            await put(client, rating("red", f"f{number}"))
+            one = await _notice(socket)
+            assert (one.numbers, one.focuses) == ([number], [f"Flag/f{number}"])
+        await socket.send("ping")
+        assert await _next(socket) == "pong"
+
+
+async def test_what_comes_while_nobody_is_bound_waits(client: httpx.AsyncClient) -> None:
+    made = (await create(client, subscription("rating-changed", type="websocket")))["id"]
+    await put(client, rating("red", "one"))
+    await asyncio.sleep(0.2)
+    async with _bound(client, made) as socket:
+        assert (await _notice(socket)).kind == "handshake"
+        assert (await _notice(socket)).numbers == [1]
+    await put(client, rating("red", "two"))
+    async with _bound(client, made) as socket:
+        assert (await _notice(socket)).kind == "handshake"
+        assert (await _notice(socket)).numbers == [2]
+
+
+async def test_plain_criteria_are_pinged(client: httpx.AsyncClient) -> None:
+    wanted = subscription("Encounter?status=in-progress", content="", type="websocket")
+    del wanted["channel"]["payload"]
+    made = (await create(client, wanted))["id"]
+    async with _bound(client, made) as socket:
+        assert await _next(socket) == f"bound {made}"
+        await put(client, stay("in-progress"))
+        assert await _next(socket) == f"ping {made}"
+
+
+async def test_a_token_is_good_once(client: httpx.AsyncClient) -> None:
+    made = (await create(client, subscription("admitted", type="websocket")))["id"]
+    url, token = await _token(client, made)
+    async with connect(url, proxy=None) as first, connect(url, proxy=None) as second:
+        await first.send(f"bind-with-token {token}")
+        assert (await _notice(first)).kind == "handshake"
+        await second.send(f"bind-with-token {token}")
+        refusal: Any = json.loads(await _next(second))
+        assert refusal["resourceType"] == "OperationOutcome"
+        assert refusal["issue"][0]["code"] == "forbidden"
+        with pytest.raises(ConnectionClosed):
+            await _next(second)
+
+
+@pytest.mark.parametrize(
+    "said", ["bind-with-token", "bind-with-token x", "bind-with-token \N{SNOWMAN}.y", "hello", "{"]
+)
+async def test_what_is_no_good_token_is_refused(client: httpx.AsyncClient, said: str) -> None:
+    url = f"ws{str(client.base_url).removeprefix('http')}ws"
+    async with connect(url, proxy=None) as socket:
+        await socket.send(said)
+        assert json.loads(await _next(socket))["issue"][0]["code"] in ("invalid", "forbidden")
+        with pytest.raises(ConnectionClosed):
+            await _next(socket)
+
+
+async def test_bytes_and_long_messages_end_the_connection(client: httpx.AsyncClient) -> None:
+    url = f"ws{str(client.base_url).removeprefix('http')}ws"
+    async with connect(url, proxy=None) as socket:
+        await socket.send(b"\x00" * 100)
+        with pytest.raises(ConnectionClosed):
+            await _next(socket)
+    assert (await client.get("metadata")).status_code == 200
+
+
+async def test_a_subscription_that_ends_closes_its_websocket(client: httpx.AsyncClient) -> None:
+    made = (await create(client, subscription("admitted", type="websocket")))["id"]
+    async with _bound(client, made) as socket:
+        assert (await _notice(socket)).kind == "handshake"
+        await client.delete(f"Subscription/{made}")
+        with pytest.raises(ConnectionClosed):
+            await _next(socket)
+
+
+async def test_keyworking_serve_takes_websockets_and_logs_no_address(tmp_path: Path) -> None:
+    process = ServerProcess(tmp_path / "served.db", tmp_path / "log")
+    await asyncio.to_thread(process.start)
+    try:
+        async with httpx.AsyncClient(base_url=process.base + "/") as client:
+            made = (await create(client, subscription("admitted", type="websocket")))["id"]
+            url, token = await _token(client, made)
+            async with connect(f"{url}?patient=9990000018", proxy=None) as socket:
+                await socket.send(f"bind-with-token {token}")
+                assert (await _notice(socket)).kind == "handshake"
+    finally:
+        await asyncio.to_thread(process.stop)
+    assert "Uvicorn running" in process.logged()
+    assert "9990000018" not in process.logged()
+    assert token not in process.logged()
