@@ -67,6 +67,9 @@ SECTION_117_EXTENSION: Final = structure_definition("section-117")
 COMPETENCE_EXTENSION: Final = structure_definition("competence")
 PARENTAL_RESPONSIBILITY_EXTENSION: Final = structure_definition("parental-responsibility")
 
+REGISTER_ENTRY: Final = structure_definition("register-entry")
+"""What the register says of somebody, in the answer of `$register` alone."""
+
 DSR_RISK_QUESTIONNAIRE: Final = f"{KW}/Questionnaire/dsr-risk"
 RISK_QUESTIONS: Final[Mapping[str, str]] = {
     "unstable-mental-health": "Is there a mental health condition that is unstable or untreated?",

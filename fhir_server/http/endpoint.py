@@ -17,6 +17,7 @@ from fhir_server.fhir.json import Resource, decode, decode_resource
 from fhir_server.http import binary, render
 from fhir_server.http.headers import read as read_headers
 from fhir_server.http.limits import HttpLimits
+from fhir_server.http.media import written_as
 from fhir_server.http.messages import HttpAnswer, HttpRequest, Receive
 from fhir_server.http.middleware import wrapped
 from fhir_server.http.negotiate import (
@@ -160,7 +161,9 @@ class FhirEndpoint:
             self._require_scopes(http, server, match)
         request = await self._request(http, server, match)
         taken = binary.wanted(http, match, request.parameters)
-        own = taken is not None or match.interaction.own_media
+        media = written_as(server.operations, http, match, request.parameters)
+        request = replace(request, media=media) if media else request
+        own = taken is not None or match.interaction.own_media or media
         look = presentation_of_error if own else presentation
         http.look = look(http.headers, request.parameters)
         answer = await run_or_accept(session, match.interaction, request)

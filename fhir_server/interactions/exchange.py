@@ -129,6 +129,8 @@ class Request:
     preferences: Preferences = Preferences()
     patch: Any = None
     """A JSON Patch, which is an array and so no resource."""
+    media: str = ""
+    """Of an operation that also answers in another form: the one that is asked for."""
     lines: AsyncIterator[bytes] | None = None
     """A body of ndjson, piece by piece as it comes in."""
     repeat: Repeat | None = None

@@ -32,7 +32,7 @@ from fhir_server.jobs import desk
 from fhir_server.jobs.desk import Asking
 from fhir_server.jobs.record import REQUEST, Job
 from fhir_server.jobs.runner import Step, Work
-from fhir_server.operation.api import Call, Task, Write
+from fhir_server.operation.api import Call, Task, Write, Written
 from fhir_server.operation.parameters import Inputs, from_body, from_query
 from fhir_server.operation.registry import Operation
 from fhir_server.validation.report import Question
@@ -50,6 +50,7 @@ async def perform(session: Session, request: Request) -> Answer:
         id=request.id,
         parameters=await _inputs(session, operation, request) if token is None else Inputs({}),
         code=operation.code,
+        media=request.media,
         pages=paging.pages(request.server, session),
         limits=request.server.limits,
         definition=operation.definition["url"],
@@ -129,6 +130,8 @@ async def _taken_once(operation: Operation, call: Call, request: Request, asked:
 
 async def _performed(operation: Operation, call: Call, server: Server) -> Answer:
     result = await operation.run(call)
+    if isinstance(result, Written):
+        return Answer(200, body=result.body, media_type=result.media_type, headers=result.headers)
     if isinstance(result, Job):
         return accepted(server, result)
     return Answer(200, body=result if isinstance(result, bytes) else json.encode(result))

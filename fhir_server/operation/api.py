@@ -19,13 +19,17 @@ An operation that takes long answers with a job: its `run` returns `await call.a
 the module has an `async def step(task: Task) -> None` beside it, which does a little of the work
 at a time and commits it with where the next step begins (`fhir_server.jobs.runner`).
 
+One that also answers in another form, such as a table for people, names the media types in
+`MEDIA`, a tuple of texts such as `text/csv`. `call.media` is the one that its caller takes, '' for
+a resource; for it `run` returns a `Written`.
+
 An operation works with the rights of its caller. One that does what its caller may not do alone,
 such as to store all that follows from an admission, says why in its module, as
 `AS_SERVICE = "a unit tells of a stay"`, and takes the service's own rights with
 `call.as_service()`; the audit has the reason. It checks by itself what it takes from its caller.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -49,6 +53,16 @@ Starting = Callable[[Callable[[Asking], Awaitable[Job]]], Awaitable[Job]]
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """An answer in another form than a resource."""
+
+    media_type: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Further ones, by their names in small letters."""
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """One invocation. `resource_type` and `id` are '' on the levels above."""
 
@@ -65,6 +79,8 @@ class Call:
     limits: Limits
     page: Any = None
     """On a further page, what `link` was given; there are no parameters then."""
+    media: str = ""
+    """The one of the operation's `MEDIA` that is asked for; '' for a resource."""
     definition: str = ""
     """Canonical address of the definition."""
     desk: Desk = field(default_factory=Desk)
@@ -170,5 +186,5 @@ class Task:
     """As that of the call."""
 
 
-Run = Callable[[Call], Awaitable[Resource | bytes | Job]]
+Run = Callable[[Call], Awaitable[Resource | bytes | Job | Written]]
 TakeStep = Callable[[Task], Awaitable[None]]

@@ -60,6 +60,8 @@ class Numbers(BaseModel):
     """Days from the beginning of step-down to its first review."""
     eligible_until_age: _Count = 25
     """The last age, in years, at which a young person is referred."""
+    caseload_target: _Count = 10
+    """Involvements of one keyworker that are meant."""
     caseload_warning: _Count = 12
     """Involvements of one keyworker above which an allocation is warned about."""
     caseload_limit: _Count = 15
@@ -98,6 +100,8 @@ class Numbers(BaseModel):
     """Months after which it is removed."""
     escalation_days: _Count = 1
     """Working days after which what is overdue is the strategic keyworker's too."""
+    small_number: _Count = 5
+    """Counts below this, but for 0, are not told in reports."""
 
 
 class Pathway(Numbers):

@@ -54,6 +54,8 @@ class Operation:
     """What a token has to grant to whoever invokes it."""
     as_service: str = ""
     """Why it takes the service's own rights, where it does."""
+    media: tuple[str, ...] = ()
+    """In which forms it answers beside a resource."""
 
     @property
     def code(self) -> str:
@@ -185,8 +187,9 @@ def _operation(name: str, definition: Resource, module: ModuleType) -> Operation
     if step is not None and not inspect.iscoroutinefunction(step):
         raise BadOperation(f"{name}.py has a step that is no 'async def step(task)'")
     paged, lines, faulty, by_get = (bool(getattr(module, one, False)) for one in _MARKS)
-    scopes, service = _scopes(name, definition, module), _service(name, module)
-    return Operation(definition, run, paged, step, lines, faulty, by_get, scopes, service)
+    scopes, media = _scopes(name, definition, module), _media(name, module)
+    service = _service(name, module)
+    return Operation(definition, run, paged, step, lines, faulty, by_get, scopes, service, media)
 
 
 def _scopes(name: str, definition: Resource, module: ModuleType) -> Scopes:
@@ -212,6 +215,13 @@ def _service(name: str, module: ModuleType) -> str:
     if not isinstance(reason, str):
         raise BadOperation(f"{name}.py has an AS_SERVICE that is no reason in words")
     return reason
+
+
+def _media(name: str, module: ModuleType) -> tuple[str, ...]:
+    told = getattr(module, "MEDIA", ())
+    if not (isinstance(told, tuple) and all(isinstance(one, str) for one in told)):
+        raise BadOperation(f"{name}.py has MEDIA that are no tuple of texts")
+    return told
 
 
 def _names(definition: Resource) -> list[str]:

@@ -102,7 +102,9 @@ async def test_the_projects_own_operations_come_through_the_same_door() -> None:
     assert {operation.code for operation in load(["operations"])} == {
         *("admission-risk", "break-glass", "discharge-plan", "explain-access", "process-message"),
         *("set-rating", "remove-rating", "discharge-readiness", "confirm-discharge"),
-        *("resume", "withdraw"),
+        *("refer", "allocate", "transition", "step-down", "close", "process-adt"),
+        *("withdraw", "register", "caseload", "timeline", "easy-read", "oversight-report"),
+        "resume",
     }
     assert {operation.code for operation in load(["fhir_operations"])} == {
         *("everything", "export", "import", "lastn", "meta", "meta-add", "meta-delete"),
@@ -200,6 +202,18 @@ def test_says_which_scopes_a_token_needs_or_needs_those_of_everything(
     files = {"greet.py": f"{RUN}\n{declared}", "greet.json": defined(affectsState=affects_state)}
     (operation,) = load_package(files)
     assert operation.scopes == scopes
+
+
+def test_says_in_which_other_forms_it_answers(load_package: LoadPackage) -> None:
+    (operation,) = load_package(
+        {"greet.py": f'{RUN}\nMEDIA = ("text/csv",)', "greet.json": defined()}
+    )
+    assert operation.media == ("text/csv",)
+
+
+def test_refuses_media_that_are_no_tuple_of_texts(load_package: LoadPackage) -> None:
+    with pytest.raises(BadOperation, match="MEDIA that are no tuple of texts"):
+        load_package({"greet.py": f'{RUN}\nMEDIA = "text/csv"', "greet.json": defined()})
 
 
 def test_refuses_two_of_one_code() -> None:

@@ -31,7 +31,7 @@ def parameter(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 def test_there_are_some() -> None:
-    assert len(FILES) == sum(map(len, project_parameters().values())) == 9
+    assert len(FILES) == sum(map(len, project_parameters().values())) == 10
 
 
 def test_is_valid_and_named_as_its_file(parameter: dict[str, Any]) -> None:

@@ -1,0 +1,223 @@
+"""The Dynamic Support Register: who is rated how, and when that is looked at again.
+
+Each page asks three questions of the store, however large the register is: for the ratings, for
+whose they are, and for the reviews that are due.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from fhir_server.access.session import Position, StoredVersion
+from fhir_server.fhir import canonicals, json
+from fhir_server.fhir.dates import instant, interval
+from fhir_server.fhir.json import Resource
+from fhir_server.fhir.references import parse_relative
+from fhir_server.operation.api import Call
+from fhir_server.operation.records import walked
+from fhir_server.search.ast import IdIn, Query
+from fhir_server.search.parse import parse
+from operations._person import code_in, colour_of, extension, since, status_of
+from operations._record import task_code
+
+ORDER: Final = (canonicals.RED, canonicals.AMBER, canonicals.GREEN, canonicals.BLUE)
+"""The most urgent first; who is in hospital already comes last."""
+REVIEWS: Final = ("T-REVIEW-RED", "T-REVIEW-AMBER", "T-REVIEW-GREEN")
+_NEVER_MEANT: Final = ("cancelled", "entered-in-error", "rejected")
+_DONE: Final = ("completed", "failed")
+_LOOKED_THROUGH: Final = 10
+"""Pages of ratings behind one page of those that are overdue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which part of the register; made of JSON values, as it stands in the links."""
+
+    areas: tuple[str, ...]
+    """References to organisations; none for everywhere."""
+    ratings: tuple[str, ...]
+    at: int
+    """Microseconds since the epoch."""
+    is_past: bool
+    sort: str
+    overdue: bool | None
+    count: int
+
+    def kept(self) -> Any:
+        return asdict(self)
+
+    @classmethod
+    def of(cls, kept: Any) -> "Asked":
+        areas, ratings = tuple(kept["areas"]), tuple(kept["ratings"])
+        return cls(**{**kept, "areas": areas, "ratings": ratings})
+
+    @property
+    def steps(self) -> list[tuple[str, ...]]:
+        """The colours, in the order in which they are asked for."""
+        if self.sort == "since":
+            return [self.ratings]
+        colours: list[tuple[str, ...]] = [(colour,) for colour in ORDER if colour in self.ratings]
+        return colours[::-1] if self.sort.startswith("-") else colours
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One young person on the register. What the caller may not see is None."""
+
+    rating: StoredVersion
+    flag: Resource
+    patient: StoredVersion | None = None
+    review: StoredVersion | None = None
+    due: str = ""
+    """When the rating is looked at again: a date."""
+    overdue: bool = False
+
+    @property
+    def colour(self) -> str:
+        return str(colour_of(self.flag))
+
+    @property
+    def since(self) -> str:
+        return str(self.flag.get("period", {}).get("start", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page begins."""
+
+    step: int = 0
+    after: Position | None = None
+
+
+async def page(call: Call, asked: Asked, place: Place) -> tuple[list[Entry], Place | None]:
+    """The entries from there on, and where the next page begins; None after the last."""
+    found: list[Entry] = []
+    at: Place | None = place
+    looked_through = 0
+    while at is not None and len(found) < asked.count and looked_through < _LOOKED_THROUGH:
+        ratings, at = await _ratings(call, asked, at, asked.count - len(found))
+        entries = await _completed(call, asked, ratings)
+        found += [one for one in entries if asked.overdue in (None, one.overdue)]
+        looked_through += 1
+    call.session.shows(version for entry in found for version in versions(entry))
+    return found, at
+
+
+def versions(entry: Entry) -> Iterator[StoredVersion]:
+    yield entry.rating
+    yield from (one for one in (entry.patient, entry.review) if one is not None)
+
+
+async def _ratings(
+    call: Call, asked: Asked, place: Place, count: int
+) -> tuple[list[Entry], Place | None]:
+    query = await _query(call, "Flag", _criteria(asked, asked.steps[place.step]))
+    found = await call.session.search(query, count, place.after)
+    entries = [Entry(one, json.decode_own(one.body)) for one in found.matches]
+    if found.after is not None:
+        further: Place | None = Place(place.step, found.after)
+    else:
+        further = Place(place.step + 1) if place.step + 1 < len(asked.steps) else None
+    return [entry for entry in entries if _held(entry.flag, asked)], further
+
+
+def _criteria(asked: Asked, colours: Sequence[str]) -> Iterator[tuple[str, str]]:
+    yield "category", f"{canonicals.FLAG_CATEGORY}|{canonicals.DSR_ADMISSION_RISK}"
+    yield "code", ",".join(f"{canonicals.DSR_RATING}|{colour}" for colour in colours)
+    if asked.is_past:
+        yield "status", "active,inactive"
+        yield "date", f"le{instant(asked.at)}"
+        yield "date", f"ge{instant(asked.at)}"
+    else:
+        yield "status", "active"
+    if asked.areas:
+        yield "patient:Patient.organization", ",".join(asked.areas)
+    if asked.sort == "since":
+        yield "_sort", "date"
+
+
+def _held(flag: Resource, asked: Asked) -> bool:
+    """Whether the rating held then: not by mistake, and no longer on the day that it ended.
+
+    That day is the next one's, which begins on it.
+    """
+    if not asked.is_past:
+        return True
+    ended = extension(flag, canonicals.RATING_END_REASON_EXTENSION) or {}
+    reason = code_in(ended.get("valueCodeableConcept"), canonicals.RATING_END_REASON)
+    end = flag.get("period", {}).get("end")
+    return reason != "added-in-error" and (end is None or interval(end).low > asked.at)
+
+
+async def _completed(call: Call, asked: Asked, entries: Sequence[Entry]) -> list[Entry]:
+    """With whose they are, and when they are looked at again."""
+    named = [_patient_of(entry.flag) for entry in entries]
+    ids = frozenset(named) - {""}
+    if not ids:
+        return list(entries)
+    patients = {
+        one.id: one
+        async for one in walked(call.session, Query("Patient", IdIn(tuple(sorted(ids)))))
+    }
+    reviews = await _reviews(call, asked, ids)
+    return [
+        _complete(entry, patients.get(name), reviews.get(name, []), asked.at)
+        for entry, name in zip(entries, named, strict=True)
+    ]
+
+
+def _patient_of(flag: Resource) -> str:
+    """The id, '' where the rating is about nobody on this server."""
+    local = parse_relative(flag.get("subject", {}).get("reference", ""))
+    return local.id if local is not None and local.type == "Patient" else ""
+
+
+_Review = tuple[StoredVersion, Resource]
+
+
+async def _reviews(call: Call, asked: Asked, ids: frozenset[str]) -> dict[str, list[_Review]]:
+    """Tasks to look at a rating again that were open at the time, by the patient."""
+    criteria = [
+        ("patient", ",".join(f"Patient/{one}" for one in sorted(ids))),
+        ("code", ",".join(f"{canonicals.TIMER}|{code}" for code in REVIEWS)),
+        ("status:not", ",".join((*_NEVER_MEANT, *(() if asked.is_past else _DONE)))),
+    ]
+    found: dict[str, list[_Review]] = {}
+    async for version in walked(call.session, await _query(call, "Task", criteria)):
+        task = json.decode_own(version.body)
+        local = parse_relative(task.get("for", {}).get("reference", ""))
+        if local is not None and _was_open(task, asked.at):
+            found.setdefault(local.id, []).append((version, task))
+    return found
+
+
+def _was_open(task: Resource, at: int) -> bool:
+    if since(task.get("authoredOn")) > at:
+        return False
+    if status_of(task) not in _DONE:
+        return True
+    ended = task.get("executionPeriod", {}).get("end") or task.get("lastModified")
+    return ended is not None and interval(ended).low > at
+
+
+def _complete(
+    entry: Entry, patient: StoredVersion | None, reviews: Sequence[_Review], at: int
+) -> Entry:
+    """With the next review of this colour, else of whichever is open."""
+    own = [one for one in reviews if task_code(one[1]) == f"T-REVIEW-{entry.colour.upper()}"]
+    dated = [(due, version) for version, task in own if (due := _due(task))]
+    if not dated:
+        return Entry(entry.rating, entry.flag, patient)
+    due, review = min(dated, key=lambda pair: interval(pair[0]).low)
+    overdue = interval(due).high <= at
+    return Entry(entry.rating, entry.flag, patient, review, due, overdue)
+
+
+def _due(task: Resource) -> str:
+    return str(task.get("restriction", {}).get("period", {}).get("end", ""))
+
+
+async def _query(call: Call, resource_type: str, criteria: Any) -> Query:
+    known = await call.session.parameters()
+    asked = list(criteria)
+    return parse(resource_type, asked, base=call.base, now=call.now, known=known).query

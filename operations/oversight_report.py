@@ -1,0 +1,127 @@
+"""$oversight-report: the measures of the service in a period, with no person in them.
+
+It walks through the area a hundred young people at a time, and keeps counts alone.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import date, timedelta
+from typing import Final
+
+from fhir_server.access.caller import Role
+from fhir_server.access.session import Data, Position
+from fhir_server.errors import FhirError, Kind
+from fhir_server.fhir import canonicals, json
+from fhir_server.fhir.dates import interval
+from fhir_server.fhir.json import Resource
+from fhir_server.fhir.references import parse_relative
+from fhir_server.operation.api import Call
+from fhir_server.operation.records import walked
+from fhir_server.search.ast import Everything, Node, Query, ReferenceTo
+from operations._area import organisations
+from operations._measure_report import report
+from operations._oversight import TYPES, Period, Tally, add
+from operations._person import local_day
+
+AS_SERVICE: Final = "a report that holds counts alone"
+"""Whoever oversees the service may see nobody, and so could count nobody either."""
+SCOPES = ("MeasureReport.rs",)
+MEASURE: Final = f"{canonicals.KW}/Measure/oversight"
+_AT_ONCE: Final = 100
+_MOST: Final = 20_000
+"""Young people whom one report looks at."""
+
+
+async def run(call: Call) -> Resource:
+    _require_overseer(call)
+    period = _period(call)
+    area = f"Organization/{call.id}" if call.id else str(call.parameters.one("area") or "")
+    areas = await organisations(call, area)
+    data, tally = call.as_service(), Tally()
+    looked_at = 0
+    async for patients in _patients(data, areas):
+        looked_at += len(patients)
+        if looked_at > _MOST:
+            raise FhirError(Kind.TOO_COSTLY, f"More than {_MOST} young people; narrow the area")
+        records = await _records(data, patients)
+        for patient in patients:
+            add(tally, patient, records[patient["id"]], period, call.pathway)
+    data.shows(())
+    return report(tally, period, MEASURE, call.now, call.pathway)
+
+
+def _require_overseer(call: Call) -> None:
+    if not call.session.is_open and Role.COMMISSIONER not in call.session.caller.roles:
+        text = "The report is for whoever oversees the service: a token with the role commissioner"
+        raise FhirError(Kind.FORBIDDEN, text)
+
+
+def _period(call: Call) -> Period:
+    """From the days given, else the week or month that was over last.
+
+    Raises:
+        FhirError: INVALID.
+    """
+    given = call.parameters.one
+    start, end, snapshot = given("start"), given("end"), given("snapshot")
+    if snapshot is not None and (start or end):
+        text = "A snapshot has its own days: give it, or 'start' and 'end'"
+        raise FhirError.at(Kind.INVALID, "http.snapshot", text)
+    if snapshot is not None or not (start or end):
+        first, last = _snapshot(str(snapshot or "month"), local_day(call.now))
+        start, end = first.isoformat(), last.isoformat()
+    if not (start and end):
+        raise FhirError.at(Kind.INVALID, "http.end", "'start' and 'end' come together")
+    low, high = interval(str(start)).low, interval(str(end)).high
+    if low >= high:
+        raise FhirError.at(Kind.INVALID, "http.end", f"'{end}' is before '{start}'")
+    return Period(low, high)
+
+
+def _snapshot(kind: str, today: date) -> tuple[date, date]:
+    """First and last day: a week ends with its Sunday, a month with its last day."""
+    if kind == "week":
+        sunday = today - timedelta(days=today.isoweekday())
+        return sunday - timedelta(days=6), sunday
+    if kind == "month":
+        last = today.replace(day=1) - timedelta(days=1)
+        return last.replace(day=1), last
+    text = f"'{kind[:40]}' is not allowed; week and month are"
+    raise FhirError.at(Kind.INVALID, "http.snapshot", text)
+
+
+async def _patients(data: Data, areas: Sequence[str]) -> AsyncIterator[list[Resource]]:
+    where: Node = ReferenceTo("organization", tuple(areas)) if areas else Everything()
+    query, after = Query("Patient", where), None
+    while True:
+        position: Position | None = after
+        page = await data.search(query, _AT_ONCE, position)
+        if page.matches:
+            yield [json.decode_own(one.body) for one in page.matches]
+        if page.after is None:
+            return
+        after = page.after
+
+
+async def _records(
+    data: Data, patients: Sequence[Resource]
+) -> dict[str, dict[str, list[Resource]]]:
+    """Their records by id and type: a question a type, for all of them."""
+    about = ReferenceTo("patient", tuple(f"Patient/{one['id']}" for one in patients))
+    found: dict[str, dict[str, list[Resource]]] = {
+        one["id"]: {name: [] for name in TYPES} for one in patients
+    }
+    for name in TYPES:
+        async for version in walked(data, Query(name, about)):
+            resource = json.decode_own(version.body)
+            whose = _whose(resource)
+            if whose in found:
+                found[whose][name].append(resource)
+    return found
+
+
+def _whose(resource: Resource) -> str:
+    for element in ("subject", "patient", "for"):
+        local = parse_relative(resource.get(element, {}).get("reference", ""))
+        if local is not None:
+            return local.id
+    return ""
