@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from fhir_server.access.audit.record import bounded, name_of
+from msgspec import structs
+
+from fhir_server.access.audit.record import Record, bounded, name_of, of_caller, patients_of
+from fhir_server.access.caller import Caller
+from fhir_server.storage.audited import MOST_TARGETS, AuditRow
 from fhir_server.storage.interface import StoredVersion
 
 
@@ -39,3 +43,27 @@ class Done:
             names = dict.fromkeys(map(name_of, self.followed))
             parts.append(f"by the service's rules: {', '.join(names)}")
         return bounded("; ".join(parts), 500)
+
+    def row(self, caller: Caller, record: Record | None) -> AuditRow:
+        """The commit's row in the audit."""
+        patients = tuple(patients_of([*self.touched, *self.gone]))
+        if record is None:
+            targets = tuple(map(name_of, self.touched[:MOST_TARGETS]))
+            row = AuditRow(
+                action=bounded(self.action, 100),
+                request_id=bounded(caller.request_id, 200),
+                targets=targets,
+                further=len(self.touched) - len(targets),
+                **of_caller(caller),
+            )
+        else:
+            row = record.written(self.action, self.touched)
+        every = tuple(dict.fromkeys((*row.patients, *patients)))
+        description, reason = self.told or row.description, bounded(self.glass, 500)
+        return structs.replace(
+            row,
+            patients=every,
+            description=description,
+            break_glass=reason or row.break_glass,
+            received=tuple(self.received),
+        )

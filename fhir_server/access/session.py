@@ -9,12 +9,10 @@ from copy import copy
 from dataclasses import replace
 from typing import Final, TypeVar
 
-from msgspec import structs
-
 from fhir_server.access import membership, moments
 from fhir_server.access.audit import received
 from fhir_server.access.audit.provenance import provenances
-from fhir_server.access.audit.record import bounded, name_of, of_caller, patients_of
+from fhir_server.access.audit.record import name_of
 from fhir_server.access.caller import Role
 from fhir_server.access.data import Data
 from fhir_server.access.doing import Done
@@ -31,7 +29,7 @@ from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.search import added
 from fhir_server.search.ast import And, Node, Query
-from fhir_server.storage.audited import MOST_TARGETS, AuditEntry, AuditQuery, AuditRow
+from fhir_server.storage.audited import AuditEntry, AuditQuery, AuditRow
 from fhir_server.storage.interface import (
     Draft,
     HistoryEntry,
@@ -473,27 +471,7 @@ class SessionUnit(GuardedReader):
 
     def row(self) -> AuditRow:
         """The commit's row in the audit."""
-        patients = tuple(patients_of([*self.touched, *self.done.gone]))
-        if self.record is None:
-            targets = tuple(map(name_of, self.touched[:MOST_TARGETS]))
-            row = AuditRow(
-                action=bounded(self.done.action, 100),
-                request_id=bounded(self.caller.request_id, 200),
-                targets=targets,
-                further=len(self.touched) - len(targets),
-                **of_caller(self.caller),
-            )
-        else:
-            row = self.record.written(self.done.action, self.touched)
-        every = tuple(dict.fromkeys((*row.patients, *patients)))
-        description, reason = self.done.told or row.description, bounded(self.done.glass, 500)
-        return structs.replace(
-            row,
-            patients=every,
-            description=description,
-            break_glass=reason or row.break_glass,
-            received=tuple(self.done.received),
-        )
+        return self.done.row(self.caller, self.record)
 
     async def tell_reads(self) -> None:
         """Say in the audit what was read for what this commit keeps, where it writes nothing."""
