@@ -13,7 +13,6 @@ from tests.access.test_message_senders import NUMBER, WARD, spell, stay_told
 from tests.access.test_messages import all_of
 from tests.access.test_withdraw import MOTHER, withdrawn
 
-
 FOLLOWING: Final = (
     *("contact-hospital", "obtain-consent", "root-cause-analysis", "T-DPLAN-START"),
     *("T-CETR-POSTADM", "T-CETR-REPEAT", "T-OVERSIGHT-VISIT"),
