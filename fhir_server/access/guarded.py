@@ -170,8 +170,10 @@ class GuardedReader:
             return await self._reader.search(_but_the_audit(known), count, after, until)
         terms = await self._rule.terms(self._reader)
         asked = guarded(known, terms.readable)
-        page = _masked(terms, await self._reader.search(asked, count, after, until))
-        if not any(one.type == targets.TYPE for one in page.matches):
+        found = await self._reader.search(asked, count, after, until)
+        types = {one.type for one in found.matches}
+        page = _masked(terms, found, types)
+        if targets.TYPE not in types:
             return page
         told = [await targets.as_told(one, self._is_seen_now) for one in page.matches]
         return replace(page, matches=told)
@@ -270,12 +272,14 @@ class GuardedReader:
         return sight if sight is Sight.ALL else Sight.NONE
 
 
-def _masked(terms: Terms, page: Page) -> Page:
+def _masked(terms: Terms, page: Page, types: Collection[str]) -> Page:
     """The page, with what is seen in part as it is seen, by what it was found by."""
-    masks = {name for name in {match.type for match in page.matches} if terms.masks(name)}
+    masks = {name for name in types if terms.masks(name)}
     if not masks:
         return page
     covered = {name for name in masks if terms.masks_all(name)}
+    if len(covered) == len(types):
+        return Page([masking.masked(match) for match in page.matches], page.after)
     seen = [
         match if match.type not in masks else _masked_one(terms, match, covered)
         for match in page.matches
