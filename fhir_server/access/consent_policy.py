@@ -204,11 +204,15 @@ class ConsentPolicy:
         if Role.LOAD_TEST in self._caller.roles:
             is_audit = membership.standing(name) is Standing.AUDIT
             return _whole(not is_audit and is_test_data(resource))
-        patients = membership.patients_of(resource)
-        if not patients:  # what is about nobody in care, or about whom it cannot be told
-            return _whole(membership.standing(name) is Standing.SHARED)
-        found = [await self._sight_within(reader, one, resource) for one in patients]
-        least = found[0] if len(found) == 1 else min(found, key=lambda sight: sight.value)
+        one = membership.patient_of(resource)
+        if one:
+            least = await self._sight_within(reader, one, resource)
+        else:
+            patients = membership.patients_of(resource)
+            if not patients:  # what is about nobody in care, or about whom it cannot be told
+                return _whole(membership.standing(name) is Standing.SHARED)
+            found = [await self._sight_within(reader, one, resource) for one in patients]
+            least = min(found, key=lambda sight: sight.value)
         if everything or least is not Sight.COLOUR:
             return least
         return least if masking.is_public(name, used_by(scope)) else Sight.NONE

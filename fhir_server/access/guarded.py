@@ -235,7 +235,11 @@ class GuardedReader:
             body = membership.nobodys_body(resource_type)
             await rule.sight(self._reader, json.decode_own(body))
             return None
-        seen = _through(await self._sight(rule, current), current)
+        if current.body:
+            told = rule.looked_at(current.type, current.body)
+            seen = _through(await rule.sight(self._reader, told), current)
+        else:
+            seen = _through(await self._sight(rule, current), current)
         if seen is None or seen.type != targets.TYPE:
             return seen
         return await targets.as_told(seen, self._is_seen_now)
@@ -297,13 +301,9 @@ def _masked_one(
 
 
 def _through(sight: Sight, version: StoredVersion) -> StoredVersion | None:
-    match sight:
-        case Sight.ALL:
-            return version
-        case Sight.COLOUR:
-            return masking.masked(version)
-        case Sight.NONE:
-            return None
+    if sight is Sight.ALL:
+        return version
+    return masking.masked(version) if sight is Sight.COLOUR else None
 
 
 def _but_the_audit(query: Search) -> Search:
