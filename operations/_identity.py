@@ -4,7 +4,7 @@ An identifier counts with its system only: two hospitals number alike. An NHS nu
 its check digit is right, however it is spaced.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from fhir_server.access.labels import is_test_data
@@ -62,6 +62,15 @@ def reliable(patient: Resource) -> list[Resource]:
             for written in _writings(number)
         ]
     return [item for item in identifiers_of(patient) if item["system"] != canonicals.NHS_NUMBER]
+
+
+def are_for_tests(identifiers: Iterable[Resource]) -> bool:
+    """Whether they are NHS numbers that no person has."""
+    return all(
+        item["system"] == canonicals.NHS_NUMBER
+        and nhs_number.is_for_tests(plain_number(item["value"]))
+        for item in identifiers
+    )
 
 
 def _writings(number: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ patient; nothing in a later request breaks it.
 from typing import Final
 
 from fhir_server.access.caller import Caller, Role
-from fhir_server.access.glass import MOST, SPACE
+from fhir_server.access.glass import MOST, SPACE, key_of
 from fhir_server.access.session import SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import canonicals, nhs_number
@@ -38,7 +38,7 @@ async def run(call: Call) -> Resource:
     async def work(unit: SessionUnit) -> Resource:
         records = Records(unit, base=call.base, now=call.now, checker=call.checker)
         patient = await _patient(records, call)
-        await _require_few(unit, str(patient["id"]))
+        await _require_few(unit, key_of(caller, str(patient["id"])))
         task = await records.save(await _task(records, patient, call, reason))
         await unit.break_glass(str(patient["id"]), reason, until)
         return _answer(patient, until, task)
@@ -95,9 +95,9 @@ async def _patient(records: Records, call: Call) -> Resource:
     return several[0]
 
 
-async def _require_few(unit: SessionUnit, patient_id: str) -> None:
+async def _require_few(unit: SessionUnit, key: str) -> None:
     opened = {one.key for one in await unit.memos(SPACE, "", MOST)}
-    if len(opened | {patient_id}) > MOST:
+    if len(opened | {key}) > MOST:
         raise FhirError(
             Kind.TOO_COSTLY, f"The glass is broken for {MOST} records already; wait for one to end"
         )

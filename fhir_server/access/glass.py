@@ -14,9 +14,14 @@ MOST: Final = 20
 """Patients for whom one caller may have it broken at one time."""
 
 
-def memo(patient_id: str, reason: str, until: int) -> Memo:
+def key_of(caller: Caller, patient_id: str) -> str:
+    """Who works for two organisations has a reason at each of them."""
+    return f"{caller.organisation}/{patient_id}"
+
+
+def memo(caller: Caller, patient_id: str, reason: str, until: int) -> Memo:
     """As the caller's own session keeps it; `until` is in microseconds since the epoch."""
-    return Memo(SPACE, patient_id, reason.encode(), until)
+    return Memo(SPACE, key_of(caller, patient_id), reason.encode(), until)
 
 
 async def opened(reader: Reader, caller: Caller, patient_id: str = "") -> dict[str, str]:
@@ -25,7 +30,7 @@ async def opened(reader: Reader, caller: Caller, patient_id: str = "") -> dict[s
     All are read in either case, so that it takes the same time whoever is asked for, also for a
     store that remembers what it was asked.
     """
-    own = own_prefix(caller.name)
+    own = own_prefix(caller.name) + key_of(caller, "")
     memos = await reader.memos(SPACE, own, MOST)
     told = {one.key.removeprefix(own): one.value.decode() for one in memos}
     if not patient_id:

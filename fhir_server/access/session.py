@@ -319,7 +319,7 @@ class SessionUnit(GuardedReader):
     async def break_glass(self, patient_id: str, reason: str, until: int) -> None:
         """Let the caller read the record until then; the commit's row in the audit says why."""
         self.done.glass = reason
-        await self.keep(glass_memo(patient_id, reason, until))
+        await self.keep(glass_memo(self.caller, patient_id, reason, until))
 
     async def forget(self, space: str, prefix: str) -> None:
         """Forget the caller's memos whose keys begin with `prefix`."""

@@ -28,6 +28,11 @@ def is_valid(value: str) -> bool:
     return bool(_SHAPE.fullmatch(value)) and check_digit(value[:9]) == int(value[9])
 
 
+def is_for_tests(value: str) -> bool:
+    """Ten digits of the range that is never given to a person."""
+    return bool(_SHAPE.fullmatch(value)) and value.startswith(_TEST_PREFIX)
+
+
 def synthetic(serial: int) -> str:
     """The valid number of the 999 range that belongs to a serial from 0 to 899,999.
 

@@ -50,7 +50,8 @@ async def settled(request: Request, data: Data, settler: Settler | None = None) 
         FhirError: INVALID or PROFILE for a code that is not in the value set that it has to be in;
             PROFILE for what does not fit others that are stored.
     """
-    await require_beside(request.resource, data, request.server)
+    if not request.operation:  # $validate takes what is faulty, and tells of it in its own way
+        await require_beside(request.resource, data, request.server)
     if not request.questions:
         return request
     told = await settle(request.questions, data, request.server.checker, settler)

@@ -51,11 +51,12 @@ async def unfit_answers(resource: Resource | None, data: Reads) -> list[Issue]:
 
 
 def _problems(response: Resource, questionnaire: Resource, canonical: str) -> Iterator[Issue]:
-    asked = {item["linkId"]: item for item in _asked(questionnaire)}
+    asked = {item["linkId"]: item for item in _asked(questionnaire) if "linkId" in item}
     for item, place in _given(response, (None, "QuestionnaireResponse")):
-        question = asked.get(item["linkId"])
+        link = item.get("linkId", "")  # an extension may stand in its place
+        question = asked.get(link)
         if question is None:
-            text = f"{shown(item['linkId'])} is no linkId of {canonical}"
+            text = f"{shown(link)} is no linkId of {canonical}"
             yield _issue(text, (place, "linkId"), "linkId", canonical)
         else:
             yield from _of_answers(item.get("answer", ()), question, place, canonical)
@@ -68,15 +69,15 @@ def _of_answers(answers: Any, question: Item, place: Place, canonical: str) -> I
     allowed = _values(question)
     for index, answer in enumerate(answers):
         given = next((name for name in answer if name.startswith("value")), None)
-        if given and given not in allowed:
+        if given and "type" in question and given not in allowed:
             wanted = " or ".join(sorted(allowed)) or "no answer"
             text = f"{canonical} asks for {wanted} (a {question['type']}), not for {given}"
             yield _issue(text, ((place, "answer"), index), "type", canonical)
 
 
 def _values(question: Item) -> set[str]:
-    kind = question["type"]
-    named = _VALUES.get(kind, {f"value{kind[0].upper()}{kind[1:]}"})
+    kind = question.get("type", "")
+    named = _VALUES.get(kind, {f"value{kind[:1].upper()}{kind[1:]}"})
     options = question.get("answerOption", ())
     return named | {name for one in options for name in one if name.startswith("value")}
 

@@ -150,7 +150,7 @@ async def test_broken_glass_closes_without_a_commit(store: Store) -> None:
     assert not await asking.opens(doctor)
 
     async def work(unit: Unit) -> None:
-        kept = memo("1", "danger to life", system_clock() + 1_500_000)
+        kept = memo(doctor, "1", "danger to life", system_clock() + 1_500_000)
         await unit.keep(replace(kept, key=own_prefix(doctor.name) + kept.key))
 
     await store.commit(work)

@@ -90,10 +90,15 @@ async def test_one_record_opens_and_no_other(
         "CarePlan/c1", content=json.encode(changed), headers={**FHIR_JSON, "if-match": 'W/"1"'}
     )
     assert_outcome(refused, 403, "forbidden", "may not write")
-    # It is for whoever broke it.
+    # It is for whoever broke it, where they broke it.
     by_table(replace(DOCTOR, name="another", user="Practitioner/another"))
     assert (await client.get("CarePlan/c1")).status_code == 404
     assert await found_ids(client, "Flag") == []
+    by_table(replace(DOCTOR, organisation="Y99"))
+    assert (await client.get("CarePlan/c1")).status_code == 404
+    assert await found_ids(client, "Flag") == []
+    by_table(DOCTOR)
+    assert (await client.get("CarePlan/c1")).status_code == 200
 
 
 @pytest.mark.usefixtures("region")
@@ -165,8 +170,8 @@ async def test_it_closes_by_itself(app: Application, client: httpx.AsyncClient) 
     assert 59 * MINUTE < there.expires - system_clock() <= 60 * MINUTE
 
     async def expire(unit: Unit) -> None:
-        over = memo("1", REASON, system_clock() - 1)
-        await unit.keep(replace(over, key="doctor/1"))
+        over = memo(DOCTOR, "1", REASON, system_clock() - 1)
+        await unit.keep(replace(over, key="doctor/A11/1"))
 
     await app.state.store.commit(expire)
     assert (await client.get("CarePlan/c1")).status_code == 404
@@ -225,7 +230,7 @@ async def test_few_records_are_open_at_one_time(
 ) -> None:
     async def many(unit: Unit) -> None:
         for number in range(MOST):
-            kept = memo(f"other-{number}", REASON, system_clock() + MINUTE)
+            kept = memo(DOCTOR, f"other-{number}", REASON, system_clock() + MINUTE)
             await unit.keep(replace(kept, key=f"doctor/{kept.key}"))
 
     await app.state.store.commit(many)

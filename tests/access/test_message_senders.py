@@ -12,12 +12,22 @@ import pytest
 
 from fhir_server.access.caller import Caller
 from fhir_server.app import Application
-from fhir_server.fhir import canonicals, json
+from fhir_server.fhir import canonicals, json, nhs_number
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import stable_id
 from fhir_server.settings import Settings
 from tests.access.conftest import ByTable, stored
-from tests.access.people import SENDS, child, episode, numbered, ods, organisation, ref, role
+from tests.access.people import (
+    FIFTEEN,
+    SENDS,
+    child,
+    episode,
+    numbered,
+    ods,
+    organisation,
+    ref,
+    role,
+)
 from tests.access.test_messages import HTEST, all_of, told
 from tests.operations.messages import JSON, SUBJECT, Spell, changed, renamed, with_entry
 from tests.support import assert_outcome
@@ -208,6 +218,35 @@ async def test_test_data_takes_no_number_from_a_child(
     await stay_told(client, spell().admit())
     (stay,) = await all_of(app, "Encounter")
     assert stay["subject"] == ref("Patient/1")
+
+
+async def test_a_number_that_no_person_has_finds_test_data_where_nobody_else_has_it(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    """As a ward does that tries the synthetic caseload."""
+    assert nhs_number.is_for_tests(NUMBER)
+    await stored(app, child("t", identifier=numbered(NUMBER), meta={"tag": [HTEST]}))
+    by_table(WARD)
+    await stay_told(client, spell().admit())
+    await stay_told(client, spell().update())
+    (stay,) = await all_of(app, "Encounter")
+    assert stay["subject"] == ref("Patient/t")
+    (kept,) = await all_of(app, "Patient")
+    assert (kept["birthDate"], kept["meta"]["versionId"]) == (FIFTEEN, "1")
+
+
+async def test_class_15_what_somebody_may_be_called_finds_no_test_data(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    """A load test may have given it that identifier before the child was known."""
+    own = [{"system": "https://northmoor.example/fhir/Id/patient", "value": "7"}]
+    await stored(app, child("t", identifier=own, meta={"tag": [HTEST]}))
+    by_table(WARD)
+    message = spell().admit()
+    message["entry"][2]["resource"]["identifier"] = own
+    await stay_told(client, message)
+    (stay,) = await all_of(app, "Encounter")
+    assert stay["subject"] != ref("Patient/t")
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_server.fhir.nhs_number import check_digit, is_valid, synthetic
+from fhir_server.fhir.nhs_number import check_digit, is_for_tests, is_valid, synthetic
 
 SERIALS = st.integers(min_value=0, max_value=899_999)
 
@@ -70,3 +70,9 @@ def test_two_swapped_neighbours_are_noticed(serial: int, place: int) -> None:
     value = synthetic(serial)
     swapped = value[:place] + value[place + 1] + value[place] + value[place + 2 :]
     assert is_valid(swapped) == (swapped == value)
+
+
+def test_numbers_for_tests_are_told_from_those_of_people() -> None:
+    assert is_for_tests(synthetic(7))
+    assert not is_for_tests("9430000000")
+    assert not is_for_tests("999000")

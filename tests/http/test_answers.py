@@ -163,3 +163,50 @@ async def test_answers_to_the_risk_questions_need_not_claim_the_profile(
     assert_outcome(
         refused, 422, "value", "asks for valueBoolean", "QuestionnaireResponse.item[0].answer[0]"
     )
+
+
+ABSENT: Final = {"extension": [{"url": "https://area.example/why", "valueString": "lost"}]}
+
+
+async def test_an_extension_in_the_place_of_a_link_id_fits_no_question(
+    asking: httpx.AsyncClient,
+) -> None:
+    refused = await asking.post("QuestionnaireResponse", **body(answers({"_linkId": ABSENT})))
+    place = "QuestionnaireResponse.item[0].linkId"
+    assert_outcome(refused, 422, "value", "is no linkId", place)
+
+
+async def test_an_extension_in_the_place_of_what_a_question_says_asks_for_nothing(
+    client: httpx.AsyncClient,
+) -> None:
+    items = ({"_linkId": ABSENT, "type": "date"}, {"linkId": "hours", "_type": ABSENT})
+    stored = await client.post("Questionnaire", **body(questionnaire(items)))
+    assert stored.status_code == 201, stored.text
+    sent = answers(item("hours", {"valueInteger": 7}))
+    taken = await client.post("QuestionnaireResponse", **body(sent))
+    assert taken.status_code == 201, taken.text
+
+
+async def test_validate_tells_what_does_not_fit_and_refuses_nothing(
+    asking: httpx.AsyncClient,
+) -> None:
+    sent = answers(item("minutes", {"valueInteger": 400}))
+    told = await asking.post("QuestionnaireResponse/$validate", **body(sent))
+    assert_outcome(told, 200, "value", "'minutes' is no linkId")
+
+
+@pytest.mark.parametrize(
+    "faulty",
+    [
+        {"resourceType": "QuestionnaireResponse", "questionnaire": 5},
+        {"resourceType": "QuestionnaireResponse", "questionnaire": URL, "item": [{"answer": 1}]},
+        {"resourceType": "CarePlan", "status": "active", "category": ["x"]},
+        {"resourceType": "CarePlan", "status": "active", "category": [{"coding": [[{}]]}]},
+    ],
+)
+async def test_validate_tells_of_what_is_too_broken_to_be_compared(
+    asking: httpx.AsyncClient, faulty: Json
+) -> None:
+    told = await asking.post(f"{faulty['resourceType']}/$validate", **body(faulty))
+    assert told.status_code == 200, told.text
+    assert any(issue["severity"] == "error" for issue in outcome_issues(told))
