@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from fhir_server.access.audit.record import Record
 from fhir_server.access.audit.syslog import Follower, Receiver
 from fhir_server.access.audit.trail import Trail
-from fhir_server.access.consent_policy import ConsentPolicy
+from fhir_server.access.consent_policy import ConsentPolicy, ScopeTerms
 from fhir_server.access.decision import Decisions
 from fhir_server.access.decisions import TableDecisions
 from fhir_server.access.facts import remaking
@@ -227,8 +227,11 @@ def endpoint(
     trail: Trail | None = None,
     bounds: Rates | None = None,
 ) -> FhirEndpoint:
+    scopes = scopes_of(settings)
+
     def open_session(request: HttpRequest) -> Session:
-        return session(settings, store, request.caller.asking(request.request_id), decisions)
+        caller = request.caller.asking(request.request_id)
+        return session(settings, store, caller, decisions, scopes)
 
     trusted = () if settings.public_base else settings.trusted_proxies
     return FhirEndpoint(
@@ -339,22 +342,34 @@ async def fhir_server(
     )
 
 
+def scopes_of(settings: Settings) -> ScopeTerms:
+    """What scopes come to at this server's address."""
+    return partial(scope_terms, base=settings.base)
+
+
 def policy_of(
-    settings: Settings, caller: Caller, decisions: Decisions | None
+    settings: Settings,
+    caller: Caller,
+    decisions: Decisions | None,
+    scopes: ScopeTerms | None = None,
 ) -> AccessPolicy | Rule:
     """What the caller may see and write; nothing, where nobody chose who decides that."""
     if settings.auth == "none":
         return OpenPolicy()
     if settings.auth is None or decisions is None:
         return ClosedPolicy()
-    return ConsentPolicy(decisions, caller, system_clock, partial(scope_terms, base=settings.base))
+    return ConsentPolicy(decisions, caller, system_clock, scopes or scopes_of(settings))
 
 
 def session(
-    settings: Settings, store: Store, caller: Caller, decisions: Decisions | None = None
+    settings: Settings,
+    store: Store,
+    caller: Caller,
+    decisions: Decisions | None = None,
+    scopes: ScopeTerms | None = None,
 ) -> Session:
-    """A session of that caller."""
-    policy = policy_of(settings, caller, decisions)
+    """A session of that caller; `scopes` are `scopes_of` the settings, where they are at hand."""
+    policy = policy_of(settings, caller, decisions, scopes)
     outside = terminology_server(settings)
     codes = packaged(settings.packages)
     return Session(store, caller, policy, settings.max_codes, outside, codes)
