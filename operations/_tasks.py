@@ -89,6 +89,7 @@ async def _ask_again(records: Records, record: Record, work: Work, known: Resour
     if due is None or not work.fixed:
         period = {**known.get("restriction", {}).get("period", {}), "end": due_text(work.due)}
         task["restriction"] = {**known.get("restriction", {}), "period": period}
+    task = _owner(record, work) | task  # who came to the involvement only later
     if task == known:
         return ""
     await records.save(marked(task, record.now) if "businessStatus" in task else task)
@@ -230,5 +231,9 @@ def _task(record: Record, work: Work) -> Resource:
         "authoredOn": local_time(record.now),
         "restriction": {"period": {"end": due_text(work.due)}},
     }
+    return task | _owner(record, work)
+
+
+def _owner(record: Record, work: Work) -> Resource:
     owner = work.owner or (record.episode or {}).get("careManager")
-    return task | ({"owner": owner} if owner else {})
+    return {"owner": owner} if owner else {}
