@@ -44,11 +44,13 @@ def _to_obtain(record: Record) -> Iterator[Work]:
     episode, asked = record.episode, record.numbers.consent_request_days
     if episode is None or record.current_stays or not _is_to_be_asked(record):
         return
-    day = day_of(episode.get("period", {}).get("start"))
+    begun = day_of(episode.get("period", {}).get("start"))
+    # One that comes from elsewhere is asked about from now: it may have begun long ago.
+    day = begun if begun and record.state in _ASKING else record.today
     yield Work(
         "obtain-consent",
         "Explain keyworking and ask for consent",
-        working_days_after(day or record.today, asked),
+        working_days_after(day, asked),
         reference_to(episode),
         fixed=True,
         met=record.consented("keyworking"),

@@ -147,6 +147,15 @@ class Person:
         plans = await self.plans("keyworking-plan")
         return max(filter(is_open_plan, plans), key=begun, default=None)
 
+    async def keyworking_plan_at(self, at: int) -> Resource | None:
+        """That which is open, else the one that was followed at that moment and is over since."""
+        over = [
+            plan
+            for plan in await self.plans("keyworking-plan")
+            if status_of(plan) == "completed" and covers(plan.get("period"), at)
+        ]
+        return await self.keyworking_plan() or max(over, key=begun, default=None)
+
     async def has_active_plan(self, category: str) -> bool:
         return any(status_of(plan) == "active" for plan in await self.plans(category))
 

@@ -73,7 +73,7 @@ async def follow(change: Change) -> list[str]:
         return []
     status = "" if change.after is None else status_of(event.stay)
     if status in ("", *UNDONE_STAY):
-        return await undone(event)
+        return await undone(event, change.before)
     if not _LONG_AGO <= event.at <= change.now + _CLOCKS_DIFFER:
         return await corrected(event)
     if status in OPEN_STAY:
