@@ -7,6 +7,7 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import Records, reference_to
 from operations._person import Person, extension, has_code, since, status_of
+from operations._tasks import DIED
 from operations.pathway.effects import ENDED, OF_KEYWORKING
 
 
@@ -18,6 +19,7 @@ async def reopen(records: Records, person: Person, closed: Resource) -> list[str
     going = [
         *(_plan(one) for one in plans if _ended_with(one, at) and "end" in one.get("period", {})),
         *(_consent(one) for one in consents if _ended_with(one, at) and _was_keyworking(one)),
+        *(_task(one) for one in await person.tasks() if _ended_with(one, at) and _was_died(one)),
     ]
     # Never refused: what was stored before may fit no profile of today.
     return [f"It goes on: {reference_to(await records.amend(one))}" for one in going]
@@ -35,7 +37,7 @@ def _closed_at(episode: Resource) -> int:
 
 def _ended_with(resource: Resource, at: int) -> bool:
     """Whether it was over by that commit: nothing was written to it before."""
-    over = status_of(resource) in ("completed", "revoked", "inactive")
+    over = status_of(resource) in ("completed", "revoked", "inactive", "cancelled")
     return over and since(resource.get("meta", {}).get("lastUpdated")) >= at
 
 
@@ -58,3 +60,13 @@ def _consent(consent: Resource) -> Resource:
     kept = [one for one in consent["extension"] if one["url"] != url]
     rest = {name: value for name, value in consent.items() if name != "extension"}
     return {**rest, "status": "active"} | ({"extension": kept} if kept else {})
+
+
+def _was_died(task: Resource) -> bool:
+    return bool(task.get("statusReason", {}).get("text") == DIED)
+
+
+def _task(task: Resource) -> Resource:
+    """To be done again; the timers end theirs anew where the record asks for them no more."""
+    rest = {name: value for name, value in task.items() if name != "statusReason"}
+    return {**rest, "status": "requested"}
