@@ -141,6 +141,22 @@ async def test_a_death_told_in_error_gives_back_all_that_it_closed(
     assert (await chart.dues()).keys() >= FOLLOW_UP
 
 
+@pytest.mark.parametrize("over", [True, False])
+async def test_a_late_word_of_an_earlier_stay_brings_nobody_back_who_has_died(
+    chart: Chart, stay: Spell, over: bool
+) -> None:
+    last = Spell(chart.nhs_number, NOW - timedelta(days=4))
+    await chart.tell(last.admit())
+    await chart.tell(last.discharge(HOME, to="79", method="4"))
+    left = NOW - timedelta(days=6)
+    await chart.tell(stay.discharge(left) if over else stay.admit())
+    assert await chart.rating() is None
+    (episode,) = await chart.all("EpisodeOfCare")
+    assert episode["status"] == "finished"
+    waiting = [task for task in await chart.all("Task") if task["status"] == "requested"]
+    assert {code_of(task["code"]) for task in waiting} == {"bereavement", "root-cause-analysis"}
+
+
 async def test_a_discharge_gives_the_plan_its_end_and_leaves_it_to_people(
     chart: Chart, stay: Spell
 ) -> None:

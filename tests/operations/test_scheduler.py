@@ -83,7 +83,8 @@ async def status(chart: Chart, code: str) -> list[str | None]:
 async def rated_amber(chart: Chart) -> None:
     """With a consent that does not run out while the clock is moved."""
     await begin(chart)
-    given = {"type": "permit", "period": {"start": TODAY.isoformat()}}
+    ends = (TODAY + timedelta(days=364)).isoformat()
+    given = {"type": "permit", "period": {"start": TODAY.isoformat(), "end": ends}}
     await chart.consent("keyworking", dateTime=TODAY.isoformat(), provision=given)
     await involve(chart)
     team: JSON = {"resourceType": "CareTeam", "id": "team", "status": "active"}
