@@ -300,6 +300,16 @@ async def test_a_consent_that_ended_stops_a_move_that_is_keyworking(unknown: Cha
     assert "consent to keyworking has ended" in told(await by_operation(unknown, "plan-active"))
 
 
+async def test_a_parent_s_consent_that_the_16th_birthday_ended_is_no_withdrawal(
+    chart: Chart,
+) -> None:
+    reached = concept(canonicals.CONSENT_STATUS_REASON, "ROLE_DEACTIVATED_END_DATE_REACHED")
+    why = {"url": canonicals.CONSENT_STATUS_REASON_EXTENSION, "valueCodeableConcept": reached}
+    await chart.consent("keyworking", status="inactive", extension=[why])
+    (plan,) = await chart.all("CarePlan")
+    assert (await _write(chart, {**plan, "language": "en-GB"})).status_code == 200
+
+
 async def test_a_consent_that_ran_out_is_no_withdrawal(chart: Chart) -> None:
     (consent,) = [one for one in await chart.all("Consent") if one["id"].endswith("keyworking")]
     period = {"start": "2025-01-05", "end": "2025-02-05"}

@@ -127,7 +127,7 @@ async def test_a_death_told_in_error_gives_back_all_that_it_closed(
     chart: Chart, stay: Spell
 ) -> None:
     await chart.tell(stay.admit())
-    visit = {"resourceType": "Task", "id": "visit", "status": "requested", "intent": "order"}
+    visit: JSON = {"resourceType": "Task", "id": "visit", "status": "requested", "intent": "order"}
     visit |= {"code": concept(canonicals.TASK, "first-visit"), "authoredOn": "2026-06-01"}
     about = {"for": {"reference": chart.patient}, "focus": {"reference": chart.patient}}
     await chart.write({**visit, **about, "restriction": {"period": {"end": "2099-01-01"}}})
