@@ -19,6 +19,7 @@ from operations._person import (
     status_of,
     with_extension,
 )
+from operations.pathway.reopening import reopen
 from operations.pathway.states import statuses
 
 _INVOLVED: Final = frozenset(
@@ -175,18 +176,23 @@ async def _reinvolved(event: Event) -> list[str]:
             if one["url"] not in (canonicals.CLOSE_REASON_EXTENSION, _STATE)
         ]
         period = {name: value for name, value in episode["period"].items() if name != "end"}
+        said = await reopen(event.records, event.person, episode)
         state = {"url": _STATE, "valueCode": await _state_at_home(event.person)}
         opened = {**episode, "status": "active", "period": period, "extension": [*kept, state]}
         await event.records.save(opened)
-        return [f"The involvement goes on: {reference_to(episode)}"]
+        return [*said, f"The involvement goes on: {reference_to(episode)}"]
     return []
 
 
-async def undone(event: Event) -> list[str]:
-    """Take back what a stay has brought that never was; what was done, in words."""
+async def undone(event: Event, before: Resource | None = None) -> list[str]:
+    """Take back what a stay has brought that never was; what was done, in words.
+
+    `before` is the stay as it was known: the word that takes it back need not tell of a death.
+    """
     records, person = event.records, event.person
     said = await _rating.undo_ratings(event)
-    said += await _reinvolved(event) if died(event.stay) else []
+    told_dead = died(event.stay) or (before is not None and died(before))
+    said += await _reinvolved(event) if told_dead else []
     plan = await _plan.plan_of(person, event.stay)
     if plan is None:
         return said

@@ -81,7 +81,11 @@ async def status(chart: Chart, code: str) -> list[str | None]:
 
 
 async def rated_amber(chart: Chart) -> None:
+    """With a consent that does not run out while the clock is moved."""
     await begin(chart)
+    ends = (TODAY + timedelta(days=364)).isoformat()
+    given = {"type": "permit", "period": {"start": TODAY.isoformat(), "end": ends}}
+    await chart.consent("keyworking", dateTime=TODAY.isoformat(), provision=given)
     await involve(chart)
     team: JSON = {"resourceType": "CareTeam", "id": "team", "status": "active"}
     role = concept(canonicals.CARE_TEAM_ROLE, "strategic-keyworker")
