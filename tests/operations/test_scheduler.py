@@ -24,7 +24,7 @@ from fhir_server.storage.interface import Store
 from fhir_server.timing import scheduler
 from tests.operations.chart import KEYWORKER, Chart, code_of, concept
 from tests.operations.messages import JSON
-from tests.operations.test_timers import (
+from tests.operations.timing import (
     TODAY,
     begin,
     born,
