@@ -15,6 +15,7 @@ from fhir_server.access.caller import Caller
 from fhir_server.access.session import Session, SessionUnit
 from fhir_server.app import Application, create_app
 from fhir_server.errors import FhirError, Kind
+from fhir_server.events.topics import topics_of
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import LOCAL
 from fhir_server.jobs.scheduler import Diary, Pace, Scheduler
@@ -108,6 +109,8 @@ async def test_what_was_due_is_overdue_and_then_the_strategic_keyworker_s(
     clock.move_by(29 * DAY)
     assert await work_off(one) == 1
     assert await status(unknown, "T-REVIEW-AMBER") == ["Overdue"]
+    (late,) = await timers(unknown, "T-REVIEW-AMBER")
+    assert topics_of(late, None) == {"task-overdue"}
     assert await timers(unknown, "escalation") == []
     clock.move_by(7 * DAY)
     assert await work_off(one) == 1
