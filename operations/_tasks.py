@@ -28,6 +28,8 @@ _AFTER_DEATH: Final = frozenset(
     {"bereavement", "root-cause-analysis", "review-break-glass", "T-RETENTION"}
 )
 DIED: Final = "The young person has died"
+_OF_ANOTHER: Final = "check-identity"
+"""Its stay is in the record of somebody else, and so tells nothing of whether it is over."""
 _IN_ERROR: Final = "Added in error"
 _DISCHARGED: Final = "Discharged"
 _AGAIN: Final = "Admitted again"
@@ -151,8 +153,10 @@ async def _end(records: Records, record: Record, ids: Set[str], ours: Set[str]) 
 def _why_over(record: Record, task: Resource, ours: Set[str]) -> str:
     """'' where it is left as it is."""
     code = task_code(task) or ""
-    if not code or code in _AFTER_DEATH:
-        return _IN_ERROR if code and _is_of_undone(record, task) else ""
+    if not code or code == _OF_ANOTHER:
+        return ""
+    if code in _AFTER_DEATH:
+        return _IN_ERROR if _is_of_undone(record, task) else ""
     if record.dead:
         return DIED
     if _is_of_undone(record, task):

@@ -177,6 +177,19 @@ READS: Final[Mapping[str, Sequence[Ask]]] = {
     "$discharge-plan instance": (Ask("Patient/{p}/$discharge-plan", computed=True),),
     "$discharge-readiness instance": (Ask("CarePlan/{p}-a/$discharge-readiness", computed=True),),
     "$explain-access instance": (Ask("Patient/{p}/$explain-access", computed=True),),
+    "$caseload instance": (Ask("Practitioner/kw/$caseload", via=("EpisodeOfCare",)),),
+    "$easy-read instance": (
+        Ask("CarePlan/{p}-a/$easy-read", via=("CarePlan",)),
+        Ask("CarePlan/{p}-a/$easy-read?_format=text/html", via=("CarePlan",)),
+    ),
+    "$oversight-report system": (Ask("$oversight-report"),),
+    "$oversight-report instance": (Ask("Organization/w/$oversight-report"),),
+    "$register system": (
+        Ask(f"$register?{_MANY}", via=("Flag",)),
+        Ask(f"$register?{_MANY}&_format=text/csv", via=("Flag",)),
+    ),
+    "$register instance": (Ask(f"Organization/w/$register?{_MANY}"),),
+    "$timeline instance": (Ask(f"Patient/{{p}}/$timeline?{_MANY}", computed=True),),
     "$closure system": (_posted("$closure", _NO_PARAMETERS),),
     "$validate-code type": (
         Ask("CodeSystem/$validate-code?url=http://hl7.org/fhir/flag-status&code=active"),
@@ -219,6 +232,7 @@ WRITES: Final = frozenset(
         *("POST {type}", "PUT {type}", "PATCH {type}", "DELETE {type}"),
         *("PUT {type}/{id}", "PATCH {type}/{id}", "DELETE {type}/{id}", "DELETE _jobs/{id}"),
         *("$break-glass type", "$break-glass instance", "$process-message system"),
+        "$process-adt system",
         *("$set-rating instance", "$remove-rating instance", "$confirm-discharge instance"),
         *("$meta-add instance", "$meta-delete instance", "$import system", "$withdraw type"),
         *("$refer instance", "$allocate instance", "$transition instance"),
@@ -228,7 +242,8 @@ WRITES: Final = frozenset(
     }
 )
 """What these show, and whom, is tried in test_attacks.py and test_writes.py; of subscriptions in
-tests/events/test_access.py, of the pathway in test_pathway_rights.py."""
+tests/events/test_access.py, of the pathway in test_pathway_rights.py, of HL7 v2 in
+test_messages.py."""
 
 
 def wired(operations: Operations) -> set[str]:

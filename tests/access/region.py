@@ -96,8 +96,19 @@ def _work() -> list[Resource]:
     vital = coded("http://terminology.hl7.org/CodeSystem/observation-category", "vital-signs")
     entry = {"resource": {"resourceType": "Basic", "code": {"text": "MARK"}}}
     return [
-        _about("Goal", "g", lifecycleStatus="active", description={"text": "MARK"}),
-        _about("Task", "k", "for", status="requested", intent="order", description="MARK"),
+        _about(
+            *("Goal", "g"),
+            lifecycleStatus="active",
+            startDate=day(-3),
+            description={"text": "MARK"},
+        ),
+        _about(
+            *("Task", "k", "for"),
+            status="requested",
+            intent="order",
+            authoredOn=day(-3),
+            description="MARK",
+        ),
         _about(
             *("Observation", "o"),
             status="final",

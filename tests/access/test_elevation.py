@@ -38,8 +38,9 @@ def test_there_is_one_door_to_them() -> None:
 def test_who_declares_them_says_why() -> None:
     declared = {one.code: one.as_service for one in load(Settings().operations) if one.as_service}
     assert sorted(declared) == [
-        *("admission-risk", "allocate", "break-glass", "confirm-discharge", "process-message"),
-        *("refer", "remove-rating", "set-rating", "transition", "withdraw"),
+        *("admission-risk", "allocate", "break-glass", "confirm-discharge", "oversight-report"),
+        *("process-adt", "process-message", "refer", "remove-rating", "set-rating", "transition"),
+        "withdraw",
     ]
 
 

@@ -16,6 +16,7 @@ from fhir_server.settings import Settings
 from tests.access.conftest import ByTable, stored
 from tests.access.people import SENDS, child, organisation
 from tests.operations.messages import Spell
+from tests.operations.test_adt import ADMITTED, ER7, adt
 from tests.support import FHIR_JSON, assert_outcome, found_ids
 
 NUMBER: Final = "9990000018"
@@ -118,6 +119,43 @@ async def test_nobody_ends_anothers_stay(
     stays = await all_of(app, "Encounter")
     assert {one["status"] for one in stays if "serviceProvider" in one} == {"in-progress"}
     assert len(stays) == 2
+
+
+async def adt_told(client: httpx.AsyncClient) -> str:
+    """The acknowledgement of an admission that ZZK03 is said to tell of."""
+    sent = adt("A01", NUMBER, ADMITTED)
+    answer = await client.post("$process-adt", content=sent, headers={"Content-Type": ER7})
+    assert answer.status_code == 200, answer.text
+    return answer.text
+
+
+async def test_hl7_v2_tells_of_a_units_own_stay_and_answers_with_no_effect_of_it(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    number = {"system": canonicals.NHS_NUMBER, "value": NUMBER}
+    await stored(app, child("1", identifier=[number]), organisation("w", "ZZK03"))
+    by_table(WARD)
+    first = await adt_told(client)
+    assert "MSA|AA|" in first
+    assert len(await all_of(app, "Encounter")) == 1
+    assert await all_of(app, "Task")
+    for name in ("Patient", "Encounter", "Task", "CarePlan", "Flag", "Communication"):
+        assert await found_ids(client, name) == []
+    assert "MSA|AA|" in await adt_told(client)
+    assert len(await all_of(app, "Encounter")) == 1
+
+
+@pytest.mark.parametrize("caller", [OTHER, Caller("nobody"), Caller("none", user="Practitioner/1")])
+async def test_nobody_tells_by_hl7_v2_in_anothers_name(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable, caller: Caller
+) -> None:
+    await stored(app, organisation("w", "ZZK03"))
+    by_table(caller)
+    answer = await adt_told(client)
+    assert "MSA|AR|" in answer
+    assert "sender of a message" in answer
+    for name in ("Encounter", "Patient", "Task", "Provenance"):
+        assert await all_of(app, name) == []
 
 
 async def test_what_a_load_test_sets_off_is_test_data_throughout(

@@ -1,6 +1,6 @@
 """What the service writes for messages and withdrawals fits the service's own profiles."""
 
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
@@ -12,6 +12,11 @@ from tests.access.people import FOURTEEN, NOW, carer, child, episode, numbered, 
 from tests.access.test_message_senders import NUMBER, WARD, spell, stay_told
 from tests.access.test_messages import all_of
 from tests.access.test_withdraw import MOTHER, withdrawn
+
+FOLLOWING: Final = (
+    *("contact-hospital", "obtain-consent", "root-cause-analysis", "T-DPLAN-START"),
+    *("T-CETR-POSTADM", "T-CETR-REPEAT", "T-OVERSIGHT-VISIT"),
+)
 
 
 async def wrong(client: httpx.AsyncClient, resource: Resource, profile: str) -> list[str]:
@@ -33,8 +38,16 @@ async def test_a_child_who_is_stored_apart_and_the_task_about_them_fit_their_pro
     await stored(app, known, episode("Practitioner/kw"))
     by_table(WARD)
     await stay_told(client, spell(born="2010-02-03").admit())
-    (task,) = [one for one in await all_of(app, "Task") if one["for"] == ref("Patient/1")]
-    assert await wrong(client, task, "kw-task") == []
+    tasks = await all_of(app, "Task")
+    # What follows from the stay is asked for in the record that it is stored in.
+    assert {
+        task["code"]["coding"][0]["code"]: task["for"] == ref("Patient/1") for task in tasks
+    } == {
+        "check-identity": True,
+        "exit": True,
+        **dict.fromkeys(FOLLOWING, False),
+    }
+    assert [found for task in tasks for found in await wrong(client, task, "kw-task")] == []
 
 
 async def test_a_consent_is_withdrawn_though_it_never_fitted_its_profile(

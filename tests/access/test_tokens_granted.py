@@ -221,13 +221,29 @@ def test_an_operation_that_writes_needs_no_less_than_it_declares() -> None:
         for operation in load(("operations", "fhir_operations"))
         if operation.affects_state
     }
+    stay_told = (("MessageHeader", "c"), ("Encounter", "cu"))
+    rates = (("Patient", "r"), ("Flag", "cu"))
+    moves = (("EpisodeOfCare", "ru"),)
     assert declared == {
+        "admission-risk": (("Patient", "rs"),),
+        "allocate": moves,
         "break-glass": (("Patient", "r"),),
+        "close": (*moves, ("Task", "rus"), ("Goal", "rus")),
         "closure": (("ConceptMap", "rs"),),
+        "confirm-discharge": (("CarePlan", "ru"), ("Patient", "r")),
+        "discharge-plan": (("Patient", "rs"),),
+        "get-ws-binding-token": (("Subscription", "r"),),
         "import": (("*", "cu"),),
         "meta-add": (("{type}", "ru"),),
         "meta-delete": (("{type}", "ru"),),
-        "process-message": (("MessageHeader", "c"), ("Encounter", "cu")),
+        "process-adt": stay_told,
+        "process-message": stay_told,
+        "refer": (("Patient", "r"), ("ServiceRequest", "c"), ("EpisodeOfCare", "c")),
+        "remove-rating": rates,
+        "resume": (("Subscription", "u"),),
+        "set-rating": rates,
+        "step-down": moves,
+        "transition": moves,
         "withdraw": (("Consent", "u"),),
     }
 

@@ -14,7 +14,7 @@ from tests.operations.test_pathway import (
     told,
     update,
 )
-from tests.operations.test_timers import begin, involve, timers
+from tests.operations.timing import begin, involve, timers
 from tests.support import assert_outcome, body, outcome_issues
 
 

@@ -13,7 +13,7 @@ from tests.operations.chart import HOST, KEYWORKER, Chart, code_of, concept, ext
 from tests.operations.messages import JSON
 from tests.operations.parameters import definition, problems
 from tests.operations.test_pathway import by_operation, episode, operate, told
-from tests.operations.test_timers import TODAY, due, timers
+from tests.operations.timing import TODAY, due, timers
 from tests.support import body, outcome_issues
 
 OTHER: Final = {"reference": "PractitionerRole/other"}
