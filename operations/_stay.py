@@ -166,8 +166,8 @@ def _closed(episode: Resource, event: Event) -> Resource:
 
 
 async def _reinvolved(event: Event) -> list[str]:
-    """Open an involvement that a death closed which was told in error."""
-    if await event.person.episode() is not None:
+    """Open an involvement that a death closed which was told of this stay, in error."""
+    if not event.was_death or await event.person.episode() is not None:
         return []
     for episode in await event.person.closed_episodes("deceased"):
         kept = [
@@ -184,15 +184,11 @@ async def _reinvolved(event: Event) -> list[str]:
     return []
 
 
-async def undone(event: Event, before: Resource | None = None) -> list[str]:
-    """Take back what a stay has brought that never was; what was done, in words.
-
-    `before` is the stay as it was known: the word that takes it back need not tell of a death.
-    """
+async def undone(event: Event) -> list[str]:
+    """Take back what a stay has brought that never was; what was done, in words."""
     records, person = event.records, event.person
     said = await _rating.undo_ratings(event)
-    told_dead = died(event.stay) or (before is not None and died(before))
-    said += await _reinvolved(event) if told_dead else []
+    said += await _reinvolved(event)
     plan = await _plan.plan_of(person, event.stay)
     if plan is None:
         return said

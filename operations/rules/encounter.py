@@ -74,7 +74,7 @@ async def follow(change: Change) -> list[str]:
         return []
     status = "" if change.after is None else status_of(event.stay)
     if status in ("", *UNDONE_STAY):
-        return await undone(event, change.before)
+        return await undone(event)
     happened = _LONG_AGO <= event.at <= change.now + _CLOCKS_DIFFER
     if not happened or await _died_elsewhere(event):
         return await corrected(event)
@@ -108,6 +108,7 @@ async def _event(change: Change) -> Event | None:
         await person.consented("register"),
         change.pathway,
         told is not None and told.aftercare,
+        change.before is not None and died(change.before),
     )
 
 

@@ -157,6 +157,23 @@ async def test_a_late_word_of_an_earlier_stay_brings_nobody_back_who_has_died(
     assert {code_of(task["code"]) for task in waiting} == {"bereavement", "root-cause-analysis"}
 
 
+async def test_a_discharge_does_not_open_what_a_person_has_closed_as_a_death(
+    chart: Chart, stay: Spell
+) -> None:
+    await chart.tell(stay.admit())
+    asked = [
+        {"name": "reason", "valueCode": "deceased"},
+        {"name": "end-tasks", "valueBoolean": True},
+        {"name": "end-goals", "valueBoolean": True},
+    ]
+    sent = body({"resourceType": "Parameters", "parameter": asked})
+    answer = await chart.client.post("EpisodeOfCare/involvement/$close", **sent)
+    assert answer.status_code == 200, answer.text
+    await chart.tell(stay.discharge(HOME))
+    (episode,) = await chart.all("EpisodeOfCare")
+    assert episode["status"] == "finished"
+
+
 async def test_a_discharge_gives_the_plan_its_end_and_leaves_it_to_people(
     chart: Chart, stay: Spell
 ) -> None:
