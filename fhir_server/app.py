@@ -19,7 +19,7 @@ from fhir_server import noticing
 from fhir_server.access.audit.record import Record
 from fhir_server.access.audit.syslog import Follower, Receiver
 from fhir_server.access.audit.trail import Trail
-from fhir_server.access.consent_policy import ConsentPolicy
+from fhir_server.access.consent_policy import ConsentPolicy, ScopeTerms
 from fhir_server.access.decision import Decisions
 from fhir_server.access.decisions import TableDecisions
 from fhir_server.access.facts import remaking
@@ -253,9 +253,11 @@ def endpoint(
     trail: Trail | None = None,
     bounds: Rates | None = None,
 ) -> FhirEndpoint:
+    scopes = scopes_of(settings)
+
     def open_session(request: HttpRequest) -> Session:
         caller = request.caller.asking(request.request_id)
-        return session(settings, store, caller, decisions, server.rules)
+        return session(settings, store, caller, decisions, server.rules, scopes)
 
     trusted = () if settings.public_base else settings.trusted_proxies
     return FhirEndpoint(
@@ -379,17 +381,23 @@ def service_rules(settings: Settings) -> Rules:
     )
 
 
+def scopes_of(settings: Settings) -> ScopeTerms:
+    """What scopes come to at this server's address."""
+    return partial(scope_terms, base=settings.base)
+
+
 def policy_of(
-    settings: Settings, caller: Caller, decisions: Decisions | None
+    settings: Settings,
+    caller: Caller,
+    decisions: Decisions | None,
+    scopes: ScopeTerms | None = None,
 ) -> AccessPolicy | Rule:
     """What the caller may see and write; nothing, where nobody chose who decides that."""
     if settings.auth == "none":
         return OpenPolicy()
     if settings.auth is None or decisions is None:
         return ClosedPolicy()
-    return ConsentPolicy(
-        decisions, caller, settings.clock, partial(scope_terms, base=settings.base)
-    )
+    return ConsentPolicy(decisions, caller, settings.clock, scopes or scopes_of(settings))
 
 
 def session(
@@ -398,9 +406,10 @@ def session(
     caller: Caller,
     decisions: Decisions | None = None,
     rules: Rules = NO_RULES,
+    scopes: ScopeTerms | None = None,
 ) -> Session:
-    """A session of that caller."""
-    policy = policy_of(settings, caller, decisions)
+    """A session of that caller; `scopes` are `scopes_of` the settings, where they are at hand."""
+    policy = policy_of(settings, caller, decisions, scopes)
     outside = terminology_server(settings)
     codes = packaged(settings.packages)
     return Session(

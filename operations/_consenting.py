@@ -12,12 +12,10 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
 from operations._calendar import days_after, working_days_after
-from operations._person import code_in, extension, local_day, since, status_of
+from operations._person import code_in, ended_at_16, local_day, since, status_of
 from operations._record import Record, day_of, end_of
 from operations._work import Work
 
-REACHED_16: Final = "ROLE_DEACTIVATED_END_DATE_REACHED"
-"""The status reason of a parent's consent that the 16th birthday ended."""
 _CATEGORIES: Final = ("register", "keyworking")
 _ASKING: Final = ("referred", "consent-pending")
 _KEYWORKED: Final = frozenset(
@@ -44,11 +42,13 @@ def _to_obtain(record: Record) -> Iterator[Work]:
     episode, asked = record.episode, record.numbers.consent_request_days
     if episode is None or record.current_stays or not _is_to_be_asked(record):
         return
-    day = day_of(episode.get("period", {}).get("start"))
+    begun = day_of(episode.get("period", {}).get("start"))
+    # One that comes from elsewhere is asked about from now: it may have begun long ago.
+    day = begun if begun and record.state in _ASKING else record.today
     yield Work(
         "obtain-consent",
         "Explain keyworking and ask for consent",
-        working_days_after(day or record.today, asked),
+        working_days_after(day, asked),
         reference_to(episode),
         fixed=True,
         met=record.consented("keyworking"),
@@ -103,12 +103,6 @@ def has_run_out(consent: Resource, now: int) -> bool:
     """Whether its period is over, whatever its status says."""
     end = consent.get("provision", {}).get("period", {}).get("end")
     return bool(end) and status_of(consent) == "active" and end_of(end) <= now
-
-
-def ended_at_16(consent: Resource) -> bool:
-    reason = extension(consent, canonicals.CONSENT_STATUS_REASON_EXTENSION) or {}
-    code = code_in(reason.get("valueCodeableConcept"), canonicals.CONSENT_STATUS_REASON)
-    return status_of(consent) == "inactive" and code == REACHED_16
 
 
 def parents(record: Record, before: date) -> list[Resource]:

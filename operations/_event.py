@@ -45,6 +45,8 @@ class Event:
     """The numbers that due dates and holds are reckoned with."""
     aftercare: bool = False
     """Whether a right to aftercare was told that the stay itself does not show any more."""
+    was_death: bool = False
+    """Whether the stay was known to have ended with death before this was told."""
 
     @property
     def day(self) -> date:

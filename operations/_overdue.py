@@ -17,7 +17,11 @@ from operations._person import covers, has_code, local_day, since, status_of
 from operations._record import CLOCKS_DIFFER, Record, due_of, end_of, is_open, task_code
 from operations._work import Work
 
-_OVERDUE: Final[Resource] = {"text": "Overdue"}
+_OVERDUE: Final[Resource] = {
+    "coding": [{"system": canonicals.BUSINESS_STATUS, "code": "overdue"}],
+    "text": "Overdue",
+}
+"""By its code, of which a topic for notices tells."""
 _ESCALATION: Final = "escalation"
 
 

@@ -13,6 +13,8 @@ from fhir_server.operation.records import Lookup, reference_to
 OPEN_STAY: Final = ("arrived", "triaged", "in-progress", "onleave")
 UNDONE_STAY: Final = ("cancelled", "entered-in-error")
 INPATIENT_CLASSES: Final = ("IMP", "ACUTE", "NONAC")
+REACHED_16: Final = "ROLE_DEACTIVATED_END_DATE_REACHED"
+"""The status reason of a parent's consent that the 16th birthday ended."""
 _OPEN_PLAN: Final = ("draft", "active", "on-hold")
 COLOURS: Final = (canonicals.RED, canonicals.AMBER, canonicals.GREEN, canonicals.BLUE)
 
@@ -87,10 +89,11 @@ class Person:
     async def consent_ended(self, category: str) -> bool:
         """Whether one was withdrawn or refused, and none is in force.
 
-        One that ran out is asked for again; nobody has said no.
+        One that ran out, or that the 16th birthday ended, is asked for again; nobody has said no.
         """
         over = any(
             status_of(consent) in ("rejected", "inactive")
+            and not ended_at_16(consent)
             and has_code(consent["category"], canonicals.CONSENT_CATEGORY, category)
             for consent in await self._about("Consent")
         )
@@ -146,6 +149,15 @@ class Person:
     async def keyworking_plan(self) -> Resource | None:
         plans = await self.plans("keyworking-plan")
         return max(filter(is_open_plan, plans), key=begun, default=None)
+
+    async def keyworking_plan_at(self, at: int) -> Resource | None:
+        """That which is open, else the one that was followed at that moment and is over since."""
+        over = [
+            plan
+            for plan in await self.plans("keyworking-plan")
+            if status_of(plan) == "completed" and covers(plan.get("period"), at)
+        ]
+        return await self.keyworking_plan() or max(over, key=begun, default=None)
 
     async def has_active_plan(self, category: str) -> bool:
         return any(status_of(plan) == "active" for plan in await self.plans(category))
@@ -203,6 +215,12 @@ async def person_named(records: Lookup, resource: Resource | None, now: int) -> 
 def status_of(resource: Resource) -> str:
     """Its status; '' where there is only an extension that says why it has none."""
     return str(resource.get("status", ""))
+
+
+def ended_at_16(consent: Resource) -> bool:
+    reason = extension(consent, canonicals.CONSENT_STATUS_REASON_EXTENSION) or {}
+    code = code_in(reason.get("valueCodeableConcept"), canonicals.CONSENT_STATUS_REASON)
+    return status_of(consent) == "inactive" and code == REACHED_16
 
 
 def is_open_plan(plan: Resource) -> bool:

@@ -95,7 +95,7 @@ async def plan_of(person: Person, stay: Resource) -> Resource | None:
 
 
 async def draft_plan(person: Person, stay: Resource, admitted: int) -> Resource:
-    keyworking, team = await person.keyworking_plan(), await person.care_team()
+    keyworking, team = await person.keyworking_plan_at(admitted), await person.care_team()
     day = local_day(admitted)
     plan: Resource = {
         "resourceType": "CarePlan",

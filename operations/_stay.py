@@ -19,6 +19,7 @@ from operations._person import (
     status_of,
     with_extension,
 )
+from operations.pathway.reopening import reopen
 from operations.pathway.states import statuses
 
 _INVOLVED: Final = frozenset(
@@ -165,8 +166,8 @@ def _closed(episode: Resource, event: Event) -> Resource:
 
 
 async def _reinvolved(event: Event) -> list[str]:
-    """Open an involvement that a death closed which was told in error."""
-    if await event.person.episode() is not None:
+    """Open an involvement that a death closed which was told of this stay, in error."""
+    if not event.was_death or await event.person.episode() is not None:
         return []
     for episode in await event.person.closed_episodes("deceased"):
         kept = [
@@ -175,10 +176,11 @@ async def _reinvolved(event: Event) -> list[str]:
             if one["url"] not in (canonicals.CLOSE_REASON_EXTENSION, _STATE)
         ]
         period = {name: value for name, value in episode["period"].items() if name != "end"}
+        said = await reopen(event.records, event.person, episode)
         state = {"url": _STATE, "valueCode": await _state_at_home(event.person)}
         opened = {**episode, "status": "active", "period": period, "extension": [*kept, state]}
         await event.records.save(opened)
-        return [f"The involvement goes on: {reference_to(episode)}"]
+        return [*said, f"The involvement goes on: {reference_to(episode)}"]
     return []
 
 
@@ -186,7 +188,7 @@ async def undone(event: Event) -> list[str]:
     """Take back what a stay has brought that never was; what was done, in words."""
     records, person = event.records, event.person
     said = await _rating.undo_ratings(event)
-    said += await _reinvolved(event) if died(event.stay) else []
+    said += await _reinvolved(event)
     plan = await _plan.plan_of(person, event.stay)
     if plan is None:
         return said

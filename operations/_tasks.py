@@ -27,16 +27,16 @@ _REVIEWS: Final = frozenset({"T-REVIEW-RED", "T-REVIEW-AMBER", "T-REVIEW-GREEN"}
 _AFTER_DEATH: Final = frozenset(
     {"bereavement", "root-cause-analysis", "review-break-glass", "T-RETENTION"}
 )
+DIED: Final = "The young person has died"
 _OF_ANOTHER: Final = "check-identity"
 """Its stay is in the record of somebody else, and so tells nothing of whether it is over."""
-_DIED: Final = "The young person has died"
 _IN_ERROR: Final = "Added in error"
 _DISCHARGED: Final = "Discharged"
 _AGAIN: Final = "Admitted again"
 _BLUE: Final = "In hospital: rated blue"
 _OVER: Final = "Not asked for any more"
 _MET: Final = "It has come about"
-_OURS: Final = frozenset({_DIED, _IN_ERROR, _DISCHARGED, _AGAIN, _BLUE, _OVER, _MET})
+_OURS: Final = frozenset({DIED, _IN_ERROR, _DISCHARGED, _AGAIN, _BLUE, _OVER, _MET})
 """Why rules end tasks; one that has ended for another reason was ended by a person."""
 _UNDONE: Final = ("cancelled", "entered-in-error")
 _NOT_TAKEN_UP: Final = ("draft", "requested")
@@ -91,6 +91,7 @@ async def _ask_again(records: Records, record: Record, work: Work, known: Resour
     if due is None or not work.fixed:
         period = {**known.get("restriction", {}).get("period", {}), "end": due_text(work.due)}
         task["restriction"] = {**known.get("restriction", {}), "period": period}
+    task = _owner(record, work) | task  # who came to the involvement only later
     if task == known:
         return ""
     await records.save(marked(task, record.now) if "businessStatus" in task else task)
@@ -143,7 +144,7 @@ async def _end(records: Records, record: Record, ids: Set[str], ours: Set[str]) 
         if not is_open(task) or task["id"] in ids:
             continue
         reason = _why_over(record, task, ours)
-        if reason and (status_of(task) in _NOT_TAKEN_UP or reason in (_DIED, _IN_ERROR)):
+        if reason and (status_of(task) in _NOT_TAKEN_UP or reason in (DIED, _IN_ERROR)):
             await records.save(_ended(record, task, "cancelled", reason))
             counts[reason] = counts.get(reason, 0) + 1
     return [f"{reason}: tasks that are cancelled: {count}" for reason, count in counts.items()]
@@ -157,7 +158,7 @@ def _why_over(record: Record, task: Resource, ours: Set[str]) -> str:
     if code in _AFTER_DEATH:
         return _IN_ERROR if _is_of_undone(record, task) else ""
     if record.dead:
-        return _DIED
+        return DIED
     if _is_of_undone(record, task):
         return _IN_ERROR
     if code in _REVIEWS and record.colour == canonicals.BLUE:
@@ -234,5 +235,9 @@ def _task(record: Record, work: Work) -> Resource:
         "authoredOn": local_time(record.now),
         "restriction": {"period": {"end": due_text(work.due)}},
     }
+    return task | _owner(record, work)
+
+
+def _owner(record: Record, work: Work) -> Resource:
     owner = work.owner or (record.episode or {}).get("careManager")
-    return task | ({"owner": owner} if owner else {})
+    return {"owner": owner} if owner else {}

@@ -5,8 +5,8 @@ from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import Records, reference_to
 from operations._ageing import PARENTS_END_MONTHS, outgrown
 from operations._calendar import midnight
-from operations._consenting import REACHED_16, is_parents
-from operations._person import Person, status_of, with_extension
+from operations._consenting import is_parents
+from operations._person import REACHED_16, Person, status_of, with_extension
 from operations._rating import end_ratings
 from operations._record import Record
 

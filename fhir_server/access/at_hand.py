@@ -64,12 +64,29 @@ class AtHand:
 
     def __init__(self) -> None:
         self._shelf = Shelf(State())
+        self._told: tuple[bytes, State] = (b"", State())
+        """What the store told of its state when the shelf was of that very one."""
 
     async def shelf(self, reader: Reader) -> Shelf | None:
         """What may be used at this moment; None where the facts are not complete.
 
-        Every answer from it is as of now or later.
+        Every answer from it is as of now or later. What the store told is compared as it is
+        stored: each request asks, and most of the time nothing has changed.
         """
+        told = await reader.memo(kept.STATE, kept.STATE_KEY)
+        if told is None:
+            return None
+        shelf = self._shelf
+        if told.value == self._told[0] and shelf.state is self._told[1]:
+            return shelf
+        reached = kept.state_of(told.value)
+        if reached.usable and reached == shelf.state:
+            self._told = (told.value, shelf.state)
+            return shelf
+        return await self._brought(reader)
+
+    async def _brought(self, reader: Reader) -> Shelf | None:
+        """The shelf, brought to what the store has come to."""
         for _ in range(_TRIES):
             reached = await kept.state(reader)
             if not reached.usable:

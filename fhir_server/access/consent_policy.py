@@ -81,6 +81,7 @@ class ConsentPolicy:
         self._caller: Final = caller.breaking("")
         self._clock = clock
         self._scopes = scopes
+        self._read_scopes: dict[str, tuple[Node, bool]] = {}
         self.glass: Final[dict[str, str]] = {}
         """Why the glass was broken, by the ids of the patients for whom that decided."""
 
@@ -99,7 +100,7 @@ class ConsentPolicy:
 
     def looked_at(self, resource_type: str, body: bytes) -> Mapping[str, Any]:
         """Criteria of scopes may look at anything."""
-        if isinstance(self._scopes(self._caller, resource_type, "r"), Everything):
+        if self._read_scope(resource_type)[1]:
             return membership.looked_at(resource_type, body)
         return json.decode_own(body)  # type: ignore[no-any-return]
 
@@ -197,20 +198,32 @@ class ConsentPolicy:
 
     async def _sight(self, reader: Reader, resource: Mapping[str, Any]) -> Sight:
         name = resource["resourceType"]
-        scope = self._scopes(self._caller, name, "r")
-        everything = isinstance(scope, Everything)
+        scope, everything = self._read_scope(name)
         if not everything and not await covers(reader, scope, resource):
             return Sight.NONE
         if Role.LOAD_TEST in self._caller.roles:
             is_audit = membership.standing(name) is Standing.AUDIT
             return _whole(not is_audit and is_test_data(resource))
-        patients = membership.patients_of(resource)
-        if not patients:  # what is about nobody in care, or about whom it cannot be told
-            return self._sight_of_nobodys(name, resource)
-        found = [await self._sight_within(reader, one, resource) for one in patients]
-        least = found[0] if len(found) == 1 else min(found, key=lambda sight: sight.value)
-        hides = least is Sight.COLOUR and not masking.is_public(name, used_by(scope))
-        return Sight.NONE if hides else least
+        one = membership.patient_of(resource)
+        if one:
+            least = await self._sight_within(reader, one, resource)
+        else:
+            patients = membership.patients_of(resource)
+            if not patients:  # what is about nobody in care, or about whom it cannot be told
+                return self._sight_of_nobodys(name, resource)
+            found = [await self._sight_within(reader, one, resource) for one in patients]
+            least = min(found, key=lambda sight: sight.value)
+        if everything or least is not Sight.COLOUR:
+            return least
+        return least if masking.is_public(name, used_by(scope)) else Sight.NONE
+
+    def _read_scope(self, resource_type: str) -> tuple[Node, bool]:
+        """What the scopes leave of a type to be read, and whether that is everything."""
+        found = self._read_scopes.get(resource_type)
+        if found is None:
+            node = self._scopes(self._caller, resource_type, "r")
+            found = self._read_scopes[resource_type] = (node, isinstance(node, Everything))
+        return found
 
     def _sight_of_nobodys(self, name: str, resource: Mapping[str, Any]) -> Sight:
         standing = membership.standing(name)

@@ -65,7 +65,10 @@ class Decision:
     """Security labels, system and code, of what is taken out."""
 
     def sight(self, area: Area) -> Sight:
-        return next((sight for one, sight in self.reads if one is area), Sight.NONE)
+        for one, sight in self.reads:
+            if one is area:
+                return sight
+        return Sight.NONE
 
 
 DENIED: Final = Decision(0)

@@ -170,8 +170,10 @@ class GuardedReader:
             return await self._reader.search(_but_the_audit(known), count, after, until)
         terms = await self._rule.terms(self._reader)
         asked = guarded(known, terms.readable)
-        page = _masked(terms, await self._reader.search(asked, count, after, until))
-        if not any(one.type == targets.TYPE for one in page.matches):
+        found = await self._reader.search(asked, count, after, until)
+        types = {one.type for one in found.matches}
+        page = _masked(terms, found, types)
+        if targets.TYPE not in types:
             return page
         told = [await targets.as_told(one, self._is_seen_now) for one in page.matches]
         return replace(page, matches=told)
@@ -233,7 +235,11 @@ class GuardedReader:
             body = membership.nobodys_body(resource_type)
             await rule.sight(self._reader, json.decode_own(body))
             return None
-        seen = _through(await self._sight(rule, current), current)
+        if current.body:
+            told = rule.looked_at(current.type, current.body)
+            seen = _through(await rule.sight(self._reader, told), current)
+        else:
+            seen = _through(await self._sight(rule, current), current)
         if seen is None or seen.type != targets.TYPE:
             return seen
         return await targets.as_told(seen, self._is_seen_now)
@@ -270,12 +276,14 @@ class GuardedReader:
         return sight if sight is Sight.ALL else Sight.NONE
 
 
-def _masked(terms: Terms, page: Page) -> Page:
+def _masked(terms: Terms, page: Page, types: Collection[str]) -> Page:
     """The page, with what is seen in part as it is seen, by what it was found by."""
-    masks = {name for name in {match.type for match in page.matches} if terms.masks(name)}
+    masks = {name for name in types if terms.masks(name)}
     if not masks:
         return page
     covered = {name for name in masks if terms.masks_all(name)}
+    if len(covered) == len(types):
+        return Page([masking.masked(match) for match in page.matches], page.after)
     seen = [
         match if match.type not in masks else _masked_one(terms, match, covered)
         for match in page.matches
@@ -293,13 +301,9 @@ def _masked_one(
 
 
 def _through(sight: Sight, version: StoredVersion) -> StoredVersion | None:
-    match sight:
-        case Sight.ALL:
-            return version
-        case Sight.COLOUR:
-            return masking.masked(version)
-        case Sight.NONE:
-            return None
+    if sight is Sight.ALL:
+        return version
+    return masking.masked(version) if sight is Sight.COLOUR else None
 
 
 def _but_the_audit(query: Search) -> Search:

@@ -170,6 +170,12 @@ def nobodys_body(resource_type: str) -> bytes:
     return json.encode({**padding, **nobodys(resource_type)})
 
 
+def patient_of(resource: Mapping[str, Any]) -> str:
+    """The id of the one patient in whose record it is; '' where `patients_of` has to look."""
+    name = resource["resourceType"]
+    return _plainly(name, resource) if name != PATIENT and name in _RECORD else ""
+
+
 def patients_of(resource: Mapping[str, Any]) -> frozenset[str]:
     """Ids of the patients in whose record it is; none where it is about anything else too."""
     name = resource["resourceType"]
@@ -218,7 +224,12 @@ def _plainly(resource_type: str, resource: Mapping[str, Any]) -> str:
     """The one patient of a reference as nearly all are; '' for any other, which is looked into."""
     whose = resource.get(_element(resource_type))
     told = whose.get("reference") if isinstance(whose, dict) else None
-    plain = _PLAIN.fullmatch(told) if isinstance(told, str) else None
+    return _plain_id(told) if isinstance(told, str) else ""
+
+
+@lru_cache(maxsize=20_000)
+def _plain_id(reference: str) -> str:
+    plain = _PLAIN.fullmatch(reference)
     return plain[1] if plain else ""
 
 

@@ -16,7 +16,7 @@ Before = Mapping[str, Any] | None
 _OPEN: Final = frozenset({"arrived", "triaged", "in-progress", "onleave"})
 _INPATIENT: Final = frozenset({"IMP", "ACUTE", "NONAC"})
 """https://terminology.hl7.org/CodeSystem-v3-ActCode.html"""
-_OVERDUE: Final = "overdue"
+_OVERDUE: Final = (canonicals.BUSINESS_STATUS, "overdue")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +102,7 @@ def _consent_changed(now: Side, before: Before) -> bool:
 
 
 def _is_overdue(task: Before) -> bool:
-    told = _codings(None if task is None else task.get("businessStatus"))
-    return any(code == _OVERDUE for _, code in told)
+    return task is not None and _OVERDUE in _codings(task.get("businessStatus"))
 
 
 def _task_overdue(now: Side, before: Before) -> bool:

@@ -33,7 +33,17 @@ from fhir_server.fhirpath.functions import conversions, existence, fhir, filteri
 from fhir_server.fhirpath.functions.api import Function, only
 from fhir_server.fhirpath.functions.fhir import is_of_type
 from fhir_server.fhirpath.functions.filtering import at_index, kept_of_type
-from fhir_server.fhirpath.items import NOTHING, Item, Items, Key, follow, is_primitive, keys, step
+from fhir_server.fhirpath.items import (
+    NOTHING,
+    Item,
+    Items,
+    Key,
+    chooser,
+    follow,
+    is_primitive,
+    keys,
+    step,
+)
 from fhir_server.fhirpath.moments import moment, time_of_day
 from fhir_server.fhirpath.operators import operation
 from fhir_server.fhirpath.plan import Plan, Run, Scope, Truth, boolean
@@ -41,6 +51,8 @@ from fhir_server.fhirpath.problems import BadExpression, UnknownFunction
 from fhir_server.fhirpath.types import ANY, INTEGER, STRING, Types, is_a, is_resource, resolved
 from fhir_server.fhirpath.values import Quantity, bounded, item_of
 
+_FEW: Final = 6
+"""Types of a choice that are tried one after the other."""
 FUNCTIONS: Final[dict[str, Function]] = {
     **existence.FUNCTIONS,
     **filtering.FUNCTIONS,
@@ -297,6 +309,8 @@ def _types_after(types: Types, name: str) -> Types:
 def _down(source: Plan, to: tuple[Key, ...], types: Types) -> Plan:
     """A step whose properties are known, from an object."""
     path = (*(source.path or ()), to)
+    if len(to) > _FEW:
+        return Plan(_chosen(source.run, to), types, path=path)
     if source.path == ():
         return Plan(_from_focus(to), types, path=path)
     run = source.run
@@ -309,6 +323,18 @@ def _down(source: Plan, to: tuple[Key, ...], types: Types) -> Plan:
         return found
 
     return Plan(further, types, path=path)
+
+
+def _chosen(run: Run, to: tuple[Key, ...]) -> Run:
+    choose = chooser(to)
+
+    def further(this: Item, scope: Scope) -> Items:
+        found: Items = []
+        for item in run(this, scope):
+            choose(item.value, found)
+        return found
+
+    return further
 
 
 def _from_focus(to: tuple[Key, ...]) -> Run:

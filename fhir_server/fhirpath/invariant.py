@@ -24,6 +24,7 @@ from fhir_server.fhirpath.items import Item, Items, is_primitive, typed
 from fhir_server.fhirpath.parse import parse
 from fhir_server.fhirpath.plan import Plan, Scope, Truth, truth_of
 from fhir_server.fhirpath.problems import BadExpression, EvaluationError, UnknownFunction
+from fhir_server.fhirpath.surely import surely
 
 Sibling = dict[str, Any] | None
 
@@ -39,6 +40,7 @@ class Invariant:
         "_closed",
         "_object",
         "_open",
+        "_surely",
         "_uses_context",
         "expression",
         "type_name",
@@ -53,6 +55,7 @@ class Invariant:
         self._object = not is_primitive(type_name)
         self._abstract = type_name in ("Resource", "DomainResource")
         self._uses_context = mentions_context(node)
+        self._surely = surely(node, type_name)
 
     def __call__(self, node: Any, scope: Scope, sibling: Sibling = None) -> bool:
         """Whether the invariant is met, or cannot be shown to be broken.
@@ -62,6 +65,8 @@ class Invariant:
         """
         if self._object and type(node) is not dict:
             return False
+        if self._surely is not None and self._surely(node):
+            return True
         name = typed(node, self.type_name) if self._abstract else self.type_name
         return self.holds(Item(node, name, sibling), scope)
 

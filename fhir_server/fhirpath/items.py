@@ -7,7 +7,7 @@ None and is an item all the same. An item of a system type holds a value of `val
 Source: https://hl7.org/fhir/R4/fhirpath.html#polymorphism and json.html#primitive.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -106,6 +106,26 @@ def follow(node: dict[str, Any], key: Key, found: Items) -> None:
     for value in inner if type(inner) is list else (inner,):
         if type(value) is dict:
             found.append(Item(value, typed(value, key.type)))
+
+
+def chooser(to: Sequence[Key]) -> Callable[[dict[str, Any], Items], None]:
+    """What follows all the keys of a choice of many types, such as `Extension.value[x]`.
+
+    It looks at the few members that an object has, not for the dozens that it may have.
+    """
+    by_name = {key.name: key for key in to}
+    by_sibling = {"_" + key.name: key for key in to if key.primitive}
+
+    def follow_chosen(node: dict[str, Any], found: Items) -> None:
+        for name in node:
+            key = by_name.get(name)
+            if key is None:
+                key = by_sibling.get(name)
+                if key is None or key.name in node:
+                    continue
+            follow(node, key, found)
+
+    return follow_chosen
 
 
 def _primitives(node: dict[str, Any], key: Key, found: Items) -> None:

@@ -40,8 +40,9 @@ from operations.pathway.states import (
 )
 from operations.pathway.tasks import Step, cancel, open_steps
 
-_OF_KEYWORKING: Final = ("keyworking-plan", "step-down-plan", "transition-plan")
-_ENDED: Final = "Keyworking has ended"
+OF_KEYWORKING: Final = ("keyworking-plan", "step-down-plan", "transition-plan")
+ENDED: Final = "Keyworking has ended"
+"""Why a consent has ended with the involvement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ async def _steadier(move: Move) -> list[str]:
 
 async def _closed(move: Move) -> list[str]:
     return [
-        *await _end_plans(move, _OF_KEYWORKING, "completed"),
+        *await _end_plans(move, OF_KEYWORKING, "completed"),
         *await _end_consents(move),
         *await _end_referrals(move, "completed"),
     ]
@@ -207,7 +208,7 @@ async def _end_consents(move: Move) -> list[str]:
             "url": canonicals.CONSENT_STATUS_REASON_EXTENSION,
             "valueCodeableConcept": {
                 "coding": [{"system": canonicals.CONSENT_STATUS_REASON, "code": "OTHER"}],
-                "text": _ENDED,
+                "text": ENDED,
             },
         }
         # Never refused: an old consent may fit no profile of today.

@@ -11,10 +11,9 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.rules import Change
 from operations import _rating
-from operations._consenting import ended_at_16
 from operations._event import Event
 from operations._leaving import left_for_hospital
-from operations._person import Person, has_code, status_of
+from operations._person import Person, ended_at_16, has_code, status_of
 from operations._record import Record, patient_in, record_of
 
 ON: Final = ("Consent",)

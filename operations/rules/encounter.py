@@ -13,6 +13,7 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.rules import Change
 from operations._event import Event, Told
+from operations._leaving import died
 from operations._person import (
     INPATIENT_CLASSES,
     OPEN_STAY,
@@ -74,7 +75,8 @@ async def follow(change: Change) -> list[str]:
     status = "" if change.after is None else status_of(event.stay)
     if status in ("", *UNDONE_STAY):
         return await undone(event)
-    if not _LONG_AGO <= event.at <= change.now + _CLOCKS_DIFFER:
+    happened = _LONG_AGO <= event.at <= change.now + _CLOCKS_DIFFER
+    if not happened or await _died_elsewhere(event):
         return await corrected(event)
     if status in OPEN_STAY:
         again = change.before is not None and status_of(change.before) == "finished"
@@ -106,7 +108,20 @@ async def _event(change: Change) -> Event | None:
         await person.consented("register"),
         change.pathway,
         told is not None and told.aftercare,
+        change.before is not None and died(change.before),
     )
+
+
+async def _died_elsewhere(event: Event) -> bool:
+    """Whether it is on record that they have died, and not by this stay: nothing follows any more.
+
+    A word of an earlier stay that comes late brings nobody back on the register.
+    """
+    person, stay = event.person, event.stay
+    if status_of(stay) == "finished" and died(stay):
+        return False
+    others = [one for one in await person.stays() if one["id"] != stay["id"]]
+    return person.has_died or any(status_of(one) == "finished" and died(one) for one in others)
 
 
 def _patient_id(stay: Resource) -> str:

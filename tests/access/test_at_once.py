@@ -11,18 +11,19 @@ from typing import Final
 
 import pytest
 
-from fhir_server.access import membership
+from fhir_server.access import masking, membership
 from fhir_server.access.caller import Caller, own_prefix
 from fhir_server.access.consent_policy import ConsentPolicy
 from fhir_server.access.decisions import TableDecisions
 from fhir_server.access.facts import remaking
 from fhir_server.access.glass import memo
+from fhir_server.access.masking import masked
 from fhir_server.access.session import Session
-from fhir_server.fhir import json
+from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.definitions import resource_types
 from fhir_server.search.ast import Query, ReferenceTo
 from fhir_server.storage.clock import system_clock
-from fhir_server.storage.interface import Store, Unit
+from fhir_server.storage.interface import Store, StoredVersion, Unit
 from tests.access.deciding import about
 from tests.access.following import delete, write
 from tests.access.people import (
@@ -210,3 +211,32 @@ def assert_looked_at(wholes: Sequence[dict[str, object]]) -> None:
 async def test_the_rest_of_a_large_resource_is_not_decoded() -> None:
     plan = about("CarePlan", "c", "1", description="long " * 1000)
     assert "description" not in membership.looked_at("CarePlan", json.encode(plan))
+
+
+# What is masked
+
+
+def test_a_version_that_is_masked_is_known_by_all_that_it_is() -> None:
+    first = flag("1", "red", 1)
+    for other in (flag("1", "green", 1), replace(first, last_updated=2), replace(first, method="")):
+        told = [masked(one) for one in (first, other, first)]
+        assert told[0] == told[2] == masked(first)
+        assert (told[1].last_updated, told[1].method) == (other.last_updated, other.method)
+        (coding,) = json.decode(told[1].body)["code"]["coding"]
+        assert coding == json.decode(other.body)["code"]["coding"][0]
+
+
+def test_what_is_kept_of_masked_versions_is_bounded() -> None:
+    masking._known.clear()
+    for number in range(masking._MOST_KNOWN + 10):
+        masked(flag(str(number), "red", 1))
+    assert len(masking._known) <= masking._MOST_KNOWN
+    long = flag("long", "red", 1, note="x" * masking._LARGE)
+    assert masked(long) == masked(long)
+    assert not [one for one in masking._known if "long" in one]
+
+
+def flag(own: str, colour: str, version: int, **more: object) -> StoredVersion:
+    code = {"coding": [{"system": canonicals.DSR_RATING, "code": colour}]}
+    told = about("Flag", own, "1", status="active", code=code, **more)
+    return StoredVersion("Flag", own, version, 1, "PUT", json.encode(told))

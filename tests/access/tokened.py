@@ -9,7 +9,6 @@ import httpx
 import pytest
 
 from fhir_server.access.caller import Caller
-from fhir_server.access.decision import Decisions
 from fhir_server.access.policy import Policy
 from fhir_server.app import Application, create_app
 from fhir_server.settings import Settings
@@ -50,8 +49,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 async def app(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Application]:
-    def of_scopes(settings: Settings, caller: Caller, decisions: Decisions | None) -> Policy:
-        del settings, decisions
+    def of_scopes(_: Settings, caller: Caller, *__: object) -> Policy:
         return OnlyScopes(caller)
 
     monkeypatch.setattr("fhir_server.app.policy_of", of_scopes)

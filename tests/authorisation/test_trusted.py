@@ -41,7 +41,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 async def app(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Application]:
-    def of_scopes(_: Settings, caller: Caller, __: object) -> Policy:
+    def of_scopes(_: Settings, caller: Caller, *__: object) -> Policy:
         return OnlyScopes(caller)
 
     monkeypatch.setattr("fhir_server.app.policy_of", of_scopes)

@@ -22,7 +22,8 @@ def _episode(state: str | None) -> dict[str, Any]:
 
 
 def _task(business: str = "") -> dict[str, Any]:
-    told = {"businessStatus": {"coding": [{"system": "urn:any", "code": business}]}}
+    coding = [{"system": canonicals.BUSINESS_STATUS, "code": business}]
+    told = {"businessStatus": {"coding": coding}}
     return {"resourceType": "Task", "status": "requested", **(told if business else {})}
 
 

@@ -26,7 +26,9 @@ class OnePatient:
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"max_entries": 1000, "max_body": 4 * 1024 * 1024})
+    """FHIR's own operations alone: the caseload stays as it was generated, as no rule is there."""
+    bounds = {"max_entries": 1000, "max_body": 4 * 1024 * 1024}
+    return settings.model_copy(update={"operations": ("fhir_operations",), **bounds})
 
 
 @pytest.fixture

@@ -71,9 +71,7 @@ async def test_the_capability_statement_names_each_where_it_answers(
     assert {name for name, found in named.items() if not everywhere <= found.keys()} == {
         "AuditEvent"  # a row of the audit, of which nothing is changed
     }
-    assert {"meta", "export", "import", "closure"} == {one["name"] for one in rest["operation"]} - {
-        "process-message"
-    }
+    assert {"meta", "export", "import", "closure"} == {one["name"] for one in rest["operation"]}
     assert {name for name, found in named.items() if "export" in found} == {"Patient", "Group"}
     for name in ("Patient", "Encounter"):
         assert named[name]["everything"].endswith(f"/{name}-everything")

@@ -16,7 +16,10 @@ def named(resource: Resource) -> Name:
 
 
 def world(random: Random) -> Iterator[Resource]:
-    """Resources that refer to each other in rings, to what is not there, and by canonicals."""
+    """Resources that refer to each other in rings, to what is not there, and by canonicals.
+
+    No Encounter is a stay in hospital, of which Tasks would come.
+    """
     for number in range(3):
         parent = _to(random, "Organization", 4)
         yield _resource("Organization", number, name="A trust", partOf=parent)
@@ -35,7 +38,7 @@ def world(random: Random) -> Iterator[Resource]:
             "Encounter",
             number,
             status="finished",
-            **{"class": {"code": "IMP"}, "subject": _to(random, "Patient", 4)},
+            **{"class": {"code": "AMB"}, "subject": _to(random, "Patient", 4)},
             location=[{"location": _to(random, "Location", 9)} for _ in range(2)],
         )
         yield _resource(

@@ -73,6 +73,11 @@ FITTING: Final[dict[str, dict[str, Any]]] = {
         "derivation": "constraint",
         "differential": {"element": [{"id": "Basic", "path": "Basic"}]},
     },
+    "Subscription": {
+        "status": "off",
+        "criteria": "Basic?code=x",
+        "channel": {"type": "websocket"},
+    },
     "TerminologyCapabilities": {"kind": "requirements", "description": "x"},
     "TriggerDefinition": {"type": "named-event", "name": "x"},
 }

@@ -28,7 +28,10 @@ from tests.operations.messages import JSON, Spell, detained
 NOW: Final = datetime.now(LOCAL).replace(microsecond=0)
 ADMITTED: Final = NOW - timedelta(days=20)
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-BY_TIME: Final = ("meta", "authoredOn", "lastModified", "created", "id", "statusReason")
+BY_TIME: Final = (
+    *("meta", "authoredOn", "lastModified", "created", "id", "statusReason"),
+    "statusHistory",
+)
 """Of writing rather than of what happened."""
 
 
@@ -90,7 +93,14 @@ def test_ends_alike_in_any_order(order: tuple[list[int], list[int]]) -> None:
 
 @pytest.mark.parametrize(
     "order",
-    [[12, 1, 10, 9, 2, 0, 15], [13, 9, 1], [14, 3, 1, 10], [12, 10, 9, 1], [11, 12, 9, 10, 1]],
+    [
+        [12, 1, 10, 9, 2, 0, 15],
+        [13, 9, 1],
+        [14, 3, 1, 10],
+        [12, 10, 9, 1],
+        [11, 12, 9, 10, 1],
+        [15, 14, 1, 2],
+    ],
 )
 async def test_ends_alike_where_discharges_are_corrected_and_taken_back(order: list[int]) -> None:
     first, second = await both(sorted(order), order)

@@ -1,11 +1,15 @@
 """Practitioner/$caseload"""
 
+from datetime import datetime
+
 import httpx
 import pytest
 
 from fhir_server.fhir import canonicals
+from fhir_server.fhir.dates import LOCAL
 from fhir_server.operation.pathway import Pathway
 from fhir_server.storage.interface import Store
+from operations._calendar import working_days_after
 from operations.caseload import load_of
 from tests.operations.asking import counted, got, named, parts
 from tests.operations.chart import Chart, concept
@@ -92,7 +96,10 @@ async def test_tells_involvements_states_and_what_is_due_next(keyworker: httpx.A
     }
     assert first["overdue"] == 1
     assert second["episode"] == {"reference": "EpisodeOfCare/e2"}
-    assert "next-task" not in second
+    # There is no consent, so the server asks for it.
+    asked_for = working_days_after(datetime.now(LOCAL).date(), 5).isoformat()
+    assert parts({"part": second["next-task"]})["due"] == asked_for
+    assert second["overdue"] == 0
 
 
 async def test_of_a_post_is_what_is_done_in_it(keyworker: httpx.AsyncClient) -> None:

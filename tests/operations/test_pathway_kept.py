@@ -14,18 +14,28 @@ from tests.operations.test_pathway import (
     told,
     update,
 )
+from tests.operations.timing import begin, involve, timers
 from tests.support import assert_outcome, body, outcome_issues
 
 
 async def test_a_create_is_taken_in_whatever_state_and_asks_for_the_consent_that_is_missing(
     unknown: Chart,
 ) -> None:
-    await unknown.open(state="plan-active")
-    found = await episode(unknown)
-    del found["meta"]
+    await begin(unknown)
+    created = await involve(unknown, "plan-active")
+    (task,) = await timers(unknown, "obtain-consent")
+    assert task["focus"] == {"reference": f"EpisodeOfCare/{created['id']}"}
+
+
+async def test_a_create_where_consent_was_refused_asks_to_talk_about_it_instead(
+    unknown: Chart,
+) -> None:
+    await begin(unknown)
     await unknown.consent("keyworking", status="rejected")
-    await unknown.write({**found, "id": "second"})
-    assert "obtain-consent" in await unknown.dues()
+    await involve(unknown, "plan-active")
+    (task,) = await timers(unknown, "review-consent")
+    assert task["focus"] == {"reference": "Consent/consent-keyworking"}
+    assert await timers(unknown, "obtain-consent") == []
 
 
 async def test_the_status_history_is_the_server_s(unknown: Chart) -> None:

@@ -8,10 +8,12 @@ import pytest
 from fhir_server.app import create_app
 from fhir_server.fhir import canonicals
 from fhir_server.settings import Settings
+from operations._calendar import working_days_after
 from tests.operations.chart import HOST, KEYWORKER, Chart, code_of, concept, extension_of
 from tests.operations.messages import JSON
 from tests.operations.parameters import definition, problems
 from tests.operations.test_pathway import by_operation, episode, operate, told
+from tests.operations.timing import TODAY, due, timers
 from tests.support import body, outcome_issues
 
 OTHER: Final = {"reference": "PractitionerRole/other"}
@@ -75,9 +77,17 @@ async def test_refer_tells_everything_that_is_missing_and_writes_nothing(unknown
     await diagnosed(unknown, code={"text": "Asthma"})
     answer = await refer(unknown)
     said = told(answer)
-    assert "The rating is green: keyworking takes red, amber, blue" in said
+    # The rating ended with the 25th birthday.
+    assert "There is no active rating: keyworking takes red, amber, blue" in said
     assert "keyworking takes 0 to 25" in said
     assert "No learning disability or autism is on record" in said
+    assert await unknown.all("ServiceRequest") == []
+
+
+async def test_refer_takes_nobody_on_green(unknown: Chart) -> None:
+    await young_person(unknown, "green")
+    said = told(await refer(unknown))
+    assert "The rating is green: keyworking takes red, amber, blue" in said
     assert await unknown.all("ServiceRequest") == []
 
 
@@ -202,11 +212,8 @@ async def test_close_tells_what_is_open_or_ends_it_with_the_reason(unknown: Char
     found = answer.json()
     why = extension_of(found, canonicals.CLOSE_REASON_EXTENSION)["valueCodeableConcept"]
     assert (found["status"], code_of(why)) == ("finished", "moved-away")
-    texts = {
-        task["statusReason"]["text"]
-        for task in await unknown.all("Task")
-        if task["status"] == "cancelled"
-    }
+    tasks = (await unknown.tasks("cancelled")).values()
+    texts = {task["statusReason"]["text"] for task in tasks}
     assert texts == {"Keyworking has ended: moved-away"}
     assert [plan["status"] for plan in await unknown.all("CarePlan")] == ["completed"]
 
@@ -260,8 +267,9 @@ async def test_plans_and_goals_are_not_written_once_consent_has_ended(
         assert "consent to keyworking has ended" in told(answer)
         assert outcome_issues(answer)[0]["expression"] == [f"{kind}.subject"]
     assert await chart.state() == "plan-active"
-    task = (await chart.tasks())["review-consent"]
-    assert task["status"] == "requested"
+    (task,) = await timers(chart, "review-consent")
+    assert task["focus"] == {"reference": "Consent/consent-keyworking"}
+    assert due(task) == working_days_after(TODAY, 5).isoformat()
 
 
 async def test_plans_and_goals_are_written_again_once_there_is_consent(chart: Chart) -> None:
@@ -270,7 +278,8 @@ async def test_plans_and_goals_are_written_again_once_there_is_consent(chart: Ch
     for kind in ("CarePlan", "Goal"):
         (found,) = await chart.all(kind)
         assert (await _write(chart, {**found, "language": "en-GB"})).status_code == 200
-    assert (await chart.tasks())["review-consent"]["status"] == "cancelled"
+    assert await timers(chart, "review-consent") == []
+    assert len(await timers(chart, "review-consent", "cancelled")) == 1
 
 
 async def test_a_plan_may_be_ended_without_consent(chart: Chart) -> None:
@@ -291,10 +300,21 @@ async def test_a_consent_that_ended_stops_a_move_that_is_keyworking(unknown: Cha
     assert "consent to keyworking has ended" in told(await by_operation(unknown, "plan-active"))
 
 
+async def test_a_parent_s_consent_that_the_16th_birthday_ended_is_no_withdrawal(
+    chart: Chart,
+) -> None:
+    reached = concept(canonicals.CONSENT_STATUS_REASON, "ROLE_DEACTIVATED_END_DATE_REACHED")
+    why = {"url": canonicals.CONSENT_STATUS_REASON_EXTENSION, "valueCodeableConcept": reached}
+    await chart.consent("keyworking", status="inactive", extension=[why])
+    (plan,) = await chart.all("CarePlan")
+    assert (await _write(chart, {**plan, "language": "en-GB"})).status_code == 200
+
+
 async def test_a_consent_that_ran_out_is_no_withdrawal(chart: Chart) -> None:
     (consent,) = [one for one in await chart.all("Consent") if one["id"].endswith("keyworking")]
     period = {"start": "2025-01-05", "end": "2025-02-05"}
     await chart.write({**consent, "provision": {"type": "permit", "period": period}})
     (plan,) = await chart.all("CarePlan")
     assert (await _write(chart, {**plan, "language": "en-GB"})).status_code == 200
-    assert "review-consent" not in await chart.tasks()
+    (task,) = await timers(chart, "review-consent")
+    assert task["focus"] == {"reference": "Consent/consent-keyworking"}

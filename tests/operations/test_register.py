@@ -72,7 +72,10 @@ def organisation(key: str, code: str, **elements: object) -> JSON:
 
 @pytest.fixture
 async def region(client: httpx.AsyncClient) -> httpx.AsyncClient:
-    """Two areas: p1 to p3 in the one, p4 in the other; p5 was on the register once."""
+    """Two areas: p1 to p3 in the one, p4 in the other; p5 was on the register once.
+
+    Somebody has planned the reviews of p1 and p2; that of p4 is the timer's.
+    """
     for resource in (
         organisation("icb", "QF7"),
         organisation("host", "ZZK9", partOf={"reference": ICB}),
@@ -82,15 +85,15 @@ async def region(client: httpx.AsyncClient) -> httpx.AsyncClient:
         young_person(3, "Synthetic-Oak", ICB),
         young_person(4, "Synthetic-Elm", "Organization/far"),
         young_person(5, "Synthetic-Yew", ICB),
+        review(1, "amber", "2026-03-01"),
+        review(1, "amber", "2026-02-15", "completed"),
+        review(2, "red", "2099-01-01"),
         rated(1, "amber", "2026-02-01"),
         rated(1, "green", "2026-01-05", end="2026-02-01"),
         rated(2, "red", "2026-03-01"),
         rated(3, "blue", "2026-01-01"),
         rated(4, "red", "2026-01-02"),
         rated(5, "amber", "2026-01-02", end="2026-03-01"),
-        review(1, "amber", "2026-03-01"),
-        review(1, "amber", "2026-02-15", "completed"),
-        review(2, "red", "2099-01-01"),
     ):
         await put(client, resource)
     return client
@@ -123,7 +126,7 @@ async def test_tells_rating_since_when_next_review_and_overdue_red_first(
 ) -> None:
     assert await asked(region) == [
         "p2 red 2026-03-01 2099-01-01 False",
-        "p4 red 2026-01-02 - -",
+        "p4 red 2026-01-02 2026-01-16 True",
         "p1 amber 2026-02-01 2026-03-01 True",
         "p3 blue 2026-01-01 - -",
     ]
@@ -142,7 +145,7 @@ async def test_includes_who_they_are_and_the_review(region: httpx.AsyncClient) -
         ("area=Organization/host", ["p2"]),
         ("area=QZZ", ["p4"]),
         ("rating=red&rating=blue", ["p2", "p4", "p3"]),
-        ("overdue=true", ["p1"]),
+        ("overdue=true", ["p4", "p1"]),
         ("overdue=false&area=QF7", ["p2", "p3"]),
         ("_sort=since", ["p3", "p4", "p1", "p2"]),
         ("_sort=-rating", ["p3", "p1", "p2", "p4"]),

@@ -16,6 +16,7 @@ NOW = datetime.now(LOCAL).replace(microsecond=0)
 ADMITTED = NOW - timedelta(days=20)
 HOME = NOW - timedelta(days=2)
 TRIGGERS = ("A02", "A04", "A08")
+_CLOSED = {"CarePlan": "plan", "Consent": "consent-keyworking", "Task": "visit"}
 FOLLOW_UP = {"T-CAREPLAN-SHARE", "T-FU-72", "T-FU-7D", "T-RED-HOLD"}
 
 
@@ -120,6 +121,57 @@ async def test_a_correction_to_death_ends_the_rating_and_the_follow_up(
     await chart.tell(as_trigger(stay.discharge(HOME, to="79", method="4"), "A08"))
     assert await chart.rating() is None
     assert not (await chart.dues()).keys() & {"T-FU-72", "T-FU-7D", "T-RED-HOLD"}
+
+
+async def test_a_death_told_in_error_gives_back_all_that_it_closed(
+    chart: Chart, stay: Spell
+) -> None:
+    await chart.tell(stay.admit())
+    visit: JSON = {"resourceType": "Task", "id": "visit", "status": "requested", "intent": "order"}
+    visit |= {"code": concept(canonicals.TASK, "first-visit"), "authoredOn": "2026-06-01"}
+    about = {"for": {"reference": chart.patient}, "focus": {"reference": chart.patient}}
+    await chart.write({**visit, **about, "restriction": {"period": {"end": "2099-01-01"}}})
+    await chart.tell(stay.discharge(HOME, to="79", method="4"))
+    over = [await chart.client.get(f"{kind}/{name}") for kind, name in _CLOSED.items()]
+    assert [one.json()["status"] for one in over] == ["completed", "inactive", "cancelled"]
+    await chart.tell(as_trigger(stay.discharge(HOME), "A08"))
+    again = [await chart.client.get(f"{kind}/{name}") for kind, name in _CLOSED.items()]
+    assert [one.json()["status"] for one in again] == ["active", "active", "requested"]
+    assert (await chart.state(), await chart.colour()) == ("plan-active", "red")
+    assert (await chart.dues()).keys() >= FOLLOW_UP
+
+
+@pytest.mark.parametrize("over", [True, False])
+async def test_a_late_word_of_an_earlier_stay_brings_nobody_back_who_has_died(
+    chart: Chart, stay: Spell, over: bool
+) -> None:
+    last = Spell(chart.nhs_number, NOW - timedelta(days=4))
+    await chart.tell(last.admit())
+    await chart.tell(last.discharge(HOME, to="79", method="4"))
+    left = NOW - timedelta(days=6)
+    await chart.tell(stay.discharge(left) if over else stay.admit())
+    assert await chart.rating() is None
+    (episode,) = await chart.all("EpisodeOfCare")
+    assert episode["status"] == "finished"
+    waiting = [task for task in await chart.all("Task") if task["status"] == "requested"]
+    assert {code_of(task["code"]) for task in waiting} == {"bereavement", "root-cause-analysis"}
+
+
+async def test_a_discharge_does_not_open_what_a_person_has_closed_as_a_death(
+    chart: Chart, stay: Spell
+) -> None:
+    await chart.tell(stay.admit())
+    asked = [
+        {"name": "reason", "valueCode": "deceased"},
+        {"name": "end-tasks", "valueBoolean": True},
+        {"name": "end-goals", "valueBoolean": True},
+    ]
+    sent = body({"resourceType": "Parameters", "parameter": asked})
+    answer = await chart.client.post("EpisodeOfCare/involvement/$close", **sent)
+    assert answer.status_code == 200, answer.text
+    await chart.tell(stay.discharge(HOME))
+    (episode,) = await chart.all("EpisodeOfCare")
+    assert episode["status"] == "finished"
 
 
 async def test_a_discharge_gives_the_plan_its_end_and_leaves_it_to_people(

@@ -15,6 +15,7 @@ from fhir_server.access.caller import Caller
 from fhir_server.access.session import Session, SessionUnit
 from fhir_server.app import Application, create_app
 from fhir_server.errors import FhirError, Kind
+from fhir_server.events.topics import topics_of
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import LOCAL
 from fhir_server.jobs.scheduler import Diary, Pace, Scheduler
@@ -24,7 +25,7 @@ from fhir_server.storage.interface import Store
 from fhir_server.timing import scheduler
 from tests.operations.chart import KEYWORKER, Chart, code_of, concept
 from tests.operations.messages import JSON
-from tests.operations.test_timers import (
+from tests.operations.timing import (
     TODAY,
     begin,
     born,
@@ -81,7 +82,11 @@ async def status(chart: Chart, code: str) -> list[str | None]:
 
 
 async def rated_amber(chart: Chart) -> None:
+    """With a consent that does not run out while the clock is moved."""
     await begin(chart)
+    ends = (TODAY + timedelta(days=364)).isoformat()
+    given = {"type": "permit", "period": {"start": TODAY.isoformat(), "end": ends}}
+    await chart.consent("keyworking", dateTime=TODAY.isoformat(), provision=given)
     await involve(chart)
     team: JSON = {"resourceType": "CareTeam", "id": "team", "status": "active"}
     role = concept(canonicals.CARE_TEAM_ROLE, "strategic-keyworker")
@@ -108,6 +113,8 @@ async def test_what_was_due_is_overdue_and_then_the_strategic_keyworker_s(
     clock.move_by(29 * DAY)
     assert await work_off(one) == 1
     assert await status(unknown, "T-REVIEW-AMBER") == ["Overdue"]
+    (late,) = await timers(unknown, "T-REVIEW-AMBER")
+    assert topics_of(late, None) == {"task-overdue"}
     assert await timers(unknown, "escalation") == []
     clock.move_by(7 * DAY)
     assert await work_off(one) == 1

@@ -43,6 +43,7 @@ EXPECTED = {
         *("review-break-glass", "check-identity", "escalation", "delay-reason", "exit"),
         "bereavement",
     },
+    "business-status": {"overdue"},
 }
 
 

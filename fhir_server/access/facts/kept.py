@@ -26,7 +26,7 @@ PART: Final = "access-part"
 GRANTEE: Final = "access-grantee"
 CHANGE: Final = "access-change"
 STATE: Final = "access-state"
-_STATE_KEY: Final = "state"
+STATE_KEY: Final = "state"
 _REMEMBERED: Final = 10 * 60 * 1_000_000
 """Microseconds for which a change can be looked up."""
 _AT_ONCE: Final = 1000
@@ -64,14 +64,14 @@ class Overfull(Exception):
 
 async def state(reader: Reader) -> State:
     """Where the facts are by now; a store that never had any has none that are complete."""
-    found = await reader.memo(STATE, _STATE_KEY)
+    found = await reader.memo(STATE, STATE_KEY)
     if found is None:
         return State()
-    return _state(found.value)
+    return state_of(found.value)
 
 
 @lru_cache(maxsize=8)
-def _state(told: bytes) -> State:
+def state_of(told: bytes) -> State:
     try:
         return msgspec.json.decode(told, type=State)
     except msgspec.MsgspecError:
@@ -79,7 +79,7 @@ def _state(told: bytes) -> State:
 
 
 async def keep_state(unit: Unit, reached: State) -> None:
-    await unit.keep(Memo(STATE, _STATE_KEY, msgspec.json.encode(reached)))
+    await unit.keep(Memo(STATE, STATE_KEY, msgspec.json.encode(reached)))
 
 
 async def follow(unit: Unit, stored: StoredVersion, resource: Resource | None) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from fhir_server.errors import FhirError, Kind
+from fhir_server.storage.interface import Memo
 from fhir_server.storage.sqlite.committer import Committer
 from fhir_server.storage.sqlite.connect import connect, secret_of
 from fhir_server.storage.sqlite.entries import EntryWriter, ParameterNumbers, keyed_hash
@@ -101,11 +102,21 @@ class Opened:
         try:
             return job(self.reader())
         except sqlite3.Error as error:
-            # It may keep what it has read of a damaged file.
-            if self._reader is not None:
-                self._reader.close()
-                self._reader = None
-            raise unreadable(error) from error
+            raise self._unreadable(error) from error
+
+    def memo(self, space: str, key: str, now: int) -> Memo | None:
+        """As `now`, of what each request asks for: the state of the facts, by which it decides."""
+        try:
+            return (self._reader or self.reader()).memo(space, key, now)
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: sqlite3.Error) -> FhirError:
+        """What it is told as; the connection may keep what it has read of a damaged file."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        return unreadable(error)
 
     def reader(self) -> ConnectionReader:
         """The loop's own."""

@@ -101,8 +101,8 @@ class SqliteStore:
         return await self._elsewhere(lambda reader: reader.changes(after, count))
 
     async def memo(self, space: str, key: str) -> Memo | None:
-        now = self._terms.clock()
-        return await self._beside(lambda reader: reader.memo(space, key, now))
+        opened = self._place.lately() or await self._place.current()
+        return opened.memo(space, key, self._terms.clock())
 
     async def memos(
         self, space: str, prefix: str = "", count: int = 100, after: str = ""

@@ -6,7 +6,6 @@ half of what it takes to find a row.
 """
 
 import sqlite3
-from collections.abc import Callable
 from typing import Final
 
 from fhir_server.search.parameters import ParameterSet
@@ -19,6 +18,8 @@ _MOST: Final = 2000
 _LARGE: Final = 4096
 """Bytes of a memo that is read anew each time."""
 _VERSION: Final = "PRAGMA data_version"
+_Answer = tuple[int, int, tuple[Memo, ...]]
+"""The span of time, `[low, high)`, in which the memos are as they were read, and the memos."""
 
 
 class Unchanged:
@@ -30,8 +31,7 @@ class Unchanged:
         self._stored = parameters
         self._version = -1
         self._parameters: ParameterSet | None = None
-        self._memos: dict[tuple[object, ...], tuple[int, int, tuple[Memo, ...]]] = {}
-        """With the span of time, `[low, high)`, in which each is as it was read."""
+        self._memos: dict[tuple[object, ...], _Answer] = {}
 
     def parameters(self) -> ParameterSet:
         self._look()
@@ -40,31 +40,30 @@ class Unchanged:
         return self._parameters
 
     def memo(self, space: str, key: str, now: int) -> Memo | None:
-        found = self._found((space, key), now, lambda: self._one(space, key, now))
-        return found[0] if found else None
+        self._look()
+        known = self._memos.get((space, key))
+        if known is None or not known[0] <= now < known[1]:
+            known = self._keep((space, key), now, self._one(space, key, now))
+        return known[2][0] if known[2] else None
 
     def memos(self, space: str, prefix: str, count: int, after: str, now: int) -> tuple[Memo, ...]:
-        def read() -> tuple[Memo, ...]:
-            return tuple(memos.several(self._connection, space, prefix, count, after, now))
-
-        return self._found((space, prefix, count, after), now, read)
+        self._look()
+        known = self._memos.get((space, prefix, count, after))
+        if known is None or not known[0] <= now < known[1]:
+            found = tuple(memos.several(self._connection, space, prefix, count, after, now))
+            known = self._keep((space, prefix, count, after), now, found)
+        return known[2]
 
     def _one(self, space: str, key: str, now: int) -> tuple[Memo, ...]:
         found = memos.one(self._connection, space, key, now)
         return () if found is None else (found,)
 
-    def _found(
-        self, key: tuple[object, ...], now: int, read: Callable[[], tuple[Memo, ...]]
-    ) -> tuple[Memo, ...]:
-        self._look()
-        known = self._memos.get(key)
-        if known is not None and known[0] <= now < known[1]:
-            return known[2]
-        found = read()
+    def _keep(self, key: tuple[object, ...], now: int, found: tuple[Memo, ...]) -> _Answer:
+        ends = [memo.expires for memo in found if memo.expires]
+        answer = (now, min(ends, default=memos.NEVER), found)
         if sum(len(memo.value) for memo in found) <= _LARGE:
-            ends = [memo.expires for memo in found if memo.expires]
-            self._memos[key] = (now, min(ends, default=memos.NEVER), found)
-        return found
+            self._memos[key] = answer
+        return answer
 
     def _look(self) -> None:
         """Before anything is read: what is committed in between makes the next look forget it."""

@@ -1,0 +1,58 @@
+"""What is met at a glance is met by the whole expression too, whatever the JSON is."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fhir_server.fhirpath.invariant import Invariant, compile_invariant
+from fhir_server.fhirpath.parse import parse
+from fhir_server.fhirpath.plan import Scope
+from fhir_server.fhirpath.surely import surely
+
+DAY = "value.toString().where(substring(9).empty()).empty()"
+WORDS = r"value.text.where($this.matches('\\S').not()).empty()"
+
+_TEXTS = st.text(alphabet=" \t\n\f\r\u00a0\u3000a-0", max_size=12) | st.sampled_from(
+    ["2026", "2026-12", "2026-12-24", "2026-99-99", "2026-12-24T10:00:00Z"]
+)
+_VALUES = st.one_of(_TEXTS, st.none(), st.booleans(), st.integers(), st.lists(_TEXTS, max_size=2))
+_OBJECTS = st.dictionaries(st.sampled_from(["text", "time", "_text"]), _VALUES, max_size=2)
+_NAMES = st.sampled_from(["url", "valueDate", "_valueDate", "valueString", "valueAnnotation"])
+EXTENSIONS = st.dictionaries(_NAMES, _VALUES | _OBJECTS, max_size=3)
+
+
+@pytest.mark.parametrize("expression", [DAY, WORDS])
+def test_it_never_says_yes_alone(expression: str) -> None:
+    compiled: Invariant = compile_invariant(expression, "Extension", ("Extension",))
+    look = surely(parse(expression), "Extension")
+    assert look is not None
+
+    @given(EXTENSIONS)
+    def compare(extension: dict[str, Any]) -> None:
+        if look(extension):
+            assert compiled.holds(
+                compiled._focus(extension, Scope(extension), None), Scope(extension)
+            )
+
+    compare()
+
+
+def test_the_two_questions_are_recognised_and_decided() -> None:
+    for expression, met, broken in (
+        (DAY, {"valueDate": "2026-12-24"}, {"valueDate": "2026-12"}),
+        (WORDS, {"valueAnnotation": {"text": " a"}}, {"valueAnnotation": {"text": " \n"}}),
+    ):
+        look = surely(parse(expression), "Extension")
+        assert look is not None
+        assert look(met)
+        assert not look(broken)
+        compiled = compile_invariant(expression, "Extension", ("Extension",))
+        assert compiled(met, Scope(met))
+        assert not compiled(broken, Scope(broken))
+
+
+def test_other_types_and_expressions_are_left_to_the_expression() -> None:
+    assert surely(parse(DAY), "Patient") is None
+    assert surely(parse("value.exists()"), "Extension") is None

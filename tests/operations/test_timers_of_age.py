@@ -1,0 +1,197 @@
+"""The timers of consent, of age and of leaving: what starts each, what does not, what ends it."""
+
+from datetime import timedelta
+
+import pytest
+
+from fhir_server.fhir import canonicals
+from operations._calendar import working_days_after
+from tests.operations.chart import Chart, concept
+from tests.operations.messages import Spell
+from tests.operations.timing import (
+    NOW,
+    TODAY,
+    begin,
+    born,
+    by_parent,
+    complete,
+    days_ago,
+    dues,
+    in_days,
+    involve,
+    timers,
+)
+
+
+@pytest.fixture
+def spell(chart: Chart) -> Spell:
+    return Spell(chart.nhs_number, NOW - timedelta(days=20))
+
+
+# Consent ----------------------------------------------------------------------------------------
+
+
+async def test_t_consent_recheck_is_due_after_a_year_and_each_year(unknown: Chart) -> None:
+    await begin(unknown)
+    period = {"start": days_ago(30), "end": in_days(4000)}
+    provision = {"type": "permit", "period": period}
+    await unknown.consent("register", dateTime=days_ago(30), provision=provision)
+    assert await dues(unknown, "T-CONSENT-RECHECK") == [in_days(335)]
+    (task,) = await timers(unknown, "T-CONSENT-RECHECK")
+    await complete(unknown, task, TODAY.isoformat())
+    assert await dues(unknown, "T-CONSENT-RECHECK") == [in_days(365)]
+
+
+async def test_t_consent_recheck_is_due_before_the_consent_runs_out(unknown: Chart) -> None:
+    await begin(unknown)
+    provision = {"type": "permit", "period": {"start": days_ago(30), "end": in_days(60)}}
+    await unknown.consent("register", dateTime=days_ago(30), provision=provision)
+    assert await dues(unknown, "T-CONSENT-RECHECK") == [in_days(60)]
+
+
+async def test_t_consent_recheck_is_not_for_a_consent_that_was_not_given(unknown: Chart) -> None:
+    await begin(unknown)
+    await unknown.consent("register", status="rejected")
+    assert await dues(unknown, "T-CONSENT-RECHECK") == []
+
+
+async def test_consent_that_is_withdrawn_ends_the_rating_and_is_talked_about(chart: Chart) -> None:
+    await chart.consent("register", status="inactive")
+    assert await chart.rating() is None
+    (flag,) = await chart.all("Flag")
+    reason = concept(canonicals.RATING_END_REASON, "consent-withdrawn")
+    assert reason in [one.get("valueCodeableConcept") for one in flag["extension"]]
+    assert await dues(chart, "review-consent") == [working_days_after(TODAY, 5).isoformat()]
+    await chart.consent("register")
+    assert await dues(chart, "review-consent") == []
+
+
+async def test_consent_that_comes_after_the_admission_turns_the_rating_blue(
+    unknown: Chart,
+) -> None:
+    await unknown.open()
+    await unknown.consent("register", status="inactive")
+    await unknown.tell(Spell(unknown.nhs_number, NOW - timedelta(days=20)).admit())
+    assert await unknown.colour() is None
+    assert len(await dues(unknown, "obtain-consent")) == 1
+    await unknown.consent("register")
+    assert await unknown.colour() == "blue"
+    assert len(await dues(unknown, "obtain-consent", "completed")) == 1
+
+
+async def test_consent_that_comes_back_after_it_was_withdrawn_in_hospital_turns_blue_again(
+    chart: Chart, spell: Spell
+) -> None:
+    await chart.tell(spell.admit())
+    await chart.consent("register", status="inactive")
+    assert await chart.colour() is None
+    await chart.consent("register")
+    assert await chart.colour() == "blue"
+
+
+# Age --------------------------------------------------------------------------------------------
+
+
+async def test_t_proxy_review_is_told_ahead_and_due_on_the_13th_birthday(unknown: Chart) -> None:
+    await begin(unknown, birthDate=born(13, -20))
+    await by_parent(unknown)
+    assert await dues(unknown, "T-PROXY-REVIEW") == [in_days(20)]
+
+
+@pytest.mark.parametrize("birth_date", [born(13, -40), born(16), "2013"])
+async def test_t_proxy_review_is_not_for_another_age(unknown: Chart, birth_date: str) -> None:
+    await begin(unknown, birthDate=birth_date)
+    await by_parent(unknown)
+    assert await dues(unknown, "T-PROXY-REVIEW") == []
+
+
+async def test_t_proxy_review_is_not_for_a_young_person_s_own_consent(unknown: Chart) -> None:
+    await begin(unknown, birthDate=born(13, -20))
+    await unknown.consent("register")
+    assert await dues(unknown, "T-PROXY-REVIEW") == []
+
+
+async def test_t_proxy_16_ends_a_parent_s_consent_and_has_the_young_person_asked(
+    unknown: Chart,
+) -> None:
+    await begin(unknown, birthDate=born(16, -10))
+    await by_parent(unknown)
+    await unknown.rate("amber", days_ago(30))
+    (consent,) = await unknown.all("Consent")
+    assert consent["status"] == "active"
+    assert await dues(unknown, "T-PROXY-16") == [in_days(10)]
+    (patient,) = [(await unknown.client.get(unknown.patient)).json()]
+    await unknown.write({**patient, "birthDate": born(16, 1)})
+    (consent,) = await unknown.all("Consent")
+    assert consent["status"] == "inactive"
+    assert await dues(unknown, "T-PROXY-16") == [days_ago(1)]
+    assert await unknown.colour() == "amber", "nobody has withdrawn it"
+
+
+async def test_t_proxy_16_leaves_a_consent_of_the_young_person_s_own(unknown: Chart) -> None:
+    await begin(unknown, birthDate=born(16, 1))
+    await unknown.consent("register")
+    (consent,) = await unknown.all("Consent")
+    assert consent["status"] == "active"
+    assert await dues(unknown, "T-PROXY-16") == []
+
+
+@pytest.mark.parametrize(
+    ("birth_date", "text"),
+    [
+        (born(14, 1), "becoming an adult"),
+        (born(17, 300), "move to"),
+        (born(18), "adults' register"),
+    ],
+)
+async def test_t_transition_is_asked_for_at_14_at_17_and_a_half_and_at_18(
+    unknown: Chart, birth_date: str, text: str
+) -> None:
+    await begin(unknown, birthDate=birth_date)
+    await involve(unknown)
+    (task,) = await timers(unknown, "T-TRANSITION")
+    assert text in task["description"]
+
+
+@pytest.mark.parametrize("birth_date", [born(14, -1), "2010"])
+async def test_t_transition_is_not_for_somebody_younger(unknown: Chart, birth_date: str) -> None:
+    await begin(unknown, birthDate=birth_date)
+    await involve(unknown)
+    assert await dues(unknown, "T-TRANSITION") == []
+
+
+async def test_exit_at_25_ends_the_rating_as_aged_out(unknown: Chart) -> None:
+    await begin(unknown, birthDate=born(25, 1))
+    await involve(unknown)
+    await unknown.rate("amber", days_ago(30))
+    assert await unknown.rating() is None
+    (flag,) = await unknown.all("Flag")
+    reason = concept(canonicals.RATING_END_REASON, "aged-out")
+    assert reason in [one.get("valueCodeableConcept") for one in flag["extension"]]
+    assert await dues(unknown, "exit") == [days_ago(1)]
+
+
+async def test_t_retention_has_the_record_archived_and_later_removed(unknown: Chart) -> None:
+    await begin(unknown)
+    reason = concept(canonicals.EPISODE_CLOSE_REASON, "stepped-down")
+    closed = {"url": canonicals.CLOSE_REASON_EXTENSION, "valueCodeableConcept": reason}
+    state = {"url": canonicals.PATHWAY_STATE_EXTENSION, "valueCode": "closed"}
+    period = {"start": "2026-01-05", "end": "2026-08-31"}
+    await involve(unknown, status="finished", extension=[state, closed], period=period)
+    assert await dues(unknown, "T-RETENTION") == ["2027-02-28"]
+    (task,) = await timers(unknown, "T-RETENTION")
+    await complete(unknown, task, "2027-02-28")
+    assert await dues(unknown, "T-RETENTION") == ["2032-08-31"]
+
+
+async def test_t_retention_is_not_for_an_involvement_that_goes_on(unknown: Chart) -> None:
+    await begin(unknown)
+    await involve(unknown)
+    assert await dues(unknown, "T-RETENTION") == []
+
+
+async def test_nothing_is_asked_for_of_somebody_who_has_died(chart: Chart) -> None:
+    assert await dues(chart, "T-REVIEW-AMBER")
+    (patient,) = [(await chart.client.get(chart.patient)).json()]
+    await chart.write({**patient, "deceasedBoolean": True})
+    assert {task["status"] for task in await chart.all("Task")} == {"cancelled"}
