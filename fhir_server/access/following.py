@@ -7,9 +7,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from fhir_server.access.labels import is_test_data
+from fhir_server.access.membership import PATIENT, patients_of
+from fhir_server.fhir import json
+
 if TYPE_CHECKING:
     from fhir_server.access.session import SessionUnit
-    from fhir_server.storage.interface import StoredVersion
+    from fhir_server.storage.interface import Draft, Reader, StoredVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,19 @@ class Written:
     id: str
     before: "StoredVersion | None"
     """None where there was none; perhaps a deletion."""
+
+
+async def is_made_for_tests(reader: "Reader", draft: "Draft") -> bool:
+    """Whether rules make something new about test data alone, which is then test data too.
+
+    Whoever set it off: a load test has to find it again, and finds nothing else.
+    """
+    patients = patients_of(draft.resource)
+    for one in patients:
+        found = await reader.read(PATIENT, one)
+        if found is None or found.deleted or not is_test_data(json.decode_own(found.body)):
+            return False
+    return bool(patients) and await reader.read(draft.type, draft.id) is None
 
 
 class Rules(Protocol):

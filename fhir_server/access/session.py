@@ -18,7 +18,7 @@ from fhir_server.access.data import Data
 from fhir_server.access.doing import Done
 from fhir_server.access.everybodys import of_all_callers
 from fhir_server.access.facts.kept import follow
-from fhir_server.access.following import NO_RULES, Rules, Written
+from fhir_server.access.following import NO_RULES, Rules, Written, is_made_for_tests
 from fhir_server.access.glass import memo as glass_memo
 from fhir_server.access.guarded import GuardedReader
 from fhir_server.access.keeper import Keeper
@@ -342,7 +342,7 @@ class SessionUnit(GuardedReader):
         draft = draft or Draft(resource)
         if draft.type == AUDITED:
             raise refusal("AuditEvents are taken one by one, by create alone")
-        if self._marks_test_data:
+        if self._marks_test_data or (self._is_rule and await is_made_for_tests(self._unit, draft)):
             draft = Draft(as_test_data(dict(draft.resource)))
         if self._keeper is not None and draft.type == self._keeper.type:
             draft = await self._keeper.taken(self._unit, self.caller, draft)

@@ -176,3 +176,23 @@ async def test_what_a_load_test_sets_off_is_test_data_throughout(
     for one in made:
         assert HTEST in one["meta"]["tag"], one
         assert "Patient/real" not in json.encode(one).decode()
+
+
+async def test_what_rules_write_about_test_data_is_test_data_whoever_set_it_off(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable, spell: Spell
+) -> None:
+    """Else the load test could not end what the stay has brought: it knows test data alone."""
+    await stored(app, child("t", meta={"tag": [HTEST]}))
+    stay = spell.encounter(id="s", subject={"reference": "Patient/t"}, meta={"tag": [HTEST]})
+    found = await client.put("Encounter/s", content=json.encode(stay), headers=FHIR_JSON)
+    assert found.status_code == 201, found.text
+    made = [one for name in ("Task", "CarePlan") for one in await all_of(app, name)]
+    assert len(made) > 3
+    assert [one["id"] for one in made if HTEST not in one.get("meta", {}).get("tag", ())] == []
+    by_table(replace(OTHER, roles=frozenset({Role.LOAD_TEST})))
+    period = {**stay["period"], "end": datetime.now(UTC).isoformat(timespec="seconds")}
+    ended = {**stay, "status": "finished", "period": period}
+    answer = await client.put("Encounter/s", content=json.encode(ended), headers=FHIR_JSON)
+    assert answer.status_code == 200, answer.text
+    (plan,) = await all_of(app, "CarePlan")
+    assert plan["period"].get("end")
