@@ -8,7 +8,6 @@ from fhir_server.events.terms import OpenSession, Terms
 from fhir_server.outgoing import Outgoing
 from fhir_server.search.limits import Limits
 from fhir_server.settings import Settings
-from fhir_server.storage.clock import system_clock
 from fhir_server.storage.interface import Store
 
 
@@ -16,8 +15,10 @@ def terms(settings: Settings) -> Terms:
     """What is set of subscriptions and their notices."""
     return Terms(
         base=settings.base,
-        clock=system_clock,
-        endpoints=Outgoing(settings.notices_to, settings.outgoing_private_hosts),
+        clock=settings.clock,
+        endpoints=Outgoing(
+            settings.notices_to, settings.outgoing_private_hosts, loopback=settings.auth == "none"
+        ),
         limits=Limits(max_values=settings.max_values, max_parameters=settings.max_parameters),
         days=settings.subscription_days,
         most=settings.max_subscriptions,

@@ -167,6 +167,7 @@ class Outgoing:
         origins: `https://host[:port]`, of the settings; what is behind the host is not looked at.
         private_hosts: names that may have private addresses. A host that an origin gives as an
             address, and localhost, are meant as they stand.
+        loopback: whether every port of this machine is one of the origins too.
         resolver: in place of the system's.
         network: in place of the network.
     """
@@ -176,10 +177,12 @@ class Outgoing:
         origins: Sequence[str] = (),
         private_hosts: Iterable[str] = (),
         *,
+        loopback: bool = False,
         resolver: Resolver | None = None,
         network: "httpx.AsyncBaseTransport | None" = None,
     ) -> None:
-        self._named: Final = tuple(origins)
+        self._named: Final = (*origins, *(("http://127.0.0.1",) if loopback else ()))
+        self._loopback: Final = loopback
         self._origins: Final = frozenset(map(_set_origin, origins))
         themselves = (host for _, host, _ in self._origins if _is_named_itself(host))
         self._private: Final = frozenset([*map(str.lower, private_hosts), *themselves])
@@ -204,10 +207,13 @@ class Outgoing:
         if origin is None:
             text = f"'{url[:200]}' is not an http or https address without a user in it"
             raise FhirError.at(Kind.INVALID, place, text)
-        if origin not in self._origins:
+        if origin not in self._origins and not self._is_here(origin.host):
             allowed = ", ".join(self._named) or "none"
             text = f"Nothing is fetched from '{url[:200]}'; origins that may be named: {allowed}"
             raise FhirError.at(Kind.FORBIDDEN, place, text)
+
+    def _is_here(self, host: str) -> bool:
+        return self._loopback and _is_this_machine(host)
 
     def prepare(self) -> None:
         """Do what is done once, and takes a moment."""
@@ -256,7 +262,7 @@ class Outgoing:
 
     async def _addresses(self, origin: Origin) -> Sequence[str]:
         found = await self._resolver(origin.host, origin.port)
-        private = origin.host in self._private
+        private = origin.host in self._private or self._is_here(origin.host)
         if not all(may_be_reached(address, private=private) for address in found):
             raise Unreachable("its host has a private address")
         return found
@@ -385,6 +391,13 @@ def _is_named_itself(host: str) -> bool:
     except ValueError:
         return host == "localhost"
     return True
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 NOWHERE: Final = Outgoing()

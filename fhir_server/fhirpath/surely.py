@@ -1,14 +1,16 @@
 """What is met at a glance: a quick look that says yes, or leaves it to the expression.
 
-Two questions are asked of nearly every keyworking plan: whether a value is long enough (a date to
-the day), and whether a text has more than blanks. Where the plain JSON answers them, the
-expression need not be evaluated; where it does not, nothing is decided here.
+Three questions are asked of nearly every keyworking plan: whether something is there or something
+else, whether a value is long enough (a date to the day), and whether a text has more than blanks.
+Where the plain JSON answers them, the expression need not be evaluated; where it does not, nothing
+is decided here.
 """
 
 from collections.abc import Callable
 from typing import Any, Final
 
-from fhir_server.fhirpath.ast import Call, Literal, Node, Step, Variable
+from fhir_server.fhirpath.ast import Binary, Call, Literal, Node, Step, Variable
+from fhir_server.fhirpath.items import keys
 
 Surely = Callable[[dict[str, Any]], bool]
 BLANKS: Final = " \t\n\f\r"
@@ -19,6 +21,8 @@ SOMETHING: Final = r"\S"
 def surely(node: Node, type_name: str) -> Surely | None:
     """The quick look of an invariant of that type, None where it has none."""
     match node:
+        case Binary("or", Call(Step(None, name), "exists", ()), _):
+            return _is_there(name) if _is_plain(type_name, name) else None
         case Call(
             Call(
                 Call(Step(None, "value"), "toString", ()),
@@ -40,6 +44,20 @@ def surely(node: Node, type_name: str) -> Surely | None:
         ) if type_name == "Extension" and pattern == SOMETHING:
             return _says_something(name)
     return None
+
+
+def _is_plain(type_name: str, name: str) -> bool:
+    """Whether a primitive stands there in JSON under that very name."""
+    found = keys(type_name, name)
+    return len(found) == 1 and found[0].name == name and found[0].primitive
+
+
+def _is_there(name: str) -> Surely:
+    def found(node: dict[str, Any]) -> bool:
+        value = node.get(name)
+        return type(value) is str and value != ""
+
+    return found
 
 
 def _is_longer(start: int) -> Surely:

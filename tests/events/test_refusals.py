@@ -35,7 +35,13 @@ _CHANNEL = "Subscription.channel"
 REFUSED: list[tuple[Any, int, str, str, str]] = [
     (_of(status="active"), 422, "business-rule", "server alone", "Subscription.status"),
     (_of(status="error"), 422, "business-rule", "server alone", "Subscription.status"),
-    (_of(), 403, "forbidden", "they may go to", f"{_CHANNEL}.endpoint"),
+    (
+        _by(endpoint="http://10.0.0.1:9/"),
+        403,
+        "forbidden",
+        "they may go to",
+        f"{_CHANNEL}.endpoint",
+    ),
     (_by(endpoint="ftp://x/"), 400, "invalid", "may go to", f"{_CHANNEL}.endpoint"),
     (_by(endpoint="https://u@x/"), 400, "invalid", "may go to", f"{_CHANNEL}.endpoint"),
     (_without_endpoint(), 400, "invalid", "needs the address", f"{_CHANNEL}.endpoint"),

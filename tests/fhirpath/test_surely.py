@@ -20,16 +20,26 @@ _TEXTS = st.text(alphabet=" \t\n\f\r\u00a0\u3000a-0", max_size=12) | st.sampled_
 _VALUES = st.one_of(_TEXTS, st.none(), st.booleans(), st.integers(), st.lists(_TEXTS, max_size=2))
 _OBJECTS = st.dictionaries(st.sampled_from(["text", "time", "_text"]), _VALUES, max_size=2)
 _NAMES = st.sampled_from(["url", "valueDate", "_valueDate", "valueString", "valueAnnotation"])
+WHO = "reference.exists() or identifier.value.exists()"
+_PLACES = st.sampled_from(["reference", "_reference", "identifier", "display"])
+REFERENCES = st.dictionaries(_PLACES, _VALUES | _OBJECTS, max_size=3)
 EXTENSIONS = st.dictionaries(_NAMES, _VALUES | _OBJECTS, max_size=3)
 
 
-@pytest.mark.parametrize("expression", [DAY, WORDS])
-def test_it_never_says_yes_alone(expression: str) -> None:
-    compiled: Invariant = compile_invariant(expression, "Extension", ("Extension",))
-    look = surely(parse(expression), "Extension")
+@pytest.mark.parametrize(
+    ("expression", "type_name", "nodes"),
+    [
+        (DAY, "Extension", EXTENSIONS),
+        (WORDS, "Extension", EXTENSIONS),
+        (WHO, "Reference", REFERENCES),
+    ],
+)
+def test_it_never_says_yes_alone(expression: str, type_name: str, nodes: Any) -> None:
+    compiled: Invariant = compile_invariant(expression, type_name, (type_name,))
+    look = surely(parse(expression), type_name)
     assert look is not None
 
-    @given(EXTENSIONS)
+    @given(nodes)
     def compare(extension: dict[str, Any]) -> None:
         if look(extension):
             assert compiled.holds(
@@ -56,3 +66,5 @@ def test_the_two_questions_are_recognised_and_decided() -> None:
 def test_other_types_and_expressions_are_left_to_the_expression() -> None:
     assert surely(parse(DAY), "Patient") is None
     assert surely(parse("value.exists()"), "Extension") is None
+    assert surely(parse("value.exists() or url.exists()"), "Extension") is None
+    assert surely(parse("identifier.exists() or display.exists()"), "Reference") is None

@@ -343,3 +343,18 @@ async def test_whoever_dawdles_is_not_waited_for() -> None:
 async def test_a_name_that_nobody_knows_is_told_without_the_inside() -> None:
     with pytest.raises(Unreachable, match=r"^gaierror$"):
         await Outgoing(["http://nobody.invalid"]).asked(_question("http://nobody.invalid/"), 10)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://localhost:8/x", "http://[::1]:9/"])
+def test_every_port_of_this_machine_only_where_that_is_meant(url: str) -> None:
+    Outgoing(loopback=True).require(url)
+    with pytest.raises(FhirError, match="may be named: none"):
+        Outgoing().require(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://10.0.0.1:9", "http://127.0.0.1.example/", "http://0.0.0.0"]
+)
+def test_this_machine_is_no_other_machine(url: str) -> None:
+    with pytest.raises(FhirError, match="may be named"):
+        Outgoing(loopback=True).require(url)

@@ -1,5 +1,7 @@
 """The profiles fit the service: what it writes and what it must take keeps their rules."""
 
+import json
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -93,8 +95,10 @@ async def test_examples_of_messages_are_acted_on(unknown: Chart) -> None:
 
 
 async def test_valid_examples_are_stored_as_they_are(unknown: Chart) -> None:
-    for path in sorted(PROFILES.glob("*/examples/valid-*.json")):
-        resource = load(path)
+    """Each is of a record of its own: together they would be one that contradicts itself."""
+    for number, path in enumerate(sorted(PROFILES.glob("*/examples/valid-*.json"))):
+        text = re.sub(r'("reference": "\w+)/\w[^"]*"', rf'\1/of-{number}"', path.read_text("utf-8"))
+        resource = json.loads(text)
         if resource["resourceType"] == "AuditEvent":
             continue  # the server alone writes them
         stored = await unknown.write(resource)
