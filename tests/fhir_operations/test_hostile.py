@@ -7,7 +7,9 @@ import httpx
 import pytest
 
 from fhir_operations.closure import Near, Table
+from fhir_server.app import create_app
 from fhir_server.errors import FhirError
+from fhir_server.settings import Settings
 from fhir_server.validation.checker import Checker, Findings
 from tests.fhir_operations.terms import SYSTEM, TREE, below, parameters, value_set
 from tests.support import assert_outcome, body, outcome_issues, put
@@ -82,9 +84,10 @@ async def test_a_claim_that_only_has_an_extension_is_told(client: httpx.AsyncCli
 
 @pytest.mark.parametrize("address", ["Bundle/$validate", "Bundle", "$process-message"])
 async def test_a_large_body_is_checked_beside_the_loop(
-    client: httpx.AsyncClient, address: str, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others are answered meanwhile."""
+    app = create_app(settings.model_copy(update={"operations": ("operations", "fhir_operations")}))
     threads: list[int] = []
     check = Checker.check
 
@@ -95,7 +98,10 @@ async def test_a_large_body_is_checked_beside_the_loop(
     monkeypatch.setattr(Checker, "check", noted)
     faulty = {"resource": {"resourceType": "Observation"}}  # so that nothing is stored
     sent = body({"resourceType": "Bundle", "type": "collection", "entry": [faulty] * 3000})
-    answer = await client.post(address, **sent)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url=settings.base + "/") as client:
+            answer = await client.post(address, **sent)
     assert "status is missing" in answer.text
     assert threads
     assert threading.get_ident() not in threads
