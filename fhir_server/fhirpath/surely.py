@@ -25,14 +25,24 @@ def surely(node: Node, type_name: str) -> Surely | None:
             return _is_there(name) if _is_plain(type_name, name) else None
         case Call(
             Call(
-                Call(Step(None, "value"), "toString", ()),
+                Step(None, "value"),
                 "where",
-                (Call(Call(None, "substring", (Literal(int(start)),)), "empty", ()),),
+                (
+                    Binary(
+                        "and",
+                        _,
+                        Binary(
+                            "<",
+                            Call(Call(Variable("this"), "toString", ()), "length", ()),
+                            Literal(int(least)),
+                        ),
+                    ),
+                ),
             ),
             "empty",
             (),
         ) if type_name == "Extension":
-            return _is_longer(start)
+            return _is_as_long(least)
         case Call(
             Call(
                 Step(Step(None, "value"), name),
@@ -60,10 +70,10 @@ def _is_there(name: str) -> Surely:
     return found
 
 
-def _is_longer(start: int) -> Surely:
+def _is_as_long(least: int) -> Surely:
     def found(extension: dict[str, Any]) -> bool:
         values = [one for name, one in extension.items() if name.startswith("value")]
-        return len(values) == 1 and type(values[0]) is str and len(values[0]) > start
+        return len(values) == 1 and type(values[0]) is str and len(values[0]) >= least
 
     return found
 

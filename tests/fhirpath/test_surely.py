@@ -11,7 +11,7 @@ from fhir_server.fhirpath.parse import parse
 from fhir_server.fhirpath.plan import Scope
 from fhir_server.fhirpath.surely import surely
 
-DAY = "value.toString().where(substring(9).empty()).empty()"
+DAY = "value.where(($this is date) and ($this.toString().length() < 10)).empty()"
 WORDS = r"value.text.where($this.matches('\\S').not()).empty()"
 
 _TEXTS = st.text(alphabet=" \t\n\f\r\u00a0\u3000a-0", max_size=12) | st.sampled_from(
