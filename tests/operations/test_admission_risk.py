@@ -219,20 +219,24 @@ async def test_r_red_options_exhausted(chart: Chart) -> None:
     await _two(chart, "R-RED-OPTIONS-EXHAUSTED")
 
 
-@pytest.mark.parametrize(
-    ("code", "question"),
-    [
-        ("R-AMBER-2W", "admission-2w"),
-        ("R-AMBER-PLACEMENT", "placement-breakdown"),
-        ("R-AMBER-STRUGGLING", "services-struggling"),
-    ],
-)
-async def test_r_amber(chart: Chart, code: str, question: str) -> None:
+async def _amber(chart: Chart, code: str, question: str) -> None:
     await chart.answers(question)
     found = await risk(chart)
     assert (found.rating, [*found.rules]) == ("amber", [code])
     await chart.answers("serious-harm")
     assert code not in (await risk(chart)).rules
+
+
+async def test_r_amber_2w(chart: Chart) -> None:
+    await _amber(chart, "R-AMBER-2W", "admission-2w")
+
+
+async def test_r_amber_placement(chart: Chart) -> None:
+    await _amber(chart, "R-AMBER-PLACEMENT", "placement-breakdown")
+
+
+async def test_r_amber_struggling(chart: Chart) -> None:
+    await _amber(chart, "R-AMBER-STRUGGLING", "services-struggling")
 
 
 async def test_r_green_managed(chart: Chart) -> None:

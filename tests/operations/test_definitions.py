@@ -144,3 +144,16 @@ def test_every_other_code_that_operations_write_is_in_its_code_system(
     assert used <= codes(name)
     for code in used - {canonicals.DSR_ADMISSION_RISK, *codes("dsr-rating")}:
         assert f'"{code}"' in SOURCES
+
+
+@pytest.mark.parametrize("system", ["rating-rule", "timer", "pathway-state", "discharge-item"])
+def test_every_rule_timer_state_and_item_has_a_test_named_after_its_code(system: str) -> None:
+    folder = Path(__file__).parent
+    sources = (path.read_text() for path in folder.glob("test_*.py"))
+    names = [name for text in sources for name in re.findall(r"def (test_\w+)", text)]
+    untested = {
+        code
+        for code in codes(system)
+        if not any(code.lower().replace("-", "_") in name for name in names)
+    }
+    assert untested == set()

@@ -151,7 +151,7 @@ def test_step_down_waits_for_the_days_after_a_discharge(facts: JSON, over: bool)
     assert (found == []) == over
 
 
-def test_consent_pending_is_not_for_a_referral_that_was_revoked() -> None:
+def test_referred_goes_on_to_consent_pending_only_while_the_referral_stands() -> None:
     revoked = {"resourceType": "ServiceRequest", "id": "r", "status": "revoked"}
     moves = involvement("referred"), involvement("consent-pending")
     assert "refer anew" in texts(missing(case(referrals=[revoked]), *moves))
