@@ -24,7 +24,7 @@ from fhir_server.fhirpath.items import Item, Items, is_primitive, typed
 from fhir_server.fhirpath.parse import parse
 from fhir_server.fhirpath.plan import Plan, Scope, Truth, truth_of
 from fhir_server.fhirpath.problems import BadExpression, EvaluationError, UnknownFunction
-from fhir_server.fhirpath.surely import surely
+from fhir_server.fhirpath.surely import Surely, surely
 
 Sibling = dict[str, Any] | None
 
@@ -40,9 +40,9 @@ class Invariant:
         "_closed",
         "_object",
         "_open",
-        "_surely",
         "_uses_context",
         "expression",
+        "surely",
         "type_name",
     )
 
@@ -55,7 +55,8 @@ class Invariant:
         self._object = not is_primitive(type_name)
         self._abstract = type_name in ("Resource", "DomainResource")
         self._uses_context = mentions_context(node)
-        self._surely = surely(node, type_name)
+        self.surely: Surely | None = surely(node, type_name)
+        """A quick look at an object of the type, which says yes or nothing."""
 
     def __call__(self, node: Any, scope: Scope, sibling: Sibling = None) -> bool:
         """Whether the invariant is met, or cannot be shown to be broken.
@@ -65,8 +66,6 @@ class Invariant:
         """
         if self._object and type(node) is not dict:
             return False
-        if self._surely is not None and self._surely(node):
-            return True
         name = typed(node, self.type_name) if self._abstract else self.type_name
         return self.holds(Item(node, name, sibling), scope)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from fhir_server.fhirpath import names
-from fhir_server.fhirpath.invariant import compile_invariant
+from fhir_server.fhirpath.invariant import Invariant, compile_invariant
 from fhir_server.fhirpath.parse import parse
 from fhir_server.validation.places import Place, expression
 from fhir_server.validation.profiles.items import Item
@@ -26,11 +26,24 @@ def invariant(text: str, types: Sequence[str]) -> Holds:
     by_type = {name: compile_invariant(text, name, tuple(types)) for name in types}
     only = by_type[types[0]]
     if len(by_type) == 1:
-        return lambda item, report: only(item.value, report.scope, item.sibling)
+        return _alone(only)
 
     def holds(item: Item, report: Report) -> bool:
         chosen = by_type.get(item.type, only)
         return chosen(item.value, report.scope, item.sibling)
+
+    return holds
+
+
+def _alone(only: Invariant) -> Holds:
+    look = only.surely
+    if look is None:
+        return lambda item, report: only(item.value, report.scope, item.sibling)
+
+    def holds(item: Item, report: Report) -> bool:
+        value = item.value
+        met = type(value) is dict and look(value)
+        return met or only(value, report.scope, item.sibling)
 
     return holds
 

@@ -23,6 +23,24 @@ _NAMES = st.sampled_from(["url", "valueDate", "_valueDate", "valueString", "valu
 WHO = "reference.exists() or identifier.value.exists()"
 _PLACES = st.sampled_from(["reference", "_reference", "identifier", "display"])
 REFERENCES = st.dictionaries(_PLACES, _VALUES | _OBJECTS, max_size=3)
+TEAM = (
+    "(status in ('a' | 'b')) implies careTeam.where(reference.exists() or display = 'x').exists()"
+)
+ONCE = "coding.where(system = 'a').count() <= 1"
+VOICE = "(status = 'a') implies extension.where(url = 'a').exists()"
+_WORDS = st.sampled_from(["a", "b", "x"])
+_OF_REFERENCE = st.dictionaries(st.sampled_from(["reference", "display", "type"]), _WORDS)
+_OF_URL = st.dictionaries(st.sampled_from(["url", "valueString"]), _WORDS)
+PLANS = st.fixed_dictionaries(
+    {},
+    optional={
+        "status": _WORDS,
+        "careTeam": st.lists(_OF_REFERENCE, max_size=2),
+        "extension": st.lists(_OF_URL, max_size=2),
+    },
+)
+CODINGS = st.dictionaries(st.sampled_from(["system", "code"]), _WORDS)
+CONCEPTS = st.fixed_dictionaries({}, optional={"coding": st.lists(CODINGS, max_size=3)})
 EXTENSIONS = st.dictionaries(_NAMES, _VALUES | _OBJECTS, max_size=3)
 
 
@@ -32,6 +50,9 @@ EXTENSIONS = st.dictionaries(_NAMES, _VALUES | _OBJECTS, max_size=3)
         (DAY, "Extension", EXTENSIONS),
         (WORDS, "Extension", EXTENSIONS),
         (WHO, "Reference", REFERENCES),
+        (TEAM, "CarePlan", PLANS),
+        (VOICE, "CarePlan", PLANS),
+        (ONCE, "CodeableConcept", CONCEPTS),
     ],
 )
 def test_it_never_says_yes_alone(expression: str, type_name: str, nodes: Any) -> None:
@@ -66,5 +87,5 @@ def test_the_two_questions_are_recognised_and_decided() -> None:
 def test_other_types_and_expressions_are_left_to_the_expression() -> None:
     assert surely(parse(DAY), "Patient") is None
     assert surely(parse("value.exists()"), "Extension") is None
-    assert surely(parse("value.exists() or url.exists()"), "Extension") is None
-    assert surely(parse("identifier.exists() or display.exists()"), "Reference") is None
+    assert surely(parse("value.exists() or value.empty()"), "Extension") is None
+    assert surely(parse("identifier.exists() or identifier.empty()"), "Reference") is None
