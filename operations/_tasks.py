@@ -15,7 +15,7 @@ from operations._overdue import escalations, is_overdue, marked
 from operations._person import local_time, refers, since, status_of
 from operations._record import Record, due_of, is_open, local_reference, task_code
 from operations._wanted import wanted
-from operations._work import Work, task_id
+from operations._work import Work, task_id, task_of
 
 _HOSPITAL: Final = frozenset(
     {"contact-hospital", "T-OVERSIGHT-VISIT", "T-CETR-POSTADM", "T-CETR-REPEAT", "T-DPLAN-START"}
@@ -91,7 +91,9 @@ async def _ask_again(records: Records, record: Record, work: Work, known: Resour
     if due is None or not work.fixed:
         period = {**known.get("restriction", {}).get("period", {}), "end": due_text(work.due)}
         task["restriction"] = {**known.get("restriction", {}), "period": period}
-    task = _owner(record, work) | task  # who came to the involvement only later
+    owner = _owner(record, work)
+    if owner is not None:  # who came to the involvement only later
+        task = {"owner": owner, **task}
     if task == known:
         return ""
     await records.save(marked(task, record.now) if "businessStatus" in task else task)
@@ -222,22 +224,9 @@ async def _mark(records: Records, record: Record) -> list[str]:
 
 
 def _task(record: Record, work: Work) -> Resource:
-    task: Resource = {
-        "resourceType": "Task",
-        "id": work.id,
-        "status": "requested",
-        "intent": "order",
-        "priority": work.priority,
-        "code": {"coding": [{"system": work.system, "code": work.code}], "text": work.text},
-        "description": work.text,
-        "focus": {"reference": work.focus},
-        "for": {"reference": record.reference},
-        "authoredOn": local_time(record.now),
-        "restriction": {"period": {"end": due_text(work.due)}},
-    }
-    return task | _owner(record, work)
+    return task_of(work, record.reference, record.now, _owner(record, work))
 
 
-def _owner(record: Record, work: Work) -> Resource:
-    owner = work.owner or (record.episode or {}).get("careManager")
-    return {"owner": owner} if owner else {}
+def _owner(record: Record, work: Work) -> Resource | None:
+    found: Resource | None = work.owner or (record.episode or {}).get("careManager")
+    return found

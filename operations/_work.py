@@ -10,6 +10,7 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import stable_id
 from operations._calendar import due_text
+from operations._person import local_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +47,23 @@ class Work:
 
 def task_id(code: str, focus: str, key: str = "") -> str:
     return stable_id("task", code, focus, *([key] if key else []))
+
+
+def task_of(
+    work: Work, patient: str, now: int, owner: Resource | None, own_id: str = ""
+) -> Resource:
+    """The Task that asks for it; `own_id` where it is none that the record asks for by itself."""
+    task: Resource = {
+        "resourceType": "Task",
+        "id": own_id or work.id,
+        "status": "requested",
+        "intent": "order",
+        "priority": work.priority,
+        "code": {"coding": [{"system": work.system, "code": work.code}], "text": work.text},
+        "description": work.text,
+        "focus": {"reference": work.focus},
+        "for": {"reference": patient},
+        "authoredOn": local_time(now),
+        "restriction": {"period": {"end": due_text(work.due)}},
+    }
+    return {**task, "owner": owner} if owner else task

@@ -16,7 +16,8 @@ from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Records, reference_to, stable_id
 from operations._calendar import working_days_after
-from operations._person import Person, local_day, local_time, status_of, with_extension
+from operations._person import Person, local_day, status_of, with_extension
+from operations._work import Work, task_of
 
 SCOPES = ("Consent.u",)
 AS_SERVICE: Final = "whoever gave a consent withdraws it"
@@ -90,18 +91,7 @@ async def _talk(person: Person, consent: Resource, days: int) -> Resource:
     """A Task of its own, whatever state of the pathway asks for one."""
     text = "Talk about consent again: one was withdrawn"
     due = working_days_after(local_day(person.now), days)
-    task: Resource = {
-        "resourceType": "Task",
-        "id": stable_id("task", _CODE, reference_to(consent), "withdrawn"),
-        "status": "requested",
-        "intent": "order",
-        "priority": "routine",
-        "code": {"coding": [{"system": canonicals.TASK, "code": _CODE}], "text": text},
-        "description": text,
-        "focus": {"reference": reference_to(consent)},
-        "for": {"reference": person.reference},
-        "authoredOn": local_time(person.now),
-        "restriction": {"period": {"end": due.isoformat()}},
-    }
+    focus = reference_to(consent)
     owner = (await person.episode() or {}).get("careManager")
-    return {**task, "owner": owner} if owner else task
+    own_id = stable_id("task", _CODE, focus, "withdrawn")
+    return task_of(Work(_CODE, text, due, focus), person.reference, person.now, owner, own_id)

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 
-from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import Records, reference_to, stable_id
 from operations._person import Person, local_time, status_of
 from operations._record import is_open
+from operations._work import Work, task_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +55,6 @@ async def cancel(records: Records, person: Person, tasks: Iterable[Resource], re
 
 
 def _task(person: Person, episode: Resource, step: Step, owner: Resource | None) -> Resource:
-    task: Resource = {
-        "resourceType": "Task",
-        "id": stable_id("step", step.code, reference_to(episode)),
-        "status": "requested",
-        "intent": "order",
-        "priority": "routine",
-        "code": {
-            "coding": [{"system": canonicals.TASK, "code": step.code}],
-            "text": step.text,
-        },
-        "description": step.text,
-        "focus": {"reference": reference_to(episode)},
-        "for": {"reference": person.reference},
-        "authoredOn": local_time(person.now),
-        "restriction": {"period": {"end": step.due.isoformat()}},
-    }
-    return {**task, "owner": owner} if owner else task
+    focus = reference_to(episode)
+    work, own_id = Work(step.code, step.text, step.due, focus), stable_id("step", step.code, focus)
+    return task_of(work, person.reference, person.now, owner, own_id)

@@ -28,6 +28,7 @@ from operations._person import (
     status_of,
 )
 from operations._plan import note_aftercare, ready_day, redated
+from operations._work import Work, task_of
 
 ON: Final = ("CarePlan",)
 _CODE: Final = "delay-reason"
@@ -129,21 +130,9 @@ async def _ask(records: Records, known: Resource | None, task: Resource) -> list
 
 
 async def _task(person: Person, plan: Resource, task_id: str, due: date) -> Resource:
-    task: Resource = {
-        "resourceType": "Task",
-        "id": task_id,
-        "status": "requested",
-        "intent": "order",
-        "priority": "urgent",
-        "code": {"coding": [{"system": canonicals.TASK, "code": _CODE}], "text": _TEXT},
-        "description": _TEXT,
-        "focus": {"reference": reference_to(plan)},
-        "for": {"reference": person.reference},
-        "authoredOn": local_time(person.now),
-        "restriction": {"period": {"end": due.isoformat()}},
-    }
+    work = Work(_CODE, _TEXT, due, reference_to(plan), "urgent")
     owner = (await person.episode() or {}).get("careManager")
-    return {**task, "owner": owner} if owner else task
+    return task_of(work, person.reference, person.now, owner, task_id)
 
 
 def _is_discharge_plan(plan: Resource) -> bool:
