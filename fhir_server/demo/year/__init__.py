@@ -1,0 +1,102 @@
+"""`keyworking demo`: a year in a young person's life, played in two minutes.
+
+Everybody asks the server over HTTP with their own token; the clock is moved on from day to day.
+"""
+
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from fhir_server.demo.casting import require_caseload
+from fhir_server.demo.conversation import CannotPlay
+from fhir_server.demo.year import beginning
+from fhir_server.demo.year.cast import PROMPTER
+from fhir_server.demo.year.programme import CHAPTERS
+from fhir_server.demo.year.receiver import Receiver, receiving
+from fhir_server.demo.year.record import Family
+from fhir_server.demo.year.telling import Teller, console
+from fhir_server.demo.year.theatre import House, own_server, their_server
+from fhir_server.demo.year.year import Year
+from fhir_server.fhir.dates import LOCAL
+
+__all__ = ["Staging", "play"]
+
+_SERIAL: Final = 2020
+"""Of the NHS number, on a server of the demo's own."""
+_SERIALS: Final = 800_000
+_NO_CLOCK: Final = (
+    "A year has to pass, and the server at {server} goes by a clock that the demo cannot move. "
+    "Start it with `--auth none --synthetic-caseload` and KEYWORKING_MOVABLE_CLOCK=clock.txt, and "
+    "the demo with `--clock clock.txt`. Without --server, the demo starts a server of its own; "
+    "`keyworking demo --admission` plays a story in which no time has to pass."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """Where the year is played, how fast, and where the papers of it go."""
+
+    folder: Path
+    pace: float = 0.0
+    """Seconds after each step."""
+    server: str = ""
+    """The FHIR base of a server that runs; one of the demo's own where it is empty."""
+    clock: Path | None = None
+    """The file by which that server's clock is moved."""
+
+
+def play(staging: Staging) -> None:
+    """The whole year, told to the terminal.
+
+    Raises:
+        CannotPlay: there is no server, or none whose clock can be moved.
+        NotAsTold: a step did not come out as the story says.
+    """
+    if staging.server and staging.clock is None:
+        raise CannotPlay(_NO_CLOCK.format(server=staging.server))
+    teller = Teller(console())
+    teller.title("A year with a keyworker")
+    teller.say(
+        "Skye is invented, as everybody here is. What follows is asked of a real server, by each "
+        "person with what they may see and do. 'server' is what it did by itself, 'told' who got "
+        "a notice at that moment, 'refused' what it said no to."
+    )
+    with receiving() as receiver, _house(staging, receiver) as house:
+        year = Year(house, teller, _family(house), receiver, _pace(staging.pace))
+        try:
+            _play(year, staging)
+        finally:
+            year.close()
+
+
+def _house(staging: Staging, receiver: Receiver) -> AbstractContextManager[House]:
+    if staging.server and staging.clock is not None:
+        return their_server(staging.server, staging.clock)
+    return own_server(receiver.origin)
+
+
+def _family(house: House) -> Family:
+    """The year begins next Monday; on a server that runs, nobody was there before."""
+    today = datetime.fromtimestamp(house.clock() / 1_000_000, LOCAL).date()
+    serial = _SERIAL if house.tokens else 1000 + secrets.randbelow(_SERIALS)
+    return Family(serial, today + timedelta(days=7 - today.weekday()))
+
+
+def _pace(seconds: float) -> Callable[[], None]:
+    return lambda: time.sleep(seconds)
+
+
+def _play(year: Year, staging: Staging) -> None:
+    if year.house.tokens is None:
+        require_caseload(year.ask(PROMPTER))
+    beginning.meet(year)
+    for chapter in CHAPTERS:
+        year.teller.title(f"Month {chapter.month}: {chapter.title}")
+        year.teller.say(chapter.why)
+        chapter.play(year)
+        year.pace()
