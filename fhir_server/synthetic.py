@@ -66,13 +66,18 @@ class _Try:
     stay: Stay
 
 
-def ensure_loaded(settings: Settings) -> list[str]:
-    """Load the caseload unless it is there; lines for a terminal on what to try next."""
+def ensure_loaded(settings: Settings, as_of: date | None = None) -> list[str]:
+    """Load the caseload unless it is there; lines for a terminal on what to try next.
+
+    Args:
+        as_of: the day as of which its young people are where they are; today by default.
+    """
     own = settings.model_copy(update=_OWN_BOUNDS)
-    return asyncio.run(_ensure_loaded(own, tokens=settings.auth == "token"))
+    day = as_of or _now().date()
+    return asyncio.run(_ensure_loaded(own, day, tokens=settings.auth == "token"))
 
 
-async def _ensure_loaded(settings: Settings, *, tokens: bool) -> list[str]:
+async def _ensure_loaded(settings: Settings, as_of: date, *, tokens: bool) -> list[str]:
     store = await open_store(settings)
     try:
         data = session(settings, store, Caller("anonymous", "synthetic-caseload"))
@@ -80,7 +85,7 @@ async def _ensure_loaded(settings: Settings, *, tokens: bool) -> list[str]:
             click.echo("The synthetic caseload is there already.")
         else:
             server = await fhir_server(settings, store, Operations())
-            await _load(data, server, _now().date())
+            await _load(data, server, as_of)
         tried = await _whom_to_try(Lookup(data, base=settings.base, now=system_clock()))
         return _what_a_ward_tries(settings, tried) if tokens else _what_to_try(settings, tried)
     finally:
@@ -181,7 +186,7 @@ def _what_to_try(settings: Settings, tried: _Try | None) -> list[str]:
     option = "" if base == DEFAULT_SERVER else f" --server {base}"
     return [
         *_lines(base, [*steps, _metadata(base)]),
-        f"  or the whole story, step by step:   .venv/bin/keyworking demo{option}",
+        f"  or the whole story, step by step:   {_COMMAND} demo --admission{option}",
         "",
     ]
 

@@ -4,28 +4,33 @@ Everybody asks the server over HTTP with their own token; the clock is moved on 
 """
 
 import secrets
+import signal
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from fhir_server.demo.casting import require_caseload
 from fhir_server.demo.conversation import CannotPlay
-from fhir_server.demo.year import beginning
+from fhir_server.demo.year import beginning, ending
 from fhir_server.demo.year.cast import PROMPTER
 from fhir_server.demo.year.programme import CHAPTERS
 from fhir_server.demo.year.receiver import Receiver, receiving
 from fhir_server.demo.year.record import Family
+from fhir_server.demo.year.stage import A_YEAR, first_day
 from fhir_server.demo.year.telling import Teller, console
 from fhir_server.demo.year.theatre import House, own_server, their_server
 from fhir_server.demo.year.year import Year
 from fhir_server.fhir.dates import LOCAL
 
-__all__ = ["Staging", "play"]
+__all__ = ["PACE", "Staging", "play"]
 
+PACE: Final = 1.2
+"""Seconds after each step, with which the year takes two minutes."""
 _SERIAL: Final = 2020
 """Of the NHS number, on a server of the demo's own."""
 _SERIALS: Final = 800_000
@@ -59,6 +64,7 @@ def play(staging: Staging) -> None:
     """
     if staging.server and staging.clock is None:
         raise CannotPlay(_NO_CLOCK.format(server=staging.server))
+    signal.signal(signal.SIGTERM, _end_in_order)
     teller = Teller(console())
     teller.title("A year with a keyworker")
     teller.say(
@@ -74,6 +80,11 @@ def play(staging: Staging) -> None:
             year.close()
 
 
+def _end_in_order(*_: object) -> None:
+    """Whoever is told to end stops the server first, as with Ctrl-C."""
+    sys.exit(128 + signal.SIGTERM)
+
+
 def _house(staging: Staging, receiver: Receiver) -> AbstractContextManager[House]:
     if staging.server and staging.clock is not None:
         return their_server(staging.server, staging.clock)
@@ -84,7 +95,7 @@ def _family(house: House) -> Family:
     """The year begins next Monday; on a server that runs, nobody was there before."""
     today = datetime.fromtimestamp(house.clock() / 1_000_000, LOCAL).date()
     serial = _SERIAL if house.tokens else 1000 + secrets.randbelow(_SERIALS)
-    return Family(serial, today + timedelta(days=7 - today.weekday()))
+    return Family(serial, first_day(today))
 
 
 def _pace(seconds: float) -> Callable[[], None]:
@@ -100,3 +111,11 @@ def _play(year: Year, staging: Staging) -> None:
         year.teller.say(chapter.why)
         chapter.play(year)
         year.pace()
+    year.go_on(A_YEAR.days)
+    year.teller.title("Skye's plan, in plain words")
+    ending.plain_words(year, staging.folder)
+    year.teller.title("Skye's year, in a few lines")
+    ending.timeline(year)
+    year.teller.title("The steering group's report")
+    ending.steering_group(year, staging.folder)
+    ending.sum_up(year)

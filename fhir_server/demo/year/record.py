@@ -117,7 +117,7 @@ def beginning(family: Family) -> list[Resource]:
         _mother(family),
         _diagnosis(family),
         {**register, "id": f"{family.id}-register", "extension": [not_competent(family)]},
-        _amber(family, before),
+        _amber(family, family.start - timedelta(days=3)),
     ]
 
 

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,7 @@ import uvicorn
 
 from fhir_server import logs
 from fhir_server.app import create_app
+from fhir_server.fhir.dates import LOCAL
 from fhir_server.http.wire import Protocol
 from fhir_server.settings import Settings
 from fhir_server.synthetic import ensure_loaded
@@ -26,6 +28,14 @@ from fhir_server.synthetic import ensure_loaded
 ISSUER: Final = "https://tokens.demo.keyworking.example"
 SIGNATORIES: Final = ("ZZK02=health", "ZZK05=social-care", "ZZK06=health")
 WARDS: Final = ("ZZK03",)
+
+
+A_YEAR: Final = timedelta(days=364)
+
+
+def first_day(today: date) -> date:
+    """Of the year that is played: the next Monday."""
+    return today + timedelta(days=7 - today.weekday())
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +106,8 @@ def main(folder: str, port: str, stage_port: str, told: str) -> None:
     """Serve until nobody holds the other end of the standard input."""
     place = Place(Path(folder))
     front = front_door(place, int(port), told)
-    ensure_loaded(front)
+    # The others of the area as they are when the year is over, and the report is made.
+    ensure_loaded(front, as_of=first_day(datetime.now(UTC).astimezone(LOCAL).date()) + A_YEAR)
     doors = [_door(settings) for settings in (front, stage_door(place, int(stage_port)))]
     threading.Thread(target=_stop_at_the_end, args=(doors,), daemon=True).start()
     asyncio.run(_serve(doors))

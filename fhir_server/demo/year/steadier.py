@@ -134,5 +134,3 @@ def goodbye(year: Year) -> None:
     )
     year.deed(KEYWORKER, "says goodbye, and is not needed any more", answer)
     year.is_at("closed")
-
-

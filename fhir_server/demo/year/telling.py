@@ -69,6 +69,11 @@ class Teller:
     def note(self, text: str) -> None:
         self._hanging("", text, "")
 
+    def quote(self, lines: Iterable[str]) -> None:
+        """What stands on a page."""
+        for line in lines:
+            self._hanging("", f"| {line}", "italic")
+
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], indent: int) -> None:
         """Columns as wide as what is in them; the last one gives way."""
         widths = [max(len(row[n]) for row in (headings, *rows)) for n in range(len(headings))]

@@ -64,6 +64,8 @@ class Year:
     colours: list[str] = field(default_factory=list)
     """Of the ratings, one after another."""
     told: list[Notice] = field(default_factory=list)
+    steps: int = 0
+    refusals: int = 0
     by_the_way: int = 0
     """Tasks that were done on their day without a word."""
     _lines: dict[Person, Conversation] = field(default_factory=dict)
@@ -159,13 +161,12 @@ class Year:
     def deed(self, who: Person, words: str, answer: Exchange, status: int = 200) -> Exchange:
         """Something that has to come out as told, and what the server did because of it."""
         answer.require(status)
-        self.teller.deed(self.now, who.label, words, f"{said(answer)} -> {answer.summary}")
-        self._what_followed()
-        self.pace()
+        self.event(who, words, f"{said(answer)} -> {answer.summary}")
         return answer
 
     def event(self, who: Person, words: str, answered: str) -> None:
-        """Something that was asked otherwise than in FHIR, and came out as told."""
+        """Something that came out as told, by whatever it was asked."""
+        self.steps += 1
         self.teller.deed(self.now, who.label, words, answered)
         self._what_followed()
         self.pace()
@@ -179,6 +180,7 @@ class Year:
     ) -> Exchange:
         """Something that must not come through, and what the server says to it."""
         answer.require(status)
+        self.refusals += 1
         problems = answer.problems
         require(any(because in one for one in problems), f"Not refused by '{because}': {problems}")
         self.teller.deed(self.now, who.label, words, f"{said(answer)} -> {answer.summary}")
