@@ -105,9 +105,7 @@ def _admission(server: str, pace: float | None, *, ask: bool, full: bool) -> Non
     play(server or DEFAULT_SERVER, full=full, wait=waiting(pace, ask=ask))
 
 
-def _year(
-    server: str, pace: float | None, *, clock: Path | None, output: Path, full: bool
-) -> None:
+def _year(server: str, pace: float | None, *, clock: Path | None, output: Path, full: bool) -> None:
     from fhir_server.demo.year import PACE, Staging, play
 
     if full:

@@ -173,9 +173,7 @@ class Conversation:
         self.requests += 1
         shown = {} if self._token is None else {"authorization": f"Bearer {self._token()}"}
         try:
-            return self._client.request(
-                method, url, content=content, headers={**headers, **shown}
-            )
+            return self._client.request(method, url, content=content, headers={**headers, **shown})
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise CannotPlay(f"No answer from {url}: {error or type(error).__name__}") from None
 

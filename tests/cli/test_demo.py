@@ -1,4 +1,4 @@
-"""`keyworking demo --admission` and the lines that `keyworking serve --synthetic-caseload` prints."""
+"""`keyworking demo --admission`, and the lines that `serve --synthetic-caseload` prints."""
 
 import json
 import re

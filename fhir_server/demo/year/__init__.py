@@ -7,7 +7,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +18,7 @@ from fhir_server.demo.casting import require_caseload
 from fhir_server.demo.conversation import CannotPlay
 from fhir_server.demo.year import beginning, ending
 from fhir_server.demo.year.cast import PROMPTER
-from fhir_server.demo.year.programme import CHAPTERS
+from fhir_server.demo.year.programme import CHAPTERS, Chapter
 from fhir_server.demo.year.receiver import Receiver, receiving
 from fhir_server.demo.year.record import Family
 from fhir_server.demo.year.stage import A_YEAR, first_day
@@ -27,7 +27,7 @@ from fhir_server.demo.year.theatre import House, own_server, their_server
 from fhir_server.demo.year.year import Year
 from fhir_server.fhir.dates import LOCAL
 
-__all__ = ["PACE", "Staging", "play"]
+__all__ = ["CHAPTERS", "PACE", "Staging", "family_of", "finish", "perform", "play"]
 
 PACE: Final = 1.2
 """Seconds after each step, with which the year takes two minutes."""
@@ -73,9 +73,10 @@ def play(staging: Staging) -> None:
         "a notice at that moment, 'refused' what it said no to."
     )
     with receiving() as receiver, _house(staging, receiver) as house:
-        year = Year(house, teller, _family(house), receiver, _pace(staging.pace))
+        year = Year(house, teller, family_of(house), receiver, lambda: time.sleep(staging.pace))
         try:
-            _play(year, staging)
+            perform(year, CHAPTERS)
+            finish(year, staging.folder)
         finally:
             year.close()
 
@@ -91,31 +92,32 @@ def _house(staging: Staging, receiver: Receiver) -> AbstractContextManager[House
     return own_server(receiver.origin)
 
 
-def _family(house: House) -> Family:
+def family_of(house: House) -> Family:
     """The year begins next Monday; on a server that runs, nobody was there before."""
     today = datetime.fromtimestamp(house.clock() / 1_000_000, LOCAL).date()
     serial = _SERIAL if house.tokens else 1000 + secrets.randbelow(_SERIALS)
     return Family(serial, first_day(today))
 
 
-def _pace(seconds: float) -> Callable[[], None]:
-    return lambda: time.sleep(seconds)
-
-
-def _play(year: Year, staging: Staging) -> None:
+def perform(year: Year, chapters: Sequence[Chapter]) -> None:
+    """The chapters, from the beginning on."""
     if year.house.tokens is None:
         require_caseload(year.ask(PROMPTER))
     beginning.meet(year)
-    for chapter in CHAPTERS:
+    for chapter in chapters:
         year.teller.title(f"Month {chapter.month}: {chapter.title}")
         year.teller.say(chapter.why)
         chapter.play(year)
         year.pace()
+
+
+def finish(year: Year, folder: Path) -> None:
+    """What is left of the year when it is over; `folder` is for what is saved."""
     year.go_on(A_YEAR.days)
     year.teller.title("Skye's plan, in plain words")
-    ending.plain_words(year, staging.folder)
+    ending.plain_words(year, folder)
     year.teller.title("Skye's year, in a few lines")
     ending.timeline(year)
     year.teller.title("The steering group's report")
-    ending.steering_group(year, staging.folder)
+    ending.steering_group(year, folder)
     ending.sum_up(year)

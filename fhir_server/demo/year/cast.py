@@ -41,9 +41,7 @@ SOCIAL: Final = Person(
 )
 CAMHS: Final = Person("Daniel", "CAMHS", "Practitioner/kw-practitioner-camhs-1", "ZZK06")
 WARD: Final = Person("Curlew House", "the ward's system", ods="ZZK03")
-SCHOOL: Final = Person(
-    "Marcus", "school", "Practitioner/kw-practitioner-school-millbrook", "ZZK08"
-)
+SCHOOL: Final = Person("Marcus", "school", "Practitioner/kw-practitioner-school-millbrook", "ZZK08")
 STRANGER: Final = Person(
     "Joe", "another team's", "Practitioner/kw-practitioner-keyworker-2", "ZZK12"
 )

@@ -1,9 +1,9 @@
-"""What is left of a year: the plan in plain words, the timeline, and the steering group's report."""
+"""What is left of a year: the plan in plain words, the timeline, the steering group's report."""
 
 import re
 from html import unescape
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -65,7 +65,7 @@ def timeline(year: Year) -> None:
         f"{year.family.patient}/$timeline", ("_count", "500")
     )
     answer.require(200)
-    events = [dict(one) for one in _events(answer)]
+    events = _events(answer)
     told = [one for one in events if one["what"] in _TOLD]
     require(
         [one["text"].rpartition(": ")[2] for one in told if one["what"] == "rated"] == _COURSE,
@@ -77,9 +77,9 @@ def timeline(year: Year) -> None:
     year.pace()
 
 
-def _events(answer: Exchange) -> list[list[tuple[str, str]]]:
-    found = readings.resources(answer.resource, "event")
-    return [list(one) for one in found]
+def _events(answer: Exchange) -> list[dict[str, Any]]:
+    """Each with the names and values of its parts."""
+    return [dict(one) for one in readings.values(answer.resource, "event")]
 
 
 def steering_group(year: Year, folder: Path) -> None:
@@ -98,8 +98,8 @@ def steering_group(year: Year, folder: Path) -> None:
     year.teller.table(("The year in numbers", ""), [(row.words, row.value) for row in rows], 4)
     kept = sum(row.value == report.FEW for row in rows)
     year.teller.note(
-        f"{kept} measures are about fewer than {_LEAST} people, and are kept back. The other "
-        "young people of the area stand still in this year, so much of theirs is overdue."
+        f"{kept} of the {len(rows)} measures are about fewer than {_LEAST} people, or would tell "
+        "of fewer, and are kept back; so is what says '-' below."
     )
     _parts(year, rows)
     page = report.page(told, _AREA_NAME, _LEAST)

@@ -35,7 +35,8 @@ def crisis(year: Year) -> None:
         *("unstable-mental-health", "unstable-environment", "serious-harm", "admission-48h"),
         words="Three nights without sleep; the support worker has left",
     )
-    asked = year.deed(KEYWORKER, "writes down how things are", line.post("QuestionnaireResponse", told), 201)
+    written = line.post("QuestionnaireResponse", told)
+    asked = year.deed(KEYWORKER, "writes down how things are", written, 201)
     risk = line.get(f"{family.patient}/$admission-risk")
     rating = readings.rating(risk.resource)
     year.deed(KEYWORKER, "asks the server what the answers come to", risk)
@@ -142,7 +143,8 @@ def _work_at(year: Year, address: str, upto: int) -> None:
 def discharge(year: Year) -> None:
     year.go_on(_LEFT, 11)
     plan = discharge_plan(year)
-    message = ward.discharged(year.family, year.spell, year.admitted, year.now)
+    start = year.admitted or year.now
+    message = ward.discharged(year.family, year.spell, start, year.now)
     _ward_tells(year, message, "tells that Skye has gone home")
     year.rated("red")
     year.await_notice("discharged")
@@ -176,7 +178,9 @@ def _one_is_missed(year: Year) -> None:
     missed = year.task("T-FU-7D")
     due = datetime.fromisoformat(due_of(missed))
     year.go_on((due.date() - year.family.start).days, due.hour + 1, weekends=True)
-    year.until("The follow-up within 7 days is overdue", lambda now: _is_late(now.tasks[missed["id"]]))
+    year.until(
+        "The follow-up within 7 days is overdue", lambda now: _is_late(now.tasks[missed["id"]])
+    )
     year.await_notice("task-overdue")
     year.go_on((due.date() - year.family.start).days + 4)
     year.until(
@@ -188,5 +192,3 @@ def _one_is_missed(year: Year) -> None:
 
 def _is_late(task: Resource) -> bool:
     return "businessStatus" in task
-
-

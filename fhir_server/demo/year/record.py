@@ -122,7 +122,7 @@ def beginning(family: Family) -> list[Resource]:
 
 
 def not_competent(family: Family) -> Resource:
-    """What was found out before the mother decided; each of her consents says that it rests on it."""
+    """What was found out before the mother decided: each of her consents rests on it."""
     day = family.start - timedelta(days=21)
     parts = [
         {"url": "outcome", "valueCode": "not-competent"},

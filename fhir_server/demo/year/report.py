@@ -5,10 +5,11 @@ https://hl7.org/fhir/R4/measurereport.html. A number that is kept back is not gu
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from html import escape
 from typing import Final
 
-from fhir_server.demo import readings
+from fhir_server.fhir.dates import LOCAL
 from fhir_server.fhir.json import Resource
 
 FEW: Final = "too few to show"
@@ -100,8 +101,14 @@ def _stratum(stratum: Resource) -> str:
 
 def period(report: Resource) -> tuple[str, str]:
     """The first and the last day."""
-    told = report["period"]
-    return tuple(readings.day(told[end]).partition(",")[0] for end in ("start", "end"))  # type: ignore[return-value]
+    start, end = (datetime.fromisoformat(report["period"][name]) for name in ("start", "end"))
+    last = end - timedelta(seconds=1)  # the end is the midnight after it
+    return _day(start), _day(last)
+
+
+def _day(moment: datetime) -> str:
+    local = moment.astimezone(LOCAL)
+    return f"{local.day} {local:%B %Y}"
 
 
 _PAGE: Final = """<!DOCTYPE html>
@@ -160,6 +167,5 @@ def _html(row: Row) -> str:
     parts = "".join(f"<small>by {escape(by)}: {escape(told)}</small>" for by, told in row.parts)
     few = ' class="few"' if row.value == FEW else ""
     return (
-        f'<tr><th scope="row">{escape(row.words)}</th>'
-        f"<td{few}>{escape(row.value)}{parts}</td></tr>"
+        f'<tr><th scope="row">{escape(row.words)}</th><td{few}>{escape(row.value)}{parts}</td></tr>'
     )

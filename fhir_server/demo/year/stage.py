@@ -30,6 +30,8 @@ SIGNATORIES: Final = ("ZZK02=health", "ZZK05=social-care", "ZZK06=health")
 WARDS: Final = ("ZZK03",)
 
 
+_YOUNG_PEOPLE: Final = 45
+"""So many that most numbers of the report may be shown."""
 A_YEAR: Final = timedelta(days=364)
 
 
@@ -52,6 +54,11 @@ class Place:
     def keys(self) -> Path:
         """The public half of what the demo signs tokens with."""
         return self.folder / "keys.json"
+
+    @property
+    def log(self) -> Path:
+        """What the server complains of."""
+        return self.folder / "server.log"
 
     @property
     def store(self) -> str:
@@ -107,7 +114,8 @@ def main(folder: str, port: str, stage_port: str, told: str) -> None:
     place = Place(Path(folder))
     front = front_door(place, int(port), told)
     # The others of the area as they are when the year is over, and the report is made.
-    ensure_loaded(front, as_of=first_day(datetime.now(UTC).astimezone(LOCAL).date()) + A_YEAR)
+    today = datetime.now(UTC).astimezone(LOCAL).date()
+    ensure_loaded(front, first_day(today) + A_YEAR, _YOUNG_PEOPLE)
     doors = [_door(settings) for settings in (front, stage_door(place, int(stage_port)))]
     threading.Thread(target=_stop_at_the_end, args=(doors,), daemon=True).start()
     asyncio.run(_serve(doors))

@@ -2,7 +2,6 @@
 
 from typing import Final
 
-
 from fhir_server.demo.year import looking
 from fhir_server.demo.year.cast import CAMHS, KEYWORKER, SOCIAL
 from fhir_server.demo.year.hospital import rate
@@ -25,7 +24,8 @@ def prevented(year: Year) -> None:
         words="A new teacher, and the side door is locked",
     )
     line = year.ask(KEYWORKER)
-    asked = year.deed(KEYWORKER, "writes down how things are", line.post("QuestionnaireResponse", told), 201)
+    written = line.post("QuestionnaireResponse", told)
+    asked = year.deed(KEYWORKER, "writes down how things are", written, 201)
     rate(year, "red", "A crisis at school; she does not go out any more", asked.resource)
     year.go_on(204, 14)
     year.done("T-CETR-COMMUNITY", "and all the others hold the review: the side door is opened")
@@ -79,10 +79,8 @@ def birthday(year: Year) -> None:
         require(not seen[CAMHS.name].plans, "CAMHS sees the plans without consent")
     year.go_on(BIRTHDAY + 6, 16)
     for category, organisation in (("register", ICB), ("keyworking", HOST)):
-        bodies = [year.family.carer, *_asked(year, organisation)]
-        given = consent(
-            year.family, category, skye, year.today, basis="consent", bodies=bodies
-        )
+        bodies = [year.family.carer, *_asked(organisation)]
+        given = consent(year.family, category, skye, year.today, basis="consent", bodies=bodies)
         answer = year.ask(skye).post("Consent", given)
         words = f"says yes to {_KINDS[category]} herself; her mother may see it too"
         year.deed(skye, words, answer, 201)
@@ -95,7 +93,7 @@ def birthday(year: Year) -> None:
 _KINDS: Final = {"register": "the register", "keyworking": "keyworking"}
 
 
-def _asked(year: Year, organisation: str) -> list[str]:
+def _asked(organisation: str) -> list[str]:
     """Whom the consent means: the bodies that help."""
     return [organisation, *(f"Organization/kw-org-{name}" for name in ("camhs", "council"))]
 
@@ -117,9 +115,7 @@ def _is_proxy(task: Resource) -> bool:
 def _ended(year: Year) -> bool:
     """Every consent that the mother gave."""
     given = [
-        one
-        for one in year.find("Consent")
-        if one["performer"][0]["reference"] == year.family.carer
+        one for one in year.find("Consent") if one["performer"][0]["reference"] == year.family.carer
     ]
     return bool(given) and all(one["status"] == "inactive" for one in given)
 

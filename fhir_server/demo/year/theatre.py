@@ -52,8 +52,8 @@ def own_server(told: str) -> Iterator[House]:
         process = _started(place, ports, told)
         try:
             base, door = (f"http://127.0.0.1:{port}/fhir" for port in ports)
-            _await(process, base)
-            _await(process, door)
+            for one in (base, door):
+                _await(process, one, place.log)
             clock = MovableClock(place.clock)
             yield House(base, door, clock, Tokens(key, base, stage.ISSUER, clock))
         finally:
@@ -77,17 +77,18 @@ def _free_ports(count: int) -> list[int]:
 def _started(place: stage.Place, ports: Sequence[int], told: str) -> subprocess.Popen[bytes]:
     """Apart from the terminal, so that Ctrl-C comes here, and what is ended is ended in order."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    return subprocess.Popen(
-        [sys.executable, "-m", stage.__name__, str(place.folder), *map(str, ports), told],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=(place.folder / "server.log").open("wb"),
-        env=kept,
-        start_new_session=True,
-    )
+    with place.log.open("wb") as log:
+        return subprocess.Popen(  # noqa: S603 - a module of our own
+            [sys.executable, "-m", stage.__name__, str(place.folder), *map(str, ports), told],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            env=kept,
+            start_new_session=True,
+        )
 
 
-def _await(process: subprocess.Popen[bytes], base: str) -> None:
+def _await(process: subprocess.Popen[bytes], base: str, log: Path) -> None:
     ready = base.removesuffix("/fhir") + "/health/ready"
     end = time.monotonic() + _UP
     with httpx.Client(trust_env=False) as client:
@@ -98,7 +99,9 @@ def _await(process: subprocess.Popen[bytes], base: str) -> None:
             except httpx.HTTPError:
                 pass
             time.sleep(0.1)
-    raise CannotPlay("The demo's own server did not come up; `keyworking serve` may say why")
+    said = log.read_text(errors="replace").strip().splitlines()
+    last = f": {said[-1]}" if said else ""
+    raise CannotPlay(f"The demo's own server did not come up{last}")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -31,9 +31,7 @@ def discharged(family: Family, spell: str, start: datetime, at: datetime) -> str
     return _message("A03", family, spell, at, told)
 
 
-def _message(
-    trigger: str, family: Family, spell: str, at: datetime, fields: dict[int, str]
-) -> str:
+def _message(trigger: str, family: Family, spell: str, at: datetime, fields: dict[int, str]) -> str:
     visit = {1: "1", 2: "I", 3: "CURLEW", 19: spell, **fields}
     told = "|".join(visit.get(number, "") for number in range(1, max(visit) + 1))
     time = _time(at)

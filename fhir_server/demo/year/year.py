@@ -60,7 +60,7 @@ class Year:
     goals: list[str] = field(default_factory=list)
     spell: str = ""
     """The ward's number of the stay."""
-    admitted: datetime = datetime.min
+    admitted: datetime | None = None
     colours: list[str] = field(default_factory=list)
     """Of the ratings, one after another."""
     told: list[Notice] = field(default_factory=list)
@@ -126,6 +126,11 @@ class Year:
             self.by_the_way += len(done)
             self._seen = self._look()
             self.teller.meanwhile(done)
+
+    def start(self) -> None:
+        """The morning of the first day."""
+        day = self.family.start
+        self._move(datetime(day.year, day.month, day.day, 10, tzinfo=LOCAL))
 
     def _next_due(self, target: datetime) -> tuple[datetime, Resource] | None:
         """The Task that falls due first until then, and when it is worked at."""
