@@ -179,12 +179,12 @@ def _one_is_missed(year: Year) -> None:
     due = datetime.fromisoformat(due_of(missed))
     year.go_on((due.date() - year.family.start).days, due.hour + 1, weekends=True)
     year.until(
-        "The follow-up within 7 days is overdue", lambda now: _is_late(now.tasks[missed["id"]])
+        "the 7 days are over, and nobody has asked", lambda now: _is_late(now.tasks[missed["id"]])
     )
     year.await_notice("task-overdue")
     year.go_on((due.date() - year.family.start).days + 4)
     year.until(
-        "and nobody has made up for it, a working day later",
+        "and a working day later nobody has made up for it",
         lambda now: any(code(one) == "escalation" and is_open(one) for one in now.tasks.values()),
     )
     year.done("T-FU-7D", "comes at once, and says sorry; Ruth was told")

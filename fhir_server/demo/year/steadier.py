@@ -72,7 +72,7 @@ def birthday(year: Year) -> None:
     mother, skye = year.family.parent, year.family.young_person
     looking.show(year, mother, CAMHS)
     year.go_on(BIRTHDAY, 8, weekends=True)
-    year.until("Skye is 16 today: what her mother decided for her ends", lambda _: _ended(year))
+    year.until("Skye is 16 today, and what her mother decided for her ends", lambda _: _ended(year))
     seen = looking.show(year, mother, CAMHS, skye)
     if seen:
         require(seen[mother.name].is_nothing, "The mother sees the record still")
@@ -102,7 +102,7 @@ def _is_told_ahead(year: Year) -> None:
     day = BIRTHDAY - _WARNED
     year.go_on(day, 9, weekends=True)
     year.until(
-        f"In {_WARNED} days Skye is 16: the server asks for her own word",
+        f"in {_WARNED} days Skye is 16, and her own word will be asked for",
         lambda now: any(_is_proxy(one) for one in now.tasks.values()),
     )
 

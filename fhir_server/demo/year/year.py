@@ -290,7 +290,7 @@ class Year:
         end = time.monotonic() + _PATIENCE
         while time.monotonic() < end:
             if holds(self._look()):
-                self.teller.deed(self.now, "Nobody did anything", words, "")
+                self.teller.deed(self.now, "Time passes", words, "")
                 self._what_followed()
                 self.pace()
                 return
@@ -391,8 +391,7 @@ def changes(before: Mapping[str, Resource], now: Mapping[str, Resource]) -> Iter
     """What became of the Tasks, in words."""
     for key, task in now.items():
         was, status = before.get(key), task["status"]
-        due = readings.day(due_of(task)).partition(":")[0].partition(", ")
-        when = f" (due {due[0]})" if due_of(task) else ""
+        when = _when(due_of(task))
         if was is None:
             verb = "opened" if is_open(task) else status
             yield f"{verb}: {_words(task)}{when}"
@@ -402,6 +401,13 @@ def changes(before: Mapping[str, Resource], now: Mapping[str, Resource]) -> Iter
             yield f"dated anew: {_words(task)}{when}"
         elif "businessStatus" in task and "businessStatus" not in was:
             yield f"marked overdue: {_words(task)}"
+
+
+def _when(due: str) -> str:
+    if not due:
+        return ""
+    day = date.fromisoformat(due[: len("2026-01-01")])
+    return f" (due {day.day} {day:%b %Y})"
 
 
 def _told(notice: Notice) -> str:
