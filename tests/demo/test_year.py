@@ -19,14 +19,24 @@ from rich.console import Console
 
 from fhir_server.cli import main
 from fhir_server.demo import CannotPlay, readings
-from fhir_server.demo.year import CHAPTERS, Staging, family_of, finish, looking, perform
+from fhir_server.demo.conversation import Conversation
+from fhir_server.demo.year import (
+    CHAPTERS,
+    Staging,
+    _end_in_order,
+    family_of,
+    finish,
+    looking,
+    perform,
+)
 from fhir_server.demo.year.cast import CAMHS, KEYWORKER, PROMPTER, SOCIAL, STRANGER
 from fhir_server.demo.year.receiver import Receiver, receiving
-from fhir_server.demo.year.record import Family
+from fhir_server.demo.year.record import SUBSCRIBED, Family
 from fhir_server.demo.year.telling import WIDTH, Teller
 from fhir_server.demo.year.theatre import House, own_server
 from fhir_server.demo.year.year import Year, code, is_open
 from fhir_server.fhir import canonicals, json
+from fhir_server.fhir.discharge import DISCHARGE_ITEMS
 from fhir_server.fhir.json import Resource
 from fhir_server.storage.clock import MovableClock
 from tests.cli.printed import KEYWORKING, environment
@@ -182,6 +192,8 @@ def test_it_is_told_in_eighty_columns_without_colours(evening: Evening) -> None:
     lines = evening.text.splitlines()
     assert max(map(len, lines)) <= WIDTH
     assert "\x1b" not in evening.text
+    for item in DISCHARGE_ITEMS:
+        assert item.text in evening.text
     for refused in (
         "No consent to keyworking is in force",
         "contact-family comes before contact-mdt",
@@ -204,6 +216,10 @@ def test_a_server_without_tokens_plays_along(
     assert year.ask(PROMPTER).get(year.episode).resource["status"] == "active"
     assert "This server asks for no tokens" in out.getvalue()
     year.close()
+    line = Conversation(house.stage_door)
+    kept = line.get("Subscription", ("_sort", "-_lastUpdated"), ("_count", str(len(SUBSCRIBED))))
+    assert [one["status"] for one in kept.entries("match", "Subscription")] == ["off"] * 4
+    line.close()
 
 
 def test_it_does_not_play_where_time_cannot_be_moved(
@@ -255,6 +271,13 @@ def test_nothing_is_left_of_a_demo_that_is_broken_off(tmp_path: Path) -> None:
     assert demo.returncode == 1
     assert not any(map(_lives, children))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_told_to_end_it_ends_in_order() -> None:
+    """As with Ctrl-C, what was begun is taken down."""
+    with pytest.raises(SystemExit) as ended:
+        _end_in_order()
+    assert ended.value.code == 143
 
 
 def _children(pid: int) -> list[int]:

@@ -113,6 +113,9 @@ def way_home(year: Year) -> None:
     }
     year.deed(KEYWORKER, "and the ward agree on a day for going home", line.put(agreed, held(plan)))
     year.transition(KEYWORKER, "discharge-planning", "begins to plan the way home")
+    items = readings.items(year.read(f"CarePlan/{plan['id']}"))
+    rows = [(item.due, item.text) for item in items]
+    year.teller.table(("Due", "What has to be there before Skye goes home"), rows, indent=13)
     year.go_on(100)
     address = f"CarePlan/{plan['id']}"
     asked = year.operate(KEYWORKER, f"{address}/$confirm-discharge", destination=Code("19"))

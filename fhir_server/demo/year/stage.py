@@ -7,6 +7,7 @@ the demo ends, they end too.
 """
 
 import asyncio
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -111,13 +112,14 @@ def stage_door(place: Place, port: int) -> Settings:
 
 def main(folder: str, port: str, stage_port: str, told: str) -> None:
     """Serve until nobody holds the other end of the standard input."""
+    doors: list[uvicorn.Server] = []
+    threading.Thread(target=_stop_at_the_end, args=(doors,), daemon=True).start()
     place = Place(Path(folder))
     front = front_door(place, int(port), told)
     # The others of the area as they are when the year is over, and the report is made.
     today = datetime.now(UTC).astimezone(LOCAL).date()
     ensure_loaded(front, first_day(today) + A_YEAR, _YOUNG_PEOPLE)
-    doors = [_door(settings) for settings in (front, stage_door(place, int(stage_port)))]
-    threading.Thread(target=_stop_at_the_end, args=(doors,), daemon=True).start()
+    doors += [_door(settings) for settings in (front, stage_door(place, int(stage_port)))]
     asyncio.run(_serve(doors))
 
 
@@ -141,6 +143,8 @@ def _door(settings: Settings) -> uvicorn.Server:
 
 def _stop_at_the_end(doors: Sequence[uvicorn.Server]) -> None:
     sys.stdin.buffer.read()
+    if not doors:
+        os._exit(0)  # the store is half loaded, and goes with its folder
     for door in doors:
         door.should_exit = True
 

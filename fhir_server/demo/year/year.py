@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 from fhir_server.demo import readings
-from fhir_server.demo.conversation import Conversation, Exchange, NotAsTold
+from fhir_server.demo.conversation import CannotPlay, Conversation, Exchange, NotAsTold
 from fhir_server.demo.year.cast import KEYWORKER, PROMPTER, Person
 from fhir_server.demo.year.receiver import Notice, Receiver
 from fhir_server.demo.year.record import SUBSCRIBED, Family, subscription
@@ -93,6 +94,10 @@ class Year:
         return sum(line.requests for line in self._lines.values())
 
     def close(self) -> None:
+        """Nobody is told any more, and nobody asks."""
+        with suppress(CannotPlay):
+            for who, resource in self._subscriptions:
+                self.ask(who).put({**resource, "status": "off"})
         for line in self._lines.values():
             line.close()
 
