@@ -142,7 +142,8 @@ def test_partners_were_told_when_it_happened(evening: Evening) -> None:
     told = [(notice.system, notice.topic) for notice in evening.year.told]
     assert told.count(("daniel", "rating-changed")) == 7
     assert told.count(("daniel", "admitted")) == told.count(("daniel", "discharged")) == 1
-    assert told.count(("amina", "task-overdue")) == 1
+    late = [one for notice in evening.year.told for one in notice.resources if "for" in one]
+    assert [code(one) for one in late] == ["T-FU-7D"]
 
 
 def test_after_goodbye_the_record_is_the_young_persons(evening: Evening) -> None:

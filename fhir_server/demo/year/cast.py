@@ -13,6 +13,8 @@ from fhir_server.storage.clock import MovableClock
 
 _GOOD_FOR: Final = 300
 """Seconds."""
+_LEAST: Final = 60
+"""Seconds that a token is good for when it is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +62,21 @@ class Tokens:
         self._audience: Final = audience
         self._issuer: Final = issuer
         self._clock: Final = clock
+        self._given: Final[dict[Person, tuple[int, str]]] = {}
+        """Until when each is good."""
 
     def of(self, person: Person) -> str:
         now = self._clock() // 1_000_000
+        until, token = self._given.get(person, (0, ""))
+        if until < now + _LEAST:
+            token = self._signed(person, now)
+            self._given[person] = (now + _GOOD_FOR, token)
+        return token
+
+    def _signed(self, person: Person, now: int) -> str:
         who = {"fhirUser": person.user, "ods_code": person.ods, "role": person.role}
-        family = person.user.startswith(("Patient/", "RelatedPerson/"))
         scopes = "user/*.cruds" if person.user else "system/*.cruds"
-        if family and person.user.startswith("Patient/"):
+        if person.user.startswith("Patient/"):
             who["patient"] = person.user.removeprefix("Patient/")
         return signed(
             {

@@ -36,6 +36,7 @@ class Receiver:
 
     origin: str
     got: list[Notice] = field(default_factory=list)
+    _numbers: set[tuple[str, str]] = field(default_factory=set)
     told: int = 0
     """How many of them were shown."""
 
@@ -64,7 +65,22 @@ class Receiver:
             return
         found = tuple(entry["resource"] for entry in entries[1:] if "resource" in entry)
         topic = str(_value(status, _TOPIC)).rpartition("/")[2]
-        self.got.append(Notice(system, topic, found))
+        if self._is_new(status):
+            self.got.append(Notice(system, topic, found))
+
+    def _is_new(self, status: list[Resource]) -> bool:
+        """A notice comes at least once: by its number one knows what came already."""
+        subscription = str(_value(status, "subscription"))
+        numbers = {
+            (subscription, str(part["valueString"]))
+            for one in status
+            if one["name"] == "notification-event"
+            for part in one["part"]
+            if part["name"] == "event-number"
+        }
+        known = numbers <= self._numbers
+        self._numbers |= numbers
+        return not known
 
 
 def _bundle(content: bytes) -> Resource | None:
