@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -76,11 +77,10 @@ def evening(
 ) -> Iterator[Evening]:
     """Played once for all the tests."""
     out, folder = io.StringIO(), tmp_path_factory.mktemp("year")
-    year = year_at(house, family_of(house), receiver, out)
-    perform(year, CHAPTERS)
-    finish(year, folder)
-    yield Evening(year, out.getvalue(), folder)
-    year.close()
+    with closing(year_at(house, family_of(house), receiver, out)) as year:
+        perform(year, CHAPTERS)
+        finish(year, folder)
+        yield Evening(year, out.getvalue(), folder)
 
 
 def find(evening: Evening, resource_type: str, *criteria: tuple[str, str]) -> list[Resource]:
@@ -268,7 +268,7 @@ def test_nothing_is_left_of_a_demo_that_is_broken_off(tmp_path: Path) -> None:
     children = _children(demo.pid)
     assert len(children) == 1
     demo.send_signal(signal.SIGINT)
-    demo.communicate(timeout=30)
+    demo.communicate(timeout=60)
     assert demo.returncode == 1
     assert not any(map(_lives, children))
     assert list(tmp_path.iterdir()) == []

@@ -16,7 +16,7 @@ from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 
 _TOPIC: Final = "topic"
-_PATIENCE: Final = 15.0
+_PATIENCE: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,9 @@ from fhir_server.demo.year.cast import Tokens
 from fhir_server.settings import PREFIX
 from fhir_server.storage.clock import MovableClock
 
-_UP: Final = 90.0
+_UP: Final = 180.0
 """Seconds that the server may take until it answers; the caseload is loaded in them."""
-_DOWN: Final = 10.0
+_DOWN: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)

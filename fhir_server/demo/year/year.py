@@ -19,9 +19,9 @@ from fhir_server.fhir.dates import LOCAL
 from fhir_server.fhir.json import Resource
 
 _OPEN: Final = ("requested", "accepted", "ready", "in-progress", "received")
-_PATIENCE: Final = 15.0
+_PATIENCE: Final = 60.0
 """Seconds in which the server has to do what time brings about."""
-_RENEWED: Final = timedelta(days=60)
+_RENEWED: Final = timedelta(days=30)
 """A subscription that is not written again ends after 90 days."""
 BY_HAND: Final = frozenset(
     {
@@ -126,7 +126,6 @@ class Year:
         while (task := self._next_due(target)) is not None:
             done.append(self._do_by_the_way(*task))
         self._move(target)
-        self._renew()
         if done:
             self.by_the_way += len(done)
             self._seen = self._look()
@@ -156,6 +155,7 @@ class Year:
         self._since = len(self.receiver.got)
         if target > self.now:
             self.house.clock.move_to(target)
+            self._renew()
 
     def _renew(self) -> None:
         if self._renewed is None or self.now < self._renewed + _RENEWED:
