@@ -42,7 +42,11 @@ from fhir_server.fhir.json import Resource
 from fhir_server.storage.clock import MovableClock
 from tests.cli.printed import KEYWORKING, environment
 
+pytestmark = pytest.mark.sqlite_alone
+"""The demo's own server has no other store."""
 NOTHING: Final = looking.View(known=False, rating="", plans=(), goals=0)
+
+CHILDREN: Final = "/proc/{0}/task/{0}/children"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +202,7 @@ def test_it_is_told_in_eighty_columns_without_colours(evening: Evening) -> None:
     for refused in (
         "No consent to keyworking is in force",
         "contact-family comes before contact-mdt",
-        "dp-home is open",
+        "dp-funding is open",
         "the rating is red at least until",
         "complete, cancel or reject it",
     ):
@@ -252,6 +256,7 @@ def test_options_that_do_not_fit_are_said(words: list[str], said: str) -> None:
     assert said in ran.stderr
 
 
+@pytest.mark.skipif(not Path(CHILDREN.format(os.getpid())).exists(), reason="no children told")
 def test_nothing_is_left_of_a_demo_that_is_broken_off(tmp_path: Path) -> None:
     """Neither a process nor a file."""
     demo = subprocess.Popen(
@@ -282,8 +287,7 @@ def test_told_to_end_it_ends_in_order() -> None:
 
 
 def _children(pid: int) -> list[int]:
-    told = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(one) for one in told.split()]
+    return [int(one) for one in Path(CHILDREN.format(pid)).read_text().split()]
 
 
 def _lives(pid: int) -> bool:

@@ -70,7 +70,8 @@ def play(staging: Staging) -> None:
     teller.say(
         "Skye is invented, as everybody here is. What follows is asked of a real server, by each "
         "person with what they may see and do. 'server' is what it did by itself, 'told' who got "
-        "a notice at that moment, 'refused' what it said no to."
+        "a notice at that moment, 'refused' what it said no to. A table is what each partner sees "
+        "when they ask; '-' is nothing at all, as if Skye were not there."
     )
     with receiving() as receiver, _house(staging, receiver) as house:
         year = Year(house, teller, family_of(house), receiver, lambda: time.sleep(staging.pace))

@@ -45,7 +45,7 @@ CAMHS: Final = Person("Daniel", "CAMHS", "Practitioner/kw-practitioner-camhs-1",
 WARD: Final = Person("Curlew House", "the ward's system", ods="ZZK03")
 SCHOOL: Final = Person("Marcus", "school", "Practitioner/kw-practitioner-school-millbrook", "ZZK08")
 STRANGER: Final = Person(
-    "Joe", "another team's", "Practitioner/kw-practitioner-keyworker-2", "ZZK12"
+    "Joe", "keyworker elsewhere", "Practitioner/kw-practitioner-keyworker-2", "ZZK12"
 )
 COMMISSIONER: Final = Person("Hollin Vale ICB", "steering group", ods="ZZK02", role="commissioner")
 PROMPTER: Final = Person("The demo", "behind the scenes")

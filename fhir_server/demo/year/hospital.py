@@ -116,11 +116,13 @@ def way_home(year: Year) -> None:
     items = readings.items(year.read(f"CarePlan/{plan['id']}"))
     rows = [(item.due, item.text) for item in items]
     year.teller.table(("Due", "What has to be there before Skye goes home"), rows, indent=13)
-    year.go_on(100)
     address = f"CarePlan/{plan['id']}"
+    year.go_on(86, 15)
+    _work_at(year, address, 8)
+    year.go_on(92)
     asked = year.operate(KEYWORKER, f"{address}/$confirm-discharge", destination=Code("19"))
-    year.refused(KEYWORKER, "is pressed to send Skye home early", asked, 422, "dp-home")
-    for day, upto in ((101, 5), (107, 10), (112, 14)):
+    year.refused(KEYWORKER, "is pressed to send Skye home early", asked, 422, "dp-funding")
+    for day, upto in ((99, 9), (106, 14)):
         year.go_on(day, 15)
         _work_at(year, address, upto)
 

@@ -91,9 +91,10 @@ CHAPTERS: Final = (
         steadier.step_down,
     ),
     Chapter(
-        10,
+        9,
         "Sixteen",
-        "From today nobody decides for Skye. What rested on her mother's word ends by itself.",
+        "From her birthday on nobody decides for Skye. What rested on her mother's word ends by "
+        "itself.",
         steadier.birthday,
     ),
     Chapter(

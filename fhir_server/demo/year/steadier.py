@@ -42,7 +42,7 @@ def _stays(year: Year) -> list[Resource]:
 
 def step_down(year: Year) -> None:
     year.go_on(245)
-    _reached(year, 0, 'is told: "Nan came ten times"')
+    _reached(year, 0, 'hears from Skye: "Nan came ten times".')
     rate(year, "green", "Steady for weeks, at home and at school")
     answer = year.operate(
         KEYWORKER, f"{year.episode}/$step-down", reason="Steady, and others know what helps"

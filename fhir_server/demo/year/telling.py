@@ -76,6 +76,7 @@ class Teller:
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], indent: int) -> None:
         """Columns as wide as what is in them; the last one gives way."""
+        self._out.print()
         widths = [max(len(row[n]) for row in (headings, *rows)) for n in range(len(headings))]
         for number, row in enumerate((headings, *rows)):
             cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False)]
@@ -85,6 +86,7 @@ class Teller:
                 line = f"{start}{part}".rstrip()
                 self._out.print(Text(line, "bold" if number == 0 else ""))
                 start = " " * len(start)
+        self._out.print()
 
     def _hanging(self, label: str, text: str, style: str) -> None:
         start = label.ljust(_MARGIN)
