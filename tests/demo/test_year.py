@@ -41,9 +41,9 @@ from fhir_server.fhir.discharge import DISCHARGE_ITEMS
 from fhir_server.fhir.json import Resource
 from fhir_server.storage.clock import MovableClock
 from tests.cli.printed import KEYWORKING, environment
+from tests.stores import sqlite_alone
 
-pytestmark = pytest.mark.sqlite_alone
-"""The demo's own server has no other store."""
+pytestmark = sqlite_alone  # the demo's own server has no other store
 NOTHING: Final = looking.View(known=False, rating="", plans=(), goals=0)
 
 CHILDREN: Final = "/proc/{0}/task/{0}/children"
