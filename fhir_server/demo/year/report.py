@@ -75,16 +75,20 @@ def _name(concept: Resource) -> str:
 def _value(group: Resource) -> str:
     """The score, with the numbers that it is made of; else the count."""
     counts = {_name(one["code"]): one.get("count") for one in group.get("population", ())}
-    score = group.get("measureScore")
-    if score is not None:
-        unit = score.get("unit", score.get("code", ""))
-        shown = f"{score['value']}{_UNITS.get(unit, f' {unit}'.rstrip())}"
-        if "denominator" in counts:
-            return f"{shown} ({counts['numerator']} of {counts['denominator']})"
-        return shown
     if not counts or None in counts.values():
         return FEW
-    return " of ".join(str(count) for count in counts.values())
+    if (score := _score(group)) and "denominator" in counts:
+        return f"{score} ({counts['numerator']} of {counts['denominator']})"
+    return score or " of ".join(str(count) for count in counts.values())
+
+
+def _score(measured: Resource) -> str:
+    """Of a group or a stratum; '' where there is none."""
+    score = measured.get("measureScore")
+    if score is None:
+        return ""
+    unit = score.get("unit", score.get("code", ""))
+    return f"{score['value']}{_UNITS.get(unit, f' {unit}'.rstrip())}"
 
 
 def _parts(group: Resource) -> Iterator[tuple[str, str]]:
@@ -96,7 +100,8 @@ def _parts(group: Resource) -> Iterator[tuple[str, str]]:
 
 def _stratum(stratum: Resource) -> str:
     count = next((one.get("count") for one in stratum.get("population", ())), None)
-    return f"{_name(stratum.get('value', {}))} {'-' if count is None else count}"
+    shown = "-" if count is None else _score(stratum) or str(count)
+    return f"{_name(stratum.get('value', {}))} {shown}"
 
 
 def period(report: Resource) -> tuple[str, str]:
