@@ -225,6 +225,11 @@ def goal(child: Child, day: date, wish: str, measure: str, much: str, due: str) 
     }
 
 
+def numbered(child: Child) -> str:
+    """The NHS number, as a search has it."""
+    return f"{canonicals.NHS_NUMBER}|{child.nhs_number}"
+
+
 def with_voice(plan: JSON, words: str) -> JSON:
     """The plan, with what the young person says."""
     return _with(plan, canonicals.YOUNG_PERSONS_VOICE_EXTENSION, valueAnnotation={"text": words})
@@ -270,13 +275,31 @@ def _with(resource: JSON, url: str, **value: Any) -> JSON:
     return {**resource, "extension": [*others, {"url": url, **value}]}
 
 
+def answers(child: Child, at: datetime, *yes: str) -> JSON:
+    """To the questions about risk: yes to these, no to the others."""
+    items = [
+        {"linkId": question, "answer": [{"valueBoolean": question in yes}]}
+        for question in canonicals.RISK_QUESTIONS
+        if question != "factors"
+    ]
+    return {
+        "resourceType": "QuestionnaireResponse",
+        "questionnaire": canonicals.DSR_RISK_QUESTIONNAIRE,
+        "status": "completed",
+        "subject": ref(child.reference),
+        "authored": at.isoformat(),
+        "author": ref("Practitioner/keyworker"),
+        "item": items,
+    }
+
+
 def parameters(**given: Any) -> JSON:
     """A Parameters resource; references are objects, codes come of `code`."""
     made: list[JSON] = []
     for name, value in given.items():
         element, told = value if isinstance(value, tuple) else (_ELEMENTS[type(value)], value)
         made.append({"name": name.replace("_", "-"), element: told})
-    return {"resourceType": "Parameters", "parameter": made}
+    return {"resourceType": "Parameters", **({"parameter": made} if made else {})}
 
 
 def value(answer: JSON, name: str) -> Any:

@@ -107,9 +107,13 @@ class Person:
         """A transaction."""
         return await self._done("POST", "", bundle)
 
-    async def tells(self, message: JSON) -> list[str]:
-        """Of an event, as a hospital does; what the server says to it."""
-        told = {**message, "timestamp": self.clock.now.isoformat()}
+    async def tells(self, message: JSON, at: datetime | None = None) -> list[str]:
+        """Of an event, as a hospital does; what the server says to it.
+
+        Args:
+            at: when it happened, where that is not now.
+        """
+        told = {**message, "timestamp": (at or self.clock.now).isoformat()}
         answer = await self._done("POST", "$process-message", told)
         return [issue["diagnostics"] for issue in answer["issue"]]
 
@@ -182,9 +186,11 @@ class Person:
         await self.writes({**team, "participant": [*team["participant"], *joining]})
 
     async def withdraws(self, child: Child, about: str) -> None:
-        """The consent that they or somebody else gave."""
+        """What they gave."""
         (given,) = [
-            one for one in await self.consents_of(child, about) if one["status"] == "active"
+            one
+            for one in await self.consents_of(child, about)
+            if one["status"] == "active" and one["performer"] == [ref(self.reference)]
         ]
         await self.writes(papers.no_longer(given))
 
@@ -221,10 +227,10 @@ class Person:
 
     # Seeing ------------------------------------------------------------------------------------
 
-    async def sees(self, kind: str, child: Child) -> list[JSON]:
-        """What of a type about the young person they find."""
+    async def sees(self, kind: str, child: Child, only: str = "") -> list[JSON]:
+        """What of a type about the young person they find; `only` is more of the search."""
         about = f"_id={child.id}" if kind == "Patient" else f"patient={child.reference}"
-        bundle = await self.gets(f"{kind}?{about}&_count=100")
+        bundle = await self.gets(f"{kind}?{about}&_count=100{only}")
         return [entry["resource"] for entry in bundle.get("entry", ())]
 
     async def knows(self, child: Child) -> set[str]:
@@ -235,6 +241,14 @@ class Person:
         found |= {one["resource"]["resourceType"] for one in entries} & {*EVERYTHING}
         read = await self.ask("GET", child.reference)
         return found | ({"Patient"} if read.status_code == 200 else set())
+
+    async def finds_something(self, address: str) -> bool:
+        """Whether there is something, or at least one entry."""
+        answer = await self.ask("GET", address)
+        assert answer.status_code in (200, 404), answer.text
+        found = answer.json()
+        is_list = found["resourceType"] == "Bundle" and found["type"] in ("searchset", "history")
+        return answer.status_code == 200 and (not is_list or bool(found.get("entry")))
 
     async def rating_of(self, child: Child) -> str:
         """The colour; nothing where they see none."""

@@ -57,6 +57,11 @@ async def test_the_story_of_stepping_down(telling: Telling) -> None:
         assert await person.rating_of(cara) == "green"
     assert await telling.cara.plans_of(cara) == dict.fromkeys(plans, "completed")
     assert await telling.cara.state_of(cara) == "closed"
+    (involvement,) = await telling.cara.sees("EpisodeOfCare", cara)
+    history = [one["status"] for one in involvement["statusHistory"]]
+    assert history == ["planned", "waitlist", "active", "finished"]
+    (referral,) = await telling.cara.sees("ServiceRequest", cara)
+    assert referral["status"] == "completed"
     (asked,) = await telling.cara.consents_of(cara, "keyworking")
     assert asked["status"] == "inactive", "it ends with what it was for"
     due = await telling.cara.to_do(cara)
