@@ -22,7 +22,7 @@ from fhir_server.timing import scheduler
 from tests.access.people import organisation, role
 from tests.authorisation.machines import Machine, pair
 from tests.jobs import until
-from tests.stores import store_at
+from tests.stores import SQLITE, store_at
 from tests.stories import papers
 from tests.stories.clock import Clock
 from tests.stories.papers import Child, Entry
@@ -125,7 +125,7 @@ async def told(folder: Path, begins: str = MONDAY, **more: Any) -> AsyncIterator
     clock = Clock(folder / "clock", begins)
     settings = Settings(
         auth="token",
-        store=store_at(folder / "story.db"),
+        store=store_at(folder / "story.db", SQLITE),
         scheduler=False,
         inpatient_units=(papers.HOSPITAL,),
         register_signatories=_SIGNATORIES,
