@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from fhir_server.fhir import canonicals, nhs_number
 from fhir_server.fhir.discharge import DISCHARGE_ITEMS
-from tests.access.people import carer, coded, ods, ref
+from tests.access.people import carer, coded, ods, ref, rule
 
 JSON = dict[str, Any]
 
@@ -177,6 +177,11 @@ def consent(child: Child, about: str, giver: str, day: date, **elements: Any) ->
         },
         **elements,
     }
+
+
+def named(whom: str, start: date, end: str) -> JSON:
+    """What a consent permits: to them alone, until that day."""
+    return rule("permit", whom, period={"start": start.isoformat(), "end": end})
 
 
 def no_longer(consent: JSON) -> JSON:

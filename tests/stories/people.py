@@ -24,7 +24,7 @@ from tests.support import assert_outcome, body, exact
 
 EVERYTHING: Final = (
     *("Patient", "Flag", "CarePlan", "Goal", "Task", "EpisodeOfCare", "Encounter", "Consent"),
-    *("CareTeam", "RelatedPerson", "Condition", "ServiceRequest"),
+    *("CareTeam", "RelatedPerson", "Condition", "ServiceRequest", "QuestionnaireResponse"),
 )
 """Types of what stands in a record."""
 
@@ -162,8 +162,13 @@ class Person:
     async def completes(self, child: Child, code: str) -> None:
         """A task that stands."""
         (task,) = await self.tasks_of(child, code)
-        done = {"executionPeriod": {"end": self.clock.now.isoformat()}}
-        await self.writes({**task, "status": "completed", **done})
+        done = {**task.get("executionPeriod", {}), "end": self.clock.now.isoformat()}
+        await self.writes({**task, "status": "completed", "executionPeriod": done})
+
+    async def dates(self, child: Child, code: str, start: str) -> None:
+        """When what a task asks for is to take place."""
+        (task,) = await self.tasks_of(child, code)
+        await self.writes({**task, "executionPeriod": {"start": start}})
 
     async def visits(self, child: Child, where: str = "HH") -> JSON:
         """For an hour that is over now."""

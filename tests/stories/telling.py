@@ -81,12 +81,12 @@ class Telling:
         self.people[name] = found
         return found
 
-    async def joins(self, name: str, code: str) -> Person:
+    async def joins(self, name: str, code: str, **registered: Any) -> Person:
         """Somebody begins to work at one of the organisations."""
         shared = Entry()
         _employ(shared, name, code)
         await self.administrator.sends(shared.bundle)
-        return await self.comes(name, f"Practitioner/{name}", ods_code=code)
+        return await self.comes(name, f"Practitioner/{name}", ods_code=code, **registered)
 
     async def is_known_from_the_hospital(self, child: Child) -> None:
         """By its message alone: whoever runs the server looks up who that is, for a token."""
@@ -121,7 +121,10 @@ class Telling:
 
 @asynccontextmanager
 async def told(folder: Path, begins: str = MONDAY, **more: Any) -> AsyncIterator[Telling]:
-    """A server on which a story begins, with those who work in the region."""
+    """A server on which a story begins, with those who work in the region.
+
+    On SQLite, whichever store is asked for: a story is about what the service does, and long.
+    """
     clock = Clock(folder / "clock", begins)
     settings = Settings(
         auth="token",

@@ -49,10 +49,19 @@ async def test_the_story_of_two_readmissions_that_did_not_come(counting: Telling
     assert due["T-CETR-COMMUNITY"] == "2026-05-15", "a fortnight, for the review itself"
     assert due["T-REVIEW-RED"] == "2026-05-15"
 
-    # They meet on Tuesday; that is no review, which is held a week later. Support at night comes.
+    # They meet on Tuesday; that is no review. The review is on the 12th, by a panel that Gil has
+    # agreed to: its papers are with it a day before, and it sees him from his yes on.
     await telling.it_is("2026-05-05 11:00")
     await keyworker.completes(gil, "T-LAEP")
     assert (await keyworker.to_do(gil))["T-CETR-COMMUNITY"] == "2026-05-15"
+    await keyworker.dates(gil, "T-CETR-COMMUNITY", "2026-05-12T14:00:00+01:00")
+    assert (await keyworker.to_do(gil))["T-CETR-PAPERS"] == "2026-05-11 14:00"
+    panel = await telling.joins("panel", papers.BOARD, roles=("cetr-panel",))
+    assert await panel.knows(gil) == set()
+    to_them = papers.named(panel.reference, telling.clock.now.date(), "2026-05-31")
+    await telling.gil.consents(gil, to="cetr", provision=to_them)
+    assert {"CarePlan", "Flag", "QuestionnaireResponse"} <= await panel.knows(gil)
+    assert await panel.knows(hana) == set()
     await telling.it_is("2026-05-12 14:00")
     await keyworker.completes(gil, "T-CETR-COMMUNITY")
     await nurse.rates(gil, "amber", "Somebody is there at night, and he sleeps")
