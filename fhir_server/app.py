@@ -49,6 +49,7 @@ from fhir_server.http.negotiate import Gzip, gzip_taken
 from fhir_server.http.openapi import Described
 from fhir_server.http.proxies import Proxies
 from fhir_server.http.rates import Rates, rates
+from fhir_server.http.turns import Turns
 from fhir_server.http.websockets import websocket
 from fhir_server.interactions import deferred, operation
 from fhir_server.interactions.exchange import Server
@@ -269,6 +270,7 @@ def endpoint(
         trail=trail,
         addresses=Proxies(settings.trusted_proxies) if settings.trusted_proxies else None,
         rates=bounds,
+        turns=Turns(settings.max_at_once, settings.turn_patience),
         authenticate=authentication(settings, server.clock, store),
     )
 

@@ -29,6 +29,7 @@ from fhir_server.http.negotiate import (
 )
 from fhir_server.http.proxies import Proxies
 from fhir_server.http.rates import Rates
+from fhir_server.http.turns import Turns
 from fhir_server.interactions import provenance
 from fhir_server.interactions.asynchronous import NDJSON
 from fhir_server.interactions.deferred import run_or_accept
@@ -67,6 +68,7 @@ class FhirEndpoint:
         proxies: whose word on the server's address is taken; None where the base is settled.
         addresses: whose word on the client's own address is taken; None where there are no proxies.
         rates: how often a client may ask; None for no bound.
+        turns: how much is worked at at once; None for no bound.
         authenticate: says who asks; None where everybody may.
         trail: takes the audit's rows; None where there is no audit.
     """
@@ -81,6 +83,7 @@ class FhirEndpoint:
         proxies: Proxies | None = None,
         addresses: Proxies | None = None,
         rates: Rates | None = None,
+        turns: Turns | None = None,
         authenticate: Authenticate | None = None,
         trail: Trail | None = None,
     ) -> None:
@@ -92,6 +95,7 @@ class FhirEndpoint:
         self._trail = trail
         self._addresses = addresses
         self._rates = rates or Rates()
+        self._turns = turns or Turns()
         self._authenticate = authenticate
         self._handle = wrapped(self._interact)
 
@@ -166,7 +170,9 @@ class FhirEndpoint:
         own = taken is not None or match.interaction.own_media or media
         look = presentation_of_error if own else presentation
         http.look = look(http.headers, request.parameters)
-        answer = await run_or_accept(session, match.interaction, request)
+        answer = await self._turns.in_turn(
+            lambda: run_or_accept(session, match.interaction, request)
+        )
         answered = render.answer(answer, server.base)
         honoured = (*answer.honoured, *match.interaction.honoured(request.preferences))
         if honoured:

@@ -39,6 +39,11 @@ class AroundSettings(BaseSettings):
     """Failed authentications a second from one address, in the long run; 0 for no bound."""
     max_failure_burst: Annotated[int, Field(ge=1)] = 60
     """Failed authentications from one address at once."""
+    max_at_once: Annotated[int, Field(ge=0)] = 64
+    """Requests that each server process works at at once, of all clients; others wait for their
+    turn. 0 for no bound."""
+    turn_patience: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Seconds that a request waits for its turn before it is refused with 503."""
     outgoing_private_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Names of hosts, such as terms.trust.nhs.uk, that the server may ask although they have a
     private address, separated by commas."""
