@@ -1,0 +1,113 @@
+"""Requests that arrive at a fixed rate, whether those before are answered or not.
+
+People do not wait for each other. Times are counted from when a request was due, so a server
+(or a generator) that falls behind is seen in them.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import quantiles
+from typing import Final
+from urllib.parse import urlsplit
+
+_PATIENCE: Final = 30.0
+"""Seconds until whoever asks gives up."""
+_MOST_CONNECTIONS: Final = 4000
+BROKEN: Final = 0
+"""The status of what was not answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One request: when it was due, in seconds from the start, and what came of it."""
+
+    due: float
+    milliseconds: float
+    """From when it was due to the end of its answer."""
+    late: float
+    """Milliseconds by which it was sent late: the generator's own."""
+    status: int
+    head: bytes
+
+    @property
+    def succeeded(self) -> bool:
+        return 200 <= self.status < 300
+
+    def header(self, name: bytes) -> bytes:
+        """Its value, or nothing; the name is in small letters."""
+        for line in self.head.split(b"\r\n")[1:]:
+            found, _, value = line.partition(b":")
+            if found.lower() == name:
+                return value.strip()
+        return b""
+
+
+class _Connections:
+    """Idle ones are used again; there are as many as there are requests under way."""
+
+    def __init__(self, base: str) -> None:
+        parts = urlsplit(base)
+        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
+        self._idle: deque[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = deque()
+        self._room = asyncio.Semaphore(_MOST_CONNECTIONS)
+
+    async def exchange(self, sent: bytes) -> bytes:
+        """Send the bytes of a request; the head of its answer.
+
+        Raises:
+            OSError, EOFError, TimeoutError: there is none.
+        """
+        async with self._room, asyncio.timeout(_PATIENCE):
+            if not self._idle:
+                made = await asyncio.open_connection(self._host, self._port, limit=2**20)
+                self._idle.append(made)
+            reader, writer = self._idle.pop()
+            writer.write(sent)
+            head = await reader.readuntil(b"\r\n\r\n")
+            at = head.lower().find(b"content-length: ")
+            if at >= 0:
+                await reader.readexactly(int(head[at + 16 : head.index(b"\r\n", at)]))
+            self._idle.append((reader, writer))
+            return head
+
+    def close(self) -> None:
+        for _, writer in self._idle:
+            writer.close()
+
+
+async def arrive(
+    base: str, make: Callable[[int], bytes], *, rate: float, seconds: float
+) -> list[Arrival]:
+    """Send so many requests a second for so long, evenly; what came, in the order of due times."""
+    connections, started = _Connections(base), time.perf_counter()
+
+    async def one(number: int) -> Arrival:
+        due = number / rate
+        sent = time.perf_counter() - started
+        try:
+            head = await connections.exchange(make(number))
+        except (OSError, EOFError, asyncio.LimitOverrunError):
+            head = b""
+        took = (time.perf_counter() - started - due) * 1000
+        status = int(head[9:12]) if head else BROKEN
+        return Arrival(due, took, (sent - due) * 1000, status, head)
+
+    tasks = []
+    for number in range(int(rate * seconds)):
+        wait = number / rate - (time.perf_counter() - started)
+        if wait > 0:
+            await asyncio.sleep(wait)
+        tasks.append(asyncio.create_task(one(number)))
+    found = await asyncio.gather(*tasks)
+    connections.close()
+    return [*found]
+
+
+def percentile(times: Sequence[float], percent: int) -> float:
+    """Of some times; 0 of none."""
+    if len(times) < 2:
+        return times[0] if times else 0.0
+    return quantiles(times, n=100)[percent - 1]
