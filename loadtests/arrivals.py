@@ -61,10 +61,7 @@ class _Connections:
             OSError, EOFError, TimeoutError: there is none.
         """
         async with self._room, asyncio.timeout(_PATIENCE):
-            if not self._idle:
-                made = await asyncio.open_connection(self._host, self._port, limit=2**20)
-                self._idle.append(made)
-            reader, writer = self._idle.pop()
+            reader, writer = await self._one()
             writer.write(sent)
             head = await reader.readuntil(b"\r\n\r\n")
             at = head.lower().find(b"content-length: ")
@@ -72,6 +69,14 @@ class _Connections:
                 await reader.readexactly(int(head[at + 16 : head.index(b"\r\n", at)]))
             self._idle.append((reader, writer))
             return head
+
+    async def _one(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """One that the server has not closed because nothing was asked for too long."""
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not (reader.at_eof() or writer.is_closing()):
+                return reader, writer
+        return await asyncio.open_connection(self._host, self._port, limit=2**20)
 
     def close(self) -> None:
         for _, writer in self._idle:

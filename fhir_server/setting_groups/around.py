@@ -39,7 +39,7 @@ class AroundSettings(BaseSettings):
     """Failed authentications a second from one address, in the long run; 0 for no bound."""
     max_failure_burst: Annotated[int, Field(ge=1)] = 60
     """Failed authentications from one address at once."""
-    max_at_once: Annotated[int, Field(ge=0)] = 64
+    max_at_once: Annotated[int, Field(ge=0)] = 32
     """Requests that each server process works at at once, of all clients; others wait for their
     turn. 0 for no bound."""
     turn_patience: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0

@@ -63,6 +63,10 @@ class Grown:
     def is_sound(self) -> bool:
         return not self.refused and self.factor <= self.bound * NOISE
 
+    def figures(self) -> dict[str, object]:
+        costs = {str(size): cost for size, cost in self.costs.items()}
+        return {"name": self.name, "costs_us": costs, "refused": self.refused or None}
+
     def __str__(self) -> str:
         if self.refused:
             return f"{self.name:34} left out: {self.refused}"
@@ -210,10 +214,8 @@ def measured(options: Options, terms: Terms, results: Path, only: str = "") -> N
             grown += _told(line, servers, terms, only)
         for line in WITHIN:
             grown += _told(line, dict.fromkeys(line.sizes, servers[large]), terms, only)
-    told = [
-        {"name": one.name, "costs_us": dict(one.costs), "refused": one.refused} for one in grown
-    ]
-    path = report.save(results, "growth", {"terms": asdict(terms), "lines": told})
+    lines = [one.figures() for one in grown]
+    path = report.save(results, "growth", {"terms": asdict(terms), "lines": lines})
     worse = ", ".join(one.name for one in grown if not one.is_sound)
     click.echo(f"worse than logarithmic: {worse or 'none'}\n{path}")
 

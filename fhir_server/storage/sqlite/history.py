@@ -35,4 +35,6 @@ def history(scope: HistoryOf, count: int, before: int | None) -> Sql:
         conditions += ["v.updated < ?", _NEXT_COMES_LATER]
         arguments += [high, low]
     where = "".join(f" AND {condition}" for condition in conditions)
-    return Sql(f"{_COLUMNS}{where} ORDER BY v.seq DESC LIMIT ?", [*arguments, count])
+    # The same order for one resource, and one that an index has: no version is read to be sorted.
+    order = "v.version" if scope.id else "v.seq"
+    return Sql(f"{_COLUMNS}{where} ORDER BY {order} DESC LIMIT ?", [*arguments, count])
