@@ -66,6 +66,8 @@ def _table(options: Options, terms: Terms, only: str, peer: Target | None, resul
             running.enter_context(bare()), servers, server.data, terms, token=options.token
         )
         rows = _rows(passes, only, len(servers))
+        for line in report.compared(rows):
+            click.echo(line)
         most = 1 / passes.cpu_of_generator if passes.cpu_of_generator else 0
         click.echo(f"the load generator itself: at most about {most:.0f} requests a second")
         click.echo(f"memory after the cases: {server.megabytes():.0f} MB")

@@ -115,7 +115,7 @@ def _team(number: int) -> Callable[[Ours, int], Make]:
         members = found["participant"]
         found["participant"] = [members[place % len(members)] for place in range(size)]
         _put(server, found, stored.headers["etag"])
-        new = {name: value for name, value in plan.items() if name not in ("id", "meta")}
+        new = {name: value for name, value in plan.items() if name != "id"}
         asked = (
             raw("GET", server.target, f"CarePlan/{plan['id']}"),
             raw("POST", server.target, "CarePlan", json.dumps(new).encode()),

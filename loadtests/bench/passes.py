@@ -105,7 +105,10 @@ class Passes:
     def measure(self, case: Case) -> list[Row]:
         """A row for each server; the first pair of passes warms up and does not count."""
         target = case.with_token if self._token and case.with_token else case.target
-        chosen = [_Measured(one, Row(case.name, one.name, target)) for one in self._servers]
+        ours, *others = self._servers
+        chosen = [_Measured(ours, Row(case.name, ours.name, target))]
+        if not case.ours_alone:  # a target is ours alone, too
+            chosen += [_Measured(one, Row(case.name, one.name)) for one in others]
         for one in chosen:
             self._prepare(case, one, first=True)
         for number in range(self._terms.rounds):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from textwrap import fill
 from typing import Any, Final
 
@@ -77,6 +78,20 @@ def line(row: Row, *, servers: int = 1) -> str:
     ]
     width = 22 if servers == 1 else 34
     return f"{name:{width}}{''.join(f'{cell:>10}' for cell in cells)}{row.failed:8}"
+
+
+def compared(rows: Sequence[Row]) -> Iterator[str]:
+    """Of each case that several servers did: how many times the rate of the others ours is, by
+    the passes that were next to each other."""
+    by_case: dict[str, list[Row]] = {}
+    for row in rows:
+        by_case.setdefault(row.case, []).append(row)
+    for case, (ours, *others) in by_case.items():
+        for other in others:
+            pairs = [*zip(ours.runs, other.runs, strict=False)]
+            if pairs:
+                times = median(one.rate / two.rate for one, two in pairs if two.rate)
+                yield f"{case:34}{times:8.2f} times the rate of the {other.server}"
 
 
 def tally(rows: Sequence[Row]) -> str:

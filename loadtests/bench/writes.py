@@ -26,7 +26,7 @@ def _together(server: Ours, terms: Terms) -> str:
     ratios = []
     for _ in range(terms.rounds):
         alone, many = (_creates(server, count, terms.seconds)[0] for count in (1, 32))
-        ratios.append(many / alone)
+        ratios.append(many / alone if alone else 0.0)
     return f"durable creates, 32 clients to one: {_judged(median(ratios), _TOGETHER, more=True)}"
 
 
