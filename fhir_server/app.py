@@ -11,11 +11,10 @@ from typing import Any, Final
 from cryptography.fernet import Fernet
 from fastapi import FastAPI, Response
 from fastapi import Request as HttpQuestion
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import WebSocketRoute
 
-from fhir_server import noticing
+from fhir_server import beside, noticing
 from fhir_server.access.audit.record import Record
 from fhir_server.access.audit.syslog import Follower, Receiver
 from fhir_server.access.audit.trail import Trail
@@ -28,6 +27,7 @@ from fhir_server.access.ledger import Ledger
 from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy, Rule
 from fhir_server.access.policy import Policy as AccessPolicy
 from fhir_server.access.session import Session, of_all_callers
+from fhir_server.access.tokens.authentication import Authenticator
 from fhir_server.access.tokens.fetching import Outgoing as Asking
 from fhir_server.access.tokens.terms import terms as scope_terms
 from fhir_server.authorisation.authority import Authority, Terms
@@ -36,15 +36,14 @@ from fhir_server.authorisation.fetching import KeySets
 from fhir_server.authorisation.gate import Gate
 from fhir_server.authorisation.registered import Registered
 from fhir_server.checking import checker, packaged, terminology_server
-from fhir_server.errors import FhirError, Kind
 from fhir_server.events.binding import WEBSOCKET_PATH, Binding
 from fhir_server.events.sockets import Sockets
-from fhir_server.http import openapi, render
+from fhir_server.http import openapi
+from fhir_server.http.direct import Answers, Direct
 from fhir_server.http.edge import Edge
 from fhir_server.http.endpoint import FhirEndpoint
 from fhir_server.http.limits import HttpLimits
 from fhir_server.http.messages import HttpRequest
-from fhir_server.http.middleware import VARY
 from fhir_server.http.negotiate import Gzip, gzip_taken
 from fhir_server.http.openapi import Described
 from fhir_server.http.proxies import Proxies
@@ -81,6 +80,8 @@ class Application(FastAPI):
     """FHIR below `/fhir`, straight to its endpoint; the rest of the server is FastAPI's."""
 
     fhir: FhirEndpoint | None = None
+    direct: Answers | None = None
+    """The short way of plain reads, which the HTTP server takes before it makes a task."""
     limits: HttpLimits = HttpLimits()
     """Those that hold already while a request is read."""
     edge: Edge = Edge()
@@ -122,12 +123,14 @@ def create_app(settings: Settings | None = None) -> Application:
     )
     app.limits = http_limits(settings)
     app.edge = Edge(settings.cors_origins, secure=settings.base.startswith("https:"))
-    app.add_exception_handler(HTTPException, _outside)
+    app.add_exception_handler(HTTPException, beside.outside)
     app.add_api_route("/openapi.json", _description(settings, operations), include_in_schema=False)
     if settings.auth == "token":
-        app.add_api_route(SMART, _smart(settings), include_in_schema=False)
-    app.add_api_route("/health/live", _live, include_in_schema=False)
-    app.add_api_route("/health/ready", _ready_check(app), include_in_schema=False)
+        app.add_api_route(
+            SMART, beside.smart(smart_configuration(settings)), include_in_schema=False
+        )
+    app.add_api_route("/health/live", beside.live, include_in_schema=False)
+    app.add_api_route("/health/ready", beside.ready_check(app), include_in_schema=False)
     app.router.routes.append(WebSocketRoute(f"{PATH}/{WEBSOCKET_PATH}", websocket))
     if settings.authorisation_server:
         app.router.routes.extend(
@@ -153,7 +156,9 @@ def _lifespan(
         trail = audit_trail(settings, store)
         decisions = TableDecisions(terms_of(settings))
         bounds = client_rates(settings)
-        app.fhir = endpoint(settings, store, server, decisions, trail, bounds)
+        asker = authentication(settings, server.clock, store)
+        app.fhir = endpoint(settings, store, server, decisions, asker, trail, bounds)
+        app.direct = short_way(settings, store, app.fhir, decisions, asker)
         app.state.trail = trail
         app.state.gate = Gate(bounds, Proxies(settings.trusted_proxies), trail)
         follower = syslog_follower(settings, store)
@@ -173,7 +178,7 @@ def _lifespan(
         notices.start()
         facts = asyncio.create_task(_complete_facts(settings, store))
         yield
-        app.fhir = None
+        app.fhir, app.direct = None, None
         facts.cancel()
         await asyncio.gather(facts, return_exceptions=True)
         if timers is not None:
@@ -250,6 +255,7 @@ def endpoint(
     store: Store,
     server: Server,
     decisions: Decisions,
+    asker: Authenticator | None,
     trail: Trail | None = None,
     bounds: Rates | None = None,
 ) -> FhirEndpoint:
@@ -269,8 +275,28 @@ def endpoint(
         trail=trail,
         addresses=Proxies(settings.trusted_proxies) if settings.trusted_proxies else None,
         rates=bounds,
-        authenticate=authentication(settings, server.clock, store),
+        authenticate=None if asker is None else asker.caller,
     )
+
+
+def short_way(
+    settings: Settings,
+    store: Store,
+    general: FhirEndpoint,
+    decisions: Decisions,
+    asker: Authenticator | None,
+) -> Answers | None:
+    """That of plain reads; None where the store, or the audit, has to be waited for."""
+    if not isinstance(store, SqliteStore) or settings.audit == "strict":
+        return None
+    scopes, reader = scopes_of(settings), store.at_once()
+
+    def open_session(caller: Caller) -> Session:
+        return session(settings, reader, caller, decisions, general.server.rules, scopes)
+
+    edge = Edge(settings.cors_origins, secure=settings.base.startswith("https:"))
+    known = None if asker is None else asker.known
+    return Direct(general, open_session, known, edge).answer
 
 
 def client_rates(settings: Settings) -> Rates:
@@ -457,43 +483,3 @@ def _description(settings: Settings, operations: Operations) -> Any:
         return Response(gzip, headers=headers, media_type="application/json")
 
     return description
-
-
-async def _outside(request: HttpQuestion, error: Exception) -> Response:
-    """What is asked beside the FHIR base, and is not there: whoever asks may have meant FHIR."""
-    assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
-    kind = Kind.METHOD_NOT_ALLOWED if error.status_code == 405 else Kind.NOT_FOUND
-    text = f"{request.method} {request.url.path} is nothing here; the FHIR base is {PATH}"
-    answered = render.error(FhirError(kind, text))
-    headers = {**answered.headers, "vary": VARY, **(error.headers or {})}
-    return Response(answered.body, answered.status, headers)
-
-
-def _smart(settings: Settings) -> Any:
-    told = smart_configuration(settings)
-    document = {} if told is None else told.document()
-
-    async def smart() -> JSONResponse:
-        """Where tokens come from; whoever has none may read it."""
-        return JSONResponse(document)
-
-    return smart
-
-
-async def _live() -> dict[str, str]:
-    """The process answers."""
-    return {"status": "live"}
-
-
-def _ready_check(app: FastAPI) -> Any:
-    async def ready() -> JSONResponse:
-        """The store answers too."""
-        try:
-            await app.state.store.ready()
-            if app.state.trail is not None:
-                app.state.trail.require_open()
-        except FhirError as error:
-            return JSONResponse({"status": "not ready", "reason": str(error)}, 503)
-        return JSONResponse({"status": "ready"})
-
-    return ready

@@ -13,11 +13,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.http import render
+from fhir_server.http.direct import Answers
 from fhir_server.http.edge import Edge
 from fhir_server.http.headers import too_many_bytes, url_too_long
 from fhir_server.http.limits import HttpLimits
 from fhir_server.http.middleware import CACHE_CONTROL, VARY
 
+_OK: Final = b"HTTP/1.1 200 OK\r\n"
 _UNREADABLE: Final = (
     "This is not a request of HTTP/1.1: a method, address, header, length or chunk is malformed"
 )
@@ -33,6 +35,14 @@ class Protocol(HttpToolsProtocol):
         self._refusal: FhirError | None = None
         self._header_bytes = 0
         self._headers_read = False
+        self._answered = False
+        self._added: object = None
+        self._first = b""
+
+    @property
+    def _direct(self) -> Answers | None:
+        found: Answers | None = getattr(self.app, "direct", None)
+        return found
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -51,8 +61,50 @@ class Protocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        super().on_headers_complete()
         self._headers_read = True
+        self._answered = self._answers_directly()
+        if not self._answered:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self._answered:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._answered:
+            super().on_message_complete()
+
+    def _answers_directly(self) -> bool:
+        """Whether the request is answered by now: nothing is under way before it, and a body or
+        another protocol does not follow, of which a header would tell."""
+        if self._direct is None or not self._is_plain():
+            return False
+        peer = self.client[0] if self.client else ""
+        found = self._direct(self.url, self.headers, self._header_bytes, peer)
+        if found is None:
+            return False
+        self.transport.write(self._beginning() + found)
+        self.on_response_complete()
+        return True
+
+    def _is_plain(self) -> bool:
+        parser, cycle = self.parser, self.cycle
+        return (
+            parser.get_method() == b"GET"
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+            and (cycle is None or cycle.response_complete)
+            and not self.flow.write_paused
+            and not self.transport.is_closing()
+        )
+
+    def _beginning(self) -> bytes:
+        """The status line, and the headers that uvicorn puts first: the date, once a second."""
+        added = self.server_state.default_headers
+        if added is not self._added:
+            self._added = added
+            self._first = _OK + b"".join(b"%b: %b\r\n" % pair for pair in added)
+        return self._first
 
     def _refuse(self, kind: Kind, text: str) -> None:
         self._refusal = FhirError(kind, text)

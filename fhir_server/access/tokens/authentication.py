@@ -105,19 +105,34 @@ class Authenticator:
             _log.error("Request %s: %s in a token", request_id, type(error).__name__)
             raise not_good() from None
 
+    async def known(self, authorization: str) -> Caller | None:
+        """Who sent the same header before, if it is good still.
+
+        None for any other, which `caller` looks into and tells of.
+        """
+        known = self._at_hand(_digest(authorization), self._clock() // 1_000_000)
+        if known is None or await self._trust.revocations.revoked(known.issuer, known.jti):
+            return None
+        return known.caller
+
     async def _verified(self, authorization: str) -> Caller:
         """Known again by the digest of the header, whose form need not be looked at once more."""
-        digest = hashlib.sha256(authorization.encode()).digest()
-        now = self._clock() // 1_000_000
-        known = self._known.get(digest)
-        if known is None or now >= known.until:
-            self._known.pop(digest, None)
+        digest, now = _digest(authorization), self._clock() // 1_000_000
+        known = self._at_hand(digest, now)
+        if known is None:
             known = await self._read(_token(authorization, self._trust.max_token), now)
             self._keep(digest, known)
         if await self._trust.revocations.revoked(known.issuer, known.jti):
             self._known.pop(digest, None)
             raise BadToken("it is revoked")
         return known.caller
+
+    def _at_hand(self, digest: bytes, now: int) -> _Known | None:
+        known = self._known.get(digest)
+        if known is None or now < known.until:
+            return known
+        del self._known[digest]
+        return None
 
     def _keep(self, digest: bytes, known: _Known) -> None:
         self._known[digest] = known
@@ -141,6 +156,10 @@ class Authenticator:
         names = (known.names if known else None) or self._trust.names
         caller = caller_of(claims, names, issuer, self._trust.base)
         return _Known(caller, issuer, jti, until)
+
+
+def _digest(authorization: str) -> bytes:
+    return hashlib.sha256(authorization.encode()).digest()
 
 
 def _token(authorization: str, most: int) -> str:

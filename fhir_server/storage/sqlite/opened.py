@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from fhir_server.errors import FhirError, Kind
-from fhir_server.storage.interface import Memo
+from fhir_server.storage.interface import Memo, StoredVersion
 from fhir_server.storage.sqlite.committer import Committer
 from fhir_server.storage.sqlite.connect import connect, secret_of
 from fhir_server.storage.sqlite.entries import EntryWriter, ParameterNumbers, keyed_hash
@@ -101,6 +101,13 @@ class Opened:
         """
         try:
             return job(self.reader())
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from error
+
+    def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
+        """As `now`, of what is asked most of all."""
+        try:
+            return (self._reader or self.reader()).read(resource_type, resource_id)
         except sqlite3.Error as error:
             raise self._unreadable(error) from error
 

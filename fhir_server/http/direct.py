@@ -1,0 +1,244 @@
+"""The short way for what is asked most: one resource by its id, asked in plain words.
+
+The general way (`endpoint`) makes a task, a scope and a request, and passes each middleware, which
+costs more than the read itself. Here the answer is written as soon as the headers are read. What is
+not plain takes the general way, as if it had not been looked at: any header, form, address or
+answer but the commonest, a token that is not known again, and whatever would have to be waited
+for. Who asks, what they see and what the audit says is told by the same session on both ways; a
+test compares what they send, byte by byte, and the rows that they leave.
+"""
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from fhir_server.access.audit.record import Record
+from fhir_server.access.caller import ANONYMOUS, Caller
+from fhir_server.access.session import Session, StoredVersion, current
+from fhir_server.errors import FhirError
+from fhir_server.fhir.definitions import resource_types
+from fhir_server.http.edge import Edge
+from fhir_server.http.endpoint import FhirEndpoint
+from fhir_server.http.gzip import compressed
+from fhir_server.http.middleware import (
+    CACHE_CONTROL,
+    VARY,
+    is_compressed,
+    new_id,
+    plain_id,
+    requests_log,
+)
+from fhir_server.http.negotiate import Format, accepted
+from fhir_server.http.render import http_time
+from fhir_server.interactions.exchange import Server
+from fhir_server.interactions.permission import may_read
+from fhir_server.interactions.table import READ
+
+T = TypeVar("T")
+Headers = Sequence[tuple[bytes, bytes]]
+"""As ASGI has them: names in small letters."""
+Told = Mapping[bytes, bytes]
+Known = Callable[[str], Awaitable[Caller | None]]
+"""From `Authorization` to who sent the same before; None where that has to be looked into."""
+Answers = Callable[[bytes, Headers, int, str], bytes | None]
+"""As `Direct.answer`."""
+OpenSession = Callable[[Caller], Session]
+
+_log: Final = logging.getLogger(__name__)
+_FORWARDED: Final = frozenset(
+    {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"}
+)
+_TAKEN: Final = frozenset(
+    {
+        *(b"accept", b"accept-encoding", b"authorization", b"x-correlation-id", b"x-request-id"),
+        *_FORWARDED,
+        # Of these a read takes no notice.
+        *(b"accept-charset", b"accept-language", b"cache-control", b"connection", b"content-type"),
+        *(b"cookie", b"dnt", b"host", b"keep-alive", b"pragma", b"priority", b"referer", b"te"),
+        *(b"traceparent", b"tracestate", b"user-agent", b"via", b"x-real-ip"),
+    }
+)
+_LARGE: Final = 64 * 1024
+"""Bytes of a body that is better sent, or compressed, while the loop goes on."""
+_MOST_CALLERS: Final = 1000
+"""Whose sessions are kept."""
+
+
+class Direct:
+    """Answers plain reads.
+
+    Args:
+        endpoint: the general way.
+        open_session: makes the session of a caller, which is kept as long as the caller is known.
+        known: says whose a token is that was verified before; None where nobody is asked.
+        edge: what stands on every answer.
+    """
+
+    def __init__(
+        self,
+        endpoint: FhirEndpoint,
+        open_session: OpenSession,
+        known: Known | None = None,
+        edge: Edge | None = None,
+    ) -> None:
+        self._endpoint: Final = endpoint
+        self._open_session: Final = open_session
+        self._known: Final = known
+        self._sessions: Final[dict[int, tuple[Caller, Session]]] = {}
+        self._address: Final = re.compile(
+            rb"%b(/([A-Za-z]{1,64})/([A-Za-z0-9.-]{1,64}))" % re.escape(endpoint.path.encode())
+        )
+        self._types: Final = _read_types(endpoint.server)
+        made = edge or Edge()
+        self._heads: Final = {
+            (one, other): _head(made, encoded=one, correlated=other)
+            for one in (False, True)
+            for other in (False, True)
+        }
+
+    def answer(self, url: bytes, headers: Headers, size: int, peer: str) -> bytes | None:
+        """What is sent behind the status line and the HTTP server's own headers.
+
+        None where it is not for here.
+
+        Args:
+            url: as it came.
+            size: bytes of all headers.
+            peer: the address that the connection comes from.
+        """
+        address, told = self._address.fullmatch(url), dict(headers)
+        if address is None or len(told) != len(headers) or not told.keys() <= _TAKEN:
+            return None
+        limits = self._endpoint.limits
+        if len(url) > limits.max_url or len(told) > limits.max_headers:
+            return None
+        if size > limits.max_header_bytes or requests_log.isEnabledFor(logging.INFO):
+            return None
+        try:
+            return at_once(self._read(address, told, peer))
+        except FhirError:
+            return None
+        except Exception:
+            _log.exception("A read took the general way")
+            return None
+
+    async def _read(self, asked: re.Match[bytes], told: Told, peer: str) -> bytes | None:
+        endpoint, resource_type = self._endpoint, self._types.get(asked[2])
+        if resource_type is None or not _takes_json(told):
+            return None
+        caller = await self._caller(told)
+        if caller is None:
+            return None
+        headers = _forwarded(told)
+        address, server = endpoint.address_of(peer, headers), endpoint.server_of(peer, headers)
+        if not may_read(server, caller, resource_type):
+            return None
+        if not endpoint.rates.admits(caller.client, address):
+            return None
+        request_id = plain_id(_text(told, b"x-request-id")) or new_id()
+        record = self._record(asked[1].decode(), address, request_id)
+        session = self._session(caller)
+        session.begin(record)
+        found = await current(session, resource_type, asked[3].decode())
+        if len(found.body) > _LARGE:
+            return None
+        session.shows((found,))
+        endpoint.rates.admit(caller.client, address)
+        if record is not None:
+            record.begin(READ.code, resource_type, found.id)
+            record.close(200, body=found.body)
+        return await self._written(found, told, request_id)
+
+    def _record(self, path: str, address: str, request_id: str) -> Record | None:
+        """What the audit will say; nothing is read while it cannot be said.
+
+        Raises:
+            FhirError: UNAVAILABLE.
+        """
+        trail = self._endpoint.trail
+        if trail is None:
+            return None
+        trail.require_open()
+        record = Record(trail, f"GET {path}", address)
+        record.request_id = request_id
+        return record
+
+    async def _caller(self, told: Told) -> Caller | None:
+        if self._known is None:
+            return ANONYMOUS
+        authorization = _text(told, b"authorization")
+        return None if authorization is None else await self._known(authorization)
+
+    def _session(self, caller: Caller) -> Session:
+        """The caller's own, for as long as that is the very object that a token is known by.
+
+        One read ends before the next begins, so it has one record at a time.
+        """
+        kept = self._sessions.get(id(caller))
+        if kept is None or kept[0] is not caller:
+            if len(self._sessions) >= _MOST_CALLERS:
+                self._sessions.clear()
+            kept = self._sessions[id(caller)] = (caller, self._open_session(caller))
+        return kept[1]
+
+    async def _written(self, found: StoredVersion, told: Told, request_id: str) -> bytes:
+        encoded = is_compressed(_text(told, b"accept-encoding"), found.body)
+        body = await compressed(found.body) if encoded else found.body
+        correlation = plain_id(_text(told, b"x-correlation-id"))
+        ids = (request_id, correlation) if correlation else (request_id,)
+        changed = http_time(found.last_updated // 1_000_000)
+        values = (found.version, changed.encode(), *(one.encode() for one in ids), len(body))
+        return self._heads[encoded, bool(correlation)] % values + body
+
+
+def at_once(work: Coroutine[Any, Any, T]) -> T | None:
+    """What it comes to; None where it would have to wait, which ends it."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    work.close()
+    return None
+
+
+def _text(told: Told, name: bytes) -> str | None:
+    value = told.get(name)
+    return None if value is None else value.decode("latin-1")
+
+
+def _forwarded(told: Told) -> Mapping[str, str]:
+    """What proxies say, whether they are believed or not."""
+    names = told.keys() & _FORWARDED
+    return {name.decode(): told[name].decode("latin-1") for name in names}
+
+
+def _takes_json(told: Told) -> bool:
+    accept = _text(told, b"accept")
+    return accept is None or accepted(accept) is Format.JSON
+
+
+def _read_types(server: Server) -> Mapping[bytes, str]:
+    """The types that are read as any other: not the audit, and no Binary, which has forms."""
+    return {
+        name.encode(): name
+        for name in resource_types()
+        if name != "Binary" and server.router.match("GET", f"/{name}/1").interaction is READ
+    }
+
+
+def _head(edge: Edge, *, encoded: bool, correlated: bool) -> bytes:
+    """The headers in the order in which the middlewares add them, with places for what differs."""
+    headers = [
+        (b"etag", b'W/"%d"'),
+        (b"last-modified", b"%b"),
+        (b"content-type", Format.JSON.content_type.encode()),
+        (b"vary", VARY.encode()),
+        *([(b"content-encoding", b"gzip")] if encoded else []),
+        (b"cache-control", CACHE_CONTROL.encode()),
+        (b"x-request-id", b"%b"),
+        *([(b"x-correlation-id", b"%b")] if correlated else []),
+        (b"content-length", b"%d"),
+    ]
+    return b"".join(b"%b: %b\r\n" % pair for pair in edge.complete(headers)) + b"\r\n"
