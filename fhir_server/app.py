@@ -21,7 +21,7 @@ from fhir_server.access.audit.trail import Trail
 from fhir_server.access.consent_policy import ConsentPolicy, ScopeTerms
 from fhir_server.access.decision import Decisions
 from fhir_server.access.decisions import TableDecisions
-from fhir_server.access.facts import remaking
+from fhir_server.access.facts import kept, remaking
 from fhir_server.access.following import NO_RULES, Rules
 from fhir_server.access.ledger import Ledger
 from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy, Rule
@@ -66,6 +66,7 @@ from fhir_server.setting_groups.pathway import pathway_of
 from fhir_server.settings import PATH, Settings, refuse_unknown_variables, sqlite_path
 from fhir_server.storage.interface import Store
 from fhir_server.storage.mongo.address import is_mongo
+from fhir_server.storage.sqlite.at_once import AtOnce
 from fhir_server.storage.sqlite.store import SqliteStore
 from fhir_server.terminology.held import SHELF
 from fhir_server.timing import scheduler
@@ -289,7 +290,8 @@ def short_way(
     """That of plain reads; None where the store, or the audit, has to be waited for."""
     if not isinstance(store, SqliteStore) or settings.audit == "strict":
         return None
-    scopes, reader = scopes_of(settings), store.at_once()
+    scopes = scopes_of(settings)
+    reader = AtOnce(store, None if asker is None else (kept.STATE, kept.STATE_KEY))
 
     def open_session(caller: Caller) -> Session:
         return session(settings, reader, caller, decisions, general.server.rules, scopes)

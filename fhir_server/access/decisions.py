@@ -100,11 +100,13 @@ class TableDecisions:
     async def about(self, reader: Reader, caller: Caller, patient_id: str, now: int) -> Decision:
         """What was decided holds as long as the facts that it was decided by are at hand."""
         try:
-            shelf = await self._at_hand.shelf(reader)
             key = (patient_id, caller.break_glass, *_key(caller))
             known = self._decided_before.get(key)
-            if known and shelf and known.holds(shelf, caller, patient_id, now):
-                return known.decision
+            if known is not None:
+                told = await reader.memo(kept.STATE, kept.STATE_KEY)
+                shelf = self._at_hand.here
+                if self._at_hand.is_of(told) and known.holds(shelf, caller, patient_id, now):
+                    return known.decision
             case = await self._case(reader, caller, patient_id, now)
             return DENIED if case is None else self._made(case, key)
         except FhirError:

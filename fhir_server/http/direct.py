@@ -13,7 +13,7 @@ import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from fhir_server.access.audit.record import Record
+from fhir_server.access.audit.record import of_caller, of_read
 from fhir_server.access.caller import ANONYMOUS, Caller
 from fhir_server.access.session import Session, StoredVersion, current
 from fhir_server.errors import FhirError
@@ -85,7 +85,7 @@ class Direct:
         self._endpoint: Final = endpoint
         self._open_session: Final = open_session
         self._known: Final = known
-        self._sessions: Final[dict[int, tuple[Caller, Session]]] = {}
+        self._callers: Final[dict[int, _Kept]] = {}
         self._address: Final = re.compile(
             rb"%b(/([A-Za-z]{1,64})/([A-Za-z0-9.-]{1,64}))" % re.escape(endpoint.path.encode())
         )
@@ -130,39 +130,27 @@ class Direct:
         caller = await self._caller(told)
         if caller is None:
             return None
-        headers = _forwarded(told)
+        headers, kept = _forwarded(told), self._kept(caller)
         address, server = endpoint.address_of(peer, headers), endpoint.server_of(peer, headers)
-        if not may_read(server, caller, resource_type):
+        if not kept.may_read(server, resource_type):
             return None
         if not endpoint.rates.admits(caller.client, address):
             return None
-        request_id = plain_id(_text(told, b"x-request-id")) or new_id()
-        record = self._record(asked[1].decode(), address, request_id)
-        session = self._session(caller)
-        session.begin(record)
+        if endpoint.trail is not None:
+            endpoint.trail.require_open()
+        session = kept.session
+        session.begin(None)
         found = await current(session, resource_type, asked[3].decode())
-        if len(found.body) > _LARGE:
+        if len(found.body) > _LARGE or session.glass:
             return None
-        session.shows((found,))
+        request_id = _id_in(told, b"x-request-id") or new_id()
+        answer = await self._written(found, told, request_id)
         endpoint.rates.admit(caller.client, address)
-        if record is not None:
-            record.begin(READ.code, resource_type, found.id)
-            record.close(200, body=found.body)
-        return await self._written(found, told, request_id)
-
-    def _record(self, path: str, address: str, request_id: str) -> Record | None:
-        """What the audit will say; nothing is read while it cannot be said.
-
-        Raises:
-            FhirError: UNAVAILABLE.
-        """
-        trail = self._endpoint.trail
-        if trail is None:
-            return None
-        trail.require_open()
-        record = Record(trail, f"GET {path}", address)
-        record.request_id = request_id
-        return record
+        if endpoint.trail is not None:
+            path = asked[1].decode()
+            row = of_read(kept.told, request_id, address, f"GET {path}", found)
+            endpoint.trail.put(row)
+        return answer
 
     async def _caller(self, told: Told) -> Caller | None:
         if self._known is None:
@@ -170,26 +158,50 @@ class Direct:
         authorization = _text(told, b"authorization")
         return None if authorization is None else await self._known(authorization)
 
-    def _session(self, caller: Caller) -> Session:
-        """The caller's own, for as long as that is the very object that a token is known by.
-
-        One read ends before the next begins, so it has one record at a time.
-        """
-        kept = self._sessions.get(id(caller))
-        if kept is None or kept[0] is not caller:
-            if len(self._sessions) >= _MOST_CALLERS:
-                self._sessions.clear()
-            kept = self._sessions[id(caller)] = (caller, self._open_session(caller))
-        return kept[1]
+    def _kept(self, caller: Caller) -> "_Kept":
+        kept = self._callers.get(id(caller))
+        if kept is None or kept.caller is not caller:
+            if len(self._callers) >= _MOST_CALLERS:
+                self._callers.clear()
+            kept = self._callers[id(caller)] = _Kept(caller, self._open_session(caller))
+        return kept
 
     async def _written(self, found: StoredVersion, told: Told, request_id: str) -> bytes:
-        encoded = is_compressed(_text(told, b"accept-encoding"), found.body)
-        body = await compressed(found.body) if encoded else found.body
-        correlation = plain_id(_text(told, b"x-correlation-id"))
-        ids = (request_id, correlation) if correlation else (request_id,)
-        changed = http_time(found.last_updated // 1_000_000)
-        values = (found.version, changed.encode(), *(one.encode() for one in ids), len(body))
-        return self._heads[encoded, bool(correlation)] % values + body
+        body, changed = found.body, http_time(found.last_updated // 1_000_000).encode()
+        encoded = is_compressed(_text(told, b"accept-encoding"), body)
+        if encoded:
+            body = await compressed(body)
+        correlation = _id_in(told, b"x-correlation-id")
+        if correlation:
+            ids = (request_id.encode(), correlation.encode())
+            told_of = (found.version, changed, *ids, len(body))
+        else:
+            told_of = (found.version, changed, request_id.encode(), len(body))
+        return self._heads[encoded, bool(correlation)] % told_of + body
+
+
+class _Kept:
+    """What is the same for each read of a caller, as long as a token is known by that very object.
+
+    One read ends before the next begins, so the session has one record at a time.
+    """
+
+    __slots__ = ("_readable", "caller", "session", "told")
+
+    def __init__(self, caller: Caller, session: Session) -> None:
+        self.caller: Final = caller
+        self.session: Final = session
+        self.told: Final = of_caller(caller)
+        self._readable: Final[dict[str, Server]] = {}
+
+    def may_read(self, server: Server, resource_type: str) -> bool:
+        """As `permission.may_read`: at one address, scopes come to the same each time."""
+        if self._readable.get(resource_type) is server:
+            return True
+        found = may_read(server, self.caller, resource_type)
+        if found:
+            self._readable[resource_type] = server
+        return found
 
 
 def at_once(work: Coroutine[Any, Any, T]) -> T | None:
@@ -210,8 +222,14 @@ def _text(told: Told, name: bytes) -> str | None:
 
 def _forwarded(told: Told) -> Mapping[str, str]:
     """What proxies say, whether they are believed or not."""
-    names = told.keys() & _FORWARDED
-    return {name.decode(): told[name].decode("latin-1") for name in names}
+    if _FORWARDED.isdisjoint(told):
+        return {}
+    return {one.decode(): told[one].decode("latin-1") for one in _FORWARDED & told.keys()}
+
+
+def _id_in(told: Told, name: bytes) -> str:
+    value = told.get(name)
+    return "" if value is None else plain_id(value.decode("latin-1"))
 
 
 def _takes_json(told: Told) -> bool:

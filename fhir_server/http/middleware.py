@@ -146,6 +146,8 @@ async def compress(request: HttpRequest, handle: Handler) -> HttpAnswer:
 
 def is_compressed(accept_encoding: str | None, body: bytes) -> bool:
     """Whether the body goes out compressed."""
+    if accept_encoding is None:
+        return False
     taken = gzip_taken(accept_encoding)
     return (taken is Gzip.YES and is_worthwhile(body)) or (taken is Gzip.ONLY and bool(body))
 

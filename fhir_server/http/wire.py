@@ -45,7 +45,8 @@ class Protocol(HttpToolsProtocol):
         return found
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        """What uvicorn makes for an application is made once one is asked (`_begin`)."""
+        self.url, self.headers, self.expect_100_continue = b"", [], False
         self._header_bytes, self._headers_read = 0, False
 
     def on_url(self, url: bytes) -> None:
@@ -58,13 +59,23 @@ class Protocol(HttpToolsProtocol):
         if self._header_bytes > 2 * self._limits.max_header_bytes:
             self._refuse(Kind.HEADERS_TOO_LARGE, too_many_bytes(self._limits))
         if not self._headers_read:
-            super().on_header(name, value)
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._headers_read = True
         self._answered = self._answers_directly()
         if not self._answered:
+            self._begin()
             super().on_headers_complete()
+
+    def _begin(self) -> None:
+        told = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = told
+        self.scope["headers"] = self.headers
 
     def on_body(self, body: bytes) -> None:
         if not self._answered:

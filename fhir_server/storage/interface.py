@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
+import msgspec
+
 from fhir_server.fhir import json
 from fhir_server.fhir.dates import instant
 from fhir_server.fhir.json import Template
@@ -24,8 +26,7 @@ Position = tuple[Any, ...]
 """Where a page ended: JSON values that only the backend reads."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredVersion:
+class StoredVersion(msgspec.Struct, frozen=True):
     """One version of one resource, as it goes out; a deletion is a version without a body.
 
     `last_updated` is in microseconds since the epoch. `method` is the HTTP verb that made it.

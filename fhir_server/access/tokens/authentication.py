@@ -4,12 +4,12 @@ Whatever goes wrong, and however unforeseen, ends in a refusal. A token that was
 again for a while by its digest, never by itself, unless it is revoked meanwhile.
 """
 
-import hashlib
 import logging
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Final, Protocol
 
 from fhir_server.access.caller import Caller
@@ -159,7 +159,7 @@ class Authenticator:
 
 
 def _digest(authorization: str) -> bytes:
-    return hashlib.sha256(authorization.encode()).digest()
+    return sha256(authorization.encode()).digest()
 
 
 def _token(authorization: str, most: int) -> str:

@@ -68,7 +68,6 @@ class SqliteStore:
         self._terms = Terms(clock, patience, write_patience)
         self._place = Place(path, self._terms)
         self._pool = (_READERS, patience)
-        self._may_wait = True
 
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
         opened = self._place.at_hand() or await self._current()
@@ -137,15 +136,6 @@ class SqliteStore:
         other._pool = (_PATIENT_READERS, patience)
         return other
 
-    def at_once(self) -> "SqliteStore":
-        """The same for whoever must not wait: FhirError UNAVAILABLE instead, and soon.
-
-        Resources by id, and the memos of one key or few, are read on the loop.
-        """
-        other = copy.copy(self)
-        other._may_wait = False
-        return other
-
     def lagging(self) -> "SqliteStore":
         return self
 
@@ -178,8 +168,6 @@ class SqliteStore:
         return await (await self._current()).pool(*self._pool).run(job)
 
     async def _current(self) -> Opened:
-        if not self._may_wait:
-            raise FhirError(Kind.UNAVAILABLE, "The store would have to be waited for")
         return await self._place.current()
 
 
