@@ -60,13 +60,10 @@ class GuardedReader:
         """Of the request, where it leaves a row in the audit when it is answered."""
         self._own: Final = own_prefix(caller.name)
 
-    def begin(self, record: Record | None) -> None:
-        """Another request of the caller begins, whose record it is."""
+    def begin(self) -> None:
+        """Another request of the same caller begins."""
         if isinstance(self._rule, ConsentPolicy):
             self._rule.glass.clear()
-        self.record = record
-        if record is not None:
-            record.caller, record.glass = self.caller, self.glass
 
     @property
     def is_open(self) -> bool:

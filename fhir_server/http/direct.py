@@ -111,9 +111,9 @@ class Direct:
         if address is None or len(told) != len(headers) or not told.keys() <= _TAKEN:
             return None
         limits = self._endpoint.limits
-        if len(url) > limits.max_url or len(told) > limits.max_headers:
+        if len(told) > limits.max_headers or size > limits.max_header_bytes:
             return None
-        if size > limits.max_header_bytes or requests_log.isEnabledFor(logging.INFO):
+        if requests_log.isEnabledFor(logging.INFO):
             return None
         try:
             return at_once(self._read(address, told, peer))
@@ -139,7 +139,7 @@ class Direct:
         if endpoint.trail is not None:
             endpoint.trail.require_open()
         session = kept.session
-        session.begin(None)
+        session.begin()
         found = await current(session, resource_type, asked[3].decode())
         if len(found.body) > _LARGE or session.glass:
             return None
@@ -172,12 +172,11 @@ class Direct:
         if encoded:
             body = await compressed(body)
         correlation = _id_in(told, b"x-correlation-id")
+        head = self._heads[encoded, bool(correlation)]
         if correlation:
             ids = (request_id.encode(), correlation.encode())
-            told_of = (found.version, changed, *ids, len(body))
-        else:
-            told_of = (found.version, changed, request_id.encode(), len(body))
-        return self._heads[encoded, bool(correlation)] % told_of + body
+            return head % (found.version, changed, *ids, len(body)) + body
+        return head % (found.version, changed, request_id.encode(), len(body)) + body
 
 
 class _Kept:
