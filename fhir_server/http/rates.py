@@ -81,13 +81,9 @@ class Rates:
         """
         if self._requests is None:
             return
-        seconds = self._requests.take(_key(client, address))
+        seconds = self._requests.take(f"client {client}" if client else _network(address))
         if seconds:
             raise _throttled("Too many requests", seconds)
-
-    def admits(self, client: str, address: str) -> bool:
-        """Whether `admit` would; nothing is counted."""
-        return self._requests is None or not self._requests.wait(_key(client, address))
 
     def failed(self, address: str) -> None:
         """Count a failed authentication.
@@ -117,10 +113,6 @@ def rates(rate: float, burst: int, failure_rate: float, failure_burst: int) -> R
         Buckets(rate, burst) if rate else None,
         Buckets(failure_rate, failure_burst) if failure_rate else None,
     )
-
-
-def _key(client: str, address: str) -> str:
-    return f"client {client}" if client else _network(address)
 
 
 def _network(address: str) -> str:
