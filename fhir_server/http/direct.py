@@ -39,7 +39,7 @@ T = TypeVar("T")
 Headers = Sequence[tuple[bytes, bytes]]
 """As ASGI has them: names in small letters."""
 Told = Mapping[bytes, bytes]
-Known = Callable[[str], Awaitable[Caller | None]]
+Known = Callable[[bytes], Awaitable[Caller | None]]
 """From `Authorization` to who sent the same before; None where that has to be looked into."""
 Answers = Callable[[bytes, Headers, int, str], bytes | None]
 """As `Direct.answer`."""
@@ -153,7 +153,7 @@ class Direct:
     async def _caller(self, told: Told) -> Caller | None:
         if self._known is None:
             return ANONYMOUS
-        authorization = _text(told, b"authorization")
+        authorization = told.get(b"authorization")
         return None if authorization is None else await self._known(authorization)
 
     def _kept(self, caller: Caller) -> "_Kept":

@@ -105,19 +105,19 @@ class Authenticator:
             _log.error("Request %s: %s in a token", request_id, type(error).__name__)
             raise not_good() from None
 
-    async def known(self, authorization: str) -> Caller | None:
-        """Who sent the same header before, if it is good still.
+    async def known(self, authorization: bytes) -> Caller | None:
+        """Who sent the same header before, if it is good still; as it came.
 
         None for any other, which `caller` looks into and tells of.
         """
-        known = self._at_hand(_digest(authorization), self._clock() // 1_000_000)
+        known = self._at_hand(sha256(authorization).digest(), self._clock() // 1_000_000)
         if known is None or await self._trust.revocations.revoked(known.issuer, known.jti):
             return None
         return known.caller
 
     async def _verified(self, authorization: str) -> Caller:
         """Known again by the digest of the header, whose form need not be looked at once more."""
-        digest, now = _digest(authorization), self._clock() // 1_000_000
+        digest, now = sha256(authorization.encode()).digest(), self._clock() // 1_000_000
         known = self._at_hand(digest, now)
         if known is None:
             known = await self._read(_token(authorization, self._trust.max_token), now)
@@ -156,10 +156,6 @@ class Authenticator:
         names = (known.names if known else None) or self._trust.names
         caller = caller_of(claims, names, issuer, self._trust.base)
         return _Known(caller, issuer, jti, until)
-
-
-def _digest(authorization: str) -> bytes:
-    return sha256(authorization.encode()).digest()
 
 
 def _token(authorization: str, most: int) -> str:
