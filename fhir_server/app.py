@@ -157,9 +157,7 @@ def _lifespan(
         trail = audit_trail(settings, store)
         decisions = TableDecisions(terms_of(settings))
         bounds = client_rates(settings)
-        asker = authentication(settings, server.clock, store)
-        app.fhir = endpoint(settings, store, server, decisions, asker, trail, bounds)
-        app.direct = short_way(settings, store, app.fhir, decisions, asker)
+        app.fhir, app.direct = ways(settings, store, server, decisions, trail, bounds)
         app.state.trail = trail
         app.state.gate = Gate(bounds, Proxies(settings.trusted_proxies), trail)
         follower = syslog_follower(settings, store)
@@ -249,6 +247,20 @@ async def _complete_facts(settings: Settings, store: Store) -> None:
         await remaking.ensure(store)
     except Exception:
         _log.exception("What decides about access could not be completed: start again")
+
+
+def ways(
+    settings: Settings,
+    store: Store,
+    server: Server,
+    decisions: Decisions,
+    trail: Trail | None,
+    bounds: Rates,
+) -> tuple[FhirEndpoint, Answers | None]:
+    """The general way of FHIR requests, and the short one of plain reads."""
+    asker = authentication(settings, server.clock, store)
+    general = endpoint(settings, store, server, decisions, asker, trail, bounds)
+    return general, short_way(settings, store, general, decisions, asker)
 
 
 def endpoint(

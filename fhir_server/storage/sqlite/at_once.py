@@ -22,7 +22,7 @@ class AtOnce(SqliteStore):
 
     def __init__(self, store: SqliteStore, watched: tuple[str, str] | None = None) -> None:
         self._path, self._terms = store._path, store._terms
-        self._place, self._pool = store._place, store._pool
+        self._place, self._pool, self._brief = store._place, store._pool, 0
         self._watched: Final = watched
         self._last: Memo | None = None
         self._is_fresh = False
