@@ -11,13 +11,15 @@ test compares what they send, byte by byte, and the rows that they leave.
 import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from itertools import product
+from typing import Any, Final, NamedTuple, TypeVar
 
-from fhir_server.access.audit.record import of_caller, of_read
+from fhir_server.access.audit.record import Record, of_caller, of_read
 from fhir_server.access.caller import ANONYMOUS, Caller
 from fhir_server.access.session import Session, StoredVersion, current
-from fhir_server.errors import FhirError
+from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.definitions import resource_types
+from fhir_server.http import render
 from fhir_server.http.edge import Edge
 from fhir_server.http.endpoint import FhirEndpoint
 from fhir_server.http.gzip import compressed
@@ -41,7 +43,8 @@ Headers = Sequence[tuple[bytes, bytes]]
 Told = Mapping[bytes, bytes]
 Known = Callable[[bytes], Awaitable[Caller | None]]
 """From `Authorization` to who sent the same before; None where that has to be looked into."""
-Answers = Callable[[bytes, Headers, int, str], bytes | None]
+Written = tuple[int, bytes]
+Answers = Callable[[bytes, Headers, int, str], Written | None]
 """As `Direct.answer`."""
 OpenSession = Callable[[Caller], Session]
 
@@ -59,6 +62,7 @@ _TAKEN: Final = frozenset(
         *(b"traceparent", b"tracestate", b"user-agent", b"via", b"x-real-ip"),
     }
 )
+_NOT_THERE: Final = (Kind.NOT_FOUND, Kind.GONE)
 _LARGE: Final = 64 * 1024
 """Bytes of a body that is better sent, or compressed, while the loop goes on."""
 _MOST_CALLERS: Final = 1000
@@ -92,13 +96,12 @@ class Direct:
         self._types: Final = _read_types(endpoint.server)
         made = edge or Edge()
         self._heads: Final = {
-            (one, other): _head(made, encoded=one, correlated=other)
-            for one in (False, True)
-            for other in (False, True)
+            one: _head(made, shown=one[0], encoded=one[1], correlated=one[2])
+            for one in product((False, True), repeat=3)
         }
 
-    def answer(self, url: bytes, headers: Headers, size: int, peer: str) -> bytes | None:
-        """What is sent behind the status line and the HTTP server's own headers.
+    def answer(self, url: bytes, headers: Headers, size: int, peer: str) -> Written | None:
+        """The status, and what is sent behind the HTTP server's own headers.
 
         None where it is not for here.
 
@@ -123,7 +126,7 @@ class Direct:
             _log.exception("A read took the general way")
             return None
 
-    async def _read(self, asked: re.Match[bytes], told: Told, peer: str) -> bytes | None:
+    async def _read(self, asked: re.Match[bytes], told: Told, peer: str) -> Written | None:
         endpoint, resource_type = self._endpoint, self._types.get(asked[2])
         if resource_type is None or not _takes_json(told):
             return None
@@ -136,19 +139,45 @@ class Direct:
             return None
         if endpoint.trail is not None:
             endpoint.trail.require_open()
-        session = kept.session
-        session.begin()
-        found = await current(session, resource_type, asked[3].decode())
-        if len(found.body) > _LARGE or session.glass:
-            return None
         request_id = _id_in(told, b"x-request-id") or new_id()
-        answer = await self._written(found, told, request_id)
-        endpoint.rates.admit(caller.client, address)  # refused, it is counted by neither way
-        if endpoint.trail is not None:
-            path = asked[1].decode()
-            row = of_read(kept.told, request_id, address, f"GET {path}", found)
-            endpoint.trail.put(row)
-        return answer
+        asking = _Asking(kept, request_id, address, f"GET {asked[1].decode()}")
+        kept.session.begin()
+        try:
+            found = await current(kept.session, resource_type, asked[3].decode())
+        except FhirError as error:
+            if error.kind not in _NOT_THERE:
+                raise
+            name = (resource_type, asked[3].decode())
+            return await self._refused(error, name, told, asking)
+        return await self._shown(found, told, asking)
+
+    async def _shown(self, found: StoredVersion, told: Told, asking: "_Asking") -> Written | None:
+        if len(found.body) > _LARGE or asking.kept.session.glass:
+            return None
+        changed = http_time(found.last_updated // 1_000_000).encode()
+        answer = await self._written(found.body, (found.version, changed), told, asking)
+        trail = self._endpoint.trail
+        self._endpoint.rates.admit(asking.kept.caller.client, asking.address)
+        if trail is not None:
+            trail.put(of_read(asking.kept.told, *asking[1:], found))
+        return 200, answer
+
+    async def _refused(
+        self, error: FhirError, name: tuple[str, str], told: Told, asking: "_Asking"
+    ) -> Written | None:
+        """What is not there, or hidden: in the same way, so that it takes the same time."""
+        kept, request_id, address, asked = asking
+        if kept.session.glass:
+            return None
+        status, trail = error.kind.status, self._endpoint.trail
+        answer = await self._written(render.error(error).body, (), told, asking)
+        self._endpoint.rates.admit(kept.caller.client, address)
+        if trail is not None:
+            record = Record(trail, asked, address)
+            record.request_id, record.caller = request_id, kept.caller
+            record.begin(READ.code, *name)
+            record.close(status, str(error))
+        return status, answer
 
     async def _caller(self, told: Told) -> Caller | None:
         if self._known is None:
@@ -164,17 +193,17 @@ class Direct:
             kept = self._callers[id(caller)] = _Kept(caller, self._open_session(caller))
         return kept
 
-    async def _written(self, found: StoredVersion, told: Told, request_id: str) -> bytes:
-        body, changed = found.body, http_time(found.last_updated // 1_000_000).encode()
+    async def _written(
+        self, body: bytes, about: tuple[Any, ...], told: Told, asking: "_Asking"
+    ) -> bytes:
+        """Headers and body; `about` are version and time of what is shown."""
         encoded = is_compressed(_text(told, b"accept-encoding"), body)
         if encoded:
             body = await compressed(body)
         correlation = _id_in(told, b"x-correlation-id")
-        head = self._heads[encoded, bool(correlation)]
-        if correlation:
-            ids = (request_id.encode(), correlation.encode())
-            return head % (found.version, changed, *ids, len(body)) + body
-        return head % (found.version, changed, request_id.encode(), len(body)) + body
+        ids = [asking.request_id.encode(), *([correlation.encode()] if correlation else [])]
+        head = self._heads[bool(about), encoded, bool(correlation)]
+        return head % (*about, *ids, len(body)) + body
 
 
 class _Kept:
@@ -199,6 +228,15 @@ class _Kept:
         if found:
             self._readable[resource_type] = server
         return found
+
+
+class _Asking(NamedTuple):
+    """One request."""
+
+    kept: _Kept
+    request_id: str
+    address: str
+    asked: str
 
 
 def at_once(work: Coroutine[Any, Any, T]) -> T | None:
@@ -243,11 +281,10 @@ def _read_types(server: Server) -> Mapping[bytes, str]:
     }
 
 
-def _head(edge: Edge, *, encoded: bool, correlated: bool) -> bytes:
+def _head(edge: Edge, *, shown: bool, encoded: bool, correlated: bool) -> bytes:
     """The headers in the order in which the middlewares add them, with places for what differs."""
     headers = [
-        (b"etag", b'W/"%d"'),
-        (b"last-modified", b"%b"),
+        *([(b"etag", b'W/"%d"'), (b"last-modified", b"%b")] if shown else []),
         (b"content-type", Format.JSON.content_type.encode()),
         (b"vary", VARY.encode()),
         *([(b"content-encoding", b"gzip")] if encoded else []),

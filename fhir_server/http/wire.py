@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any, Final
 from uuid import uuid4
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.http import render
@@ -19,7 +19,6 @@ from fhir_server.http.headers import too_many_bytes, url_too_long
 from fhir_server.http.limits import HttpLimits
 from fhir_server.http.middleware import CACHE_CONTROL, VARY
 
-_OK: Final = b"HTTP/1.1 200 OK\r\n"
 _UNREADABLE: Final = (
     "This is not a request of HTTP/1.1: a method, address, header, length or chunk is malformed"
 )
@@ -94,7 +93,8 @@ class Protocol(HttpToolsProtocol):
         found = self._direct(self.url, self.headers, self._header_bytes, peer)
         if found is None:
             return False
-        self.transport.write(self._beginning() + found)
+        status, rest = found
+        self.transport.write(self._beginning(status) + rest)
         self.on_response_complete()
         return True
 
@@ -109,13 +109,13 @@ class Protocol(HttpToolsProtocol):
             and not self.transport.is_closing()
         )
 
-    def _beginning(self) -> bytes:
+    def _beginning(self, status: int) -> bytes:
         """The status line, and the headers that uvicorn puts first: the date, once a second."""
         added = self.server_state.default_headers
         if added is not self._added:
             self._added = added
-            self._first = _OK + b"".join(b"%b: %b\r\n" % pair for pair in added)
-        return self._first
+            self._first = b"".join(b"%b: %b\r\n" % pair for pair in added)
+        return STATUS_LINE[status] + self._first
 
     def _refuse(self, kind: Kind, text: str) -> None:
         self._refusal = FhirError(kind, text)

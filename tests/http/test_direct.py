@@ -175,9 +175,12 @@ def test_what_is_asked_most_takes_the_short_way(served: Served) -> None:
                 served.both(get(path, *headers))
     assert served.wired.short - before == 6
     served.both(get("Goal/short", ("Accept", "application/fhir+xml")))
-    served.both(get("Goal/none"))
     served.both(get("Basic/huge"))
+    served.both(get("Binary/b"))
     assert served.wired.short - before == 6
+    served.both(get("Goal/none"))
+    served.both(get("Goal/gone"))
+    assert served.wired.short - before == 8
 
 
 def test_as_many_headers_as_are_allowed(served: Served) -> None:
