@@ -37,7 +37,30 @@ _TITLES: Final = {
 async def rate_blue(event: Event) -> str:
     """Blue while in hospital; what was done, in words."""
     flag = _flag(event, canonicals.BLUE)
+    given = await _given_by_hand(event)
+    if given is not None:
+        await _end_earlier(event, begun(given), event.at)
+        flag["id"] = given["id"]
     return await _replace(event, {**flag, "encounter": {"reference": reference_to(event.stay)}})
+
+
+async def _given_by_hand(event: Event) -> Resource | None:
+    """A blue that somebody gave before the stay was told: it is that of the stay, not a second."""
+    if await event.records.get("Flag", _id(canonicals.BLUE, event.stay)) is not None:
+        return None
+    for flag in await event.person.active_ratings():
+        if colour_of(flag) == canonicals.BLUE and belongs_to(flag, event.stay):
+            return flag
+    return None
+
+
+async def _blue_of(event: Event) -> Resource | None:
+    """The stay's blue, past or present: its own, else the one that was given by hand."""
+    own = await event.records.get("Flag", _id(canonicals.BLUE, event.stay))
+    if own is not None:
+        return own
+    found = (flag for flag in await event.person.ratings() if belongs_to(flag, event.stay))
+    return next((flag for flag in found if colour_of(flag) == canonicals.BLUE), None)
 
 
 async def rate_red_after_discharge(event: Event) -> str:
@@ -55,7 +78,8 @@ async def rate_red_after_discharge(event: Event) -> str:
 
 async def undo_ratings(event: Event) -> list[str]:
     """End what a stay that never was has brought, and give back the rating before it."""
-    ours = {_id(colour, event.stay) for colour in (canonicals.BLUE, canonicals.RED)}
+    blue = await _blue_of(event)
+    ours = {_id(canonicals.RED, event.stay), *([blue["id"]] if blue else [])}
     said = await _end_in_error(event, ours)
     past = [flag for flag in await event.person.ratings() if flag["id"] in ours]
     dead = any(_end_reason(flag) == "deceased" for flag in past)
@@ -68,10 +92,10 @@ async def undo_ratings(event: Event) -> list[str]:
 
 async def undo_discharge(event: Event) -> list[str]:
     """End the red of a discharge that never was; blue is the rating again, if it was before."""
-    red, blue = (_id(colour, event.stay) for colour in (canonicals.RED, canonicals.BLUE))
+    red = _id(canonicals.RED, event.stay)
     wrong = await event.records.get("Flag", red)
     said = await _end_in_error(event, {red})
-    before = await event.records.get("Flag", blue)
+    before = await _blue_of(event)
     ended = before is not None and _end_reason(before) in ("superseded", "deceased")
     if before is not None and ended and not await event.person.active_ratings():
         await event.records.save(_going_on(before))
@@ -122,7 +146,7 @@ async def _end_earlier(event: Event, ended: int, at: int) -> None:
 
 async def _move_end(event: Event, ended: int, at: int) -> None:
     """The stay's blue ends when its red begins, though that is corrected."""
-    blue = await event.records.get("Flag", _id(canonicals.BLUE, event.stay))
+    blue = await _blue_of(event)
     over = since((blue or {}).get("period", {}).get("end"))
     if blue is not None and ended != at and over == ended and _end_reason(blue) == "superseded":
         await event.records.save(_ended(blue, at, "superseded"))
@@ -199,7 +223,7 @@ async def _left_off(event: Event, flag: Resource) -> str:
     """Without consent there is no new rating; a blue one does not outlive its stay either."""
     if colour_of(flag) != canonicals.BLUE:
         for other in await event.person.active_ratings():
-            if _belongs_to(other, event.stay):
+            if belongs_to(other, event.stay):
                 await event.records.save(_ended(other, begun(flag), "consent-withdrawn"))
     return (
         f"The rating would be {colour_of(flag)}; it is not put on the register, because no "
@@ -207,8 +231,16 @@ async def _left_off(event: Event, flag: Resource) -> str:
     )
 
 
-def _belongs_to(flag: Resource, stay: Resource) -> bool:
-    return refers(flag.get("encounter"), stay)
+def belongs_to(flag: Resource, stay: Resource) -> bool:
+    """Whether the rating names the stay, by a reference or by an identifier."""
+    named = flag.get("encounter", {})
+    return refers(named, stay) or _identifies(named.get("identifier", {}), stay)
+
+
+def _identifies(identifier: Resource, stay: Resource) -> bool:
+    told = identifier.get("system"), identifier.get("value")
+    known = [(one.get("system"), one.get("value")) for one in stay.get("identifier", ())]
+    return None not in told and told in known
 
 
 def _stands(other: Resource, flag: Resource, stay: Resource, now: int) -> bool:
@@ -217,7 +249,7 @@ def _stands(other: Resource, flag: Resource, stay: Resource, now: int) -> bool:
     That of a later stay is. Anything else gives way to blue while in hospital and to red while
     it is held: whoever gave it did not know of the event.
     """
-    if begun(other) <= begun(flag) or _belongs_to(other, stay):
+    if begun(other) <= begun(flag) or belongs_to(other, stay):
         return False
     of_a_stay = colour_of(other) == canonicals.BLUE or extension(
         other, canonicals.MINIMUM_UNTIL_EXTENSION
@@ -233,6 +265,8 @@ def _in_force(flag: Resource, now: int) -> bool:
 def _redated(known: Resource, flag: Resource) -> Resource:
     """What somebody has added to the flag since stays."""
     dated = {**known, "period": known.get("period", {}) | flag["period"]}
+    if "encounter" in flag:
+        dated["encounter"] = flag["encounter"]
     for item in flag.get("extension", ()):
         dated = with_extension(dated, item)
     return dated
