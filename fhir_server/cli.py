@@ -1,6 +1,6 @@
 """The command line: `keyworking serve | load | load-terminology | load-package | import | reindex |
-backup | restore | check | prune | audit | validate | package | demo | openapi | version`, and
-`client | key | token` of the built-in authorisation server.
+reconcile | backup | restore | check | prune | audit | validate | package | demo | openapi |
+version`, and `client | key | token` of the built-in authorisation server.
 """
 
 import re
@@ -274,6 +274,24 @@ def reindex(store: str | None, whole: bool) -> None:
     try:
         reindex(store, whole=whole, say=click.echo)
     except CannotReindex as error:
+        _fail(str(error), status=1)
+
+
+@main.command()
+@click.option("--store", help="sqlite:///./var/keyworking.db or the like.")
+@click.option("--all", "whole", is_flag=True, help="Also those who have been looked at.")
+def reconcile(store: str | None, whole: bool) -> None:
+    """Have the service's rules look at young people at whom they have not looked yet.
+
+    Such as those of a store from before there were rules; after settings of the pathway have
+    changed, --all. The server does it, piece by piece. Exit status: 1 when the store cannot be
+    read or written.
+    """
+    from fhir_server.reconciling import CannotReconcile, reconcile
+
+    try:
+        click.echo(f"To be looked at: {reconcile(store, whole=whole)}")
+    except CannotReconcile as error:
         _fail(str(error), status=1)
 
 

@@ -19,7 +19,15 @@ from operations._calendar import birthday
 from operations._consenting import is_parents
 from operations._event import Event
 from operations._leaving import left_for_hospital
-from operations._person import Person, ended_at_16, has_code, local_day, person_named, since, status_of
+from operations._person import (
+    Person,
+    ended_at_16,
+    has_code,
+    local_day,
+    person_named,
+    since,
+    status_of,
+)
 from operations._record import Record, patient_in, record_of
 
 ON: Final = ("Consent",)
