@@ -11,7 +11,9 @@ from fhir_server.fhir.canonicals import BLUE, RED
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_local
 from fhir_server.operation.api import Call
+from fhir_server.operation.pathway import Pathway
 from fhir_server.operation.records import Lookup, Records, reference_to
+from operations._ageing import too_old
 from operations._deciding import Decider
 from operations._holding import Hold, Overridden, hold_of
 from operations._person import COLOURS, Person, colour_of, local_time, with_extension
@@ -45,7 +47,8 @@ async def give(call: Call, person: Person, appraisal: Appraisal) -> Resource:
         records = as_service(call, unit)
         now = Person(records, person.patient, call.now)
         hold = await hold_of(now, call.pathway.red_hold_days)
-        missing = [*await _missing(now, appraisal), *held_up(hold, appraisal.colour, appraisal)]
+        missing = await _missing(now, appraisal, call.pathway)
+        missing += held_up(hold, appraisal.colour, appraisal)
         if missing:
             raise FhirError.of(Kind.BUSINESS_RULE, missing)
         flag = await _given(records, now, await _flag(now, appraisal, hold))
@@ -118,11 +121,13 @@ async def evidence_in(call: Call, person: Person) -> list[str]:
     return found
 
 
-async def _missing(person: Person, appraisal: Appraisal) -> list[Issue]:
+async def _missing(person: Person, appraisal: Appraisal, pathway: Pathway) -> list[Issue]:
     """What a rating needs that is not there."""
     found = []
     if person.has_died:
         found.append(Issue("The young person has died; there is nothing to rate", "Patient"))
+    if told := too_old(person, pathway):
+        found.append(Issue(told, "Patient.birthDate"))
     if not await person.consented("register"):
         text = "No active Consent to be on the register is recorded; ask for it and record it first"
         found.append(Issue(text, "Consent"))
