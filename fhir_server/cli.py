@@ -136,6 +136,11 @@ def load(paths: tuple[Path, ...], server: str, concurrency: int, shown: str) -> 
 )
 @click.option("--certificate", type=click.Path(exists=True, path_type=Path), help="PEM, for TLS.")
 @click.option("--key", type=click.Path(exists=True, path_type=Path), help="PEM, for TLS.")
+@click.option(
+    "--client-ca",
+    type=click.Path(exists=True, path_type=Path),
+    help="PEM: senders show a certificate that one of these has signed.",
+)
 @_TOKEN
 def mllp(senders: tuple[str, ...], server: str, shown: str, **options: Any) -> None:
     """Take HL7 v2 messages over MLLP for a running server, until interrupted."""
