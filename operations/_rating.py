@@ -5,6 +5,7 @@ A rating is superseded, never deleted, and never given without consent to be on 
 
 from collections.abc import Collection
 from datetime import timedelta
+from itertools import pairwise
 from typing import Final
 
 from fhir_server.fhir import canonicals
@@ -39,9 +40,10 @@ async def rate_blue(event: Event) -> str:
     flag = _flag(event, canonicals.BLUE)
     given = await _given_by_hand(event)
     if given is not None:
-        await _end_earlier(event, begun(given), event.at)
+        await _end_otherwise(event, begun(given), event.at)
         flag["id"] = given["id"]
-    return await _replace(event, {**flag, "encounter": {"reference": reference_to(event.stay)}})
+    named = {**flag, "encounter": {"reference": reference_to(event.stay)}}
+    return await _replace(event, named)
 
 
 async def _given_by_hand(event: Event) -> Resource | None:
@@ -71,8 +73,8 @@ async def rate_red_after_discharge(event: Event) -> str:
         {"url": canonicals.MINIMUM_UNTIL_EXTENSION, "valueDate": until.isoformat()},
     )
     known = await event.records.get("Flag", flag["id"])
-    if known is not None and event.consented and status_of(known) == "active":
-        await _move_end(event, begun(known), event.at)
+    if known is not None and event.consented and _counts(known):
+        await _end_otherwise(event, begun(known), event.at)
     return await _replace(event, flag)
 
 
@@ -85,6 +87,7 @@ async def undo_ratings(event: Event) -> list[str]:
     dead = any(_end_reason(flag) == "deceased" for flag in past)
     for flag in past:
         await event.records.save(with_extension(flag, _reason("added-in-error")))
+    await _straighten(event)
     if not (said or dead) or await event.person.active_ratings():
         return said
     return [*said, await _give_back(event, ours)]
@@ -95,13 +98,16 @@ async def undo_discharge(event: Event) -> list[str]:
     red = _id(canonicals.RED, event.stay)
     wrong = await event.records.get("Flag", red)
     said = await _end_in_error(event, {red})
+    if wrong is not None and _end_reason(wrong) == "superseded":
+        await event.records.save(with_extension(wrong, _reason("added-in-error")))
+        await _straighten(event)
     before = await _blue_of(event)
     ended = before is not None and _end_reason(before) in ("superseded", "deceased")
     if before is not None and ended and not await event.person.active_ratings():
         await event.records.save(_going_on(before))
         return [*said, f"The rating is blue again: {reference_to(before)}"]
     if before is None and wrong is not None:
-        await _end_earlier(event, begun(wrong), event.at)
+        await _end_otherwise(event, begun(wrong), event.at)
     return said
 
 
@@ -128,15 +134,16 @@ async def note_blue(admission: Event, discharge: Event) -> bool:
     if not admission.consented or (red is None and not dead):
         return False
     over = discharge.at if red is None else begun(red)
-    await _end_earlier(admission, over, admission.at)
+    await _end_otherwise(admission, over, admission.at)
     flag = _flag(admission, canonicals.BLUE)
     blue = {**flag, "encounter": {"reference": reference_to(admission.stay)}}
     await admission.records.save(_ended(blue, over, "deceased" if dead else "superseded"))
+    await _straighten(admission)
     return True
 
 
-async def _end_earlier(event: Event, ended: int, at: int) -> None:
-    """A rating that gave way to the discharge gave way to the admission already."""
+async def _end_otherwise(event: Event, ended: int, at: int) -> None:
+    """A rating that gave way to something gave way to it at another moment."""
     for flag in await event.person.ratings():
         over = since(flag.get("period", {}).get("end"))
         gave_way = _end_reason(flag) in ("superseded", "deceased") and over == ended
@@ -144,12 +151,9 @@ async def _end_earlier(event: Event, ended: int, at: int) -> None:
             await event.records.save(_ended(flag, at, "superseded"))
 
 
-async def _move_end(event: Event, ended: int, at: int) -> None:
-    """The stay's blue ends when its red begins, though that is corrected."""
-    blue = await _blue_of(event)
-    over = since((blue or {}).get("period", {}).get("end"))
-    if blue is not None and ended != at and over == ended and _end_reason(blue) == "superseded":
-        await event.records.save(_ended(blue, at, "superseded"))
+def _counts(flag: Resource) -> bool:
+    """Whether it is the rating, or was until another took its place."""
+    return status_of(flag) == "active" or _end_reason(flag) == "superseded"
 
 
 def _going_on(flag: Resource) -> Resource:
@@ -208,15 +212,41 @@ async def _replace(event: Event, flag: Resource) -> str:
     if known is not None and _end_reason(known) in ("consent-withdrawn", "added-in-error"):
         known = None  # there is consent again, or the discharge was told again
     if known is not None and status_of(known) != "active":
+        if _end_reason(known) == "superseded":
+            await records.save(_redated(known, flag))
+            await _straighten(event)
         return f"The rating {colour_of(flag)} for this stay has been superseded already"
     others = [other for other in await person.active_ratings() if other["id"] != flag["id"]]
     for other in others:
         if _stands(other, flag, event.stay, person.now):
+            if known is None:  # what was, though nobody told of it in time
+                await records.save(superseded(flag, other))
+            await _straighten(event)
             return f"A later rating stands: {colour_of(other)} ({reference_to(other)})"
     for other in others:
         await records.save(superseded(other, flag))
     await records.save(_redated(known, flag) if known else flag)
+    await _straighten(event)
     return f"The rating is {colour_of(flag)}: {reference_to(flag)}"
+
+
+async def _straighten(event: Event) -> None:
+    """A rating that gave way to one of a stay ends with the next, in whatever order they came."""
+    flags = await event.person.ratings()
+    of_stays = {begun(flag) for flag in flags if _is_of_a_stay(flag)}
+    for stay in await event.person.stays():
+        of_stays |= {begun(stay), since(stay.get("period", {}).get("end"))}
+    past = [flag for flag in flags if _end_reason(flag) != "added-in-error"]
+    past.sort(key=begun)
+    for flag, following in pairwise(past):
+        over = since(flag.get("period", {}).get("end"))
+        if _end_reason(flag) == "superseded" and over in of_stays and over != begun(following):
+            await event.records.save(superseded(flag, following))
+
+
+def _is_of_a_stay(flag: Resource) -> bool:
+    floor = extension(flag, canonicals.MINIMUM_UNTIL_EXTENSION)
+    return colour_of(flag) == canonicals.BLUE or floor is not None
 
 
 async def _left_off(event: Event, flag: Resource) -> str:
