@@ -16,7 +16,6 @@ from operations._person import code_in, codes, ended_at_16, local_day, since, st
 from operations._record import Record, day_of, end_of
 from operations._work import Work, task_id
 
-REVIEW: Final = "review-consent"
 WITHDRAWN: Final = "withdrawn"
 """Which of its Tasks `Consent/$withdraw` asks for, whatever state of the pathway asks for one."""
 _CATEGORIES: Final = ("register", "keyworking")
@@ -48,7 +47,10 @@ def works_of_consent(record: Record) -> Iterator[Work]:
 def _withdrawn(record: Record) -> dict[str, Resource]:
     """The Task that `Consent/$withdraw` asked for, by the id of the consent."""
     known = {task["id"]: task for task in record.tasks}
-    asked = {one["id"]: task_id(REVIEW, reference_to(one), WITHDRAWN) for one in record.consents}
+    asked = {
+        one["id"]: task_id("review-consent", reference_to(one), WITHDRAWN)
+        for one in record.consents
+    }
     return {consent: known[task] for consent, task in asked.items() if task in known}
 
 
@@ -110,9 +112,8 @@ def _talk(record: Record, consent: Resource, task: Resource) -> Work:
     met = [record.consented(kind) and _given_since(record, kind, asked) for kind in kinds]
     text = str(task.get("description", ""))
     focus = reference_to(consent)
-    return Work(
-        REVIEW, text, record.today, focus, key=WITHDRAWN, fixed=True, met=bool(met) and all(met)
-    )
+    is_met = bool(met) and all(met)
+    return Work("review-consent", text, record.today, focus, key=WITHDRAWN, fixed=True, met=is_met)
 
 
 def _given_since(record: Record, category: str, at: int) -> bool:
@@ -128,7 +129,7 @@ def _review(record: Record, consent: Resource, category: str) -> Iterator[Work]:
     if record.state not in _KEYWORKED or ended_by_age:
         return
     yield Work(
-        REVIEW,
+        "review-consent",
         f"Talk about the consent to {'the register' if category == 'register' else 'keyworking'}",
         working_days_after(record.today, record.numbers.consent_review_days),
         reference_to(consent),

@@ -16,7 +16,7 @@ from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Records, reference_to
 from operations._calendar import working_days_after
-from operations._consenting import REVIEW, WITHDRAWN
+from operations._consenting import WITHDRAWN
 from operations._person import Person, local_day, status_of, with_extension
 from operations._work import Work, task_of
 
@@ -93,5 +93,5 @@ async def _talk(person: Person, consent: Resource, days: int) -> Resource:
     due = working_days_after(local_day(person.now), days)
     focus = reference_to(consent)
     owner = (await person.episode() or {}).get("careManager")
-    work = Work(REVIEW, text, due, focus, key=WITHDRAWN)
+    work = Work("review-consent", text, due, focus, key=WITHDRAWN)
     return task_of(work, person.reference, person.now, owner)

@@ -24,7 +24,7 @@ from fhir_server.fhir.dates import LOCAL
 from fhir_server.settings import Settings
 from tests.operations.chart import Chart, code_of
 from tests.operations.messages import JSON, Spell, detained
-from tests.stores import NIGHTLY
+from tests.stores import NIGHTLY, fewer, store_at
 
 NOW: Final = datetime.now(LOCAL).replace(microsecond=0)
 ADMITTED: Final = NOW - timedelta(days=20)
@@ -109,7 +109,7 @@ def orders(draw: st.DrawFn) -> tuple[list[int], list[int]]:
 
 
 @settings(
-    max_examples=500 if NIGHTLY else 16,
+    max_examples=fewer(500 if NIGHTLY else 16, 4),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     derandomize=not NIGHTLY,
@@ -150,7 +150,7 @@ async def both(*orders: Sequence[int]) -> list[JSON]:
 async def state_after(order: Sequence[int]) -> JSON:
     """What the record says once these were told, on a server of its own."""
     with TemporaryDirectory() as folder:
-        own = Settings(store=f"sqlite:///{Path(folder) / 'own.db'}", auth="none", scheduler=False)
+        own = Settings(store=store_at(Path(folder) / "own.db"), auth="none", scheduler=False)
         app = create_app(own)
         async with app.router.lifespan_context(app):
             transport = httpx.ASGITransport(app=app)

@@ -18,6 +18,7 @@ from fhir_server.settings import Settings
 from tests.operations.chart import Chart
 from tests.operations.messages import JSON, Spell
 from tests.operations.test_any_order import ADMITTED, course, state_of
+from tests.stores import store_at
 from tests.support import body
 
 Way = Callable[[Chart, JSON], Awaitable[None]]
@@ -99,7 +100,7 @@ async def _state(chart: Chart) -> JSON:
 @asynccontextmanager
 async def _record() -> AsyncIterator[Chart]:
     with TemporaryDirectory() as folder:
-        own = Settings(store=f"sqlite:///{Path(folder) / 'own.db'}", auth="none", scheduler=False)
+        own = Settings(store=store_at(Path(folder) / "own.db"), auth="none", scheduler=False)
         app = create_app(own)
         async with app.router.lifespan_context(app):
             transport = httpx.ASGITransport(app=app)
