@@ -106,7 +106,7 @@ def _said(entry: Entry) -> Resource:
     if entry.due:
         parts.append({"url": "next-review", "valueDateTime": entry.due})
         parts.append({"url": "overdue", "valueBoolean": entry.overdue})
-    return {"url": canonicals.REGISTER_ENTRY, "extension": parts}
+    return {"url": canonicals.REGISTER_ENTRY_EXTENSION, "extension": parts}
 
 
 def _row(entry: Entry) -> list[str]:
