@@ -367,7 +367,8 @@ async def test_it_is_declared_by_a_professional_with_a_lower_rating(
     assert_outcome(answer, 422, "business-rule", text, expression)
 
 
-async def test_nobody_in_hospital_has_avoided_an_admission(chart: Chart, stay: Spell) -> None:
+@pytest.mark.usefixtures("stay")
+async def test_nobody_in_hospital_has_avoided_an_admission(chart: Chart) -> None:
     answer = await rate(chart, "green", avoided=True, role="camhs", override=True)
     text = "The young person is in hospital: no admission was avoided"
     assert text in {issue["diagnostics"] for issue in answer.json()["issue"]}
