@@ -111,7 +111,11 @@ class Recount:
         return {"achievement": Counter(found)}
 
     def consents(self) -> Strata:
-        told = [then for now, then in self.pairs("Consent") if begin(now["dateTime"]) < self.high]
+        told = [
+            then
+            for now, then in self.pairs("Consent")
+            if now["status"] != "entered-in-error" and begin(now["dateTime"]) < self.high
+        ]
         return {"status": Counter(one["status"] for one in told)}
 
     def tasks_overdue(self) -> Strata:

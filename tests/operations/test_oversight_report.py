@@ -42,8 +42,8 @@ from tests.operations.overseeing import (
     task,
 )
 from tests.operations.recount import Raw, Recount, begin, over, recounted
-from tests.operations.timing import TODAY
-from tests.support import assert_outcome, body, caseload, client_of
+from tests.operations.timing import NOW, TODAY
+from tests.support import assert_outcome, caseload, stored_versions
 
 PERIODS: Final = ((FIRST, LAST), ("2026-03-01", "2026-03-31"), ("2026-01-01", TODAY.isoformat()))
 TYPES: Final = (
@@ -100,43 +100,41 @@ def beside() -> Iterator[JSON]:
     yield _rating("green", "2026-03-05", extension=avoided)
 
 
+_STATE: Final = {"url": canonicals.PATHWAY_STATE_EXTENSION, "valueCode": "closed"}
+_WRITTEN_AGAIN: Final[dict[str, JSON]] = {
+    "EpisodeOfCare": {"extension": [_STATE], "careManager": KEYWORKER},
+    "Task": {"status": "cancelled", "lastModified": NOW.isoformat()},
+    "Goal": {"achievementStatus": concept(canonicals.GOAL_ACHIEVEMENT, "no-progress")},
+    "Consent": {"status": "entered-in-error"},
+    "CarePlan": {"status": "revoked"},
+}
+"""What a third of each becomes in a second version, after all periods but the last."""
+
+
+def again(resources: list[JSON]) -> Iterator[JSON]:
+    for index, resource in enumerate(resources):
+        if index % 3 == 0 and (told := _WRITTEN_AGAIN.get(resource["resourceType"])):
+            yield {**resource, **told}
+
+
 @pytest.fixture(scope="module")
 def region(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Raw]:
-    """The caseload on a server, and the versions of each resource after the service's rules."""
+    """The caseload on a server, as it is, and the versions of each resource."""
     folder = tmp_path_factory.mktemp("region")
 
     async def prepare() -> Raw:
-        async with client_of(folder, keyworking_profiles=False) as client:
-            every = [entry["resource"] for one in caseload() for entry in one["entry"]]
-            for start in range(0, len(every), 100):
-                await _send(client, every[start : start + 100])
-            await _send(client, [*beside()])
-            return {kind: await _versions(client, kind) for kind in TYPES}
+        every = [entry["resource"] for one in caseload() for entry in one["entry"]]
+        async with served(folder, "none") as (app, _):
+            await store_all(app, [*every, *beside()])
+            await store_all(app, again(every))
+            found: dict[str, dict[str, list[JSON]]] = {kind: {} for kind in TYPES}
+            for version in await stored_versions(app.state.store):
+                if version.type in found:
+                    written = found[version.type].setdefault(version.id, [])
+                    written.append(json.loads(version.body))
+            return {kind: [*by_id.values()] for kind, by_id in found.items()}
 
     return folder, asyncio.run(prepare())
-
-
-async def _send(client: httpx.AsyncClient, resources: list[JSON]) -> None:
-    entries = [
-        {"resource": one, "request": {"method": "PUT", "url": f"{one['resourceType']}/{one['id']}"}}
-        for one in resources
-    ]
-    batch = {"resourceType": "Bundle", "type": "batch", "entry": entries}
-    answer = await client.post("", **body(batch))
-    statuses = [one["response"]["status"][:3] for one in answer.json()["entry"]]
-    assert {*statuses} <= {"200", "201"}, answer.text
-
-
-async def _versions(client: httpx.AsyncClient, kind: str) -> list[list[JSON]]:
-    """The oldest first, by plain questions for the history."""
-    found, address = dict[str, list[JSON]](), f"{kind}/_history?_count=500"
-    while address:
-        bundle = await got(client, address)
-        for entry in bundle.get("entry", ()):
-            found.setdefault(entry["resource"]["id"], []).insert(0, entry["resource"])
-        links = {one["relation"]: one["url"] for one in bundle["link"]}
-        address = links.get("next", "")
-    return [*found.values()]
 
 
 @pytest.fixture
@@ -145,7 +143,7 @@ async def loaded(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Nothing is small, unless a test says so."""
     least = getattr(request, "param", 0)
-    async with client_of(region[0], small_number=least, scheduler=False) as client:
+    async with served(region[0], "none", small_number=least) as (_, client):
         yield client
 
 
