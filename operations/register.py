@@ -16,12 +16,12 @@ from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call, Written
 from operations._area import organisations
 from operations._csv import CSV, table
-from operations._register import ORDER, Asked, Entry, Place, page
+from operations._register import BY_NAME, BY_REVIEW, ORDER, Asked, Entry, Place, page
 
 PAGED = True
 MEDIA = (CSV,)
 SCOPES = ("Flag.rs", "Patient.rs")
-_SORTS: Final = ("rating", "-rating", "since")
+_SORTS: Final = ("rating", "-rating", "since", BY_REVIEW, BY_NAME)
 _USUAL: Final = 50
 _COLUMNS: Final = (
     *("patient", "nhs-number", "family", "given", "birth-date"),
