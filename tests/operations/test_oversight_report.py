@@ -269,6 +269,24 @@ async def test_asks_a_question_a_type_for_a_hundred_young_people(
     assert len(questions) <= 12, questions
 
 
+async def test_gives_way_after_each_young_person(
+    loaded: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns, noted = 0, list[int]()
+
+    async def another() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr("operations.oversight_report.add", lambda *_: noted.append(turns))
+    beside = asyncio.create_task(another())
+    await got(loaded, "$oversight-report")
+    beside.cancel()
+    assert len(set(noted)) == len(noted) > 25
+
+
 @given(st.dictionaries(st.text(max_size=2), st.integers(0, 30), max_size=8), st.integers(0, 10))
 def test_nobody_tells_a_small_part_by_difference(parts: dict[str, int], least: int) -> None:
     back = kept_back(parts, least)
