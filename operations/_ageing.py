@@ -62,7 +62,9 @@ def _transition(record: Record) -> Iterator[Work]:
     if not reached:
         return
     day, months, text = reached[-1]
-    since = local_day(begun(involved)) if begun(involved) > 0 else day
+    # The first of all: a rating that takes another's place asks for nothing anew.
+    known = [begun(one) for one in (*record.involvements, *record.flags) if begun(one) > 0]
+    since = local_day(min(known)) if known else day
     code = "exit" if months >= EXIT_MONTHS else "T-TRANSITION"
     focus = reference_to(involved) if code == "exit" else record.reference
     yield Work(code, text, max(day, since), focus, key=str(months))

@@ -1,6 +1,6 @@
 """What is overdue, what comes of it, and when to look again: pure functions of the record."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Final
 
 from fhir_server.fhir import canonicals
@@ -41,24 +41,25 @@ def marked(task: Resource, now: int) -> Resource:
     return {name: value for name, value in task.items() if name != "businessStatus"}
 
 
-def escalations(record: Record, *, on_time: bool) -> Iterator[Work]:
+def escalations(record: Record, over: Set[str], *, on_time: bool) -> Iterator[Work]:
     """What is overdue for some days becomes the strategic keyworker's too.
 
     Args:
+        over: ids of tasks that are about to be ended: nobody is asked about them.
         on_time: whether new ones are asked for; else what was escalated, and is done, has its end.
     """
     known = {task["id"] for task in record.tasks if task_code(task) == _ESCALATION}
     for task in record.tasks:
         if task_code(task) in (None, _ESCALATION) or due_of(task) is None:
             continue
-        work = _escalation(record, task)
+        work = _escalation(record, task, is_over=task["id"] in over)
         if work.id in known or (on_time and not work.met):
             yield work
 
 
-def _escalation(record: Record, task: Resource) -> Work:
+def _escalation(record: Record, task: Resource, *, is_over: bool) -> Work:
     what = str(task.get("description") or task_code(task))
-    late = is_overdue(task, record.now)
+    late = is_overdue(task, record.now) and not is_over
     return Work(
         _ESCALATION,
         f"Overdue: {what}"[:200],

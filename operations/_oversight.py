@@ -14,6 +14,7 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import interval
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.pathway import Pathway
+from operations._calendar import midnight
 from operations._chronicle import status_or_lifecycle
 from operations._leaving import left_for_hospital
 from operations._person import (
@@ -303,6 +304,8 @@ def _ways(tally: Tally, record: Record, period: Period) -> None:
     first = min((at for at in referred if at > 0), default=None)
     if first is None:
         return
+    # A step is often told by its day alone: it may be the day of the referral.
+    day = midnight(local_day(first))
     before: tuple[str, int | None] = ("referral", None)
     for step, times in (
         ("consent", _consented(record)),
@@ -310,7 +313,7 @@ def _ways(tally: Tally, record: Record, period: Period) -> None:
         ("first-visit", _visited(record)),
         ("plan", _planned(record)),
     ):
-        reached = min((at for at in times if at >= first), default=None)
+        reached = min((max(at, first) for at in times if at >= day), default=None)
         if reached is not None and period.holds(reached):
             tally.took(f"referral-to-{step}", first, reached)
             name, at = before

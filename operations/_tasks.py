@@ -48,8 +48,11 @@ async def fit(records: Records, record: Record, *, on_time: bool = False) -> lis
     Args:
         on_time: whether to say what is overdue, which is the scheduler's.
     """
-    works = [*wanted(record), *escalations(record, on_time=on_time)]
     ours = _made_by_rules(record)
+    works = [*wanted(record)]
+    over = {task["id"] for task, _ in _over(record, {work.id for work in works}, ours)}
+    over |= {work.id for work in works if work.met}
+    works += escalations(record, over, on_time=on_time)
     asked = [await _ask(records, record, work, ours) for work in works]
     said = list(filter(None, asked))
     said += await _end(records, record, {work.id for work in works}, ours)
@@ -142,14 +145,20 @@ def _months(record: Record) -> Iterator[str]:
 async def _end(records: Records, record: Record, ids: Set[str], ours: Set[str]) -> list[str]:
     """End what is not asked for any more, saying why; how many there were of each reason."""
     counts: dict[str, int] = {}
+    for task, reason in _over(record, ids, ours):
+        await records.save(_ended(record, task, "cancelled", reason))
+        counts[reason] = counts.get(reason, 0) + 1
+    return [f"{reason}: tasks that are cancelled: {count}" for reason, count in counts.items()]
+
+
+def _over(record: Record, ids: Set[str], ours: Set[str]) -> Iterator[tuple[Resource, str]]:
+    """What is open, not asked for any more, and not taken up; and why."""
     for task in record.tasks:
         if not is_open(task) or task["id"] in ids:
             continue
         reason = _why_over(record, task, ours)
         if reason and (status_of(task) in _NOT_TAKEN_UP or reason in (DIED, _IN_ERROR)):
-            await records.save(_ended(record, task, "cancelled", reason))
-            counts[reason] = counts.get(reason, 0) + 1
-    return [f"{reason}: tasks that are cancelled: {count}" for reason, count in counts.items()]
+            yield task, reason
 
 
 def _why_over(record: Record, task: Resource, ours: Set[str]) -> str:

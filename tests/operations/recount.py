@@ -312,10 +312,11 @@ class Recount:
         first = min(found["referral"], default=None)
         if first is None:
             return {}
+        day = datetime.combine(first.astimezone(LONDON), time(), LONDON)
         return {
             name: min(later)
             for name, told in found.items()
-            if (later := [one for one in told if one >= first])
+            if (later := [max(one, first) for one in told if one >= day])
         }
 
 
