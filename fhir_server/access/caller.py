@@ -93,6 +93,16 @@ class Caller:
         )
 
 
+def is_system(caller: Caller) -> bool:
+    """Whether a client acts by itself, and for nobody who has signed in."""
+    return not caller.user and all(grant.level == "system" for grant in caller.grants)
+
+
+def keeps_records(caller: Caller) -> bool:
+    """Whether it is the administrators' own client of an organisation, with nobody signed in."""
+    return Role.ADMINISTRATOR in caller.roles and caller.organisation != "" and is_system(caller)
+
+
 @lru_cache(maxsize=4096)
 def own_prefix(name: str) -> str:
     """How the keys of a caller's own memos begin."""
