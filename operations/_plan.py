@@ -17,6 +17,7 @@ from operations._person import (
     code_in,
     codes,
     covers,
+    ended_period,
     extension,
     is_open_plan,
     local_day,
@@ -69,7 +70,7 @@ async def note_aftercare(
 async def end_plan(records: Records, plan: Resource, left: int) -> None:
     """Note when the stay ended; people complete what is left of the checklist."""
     if is_open_plan(plan):
-        period = {**plan.get("period", {}), "end": local_day(left).isoformat()}
+        period = ended_period(plan, left)
         await records.save({**plan, "period": period})
 
 

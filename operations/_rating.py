@@ -156,6 +156,18 @@ async def _give_back(event: Event, ours: Collection[str]) -> str:
     return f"The rating is {colour_of(saved)} again, as before the stay: {reference_to(saved)}"
 
 
+async def give_back_after_death(records: Records, person: Person) -> list[str]:
+    """The rating that a death ended which was told in error; what was done, in words."""
+    ended = [one for one in await person.ratings() if _end_reason(one) == "deceased"]
+    if not ended or await person.active_ratings() or not await person.consented("register"):
+        return []
+    last = max(ended, key=lambda flag: since(flag.get("period", {}).get("end")))
+    if colour_of(last) == canonicals.BLUE and not await person.open_stays():
+        return ["The rating was blue, and there is no stay now; somebody has to rate again"]
+    saved = await records.save(_going_on(last))
+    return [f"The rating is {colour_of(saved)} again: {reference_to(saved)}"]
+
+
 def _end_reason(flag: Resource) -> str | None:
     found = extension(flag, canonicals.RATING_END_REASON_EXTENSION) or {}
     return code_in(found.get("valueCodeableConcept"), canonicals.RATING_END_REASON)
