@@ -9,7 +9,7 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import Records, reference_to
 from operations import _rating
-from operations._person import Person, ended_period, status_of, with_extension
+from operations._person import Person, ended_period, status_of, with_extension, without_end
 from operations.pathway.reopening import reopen
 
 _STATE: Final = canonicals.PATHWAY_STATE_EXTENSION
@@ -47,11 +47,10 @@ async def reinvolved(records: Records, person: Person, *, in_hospital: bool = Fa
             for one in episode["extension"]
             if one["url"] not in (canonicals.CLOSE_REASON_EXTENSION, _STATE)
         ]
-        period = {name: value for name, value in episode["period"].items() if name != "end"}
         said = await reopen(records, person, episode)
         state = "in-hospital" if in_hospital else await state_at_home(person)
         told = {"url": _STATE, "valueCode": state}
-        opened = {**episode, "status": "active", "period": period, "extension": [*kept, told]}
+        opened = {**without_end(episode), "status": "active", "extension": [*kept, told]}
         await records.save(opened)
         return [*said, f"The involvement goes on: {reference_to(episode)}"]
     return []

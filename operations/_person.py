@@ -292,6 +292,13 @@ def ended_period(resource: Resource, at: int) -> Resource:
     return {**period, "end": day}
 
 
+def without_end(resource: Resource) -> Resource:
+    """It goes on: what is left of its period, if anything is."""
+    period = {name: one for name, one in resource.get("period", {}).items() if name != "end"}
+    rest = {name: value for name, value in resource.items() if name != "period"}
+    return {**rest, "period": period} if period else rest
+
+
 def with_extension(resource: Resource, value: Resource) -> Resource:
     """A copy in which `value` is the one extension with its URL."""
     others = [item for item in resource.get("extension", []) if item.get("url") != value["url"]]

@@ -25,6 +25,7 @@ from operations._person import (
     refers,
     status_of,
     with_extension,
+    without_end,
 )
 
 _AFTERCARE_STATUSES: Final = frozenset({"03", "09", "10", "15", "16", "17", "18", "37", "38"})
@@ -77,8 +78,7 @@ async def end_plan(records: Records, plan: Resource, left: int) -> None:
 async def resume_plan(records: Records, plan: Resource) -> None:
     """The stay goes on: its plan has no end."""
     if "end" in plan.get("period", {}):
-        period = {name: value for name, value in plan["period"].items() if name != "end"}
-        await records.save({**plan, "period": period})
+        await records.save(without_end(plan))
 
 
 async def revoke_plan(records: Records, plan: Resource) -> str:

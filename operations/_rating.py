@@ -24,6 +24,7 @@ from operations._person import (
     since,
     status_of,
     with_extension,
+    without_end,
 )
 
 _TITLES: Final = {
@@ -130,14 +131,13 @@ async def _move_end(event: Event, ended: int, at: int) -> None:
 
 def _going_on(flag: Resource) -> Resource:
     """The rating as it was before it ended."""
-    period = {name: value for name, value in flag.get("period", {}).items() if name != "end"}
     others = [
         one
         for one in flag.get("extension", ())
         if one.get("url") != canonicals.RATING_END_REASON_EXTENSION
     ]
     kept = {name: value for name, value in flag.items() if name != "extension"}
-    going = {**kept, "status": "active", "period": period}
+    going = {**without_end(kept), "status": "active"}
     return going | ({"extension": others} if others else {})
 
 

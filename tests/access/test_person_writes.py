@@ -127,10 +127,10 @@ async def test_the_keyworker_corrects_how_somebody_is_called_and_reached(
     headers = {"content-type": "application/json-patch+json"}
     told = await client.patch("Patient/1", content=json.encode(patched), headers=headers)
     assert told.status_code == 200, told.text
-    # Who has died has no consent that stands: this is the last that is written so.
+    # A death closes the involvement: this is the last that is written so.
     dead = known(deceasedDateTime="2026-11-20")
     assert (await puts(client, dead)).status_code == 200
-    assert_outcome(await puts(client, known()), 403, "forbidden", WHO_MAY, "Patient")
+    assert (await puts(client, known())).status_code == 404
 
 
 @pytest.mark.usefixtures("region")
@@ -275,3 +275,24 @@ async def test_a_parent_who_is_added_has_what_the_table_says(
         assert (await client.get("Patient/1")).status_code == status
     by_table(Caller("parent", user=f"RelatedPerson/{added['id']}"), NOW)
     assert_outcome(await puts(client, {**added, "gender": "male"}), 403, "forbidden", WHO_MAY)
+
+
+@pytest.mark.usefixtures("region")
+async def test_class_1_a_number_that_a_hidden_child_has_is_taken_as_any_other(
+    client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    """The keyworker hears of it; who brings it cannot tell it from a number that nobody has."""
+    by_table(ELSEWHERE, NOW)
+    told = []
+    for number in (NUMBER, "9990000034"):
+        own = child("", FIFTEEN, identifier=numbered(number), managingOrganization=ods("Y11"))
+        answer = await posts(client, own)
+        made = answer.json()
+        told.append(
+            (answer.status_code, sorted(answer.headers), sorted(made), made["meta"]["versionId"])
+        )
+    assert told[0] == told[1]
+    assert "entry" not in (await client.get("Task")).json()
+    by_table(KEYWORKER, NOW)
+    [asked] = (await client.get("Task?code=check-identity")).json()["entry"]
+    assert asked["resource"]["for"] == ref("Patient/1")
