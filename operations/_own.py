@@ -20,6 +20,7 @@ from operations._finding import Finder, is_same_birth
 from operations._identity import (
     are_for_tests,
     identifiers_of,
+    in_use,
     is_unconfirmed,
     means_same_person,
     reliable,
@@ -86,7 +87,7 @@ class OwnFinder(Finder):
         """Those who may be meant; test data where nobody else can be."""
         identifiers = reliable(part.resource)
         every = [one async for one in self._records.each_identified("Patient", identifiers)]
-        found = [one for one in every if not is_test_data(one)]
+        found = in_use([one for one in every if not is_test_data(one)])
         return found or (every if are_for_tests(identifiers) else [])
 
     async def resource(self, part: Part, patient: Resource) -> Resource | None:

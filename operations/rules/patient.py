@@ -118,13 +118,15 @@ async def _shared(change: Change, patient: Resource) -> list[str]:
     )
     async for other in change.records.each_identified("Patient", new):
         same_kind = is_test_data(other) == is_test_data(patient)
-        if other["id"] != patient["id"] and same_kind and not _are_linked(other, patient):
+        if other["id"] != patient["id"] and same_kind and not _are_joined(other, patient):
             person = Person(change.records, other, change.now)
             await ask_who(change.records, person, reference_to(patient), _SHARED, told)
     return []
 
 
-def _are_linked(one: Resource, other: Resource) -> bool:
+def _are_joined(one: Resource, other: Resource) -> bool:
+    if False in (one.get("active"), other.get("active")):
+        return True
     return any(
         link.get("other", {}).get("reference") == reference_to(named)
         for patient, named in ((one, other), (other, one))

@@ -153,5 +153,19 @@ async def test_linked_records_and_test_data_are_in_no_doubt(chart: Chart) -> Non
     assert await doubts(chart) == []
     marked = {"tag": [{"system": canonicals.ACT_REASON, "code": "HTEST"}]}
     twin = {name: one for name, one in twin.items() if name != "link"}
+    await create(chart.client, {**twin, "active": False})
+    assert await doubts(chart) == []
     await create(chart.client, {**twin, "meta": marked})
     assert await doubts(chart) == []
+
+
+async def test_messages_mean_the_record_that_is_in_use(chart: Chart) -> None:
+    number = {"system": canonicals.NHS_NUMBER, "value": chart.nhs_number}
+    twin = {"resourceType": "Patient", "birthDate": BORN, "identifier": [number]}
+    made = await create(chart.client, twin)
+    admission = body(Spell(chart.nhs_number, HOME).admit())
+    answer = await chart.client.post("$process-message", **admission)
+    assert_outcome(answer, 409, "conflict", "2 resources of type Patient")
+    await chart.write({**made, "active": False})
+    assert (await chart.client.post("$process-message", **admission)).status_code == 200
+    assert await chart.colour() == "blue"
