@@ -106,29 +106,26 @@ async def _shared(change: Change, patient: Resource) -> list[str]:
 
     Whoever writes this record learns nothing by it of whom the server knows.
     """
-    known = {one["value"] for one in reliable(change.before)} if change.before else set()
-    new = [
-        one
-        for one in reliable(patient)
-        if one["system"] == canonicals.NHS_NUMBER and one["value"] not in known
-    ]
+    known = [] if change.before is None else _in_use(change.before)
+    new = [one for one in _in_use(patient) if one not in known]
     told = (
         "Another record has come to have this young person's NHS number, which is the focus here. "
         "Ask who manages it whether both are one person: then the two are joined by hand"
     )
     async for other in change.records.each_identified("Patient", new):
         same_kind = is_test_data(other) == is_test_data(patient)
-        if other["id"] != patient["id"] and same_kind and not _are_joined(other, patient):
+        if other["id"] != patient["id"] and same_kind and other.get("active") is not False:
             person = Person(change.records, other, change.now)
             await ask_who(change.records, person, reference_to(patient), _SHARED, told)
     return []
 
 
-def _are_joined(one: Resource, other: Resource) -> bool:
-    if False in (one.get("active"), other.get("active")):
-        return True
-    return any(
-        link.get("other", {}).get("reference") == reference_to(named)
-        for patient, named in ((one, other), (other, one))
-        for link in patient.get("link", ())
-    )
+def _in_use(patient: Resource) -> list[Resource]:
+    """NHS numbers by which the record is found, each as it may be written."""
+    if patient.get("active") is False:
+        return []
+    return [
+        {"system": one["system"], "value": one["value"]}
+        for one in reliable(patient)
+        if one["system"] == canonicals.NHS_NUMBER
+    ]

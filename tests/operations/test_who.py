@@ -145,18 +145,15 @@ async def test_a_number_that_somebody_has_is_taken_and_who_has_it_hears_of_it(
     assert len(await doubts(chart)) == 1
 
 
-async def test_linked_records_and_test_data_are_in_no_doubt(chart: Chart) -> None:
+async def test_test_data_and_what_is_not_in_use_are_in_no_doubt_until_it_is(chart: Chart) -> None:
     number = {"system": canonicals.NHS_NUMBER, "value": chart.nhs_number}
-    link = [{"other": {"reference": chart.patient}, "type": "replaced-by"}]
-    twin = {"resourceType": "Patient", "birthDate": BORN, "identifier": [number], "link": link}
-    await create(chart.client, twin)
-    assert await doubts(chart) == []
+    twin = {"resourceType": "Patient", "birthDate": BORN, "identifier": [number]}
     marked = {"tag": [{"system": canonicals.ACT_REASON, "code": "HTEST"}]}
-    twin = {name: one for name, one in twin.items() if name != "link"}
-    await create(chart.client, {**twin, "active": False})
-    assert await doubts(chart) == []
     await create(chart.client, {**twin, "meta": marked})
+    made = await create(chart.client, {**twin, "active": False})
     assert await doubts(chart) == []
+    await chart.write({**made, "active": True})
+    assert len(await doubts(chart)) == 1
 
 
 async def test_messages_mean_the_record_that_is_in_use(chart: Chart) -> None:
