@@ -7,7 +7,6 @@ By what is left out, a Provenance is not found either.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from fhir_server.access.membership import PATIENT, Standing, standing
@@ -51,7 +50,7 @@ async def as_told(version: StoredVersion, is_seen: IsSeen) -> StoredVersion:
     }
     if all(len(some) == len(resource.get(name, ())) for name, some in told.items()):
         return version
-    return replace(version, body=json.encode(_without(resource, told)))
+    return version._replace(body=json.encode(_without(resource, told)))
 
 
 def _without(resource: Mapping[str, Any], told: Mapping[str, list[Any]]) -> Resource:
