@@ -7,6 +7,7 @@ By what is left out, a Provenance is not found either.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from fhir_server.access.membership import PATIENT, Standing, standing
