@@ -30,8 +30,10 @@ from tests.access.people import (
     ods,
     organisation,
     ref,
+    somebody,
     team,
 )
+from tests.access.rows import WORKED, row
 from tests.access.test_review_writers import puts
 from tests.access.test_writes import refused, write
 from tests.support import FHIR_JSON, assert_outcome
@@ -296,3 +298,17 @@ async def test_class_1_a_number_that_a_hidden_child_has_is_taken_as_any_other(
     by_table(KEYWORKER, NOW)
     [asked] = (await client.get("Task?code=check-identity")).json()["entry"]
     assert asked["resource"]["for"] == ref("Patient/1")
+
+
+@pytest.mark.parametrize(
+    "managed",
+    [{"reference": "#o"}, {"display": "Trust"}, {"reference": "Patient/1"}, ods("Y11")],
+    ids=["not readable", "no name", "no organisation", "another"],
+)
+def test_who_manages_a_record_cannot_be_told_and_all_else_counts(managed: dict[str, Any]) -> None:
+    patient = child(managingOrganization=managed, contained=[{"id": "o", "identifier": "x"}])
+    assert row(replace(KEEPER, organisation="X99"), patient) == 0
+    assert row(somebody("Practitioner/kw"), patient, *WORKED) == 2
+    assert row(KEEPER, child(managingOrganization=ods("x99"))) == 16
+    for other in (NO_ROLE, SIGNED_IN):
+        assert row(other, child(managingOrganization=ods("X99"))) == 0
