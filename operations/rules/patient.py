@@ -116,8 +116,14 @@ async def _shared(change: Change, patient: Resource) -> list[str]:
         same_kind = is_test_data(other) == is_test_data(patient)
         if other["id"] != patient["id"] and same_kind and other.get("active") is not False:
             person = Person(change.records, other, change.now)
-            await ask_who(change.records, person, reference_to(patient), _SHARED, told)
+            if await _is_served(person):
+                await ask_who(change.records, person, reference_to(patient), _SHARED, told)
     return []
+
+
+async def _is_served(person: Person) -> bool:
+    """Whether there is somebody to ask: of others the next message asks, if it is in doubt."""
+    return await person.episode() is not None or bool(await person.active_ratings())
 
 
 def _in_use(patient: Resource) -> list[Resource]:

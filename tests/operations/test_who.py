@@ -166,3 +166,12 @@ async def test_messages_mean_the_record_that_is_in_use(chart: Chart) -> None:
     await chart.write({**made, "active": False})
     assert (await chart.client.post("$process-message", **admission)).status_code == 200
     assert await chart.colour() == "blue"
+
+
+async def test_who_is_not_in_the_service_has_nobody_to_ask(unknown: Chart) -> None:
+    number = {"system": canonicals.NHS_NUMBER, "value": unknown.nhs_number}
+    twin = {"resourceType": "Patient", "birthDate": BORN, "identifier": [number]}
+    await create(unknown.client, twin)
+    await create(unknown.client, twin)
+    tasks = await unknown.client.get("Task?_summary=count")
+    assert tasks.json()["total"] == 0
