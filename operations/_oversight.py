@@ -12,6 +12,7 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import interval
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.pathway import Pathway
+from operations._calendar import midnight
 from operations._chronicle import status_or_lifecycle
 from operations._person import (
     INPATIENT_CLASSES,
@@ -21,6 +22,7 @@ from operations._person import (
     extension,
     has_code,
     is_rating,
+    local_day,
     since,
     status_of,
 )
@@ -236,13 +238,15 @@ def _ways(tally: Tally, record: Record, period: Period) -> None:
     first = min((at for at in referred if at > 0), default=None)
     if first is None:
         return
+    # A step is often told by its day alone: it may be the day of the referral.
+    day = midnight(local_day(first))
     for measure, steps in (
         ("referral-to-consent", _consents(record)),
         ("referral-to-allocation", _allocations(record)),
         ("referral-to-first-visit", _visits(record)),
         ("referral-to-plan", _plans(record)),
     ):
-        reached = min((at for at in steps if at >= first), default=None)
+        reached = min((max(at, first) for at in steps if at >= day), default=None)
         if reached is not None and period.holds(reached):
             tally.took(measure, first, reached)
 
