@@ -82,7 +82,8 @@ class Wired:
             protocol.connection_made(transport)
             protocol.data_received(raw)
             self.short += b"\r\ndate: " in transport.written[:40]  # before any task has begun
-            await asyncio.gather(*state.tasks)
+            while state.tasks:
+                await asyncio.gather(*state.tasks)
             protocol.connection_lost(None)
             protocol._unset_keepalive_if_required()
         answer = _TIMED.sub(b"", _MADE.sub(b"", transport.written))
