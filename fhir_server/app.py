@@ -68,6 +68,7 @@ from fhir_server.settings import PATH, Settings, refuse_unknown_variables, sqlit
 from fhir_server.storage.interface import Store
 from fhir_server.storage.mongo.address import is_mongo
 from fhir_server.storage.sqlite.store import SqliteStore
+from fhir_server.storage.timed import timed
 from fhir_server.terminology.held import SHELF
 from fhir_server.timing import scheduler
 from fhir_server.trusting import authentication, smart_configuration
@@ -254,10 +255,11 @@ def endpoint(
     bounds: Rates | None = None,
 ) -> FhirEndpoint:
     scopes = scopes_of(settings)
+    measured = timed(store) if settings.server_timing else store
 
     def open_session(request: HttpRequest) -> Session:
         caller = request.caller.asking(request.request_id)
-        return session(settings, store, caller, decisions, server.rules, scopes)
+        return session(settings, measured, caller, decisions, server.rules, scopes)
 
     trusted = () if settings.public_base else settings.trusted_proxies
     return FhirEndpoint(
@@ -270,6 +272,7 @@ def endpoint(
         addresses=Proxies(settings.trusted_proxies) if settings.trusted_proxies else None,
         rates=bounds,
         authenticate=authentication(settings, server.clock, store),
+        timing=settings.server_timing,
     )
 
 
