@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from random import Random
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from fhir_server.caseload.older_stories import OLDER
 from fhir_server.caseload.pathway import Slot
@@ -42,23 +42,6 @@ class Member:
     @property
     def nhs_number(self) -> str:
         return nhs_number.synthetic(self.person.serial)
-
-    def told(self) -> dict[str, Any]:
-        """What a load test has to know to tell a right answer from a wrong one."""
-        board, around = self.board, self.around
-        unit = board.unit(around["trust"])
-        return {
-            "id": self.person.id,
-            "nhs_number": self.nhs_number,
-            "birth_date": self.person.birth_date.isoformat(),
-            "state": self.person.slot.state,
-            "in_hospital": self.person.slot.in_hospital,
-            "camhs": board.ods("camhs", around["camhs"]),
-            "council": board.ods("council", around["council"]),
-            "trust": board.ods("trust", around["trust"]),
-            "spell_system": unit.spell_system,
-            "keyworker": board.practitioner("keyworker", around["keyworker"]),
-        }
 
 
 def members(asked: Asked) -> Iterator[Member]:
