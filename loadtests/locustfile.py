@@ -2,8 +2,8 @@
 
 What is run stands in the file that the environment variable LOADTEST_PLAN names. In the plan's
 folder each process writes a line for each request, `samples-….ndjson`, and at the end how many
-actions there were; the one that leads writes when each step began. Locust replaces the sockets of its
-process: nothing else imports this module.
+actions there were; the one that leads writes when each step began. Locust replaces the sockets of
+its process: nothing else imports this module.
 """
 
 import os
@@ -101,9 +101,8 @@ def _user(scenario: Scenario) -> type[Any]:
     return type(scenario.name.title().replace("_", ""), (FastHttpUser,), own)
 
 
-for _scenario in scenarios_of(_PLAN):
-    _made = _user(_scenario)
-    globals()[_made.__name__] = _made
+# Each under one name alone: Locust takes every one for a class of its own.
+globals().update({one.name: _user(one) for one in scenarios_of(_PLAN)})
 
 
 def _tick(self: Any) -> tuple[int, float] | None:

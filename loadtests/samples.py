@@ -83,6 +83,13 @@ def actions(folder: Path) -> Counter[str]:
     return found
 
 
+def notices(folder: Path) -> dict[str, int]:
+    """How many each receiver took."""
+    path = folder / "notices.json"
+    found: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+    return found
+
+
 def _lines(path: Path) -> Iterator[Any]:
     if not path.exists():
         return

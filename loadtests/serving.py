@@ -1,6 +1,7 @@
 """A server of our own for a run: a region in a store, clients with keys, and processes."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -58,18 +59,37 @@ def register(asked: Asked, folder: Path) -> list[Client]:
     return [_registered(identity, folder) for identity in identities(asked)]
 
 
+def prepare(asked: Asked, folder: Path) -> tuple[list[Client], list[str]]:
+    """Keys for each identity, and the lines that register them where the store is."""
+    clients, lines = [], []
+    for identity in identities(asked):
+        client = _with_keys(identity, folder)
+        words = _registration(identity, Path(f"{identity.name}.jwks.json"))
+        clients.append(client)
+        lines.append(shlex.join(["keyworking", *words]))
+    return clients, lines
+
+
 def _registered(identity: Identity, folder: Path) -> Client:
+    client = _with_keys(identity, folder)
+    keys = folder / f"{identity.name}.jwks.json"
+    command(*_registration(identity, keys), "--store", _address(folder))
+    return client
+
+
+def _with_keys(identity: Identity, folder: Path) -> Client:
     command("key", "generate", identity.name, "--folder", str(folder))
-    words = ["--jwks", str(folder / f"{identity.name}.jwks.json"), "--ods", identity.ods]
-    words += ["--purpose", _PURPOSE, "--store", _address(folder)]
+    return Client(identity, identity.name, str(folder / f"{identity.name}.private.json"))
+
+
+def _registration(identity: Identity, keys: Path) -> list[str]:
+    words = ["client", "add", identity.name, "--jwks", str(keys), "--ods", identity.ods]
+    words += ["--purpose", _PURPOSE]
     for scope in identity.scopes:
         words += ["--scope", scope]
     for role in identity.roles:
         words += ["--role", role]
-    if identity.user:
-        words += ["--user", identity.user]
-    command("client", "add", identity.name, *words)
-    return Client(identity, identity.name, str(folder / f"{identity.name}.private.json"))
+    return [*words, "--user", identity.user] if identity.user else words
 
 
 def command(*words: str) -> str:

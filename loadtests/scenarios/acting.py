@@ -142,7 +142,8 @@ class Scenario:
         a_day: actions for each young person on the register on a working day.
         peak: share of them in the busiest hour.
         play: one action; raises Wrong.
-        operations: those of ours that it needs; without them it is left out.
+        operations: those that it needs; without them it is left out.
+        own: whether it needs identities as this project's server knows them.
     """
 
     name: str
@@ -152,6 +153,7 @@ class Scenario:
     peak: float
     play: Callable[[Actor], None]
     operations: tuple[str, ...] = ()
+    own: bool = True
 
     def at_peak(self, register: int) -> float:
         """Actions a second in the busiest hour of a register of that size."""

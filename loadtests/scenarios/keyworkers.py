@@ -41,7 +41,7 @@ def _visit(actor: Actor, person: Person) -> None:
         "class": {"system": canonicals.ACT_CODE, "code": "HH"},
         "type": [{"text": "Visit"}],
         "subject": {"reference": f"Patient/{person.id}"},
-        "participant": [{"individual": {"reference": actor.identity.user}}],
+        "participant": [{"individual": {"reference": person.keyworker}}],
         "period": {"start": (end - timedelta(hours=1)).isoformat(), "end": end.isoformat()},
     }
     made = actor.ask(
@@ -101,7 +101,7 @@ def _task(actor: Actor, person: Person) -> None:
         "intent": "order",
         "description": "Ask the school for its report",
         "for": {"reference": f"Patient/{person.id}"},
-        "owner": {"reference": actor.identity.user},
+        "owner": {"reference": person.keyworker},
         "restriction": {"period": {"end": due.isoformat()}},
     }
     made = actor.ask("task: create", "POST", "Task", body=task, expect=(201,), check=_is_first)
@@ -116,4 +116,4 @@ def _task(actor: Actor, person: Person) -> None:
     )
 
 
-SCENARIO: Final = Scenario("keyworkers", "keyworker", 16, 1.5, 0.15, play)
+SCENARIO: Final = Scenario("keyworkers", "keyworker", 16, 1.5, 0.15, play, own=False)

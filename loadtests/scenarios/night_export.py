@@ -49,4 +49,4 @@ def _holds(file: dict[str, Any]) -> Check:
     return check
 
 
-SCENARIO: Final = Scenario("night_export", "exporter", 0, 0.0025, 0.0, play, ("export",))
+SCENARIO: Final = Scenario("night_export", "exporter", 0, 0.0025, 0.0, play, ("export",), own=False)

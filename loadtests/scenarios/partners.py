@@ -58,4 +58,4 @@ def _is_further_page(answer: Answer, actor: Actor, seen: frozenset[str]) -> None
         raise Wrong("the same plan on two pages")
 
 
-SCENARIO: Final = Scenario("partners", "partner", 36, 6.0, 0.15, play)
+SCENARIO: Final = Scenario("partners", "partner", 36, 6.0, 0.15, play, own=False)
