@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fhir_server.access.caller import Caller
+from fhir_server.access.facts import remaking
 from fhir_server.access.session import Session
 from fhir_server.app import fhir_server, open_store, session
 from fhir_server.errors import FhirError
@@ -151,6 +152,8 @@ async def _to_store(asked: Asked, settings: Any) -> Made:
     store = await open_store(settings)
     made = Made(Tally(asked))
     try:
+        # What decides about access is kept from the first record on, not worked out at a start.
+        await remaking.ensure(store)
         server = await fhir_server(settings, store, Operations())
         caller = Caller("anonymous", "synthetic-region")
         data = session(settings, store, caller, rules=server.rules)

@@ -52,19 +52,30 @@ class Told:
         return all(one.met for one in self.held)
 
 
-def numbers(told: Told) -> dict[str, Any]:
-    """The same, for a program."""
-    return {
-        "when": told.when,
-        "machine": told.machine,
-        "met": told.met,
-        "thresholds": [
-            {"what": one.what, "limit": one.limit, "found": one.found, "met": one.met}
-            for one in told.held
-        ],
-        "left_out": list(told.left_out),
-        "runs": [runs.told_of(run) for run in told.runs],
-    }
+def numbers(told: Told) -> Any:
+    """The same, for a program; what was not measured is None."""
+    return _finite(
+        {
+            "when": told.when,
+            "machine": told.machine,
+            "met": told.met,
+            "thresholds": [
+                {"what": one.what, "limit": one.limit, "found": one.found, "met": one.met}
+                for one in told.held
+            ],
+            "left_out": list(told.left_out),
+            "runs": [runs.told_of(run) for run in told.runs],
+        }
+    )
+
+
+def _finite(told: Any) -> Any:
+    """NaN and Infinity are no JSON (https://www.rfc-editor.org/rfc/rfc8259#section-6)."""
+    if isinstance(told, dict):
+        return {name: _finite(one) for name, one in told.items()}
+    if isinstance(told, list):
+        return [_finite(one) for one in told]
+    return None if isinstance(told, float) and not math.isfinite(told) else told
 
 
 def page(told: Told) -> str:

@@ -70,9 +70,15 @@ def held(run: Run, told: Mapping[str, Any]) -> list[thresholds.Held]:
     start = run.began[place].at
     end = run.began[place + 1].at if place + 1 < len(run.began) else run.end
     during = [one for one in run.samples if start <= one.at < end]
-    most = max((one.megabytes for one in run.uses), default=float("nan")) / max(run.workers, 1)
     every = run.samples
-    return [*thresholds.held(told, step, during, every, run.capacity, most)]
+    return [*thresholds.held(told, step, during, every, run.capacity, _memory(run))]
+
+
+def _memory(run: Run) -> float | None:
+    """The most that a process of the server had, on the average of them."""
+    if not run.workers:
+        return None
+    return max((one.megabytes for one in run.uses), default=float("nan")) / run.workers
 
 
 @dataclass(frozen=True, slots=True)

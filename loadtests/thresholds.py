@@ -64,7 +64,7 @@ def held(
     during: Sequence[Sample],
     every: Sequence[Sample],
     capacity: Capacity,
-    megabytes: float,
+    megabytes: float | None,
 ) -> Iterator[Held]:
     """Each threshold.
 
@@ -72,7 +72,7 @@ def held(
         step: the one that is judged, as `steady` chooses it.
         during: its requests.
         every: the requests of all steps.
-        megabytes: the most that a server process had.
+        megabytes: the most that a server process had; None for a server that is not ours.
     """
     at = f"{step.users} users: "
     bounds = told["steady"]
@@ -86,7 +86,8 @@ def held(
     always = told["always"]
     yield Held("answers that are wrong by what they say", always["wrong"], _count(wrong, every))
     yield Held("errors of the server's own (5xx)", always["failed"], _count(failed, every))
-    yield Held("memory of a server process, MB", always["megabytes"], megabytes)
+    if megabytes is not None:
+        yield Held("memory of a server process, MB", always["megabytes"], megabytes)
     share = told["capacity"]["share_of_peak"]
     yield Held("share that the busiest hour takes", share, capacity.share)
 

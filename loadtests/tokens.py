@@ -18,7 +18,6 @@ from fhir_server.registering import assertion
 
 _TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _USED: Final = 0.75
-"""Of its life; then another one is asked for."""
 _TRIES: Final = 5
 _PATIENCE: Final = 30.0
 """Seconds for one answer."""
@@ -33,6 +32,7 @@ class Tokens:
 
     Args:
         url: the token endpoint.
+        used: the share of its life after which another one is asked for.
     """
 
     def __init__(
@@ -41,9 +41,11 @@ class Tokens:
         client: str,
         key: Path,
         scopes: Sequence[str],
+        used: float = _USED,
     ) -> None:
         self._url, self._client, self._key = url, client, key
         self._scope = " ".join(scopes)
+        self._used = used
         self._lock = Lock()
         self._token = ""
         self._until = 0.0
@@ -65,7 +67,7 @@ class Tokens:
         began = time.monotonic()
         answer = self._asked()
         self._token = str(answer["access_token"])
-        self._until = began + float(str(answer.get("expires_in", 60))) * _USED
+        self._until = began + float(str(answer.get("expires_in", 60))) * self._used
         self.count += 1
 
     def _asked(self) -> dict[str, object]:

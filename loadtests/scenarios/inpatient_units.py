@@ -6,6 +6,7 @@ before and afterwards nothing: that is what the messages are held against.
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from uuid import uuid4
 
 from loadtests.people import Person
 from loadtests.scenarios.acting import Actor, Answer, Scenario, Wrong, all_about, is_empty
@@ -30,9 +31,9 @@ def play(actor: Actor) -> None:
 
 
 def _spell(actor: Actor, person: Person) -> Spell:
+    """A new one: the same number would be the same stay, also in another run."""
     start = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=4)
-    number = f"LOAD-{actor.chance.getrandbits(64):016x}"
-    return Spell(person, number, actor.identity.ods, start)
+    return Spell(person, f"LOAD-{uuid4().hex}", actor.identity.ods, start)
 
 
 def _in_order(actor: Actor, spells: list[Spell]) -> None:
