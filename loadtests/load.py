@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +22,8 @@ from typing import Any, Final
 import click
 
 from fhir_server.region import Asked, BadRegion
-from loadtests import foreign, report, runs, serving, thresholds
+from loadtests import figures, foreign, report, runs, serving, thresholds
+from loadtests import plan as plans
 from loadtests.people import inpatient_units
 from loadtests.plan import VARIABLE, Client, Plan, Step
 from loadtests.report import Told
@@ -56,6 +57,7 @@ class Options:
     workers: Sequence[int]
     processes: int
     thresholds: Path
+    into: Path | None = None
 
     @property
     def plan_steps(self) -> list[Step]:
@@ -103,6 +105,11 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Processes of the server; a run for each.",
 )
 @click.option("--thresholds", type=click.Path(exists=True, path_type=Path), default=thresholds.FILE)
+@click.option(
+    "--into",
+    type=click.Path(exists=True, path_type=Path),
+    help="A Markdown file whose figures are replaced, such as docs/capacity.md.",
+)
 @click.option("--server", help="FHIR base of a server that runs already.")
 @click.option("--client-id", default="", help="Our client there.")
 @click.option("--key", type=click.Path(exists=True, path_type=Path), help="Its private key (JWK).")
@@ -137,7 +144,7 @@ def run(
     except (CannotRun, NothingMeasured, BadRegion, OSError, ValueError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(_CANNOT)
-    _write(told, chosen.to)
+    _write(told, chosen.to, chosen.into)
     sys.exit(0 if told.met else 1)
 
 
@@ -212,20 +219,25 @@ def _elsewhere(
 
 
 def _prepared(path: Path, options: Options, bounds: dict[str, Any]) -> Told:
-    from loadtests import plan as plans
-
     plan = plans.read(path)
+    _clear(Path(plan.folder))
     make_load(plan, plan.base)
     options.to.mkdir(parents=True, exist_ok=True)
     return _told([runs.read(Path(plan.folder), bounds)], bounds)
 
 
 def _fresh(folder: Path) -> Path:
-    """Without the raw data of a run before."""
     folder.mkdir(parents=True, exist_ok=True)
-    for old in (*folder.glob("*.ndjson"), *folder.glob("*.json"), *folder.glob("*.log")):
-        old.unlink()
+    (folder / "plan.json").unlink(missing_ok=True)
+    _clear(folder)
     return folder
+
+
+def _clear(folder: Path) -> None:
+    """Away with the raw data of a run before."""
+    kinds = ("samples-*.ndjson", "steps.ndjson", "use.ndjson", "actions-*.json", "notices.json")
+    for old in (path for kind in kinds for path in folder.glob(kind)):
+        old.unlink()
 
 
 def make_load(plan: Plan, what: str) -> None:
@@ -235,7 +247,8 @@ def make_load(plan: Plan, what: str) -> None:
         CannotRun: it is not installed, or broke off.
     """
     folder = Path(plan.folder)
-    plan.write(folder / "plan.json")
+    if not (folder / "plan.json").exists():
+        plan.write(folder / "plan.json")
     seconds = sum(step.seconds for step in plan.steps)
     click.echo(f"Load on {what}, for {seconds:.0f} s …")
     several = ["--processes", str(plan.processes)] if plan.processes > 1 else []
@@ -277,7 +290,9 @@ def _told(
     )
 
 
-def _write(told: Told, folder: Path) -> None:
+def _write(told: Told, folder: Path, into: Path | None) -> None:
+    if into is not None:
+        into.write_text(figures.filled(into.read_text("utf-8"), told), "utf-8")
     (folder / "report.html").write_text(report.page(told), "utf-8")
     (folder / "report.json").write_text(json.dumps(report.numbers(told), indent=1) + "\n")
     for line in report.in_words(told):
@@ -292,7 +307,8 @@ def _write(told: Told, folder: Path) -> None:
 @click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--to", type=click.Path(path_type=Path), default=Path("build/load"))
 @click.option("--thresholds", type=click.Path(exists=True, path_type=Path), default=thresholds.FILE)
-def report_(folders: tuple[Path, ...], to: Path, thresholds: Path) -> None:
+@click.option("--into", type=click.Path(exists=True, path_type=Path))
+def report_(folders: tuple[Path, ...], to: Path, thresholds: Path, into: Path | None) -> None:
     """Write the report of runs whose raw data is in FOLDERS, such as those of several machines."""
     from loadtests import thresholds as bounds_of
 
@@ -303,7 +319,7 @@ def report_(folders: tuple[Path, ...], to: Path, thresholds: Path) -> None:
         click.echo(f"Error: {error}", err=True)
         sys.exit(_CANNOT)
     to.mkdir(parents=True, exist_ok=True)
-    _write(told, to)
+    _write(told, to, into)
     sys.exit(0 if told.met else 1)
 
 
@@ -326,9 +342,9 @@ def prepare(
     plan = Plan(
         base=base,
         token_url=serving.Served(base, 0).token_url,
-        folder=str(chosen.to.resolve()),
+        folder=".",
         asked=asked,
-        clients=clients,
+        clients=[replace(one, key=Path(one.key).name) for one in clients],
         scenarios=[one.name for one in ALL if one.name != "subscribers"],
         steps=chosen.plan_steps,
         pace=chosen.pace,

@@ -10,9 +10,10 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 from json import dumps
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import gevent
 from locust import FastHttpUser, LoadTestShape, constant_pacing, events
@@ -25,9 +26,14 @@ from loadtests.scenarios.acting import Answer, Scenario, Wrong
 _PLAN: Final = read(Path(os.environ[VARIABLE]))
 _FOLDER: Final = Path(_PLAN.folder)
 _STAGE: Final = Stage(_PLAN, gevent.sleep)
-_LINES: Final = (_FOLDER / f"samples-{os.getpid()}.ndjson").open("w", buffering=1 << 16)
 
 _ACTIONS: Final[Counter[str]] = Counter()
+
+
+@cache
+def _lines(process: int) -> TextIO:
+    """The file of this process: Locust forks some from the one that has read this module."""
+    return (_FOLDER / f"samples-{process}.ndjson").open("w", buffering=1 << 16)
 
 
 def _part(environment: Any) -> tuple[int, int]:
@@ -65,7 +71,7 @@ class _Transport:
                 response.success()
         store = store_ms(answer.headers.get("server-timing", ""))
         sample = Sample(at, self._scenario, name, took, answer.status, fault, store)
-        _LINES.write(sample.line())
+        _lines(os.getpid()).write(sample.line())
         return answer
 
 
@@ -119,14 +125,18 @@ def _tick(self: Any) -> tuple[int, float] | None:
 
 
 def _begin(number: int, users: int) -> None:
-    with (_FOLDER / "steps.ndjson").open("a") as file:
+    with (_FOLDER / "steps.ndjson").open("a" if number else "w") as file:
         file.write(dumps({"step": number, "users": users, "at": time.time()}) + "\n")
 
 
 Steps: Final = type("Steps", (LoadTestShape,), {"tick": _tick})
 
 
-@events.quitting.add_listener  # type: ignore[untyped-decorator, unused-ignore]
-def _close(**_: Any) -> None:
-    _LINES.close()
+def _keep(**_: Any) -> None:
+    """At the end of the steps, and again when the process ends."""
+    _lines(os.getpid()).flush()
     (_FOLDER / f"actions-{os.getpid()}.json").write_text(dumps(_ACTIONS))
+
+
+events.test_stop.add_listener(_keep)
+events.quitting.add_listener(_keep)

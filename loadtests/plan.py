@@ -71,19 +71,23 @@ class Plan:
 
 
 def read(path: Path) -> Plan:
+    """A plan; what it names stands beside it, unless it says where from the root."""
     told: dict[str, Any] = json.loads(path.read_text())
+    beside = path.parent.resolve()
     asked = {**told["asked"], "as_of": date.fromisoformat(told["asked"]["as_of"])}
     return Plan(
         **{
             **told,
             "asked": Asked(**asked),
-            "clients": [_client(one) for one in told["clients"]],
+            "folder": str(beside / told["folder"]),
+            "clients": [_client(one, beside) for one in told["clients"]],
             "steps": [Step(**one) for one in told["steps"]],
         }
     )
 
 
-def _client(told: dict[str, Any]) -> Client:
+def _client(told: dict[str, Any], beside: Path) -> Client:
     own = told["identity"]
     lists = {name: tuple(own[name]) for name in ("scopes", "roles")}
-    return Client(Identity(**{**own, **lists}), told["client_id"], told["key"])
+    key = str(beside / told["key"]) if told["key"] else ""
+    return Client(Identity(**{**own, **lists}), told["client_id"], key)

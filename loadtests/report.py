@@ -284,7 +284,7 @@ def _ms(value: float) -> str:
 
 
 def _number(value: float) -> str:
-    if math.isnan(value):
+    if not math.isfinite(value):
         return "–"
     return f"{value:.0f}" if value == int(value) or value >= 100 else f"{value:.3g}"
 

@@ -11,7 +11,8 @@ from typing import Final
 import pytest
 
 from fhir_server.region import Asked
-from loadtests import report, runs, thresholds
+from loadtests import figures, report, runs, thresholds
+from loadtests.capacity import Capacity, Knee
 from loadtests.plan import Plan, Step
 from loadtests.plots import Line, nice, plot
 from loadtests.report import Told
@@ -100,6 +101,26 @@ def test_what_was_not_measured_is_null_for_programs(run: Run) -> None:
     unknown = replace(run, steps=[replace(one, cores=float("nan")) for one in run.steps])
     told = report.numbers(Told([unknown], [], "2 cores", "2026-06-01"))
     assert json.loads(json.dumps(told, allow_nan=False))["runs"][0]["steps"][0]["cores"] is None
+
+
+def test_figures_are_written_between_the_marks_of_a_page(run: Run) -> None:
+    told = _told(run)
+    page = f"# Title\n\n{figures.BEGIN}\nof last year\n{figures.END}\n\nAfter.\n"
+    filled = figures.filled(page, told)
+    assert filled.startswith("# Title")
+    assert filled.endswith("After.\n")
+    assert "of last year" not in filled
+    assert "| 1 | 10 | 5 |" in filled
+    assert figures.filled(filled, told) == filled
+    with pytest.raises(ValueError, match="no place for figures"):
+        figures.filled("# Title\n", told)
+
+
+def test_who_carried_nothing_has_a_page_too(run: Run) -> None:
+    nothing = Capacity(Knee(0.0, 0, True, "5 users: late"), {"partners": 1.0}, 1)
+    told = _told(replace(run, capacity=nothing))
+    assert "did not carry the first step" in report.page(told)
+    assert "late" in figures.filled(f"{figures.BEGIN}{figures.END}", told)
 
 
 def test_a_folder_without_raw_data_is_said_so(tmp_path: Path) -> None:
