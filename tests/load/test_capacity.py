@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from loadtests import thresholds
+from loadtests import figures, thresholds
 from loadtests.capacity import Capacity, Knee, Limits, Measured, at_peak, gain, knee, measured
 from loadtests.samples import Began, Sample, Use, store_ms
 from loadtests.scenarios import ALL, BY_NAME
@@ -86,6 +86,20 @@ def test_every_scenario_says_how_often_it_is_played_on_a_working_day() -> None:
     assert all(one.a_day > 0 for one in ALL)
     assert all(0 <= one.peak <= 1 for one in ALL)
     assert sum(one.weight for one in ALL) > 0
+
+
+def test_the_page_tells_each_scenario_with_its_numbers() -> None:
+    page = (REPOSITORY / "docs" / "load-testing.md").read_text()
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    for one in ALL:
+        users = f"| {one.weight} |" if one.weight else "| one user |"
+        assert users in rows[one.name]
+        assert rows[one.name].endswith(f"| {one.a_day:g}, {one.peak:g} |")
+
+
+def test_the_page_of_capacity_has_a_place_for_figures() -> None:
+    page = (REPOSITORY / "docs" / "capacity.md").read_text()
+    assert page.index(figures.BEGIN) < page.index(figures.END)
 
 
 def test_the_beginning_of_a_step_is_not_measured() -> None:
