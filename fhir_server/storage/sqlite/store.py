@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from fhir_server.errors import FhirError, Kind
-from fhir_server.search.ast import Search
+from fhir_server.search.ast import Query, Search
 from fhir_server.search.parameters import ParameterSet
 from fhir_server.storage.audited import AuditEntry, AuditQuery, Link
 from fhir_server.storage.clock import Clock, system_clock
@@ -29,7 +29,7 @@ from fhir_server.storage.interface import (
 from fhir_server.storage.sqlite.connect import secret_of_file
 from fhir_server.storage.sqlite.faults import unwritable
 from fhir_server.storage.sqlite.opened import Place, Terms
-from fhir_server.storage.sqlite.reader import FEW, ConnectionReader
+from fhir_server.storage.sqlite.reader import FEW, ConnectionReader, NotBrief
 
 T = TypeVar("T")
 
@@ -37,6 +37,8 @@ _READERS: Final = 4
 _PATIENT_READERS: Final = 2
 _LATELY: Final = 1.0
 """Seconds after a commit in which the store is taken to write."""
+_TURN: Final = 8
+"""Searches on the loop after which others have their turn, whoever asks so many in a row."""
 _READY_PATIENCE: Final = 3.0
 """Seconds that a check waits for its write; who asks for the check waits not much longer."""
 
@@ -68,6 +70,7 @@ class SqliteStore:
         self._terms = Terms(clock, patience, write_patience)
         self._place = Place(path, self._terms)
         self._pool = (_READERS, patience)
+        self._brief = 0
 
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
         return await self._here(lambda reader: reader.read(resource_type, resource_id))
@@ -80,7 +83,10 @@ class SqliteStore:
     async def history(
         self, scope: HistoryOf, count: int, before: int | None = None
     ) -> Sequence[HistoryEntry]:
-        return await self._elsewhere(lambda reader: reader.history(scope, count, before))
+        return await self._soon(
+            lambda reader, briefly: reader.history(scope, count, before, briefly=briefly),
+            try_here=count <= FEW,
+        )
 
     async def search(
         self,
@@ -89,10 +95,16 @@ class SqliteStore:
         after: Position | None = None,
         until: Position | None = None,
     ) -> Page:
-        return await self._elsewhere(lambda reader: reader.search(query, count, after, until))
+        return await self._soon(
+            lambda reader, briefly: reader.search(query, count, after, until, briefly=briefly),
+            try_here=count <= FEW and isinstance(query, Query),
+        )
 
     async def total(self, query: Search) -> int:
-        return await self._elsewhere(lambda reader: reader.total(query))
+        return await self._soon(
+            lambda reader, briefly: reader.total(query, briefly=briefly),
+            try_here=isinstance(query, Query),
+        )
 
     async def parameters(self) -> ParameterSet:
         return await self._beside(lambda reader: reader.parameters())
@@ -162,6 +174,19 @@ class SqliteStore:
     async def _beside(self, job: Callable[[ConnectionReader], T]) -> T:
         opened = self._place.lately() or await self._place.current()
         return opened.now(job)
+
+    async def _soon(self, job: Callable[[ConnectionReader, bool], T], *, try_here: bool) -> T:
+        """What `job` reads: on the loop where that takes a moment, otherwise beside it.
+
+        To hand a search to a thread and to be told of its end costs more than most of them take.
+        """
+        if try_here:
+            self._brief += 1
+            if self._brief % _TURN == 0:
+                await asyncio.sleep(0)
+            with suppress(NotBrief):
+                return await self._here(lambda reader: job(reader, True))
+        return await self._elsewhere(lambda reader: job(reader, False))
 
     async def _elsewhere(self, job: Callable[[ConnectionReader], T]) -> T:
         return await (await self._place.current()).pool(*self._pool).run(job)
