@@ -279,10 +279,7 @@ def endpoint(
 def client_rates(settings: Settings) -> Rates:
     """How often a client of this process may ask, for tokens and for FHIR together."""
     return rates(
-        settings.max_rate,
-        settings.max_burst,
-        settings.max_failure_rate,
-        settings.max_failure_burst,
+        settings.max_rate, settings.max_burst, settings.max_failure_rate, settings.max_failure_burst
     )
 
 

@@ -5,9 +5,11 @@ server; so the two are compared here once in full.
 """
 
 import json
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import chdir
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -287,6 +289,34 @@ def _load(*words: str) -> Result:
 def test_a_plan_is_read_as_it_was_written(world: World, tmp_path: Path) -> None:
     world.plan.write(tmp_path / "plan.json")
     assert plan.read(tmp_path / "plan.json") == world.plan
+
+
+def test_a_server_elsewhere_gets_a_plan_keys_and_the_lines_that_register_them(
+    tmp_path: Path,
+) -> None:
+    one = replace(REGION, register=1)
+    to, place = tmp_path / "to", tmp_path / "place"
+    place.mkdir()
+    options = ["--register", "1", "--to", str(to), "--server", "https://there.example/fhir/"]
+    ran = _load("prepare", *options)
+    assert ran.exit_code == 0, ran.output
+    assert "KEYWORKING_INPATIENT_UNITS=ZZ" in ran.stdout
+    made = plan.read(to / "plan.json")
+    assert (made.base, made.token_url) == (
+        "https://there.example/fhir",
+        "https://there.example/auth/token",
+    )
+    assert made.folder == str(to)
+    assert all(Path(client.key).is_file() for client in made.clients)
+    assert "subscribers" not in made.scenarios
+    serving.make_region(one, place)
+    store = f"sqlite:///{place / 'region.db'}"
+    lines = [shlex.split(line)[1:] for line in (to / "clients.sh").read_text().splitlines()]
+    with chdir(to):
+        for words in lines:
+            serving.command(*words, "--store", store)
+    listed = serving.command("client", "list", "--store", store)
+    assert len(listed.splitlines()) == len(made.clients)
 
 
 def test_every_scenario_has_identities_that_play_it(world: World) -> None:
