@@ -103,13 +103,14 @@ def _measured(
         p95=percentile(times, 95),
         p99=percentile(times, 99),
         faults=sum(bool(one.fault) for one in inside),
-        cores=_cores(during),
+        cores=cores(during),
         megabytes=max((one.megabytes for one in during), default=float("nan")),
         store=sum(store) / len(store) if store else float("nan"),
     )
 
 
-def _cores(uses: Sequence[Use]) -> float:
+def cores(uses: Sequence[Use]) -> float:
+    """The mean; nan where there are not two looks."""
     if len(uses) < 2:
         return float("nan")
     first, last = uses[0], uses[-1]

@@ -1,5 +1,6 @@
 """The figures of a run as Markdown, for a page that is kept: `docs/capacity.md`."""
 
+import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -28,8 +29,9 @@ def _lines(told: Told) -> Iterator[str]:
     verdict = "met" if told.met else "missed"
     yield f"{told.when}: {told.machine}. Thresholds {verdict}."
     yield ""
-    yield _row("workers", "carries a second", "users", "share of the peak hour", "boards", "knee")
-    yield _row(*["---"] * 6)
+    head = ("workers", "carries a second", "users", "share of the peak hour", "boards")
+    yield _row(*head, "other cores", "knee")
+    yield _row(*["---"] * 7)
     yield from map(_capacity, told.runs)
     yield ""
     times = ("p50 ms", "p95 ms", "p99 ms")
@@ -44,7 +46,8 @@ def _capacity(run: Run) -> str:
     least = "" if knee.found else "at least "
     return _row(
         *(str(run.workers or "–"), f"{least}{knee.rate:.0f}", str(knee.users)),
-        *(f"{capacity.share:.2%}", f"{least}{capacity.regions:.0f}", knee.why or "not reached"),
+        *(f"{capacity.share:.2%}", f"{least}{capacity.regions:.0f}", _number(run.other_cores, 2)),
+        knee.why or "not reached",
     )
 
 
@@ -53,9 +56,13 @@ def _steps(run: Run) -> Iterator[str]:
         yield _row(
             *(str(run.workers or "–"), str(step.users), f"{step.rate:.0f}"),
             *(f"{one:.0f}" for one in (step.p50, step.p95, step.p99)),
-            *(f"{step.fault_share:.2%}", f"{step.cores:.2f}", f"{step.megabytes:.0f}"),
-            f"{step.store:.1f}",
+            *(f"{step.fault_share:.2%}", _number(step.cores, 2), _number(step.megabytes, 0)),
+            _number(step.store, 1),
         )
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if math.isfinite(value) else "–"
 
 
 def _row(*cells: str) -> str:

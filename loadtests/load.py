@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,9 +29,10 @@ from loadtests.people import inpatient_units
 from loadtests.plan import VARIABLE, Client, Plan, Step
 from loadtests.report import Told
 from loadtests.runs import NothingMeasured, Run
+from loadtests.samples import LOAD, MACHINE, SERVER
 from loadtests.scenarios import ALL
 from loadtests.serving import CannotRun
-from loadtests.watching import receiving, watching
+from loadtests.watching import machine, receiving, used, watching
 
 _LOCUSTFILE: Final = Path(__file__).with_name("locustfile.py")
 _ROOT: Final = Path(__file__).parents[1]
@@ -176,7 +178,7 @@ def _against(
         serving.serving(
             asked, place, into, workers=workers, notices_to=receivers.origins
         ) as served,
-        watching(served.pid, into / "use.ndjson"),
+        watching(partial(used, served.pid), into / SERVER),
     ):
         plan = Plan(
             base=served.base,
@@ -235,7 +237,7 @@ def _fresh(folder: Path) -> Path:
 
 def _clear(folder: Path) -> None:
     """Away with the raw data of a run before."""
-    kinds = ("samples-*.ndjson", "steps.ndjson", "use.ndjson", "actions-*.json", "notices.json")
+    kinds = ("samples-*.ndjson", "steps.ndjson", "use*.ndjson", "actions-*.json", "notices.json")
     for old in (path for kind in kinds for path in folder.glob(kind)):
         old.unlink()
 
@@ -257,17 +259,27 @@ def make_load(plan: Plan, what: str) -> None:
     environment = {**os.environ, VARIABLE: str(folder / "plan.json"), "PYTHONPATH": str(_ROOT)}
     log = folder / "load.log"
     with log.open("wb") as file:
-        ran = subprocess.run(
-            command,
-            env=environment,
-            stdout=file,
-            stderr=file,
-            timeout=seconds + _GRACE,
-            check=False,
-        )
-    if ran.returncode:
+        process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
+    with (
+        watching(partial(used, process.pid), folder / LOAD),
+        watching(machine, folder / MACHINE),
+    ):
+        status = _ended(process, seconds + _GRACE)
+    if status:
         told = log.read_text(errors="replace").strip()[-500:]
-        raise CannotRun(f"Locust ended with {ran.returncode} (make load installs it): {told}")
+        raise CannotRun(f"Locust ended with {status} (make load installs it): {told}")
+
+
+def _ended(process: "subprocess.Popen[bytes]", patience: float) -> int:
+    """The exit status; whoever does not end in time, or is interrupted, is ended."""
+    try:
+        return process.wait(patience)
+    except subprocess.TimeoutExpired:
+        raise CannotRun(f"Locust has not ended after {patience:.0f} s") from None
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def _told(

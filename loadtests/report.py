@@ -29,6 +29,10 @@ svg text.zone{stroke:none;fill:#768692}svg .limit{stroke:#d5281b;stroke-dasharra
 """
 
 
+_BUSY: Final = 0.2
+"""Cores of other work, beyond which figures are not the server's own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """What a report is made of.
@@ -112,7 +116,7 @@ def _verdict(one: Held) -> str:
 def _capacity(told: Told) -> Iterator[str]:
     yield "<h2>Capacity</h2>"
     for run in told.runs:
-        yield f"<p>{_in_words(run)}</p>"
+        yield f"<p>{' '.join([_in_words(run), *_beside(run)])}</p>"
     first = told.runs[0]
     for more in told.runs[1:]:
         times = gain(first.capacity.knee, more.capacity.knee)
@@ -137,6 +141,16 @@ def _capacity(told: Told) -> Iterator[str]:
     yield plot("p95 by load", "users", "ms", late)
     yield "</div>"
     yield from _peak(first)
+
+
+def _beside(run: Run) -> Iterator[str]:
+    """A machine that does other things tells little of a server."""
+    others = run.other_cores
+    if math.isfinite(others):
+        text = f"With {_title(run)}, other work on the machine took {max(others, 0.0):.2f} cores."
+        if others > _BUSY:
+            text += " That is too much for these figures to mean anything on their own."
+        yield text
 
 
 def _title(run: Run) -> str:
@@ -210,7 +224,7 @@ def _plots(run: Run) -> Iterator[str]:
     late = [Line(f"p{one}", _percentiles(during, one)) for one in (50, 95, 99)]
     yield plot("Times of answers", "seconds", "ms", late, zones=zones)
     yield plot("Wrong answers by kind", "seconds", "a second", _kinds(during), zones=zones)
-    yield plot("Processor time of the server", "seconds", "cores", [_cores(run)], zones=zones)
+    yield plot("Processor time", "seconds", "cores", [*_cores(run)], zones=zones)
     memory = Line("memory", [(one.at - run.start, one.megabytes) for one in run.uses])
     yield plot("Memory of the server", "seconds", "MB", [memory], zones=zones)
     yield plot("Time at the store, of each request", "seconds", "ms", [_store(during)], zones=zones)
@@ -233,13 +247,13 @@ def _kinds(during: Sequence[tuple[int, Sequence[Sample]]]) -> list[Line]:
     ]
 
 
-def _cores(run: Run) -> Line:
-    pairs = zip(run.uses, run.uses[2:], strict=False)
-    points = [
-        (later.at - run.start, (later.cpu - before.cpu) / (later.at - before.at))
-        for before, later in pairs
-    ]
-    return Line("cores", points)
+def _cores(run: Run) -> Iterator[Line]:
+    for name, uses in (("server", run.uses), ("load", run.by_load), ("all", run.by_machine)):
+        points = [
+            (later.at - run.start, (later.cpu - before.cpu) / (later.at - before.at))
+            for before, later in zip(uses, uses[2:], strict=False)
+        ]
+        yield Line(name, points)
 
 
 def _store(during: Sequence[tuple[int, Sequence[Sample]]]) -> Line:
@@ -291,7 +305,7 @@ def _number(value: float) -> str:
 
 def in_words(told: Told) -> list[str]:
     """The lines for a terminal."""
-    return [_plain(_in_words(run)) for run in told.runs]
+    return [" ".join([_plain(_in_words(run)), *_beside(run)]) for run in told.runs]
 
 
 def _plain(text: str) -> str:

@@ -9,7 +9,16 @@ from typing import Any
 from loadtests import plan as plans
 from loadtests import samples as raw
 from loadtests import thresholds
-from loadtests.capacity import Capacity, Measured, at_peak, knee, measured, numbers, percentile
+from loadtests.capacity import (
+    Capacity,
+    Measured,
+    at_peak,
+    cores,
+    knee,
+    measured,
+    numbers,
+    percentile,
+)
 from loadtests.plan import Plan
 from loadtests.playing import scenarios_of
 from loadtests.samples import Began, Sample, Use
@@ -23,12 +32,22 @@ class Run:
     plan: Plan
     samples: Sequence[Sample]
     uses: Sequence[Use]
+    """By the server; empty where it is not ours."""
+    by_load: Sequence[Use]
+    by_machine: Sequence[Use]
+    """By everything that ran, the two above included."""
     began: Sequence[Began]
     steps: Sequence[Measured]
     capacity: Capacity
     workers: int
     """Processes of the server; 0 where it is not ours to start."""
     notices: Mapping[str, int]
+
+    @property
+    def other_cores(self) -> float:
+        """What neither the server nor the load took of the machine; nan where nobody looked."""
+        own = [cores(one) for one in (self.uses, self.by_load) if one]
+        return cores(self.by_machine) - sum(own)
 
     @property
     def start(self) -> float:
@@ -59,8 +78,19 @@ def read(folder: Path, told: Mapping[str, Any], workers: int = 0) -> Run:
     young_people = plan.asked.young_people
     peak = at_peak(scenarios_of(plan), requests, raw.actions(folder), young_people)
     capacity = Capacity(knee(steps, thresholds.limits(told)), peak, plan.asked.boards)
-    notices = raw.notices(folder)
-    return Run(folder.name, plan, samples, uses, began, steps, capacity, workers, notices)
+    return Run(
+        name=folder.name,
+        plan=plan,
+        samples=samples,
+        uses=uses,
+        by_load=raw.uses(folder, raw.LOAD),
+        by_machine=raw.uses(folder, raw.MACHINE),
+        began=began,
+        steps=steps,
+        capacity=capacity,
+        workers=workers,
+        notices=raw.notices(folder),
+    )
 
 
 def held(run: Run, told: Mapping[str, Any]) -> list[thresholds.Held]:
@@ -157,5 +187,6 @@ def told_of(run: Run) -> dict[str, Any]:
             {"name": name, "fault": fault, "count": count}
             for (name, fault), count in faults(run.samples).most_common()
         ],
+        "other_cores": run.other_cores,
         "notices": dict(run.notices),
     }

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What the server's processes have had by a moment: processor time and resident memory."""
+    """What processes have had by a moment: processor time and resident memory."""
 
     at: float
     cpu: float
@@ -67,8 +67,14 @@ def samples(folder: Path) -> list[Sample]:
     return sorted(found, key=lambda one: one.at)
 
 
-def uses(folder: Path) -> list[Use]:
-    return [Use(*told) for told in _lines(folder / "use.ndjson")]
+SERVER: Final = "use.ndjson"
+LOAD: Final = "use-of-load.ndjson"
+MACHINE: Final = "use-of-machine.ndjson"
+"""Files of what is used: by the server, by what makes load, and by everything."""
+
+
+def uses(folder: Path, file: str = SERVER) -> list[Use]:
+    return [Use(*told) for told in _lines(folder / file)]
 
 
 def began(folder: Path) -> list[Began]:

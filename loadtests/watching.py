@@ -1,11 +1,11 @@
-"""What a server uses while it is under load, and receivers of its notices of several sorts."""
+"""What is used while there is load, and receivers of notices of several sorts."""
 
 import json
 import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,14 +23,14 @@ _TICK: Final = os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
-def watching(pid: int, file: Path) -> Iterator[None]:
-    """Write down, while it is open, what the process and those below it use (Linux alone)."""
+def watching(looked: Callable[[], Use], file: Path) -> Iterator[None]:
+    """Write down, while it is open, what is used (Linux alone)."""
     ended = threading.Event()
 
     def look() -> None:
         with file.open("w") as lines:
             while not ended.wait(_EACH):
-                use = used(pid)
+                use = looked()
                 lines.write(json.dumps([use.at, use.cpu, use.megabytes]) + "\n")
 
     looking = threading.Thread(target=look, daemon=True)
@@ -43,7 +43,7 @@ def watching(pid: int, file: Path) -> Iterator[None]:
 
 
 def used(pid: int) -> Use:
-    """By /proc, https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html."""
+    """By the process and those below it: /proc, https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html."""
     cpu, pages = 0, 0
     for one in (pid, *_below(pid)):
         fields = _stat(one)
@@ -51,6 +51,20 @@ def used(pid: int) -> Use:
             cpu += int(fields[11]) + int(fields[12])
             pages += int(fields[21])
     return Use(time.time(), cpu / _TICK, round(pages * _PAGE, 1))
+
+
+def machine() -> Use:
+    """By everything together: https://man7.org/linux/man-pages/man5/proc_stat.5.html.
+
+    A core that waits for a disk is idle.
+    """
+    try:
+        line = Path("/proc/stat").read_text().partition("\n")[0]
+    except OSError:
+        return Use(time.time(), float("nan"), 0.0)
+    user, nice, system, idle, waits, *rest = map(int, line.split()[1:9])
+    del idle, waits
+    return Use(time.time(), (user + nice + system + sum(rest[:2])) / _TICK, 0.0)
 
 
 def _stat(pid: int) -> list[str]:

@@ -46,6 +46,9 @@ def run(tmp_path: Path) -> Run:
         (tmp_path / f"actions-{process}.json").write_text('{"partners": 50}')
     uses = [[START + n, n * 0.5, 80 + n] for n in range(20)]
     (tmp_path / "use.ndjson").write_text("\n".join(map(json.dumps, uses)))
+    for name, each_second in (("load", 0.25), ("machine", 1.5)):
+        used = [[START + n, n * each_second, 0.0] for n in range(20)]
+        (tmp_path / f"use-of-{name}.ndjson").write_text("\n".join(map(json.dumps, used)))
     steps = [{"at": START, "users": 5}, {"at": START + 10, "users": 20}]
     (tmp_path / "steps.ndjson").write_text("\n".join(map(json.dumps, steps)))
     (tmp_path / "notices.json").write_text('{"quick": 7}')
@@ -85,6 +88,15 @@ def test_the_page_says_what_was_missed_and_what_one_more_worker_gave(run: Run) -
     assert "status 500" in page
     assert "Left out: a: because" in page
     assert "quick: 7" in page
+
+
+def test_other_work_on_the_machine_is_told_of(run: Run) -> None:
+    assert run.other_cores == pytest.approx(1.5 - 0.5 - 0.25)
+    busy = "other work on the machine took 0.75 cores. That is too much"
+    assert busy in report.page(_told(run))
+    assert any(busy in line for line in report.in_words(_told(run)))
+    quiet = _told(replace(run, by_machine=[*run.uses]))
+    assert "too much for these figures" not in report.page(replace(quiet, runs=quiet.runs[:1]))
 
 
 def test_the_same_is_told_to_programs(run: Run) -> None:

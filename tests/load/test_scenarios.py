@@ -28,7 +28,7 @@ from loadtests.scenarios import ALL, BY_NAME
 from loadtests.scenarios.acting import Actor, Answer, Scenario, Wrong, all_among, resources, subject
 from loadtests.serving import CannotRun
 from loadtests.tokens import NoToken, Tokens
-from loadtests.watching import Receivers, receiving, used
+from loadtests.watching import Receivers, machine, receiving, used
 from tests.support import REPOSITORY
 
 REGION: Final = Asked(register=30, as_of=datetime.now(UTC).date())
@@ -222,11 +222,12 @@ def _eventually(holds: Callable[[], bool]) -> None:
 
 
 def test_what_a_server_uses_is_read_from_its_processes(world: World) -> None:
-    before = used(world.pid)
+    before, all_before = used(world.pid), machine()
     world.play("morning_rush", 3)
-    after = used(world.pid)
+    after, all_after = used(world.pid), machine()
     assert after.cpu >= before.cpu > 0
     assert 30 < after.megabytes < 1000
+    assert all_after.cpu > all_before.cpu > before.cpu
 
 
 def test_on_another_server_what_it_cannot_do_is_left_out_with_a_line(world: World) -> None:
