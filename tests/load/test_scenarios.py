@@ -100,7 +100,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         ) as served,
         httpx.Client(timeout=30) as client,
     ):
-        steps = [Step(2, 1.0), Step(4, 1.5)]
+        steps = [Step(2, 2.0), Step(4, 2.5)]
         names = [one.name for one in ALL]
         made = Plan(served.base, served.token_url, str(folder), REGION, clients, names, steps)
         made = replace(made, receivers=receivers.addresses, pace=0.5)
@@ -214,7 +214,7 @@ def test_notices_reach_the_receivers_that_live(world: World) -> None:
 
 
 def _eventually(holds: Callable[[], bool]) -> None:
-    for _ in range(200):
+    for _ in range(600):
         if holds():
             return
         time.sleep(0.05)
