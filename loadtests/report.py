@@ -118,12 +118,7 @@ def _capacity(told: Told) -> Iterator[str]:
     for run in told.runs:
         yield f"<p>{' '.join([_in_words(run), *_beside(run)])}</p>"
     first = told.runs[0]
-    for more in told.runs[1:]:
-        times = gain(first.capacity.knee, more.capacity.knee)
-        yield (
-            f"<p>{more.workers} workers carry {times:.2f} times what {first.workers} carries. "
-            "The load generator ran on the same machine and had its part of it.</p>"
-        )
+    yield from (f"<p>{_gained(first, more)}</p>" for more in told.runs[1:])
     lines = [
         Line(
             _title(run),
@@ -143,11 +138,25 @@ def _capacity(told: Told) -> Iterator[str]:
     yield from _peak(first)
 
 
+def _gained(first: Run, more: Run) -> str:
+    times = gain(first.capacity.knee, more.capacity.knee)
+    if not math.isfinite(times):
+        return f"What {more.workers} workers gave cannot be told, as one carried nothing."
+    return (
+        f"{more.workers} workers carry {times:.2f} times what {first.workers} carries. "
+        "The load generator ran on the same machine and had its part of it."
+    )
+
+
 def _beside(run: Run) -> Iterator[str]:
     """A machine that does other things tells little of a server."""
     others = run.other_cores
     if math.isfinite(others):
-        text = f"With {_title(run)}, other work on the machine took {max(others, 0.0):.2f} cores."
+        took = f"{max(others, 0.0):.2f} cores"
+        if not run.workers:
+            yield f"This machine was busy with {took} besides making load."
+            return
+        text = f"With {_title(run)}, other work on the machine took {took}."
         if others > _BUSY:
             text += " That is too much for these figures to mean anything on their own."
         yield text
@@ -223,7 +232,9 @@ def _plots(run: Run) -> Iterator[str]:
     )
     late = [Line(f"p{one}", _percentiles(during, one)) for one in (50, 95, 99)]
     yield plot("Times of answers", "seconds", "ms", late, zones=zones)
-    yield plot("Wrong answers by kind", "seconds", "a second", _kinds(during), zones=zones)
+    kinds = [*_kinds(during)]
+    if kinds:
+        yield plot("Wrong answers by kind", "seconds", "a second", kinds, zones=zones)
     yield plot("Processor time", "seconds", "cores", [*_cores(run)], zones=zones)
     memory = Line("memory", [(one.at - run.start, one.megabytes) for one in run.uses])
     yield plot("Memory of the server", "seconds", "MB", [memory], zones=zones)

@@ -130,8 +130,12 @@ def test_figures_are_written_between_the_marks_of_a_page(run: Run) -> None:
 
 def test_who_carried_nothing_has_a_page_too(run: Run) -> None:
     nothing = Capacity(Knee(0.0, 0, True, "5 users: late"), {"partners": 1.0}, 1)
-    told = _told(replace(run, capacity=nothing))
-    assert "did not carry the first step" in report.page(told)
+    nobody = replace(run, capacity=nothing)
+    told = replace(_told(nobody), held=())
+    page = report.page(told)
+    assert "did not carry the first step" in page
+    assert "What 2 workers gave cannot be told" in page
+    assert "nan" not in page
     assert "late" in figures.filled(f"{figures.BEGIN}{figures.END}", told)
 
 
