@@ -46,7 +46,7 @@ LASTING: Final = {
     **STAY_DAYS,
     PLAN_ACTIVE: (30, 130),
     DISCHARGE_PLANNING: (15, 80),
-    STEP_DOWN: (30, 90),
+    STEP_DOWN: (30, 70),
 }
 """Days of the states: longer than in the caseload, which is to show much in little.
 

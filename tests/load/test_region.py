@@ -15,7 +15,15 @@ from fhir_server.cli import main
 from fhir_server.fhir import nhs_number
 from fhir_server.region import Asked, BadRegion, Member, generate, members, records, services
 from fhir_server.region.area import ORGANISATIONS, board_of
-from fhir_server.region.asked import MOST_BOARDS, age_shares, band_of, rating_shares, state_shares
+from fhir_server.region.asked import (
+    LASTING,
+    MOST_BOARDS,
+    age_shares,
+    band_of,
+    rating_shares,
+    slot_shares,
+    state_shares,
+)
 from fhir_server.region.tally import Tally
 from tests.caseload.reading import parts
 
@@ -91,6 +99,15 @@ def test_a_register_is_dealt_by_the_shares_that_are_asked_for(large: list[Member
 def test_who_has_been_in_hospital_is_of_the_age_of_its_wards(large: list[Member]) -> None:
     ages = {one.person.age for one in large if one.person.slot.stayed}
     assert ages == {*range(12, 18)}
+
+
+def test_no_way_through_the_pathway_is_so_long_that_a_birthday_falls_into_it() -> None:
+    """From the register's consent, forty days before the referral, and a weekend before that."""
+    for slot, _ in slot_shares():
+        longest = sum(LASTING[state][1] for state in slot.path)
+        if slot.home_again:
+            longest -= LASTING[slot.path[-1]][1] - 10  # who has just come home
+        assert longest + 40 + 2 <= 355, slot
 
 
 def test_each_has_a_number_of_their_own_that_no_person_has(large: list[Member]) -> None:
