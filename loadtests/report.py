@@ -171,12 +171,13 @@ def _title(run: Run) -> str:
 def _in_words(run: Run) -> str:
     capacity, found = run.capacity, run.capacity.knee
     least = "" if found.found else "at least "
+    carry = "carry" if run.workers > 1 else "carries"
     peak = f"{capacity.peak_rate:.2f} requests a second"
     why = f" The knee: {escape(found.why)}." if found.found else " No step was too much."
     if not found.rate:
         return f"<strong>{_title(run)}</strong> did not carry the first step.{why}"
     return (
-        f"<strong>{_title(run)}</strong> carries {least}{found.rate:.0f} requests a second "
+        f"<strong>{_title(run)}</strong> {carry} {least}{found.rate:.0f} requests a second "
         f"({found.users} users). The busiest hour of {run.plan.asked.young_people} young people is "
         f"{peak}: {capacity.share:.2%} of that, or {least}{capacity.regions:.0f} boards of this "
         f"size on this machine.{why}"

@@ -85,6 +85,8 @@ def test_the_page_says_what_was_missed_and_what_one_more_worker_gave(run: Run) -
     page = report.page(_told(run))
     assert "Thresholds: <span class='missed'>missed</span>" in page
     assert "2 workers carry 1.00 times what 1 carries" in page
+    assert "<strong>1 worker</strong> carries 10 requests a second" in page
+    assert "<strong>2 workers</strong> carry 10 requests a second" in page
     assert "status 500" in page
     assert "Left out: a: because" in page
     assert "quick: 7" in page
