@@ -67,6 +67,7 @@ from fhir_server.storage.interface import Store
 from fhir_server.storage.mongo.address import is_mongo
 from fhir_server.storage.sqlite.at_once import AtOnce
 from fhir_server.storage.sqlite.store import SqliteStore
+from fhir_server.storage.timed import timed
 from fhir_server.terminology.held import SHELF
 from fhir_server.timing import scheduler
 from fhir_server.trusting import authentication, smart_configuration, standing
@@ -273,10 +274,11 @@ def endpoint(
     bounds: Rates | None = None,
 ) -> FhirEndpoint:
     scopes = scopes_of(settings)
+    measured = timed(store) if settings.server_timing else store
 
     def open_session(request: HttpRequest) -> Session:
         caller = request.caller.asking(request.request_id)
-        return session(settings, store, caller, decisions, server.rules, scopes)
+        return session(settings, measured, caller, decisions, server.rules, scopes)
 
     trusted = () if settings.public_base else settings.trusted_proxies
     return FhirEndpoint(
@@ -289,6 +291,7 @@ def endpoint(
         addresses=Proxies(settings.trusted_proxies) if settings.trusted_proxies else None,
         rates=bounds,
         authenticate=None if asker is None else asker.caller,
+        timing=settings.server_timing,
     )
 
 
@@ -299,8 +302,8 @@ def short_way(
     decisions: Decisions,
     asker: Authenticator | None,
 ) -> Answers | None:
-    """That of plain reads; None where the store, or the audit, has to be waited for."""
-    if not isinstance(store, SqliteStore) or settings.audit == "strict":
+    """That of plain reads; None where the store or the audit is waited for, or time is told."""
+    if not isinstance(store, SqliteStore) or settings.audit == "strict" or settings.server_timing:
         return None
     scopes = scopes_of(settings)
     reader = AtOnce(store, None if asker is None else (kept.STATE, kept.STATE_KEY))
@@ -316,10 +319,7 @@ def short_way(
 def client_rates(settings: Settings) -> Rates:
     """How often a client of this process may ask, for tokens and for FHIR together."""
     return rates(
-        settings.max_rate,
-        settings.max_burst,
-        settings.max_failure_rate,
-        settings.max_failure_burst,
+        settings.max_rate, settings.max_burst, settings.max_failure_rate, settings.max_failure_burst
     )
 
 

@@ -29,6 +29,7 @@ from fhir_server.http.negotiate import (
 )
 from fhir_server.http.proxies import Proxies
 from fhir_server.http.rates import Rates
+from fhir_server.http.server_timing import telling
 from fhir_server.interactions import provenance
 from fhir_server.interactions.asynchronous import NDJSON
 from fhir_server.interactions.deferred import run_or_accept
@@ -69,6 +70,7 @@ class FhirEndpoint:
         rates: how often a client may ask; None for no bound.
         authenticate: says who asks; None where everybody may.
         trail: takes the audit's rows; None where there is no audit.
+        timing: whether answers tell how long they took.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class FhirEndpoint:
         rates: Rates | None = None,
         authenticate: Authenticate | None = None,
         trail: Trail | None = None,
+        timing: bool = False,
     ) -> None:
         self.server = server
         self._open_session = open_session
@@ -93,7 +96,8 @@ class FhirEndpoint:
         self._addresses = addresses
         self.rates = rates or Rates()
         self._authenticate = authenticate
-        self._handle = wrapped(self._interact)
+        handle = wrapped(self._interact)
+        self._handle = telling(handle) if timing else handle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         received = read_headers(scope["headers"])

@@ -227,3 +227,13 @@ def test_a_time_is_as_the_library_writes_it(seconds: int) -> None:
     from email.utils import formatdate
 
     assert http_time(seconds) == formatdate(seconds, usegmt=True)
+
+
+@pytest.mark.parametrize("changed", [{"audit": "strict"}, {"server_timing": True}])
+async def test_what_waits_or_is_timed_takes_the_general_way(
+    tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    for told, short in (({}, True), (changed, False)):
+        app = create_app(Settings(store=store_at(tmp_path / "own.db", SQLITE), auth="none", **told))
+        async with app.router.lifespan_context(app):
+            assert (app.direct is not None) is short
