@@ -1,6 +1,7 @@
 """Records of one commit, for operations: found as dicts, saved only where they changed."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qsl
 from uuid import UUID, uuid5
@@ -10,7 +11,7 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import localised, new_id
-from fhir_server.search.ast import Query, ReferenceTo, TokenIs, disjunction
+from fhir_server.search.ast import And, Node, Query, ReferenceTo, TokenIs, disjunction
 from fhir_server.search.parse import parse
 from fhir_server.validation.beside import unfit
 from fhir_server.validation.checker import Checker
@@ -24,7 +25,12 @@ _AT_ONCE = 200
 
 def stable_id(*parts: str) -> str:
     """The same id for the same parts, so that what an event makes is never made twice."""
-    return str(uuid5(_NAMESPACE, "\x1f".join(parts)))
+    return _stable_id("\x1f".join(parts))
+
+
+@lru_cache(maxsize=4096)
+def _stable_id(text: str) -> str:
+    return str(uuid5(_NAMESPACE, text))
 
 
 async def walked(data: Data, query: Query) -> AsyncIterator[StoredVersion]:
@@ -64,6 +70,15 @@ class Lookup:
         request = parse(resource_type, pairs, base=self._base, now=self.now, known=known)
         return await self._all(request.query)
 
+    async def about(self, resource_type: str, patient: str, *further: Node) -> list[Resource]:
+        """Those about a patient, `Patient/id`, of which all `further` criteria hold as well.
+
+        Raises:
+            FhirError: as of `find`.
+        """
+        named = ReferenceTo("patient", (patient, f"{self._base}/{patient}"))
+        return await self._all(Query(resource_type, And((named, *further)) if further else named))
+
     async def by_identifier(
         self, resource_type: str, identifiers: Iterable[Mapping[str, Any]]
     ) -> list[Resource]:
@@ -98,16 +113,48 @@ class Lookup:
 
 
 class Records(Lookup):
-    """Reads and writes of one commit."""
+    """Reads and writes of one commit.
+
+    Nobody else writes meanwhile: what rules ask for again is kept until something of its type is
+    written. What is given out is the same each time, and never changed in place.
+    """
 
     def __init__(self, unit: SessionUnit, *, base: str, now: int, checker: Checker) -> None:
         super().__init__(unit, base=base, now=now)
         self._unit = unit
         self._checker = checker
+        self._written = len(unit.touched)
+        self._got: dict[tuple[str, str], Resource | None] = {}
+        self._found: dict[str, dict[tuple[str, tuple[Node, ...]], list[Resource]]] = {}
         self.saved: list[Resource] = []
         """What was written, in order."""
         self.at_hand: dict[str, object] = {}
         """Whatever a rule leaves for its next look in this commit."""
+
+    async def get(self, resource_type: str, resource_id: str) -> Resource | None:
+        self._forget_written()
+        key = resource_type, resource_id
+        if key not in self._got:
+            self._got[key] = await super().get(*key)
+        return self._got[key]
+
+    async def about(self, resource_type: str, patient: str, *further: Node) -> list[Resource]:
+        self._forget_written()
+        of_type, key = self._found.setdefault(resource_type, {}), (patient, further)
+        if key not in of_type:
+            of_type[key] = await super().about(resource_type, patient, *further)
+        return [*of_type[key]]
+
+    def _forget_written(self) -> None:
+        """Whoever wrote it. What somebody may see can hang on anything that is written."""
+        written = self._unit.touched[self._written :]
+        if written and not self._unit.is_open:
+            self._got.clear()
+            self._found.clear()
+        for one in written:
+            self._got.pop((one.type, one.id), None)
+            self._found.pop(one.type, None)
+        self._written += len(written)
 
     async def remind(self, patient_id: str, at: int | None) -> None:
         """Have the rules look at the patient's record again when that moment comes; None: never."""
