@@ -9,7 +9,7 @@ from fhir_server.fhir.dates import LOCAL, interval, moment
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.records import Lookup, reference_to
-from fhir_server.search.ast import Node, ReferenceTo, TokenIs, disjunction
+from fhir_server.search.ast import Missing, Node, Not, ReferenceTo, SortKey, TokenIs, disjunction
 
 OPEN_STAY: Final = ("arrived", "triaged", "in-progress", "onleave")
 UNDONE_STAY: Final = ("cancelled", "entered-in-error")
@@ -30,6 +30,11 @@ def any_of(parameter: str, codes: Iterable[str]) -> Node:
 
 
 IS_INPATIENT: Final = any_of("class", INPATIENT_CLASSES)
+_IS_DISCHARGE_PLAN: Final = TokenIs("category", canonicals.CARE_PLAN_CATEGORY, "discharge-plan")
+_MOST_STAYS: Final = 20
+"""Of one young person that are looked at, when all that are open are among them."""
+_MOST_PLANS: Final = 50
+_BEGUN: Final = SortKey("date", "date", descending=True)
 _IS_OF_RISK: Final = ReferenceTo("questionnaire", (canonicals.DSR_RISK_QUESTIONNAIRE,))
 
 
@@ -58,15 +63,35 @@ class Person:
         return bool(self.patient.get("deceasedDateTime") or self.patient.get("deceasedBoolean"))
 
     async def stays(self) -> list[Resource]:
-        """Encounters that are a stay in hospital: by class, or because a plan hangs on them."""
-        found = await self._about("Encounter", IS_INPATIENT)
+        """Encounters that are a stay in hospital: by class, or because a plan hangs on them.
+
+        Of very many, those that may decide something.
+        """
+        found = await self.latest_inpatient()
         known = set(map(reference_to, found))
-        for plan in await self.discharge_plans():
+        for plan in await self.latest_of_encounters(_IS_DISCHARGE_PLAN):
             name = local_name(plan.get("encounter"))
             if name.startswith("Encounter/") and name not in known:
                 known.add(name)
                 found += await self.encounter_named(name)
         return found
+
+    async def latest_inpatient(self) -> list[Resource]:
+        """Encounters of an inpatient class: all that are open, and of the others the last."""
+        asked = ("Encounter", self.reference, IS_INPATIENT)
+        found = await self._records.about(*asked, latest=_MOST_STAYS, by=_BEGUN)
+        if len(found) < _MOST_STAYS:
+            return found
+        known, is_open = {one["id"] for one in found}, any_of("status", OPEN_STAY)
+        going_on = await self._records.about(*asked, is_open)
+        return [*found, *(one for one in going_on if one["id"] not in known)]
+
+    async def latest_of_encounters(self, *further: Node) -> list[Resource]:
+        """Plans that hang on an Encounter: of very many, those that were written last."""
+        asked = Not(Missing("encounter", "reference"))
+        return await self._records.about(
+            "CarePlan", self.reference, asked, *further, latest=_MOST_PLANS
+        )
 
     async def encounter_named(self, name: str) -> list[Resource]:
         """The Encounter with that `Type/id`, if it is this person's."""
@@ -159,6 +184,9 @@ class Person:
 
     async def discharge_plans(self) -> list[Resource]:
         return await self.plans("discharge-plan")
+
+    async def discharge_plans_of(self, stay: Resource) -> list[Resource]:
+        return await self.plans("discharge-plan", ReferenceTo("encounter", (reference_to(stay),)))
 
     async def open_discharge_plan(self) -> Resource | None:
         """The newest that is not over; before all others, that of a stay that is going on."""

@@ -16,12 +16,11 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.pathway import Numbers
 from fhir_server.operation.records import Records, reference_to
-from fhir_server.search.ast import Missing, Not, TokenIs, disjunction
+from fhir_server.search.ast import TokenIs, disjunction
 from operations._calendar import MICROSECONDS, birthday
 from operations._leaving import died, left_for_hospital
 from operations._person import (
     INPATIENT_CLASSES,
-    IS_INPATIENT,
     OPEN_STAY,
     OPEN_TASK,
     Person,
@@ -44,10 +43,11 @@ _EARLIEST: Final = interval("1900").low
 _LATEST: Final = interval("2200").low
 """Due dates that are reckoned from beyond these could leave the calendar."""
 _INVOLVED: Final = ("planned", "waitlist", "active", "onhold")
-_OF_AN_ENCOUNTER: Final = Not(Missing("encounter", "reference"))
 _OF_THE_SERVICE: Final = disjunction(
     TokenIs("code", canonicals.TIMER, None), TokenIs("code", canonicals.TASK, None)
 )
+_MOST_TASKS: Final = 300
+"""Of one young person that are looked at, when all that are open are among them."""
 SELF_HARM: Final = (canonicals.SNOMED_CT, "401206008")
 _OF_SELF_HARM: Final = TokenIs("code", *SELF_HARM)
 _REVIEWS: Final = ("T-CETR-COMMUNITY", "T-CETR-POSTADM", "T-CETR-REPEAT")
@@ -321,14 +321,13 @@ async def record_of(
     if patient is None:
         return None
     person, name = Person(records, patient, now), reference_to(patient)
-    plans = await records.about("CarePlan", name, _OF_AN_ENCOUNTER)
-    tasks = await records.about("Task", name, _OF_THE_SERVICE)
+    plans, tasks = await person.latest_of_encounters(), await _tasks(records, name)
     return Record(
         patient,
         now,
         numbers,
         flags=await person.ratings(),
-        encounters=await _encounters(records, person, [*plans, *tasks], news),
+        encounters=await _encounters(person, [*plans, *tasks], news),
         consents=await records.about("Consent", name),
         episodes=await records.about("EpisodeOfCare", name),
         requests=await records.about("ServiceRequest", name, any_of("status", ["active"])),
@@ -341,11 +340,21 @@ async def record_of(
     )
 
 
+async def _tasks(records: Records, patient: str) -> list[Resource]:
+    """All that are open, and of the others those that were written last."""
+    found = await records.about("Task", patient, _OF_THE_SERVICE, latest=_MOST_TASKS)
+    if len(found) < _MOST_TASKS:
+        return found
+    is_open_one = any_of("status", OPEN_TASK)
+    every = await records.about("Task", patient, _OF_THE_SERVICE, is_open_one)
+    return [*every, *(task for task in found if not is_open(task))]
+
+
 async def _encounters(
-    records: Records, person: Person, others: Collection[Resource], news: Collection[str]
+    person: Person, others: Collection[Resource], news: Collection[str]
 ) -> list[Resource]:
     """Those of an inpatient class, and whatever else plans, tasks that are open and news name."""
-    found = await records.about("Encounter", person.reference, IS_INPATIENT)
+    found = await person.latest_inpatient()
     known = set(map(reference_to, found))
     named = [f"Encounter/{one}" for one in news]
     for one in others:

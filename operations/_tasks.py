@@ -59,7 +59,7 @@ async def fit(records: Records, record: Record, *, on_time: bool = False) -> lis
 
 
 async def _ask(records: Records, record: Record, work: Work) -> str:
-    known = record.task(work.id)
+    known = record.task(work.id) or await records.get("Task", work.id)
     if known is None:
         if work.met or _is_asked_already(record, work):
             return ""
