@@ -6,7 +6,6 @@ of what is shown, which is then marked as SUBSETTED: https://hl7.org/fhir/R4/res
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from fhir_server.access.membership import PATIENT, Standing, standing
@@ -34,7 +33,7 @@ async def as_told(version: StoredVersion, is_seen: IsSeen) -> StoredVersion:
     }
     if all(len(some) == len(resource.get(name, ())) for name, some in told.items()):
         return version
-    return replace(version, body=json.encode(_without(resource, told)))
+    return version._replace(body=json.encode(_without(resource, told)))
 
 
 def _without(resource: Mapping[str, Any], told: Mapping[str, list[Any]]) -> Resource:

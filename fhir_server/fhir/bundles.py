@@ -5,9 +5,28 @@ Source: https://hl7.org/fhir/R4/bundle.html.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
+
+
+class Rendered(Protocol):
+    """What says by itself how it stands in a Bundle."""
+
+    def render(self) -> bytes: ...
+
+
+class Found(NamedTuple):
+    """An entry of a searchset, of which a page has many; `mode` is one of search-entry-mode."""
+
+    full_url: str
+    body: bytes
+    mode: str
+
+    def render(self) -> bytes:
+        url, mode = json.encode(self.full_url), self.mode.encode()
+        return b'{"fullUrl":%b,"resource":%b,"search":{"mode":"%b"}}' % (url, self.body, mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +50,7 @@ class Entry:
 
 def bundle(
     bundle_type: str,
-    entries: Iterable[Entry],
+    entries: Iterable[Rendered],
     *,
     links: Sequence[tuple[str, str]] = (),
     total: int | None = None,

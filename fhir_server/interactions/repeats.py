@@ -130,7 +130,7 @@ async def remember(unit: SessionUnit, request: Request, answer: Answer) -> None:
     slim = replace(
         answer,
         body=b"" if stored else answer.body,
-        version=None if version is None else replace(version, body=b""),
+        version=None if version is None else version._replace(body=b""),
     )
     is_worked_out = any(one in slim.body for one in _WORKED_OUT)
     reach = await unit.reach() if is_worked_out else ""

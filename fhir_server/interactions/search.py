@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from fhir_server.access.session import Data, Page, Position, StoredVersion
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import json
-from fhir_server.fhir.bundles import Entry, bundle
+from fhir_server.fhir.bundles import Entry, Found, Rendered, bundle
 from fhir_server.fhir.compartments import memberships
 from fhir_server.fhir.definitions import compartments, resource_types
 from fhir_server.fhir.json import Resource
@@ -123,7 +123,7 @@ async def _answer(data: Data, request: Request, search: SearchRequest, begin: _B
     matches = page.matches if begin.beside is None else ()
     extra = await included(data, request.server, search, page.matches, begin.beside)
     data.shows([*matches, *extra.versions])
-    entries = [
+    entries: list[Rendered] = [
         *await _match_entries(data, request.server, search, matches),
         *_entries(request.server, extra.versions, "include", search.subset),
         *_notes([*search.ignored, *extra.notes]),
@@ -178,15 +178,15 @@ def _links(
 
 def _entries(
     server: Server, versions: Sequence[StoredVersion], mode: str, subset: Subset | None
-) -> list[Entry]:
+) -> list[Found]:
     included = mode == "include"
     return [
-        Entry(
+        Found(
             f"{server.base}/{version.type}/{version.id}",
             version.body
             if subset is None
             else subset.of(version.type, version.body, included=included),
-            {"search": {"mode": mode}},
+            mode,
         )
         for version in versions
     ]
@@ -194,20 +194,20 @@ def _entries(
 
 async def _match_entries(
     data: Data, server: Server, search: SearchRequest, matches: Sequence[StoredVersion]
-) -> list[Entry]:
+) -> Sequence[Found]:
     """The matches, or in the place of containers the contained resources that were looked for."""
     if search.contained is None or not search.contained.alone:
         return _entries(server, matches, "match", search.subset)
     own = await alone(data, search, matches)
-    entries: list[Entry] = []
+    entries: list[Found] = []
     for version in matches:
         if (version.type, version.id) in own.by_themselves:
             entries += _entries(server, [version], "match", search.subset)
         entries += [
-            Entry(
+            Found(
                 f"{server.base}/{version.type}/{version.id}#{inner['id']}",
                 _shown(inner, search.subset),
-                {"search": {"mode": "match"}},
+                "match",
             )
             for inner in own.within.get((version.type, version.id), ())
         ]

@@ -7,7 +7,7 @@ commit comes between a condition and the write that hangs on it.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from fhir_server.fhir import json
 from fhir_server.fhir.dates import instant
@@ -24,8 +24,7 @@ Position = tuple[Any, ...]
 """Where a page ended: JSON values that only the backend reads."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredVersion:
+class StoredVersion(NamedTuple):
     """One version of one resource, as it goes out; a deletion is a version without a body.
 
     `last_updated` is in microseconds since the epoch. `method` is the HTTP verb that made it.

@@ -218,7 +218,7 @@ async def test_the_rest_of_a_large_resource_is_not_decoded() -> None:
 
 def test_a_version_that_is_masked_is_known_by_all_that_it_is() -> None:
     first = flag("1", "red", 1)
-    for other in (flag("1", "green", 1), replace(first, last_updated=2), replace(first, method="")):
+    for other in (flag("1", "green", 1), first._replace(last_updated=2), first._replace(method="")):
         told = [masked(one) for one in (first, other, first)]
         assert told[0] == told[2] == masked(first)
         assert (told[1].last_updated, told[1].method) == (other.last_updated, other.method)

@@ -11,6 +11,9 @@ from fhir_server.storage.sqlite.leading import leader
 from fhir_server.storage.sqlite.sql import Lists, joined
 from fhir_server.storage.sqlite.sql import Sql as Sql
 
+FOUND: Final = ("seq", "rid", "type", "id")
+"""The columns of a match before those that it is sorted by."""
+
 
 class Compiler:
     """Compiles queries of one resource type."""
@@ -27,7 +30,7 @@ class Compiler:
         )
 
     def page(self, count: int, after: Position | None, until: Position | None = None) -> Sql:
-        """Rows of seq, rid and the sort values, one more than `count` to tell if there is more."""
+        """Rows of `FOUND` and the sort values; one more than `count`, if there is more."""
         source = self._found() if self._computed else Sql("resource")
         conditions = (
             [] if self._computed else [self._conditions.where(self._query.where, some=True)]
@@ -40,7 +43,7 @@ class Compiler:
         where = joined(" AND ", conditions) if conditions else Sql("1")
         keys = "".join(f", {self._place(i)} AS s{i}" for i in range(len(self._query.sort)))
         return Sql(
-            f"SELECT r.seq, r.rid{keys} FROM {source.text} r WHERE {where.text}"
+            f"SELECT r.seq, r.rid, r.type, r.id{keys} FROM {source.text} r WHERE {where.text}"
             f" ORDER BY {self._order()} LIMIT ?",
             [*source.arguments, *where.arguments, count + 1],
         )
@@ -57,7 +60,8 @@ class Compiler:
         columns = "".join(f", {key.text} AS k{i}" for i, key in enumerate(keys))
         return Sql(
             # The LIMIT keeps SQLite from working the columns out again wherever they are named.
-            f"(SELECT r.seq, r.rid{columns} FROM resource r WHERE {where.text} LIMIT -1)",
+            f"(SELECT r.seq, r.rid, r.type, r.id{columns} FROM resource r"
+            f" WHERE {where.text} LIMIT -1)",
             [arg for key in keys for arg in key.arguments] + where.arguments,
         )
 

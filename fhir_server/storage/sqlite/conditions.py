@@ -99,7 +99,7 @@ class Conditions:
         leading = leader(node, some=some)
         if leading is not None:
             nodes.remove(leading)
-            parts.append(self._leading(leading))
+            parts.append(self._leading(leading, some=some))
         parts += [self._condition(inner) for inner in nodes]
         return every(parts)
 
@@ -108,9 +108,12 @@ class Conditions:
         """A contained resource is there as long as what contains it."""
         return f" AND NOT {self._row}.deleted" if self._table == "resource" else ""
 
-    def _leading(self, node: Node) -> Sql:
+    def _leading(self, node: Node, *, some: bool) -> Sql:
         if isinstance(node, Nothing):
             return self._condition(node)
+        likely = self._predicates.likely(node) if some else None
+        if likely is not None:
+            return self._likely(node, likely)
         if isinstance(node, IdIn):
             ids = among("i.id", node.ids)
             return Sql(
@@ -124,6 +127,15 @@ class Conditions:
             return self._condition(node)
         found = joined(" UNION ", selects)
         return Sql(f"{self._row}.rid IN ({found.text})", found.arguments)
+
+    def _likely(self, node: Any, test: Sql) -> Sql:
+        """By hashes alone, which the index holds; the text is compared where a row is tried."""
+        found = Sql(
+            f"{self._row}.rid IN (SELECT e.rid FROM {_by_value('e')}"
+            f" WHERE e.parameter = ? AND {test.text})",
+            [self._number(self._type, node.code), *test.arguments],
+        )
+        return every([found, self._exists(node)])
 
     def _select(self, node: Node | AnyOf) -> Sql:
         match node:

@@ -105,6 +105,16 @@ class Predicates:
         found: Sql = _test_of(type(node))(self, node)
         return found
 
+    def likely(self, node: object) -> Sql | None:
+        """What an entry must be by its hashes; None where they are not what is asked by."""
+        match node:
+            case TokenIs(token=str(text)) | UriIs(uri=text):
+                return Sql("e.low = ?", [self._hashed(text)])
+            case ReferenceTo(targets=texts) if len(texts) <= _FEW:
+                return among("e.low", [self._hashed(text) for text in texts])
+            case _:
+                return None
+
     @singledispatchmethod
     def _test(self, node: object) -> Sql:
         raise TypeError(f"{node!r} is not a predicate")

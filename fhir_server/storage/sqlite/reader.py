@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from fhir_server.errors import FhirError, Kind
@@ -21,7 +21,7 @@ from fhir_server.storage.interface import (
 )
 from fhir_server.storage.patience import OutOfTime
 from fhir_server.storage.sqlite import audit, memos
-from fhir_server.storage.sqlite.compile import Compiler, SeveralCompiler, Sql
+from fhir_server.storage.sqlite.compile import FOUND, Compiler, SeveralCompiler, Sql
 from fhir_server.storage.sqlite.entries import Hash, ParameterNumbers
 from fhir_server.storage.sqlite.history import history
 from fhir_server.storage.sqlite.parameters import StoredParameters
@@ -38,9 +38,8 @@ _VREAD: Final = """
     WHERE r.type = ? AND r.id = ? AND v.version = ?
 """
 _BODIES: Final = """
-    SELECT v.seq, r.type, r.id, v.version, v.updated, v.method, v.body
-    FROM version v JOIN resource r ON r.rid = v.rid
-    WHERE v.seq IN (SELECT value FROM json_each(?))
+    SELECT seq, version, updated, method, body FROM version
+    WHERE seq IN (SELECT value FROM json_each(?))
 """
 _CHANGES: Final = """
     SELECT v.seq, r.type, r.id, v.version, v.updated, v.method, v.body
@@ -53,6 +52,12 @@ FEW: Final = 100
 """Memos that are read on the loop: to hand them to a thread costs more."""
 _PROGRESS_STEPS: Final = 20_000
 """Virtual machine instructions between two looks at the clock."""
+_BRIEF_STEPS: Final = 10_000
+"""Virtual machine instructions of a search that is brief: a quarter of a millisecond or so."""
+
+
+class NotBrief(Exception):
+    """What was asked takes more than a moment."""
 
 
 class ConnectionReader:
@@ -90,26 +95,37 @@ class ConnectionReader:
         row = self._connection.execute(_VREAD, (resource_type, resource_id, version)).fetchone()
         return None if row is None else StoredVersion(*row)
 
-    def history(self, scope: HistoryOf, count: int, before: int | None) -> list[HistoryEntry]:
-        rows = self._patiently(history(scope, count, before))
+    def history(
+        self, scope: HistoryOf, count: int, before: int | None, *, briefly: bool = False
+    ) -> list[HistoryEntry]:
+        rows = self._rows(history(scope, count, before), briefly)
         return [HistoryEntry(StoredVersion(*row[:6]), row[6], bool(row[7])) for row in rows]
 
     def search(
-        self, query: Search, count: int, after: Position | None, until: Position | None = None
+        self,
+        query: Search,
+        count: int,
+        after: Position | None,
+        until: Position | None = None,
+        *,
+        briefly: bool = False,
     ) -> Page:
+        """
+        Raises:
+            NotBrief: where it is asked `briefly`, and takes longer.
+        """
         added: set[str] = set()
-        rows = self._patiently(self._compiler(query, added).page(count, after, until))
+        rows = self._rows(self._compiler(query, added).page(count, after, until), briefly)
         self._require_searchable(added)
         shown = rows[:count]
-        bodies = self._bodies([row[0] for row in shown])
         return Page(
-            matches=[bodies[row[0]] for row in shown],
-            after=(*shown[-1][2:], shown[-1][1]) if shown and len(rows) > count else None,
+            matches=self._versions(shown),
+            after=(*shown[-1][len(FOUND) :], shown[-1][1]) if len(rows) > count > 0 else None,
         )
 
-    def total(self, query: Search) -> int:
+    def total(self, query: Search, *, briefly: bool = False) -> int:
         added: set[str] = set()
-        (row,) = self._patiently(self._compiler(query, added).total())
+        (row,) = self._rows(self._compiler(query, added).total(), briefly)
         self._require_searchable(added)
         return int(row[0])
 
@@ -155,9 +171,13 @@ class ConnectionReader:
     def audit_ends(self) -> tuple[Link, Link]:
         return audit.ends(self._connection)
 
-    def _bodies(self, seqs: Sequence[int]) -> dict[int, StoredVersion]:
-        rows = self._connection.execute(_BODIES, (json.dumps(seqs),))
-        return {row[0]: StoredVersion(*row[1:]) for row in rows}
+    def _versions(self, found: Sequence[Any]) -> list[StoredVersion]:
+        """What the rows of a page stand for, in their order."""
+        if not found:
+            return []
+        rows = self._connection.execute(_BODIES, (json.dumps([row[0] for row in found]),))
+        told = {row[0]: row[1:] for row in rows}
+        return [StoredVersion(row[2], row[3], *told[row[0]]) for row in found]
 
     def _compiler(self, query: Search, added: set[str]) -> Compiler | SeveralCompiler:
         """`added` is told what the query asks of parameters that were added at run time."""
@@ -172,10 +192,19 @@ class ConnectionReader:
             return SeveralCompiler(query, self._hashed, number, self._lists)
         return Compiler(query, self._hashed, number, self._lists)
 
-    def _patiently(self, sql: Sql) -> list[Any]:
+    def _rows(self, sql: Sql, briefly: bool) -> list[Any]:
         """Its rows, unless that takes too long."""
+        if briefly:
+            return self._until(sql, _always, _BRIEF_STEPS, NotBrief())
         deadline = time.monotonic() + self._patience
-        self._connection.set_progress_handler(lambda: time.monotonic() > deadline, _PROGRESS_STEPS)
+        late = OutOfTime(self._patience)
+        return self._until(sql, lambda: time.monotonic() > deadline, _PROGRESS_STEPS, late)
+
+    def _until(
+        self, sql: Sql, is_over: Callable[[], bool], steps: int, ended: Exception
+    ) -> list[Any]:
+        """Its rows; each so many steps it is looked whether the time is over."""
+        self._connection.set_progress_handler(is_over, steps)
         try:
             return self._connection.execute(sql.text, sql.arguments).fetchall()
         except sqlite3.OperationalError as error:
@@ -183,7 +212,7 @@ class ConnectionReader:
                 raise _too_deep() from None
             if "interrupted" not in str(error):
                 raise
-            raise OutOfTime(self._patience) from None
+            raise ended from None
         finally:
             self._connection.set_progress_handler(None, 0)
 
@@ -193,6 +222,10 @@ class ConnectionReader:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _always() -> bool:
+    return True
 
 
 def _too_deep() -> FhirError:

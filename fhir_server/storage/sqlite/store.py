@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from fhir_server.errors import FhirError, Kind
-from fhir_server.search.ast import Search
+from fhir_server.search.ast import Query, Search
 from fhir_server.search.parameters import ParameterSet
 from fhir_server.storage.audited import AuditEntry, AuditQuery, Link
 from fhir_server.storage.clock import Clock, system_clock
@@ -29,7 +29,7 @@ from fhir_server.storage.interface import (
 from fhir_server.storage.sqlite.connect import secret_of_file
 from fhir_server.storage.sqlite.faults import unwritable
 from fhir_server.storage.sqlite.opened import Place, Terms
-from fhir_server.storage.sqlite.reader import FEW, ConnectionReader
+from fhir_server.storage.sqlite.reader import FEW, ConnectionReader, NotBrief
 
 T = TypeVar("T")
 
@@ -80,7 +80,10 @@ class SqliteStore:
     async def history(
         self, scope: HistoryOf, count: int, before: int | None = None
     ) -> Sequence[HistoryEntry]:
-        return await self._elsewhere(lambda reader: reader.history(scope, count, before))
+        return await self._soon(
+            lambda reader, briefly: reader.history(scope, count, before, briefly=briefly),
+            try_here=count <= FEW,
+        )
 
     async def search(
         self,
@@ -89,10 +92,16 @@ class SqliteStore:
         after: Position | None = None,
         until: Position | None = None,
     ) -> Page:
-        return await self._elsewhere(lambda reader: reader.search(query, count, after, until))
+        return await self._soon(
+            lambda reader, briefly: reader.search(query, count, after, until, briefly=briefly),
+            try_here=count <= FEW and isinstance(query, Query),
+        )
 
     async def total(self, query: Search) -> int:
-        return await self._elsewhere(lambda reader: reader.total(query))
+        return await self._soon(
+            lambda reader, briefly: reader.total(query, briefly=briefly),
+            try_here=isinstance(query, Query),
+        )
 
     async def parameters(self) -> ParameterSet:
         return await self._beside(lambda reader: reader.parameters())
@@ -162,6 +171,16 @@ class SqliteStore:
     async def _beside(self, job: Callable[[ConnectionReader], T]) -> T:
         opened = self._place.lately() or await self._place.current()
         return opened.now(job)
+
+    async def _soon(self, job: Callable[[ConnectionReader, bool], T], *, try_here: bool) -> T:
+        """What `job` reads: on the loop where that takes a moment, otherwise beside it.
+
+        To hand a search to a thread and to be told of its end costs more than most of them take.
+        """
+        if try_here:
+            with suppress(NotBrief):
+                return await self._here(lambda reader: job(reader, True))
+        return await self._elsewhere(lambda reader: job(reader, False))
 
     async def _elsewhere(self, job: Callable[[ConnectionReader], T]) -> T:
         return await (await self._place.current()).pool(*self._pool).run(job)
