@@ -27,6 +27,7 @@ from typing import Any
 
 import click
 import uvicorn
+from fhir.resources import R4B
 
 from fhir_server.fhir import canonicals
 from fhir_server.story import admission
@@ -62,6 +63,7 @@ def main(rounds: int, seconds: float, connections: int) -> None:
         click.echo(f"start to first answer: {_start_seconds(Path(folder)):.2f} s")
         _measure(bare, base, rounds, seconds, connections)
         _together(base, rounds, seconds)
+        _whole(access.Server(base, process.pid), rounds, seconds, connections)
         click.echo(f"memory after the runs: {_memory_mb(process):.0f} MB")
     checking.report()
     access.report()
@@ -113,6 +115,22 @@ def _together(base: str, rounds: int, seconds: float) -> None:
         )
         ratios.append(many.rate / alone.rate)
     click.echo(f"durable creates a second, 32 clients to one: {median(ratios):.1f}")
+
+
+def _whole(server: access.Server, rounds: int, seconds: float, connections: int) -> None:
+    """All processor time of a create, flush and audit included, against parsing it elsewhere."""
+    plans = _plans(server.base)
+    create, parse = _creates(server.base, plans), R4B.get_fhir_model_class("CarePlan")
+    sent, times, ratios = json.dumps(plans[0]), [], []
+    for _ in range(rounds):
+        before = server.cpu()
+        run = asyncio.run(load(server.base, create, connections=connections, seconds=seconds))
+        times.append((server.cpu() - before) / len(run.times) * 1e6)
+        ratios.append(times[-1] / checking.cpu_of(lambda: parse.model_validate_json(sent)))
+    click.echo(
+        f"processor time of a whole create: {median(times):.0f} us, {median(ratios):.2f} of what "
+        f"fhir.resources.R4B takes to parse its {len(sent)} bytes"
+    )
 
 
 def _paths(base: str) -> Iterator[tuple[str, Make]]:
