@@ -43,6 +43,7 @@ async def test_references_that_lead_nowhere_are_looked_up_with_pauses(
     await put(client, {**many, "entry": entries})
     monkeypatch.setattr(GuardedReader, "read", counted)
     watching = asyncio.create_task(watch())
+    await asyncio.sleep(0)
     assert (await client.get("List?_include=List:item")).status_code == 200
     watching.cancel()
     assert reads.total() == 1000

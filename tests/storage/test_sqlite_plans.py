@@ -237,3 +237,23 @@ async def test_only_what_takes_long_is_handed_to_a_thread(
         assert 0 < len(found.matches) <= total
     finally:
         await alone.close()
+
+
+async def test_who_searches_much_in_a_row_lets_others_have_their_turn(store: SqliteStore) -> None:
+    alone = SqliteStore(store._path)
+    turns = 0
+
+    async def watch() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    watching = asyncio.create_task(watch())
+    try:
+        for number in range(100):
+            await alone.search(query(f"Patient?_id=p{number}"), 1)
+        assert turns >= 10
+    finally:
+        watching.cancel()
+        await alone.close()

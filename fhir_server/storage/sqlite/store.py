@@ -37,6 +37,8 @@ _READERS: Final = 4
 _PATIENT_READERS: Final = 2
 _LATELY: Final = 1.0
 """Seconds after a commit in which the store is taken to write."""
+_TURN: Final = 8
+"""Searches on the loop after which others have their turn, whoever asks so many in a row."""
 _READY_PATIENCE: Final = 3.0
 """Seconds that a check waits for its write; who asks for the check waits not much longer."""
 
@@ -68,6 +70,7 @@ class SqliteStore:
         self._terms = Terms(clock, patience, write_patience)
         self._place = Place(path, self._terms)
         self._pool = (_READERS, patience)
+        self._brief = 0
 
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
         return await self._here(lambda reader: reader.read(resource_type, resource_id))
@@ -178,6 +181,9 @@ class SqliteStore:
         To hand a search to a thread and to be told of its end costs more than most of them take.
         """
         if try_here:
+            self._brief += 1
+            if self._brief % _TURN == 0:
+                await asyncio.sleep(0)
             with suppress(NotBrief):
                 return await self._here(lambda reader: job(reader, True))
         return await self._elsewhere(lambda reader: job(reader, False))
