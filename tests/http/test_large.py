@@ -306,3 +306,19 @@ async def test_a_large_resource_is_made_ready_to_be_written_beside_the_loop(
     assert (created.status_code, updated.status_code) == (201, 201)
     assert [one != threading.get_ident() for one in threads] == [is_beside, is_beside]
     assert updated.json()["code"] == resource["code"]
+
+
+async def test_an_entry_of_a_transaction_is_made_ready_once(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Resource] = []
+    make = Draft.__init__
+
+    def noted(draft: Draft, given: Resource) -> None:
+        made.append(given)
+        make(draft, given)
+
+    monkeypatch.setattr(Draft, "__init__", noted)
+    stored = await client.post("", **body(_entry("PUT", LARGE, "transaction")))
+    assert stored.status_code == 200, stored.text
+    assert [one["id"] for one in made] == ["large"]
