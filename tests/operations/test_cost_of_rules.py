@@ -17,7 +17,7 @@ from tests.operations.timing import begin, days_ago, in_days, involve
 from tests.storage import questions
 
 DONE: Final = ("root-cause-analysis", "T-CAREPLAN-SHARE", "T-FU-72", "T-FU-7D", "T-RED-HOLD")
-FEW: Final = 3
+FEW: Final = 2
 """What rules look at of many stays and plans, here; else it takes hundreds to see a bound."""
 
 
@@ -167,6 +167,6 @@ async def test_a_long_history_makes_no_write_dearer(
     await questions.put(unknown.store, *(one for each in range(2 * FEW) for one in history(each)))
     await costs(unknown, 0)  # what is missing is made now
     short = await costs(unknown, 1)
-    more = range(2 * FEW, 10 * FEW)
+    more = range(2 * FEW, 6 * FEW)
     await questions.put(unknown.store, *(one for each in more for one in history(each)))
     assert await costs(unknown, 2) == short
