@@ -365,6 +365,7 @@ async def fhir_server(
         rules=service_rules(settings),
         pathway=pathway_of(settings),
         glass_minutes=settings.break_glass_minutes,
+        inpatient_units=terms_of(settings).inpatient_units,
         open_access=settings.auth == "none",
         smart=smart_configuration(settings),
     )

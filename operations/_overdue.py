@@ -1,6 +1,6 @@
 """What is overdue, what comes of it, and when to look again: pure functions of the record."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Final
 
 from fhir_server.fhir import canonicals
@@ -8,9 +8,9 @@ from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
 from operations._ageing import (
     ADULT_MONTHS,
-    EXIT_MONTHS,
     PARENTS_END_MONTHS,
     REVIEW_MONTHS,
+    exit_months,
 )
 from operations._calendar import days_after, midnight, working_days_after
 from operations._person import covers, has_code, local_day, since, status_of
@@ -41,10 +41,11 @@ def marked(task: Resource, now: int) -> Resource:
     return {name: value for name, value in task.items() if name != "businessStatus"}
 
 
-def escalations(record: Record, *, on_time: bool) -> Iterator[Work]:
+def escalations(record: Record, over: Set[str], *, on_time: bool) -> Iterator[Work]:
     """What is overdue for some days becomes the strategic keyworker's too.
 
     Args:
+        over: ids of tasks that are about to be ended: nobody is asked about them.
         on_time: whether new ones are asked for; else what was escalated, and is done, has its end.
     """
     known = {task["id"] for task in record.tasks if task_code(task) == _ESCALATION}
@@ -53,14 +54,14 @@ def escalations(record: Record, *, on_time: bool) -> Iterator[Work]:
             continue
         told = task_id(_ESCALATION, reference_to(task)) in known
         if told or (on_time and is_overdue(task, record.now)):
-            work = _escalation(record, task)
+            work = _escalation(record, task, is_over=task["id"] in over)
             if told or not work.met:
                 yield work
 
 
-def _escalation(record: Record, task: Resource) -> Work:
+def _escalation(record: Record, task: Resource, *, is_over: bool) -> Work:
     what = str(task.get("description") or task_code(task))
-    late = is_overdue(task, record.now)
+    late = is_overdue(task, record.now) and not is_over
     return Work(
         _ESCALATION,
         f"Overdue: {what}"[:200],
@@ -112,7 +113,7 @@ def _of_tasks(record: Record) -> Iterator[int]:
 
 def _of_the_calendar(record: Record) -> Iterator[int]:
     """Birthdays, consents that begin and run out, stays that are told ahead: what is to come."""
-    days = [record.birthday(months) for months in (*_ages(record), EXIT_MONTHS)]
+    days = [record.birthday(months) for months in _ages(record)]
     notice = record.numbers.proxy_notice_days
     for months in (REVIEW_MONTHS, PARENTS_END_MONTHS):
         day = record.birthday(months)
@@ -138,4 +139,5 @@ def _ages(record: Record) -> tuple[int, ...]:
         PARENTS_END_MONTHS,
         numbers.transition_second_months,
         ADULT_MONTHS,
+        exit_months(numbers),
     )

@@ -5,7 +5,7 @@ says is what a unit may know that is told nothing of the young person: row 6 of
 docs/decision-table.md.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 from fhir_server.access.caller import Caller, Role
 from fhir_server.access.labels import is_test_data
@@ -18,16 +18,27 @@ from operations._identity import identifiers_of, shared
 from operations._message import Message, unversioned
 
 
-async def require_sender(records: Records, message: Message, caller: Caller) -> None:
+async def require_sender(
+    records: Records, message: Message, caller: Caller, units: Set[str]
+) -> None:
     """Raise unless the sender's ODS code is that of the token, and the stay the sender's own.
 
     A load test plays many units.
+
+    Args:
+        units: ODS codes of those who may tell of stays; empty where any organisation may.
 
     Raises:
         FhirError: FORBIDDEN.
     """
     if Role.LOAD_TEST in caller.roles:
         return
+    if units and caller.organisation.upper() not in units:
+        raise FhirError.at(
+            Kind.FORBIDDEN,
+            f"{message.header.expression}.sender",
+            "The organisation of the token is none of the inpatient units, who tell of stays",
+        )
     codes = await _told_codes(records, message, message.sender)
     if not caller.organisation or not codes or not _all_have(codes, caller.organisation):
         raise FhirError.at(

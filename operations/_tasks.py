@@ -11,6 +11,7 @@ from typing import Final
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import Records
+from operations._ageing import ADULT_MONTHS, exit_months
 from operations._calendar import due_text
 from operations._overdue import escalations, is_overdue, marked
 from operations._person import local_name, local_time, refers, since, status_of
@@ -49,7 +50,10 @@ async def fit(records: Records, record: Record, *, on_time: bool = False) -> lis
     Args:
         on_time: whether to say what is overdue, which is the scheduler's.
     """
-    works = [*wanted(record), *escalations(record, on_time=on_time)]
+    works = [*wanted(record)]
+    over = {task["id"] for task, _ in _over(record, {work.id for work in works})}
+    over |= {work.id for work in works if work.met}
+    works += escalations(record, over, on_time=on_time)
     asked = [await _ask(records, record, work) for work in works]
     said = list(filter(None, asked))
     said += await _end(records, record, {work.id for work in works})
@@ -128,7 +132,8 @@ def _is_made_by_rules(record: Record, task: Resource) -> bool:
 
 def _months(record: Record) -> Iterator[str]:
     numbers = record.numbers
-    for months in (numbers.transition_first_months, numbers.transition_second_months, 216, 300):
+    first, second = numbers.transition_first_months, numbers.transition_second_months
+    for months in (first, second, ADULT_MONTHS, exit_months(numbers)):
         yield str(months)
 
 
@@ -138,14 +143,20 @@ def _months(record: Record) -> Iterator[str]:
 async def _end(records: Records, record: Record, ids: Set[str]) -> list[str]:
     """End what is not asked for any more, saying why; how many there were of each reason."""
     counts: dict[str, int] = {}
+    for task, reason in _over(record, ids):
+        await records.save(_ended(record, task, "cancelled", reason))
+        counts[reason] = counts.get(reason, 0) + 1
+    return [f"{reason}: tasks that are cancelled: {count}" for reason, count in counts.items()]
+
+
+def _over(record: Record, ids: Set[str]) -> Iterator[tuple[Resource, str]]:
+    """What is open, not asked for any more, and not taken up; and why."""
     for task in record.tasks:
         if not is_open(task) or task["id"] in ids:
             continue
         reason = _why_over(record, task)
         if reason and (status_of(task) in _NOT_TAKEN_UP or reason in (DIED, _IN_ERROR)):
-            await records.save(_ended(record, task, "cancelled", reason))
-            counts[reason] = counts.get(reason, 0) + 1
-    return [f"{reason}: tasks that are cancelled: {count}" for reason, count in counts.items()]
+            yield task, reason
 
 
 def _why_over(record: Record, task: Resource) -> str:

@@ -40,7 +40,7 @@ async def run(call: Call) -> Resource:
 
 async def _end(call: Call, records: Records, person: Person, why: str) -> None:
     if call.parameters.one("end-tasks"):
-        tasks = [task for task in await person.tasks() if of_keyworking(task)]
+        tasks = of_keyworking(await person.tasks())
         await cancel(records, person, tasks, why)
     if call.parameters.one("end-goals"):
         await _end_goals(records, person, why)

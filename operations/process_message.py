@@ -60,7 +60,7 @@ async def run(call: Call) -> Resource:
         records = Records(unit, base=call.base, now=call.now, checker=call.checker)
         finder = Finder(records, message)
         if bound:
-            await require_sender(records, message, caller)
+            await require_sender(records, message, caller, call.inpatient_units)
             finder = OwnFinder(records, message, caller.organisation)
         return await _Processing(unit, records, message, finder, call.now).run()
 

@@ -19,7 +19,7 @@ from fhir_server.events.ledger import Ledger, Lost
 from fhir_server.events.notification import HANDSHAKE, HEARTBEAT, NOTIFICATION, Told
 from fhir_server.events.record import REQUESTED, Event, Record, events, find
 from fhir_server.events.sending import Hook, Socket, Undelivered
-from fhir_server.events.sockets import Sockets
+from fhir_server.events.sockets import ELSEWHERE, Sockets
 from fhir_server.events.terms import SECOND, OpenSession, Terms
 from fhir_server.events.watching import Watch, seen
 
@@ -164,7 +164,7 @@ class Worker:
         """Whether its websocket is here; where it was bound elsewhere since, it is closed here."""
         here = self._tools.sockets.has(record.key)
         if here and record.bound != self._tools.ledger.me:
-            await self._tools.sockets.drop(record.key)
+            await self._tools.sockets.drop(record.key, ELSEWHERE)
             return False
         return here
 
@@ -252,4 +252,5 @@ class Worker:
 
 def _event(change: Change, number: int) -> Event:
     stored = change.stored
-    return Event(number, stored.last_updated, stored.type, stored.id, stored.version)
+    name = (stored.type, stored.id, stored.version)
+    return Event(number, stored.last_updated, *name, stored.deleted)

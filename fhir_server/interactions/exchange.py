@@ -66,6 +66,8 @@ class Server:
     """Checks what comes in against R4 and the profiles that it has to fit."""
     glass_minutes: int = 60
     """For which a record can be read without consent, once the glass is broken."""
+    inpatient_units: frozenset[str] = frozenset()
+    """ODS codes of those who tell of stays; empty where any organisation may."""
     rules: Rules = NO_RULES
     """What follows from what is written, whoever writes it."""
     pathway: Pathway = field(default_factory=Pathway)

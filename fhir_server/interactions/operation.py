@@ -63,6 +63,7 @@ async def perform(session: Session, request: Request) -> Answer:
         import_from=request.server.import_from,
         checker=request.server.checker,
         glass_minutes=request.server.glass_minutes,
+        inpatient_units=request.server.inpatient_units,
         pathway=request.server.pathway,
         only_reads=not operation.writes_by(request.method),
         service_reason=operation.as_service,

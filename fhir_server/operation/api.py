@@ -102,6 +102,8 @@ class Call:
     """Starts a job, where that is more than putting it into the queue."""
     glass_minutes: int = 60
     """For which a record can be read without consent, once the glass is broken."""
+    inpatient_units: frozenset[str] = frozenset()
+    """ODS codes of those who tell of stays; empty where any organisation may."""
     pathway: Pathway = field(default_factory=Pathway)
     """The numbers of the keyworking pathway."""
     only_reads: bool = False

@@ -137,7 +137,7 @@ async def _planned(move: Move) -> list[str]:
         return []
     goals = [goal for goal in await move.person.goals() if _is_of(plan, goal)]
     for goal in goals:
-        if status_of_goal(goal) in ("proposed", "planned") and not lacking(goal):
+        if status_of_goal(goal) in ("proposed", "planned", "accepted") and not lacking(goal):
             await move.records.save({**goal, "lifecycleStatus": "active"})
     said = await _complete(move, "planning-visit")
     if status_of(plan) == "draft" and (teams := plan.get("careTeam") or move.episode.get("team")):

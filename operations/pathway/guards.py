@@ -3,7 +3,7 @@
 They judge a Case alone. An issue's expression names the element that is missing or wrong.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -11,7 +11,7 @@ from fhir_server.errors import Issue
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
-from operations._person import extension, local_day, refers, status_of
+from operations._person import extension, local_day, local_name, refers, status_of
 from operations._record import is_open, task_code
 from operations.pathway.case import Case
 from operations.pathway.states import (
@@ -280,16 +280,27 @@ def reason_is_given(_case: Case, after: Resource) -> Iterator[Issue]:
 
 
 def tasks_are_ended(case: Case, _after: Resource) -> Iterator[Issue]:
-    for task in case.tasks:
-        if not of_keyworking(task):
-            continue
+    for task in of_keyworking(case.tasks):
         name = task_code(task) or task.get("description", "a task")
         yield Issue(f"{reference_to(task)} is open ({name}): complete or cancel it", "Task.status")
 
 
-def of_keyworking(task: Resource) -> bool:
-    """Whether it is open, and has no point any more once keyworking has ended."""
-    return is_open(task) and task_code(task) not in _OF_THE_REGISTER
+def of_keyworking(tasks: Sequence[Resource]) -> list[Resource]:
+    """Those that are open, and have no point any more once keyworking has ended.
+
+    An escalation goes with what it is about.
+    """
+    runs_on = {reference_to(task) for task in tasks if task_code(task) in _OF_THE_REGISTER}
+
+    def is_escalated(task: Resource) -> bool:
+        about = local_name(task.get("focus"))
+        return task_code(task) == "escalation" and about in runs_on
+
+    return [
+        task
+        for task in tasks
+        if is_open(task) and reference_to(task) not in runs_on and not is_escalated(task)
+    ]
 
 
 def goals_are_ended(case: Case, _after: Resource) -> Iterator[Issue]:

@@ -30,7 +30,9 @@ _LOOKED_AT: Final[Mapping[str, Sequence[str]]] = {
     "Consent": (
         *("patient", "status", "category", "dateTime", "policyRule", "provision", "extension"),
     ),
-    "Encounter": ("subject", "status", "class", "period", "hospitalization", "extension"),
+    "Encounter": (
+        *("subject", "status", "class", "type", "period", "hospitalization", "extension"),
+    ),
     "EpisodeOfCare": ("patient", "status", "type", "period", "careManager", "extension"),
     "Flag": ("subject", "status", "category", "code", "period", "extension"),
     "Patient": ("birthDate", "deceasedBoolean", "deceasedDateTime"),
@@ -64,6 +66,13 @@ def _sides(change: Change) -> list[Resource]:
 async def due(change: Change) -> list[str]:
     """What time alone has brought about for this patient."""
     return await _settle(change, change.id, on_time=True)
+
+
+async def taken(change: Change) -> None:
+    """Have a look at those whom it is about, when there is time."""
+    if await _concerns(change):
+        for patient_id in dict.fromkeys(filter(None, map(patient_in, _sides(change)))):
+            await change.records.remind(patient_id, change.now)
 
 
 async def _settle(change: Change, patient_id: str, *, on_time: bool) -> list[str]:

@@ -1,0 +1,113 @@
+"""What parents see: Ivy turns 13 in March, and Jo 16 in April.
+
+Parents decide for a child; from 13 on it is looked at who does, and from 16 on it is the young
+person. The day of the birthday changes it, whatever anybody has written down.
+"""
+
+from typing import Any
+
+from fhir_server.fhir import canonicals
+from tests.access.people import coded, competence, rule
+from tests.stories.papers import Child
+from tests.stories.people import Person, refused
+from tests.stories.telling import Telling
+
+
+async def test_the_story_of_a_daughter_who_turns_13(telling: Telling) -> None:
+    ivy = Child("Ivy", born="2013-03-20")
+    keyworker = telling.keyworker
+    await telling.is_on_the_register(ivy, referred=True)
+    mother, father = telling.ivys_mother, telling.ivys_father
+
+    # She is 12. Her mother decides, and who takes the referral writes it down with her.
+    with refused(403, "recorded by the keyworker"):
+        await telling.social_worker.records_consent(ivy, "keyworking", giver=ivy.mother)
+    await _allocated(telling, ivy)
+    for parent in (mother, father):
+        assert {"Flag", "Task", "CareTeam", "Consent"} <= await parent.knows(ivy)
+    assert await telling.ivy.knows(ivy) == set()
+    assert (await keyworker.to_do(ivy))["T-PROXY-REVIEW"] == "2026-03-20"
+    assert "T-PROXY-REVIEW" in await mother.to_do(ivy), "nobody is taken by surprise"
+
+    # Midnight: both parents see nothing, until somebody has talked with her.
+    await telling.it_is("2026-03-20 00:01")
+    for parent in (mother, father):
+        assert await parent.knows(ivy) == set()
+        with refused(403):
+            await parent.consents(ivy, to="keyworking")
+    assert await keyworker.rating_of(ivy) == ""
+    assert {"Task", "Consent"} <= await keyworker.knows(ivy), "what was, to go on from"
+
+    # She is found competent, and decides: her mother, her keyworker, and not her father.
+    await telling.it_is("2026-03-24 16:00")
+    asked = [competence("gillick-competent", "2026-03-24")]
+    own: dict[str, Any] = {
+        "extension": asked,
+        "policyRule": coded(canonicals.CONSENT_BASIS, "gillick-consent"),
+        "provision": _permit(mother, keyworker),
+    }
+    for about in ("register", "keyworking"):
+        await keyworker.records_consent(ivy, about, giver=ivy.reference, **own)
+    for person in (telling.ivy, mother, keyworker):
+        assert {"Flag", "Task", "Consent"} <= await person.knows(ivy)
+    assert await father.knows(ivy) == set()
+    assert await keyworker.done(ivy, "T-PROXY-REVIEW") == {"T-PROXY-REVIEW": "completed"}
+    with refused(403):
+        await mother.consents(ivy, to="cetr")
+
+    # What she has given she takes back by herself.
+    await telling.ivy.withdraws(ivy, "keyworking")
+    assert "Task" not in await mother.knows(ivy)
+    assert {"Flag", "Task"} <= await telling.ivy.knows(ivy)
+
+
+async def test_the_story_of_a_son_who_turns_16(telling: Telling) -> None:
+    jo = Child("Jo", born="2010-04-02")
+    keyworker = telling.keyworker
+    await telling.is_on_the_register(jo, referred=True)
+    mother = telling.jos_mother
+
+    # He is 15, and was found not to understand yet what he would agree to.
+    found = [competence("not-competent", "2026-02-20")]
+    await _allocated(telling, jo, extension=found)
+    assert {"Flag", "Task", "CareTeam", "Consent"} <= await mother.knows(jo)
+    assert await telling.jo.knows(jo) == set()
+    await telling.it_is("2026-03-05 09:00")
+    assert (await keyworker.to_do(jo))["T-PROXY-16"] == "2026-04-02", "four weeks ahead"
+
+    # He is 16: it is his. What his mother has agreed to has ended, for her and for everybody.
+    await telling.it_is("2026-04-02 00:01")
+    assert await mother.knows(jo) == set()
+    assert {"Patient", "Flag", "Task", "Consent"} <= await telling.jo.knows(jo)
+    for about in ("register", "keyworking"):
+        (ended,) = await telling.jo.consents_of(jo, about)
+        assert ended["status"] == "inactive"
+        assert "ROLE_DEACTIVATED_END_DATE_REACHED" in str(ended["extension"])
+    assert await keyworker.rating_of(jo) == ""
+    assert await telling.paediatrician.knows(jo) == set()
+
+    # He agrees, for himself. He does not name his mother, who has no part in it by that.
+    await telling.it_is("2026-04-02 17:00")
+    for about in ("register", "keyworking"):
+        await telling.jo.consents(jo, to=about)
+    for person in (keyworker, telling.paediatrician):
+        assert await person.rating_of(jo) == "amber"
+    assert await mother.knows(jo) == set()
+    assert await keyworker.done(jo, "T-PROXY-16") == {"T-PROXY-16": "completed"}
+    assert (await keyworker.to_do(jo))["T-CONSENT-RECHECK"] == "2027-04-02"
+
+
+async def _allocated(telling: Telling, child: Child, **elements: Any) -> None:
+    """With both consents of the mother, as the manager takes them."""
+    manager = telling.manager
+    for about in ("register", "keyworking"):
+        await manager.records_consent(child, about, giver=child.mother, **elements)
+    await manager.moves(child, to="consent-pending")
+    await manager.moves(child, to="awaiting-allocation")
+    await manager.allocates(child, telling.keyworker)
+
+
+def _permit(*people: Person) -> dict[str, Any]:
+    """For these alone, until the end of the year."""
+    named = [person.reference for person in people]
+    return rule("permit", *named, period={"start": "2026-03-24", "end": "2026-12-31"})
