@@ -9,11 +9,19 @@ from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
 from operations._calendar import days_after, hours_after, months_after, working_days_after
 from operations._leaving import was_planned
-from operations._person import begun, codes, extension, has_code, local_day, refers, status_of
-from operations._record import Record, is_over, local_reference
+from operations._person import (
+    begun,
+    codes,
+    extension,
+    has_code,
+    local_day,
+    local_name,
+    refers,
+    status_of,
+)
+from operations._record import SELF_HARM, Record, is_over
 from operations._work import Work
 
-_SELF_HARM: Final = (canonicals.SNOMED_CT, "401206008")
 _RESOLVED: Final = ("inactive", "remission", "resolved")
 
 
@@ -67,7 +75,7 @@ def _oversight(record: Record, focus: str, day: date) -> Work:
     last = [
         (at, task)
         for at, task in record.done("T-OVERSIGHT-VISIT")
-        if local_reference(task.get("focus")) == focus and local_day(at) >= day
+        if local_name(task.get("focus")) == focus and local_day(at) >= day
     ][-1:]
     since = local_day(last[0][0]) if last else day
     adult = record.is_adult(since)
@@ -199,7 +207,7 @@ def _rated_since(record: Record, day: date) -> bool:
 
 def _at_risk_of_self_harm(record: Record) -> bool:
     return any(
-        has_code(condition.get("code"), *_SELF_HARM)
+        has_code(condition.get("code"), *SELF_HARM)
         and not any(code in _RESOLVED for _, code in codes(condition.get("clinicalStatus")))
         for condition in record.conditions
     )
