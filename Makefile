@@ -6,12 +6,15 @@ HOST ?= 127.0.0.1
 PORT ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench million definitions profile-docs package audit-dependencies clean
+.PHONY: help run test lint format bench overload soak load million definitions profile-docs package audit-dependencies clean
 
 help:
 	@echo "make run    serve FHIR R4 on http://$(HOST):$(PORT)/fhir with a synthetic caseload"
 	@echo "make test   run all tests"
 	@echo "make bench  the hot paths as a share of a bare server"
+	@echo "make overload  what comes of twice the work that the server can do"
+	@echo "make soak   the server's memory in an hour's load"
+	@echo "make load   a region's working day, with a report in build/load"
 	@echo "make million  a large store against a small one"
 	@echo "make package  the profiles as a FHIR package in build/"
 	@echo "make lint   ruff, mypy --strict, import contracts"
@@ -25,6 +28,10 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-load: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[load]'
 	@touch $@
 
 run: $(VENV)/.installed
@@ -44,9 +51,25 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Ratios against a bare ASGI server in the same run, and of access control; takes five minutes.
+# Ratios against a bare ASGI server in the same run, and of access control; takes ten minutes.
+# docs/performance.md has the options: make bench BENCH='--only search --quick' is one of them.
+BENCH ?=
 bench: $(VENV)/.installed
-	$(BIN)/python -m loadtests.bench
+	$(BIN)/python -m loadtests.bench $(BENCH)
+
+# What comes of twice the work that the server can do; and its memory in an hour's load.
+overload: $(VENV)/.installed
+	$(BIN)/python -m loadtests.overload
+
+MINUTES ?= 60
+soak: $(VENV)/.installed
+	$(BIN)/python -m loadtests.soak --minutes $(MINUTES)
+
+# A region's working day against a server of its own, four minutes; docs/load-testing.md has the
+# options: make load LOAD='--register 50 --steps 5,20 --seconds 5 --workers 1' takes one.
+LOAD ?=
+load: $(VENV)/.installed-load
+	$(BIN)/python -m loadtests.load run $(LOAD)
 
 # 1,000,000 resources against 10,000; takes half an hour, RESOURCES=100000 a tenth of it.
 RESOURCES ?= 1000000

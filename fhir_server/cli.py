@@ -1,6 +1,6 @@
 """The command line: `keyworking serve | load | load-terminology | load-package | import | reindex |
-backup | restore | check | prune | audit | validate | package | demo | openapi | version`, and
-`client | key | token` of the built-in authorisation server.
+reconcile | backup | restore | check | prune | audit | validate | package | demo | openapi |
+version`, and `client | key | token` of the built-in authorisation server.
 """
 
 import re
@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TextIO
 import click
 
 from fhir_server.audit_commands import audit
+from fhir_server.region_commands import region
 from fhir_server.registration_commands import client, key, token
 from fhir_server.story import DEFAULT_SERVER
 
@@ -21,7 +22,7 @@ def main() -> None:
     """A FHIR R4 server for the NHS keyworking service."""
 
 
-for _command in (audit, client, key, token):
+for _command in (audit, client, key, region, token):
     main.add_command(_command)
 
 
@@ -161,6 +162,11 @@ def load(paths: tuple[Path, ...], server: str, concurrency: int, shown: str) -> 
 )
 @click.option("--certificate", type=click.Path(exists=True, path_type=Path), help="PEM, for TLS.")
 @click.option("--key", type=click.Path(exists=True, path_type=Path), help="PEM, for TLS.")
+@click.option(
+    "--client-ca",
+    type=click.Path(exists=True, path_type=Path),
+    help="PEM: senders show a certificate that one of these has signed.",
+)
 @_TOKEN
 def mllp(senders: tuple[str, ...], server: str, shown: str, **options: Any) -> None:
     """Take HL7 v2 messages over MLLP for a running server, until interrupted."""
@@ -299,6 +305,24 @@ def reindex(store: str | None, whole: bool) -> None:
     try:
         reindex(store, whole=whole, say=click.echo)
     except CannotReindex as error:
+        _fail(str(error), status=1)
+
+
+@main.command()
+@click.option("--store", help="sqlite:///./var/keyworking.db or the like.")
+@click.option("--all", "whole", is_flag=True, help="Also those who have been looked at.")
+def reconcile(store: str | None, whole: bool) -> None:
+    """Have the service's rules look at young people at whom they have not looked yet.
+
+    Such as those of a store from before there were rules; after settings of the pathway have
+    changed, --all. The server does it, piece by piece. Exit status: 1 when the store cannot be
+    read or written.
+    """
+    from fhir_server.reconciling import CannotReconcile, reconcile
+
+    try:
+        click.echo(f"To be looked at: {reconcile(store, whole=whole)}")
+    except CannotReconcile as error:
         _fail(str(error), status=1)
 
 

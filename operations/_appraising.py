@@ -7,19 +7,23 @@ from typing import Final
 from fhir_server.access.session import SessionUnit
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import canonicals
-from fhir_server.fhir.canonicals import BLUE, RED
+from fhir_server.fhir.canonicals import AMBER, BLUE, GREEN, RED
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_local
 from fhir_server.operation.api import Call
+from fhir_server.operation.pathway import Pathway
 from fhir_server.operation.records import Lookup, Records, reference_to
+from operations._ageing import too_old
 from operations._deciding import Decider
 from operations._holding import Hold, Overridden, hold_of
-from operations._person import COLOURS, Person, local_time, with_extension
-from operations._rating import rated
+from operations._person import COLOURS, Person, colour_of, local_time, with_extension
+from operations._rating import belongs_to, rated
 from operations._whose import named
 
 _MOST_REASON: Final = 2000
 _PLACE: Final = "Parameters.parameter.where(name='{}')"
+_LOWER: Final = frozenset({(RED, AMBER), (RED, GREEN), (AMBER, GREEN)})
+"""Ratings at which an admission is likely, and what is lower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ class Appraisal:
     """References to what it rests on."""
     decider: Decider
     override: bool
+    avoided: bool = False
+    """Whether they declare that an admission was avoided."""
 
 
 async def give(call: Call, person: Person, appraisal: Appraisal) -> Resource:
@@ -45,12 +51,13 @@ async def give(call: Call, person: Person, appraisal: Appraisal) -> Resource:
         records = as_service(call, unit)
         now = Person(records, person.patient, call.now)
         hold = await hold_of(now, call.pathway.red_hold_days)
-        missing = [*await _missing(now, appraisal), *held_up(hold, appraisal.colour, appraisal)]
+        missing = await _missing(now, appraisal, call.pathway)
+        missing += held_up(hold, appraisal.colour, appraisal)
         if missing:
             raise FhirError.of(Kind.BUSINESS_RULE, missing)
-        flag = await records.create(await _flag(now, appraisal, hold))
+        flag = await _given(records, now, await _flag(now, appraisal, hold))
         await require_seen(call, unit, flag)
-        await unit.settle(Overridden(flag["id"]) if appraisal.override else None)
+        await unit.settle(Overridden(frozenset({flag["id"]})) if appraisal.override else None)
         return await records.get("Flag", flag["id"]) or flag
 
     return await call.session.commit("set-rating", work)
@@ -118,17 +125,36 @@ async def evidence_in(call: Call, person: Person) -> list[str]:
     return found
 
 
-async def _missing(person: Person, appraisal: Appraisal) -> list[Issue]:
+async def _missing(person: Person, appraisal: Appraisal, pathway: Pathway) -> list[Issue]:
     """What a rating needs that is not there."""
     found = []
     if person.has_died:
         found.append(Issue("The young person has died; there is nothing to rate", "Patient"))
+    if told := too_old(person, pathway):
+        found.append(Issue(told, "Patient.birthDate"))
     if not await person.consented("register"):
         text = "No active Consent to be on the register is recorded; ask for it and record it first"
         found.append(Issue(text, "Consent"))
     if appraisal.colour == BLUE and not await person.open_stays():
         text = "Blue means in hospital, and no stay is going on; record the Encounter"
         found.append(Issue(text, _PLACE.format("rating")))
+    if appraisal.avoided:
+        found += await _undeclared(person, appraisal)
+    return found
+
+
+async def _undeclared(person: Person, appraisal: Appraisal) -> list[Issue]:
+    """What stands against declaring that an admission was avoided."""
+    place, found = _PLACE.format("avoided"), []
+    if not appraisal.decider.may_override:
+        text = "Who declares that an admission was avoided says in which professional 'role'"
+        found.append(Issue(text, _PLACE.format("role")))
+    if await person.open_stays():
+        found.append(Issue("The young person is in hospital: no admission was avoided", place))
+    before = next((colour_of(one) for one in await person.active_ratings()), None)
+    if (before, appraisal.colour) not in _LOWER:
+        text = f"An admission was likely at red or amber, and the rating before is {before}"
+        found.append(Issue(f"{text}: 'avoided' goes with one that is lower", place))
     return found
 
 
@@ -147,6 +173,25 @@ def held_up(hold: Hold | None, colour: str | None, asked: "Appraisal | Removal")
         yield Issue(text, _PLACE.format("role"))
 
 
+async def _given(records: Records, person: Person, flag: Resource) -> Resource:
+    """A new rating; of blue, which is one for a whole stay, what is told more of the one there."""
+    if colour_of(flag) == BLUE:
+        stays = await person.open_stays()
+        for known in await person.active_ratings():
+            of_stay = any(belongs_to(known, stay) for stay in stays)
+            if colour_of(known) == BLUE and of_stay:
+                return await records.save(_with_more(known, flag))
+    return await records.create(flag)
+
+
+def _with_more(known: Resource, flag: Resource) -> Resource:
+    """What is told now, and the evidence of before with it."""
+    said = {item["url"] for item in flag["extension"]} - {canonicals.FLAG_DETAIL_EXTENSION}
+    kept = [one for one in known.get("extension", ()) if one.get("url") not in said]
+    more = [one for one in flag["extension"] if one not in kept]
+    return {**known, "author": flag["author"], "extension": [*kept, *more]}
+
+
 async def _flag(person: Person, appraisal: Appraisal, hold: Hold | None) -> Resource:
     decider, at = appraisal.decider, local_time(person.now)
     is_lower = hold is not None and hold.forbids(appraisal.colour)
@@ -160,6 +205,9 @@ async def _flag(person: Person, appraisal: Appraisal, hold: Hold | None) -> Reso
     if appraisal.colour == RED and hold is not None and hold.until:
         until = {"url": canonicals.MINIMUM_UNTIL_EXTENSION, "valueDate": hold.until}
         flag = with_extension(flag, until)
+    if appraisal.avoided:
+        declared = {"url": canonicals.ADMISSION_AVOIDED_EXTENSION, "valueBoolean": True}
+        flag = with_extension(flag, declared)
     if appraisal.colour == BLUE:
         stays = await person.open_stays()
         flag["encounter"] = {"reference": reference_to(stays[0])}

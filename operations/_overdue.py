@@ -8,14 +8,14 @@ from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
 from operations._ageing import (
     ADULT_MONTHS,
-    EXIT_MONTHS,
     PARENTS_END_MONTHS,
     REVIEW_MONTHS,
+    exit_months,
 )
 from operations._calendar import days_after, midnight, working_days_after
 from operations._person import covers, has_code, local_day, since, status_of
 from operations._record import CLOCKS_DIFFER, Record, due_of, end_of, is_open, task_code
-from operations._work import Work
+from operations._work import Work, task_id
 
 _OVERDUE: Final[Resource] = {
     "coding": [{"system": canonicals.BUSINESS_STATUS, "code": "overdue"}],
@@ -49,12 +49,14 @@ def escalations(record: Record, over: Set[str], *, on_time: bool) -> Iterator[Wo
         on_time: whether new ones are asked for; else what was escalated, and is done, has its end.
     """
     known = {task["id"] for task in record.tasks if task_code(task) == _ESCALATION}
-    for task in record.tasks:
+    for task in record.tasks if known or on_time else ():
         if task_code(task) in (None, _ESCALATION) or due_of(task) is None:
             continue
-        work = _escalation(record, task, is_over=task["id"] in over)
-        if work.id in known or (on_time and not work.met):
-            yield work
+        told = task_id(_ESCALATION, reference_to(task)) in known
+        if told or (on_time and is_overdue(task, record.now)):
+            work = _escalation(record, task, is_over=task["id"] in over)
+            if told or not work.met:
+                yield work
 
 
 def _escalation(record: Record, task: Resource, *, is_over: bool) -> Work:
@@ -111,7 +113,7 @@ def _of_tasks(record: Record) -> Iterator[int]:
 
 def _of_the_calendar(record: Record) -> Iterator[int]:
     """Birthdays, consents that begin and run out, stays that are told ahead: what is to come."""
-    days = [record.birthday(months) for months in (*_ages(record), EXIT_MONTHS)]
+    days = [record.birthday(months) for months in _ages(record)]
     notice = record.numbers.proxy_notice_days
     for months in (REVIEW_MONTHS, PARENTS_END_MONTHS):
         day = record.birthday(months)
@@ -137,4 +139,5 @@ def _ages(record: Record) -> tuple[int, ...]:
         PARENTS_END_MONTHS,
         numbers.transition_second_months,
         ADULT_MONTHS,
+        exit_months(numbers),
     )

@@ -9,11 +9,19 @@ from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
 from operations._calendar import days_after, hours_after, months_after, working_days_after
 from operations._leaving import was_planned
-from operations._person import begun, codes, extension, has_code, local_day, refers, status_of
-from operations._record import Record, is_over, local_reference
+from operations._person import (
+    begun,
+    codes,
+    extension,
+    has_code,
+    local_day,
+    local_name,
+    refers,
+    status_of,
+)
+from operations._record import SELF_HARM, Record, is_over
 from operations._work import Work
 
-_SELF_HARM: Final = (canonicals.SNOMED_CT, "401206008")
 _RESOLVED: Final = ("inactive", "remission", "resolved")
 
 
@@ -39,7 +47,8 @@ def _in_hospital(record: Record, stay: Resource) -> Iterator[Work]:
         "urgent",
         fixed=unknown,
     )
-    yield _oversight(record, focus, day)
+    if not _is_near(stay):
+        yield _oversight(record, focus, day)
     yield Work(
         "obtain-consent",
         "Ask for consent to be on the register",
@@ -66,7 +75,7 @@ def _oversight(record: Record, focus: str, day: date) -> Work:
     last = [
         (at, task)
         for at, task in record.done("T-OVERSIGHT-VISIT")
-        if local_reference(task.get("focus")) == focus and local_day(at) >= day
+        if local_name(task.get("focus")) == focus and local_day(at) >= day
     ][-1:]
     since = local_day(last[0][0]) if last else day
     adult = record.is_adult(since)
@@ -79,6 +88,15 @@ def _oversight(record: Record, focus: str, day: date) -> Work:
         focus,
         key=key,
     )
+
+
+def _is_near(stay: Resource) -> bool:
+    """Whether it is told that the hospital is in the area; of most stays neither is told."""
+    area, away = (
+        has_code(stay.get("type"), canonicals.STAY_TYPE, code)
+        for code in ("in-area", "out-of-area")
+    )
+    return area and not away
 
 
 def _plan_is_led(record: Record, stay: Resource) -> bool:
@@ -96,8 +114,12 @@ def _reviews(record: Record, stay: Resource) -> Iterator[Work]:
     inside = record.last_review(admitted, record.now + 1, "T-CETR-POSTADM", "T-CETR-REPEAT")
     last = inside or before
     since = local_day(last[0] if last else admitted)
-    adult = record.is_adult(since)
-    months = numbers.cetr_repeat_adult_months if adult else numbers.cetr_repeat_child_months
+    months = numbers.cetr_repeat_child_months
+    if record.is_adult(since):
+        is_secure = has_code(stay.get("type"), canonicals.STAY_TYPE, "secure")
+        months = (
+            numbers.cetr_repeat_secure_months if is_secure else numbers.cetr_repeat_adult_months
+        )
     yield Work(
         "T-CETR-REPEAT",
         "Care, Education and Treatment Review in hospital",
@@ -185,7 +207,7 @@ def _rated_since(record: Record, day: date) -> bool:
 
 def _at_risk_of_self_harm(record: Record) -> bool:
     return any(
-        has_code(condition.get("code"), *_SELF_HARM)
+        has_code(condition.get("code"), *SELF_HARM)
         and not any(code in _RESOLVED for _, code in codes(condition.get("clinicalStatus")))
         for condition in record.conditions
     )

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from fhir_server.access.at_hand import AtHand, Shelf, facts_of, patient_ids
-from fhir_server.access.caller import Caller
+from fhir_server.access.caller import Caller, keeps_records
 from fhir_server.access.case import Case, Terms, creates_stays
 from fhir_server.access.decision import DENIED, Decision, Gathered
 from fhir_server.access.facts import kept
-from fhir_server.access.facts.parts import ALWAYS, REGISTER, Span
+from fhir_server.access.facts.parts import ALWAYS, REGISTER, Span, keeping
 from fhir_server.access.facts.record import Facts
 from fhir_server.access.identities import Identities, identities
 from fhir_server.access.table import Explanation, Held, decide, explained
@@ -79,7 +79,12 @@ class TableDecisions:
     def __init__(self, terms: Terms | None = None) -> None:
         self._terms = terms or Terms()
         self._at_hand = AtHand()
-        self._decided_before: dict[tuple[object, ...], _Made] = {}
+        self._decided_before: dict[tuple[object, ...], dict[str, _Made]] = {}
+        """By what a decision depends on, and the ids of patients."""
+        self._number = 0
+        """Of all those."""
+        self._met: dict[int, tuple[Caller, dict[str, _Made]]] = {}
+        """The same for callers who are the very object that asked before."""
 
     async def known(
         self, reader: Reader, caller: Caller, now: int
@@ -100,25 +105,39 @@ class TableDecisions:
     async def about(self, reader: Reader, caller: Caller, patient_id: str, now: int) -> Decision:
         """What was decided holds as long as the facts that it was decided by are at hand."""
         try:
-            shelf = await self._at_hand.shelf(reader)
-            key = (patient_id, caller.break_glass, *_key(caller))
-            known = self._decided_before.get(key)
-            if known and shelf and known.holds(shelf, caller, patient_id, now):
-                return known.decision
+            known = self._before(caller).get(patient_id)
+            if known is not None:
+                told = await reader.memo(kept.STATE, kept.STATE_KEY)
+                shelf = self._at_hand.here
+                if self._at_hand.is_of(told) and known.holds(shelf, caller, patient_id, now):
+                    return known.decision
             case = await self._case(reader, caller, patient_id, now)
-            return DENIED if case is None else self._made(case, key)
+            return DENIED if case is None else self._made(case, caller)
         except FhirError:
             raise
         except Exception as error:
             _log.error("Access could not be decided: %s", type(error).__name__)
             return DENIED
 
-    def _made(self, case: Case, key: tuple[object, ...]) -> Decision:
+    def _before(self, caller: Caller) -> dict[str, _Made]:
+        """What was decided for whoever is as the caller in all that a decision depends on."""
+        met = self._met.get(id(caller))
+        if met is None or met[0] is not caller:
+            if len(self._met) >= _MOST_CALLERS:
+                self._met.clear()
+            key = (caller.break_glass, *_key(caller))
+            met = self._met[id(caller)] = (caller, self._decided_before.setdefault(key, {}))
+        return met[1]
+
+    def _made(self, case: Case, caller: Caller) -> Decision:
         decision = explained(case).held.decision
-        if len(self._decided_before) >= _MOST_MADE:
+        if self._number >= _MOST_MADE:
             self._decided_before.clear()
+            self._met.clear()
+            self._number = 0
         window = _shared([case.facts.window(case.now), case.who.window])
-        self._decided_before[key] = _Made(decision, window, case.facts, case.who)
+        self._before(caller)[case.patient_id] = _Made(decision, window, case.facts, case.who)
+        self._number += 1
         return decision
 
     async def explain(
@@ -181,7 +200,8 @@ class TableDecisions:
 
     def _sought(self, who: Identities, caller: Caller) -> frozenset[str]:
         signs = caller.organisation.upper() in self._terms.signatories
-        return who.names | who.colleagues | ({REGISTER} if signs else frozenset())
+        found = who.names | who.colleagues | ({REGISTER} if signs else frozenset())
+        return found | frozenset(map(keeping, who.organisations if keeps_records(caller) else ()))
 
     def _decided(
         self, patient_id: str, found: Facts | None, who: Identities, caller: Caller, now: int
@@ -200,8 +220,8 @@ _UNDECIDED: Final = Explanation(Held(DENIED), ((0, "the facts cannot be read"),)
 
 def _key(caller: Caller) -> tuple[object, ...]:
     """All that a decision depends on."""
-    stays = creates_stays(caller)
-    return (caller.user, caller.organisation, caller.roles, caller.purpose, stays)
+    rights = (creates_stays(caller), keeps_records(caller))
+    return (caller.user, caller.organisation, caller.roles, caller.purpose, rights)
 
 
 async def _who(reader: Reader, shelf: Shelf, caller: Caller, now: int) -> Identities:

@@ -60,6 +60,11 @@ class GuardedReader:
         """Of the request, where it leaves a row in the audit when it is answered."""
         self._own: Final = own_prefix(caller.name)
 
+    def begin(self) -> None:
+        """Another request of the same caller begins."""
+        if isinstance(self._rule, ConsentPolicy):
+            self._rule.glass.clear()
+
     @property
     def is_open(self) -> bool:
         """Whether everything is allowed, to everybody."""
@@ -169,6 +174,7 @@ class GuardedReader:
         if self._rule is None:
             return await self._reader.search(_but_the_audit(known), count, after, until)
         terms = await self._rule.terms(self._reader)
+        known = await targets.asked(known, self._is_seen_now)
         asked = guarded(known, terms.readable)
         found = await self._reader.search(asked, count, after, until)
         types = {one.type for one in found.matches}
@@ -183,6 +189,7 @@ class GuardedReader:
         if self._rule is None:
             return await self._reader.total(_but_the_audit(known))
         terms = await self._rule.terms(self._reader)
+        known = await targets.asked(known, self._is_seen_now)
         return await self._reader.total(guarded(known, terms.readable))
 
     def shows(self, versions: Iterable[StoredVersion]) -> None:
@@ -236,8 +243,8 @@ class GuardedReader:
             await rule.sight(self._reader, json.decode_own(body))
             return None
         if current.body:
-            told = rule.looked_at(current.type, current.body)
-            seen = _through(await rule.sight(self._reader, told), current)
+            sight = await rule.sight_as_stored(self._reader, current.type, current.body)
+            seen = _through(sight, current)
         else:
             seen = _through(await self._sight(rule, current), current)
         if seen is None or seen.type != targets.TYPE:
@@ -268,11 +275,11 @@ class GuardedReader:
     async def _sight(self, rule: Rule, version: StoredVersion) -> Sight:
         """Of a deletion, by what was deleted."""
         if not version.deleted:
-            return await rule.sight(self._reader, rule.looked_at(version.type, version.body))
+            return await rule.sight_as_stored(self._reader, version.type, version.body)
         last = await self._reader.vread(version.type, version.id, version.version - 1)
         if last is None or last.deleted:
             return Sight.NONE
-        sight = await rule.sight(self._reader, rule.looked_at(last.type, last.body))
+        sight = await rule.sight_as_stored(self._reader, last.type, last.body)
         return sight if sight is Sight.ALL else Sight.NONE
 
 

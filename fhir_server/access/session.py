@@ -162,9 +162,12 @@ class Session(GuardedReader):
         return elevated
 
     def as_it_is(self) -> "Session":
-        """The same session for records that come from elsewhere, which no rule follows up."""
+        """The same session for records that come from elsewhere, which no rule follows up at once.
+
+        The scheduler looks later at those whom they are about.
+        """
         taking = copy(self)
-        taking._rules = NO_RULES
+        taking._rules = self._rules.as_it_is()
         return taking
 
     async def commit(self, action: str, work: "Callable[[SessionUnit], Awaitable[T]]") -> T:
@@ -278,7 +281,10 @@ class SessionUnit(GuardedReader):
 
     def taken(self) -> list[Written]:
         """What rules have not looked at yet, in the order in which it was written."""
-        found = [Written(*key, before) for key, before in self.done.unsettled.items()]
+        last = {(one.type, one.id): one for one in self.touched}
+        found = [
+            Written(*key, before, last.get(key)) for key, before in self.done.unsettled.items()
+        ]
         self.done.unsettled.clear()
         return found
 

@@ -9,12 +9,13 @@ import logging
 from typing import Final
 from uuid import uuid4
 
+from fhir_server.access.caller import Stands, unchanged
 from fhir_server.errors import FhirError
 from fhir_server.events.feed import Feed
 from fhir_server.events.ledger import Ledger
 from fhir_server.events.record import OPEN
 from fhir_server.events.sending import Hook, Socket
-from fhir_server.events.sockets import Sockets
+from fhir_server.events.sockets import ENDED, Sockets
 from fhir_server.events.terms import OpenSession, Terms
 from fhir_server.events.worker import Tools, Worker
 from fhir_server.storage.interface import Store
@@ -27,7 +28,12 @@ class Dispatcher:
     """Starts and ends what works for subscriptions, and wakes it."""
 
     def __init__(
-        self, store: Store, terms: Terms, open_session: OpenSession, sockets: Sockets
+        self,
+        store: Store,
+        terms: Terms,
+        open_session: OpenSession,
+        sockets: Sockets,
+        stands: Stands = unchanged,
     ) -> None:
         self._store = store
         self._terms = terms
@@ -43,6 +49,7 @@ class Dispatcher:
             Hook(terms),
             Socket(terms, sockets),
             asyncio.Semaphore(max(1, terms.concurrency)),
+            stands,
         )
         self._workers: Final[dict[str, Worker]] = {}
         self._tasks: Final[dict[str, asyncio.Task[None]]] = {}
@@ -115,7 +122,7 @@ class Dispatcher:
         await asyncio.gather(task, return_exceptions=True)
         worker = self._workers.pop(key)
         await worker.release()
-        await self._sockets.drop(key)
+        await self._sockets.drop(key, ENDED)
 
     def _wake(self) -> None:
         for worker in self._workers.values():

@@ -10,7 +10,13 @@ class Connection(Protocol):
     async def send(self, text: str) -> None:
         """Raises an exception where it is closed."""
 
-    async def close(self) -> None: ...
+    async def close(self, code: int, reason: str) -> None: ...
+
+
+ENDED: Final = (1000, "The subscription has ended")
+TOO_SLOW: Final = (1008, "It was not taken in time")
+ELSEWHERE: Final = (4001, "The subscription was bound to another server process")
+"""Codes are those of https://www.rfc-editor.org/rfc/rfc6455#section-7.4; 4001 is ours."""
 
 
 class Sockets:
@@ -18,14 +24,19 @@ class Sockets:
 
     def __init__(self) -> None:
         self._bound: Final[dict[str, list[Connection]]] = {}
+        self._by: Final[dict[tuple[str, Connection], str]] = {}
         self.changed: Final = asyncio.Event()
 
-    def bind(self, key: str, connection: Connection) -> None:
+    def bind(self, key: str, connection: Connection, by: str = "") -> None:
+        """`by` is the `jti` of the token of access that it was bound with."""
         self._bound.setdefault(key, []).append(connection)
+        self._by[key, connection] = by
         self.changed.set()
 
     def leave(self, connection: Connection) -> None:
         """The connection has ended."""
+        for bound in [one for one in self._by if one[1] is connection]:
+            del self._by[bound]
         for key, several in [*self._bound.items()]:
             rest = [one for one in several if one is not connection]
             if rest:
@@ -35,6 +46,10 @@ class Sockets:
 
     def has(self, key: str) -> bool:
         return key in self._bound
+
+    def tokens(self, key: str) -> frozenset[str]:
+        """By which those of a subscription were bound."""
+        return frozenset(by for (bound, _), by in self._by.items() if bound == key)
 
     async def send(self, key: str, text: str, seconds: float) -> bool:
         """Whether one took it at least; one that does not in time is closed."""
@@ -47,19 +62,23 @@ class Sockets:
             async with asyncio.timeout(seconds):
                 await connection.send(text)
         except Exception:  # a closed one raises whatever its server likes
-            await self._end(connection)
+            await self._end(connection, TOO_SLOW)
             return False
         return True
 
-    async def drop(self, key: str) -> None:
-        """Close those of a subscription that is served elsewhere, or has ended."""
-        for connection in [*self._bound.get(key, ())]:
-            await self._end(connection)
+    async def drop(self, key: str, why: tuple[int, str], by: str | None = None) -> None:
+        """Close those of a subscription that is served elsewhere, or has ended.
 
-    async def _end(self, connection: Connection) -> None:
+        Of those that were bound by one token, where it is told.
+        """
+        for connection in [*self._bound.get(key, ())]:
+            if by is None or self._by.get((key, connection)) == by:
+                await self._end(connection, why)
+
+    async def _end(self, connection: Connection, why: tuple[int, str]) -> None:
         self.leave(connection)
         try:
             async with asyncio.timeout(1):
-                await connection.close()
+                await connection.close(*why)
         except Exception:
             return

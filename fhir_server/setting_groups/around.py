@@ -8,6 +8,9 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode
 
+from fhir_server.http.rates import Rates, rates
+from fhir_server.http.turns import Turns
+
 _ORIGIN: Final = re.compile(
     r"(?P<scheme>https?)://(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(?::(?P<port>[1-9]\d{0,4}))?",
     re.ASCII,
@@ -51,6 +54,8 @@ class AroundSettings(BaseSettings):
     """`json`: each line of the log is an object."""
     access_log: bool = False
     """Whether each request is a line of the log, without anything about people."""
+    server_timing: bool = False
+    """Whether FHIR answers tell how long they took, and how long they waited for the store."""
 
     @model_validator(mode="after")
     def _check_around(self) -> Self:
@@ -72,6 +77,18 @@ class AroundSettings(BaseSettings):
     def scheme(self) -> str:
         """In which the server itself is spoken to."""
         return "http" if self.tls_certificate is None else "https"
+
+
+def client_rates(settings: AroundSettings) -> Rates:
+    """How often a client of this process may ask, for tokens and for FHIR together."""
+    return rates(
+        settings.max_rate, settings.max_burst, settings.max_failure_rate, settings.max_failure_burst
+    )
+
+
+def turns_of(settings: AroundSettings) -> Turns:
+    """How much this process works at at once."""
+    return Turns(settings.max_at_once, settings.turn_patience)
 
 
 def tls_context(settings: AroundSettings) -> ssl.SSLContext | None:
