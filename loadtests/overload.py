@@ -16,7 +16,7 @@ from typing import Final
 
 import click
 
-from loadtests.arrivals import BROKEN, Arrival, arrive, percentile
+from loadtests.arrivals import BROKEN, Arrival, arriving, percentile
 from loadtests.bench import report
 from loadtests.bench.asking import Target, ask, raw
 from loadtests.bench.servers import Options, Ours, ours
@@ -75,11 +75,11 @@ def _overloaded(server: Ours, seconds: float, times: float) -> list[Checked]:
     base, make = server.target.base, mixture(server.data, server.target)
     capacity = _capacity(base, make, seconds)
     click.echo(f"capacity: {capacity:.0f} requests a second")
-    before = _arriving(base, make, capacity / 2, seconds / 2)
+    before = arriving(base, make, capacity / 2, seconds / 2)
     tell("half of it, before", before)
-    during = _arriving(base, make, capacity * times, seconds)
+    during = arriving(base, make, capacity * times, seconds)
     tell(f"{times:g} times", during)
-    after = _arriving(base, make, capacity / 2, _RECOVERED + 5.0)
+    after = arriving(base, make, capacity / 2, _RECOVERED + 5.0)
     tell("half of it, after", after)
     lost = _lost(server.target, before, during, after)
     return [*judged(before, during, after, capacity), lost]
@@ -92,10 +92,6 @@ def _capacity(base: str, make: Make, seconds: float) -> float:
         for _ in range(4)
     ]
     return max(run.rate for run in runs[1:])
-
-
-def _arriving(base: str, make: Make, rate: float, seconds: float) -> list[Arrival]:
-    return asyncio.run(arrive(base, make, rate=rate, seconds=seconds))
 
 
 def tell(name: str, arrivals: Sequence[Arrival]) -> None:

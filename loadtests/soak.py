@@ -5,7 +5,6 @@ few seconds, a plot of it, and the slope of a line through what came after the f
 which caches fill. Exit status 1 where it rises by more than what is allowed.
 """
 
-import asyncio
 import math
 import tempfile
 import time
@@ -17,9 +16,10 @@ from typing import Final
 
 import click
 
-from loadtests.arrivals import Arrival, arrive
+from loadtests.arrivals import arriving
 from loadtests.bench import report
 from loadtests.bench.servers import Options, Ours, ours
+from loadtests.client import Make
 from loadtests.mixture import mixture
 
 _WARM: Final = 1 / 3
@@ -82,18 +82,15 @@ def _soaked(server: Ours, minutes: float, rate: float) -> tuple[list[Sample], in
     samples, count, failed = [(0.0, server.megabytes())], 0, 0
     while (passed := time.monotonic() - began) < minutes * 60:
         seconds, first = min(_EVERY, minutes * 60 - passed + 1), count
-        piece: list[Arrival] = asyncio.run(
-            arrive(
-                server.target.base,
-                lambda number, first=first: make(first + number),  # type: ignore[misc]
-                rate=rate,
-                seconds=seconds,
-            )
-        )
+        piece = arriving(server.target.base, _from(make, first), rate, seconds)
         count += len(piece)
         failed += sum(not one.succeeded for one in piece)
         samples.append(((time.monotonic() - began) / 60, server.megabytes()))
     return samples, count, failed
+
+
+def _from(make: Make, first: int) -> Make:
+    return lambda number: make(first + number)
 
 
 def slope(samples: Sequence[Sample]) -> Slope:

@@ -19,7 +19,7 @@ from fhir_server.http.headers import read as read_headers
 from fhir_server.http.limits import HttpLimits
 from fhir_server.http.media import written_as
 from fhir_server.http.messages import HttpAnswer, HttpRequest, Receive
-from fhir_server.http.middleware import wrapped
+from fhir_server.http.middleware import AT_THE_DOOR, wrapped
 from fhir_server.http.negotiate import (
     Format,
     Presentation,
@@ -102,6 +102,7 @@ class FhirEndpoint:
         self._authenticate = authenticate
         handle = wrapped(self._interact)
         self._handle = telling(handle) if timing else handle
+        self._refuse = wrapped(self._turn_away, AT_THE_DOOR)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         received = read_headers(scope["headers"])
@@ -118,13 +119,20 @@ class FhirEndpoint:
             address=self.address_of(peer, received.values),
             rates=self.rates,
         )
-        if self.trail is not None:
-            request.record = _record(self.trail, request)
-        await _send(await self._handle(request), send, bodiless=request.method == "HEAD")
+        if self._turns.is_hopeless:
+            handle = self._refuse
+        else:
+            handle = self._handle
+            if self.trail is not None:
+                request.record = _record(self.trail, request)
+        await _send(await handle(request), send, bodiless=request.method == "HEAD")
 
     def address_of(self, peer: str, headers: Mapping[str, str]) -> str:
         """The client's own, as far as proxies that are trusted tell it."""
         return self._addresses.client(peer, headers) if self._addresses else peer
+
+    async def _turn_away(self, http: HttpRequest) -> HttpAnswer:  # noqa: ARG002
+        raise self._turns.refusal()
 
     async def _interact(self, http: HttpRequest) -> HttpAnswer:
         if self._authenticate is not None and not _is_open(http):

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from os import urandom
 from time import perf_counter
@@ -179,9 +180,19 @@ MIDDLEWARE: Final[tuple[Middleware, ...]] = (
 )
 
 
-def wrapped(handle: Handler) -> Handler:
-    """The handler inside all of `MIDDLEWARE`."""
-    for middleware in reversed(MIDDLEWARE):
+AT_THE_DOOR: Final[tuple[Middleware, ...]] = (
+    note,
+    mirror_ids,
+    forbid_caching,
+    compress,
+    answer_errors,
+)
+"""Of what is refused before anything of it is looked at: it leaves no row in the audit."""
+
+
+def wrapped(handle: Handler, inside: Sequence[Middleware] = MIDDLEWARE) -> Handler:
+    """The handler inside all of them."""
+    for middleware in reversed(inside):
         handle = _inside(middleware, handle)
     return handle
 

@@ -6,13 +6,15 @@ whoever has a turn is answered about as quickly as ever, and the others are soon
 Nothing was begun for who is refused, so a write may be sent again.
 
 A turn is taken once the whole request is there and who asks is known: who sends a body slowly, or
-has no token, keeps nobody else from a turn.
+has no token, keeps nobody else from a turn. While it is hopeless to wait, requests are refused at
+the door, before they cost anything.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from math import ceil
+from time import monotonic
 from typing import Final, TypeVar
 
 from fhir_server.errors import FhirError, Kind
@@ -21,6 +23,10 @@ T = TypeVar("T")
 
 _QUEUE: Final = 16
 """Requests that may wait for each that is worked at: bodies of those that wait take memory."""
+
+
+_MOMENT: Final = 0.25
+"""The share of the patience for which nobody new may wait once somebody has given up."""
 
 
 class Turns:
@@ -37,6 +43,15 @@ class Turns:
         self._queue: Final = most * _QUEUE
         self._patience: Final = patience
         self._waiting: Final[deque[asyncio.Future[bool]]] = deque()
+        self._hopeless_until = 0.0
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether who comes now would wait in vain: the queue is full, or somebody has given up
+        a moment ago. To find that out by waiting would cost the server more."""
+        if not self._waiting:
+            return False
+        return len(self._waiting) >= self._queue or monotonic() < self._hopeless_until
 
     async def in_turn(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do the work once there is a turn.
@@ -57,7 +72,7 @@ class Turns:
 
     async def _wait(self) -> None:
         if len(self._waiting) >= self._queue:
-            raise self._refusal()
+            raise self.refusal()
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[bool] = loop.create_future()
         timer = loop.call_later(self._patience, self._give_up, turn)
@@ -71,7 +86,7 @@ class Turns:
         finally:
             timer.cancel()
         if not has_come:
-            raise self._refusal()
+            raise self.refusal()
 
     def _pass_on(self) -> None:
         while self._waiting:
@@ -85,10 +100,11 @@ class Turns:
         """All have the same patience, so who gives up is the first that still waits."""
         if not turn.done():
             turn.set_result(False)
+            self._hopeless_until = monotonic() + self._patience * _MOMENT
         while self._waiting and self._waiting[0].done():
             self._waiting.popleft()
 
-    def _refusal(self) -> FhirError:
+    def refusal(self) -> FhirError:
         whole = max(1, ceil(self._patience))
         return FhirError(
             Kind.UNAVAILABLE,

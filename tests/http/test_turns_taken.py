@@ -73,6 +73,45 @@ async def test_who_waits_too_long_is_refused_and_takes_no_turn() -> None:
     assert work.begun == [1, 3]
 
 
+async def test_while_waiting_is_in_vain_nobody_new_should_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("fhir_server.http.turns.monotonic", lambda: now[0])
+    turns, work = Turns(1, 0.01), _Work()
+    first = _asked(turns, work, 0)
+    await _settle()
+    found = [turns.is_hopeless]
+    with pytest.raises(FhirError):
+        await turns.in_turn(lambda: work.do(1))
+    found.append(turns.is_hopeless)
+    later = _asked(turns, work, 2)
+    await _settle()
+    found.append(turns.is_hopeless)
+    now[0] += 0.003
+    found.append(turns.is_hopeless)
+    # Nobody has given up; nobody waits, so who comes is next; now; for a moment alone.
+    assert found == [False, False, True, False]
+    work.let_go.set()
+    await asyncio.gather(first, later, return_exceptions=True)
+
+
+async def test_who_is_refused_at_the_door_is_not_looked_at(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(settings) as client:
+        monkeypatch.setattr(Turns, "is_hopeless", True)
+        asked = {"x-request-id": "one"}
+        refused = await client.post("Nothing?_format=xml", content=b"{", headers=asked)
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"] == "1"
+        assert refused.headers["content-type"].startswith("application/fhir+xml")
+        assert refused.headers["x-request-id"] == "one"
+        assert b"too much to do" in refused.content
+        monkeypatch.undo()
+        assert (await client.get("Patient")).status_code == 200
+
+
 async def test_who_goes_away_passes_the_turn_on() -> None:
     turns, work = Turns(1, 60.0), _Work()
     asked = [_asked(turns, work, number) for number in range(3)]
