@@ -22,7 +22,7 @@ _AS_OF: Final = date(2026, 6, 1)
 _A_COMMIT: Final = 500
 _LEAST_EACH: Final = 20
 """Fewer resources than any caseload has for each young person."""
-WITH_MANY: Final = 40
+WITH_MANY: Final = 20
 """Young people with a page of plans."""
 MANY: Final = 20
 """Plans that they have besides their own."""

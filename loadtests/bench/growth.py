@@ -97,8 +97,8 @@ def _whole(small: int, large: int) -> list[Line]:
             Line(f"resources: {name}", sizes, _case(name))
             for name in ("read", "search page of 20", "chained search", "include", "create")
         ),
-        Line("register: active episodes", sizes, _asking("EpisodeOfCare?status=active&_count=20")),
-        Line("register: red flags", sizes, _asking("Flag?code=red&status=active&_count=20")),
+        Line("register: active episodes", sizes, _asking("EpisodeOfCare?status=active&_count=5")),
+        Line("register: red flags", sizes, _asking("Flag?code=red&status=active&_count=5")),
         Line("register: $admission-risk", sizes, _case("$admission-risk")),
         Line("register: admission message", sizes, _case("admission message")),
     ]
@@ -201,7 +201,7 @@ WITHIN: Final = (
 def measured(options: Options, terms: Terms, results: Path, only: str = "") -> None:
     """Print the lines, and save them."""
     large = options.resources
-    small = max(500, large // 10)
+    small = max(1000, large // 10)
     click.echo(f"{options}; cost as processor time of the server for a request")
     click.echo(f"{'':34}{'x10':>6}{'log':>8}")
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:

@@ -133,9 +133,10 @@ def test_it_is_as_before_from_the_second_on_in_which_nothing_is_refused_or_late(
 def test_memory_that_rises_is_seen_and_noise_is_not() -> None:
     rising = [(float(minute), 100 + minute * 0.5 + minute % 2) for minute in range(60)]
     assert slope(rising).an_hour == pytest.approx(30, abs=1)
-    assert not slope(rising).is_steady(6)
+    assert slope(rising).verdict(6) == "missed"
     filled = [(float(minute), min(minute, 10) + 100.0 + minute % 2) for minute in range(60)]
-    assert slope(filled).is_steady(6), "caches fill at first"
+    assert slope(filled).verdict(6) == "met", "caches fill at first"
+    assert slope(rising[:2]).verdict(6).startswith("not known")
     assert plot(rising, "50 a second").startswith("<svg")
 
 
