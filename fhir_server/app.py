@@ -34,7 +34,6 @@ from fhir_server.authorisation.authority import Authority, Terms
 from fhir_server.authorisation.endpoint import routes as authorisation_routes
 from fhir_server.authorisation.fetching import KeySets
 from fhir_server.authorisation.gate import Gate
-from fhir_server.authorisation.registered import Registered
 from fhir_server.checking import checker, packaged, terminology_server
 from fhir_server.errors import FhirError, Kind
 from fhir_server.events.binding import WEBSOCKET_PATH, Binding
@@ -70,7 +69,7 @@ from fhir_server.storage.mongo.address import is_mongo
 from fhir_server.storage.sqlite.store import SqliteStore
 from fhir_server.terminology.held import SHELF
 from fhir_server.timing import scheduler
-from fhir_server.trusting import authentication, smart_configuration
+from fhir_server.trusting import authentication, smart_configuration, standing
 
 _log: Final = logging.getLogger(__name__)
 ANONYMOUS: Final = "anonymous"
@@ -168,8 +167,9 @@ def _lifespan(
             timers.start()
         sockets = app.state.sockets = Sockets()
         sessions = partial(session, settings, store, decisions=decisions)
-        notices = dispatcher(settings, store, sessions, sockets)
-        app.state.binding = Binding(store, noticing.terms(settings), notices.me)
+        stands = standing(settings, store)
+        notices = dispatcher(settings, store, sessions, sockets, stands)
+        app.state.binding = Binding(store, noticing.terms(settings), notices.me, stands)
         notices.start()
         facts = asyncio.create_task(_complete_facts(settings, store))
         yield
@@ -330,7 +330,7 @@ def runner(
         server.clock,
         JobTerms(settings.job_concurrency, settings.job_lease),
         woken,
-        Registered(Ledger(store), settings.authorisation).caller,
+        standing(settings, store),
     )
 
 

@@ -1,5 +1,6 @@
 """Subscriptions and their notices, by the settings: part of the composition root."""
 
+from fhir_server.access.caller import Stands
 from fhir_server.access.keeper import Keeper
 from fhir_server.events.dispatcher import Dispatcher
 from fhir_server.events.keeping import Keeping
@@ -39,7 +40,7 @@ def keeper(settings: Settings) -> Keeper:
 
 
 def dispatcher(
-    settings: Settings, store: Store, open_session: OpenSession, sockets: Sockets
+    settings: Settings, store: Store, open_session: OpenSession, sockets: Sockets, stands: Stands
 ) -> Dispatcher:
     """What sends notices in this process, each as the subscription's caller may see it then."""
-    return Dispatcher(store, terms(settings), open_session, sockets)
+    return Dispatcher(store, terms(settings), open_session, sockets, stands)

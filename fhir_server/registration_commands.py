@@ -214,9 +214,8 @@ def list_keys(store: str | None) -> None:
 @click.option("--key", "private", type=click.Path(path_type=Path), help="Its private key.")
 @click.option(
     "--server",
-    default=DEFAULT_SERVER,
-    show_default=True,
-    help="Base address of the running FHIR server.",
+    show_default=DEFAULT_SERVER,
+    help="Base address of the running FHIR server, which is asked with --key.",
 )
 @click.option("--assertion", is_flag=True, help="Print what it would send, and ask nobody.")
 @_STORE
@@ -225,7 +224,7 @@ def token(
     client_id: str,
     scope: str,
     private: Path | None,
-    server: str,
+    server: str | None,
     assertion: bool,
     store: str | None,
 ) -> None:
@@ -239,10 +238,14 @@ def token(
 
     if assertion and private is None:
         raise CannotRegister("--assertion is signed with --key")
+    if server is not None and private is None:
+        text = "--server is asked with --key; without them the token is issued here, on the --store"
+        raise CannotRegister(text)
+    asked = server or DEFAULT_SERVER
     if assertion and private is not None:
-        click.echo(registering.assertion(client_id, private, registering.token_endpoint(server)))
+        click.echo(registering.assertion(client_id, private, registering.token_endpoint(asked)))
     elif private is not None:
-        answer = registering.asked_of_server(server, client_id, private, scope)
+        answer = registering.asked_of_server(asked, client_id, private, scope)
         click.echo(answer["access_token"])
     else:
         issued = registering.with_authority(store, lambda it: it.issue(client_id, scope))

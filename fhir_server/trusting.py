@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from fhir_server.access.caller import Stands
 from fhir_server.access.issued import ALGORITHM, Issued
+from fhir_server.access.ledger import Ledger
 from fhir_server.access.tokens.authentication import Authenticator, Trust
 from fhir_server.access.tokens.claims import ClaimNames, Expected
 from fhir_server.access.tokens.fetching import Outgoing
@@ -15,9 +17,10 @@ from fhir_server.access.tokens.introspection import Introspection
 from fhir_server.access.tokens.jwt import Issuer
 from fhir_server.access.tokens.smart import SmartConfiguration
 from fhir_server.access.tokens.sources import Load, LoadedKeys, from_file, from_url
+from fhir_server.authorisation.registered import Registered
 from fhir_server.http.endpoint import Authenticate
 from fhir_server.settings import Settings
-from fhir_server.storage.interface import Reader
+from fhir_server.storage.interface import Reader, Store
 
 
 def authentication(
@@ -29,6 +32,11 @@ def authentication(
     if settings.auth is None:
         return Authenticator(Trust(settings.base), clock).caller
     return Authenticator(trust(settings, reader), clock).caller
+
+
+def standing(settings: Settings, store: Store) -> Stands:
+    """What says what is left of a caller by now, for work that outlives a token."""
+    return Registered(Ledger(store), settings.authorisation).caller
 
 
 def trust(settings: Settings, reader: Reader) -> Trust:

@@ -4,7 +4,7 @@ An identifier counts with its system only: two hospitals number alike. An NHS nu
 its check digit is right, however it is spaced.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from fhir_server.access.labels import is_test_data
@@ -86,7 +86,7 @@ async def identified(records: Records, part: Part) -> Resource | None:
     """
     kind = part.resource["resourceType"]
     find_by = reliable if kind == "Patient" else identifiers_of
-    found = await records.by_identifier(kind, find_by(part.resource))
+    found = in_use(await records.by_identifier(kind, find_by(part.resource)))
     if len(found) > 1:
         raise FhirError.at(
             Kind.CONFLICT,
@@ -94,6 +94,11 @@ async def identified(records: Records, part: Part) -> Resource | None:
             f"{len(found)} resources of type {kind} have these identifiers",
         )
     return found[0] if found else None
+
+
+def in_use(found: Sequence[Resource]) -> list[Resource]:
+    """Of several, those that are not marked as inactive, as one of two that were joined is."""
+    return [one for one in found if one.get("active") is not False] or [*found]
 
 
 def shares_identifier(one: Resource, other: Resource) -> bool:

@@ -15,11 +15,12 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import new_id, parse_relative
 from fhir_server.operation.records import Records, reference_to, stable_id
-from operations._calendar import working_days_after
+from operations._doubt import ask_who
 from operations._finding import Finder, is_same_birth
 from operations._identity import (
     are_for_tests,
     identifiers_of,
+    in_use,
     is_unconfirmed,
     means_same_person,
     reliable,
@@ -28,7 +29,7 @@ from operations._identity import (
     without_numbers,
 )
 from operations._message import Message, Part, unversioned
-from operations._person import Person, local_day, local_time
+from operations._person import Person
 from operations._sender import codes_of
 from operations._whose import named, of_a_record, references
 
@@ -38,9 +39,7 @@ SHARED: Final = frozenset(
 """About nobody in care: as they are known here, whoever told of them."""
 _DECIDING: Final = frozenset({"Organization", "PractitionerRole"})
 """By which the records say who works where."""
-_CODE: Final = "check-identity"
 _TEXT: Final = "Find out whose stay this is"
-_NOT_FOR_FAMILY: Final = {"system": canonicals.ACT_CODE, "code": "TBOO"}
 
 
 class OwnFinder(Finder):
@@ -88,7 +87,7 @@ class OwnFinder(Finder):
         """Those who may be meant; test data where nobody else can be."""
         identifiers = reliable(part.resource)
         every = [one async for one in self._records.each_identified("Patient", identifiers)]
-        found = [one for one in every if not is_test_data(one)]
+        found = in_use([one for one in every if not is_test_data(one)])
         return found or (every if are_for_tests(identifiers) else [])
 
     async def resource(self, part: Part, patient: Resource) -> Resource | None:
@@ -123,10 +122,12 @@ class OwnFinder(Finder):
     async def ask_whose(self, stay: Resource, now: int) -> None:
         """Somebody finds out whose stay it is, where that is in doubt."""
         for patient in self.doubted:
+            told = (
+                f"{self._organisation} tells of a stay under an identifier of this young person, "
+                "but with another date of birth, or several have it: ask them whose it is"
+            )
             person = Person(self._records, patient, now)
-            task = await self._task(person, stay)
-            if await self._records.get("Task", task["id"]) is None:
-                await self._records.save(task)
+            await ask_who(self._records, person, reference_to(stay), _TEXT, told)
 
     async def _patient_of(self, stay: Resource | None, part: Part) -> Resource | None:
         found = await self._get((stay or {}).get("subject", {}).get("reference", ""))
@@ -163,29 +164,6 @@ class OwnFinder(Finder):
             if version in targets and self._organisation in _behalf(told):
                 return True
         return False
-
-    async def _task(self, person: Person, stay: Resource) -> Resource:
-        episode = await person.episode() or {}
-        due = working_days_after(local_day(person.now), 1)
-        task: Resource = {
-            "resourceType": "Task",
-            "id": stable_id("task", _CODE, person.reference, reference_to(stay)),
-            "meta": {"security": [_NOT_FOR_FAMILY]},
-            "status": "requested",
-            "intent": "order",
-            "priority": "urgent",
-            "code": {"coding": [{"system": canonicals.TASK, "code": _CODE}], "text": _TEXT},
-            "description": (
-                f"{self._organisation} tells of a stay under an identifier of this young person, "
-                "but with another date of birth, or several have it: ask them whose it is"
-            ),
-            "focus": {"reference": reference_to(stay)},
-            "for": {"reference": person.reference},
-            "authoredOn": local_time(person.now),
-            "restriction": {"period": {"end": due.isoformat()}},
-        }
-        owner = episode.get("careManager") or episode.get("managingOrganization")
-        return {**task, "owner": owner} if owner else task
 
 
 def require_own_terms(message: Message) -> None:

@@ -285,6 +285,20 @@ def extension(resource: Resource, url: str) -> Resource | None:
     return next((item for item in found if item.get("url") == url), None)
 
 
+def ended_period(resource: Resource, at: int) -> Resource:
+    """Its period, ended by the day; not before it began, whatever is told of the end."""
+    period = resource.get("period", {})
+    day = max(local_day(at).isoformat(), str(period.get("start", ""))[:10])
+    return {**period, "end": day}
+
+
+def without_end(resource: Resource) -> Resource:
+    """It goes on: what is left of its period, if anything is."""
+    period = {name: one for name, one in resource.get("period", {}).items() if name != "end"}
+    rest = {name: value for name, value in resource.items() if name != "period"}
+    return {**rest, "period": period} if period else rest
+
+
 def with_extension(resource: Resource, value: Resource) -> Resource:
     """A copy in which `value` is the one extension with its URL."""
     others = [item for item in resource.get("extension", []) if item.get("url") != value["url"]]

@@ -17,6 +17,7 @@ from operations._person import (
     code_in,
     codes,
     covers,
+    ended_period,
     extension,
     is_open_plan,
     local_day,
@@ -24,6 +25,7 @@ from operations._person import (
     refers,
     status_of,
     with_extension,
+    without_end,
 )
 
 _AFTERCARE_STATUSES: Final = frozenset({"03", "09", "10", "15", "16", "17", "18", "37", "38"})
@@ -69,15 +71,14 @@ async def note_aftercare(
 async def end_plan(records: Records, plan: Resource, left: int) -> None:
     """Note when the stay ended; people complete what is left of the checklist."""
     if is_open_plan(plan):
-        period = {**plan.get("period", {}), "end": local_day(left).isoformat()}
+        period = ended_period(plan, left)
         await records.save({**plan, "period": period})
 
 
 async def resume_plan(records: Records, plan: Resource) -> None:
     """The stay goes on: its plan has no end."""
     if "end" in plan.get("period", {}):
-        period = {name: value for name, value in plan["period"].items() if name != "end"}
-        await records.save({**plan, "period": period})
+        await records.save(without_end(plan))
 
 
 async def revoke_plan(records: Records, plan: Resource) -> str:

@@ -24,6 +24,7 @@ from operations._person import (
     since,
     status_of,
     with_extension,
+    without_end,
 )
 
 _TITLES: Final = {
@@ -130,14 +131,13 @@ async def _move_end(event: Event, ended: int, at: int) -> None:
 
 def _going_on(flag: Resource) -> Resource:
     """The rating as it was before it ended."""
-    period = {name: value for name, value in flag.get("period", {}).items() if name != "end"}
     others = [
         one
         for one in flag.get("extension", ())
         if one.get("url") != canonicals.RATING_END_REASON_EXTENSION
     ]
     kept = {name: value for name, value in flag.items() if name != "extension"}
-    going = {**kept, "status": "active", "period": period}
+    going = {**without_end(kept), "status": "active"}
     return going | ({"extension": others} if others else {})
 
 
@@ -154,6 +154,18 @@ async def _give_back(event: Event, ours: Collection[str]) -> str:
     last = max(before, key=lambda flag: since(flag.get("period", {}).get("end")))
     saved = await event.records.save(_going_on(last))
     return f"The rating is {colour_of(saved)} again, as before the stay: {reference_to(saved)}"
+
+
+async def give_back_after_death(records: Records, person: Person) -> list[str]:
+    """The rating that a death ended which was told in error; what was done, in words."""
+    ended = [one for one in await person.ratings() if _end_reason(one) == "deceased"]
+    if not ended or await person.active_ratings() or not await person.consented("register"):
+        return []
+    last = max(ended, key=lambda flag: since(flag.get("period", {}).get("end")))
+    if colour_of(last) == canonicals.BLUE and not await person.open_stays():
+        return ["The rating was blue, and there is no stay now; somebody has to rate again"]
+    saved = await records.save(_going_on(last))
+    return [f"The rating is {colour_of(saved)} again: {reference_to(saved)}"]
 
 
 def _end_reason(flag: Resource) -> str | None:

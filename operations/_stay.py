@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import Final
 
 from fhir_server.fhir import canonicals
-from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
 from operations import _plan, _rating
+from operations._death import closed_by_death, reinvolved, state_at_home
 from operations._event import Event
 from operations._leaving import died, is_understood, left_for_hospital
 from operations._person import (
@@ -19,14 +19,12 @@ from operations._person import (
     status_of,
     with_extension,
 )
-from operations.pathway.reopening import reopen
 from operations.pathway.states import statuses
 
 _INVOLVED: Final = frozenset(
     {"information-gathering", "planning", "plan-active", "discharge-planning", "step-down"}
 )
 """Pathway states that an admission turns into in-hospital; consent goes before keyworking."""
-_STATE: Final = canonicals.PATHWAY_STATE_EXTENSION
 _IN_HOSPITAL: Final = frozenset({"in-hospital", "discharge-planning"})
 
 
@@ -147,41 +145,12 @@ async def _rating_stays(person: Person) -> str:
 async def _died(event: Event) -> list[str]:
     """The involvement closes with care: nobody is reminded, somebody speaks with the family."""
     await _rating.undo_discharge(event)
-    await _rating.end_ratings(event.records, event.person, event.at, "deceased")
-    said = ["The young person has died: the rating has ended, nothing is to be followed up"]
-    episode = await event.person.episode()
-    if episode is None:
-        return said
-    await event.records.save(_closed(episode, event))
-    return [*said, f"The involvement is closed: {reference_to(episode)}"]
-
-
-def _closed(episode: Resource, event: Event) -> Resource:
-    reason = {"system": canonicals.EPISODE_CLOSE_REASON, "code": "deceased"}
-    why = {"url": canonicals.CLOSE_REASON_EXTENSION, "valueCodeableConcept": {"coding": [reason]}}
-    state = {"url": canonicals.PATHWAY_STATE_EXTENSION, "valueCode": "closed"}
-    period = {**episode.get("period", {}), "end": event.day.isoformat()}
-    closed = with_extension(with_extension(episode, why), state)
-    return {**closed, "status": "finished", "period": period}
+    return await closed_by_death(event.records, event.person, event.at)
 
 
 async def _reinvolved(event: Event) -> list[str]:
     """Open an involvement that a death closed which was told of this stay, in error."""
-    if not event.was_death or await event.person.episode() is not None:
-        return []
-    for episode in await event.person.closed_episodes("deceased"):
-        kept = [
-            one
-            for one in episode["extension"]
-            if one["url"] not in (canonicals.CLOSE_REASON_EXTENSION, _STATE)
-        ]
-        period = {name: value for name, value in episode["period"].items() if name != "end"}
-        said = await reopen(event.records, event.person, episode)
-        state = {"url": _STATE, "valueCode": await _state_at_home(event.person)}
-        opened = {**episode, "status": "active", "period": period, "extension": [*kept, state]}
-        await event.records.save(opened)
-        return [*said, f"The involvement goes on: {reference_to(episode)}"]
-    return []
+    return await reinvolved(event.records, event.person) if event.was_death else []
 
 
 async def undone(event: Event) -> list[str]:
@@ -196,17 +165,7 @@ async def undone(event: Event) -> list[str]:
         said.append(await _plan.revoke_plan(records, plan))
     if await person.open_stays():
         return said
-    return said + await _move_to(event, await _state_at_home(person), _IN_HOSPITAL)
-
-
-async def _state_at_home(person: Person) -> str:
-    """The pathway state that the plans speak for; the one before is recorded nowhere else."""
-    if await person.has_active_plan("step-down-plan"):
-        return "step-down"
-    plan = await person.keyworking_plan()
-    if plan is None:
-        return "information-gathering"
-    return "planning" if status_of(plan) == "draft" else "plan-active"
+    return said + await _move_to(event, await state_at_home(person), _IN_HOSPITAL)
 
 
 async def _move_to(event: Event, state: str, among: set[str] | frozenset[str]) -> list[str]:

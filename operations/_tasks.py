@@ -11,6 +11,7 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import Records
 from operations._calendar import due_text
+from operations._doubt import CODE
 from operations._overdue import escalations, is_overdue, marked
 from operations._person import local_time, refers, since, status_of
 from operations._record import Record, due_of, is_open, local_reference, task_code
@@ -28,7 +29,7 @@ _AFTER_DEATH: Final = frozenset(
     {"bereavement", "root-cause-analysis", "review-break-glass", "T-RETENTION"}
 )
 DIED: Final = "The young person has died"
-_OF_ANOTHER: Final = "check-identity"
+_OF_ANOTHER: Final = CODE
 """Its stay is in the record of somebody else, and so tells nothing of whether it is over."""
 _IN_ERROR: Final = "Added in error"
 _DISCHARGED: Final = "Discharged"

@@ -3,11 +3,12 @@
 What is made from what, and the default numbers: docs/timers.md, which names the sources.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from typing import Final
 
 from fhir_server.fhir import canonicals
+from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
 from operations._ageing import works_of_age
 from operations._calendar import days_after, hours_after, midnight, months_after, working_days_after
@@ -15,7 +16,14 @@ from operations._consenting import works_of_consent
 from operations._leaving import died
 from operations._overdue import strategic_keyworker
 from operations._person import begun, code_in, local_day, since, status_of
-from operations._record import Record, day_of, is_open, is_over, task_code
+from operations._record import (
+    Record,
+    day_of,
+    is_open,
+    is_over,
+    local_reference,
+    task_code,
+)
 from operations._staying import works_of_stays
 from operations._work import Work
 
@@ -44,16 +52,37 @@ def wanted(record: Record) -> list[Work]:
 
 def _works_of_deaths(record: Record) -> Iterator[Work]:
     """Somebody who can decide sees that nobody writes to the family as if nothing had happened."""
-    for stay in record.stays:
-        if is_over(stay) and died(stay):
-            yield Work(
-                "bereavement",
-                "The young person has died in hospital: see to it that the family is met with care",
-                working_days_after(local_day(record.left(stay)), 1),
-                reference_to(stay),
-                "urgent",
-                owner=strategic_keyworker(record),
-            )
+    stays = [stay for stay in record.stays if is_over(stay) and died(stay)]
+    if _is_told_by_itself(record, stays):
+        yield Work(
+            "bereavement",
+            "The young person has died: see to it that the family is met with care",
+            working_days_after(record.today, 1),
+            record.reference,
+            "urgent",
+            fixed=True,
+            owner=strategic_keyworker(record),
+        )
+        return
+    for stay in stays:
+        yield Work(
+            "bereavement",
+            "The young person has died in hospital: see to it that the family is met with care",
+            working_days_after(local_day(record.left(stay)), 1),
+            reference_to(stay),
+            "urgent",
+            owner=strategic_keyworker(record),
+        )
+
+
+def _is_told_by_itself(record: Record, stays: Sequence[Resource]) -> bool:
+    """Whether no stay told of the death, or only after somebody was asked already."""
+    if not stays:
+        return bool(record.involvements or record.flags)
+    return any(
+        task_code(task) == "bereavement" and local_reference(task.get("focus")) == record.reference
+        for task in record.tasks
+    )
 
 
 def _works_of_referrals(record: Record) -> Iterator[Work]:

@@ -1,6 +1,6 @@
 """Who asks: what a verified token says, and nothing that it does not say."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from functools import lru_cache
@@ -68,6 +68,8 @@ class Caller:
     grants: tuple[Grant, ...] = field(default=())
     break_glass: str = ""
     """Why the glass is broken; empty when it is not."""
+    token: str = ""
+    """The `jti` of the token by which they came, for work that ends with its revocation."""
 
     def asking(self, request_id: str) -> "Caller":
         """The same caller with that request."""
@@ -90,13 +92,33 @@ class Caller:
             self.patient,
             self.grants,
             break_glass,
+            self.token,
         )
+
+
+def is_system(caller: Caller) -> bool:
+    """Whether a client acts by itself, and for nobody who has signed in."""
+    return not caller.user and all(grant.level == "system" for grant in caller.grants)
+
+
+def keeps_records(caller: Caller) -> bool:
+    """Whether it is the administrators' own client of an organisation, with nobody signed in."""
+    return Role.ADMINISTRATOR in caller.roles and caller.organisation != "" and is_system(caller)
 
 
 @lru_cache(maxsize=4096)
 def own_prefix(name: str) -> str:
     """How the keys of a caller's own memos begin."""
     return quote(name, safe="") + "/"
+
+
+Stands = Callable[[Caller], Awaitable[Caller | None]]
+"""What is left of a caller by now; None for one who may do nothing any more."""
+
+
+async def unchanged(caller: Caller) -> Caller | None:
+    """Where nobody knows more of callers than their tokens said."""
+    return caller
 
 
 ANONYMOUS: Final = Caller("anonymous")

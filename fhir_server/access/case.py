@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from fhir_server.access.caller import Caller, Grant
+from fhir_server.access.caller import Caller, Grant, keeps_records
 from fhir_server.access.facts.parts import UNKNOWN, Member
 from fhir_server.access.facts.record import Facts
 from fhir_server.access.identities import Identities
@@ -149,6 +149,14 @@ def _creates_stays(grants: tuple[Grant, ...]) -> bool:
         for grant in grants
         if grant.level in ("system", "user")
     )
+
+
+def keeps_record(case: Case) -> bool:
+    """Whether the caller is the administrators' client of the organisation that manages it."""
+    patient = case.facts.patient
+    if patient is None or not keeps_records(case.caller):
+        return False
+    return not case.who.organisations.isdisjoint(patient.keeper)
 
 
 def is_in_hospital_there(case: Case) -> bool:

@@ -43,6 +43,8 @@ class Right(Enum):
     """Events of a stay with their own organisation: its Encounter, by message or by itself."""
     CONSENT = "consent"
     """A consent that they may give, or that they record for who gives it; its withdrawal."""
+    IDENTITY = "identity"
+    """Who the patient is, and who is related to them: of the record's own organisation."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from fhir_server.access.at_hand import AtHand, Shelf, facts_of, patient_ids
-from fhir_server.access.caller import Caller
+from fhir_server.access.caller import Caller, keeps_records
 from fhir_server.access.case import Case, Terms, creates_stays
 from fhir_server.access.decision import DENIED, Decision, Gathered
 from fhir_server.access.facts import kept
-from fhir_server.access.facts.parts import ALWAYS, REGISTER, Span
+from fhir_server.access.facts.parts import ALWAYS, REGISTER, Span, keeping
 from fhir_server.access.facts.record import Facts
 from fhir_server.access.identities import Identities, identities
 from fhir_server.access.table import Explanation, Held, decide, explained
@@ -181,7 +181,8 @@ class TableDecisions:
 
     def _sought(self, who: Identities, caller: Caller) -> frozenset[str]:
         signs = caller.organisation.upper() in self._terms.signatories
-        return who.names | who.colleagues | ({REGISTER} if signs else frozenset())
+        found = who.names | who.colleagues | ({REGISTER} if signs else frozenset())
+        return found | frozenset(map(keeping, who.organisations if keeps_records(caller) else ()))
 
     def _decided(
         self, patient_id: str, found: Facts | None, who: Identities, caller: Caller, now: int
@@ -200,8 +201,8 @@ _UNDECIDED: Final = Explanation(Held(DENIED), ((0, "the facts cannot be read"),)
 
 def _key(caller: Caller) -> tuple[object, ...]:
     """All that a decision depends on."""
-    stays = creates_stays(caller)
-    return (caller.user, caller.organisation, caller.roles, caller.purpose, stays)
+    rights = (creates_stays(caller), keeps_records(caller))
+    return (caller.user, caller.organisation, caller.roles, caller.purpose, rights)
 
 
 async def _who(reader: Reader, shelf: Shelf, caller: Caller, now: int) -> Identities:

@@ -169,6 +169,7 @@ class GuardedReader:
         if self._rule is None:
             return await self._reader.search(_but_the_audit(known), count, after, until)
         terms = await self._rule.terms(self._reader)
+        known = await targets.asked(known, self._is_seen_now)
         asked = guarded(known, terms.readable)
         found = await self._reader.search(asked, count, after, until)
         types = {one.type for one in found.matches}
@@ -183,6 +184,7 @@ class GuardedReader:
         if self._rule is None:
             return await self._reader.total(_but_the_audit(known))
         terms = await self._rule.terms(self._reader)
+        known = await targets.asked(known, self._is_seen_now)
         return await self._reader.total(guarded(known, terms.readable))
 
     def shows(self, versions: Iterable[StoredVersion]) -> None:

@@ -17,6 +17,8 @@ KEYS: Final = "keys"
 """Of the signing keys, by `kid`."""
 TOKENS: Final = "tokens"
 """Of the tokens that are good, by `jti`, which is `client/random`."""
+ENDED: Final = "ended"
+"""Of tokens that were revoked, by `jti`: what they began ends too. One that has expired is none."""
 ALGORITHM: Final = "ES384"
 """By which its tokens are signed."""
 _MOST_KEYS: Final = 100

@@ -11,7 +11,7 @@ organisation-data-service). That is the project's own rule: docs/access.md.
 from collections.abc import Mapping
 from typing import Any
 
-from fhir_server.access.caller import Caller
+from fhir_server.access.caller import Caller, is_system
 from fhir_server.access.facts import kept
 from fhir_server.access.facts.naming import own_codes
 from fhir_server.access.facts.parts import OrganisationPart
@@ -37,11 +37,6 @@ async def require_office(caller: Caller, reader: Reader, old: Side, new: Side) -
         case "PractitionerRole":
             _require_anothers_post(caller, old, new)
             await _require_own_post(caller, reader, old, new)
-
-
-def is_system(caller: Caller) -> bool:
-    """Whether a client acts by itself, and for nobody who has signed in."""
-    return not caller.user and all(grant.level == "system" for grant in caller.grants)
 
 
 async def _require_same_codes(reader: Reader, old: Side, new: Side) -> None:

@@ -17,6 +17,7 @@ from fhir_server.access.case import (
     is_related,
     is_responsible,
     is_unit,
+    keeps_record,
     posts_events,
 )
 from fhir_server.access.decision import DENIED, Area, Decision, Right, Sight
@@ -44,6 +45,7 @@ _NOT_FOR_FAMILY: Final = frozenset({THIRD_PARTY})
 EVERYTHING: Final = tuple((area, Sight.ALL) for area in Area)
 COLOUR: Final = ((Area.PERSON, Sight.COLOUR), (Area.FLAG, Sight.COLOUR))
 RETAINED: Final = tuple((area, Sight.ALL) for area in Area if area is not Area.FLAG)
+WHO: Final = ((Area.PERSON, Sight.ALL),)
 REGISTERED: Final = ((Area.PERSON, Sight.ALL), (Area.FLAG, Sight.ALL))
 INPATIENT_PLANS: Final = frozenset({"discharge-plan", "keyworking-plan"})
 
@@ -148,6 +150,16 @@ def inpatient_unit(case: Case) -> Held | str:
     if isinstance(consent, str):
         return consent
     return by_consent(Decision(5, EVERYTHING, plan_categories=INPATIENT_PLANS), consent)
+
+
+def keeper(case: Case) -> Held | str:
+    """Row 16: the administrators' client of the organisation that manages the record.
+
+    It corrects who somebody is, after the end of consent as before, and sees nothing else.
+    """
+    if not keeps_record(case):
+        return "the caller is not the administrators' client of the managing organisation"
+    return Held(Decision(16, WHO))
 
 
 def signatory(case: Case) -> Held | str:
@@ -276,6 +288,7 @@ ROWS: Final[tuple[tuple[int, Row], ...]] = (
     (15, retention),
     (3, care_team),
     (5, inpatient_unit),
+    (16, keeper),
     (4, signatory),
     (12, named_signatory),
     (6, event),
@@ -286,7 +299,7 @@ ROWS: Final[tuple[tuple[int, Row], ...]] = (
     (11, parent_of_adult),
 )
 """In the order in which they are asked: 14 and 13 take away, so they are before what gives; a
-ward is asked before a signatory, as a trust can be both."""
+ward is asked before a signatory, as a trust can be both; so is who keeps the record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +317,7 @@ def explained(case: Case) -> Explanation:
     for number, row in ROWS:
         found = row(case)
         if isinstance(found, Held):
-            return Explanation(_with_events(case, found), tuple(reasons))
+            return Explanation(_with_rights(case, found), tuple(reasons))
         reasons.append((number, found))
     return Explanation(Held(DENIED), tuple(reasons))
 
@@ -313,9 +326,15 @@ def decide(case: Case) -> Decision:
     return explained(case).held.decision
 
 
-def _with_events(case: Case, held: Held) -> Held:
-    """ "May post events always": whichever row says how much it sees."""
-    if held.decision.row in (13, 14) or not posts_events(case):
+def _with_rights(case: Case, held: Held) -> Held:
+    """ "May post events always", and keeps the record: whichever row says how much it sees."""
+    if held.decision.row in (13, 14):
         return held
-    rights = held.decision.rights | {Right.EVENTS}
+    rights = held.decision.rights
+    if posts_events(case):
+        rights |= {Right.EVENTS}
+    if keeps_record(case):
+        rights |= {Right.IDENTITY}
+    if rights == held.decision.rights:
+        return held
     return replace(held, decision=replace(held.decision, rights=rights))

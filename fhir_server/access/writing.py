@@ -12,12 +12,13 @@ from typing import Any
 from fhir_server.access import membership
 from fhir_server.access.caller import Caller, Role
 from fhir_server.access.consent_writing import require_consent
-from fhir_server.access.decision import Decision, Right
+from fhir_server.access.decision import Area, Decision, Right
 from fhir_server.access.facts.reading import contribution
 from fhir_server.access.labels import has_own_mark, is_test_data, labels_of
 from fhir_server.access.membership import PATIENT, Standing
 from fhir_server.access.offices import require_office
 from fhir_server.access.own_names import OwnNames, own_names
+from fhir_server.access.person_writing import Correcting, require_person
 from fhir_server.access.policy import refusal
 from fhir_server.access.sight import shows_all
 from fhir_server.fhir import json
@@ -115,6 +116,7 @@ def _naming(sides: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
     """The elements by which something of the record may be the caller's own."""
     for side in sides:
         yield from (side.get("owner"), side.get("serviceProvider"))
+        yield side.get("managingOrganization") if side["resourceType"] == PATIENT else None
         yield from side.get("performer", ()) if side["resourceType"] == "Consent" else ()
 
 
@@ -129,9 +131,11 @@ async def _require_of(
     if name == "Encounter" and Right.EVENTS in decision.rights and _is_own_event(own, old, new):
         return
     sides = [side for side in (old, new) if side is not None]
+    if membership.area(name) is Area.PERSON:
+        await require_person(Correcting(decision, own, asked.about), old, new)
     if not all(shows_all(decision, side) for side in sides):
         raise refusal()
-    if name != PATIENT and membership.area(name) in decision.writes:
+    if membership.area(name) in (Area.PERSON, *decision.writes):
         return
     if name == "Task" and Right.OWN_ACTIVITIES in decision.rights and _is_own_task(own, old, new):
         return

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fhir_server.access.caller import Grant
-from fhir_server.access.issued import KEYS, TOKENS
+from fhir_server.access.issued import ENDED, KEYS, TOKENS
 from fhir_server.access.ledger import Ledger, LedgerUnit, Memo
 from fhir_server.access.tokens.keys import ALGORITHMS
 from fhir_server.authorisation import assertions, clients, scopes
@@ -36,6 +36,8 @@ _log: Final = logging.getLogger(__name__)
 _GRANT: Final = "client_credentials"
 _TYPE: Final = "at+jwt"
 _SPARE: Final = 60
+_REMEMBERED: Final = 90 * 24 * 3600 * 1_000_000
+"""Microseconds for which a revoked token is known as one; what it began looks every few seconds."""
 """Seconds for which a token is remembered after it expired, for clocks that differ."""
 _MOST_KEYS: Final = 100
 
@@ -149,19 +151,22 @@ class Authority:
     async def revoke(self, form: Form, address: str = "") -> None:
         """End a token: https://www.rfc-editor.org/rfc/rfc7009#section-2.
 
-        One that is none, has expired or was revoked before is as good as revoked.
+        One that is none or was revoked before is as good as revoked. What it began ends with it,
+        also where it has expired since.
 
         Raises:
             Refusal: the token is another client's.
         """
         client, assertion = await self._authenticated(form)
-        claims = await self._claims(_token(form))
+        claims = await self._claims(_token(form), or_expired=True)
         foreign = claims is not None and claims["client_id"] != client.id
 
         async def work(unit: LedgerUnit) -> None:
             await assertions.spend(unit, client, assertion)
             if claims is not None and not foreign:
                 await unit.forget(TOKENS, claims["jti"])
+                until = self._clock() + _REMEMBERED
+                await unit.keep(Memo(ENDED, claims["jti"], b"", until))
 
         await self._ledger.commit(client.id, "revoke", work, address)
         if foreign:
@@ -281,7 +286,7 @@ class Authority:
         key = await signing_key(self._ledger, self._clock())
         return Issued(signed(claims, key, _TYPE), claims["scope"], self.terms.lifetime)
 
-    async def _claims(self, token: str) -> Claims | None:
+    async def _claims(self, token: str, *, or_expired: bool = False) -> Claims | None:
         """What a token says that this server signed and that has not expired."""
         try:
             found = read(token)
@@ -290,8 +295,8 @@ class Authority:
         if found.header.get("typ") != _TYPE or not await self._is_own(found):
             return None
         claims = dict(found.claims)
-        good = claims["iss"] == self.terms.base and claims["exp"] > self._clock() // 1_000_000
-        return claims if good else None
+        lives = or_expired or claims["exp"] > self._clock() // 1_000_000
+        return claims if lives and claims["iss"] == self.terms.base else None
 
     async def _is_own(self, token: Signed) -> bool:
         return any(

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from fhir_server.access.caller import own_prefix
+from fhir_server.access.caller import Stands, own_prefix, unchanged
 from fhir_server.access.session import Memo, Session, SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.events.asked import WEBSOCKET
@@ -37,7 +37,8 @@ async def grant(session: Session | SessionUnit, ids: Sequence[str], now: int) ->
     name = base64.urlsafe_b64encode(session.caller.name.encode()).decode().rstrip("=")
     token = f"{name}.{secrets.token_urlsafe(32)}"
     expires = now + _GOOD_FOR
-    memo = Memo(TOKENS, _digest(token), json.dumps([*ids]).encode(), expires)
+    told = {"ids": [*ids], "by": session.caller.token}
+    memo = Memo(TOKENS, _digest(token), json.dumps(told).encode(), expires)
 
     async def work(unit: SessionUnit) -> None:
         await unit.keep(memo)
@@ -67,34 +68,35 @@ def _unknown() -> FhirError:
 class Binding:
     """Binds websockets of one process."""
 
-    def __init__(self, store: Store, terms: Terms, me: str) -> None:
+    def __init__(self, store: Store, terms: Terms, me: str, stands: Stands = unchanged) -> None:
         self._store = store
+        self._stands = stands
         self._terms = terms
         self._me = me
 
-    async def redeem(self, token: str) -> Sequence[Record]:
-        """The subscriptions that the token is for, from now on served here.
+    async def redeem(self, token: str) -> tuple[Sequence[Record], str]:
+        """The subscriptions that the token is for, from now on served here; and the `jti` of the
+        token of access that asked for it, with which the websocket ends.
 
         Raises:
             FhirError: FORBIDDEN for a token that is not good, or is for nothing any more.
         """
         owner, digest = _owner(token), _digest(token)
 
-        async def work(unit: Unit) -> list[Record]:
+        async def work(unit: Unit) -> tuple[list[Record], str]:
             found = await unit.memo(TOKENS, own_prefix(owner) + digest)
             if found is None:
                 raise _unknown()
             await unit.forget(TOKENS, own_prefix(owner) + digest)
-            return [
-                record
-                for one in json.loads(found.value)
-                if (record := await self._bound(unit, key_of(owner, one))) is not None
-            ]
+            told = json.loads(found.value)
+            bound = [await self._bound(unit, key_of(owner, one)) for one in told["ids"]]
+            return [one for one in bound if one is not None], told["by"]
 
-        records = await self._store.commit(work)
-        if not records:
+        records, by = await self._store.commit(work)
+        standing = [one for one in records if await self._stands(replace(one.caller, token=by))]
+        if not standing:
             raise _unknown()
-        return records
+        return standing, by
 
     async def _bound(self, unit: Unit, key: str) -> Record | None:
         record = await find(unit, key)

@@ -9,6 +9,7 @@ import logging
 from typing import Final
 from uuid import uuid4
 
+from fhir_server.access.caller import Stands, unchanged
 from fhir_server.errors import FhirError
 from fhir_server.events.feed import Feed
 from fhir_server.events.ledger import Ledger
@@ -27,7 +28,12 @@ class Dispatcher:
     """Starts and ends what works for subscriptions, and wakes it."""
 
     def __init__(
-        self, store: Store, terms: Terms, open_session: OpenSession, sockets: Sockets
+        self,
+        store: Store,
+        terms: Terms,
+        open_session: OpenSession,
+        sockets: Sockets,
+        stands: Stands = unchanged,
     ) -> None:
         self._store = store
         self._terms = terms
@@ -43,6 +49,7 @@ class Dispatcher:
             Hook(terms),
             Socket(terms, sockets),
             asyncio.Semaphore(max(1, terms.concurrency)),
+            stands,
         )
         self._workers: Final[dict[str, Worker]] = {}
         self._tasks: Final[dict[str, asyncio.Task[None]]] = {}

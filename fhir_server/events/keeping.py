@@ -125,7 +125,8 @@ class Keeping:
     ) -> Record:
         """One that is new, or was off, begins now; any other goes on where it is."""
         status = REQUESTED if asked.channel == REST_HOOK else ACTIVE
-        who, mark = caller_to_json(caller), token_hex(8)
+        # It outlives the token by which it is written, and is the client's from then on.
+        who, mark = caller_to_json(replace(caller, token="")), token_hex(8)
         if before is not None and before.status != OFF:
             changed = replace(before, who=who, asked=asked, status=status, mark=mark)
             return replace(changed, failures=0, failing=0, retry=0, error="")

@@ -151,6 +151,23 @@ class Ledger:
 
         return await self._finish(record, move)
 
+    async def suspended(self, record: Record, reason: str) -> Record:
+        """Nothing is sent any more, whoever would take it.
+
+        Raises:
+            Lost.
+        """
+
+        async def work(unit: Unit) -> Record:
+            fresh = await find(unit, record.key)
+            if fresh is None or fresh.mark != record.mark or not fresh.at_work:
+                raise Lost
+            moved = replace(fresh, status=ERROR, error=reason).released()
+            await self._keep(unit, fresh, moved)
+            return moved
+
+        return await self.store.commit(work)
+
     async def ended(self, record: Record) -> Record:
         """Its time is over."""
 

@@ -18,14 +18,19 @@ class Sockets:
 
     def __init__(self) -> None:
         self._bound: Final[dict[str, list[Connection]]] = {}
+        self._by: Final[dict[tuple[str, Connection], str]] = {}
         self.changed: Final = asyncio.Event()
 
-    def bind(self, key: str, connection: Connection) -> None:
+    def bind(self, key: str, connection: Connection, by: str = "") -> None:
+        """`by` is the `jti` of the token of access that it was bound with."""
         self._bound.setdefault(key, []).append(connection)
+        self._by[key, connection] = by
         self.changed.set()
 
     def leave(self, connection: Connection) -> None:
         """The connection has ended."""
+        for bound in [one for one in self._by if one[1] is connection]:
+            del self._by[bound]
         for key, several in [*self._bound.items()]:
             rest = [one for one in several if one is not connection]
             if rest:
@@ -35,6 +40,10 @@ class Sockets:
 
     def has(self, key: str) -> bool:
         return key in self._bound
+
+    def tokens(self, key: str) -> frozenset[str]:
+        """By which those of a subscription were bound."""
+        return frozenset(by for (bound, _), by in self._by.items() if bound == key)
 
     async def send(self, key: str, text: str, seconds: float) -> bool:
         """Whether one took it at least; one that does not in time is closed."""
@@ -51,10 +60,14 @@ class Sockets:
             return False
         return True
 
-    async def drop(self, key: str) -> None:
-        """Close those of a subscription that is served elsewhere, or has ended."""
+    async def drop(self, key: str, by: str | None = None) -> None:
+        """Close those of a subscription that is served elsewhere, or has ended.
+
+        Of those that were bound by one token, where it is told.
+        """
         for connection in [*self._bound.get(key, ())]:
-            await self._end(connection)
+            if by is None or self._by.get((key, connection)) == by:
+                await self._end(connection)
 
     async def _end(self, connection: Connection) -> None:
         self.leave(connection)

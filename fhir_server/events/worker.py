@@ -8,9 +8,10 @@ out. While nothing concerns a subscription, nothing is written.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from fhir_server.access.caller import Caller, Stands
 from fhir_server.access.session import Session
 from fhir_server.errors import FhirError
 from fhir_server.events.asked import INBOX, WEBSOCKET
@@ -28,12 +29,20 @@ _PAUSE: Final = 1.0
 """Seconds before a turn is tried again that the store refused."""
 _PAGES: Final = 5
 """Of the outbox, that one turn looks through."""
+_WITHDRAWN: Final = (
+    "The client that wrote the subscription may not do any more what it might: it is removed, "
+    "disabled or registered otherwise. Once that is put right, $resume goes on"
+)
 _FAR: Final = 1000
 """Changes that are looked at once more after a restart, at the most."""
 
 
 class Ended(Exception):
     """The subscription is not at work any more."""
+
+
+class Withdrawn(Exception):
+    """Its writer may do nothing any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,8 @@ class Tools:
     socket: Socket
     slots: asyncio.Semaphore
     """A notice is sent in one."""
+    stands: Stands
+    """What is left of a subscription's writer by now."""
 
 
 class Worker:
@@ -112,6 +123,13 @@ class Worker:
             Ended, Lost, FhirError.
         """
         record = await self._current()
+        try:
+            return await self._done(record)
+        except Withdrawn:
+            await self._tools.ledger.suspended(record, _WITHDRAWN)
+            raise Ended from None
+
+    async def _done(self, record: Record) -> float:
         wait = await self._wait_of(record)
         if wait > 0:
             return min(wait, self._terms.lease)
@@ -162,6 +180,10 @@ class Worker:
 
     async def _is_bound(self, record: Record) -> bool:
         """Whether its websocket is here; where it was bound elsewhere since, it is closed here."""
+        for token in self._tools.sockets.tokens(record.key):
+            if await self._tools.stands(replace(record.caller, token=token)) is None:
+                await self._tools.sockets.drop(record.key, token)
+                await self._standing(record)
         here = self._tools.sockets.has(record.key)
         if here and record.bound != self._tools.ledger.me:
             await self._tools.sockets.drop(record.key)
@@ -181,12 +203,15 @@ class Worker:
 
     async def _found(self, record: Record) -> tuple[list[Event], int]:
         """The next events, no more than a notice holds, and how far that is."""
-        session = self._tools.open_session(record.caller)
+        session: Session | None = None
         found: list[Event] = []
         at = self._at
         for _ in range(_PAGES):
             page = await self._tools.feed.after(at)
+            if page and session is None:
+                session = await self._session(record)
             for change in page:
+                assert session is not None  # noqa: S101 - it is made for the first page
                 if await self._concerns(session, change):
                     found.append(_event(change, record.numbered + len(found) + 1))
                 at = change.seq
@@ -200,9 +225,24 @@ class Worker:
         assert self._watch is not None  # noqa: S101 - `_current` made it
         return await self._watch.concerns(session, change)
 
+    async def _session(self, record: Record) -> Session:
+        """Of its writer, with what they may do by now.
+
+        Raises:
+            Withdrawn.
+        """
+        return self._tools.open_session(await self._standing(record))
+
+    async def _standing(self, record: Record) -> Caller:
+        caller = await self._tools.stands(record.caller)
+        if caller is None:
+            raise Withdrawn
+        return caller
+
     async def _sending(self, record: Record, send: Callable[[Record], Awaitable[Record]]) -> float:
         """In a slot, with the record held; whoever fails waits."""
         ledger = self._tools.ledger
+        await self._standing(record)
         async with self._tools.slots:
             if record.holder != ledger.me or record.until <= self._terms.clock():
                 record = self._record = await ledger.take(record)
@@ -223,7 +263,7 @@ class Worker:
     async def _deliver(self, record: Record) -> Record:
         """What it holds is decided now, when it goes."""
         asked = record.asked
-        session = self._tools.open_session(record.caller)
+        session = await self._session(record)
         waiting = await events(self._tools.feed.store, record, record.acked, asked.at_once)
         told = [Told(event, await seen(session, event)) for event in waiting]
         is_shown = any(one.shown is not None for one in told)

@@ -70,9 +70,10 @@ async def _bind(text: str, connection: _Connection, sockets: Sockets, binding: B
     word, _, token = text.strip().partition(" ")
     if word.rstrip(":") != _BIND or not token:
         raise FhirError(Kind.INVALID, f"'{_BIND} [token]' is expected, or ping")
-    for record in await binding.redeem(token.strip()):
+    records, by = await binding.redeem(token.strip())
+    for record in records:
         await connection.send(binding.greeting(record))
-        sockets.bind(record.key, connection)
+        sockets.bind(record.key, connection, by)
 
 
 async def _refuse(connection: _Connection, socket: WebSocket, error: FhirError) -> None:

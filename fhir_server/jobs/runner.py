@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import uuid4
 
-from fhir_server.access.caller import Caller
+from fhir_server.access.caller import Caller, Stands, unchanged
 from fhir_server.access.session import Memo, Session, SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.jobs.record import OPEN, RECORDS, Job, State, read
@@ -81,16 +81,9 @@ Step = Callable[[Work], Awaitable[None]]
 """Does a little of the job, with one `commit`; the job is run until that finishes it."""
 Open = Callable[[], Awaitable[Sequence[tuple[str, Memo]]]]
 """The marks of unfinished jobs, each with the name of its caller."""
-Stands = Callable[[Caller], Awaitable[Caller | None]]
-"""What is left of a job's caller by now; None for one who may do nothing any more."""
 _WITHDRAWN: Final = FhirError(
     Kind.FORBIDDEN, "The client may not do any more what it might when it began"
 )
-
-
-async def unchanged(caller: Caller) -> Caller | None:
-    """Where nobody knows more of callers than their tokens said."""
-    return caller
 
 
 def require_held(found: Memo | None, holder: str) -> Job:

@@ -241,9 +241,9 @@ WRITES: Final = frozenset(
         *("$get-ws-binding-token type", "$get-ws-binding-token instance"),
     }
 )
-"""What these show, and whom, is tried in test_attacks.py and test_writes.py; of subscriptions in
-tests/events/test_access.py, of the pathway in test_pathway_rights.py, of HL7 v2 in
-test_messages.py."""
+"""What these show, and whom, is tried in test_attacks.py, test_writes.py and test_person_writes.py;
+of subscriptions in tests/events/test_access.py, of the pathway in test_pathway_rights.py, of HL7
+v2 in test_messages.py."""
 
 
 def wired(operations: Operations) -> set[str]:

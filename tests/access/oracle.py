@@ -16,7 +16,10 @@ from tests.access.oracle_chart import (
     Chart,
     Resource,
     after,
+    basis_of,
+    category_of,
     code_of,
+    competence_of,
     first,
     name_of,
     within,
@@ -54,21 +57,6 @@ ALL: Final = dict.fromkeys(AREAS, "all")
 
 
 # Consent
-
-
-def category_of(consent: Resource) -> list[str]:
-    return code_of(consent["category"], f"{KW}/CodeSystem/consent-category")
-
-
-def basis_of(consent: Resource) -> str:
-    return str(consent["policyRule"]["coding"][0]["code"])
-
-
-def competence_of(consent: Resource) -> tuple[str, str] | None:
-    for extension in consent.get("extension", ()):
-        parts = {part["url"]: part for part in extension["extension"]}
-        return parts["outcome"]["valueCode"], parts["date"]["valueDate"]
-    return None
 
 
 def has_responsibility(chart: Chart, name: str) -> bool:
@@ -318,6 +306,13 @@ def in_hospital(chart: Chart, asker: Asker) -> bool:
     )
 
 
+def keeps(chart: Chart, asker: Asker) -> bool:
+    """Whether it is the client of who manages the record; it has no user."""
+    managing = (chart.patient or {}).get("managingOrganization")
+    is_client = asker.kind == "system" and "administrator" in asker.roles
+    return is_client and managing is not None and name_of(managing) in asker.organisation_names
+
+
 def keyworking_has_ended(chart: Chart) -> bool:
     consents = [one for one in chart.of("Consent") if "keyworking" in category_of(one)]
     consents = [one for one in consents if one["status"] in ("active", "inactive", "rejected")]
@@ -353,6 +348,8 @@ def decide(
     if asker.creates_encounters and works and found.row not in (13, 14):
         found.rights |= {"events"}
         found.row = found.row or 6
+    if found.row not in (13, 14) and keeps(chart, asker):
+        found.rights |= {"identity"}
     return found
 
 
@@ -403,6 +400,8 @@ def for_services(chart: Chart, asker: Asker, kind: str) -> Verdict:
         if shown:
             plans = frozenset({"discharge-plan", "keyworking-plan"})
             return Verdict(5, dict(ALL), shown.types, shown.hidden_labels, plans=plans)
+    if keeps(chart, asker):
+        return Verdict(16, {"person": "all"})
     return for_signatories(chart, asker, kind)
 
 

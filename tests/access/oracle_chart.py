@@ -93,3 +93,18 @@ def code_of(concepts: Any, system: str) -> list[str]:
     listed = concepts if isinstance(concepts, list) else [concepts or {}]
     codings = [coding for concept in listed for coding in concept.get("coding", ())]
     return [coding["code"] for coding in codings if coding["system"] == system]
+
+
+def category_of(consent: Resource) -> list[str]:
+    return code_of(consent["category"], f"{KW}/CodeSystem/consent-category")
+
+
+def basis_of(consent: Resource) -> str:
+    return str(consent["policyRule"]["coding"][0]["code"])
+
+
+def competence_of(consent: Resource) -> tuple[str, str] | None:
+    for extension in consent.get("extension", ()):
+        parts = {part["url"]: part for part in extension["extension"]}
+        return parts["outcome"]["valueCode"], parts["date"]["valueDate"]
+    return None

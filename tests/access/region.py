@@ -143,6 +143,7 @@ def papers(age: str, state: str) -> list[Resource]:
     told: dict[str, Any] = {
         "name": named,
         "gender": "female",
+        "managingOrganization": ods("M11"),
         "address": [{"text": "MARK", "city": "MARK"}],
     }
     return [

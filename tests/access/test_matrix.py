@@ -347,7 +347,7 @@ def test_each_row_of_the_table_shows_something_to_somebody() -> None:
         for caller in (*SERVICES, *family)
         for child in CHILDREN
     }
-    assert rows == set(range(16))
+    assert rows == set(range(17))
 
 
 def test_each_kind_of_sight_is_there() -> None:

@@ -366,3 +366,15 @@ async def test_the_answer_says_nothing_of_the_unconfirmed(
         return json.encode({name: shown[name] for name in shown if name not in ("id", "meta")})
 
     assert bare(unknown) == bare(doubted)
+
+
+async def test_of_two_records_with_a_number_the_one_in_use_is_meant(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    """As they are joined: docs/access.md."""
+    twins = [child(one, FIFTEEN, identifier=numbered(NUMBER)) for one in "12"]
+    await stored(app, twins[0], {**twins[1], "active": False})
+    by_table(WARD)
+    await stay_told(client, spell(born=FIFTEEN).admit())
+    [stay] = await all_of(app, "Encounter")
+    assert stay["subject"] == ref("Patient/1")

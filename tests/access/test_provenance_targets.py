@@ -99,3 +99,36 @@ async def test_class_28_that_the_glass_was_broken_is_not_told_to_the_family(
     by_table(Caller("child", user="Patient/1"))
     assert await found_ids(client, "Patient") == ["1"]
     assert await found_ids(client, "Provenance") == []
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "Provenance?target={}",
+        "Provenance?target={}/_history/1",
+        "Provenance?entity={}",
+        "Provenance?patient=p1&target={}",
+        "Provenance?target=Goal/other,{}",
+        "Patient?_has:Provenance:target:target={}",
+        "CarePlan?_has:Provenance:target:entity={}",
+    ],
+)
+async def test_class_3_nothing_is_found_by_a_target_that_is_hidden(
+    client: httpx.AsyncClient, decided: Decided, asked: str
+) -> None:
+    """As by one that was never there, in the list as in the count."""
+    for more, of_hidden in (("", 0), ("&_summary=count", 0)):
+        hidden = (await client.get(asked.format("Goal/g") + more)).json()
+        absent = (await client.get(asked.format("Goal/x") + more)).json()
+        assert hidden.get("total", of_hidden) == 0
+        assert len(hidden.get("entry", ())) == len(absent.get("entry", ())) == of_hidden
+    decided.by_patient["p1"] = KEYWORKER
+    assert (await client.get(asked.format("Goal/g"))).json()["entry"]
+
+
+async def test_by_what_is_shown_a_provenance_is_found(
+    client: httpx.AsyncClient, decided: Decided
+) -> None:
+    assert decided.by_patient["p1"].row == CARE_TEAM.row
+    for target in ("CarePlan/c", "Patient/p1", "Organization/o", "CarePlan/c,Goal/g"):
+        assert await found_ids(client, f"Provenance?target={target}") == ["w"], target

@@ -34,6 +34,8 @@ PEOPLE: Final = ("Practitioner/a", "Practitioner/b")
 CODES: Final = ("H1", "C1", "E1", "W1")
 RELATIVES: Final = ("RelatedPerson/mum", "RelatedPerson/dad")
 
+MANAGING: Final = (*map(ods, CODES), ref("Organization/h1"))
+
 DAYS: Final = (
     *("2024-02-28", "2024-02-29", "2024-03-01", "2025-03-29", "2025-03-30", "2025-10-26"),
     *("2026-02-28", "2026-03-01", "2026-11-21", "2026-11-22", "2026-11-23", "2027-02-01"),
@@ -145,7 +147,9 @@ def consents(draw: st.DrawFn, number: int) -> Resource:
 @st.composite
 def worlds(draw: st.DrawFn) -> list[Resource]:
     died = {"deceasedDateTime": draw(days)} if draw(st.integers(0, 9)) == 0 else {}
-    patient = [child(born=draw(st.sampled_from(BORN)), **died)] if draw(st.integers(0, 9)) else []
+    managed = _given(managingOrganization=draw(st.sampled_from((None, *MANAGING))))
+    born = draw(st.sampled_from(BORN))
+    patient = [child(born=born, **died, **managed)] if draw(st.integers(0, 9)) else []
     some = draw(st.lists(st.sampled_from("etsmd"), unique=True))
     found = [*patient, *(_paper(draw, kind) for kind in some)]
     return [*found, *(draw(consents(number)) for number in range(draw(st.integers(0, 4))))]
@@ -187,7 +191,7 @@ callers = st.builds(
     ),
     st.sampled_from(("", *PEOPLE, *PEOPLE, *RELATIVES, *RELATIVES, "Patient/1", "Patient/2")),
     st.sampled_from(("", *CODES)),
-    st.sampled_from(((),) * 8 + ((Role.COMMISSIONER,), (Role.CETR_PANEL,), (Role.LOAD_TEST,))),
+    st.sampled_from(((),) * 8 + (*((one,) for one in Role), (Role.ADMINISTRATOR,))),
     st.sampled_from(("TREAT", "TREAT", "", "HOPERAT")),
     st.sampled_from(("",) * 8 + ("life at risk",)),
     st.booleans(),
@@ -257,7 +261,9 @@ def likely_worlds(draw: st.DrawFn) -> list[Resource]:
     """Good papers, of which some are missing, and some are others."""
     born = draw(st.sampled_from(sorted(_BASES)))
     seldom = st.integers(0, 4).map(lambda drawn: drawn == 0)
-    papers = [child(born=draw(st.sampled_from(BORN)) if draw(seldom) else born), *_CARE]
+    managed = draw(st.sampled_from(MANAGING))
+    day = draw(st.sampled_from(BORN)) if draw(seldom) else born
+    papers = [child(born=day, managingOrganization=managed), *_CARE]
     papers += [one for one in _BASES[born] if draw(st.booleans())]
     if draw(seldom):
         papers.pop(draw(st.integers(0, len(papers) - 1)))
@@ -297,6 +303,7 @@ likely_callers = st.builds(
             *(("Practitioner/b", "W1"), ("Practitioner/b", "H1"), ("", "E1"), ("", "H1")),
             *(("RelatedPerson/mum", ""), ("RelatedPerson/dad", ""), ("Patient/1", "")),
             ("Practitioner/b", "H1", Role.CETR_PANEL),
+            *(("", code, Role.ADMINISTRATOR) for code in ("C1", "H1", "W1", "E1")),
         )
     ),
     st.sampled_from(("TREAT", "TREAT", "TREAT", "")),

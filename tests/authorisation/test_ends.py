@@ -5,15 +5,18 @@ https://www.rfc-editor.org/rfc/rfc7009, https://www.rfc-editor.org/rfc/rfc7662.
 
 import time
 from typing import Any, Final
+from urllib.parse import quote
 
 import httpx
 import pytest
 from jose import jwt
 
+from fhir_server.access.caller import Caller, Grant
 from fhir_server.access.issued import is_revoked
 from fhir_server.access.ledger import Ledger
 from fhir_server.authorisation import clients
 from fhir_server.authorisation.authority import Authority, Terms
+from fhir_server.authorisation.registered import Registered
 from fhir_server.storage.audited import AuditQuery
 from fhir_server.storage.interface import Store
 from tests.authorisation.machines import BASE, DROPPED, Machine, assert_refused, pair
@@ -177,3 +180,27 @@ async def test_what_a_client_does_is_in_the_audit_with_its_name(
     rows = [entry.row for entry in await store.audited(AuditQuery(), 100)]
     did = [row.action for row in rows if row.caller == "ward"]
     assert did == ["token", "token-refused", "revoke", "introspect"]
+
+
+async def test_what_a_token_began_ends_with_it_also_once_it_has_expired(
+    client: httpx.AsyncClient, ward: Machine, ledger: Ledger
+) -> None:
+    """That it has expired alone ends nothing: a job takes longer than tokens live."""
+    terms = Terms(f"{BASE}/auth", f"{BASE}/fhir", 300)
+    long_ago = Authority(ledger, lambda: int(time.time() - 301) * 1_000_000, terms)
+    told = [(await long_ago.issue(ward.id, "system/CarePlan.rs")).token for _ in range(2)]
+    callers = [
+        Caller(
+            f"{quote(terms.base, safe='')}/{ward.id}/{ward.id}/",
+            client=ward.id,
+            organisation="RXX01",
+            grants=(Grant("system", "CarePlan", frozenset("rs")),),
+            token=jti_of(token),
+        )
+        for token in told
+    ]
+    registered = Registered(ledger, terms.base)
+    assert [await registered.caller(one) for one in callers] == callers
+    answer = await client.post(REVOKE, data=asking(ward, told[0]))
+    assert answer.status_code == 200
+    assert [await registered.caller(one) for one in callers] == [None, callers[1]]

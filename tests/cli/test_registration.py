@@ -186,6 +186,17 @@ def test_an_operator_is_given_a_token_on_the_store(ward: str, store: str) -> Non
     assert jwt.get_unverified_claims(token)["scope"] == SCOPE
     told("client", "disable", ward, "--store", store)
     assert_not_done("no client of that id", "token", ward, "--scope", SCOPE, "--store", store)
+    elsewhere = (
+        "token",
+        ward,
+        "--scope",
+        SCOPE,
+        "--store",
+        store,
+        "--server",
+        "http://127.0.0.1:9",
+    )
+    assert_not_done("--server is asked with --key", *elsewhere)
 
 
 def test_what_no_token_can_be_made_with_is_one_line(ward: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from fhir_server.fhir import canonicals
 from operations._calendar import working_days_after
-from tests.operations.chart import Chart, concept
+from tests.operations.chart import Chart, code_of, concept
 from tests.operations.messages import Spell
 from tests.operations.timing import (
     NOW,
@@ -194,4 +194,6 @@ async def test_nothing_is_asked_for_of_somebody_who_has_died(chart: Chart) -> No
     assert await dues(chart, "T-REVIEW-AMBER")
     (patient,) = [(await chart.client.get(chart.patient)).json()]
     await chart.write({**patient, "deceasedBoolean": True})
-    assert {task["status"] for task in await chart.all("Task")} == {"cancelled"}
+    statuses = {code_of(task["code"]): task["status"] for task in await chart.all("Task")}
+    assert statuses.pop("bereavement") == "requested"
+    assert {*statuses.values()} == {"cancelled"}

@@ -11,7 +11,7 @@ import msgspec
 
 from fhir_server.fhir.dates import EARLIEST, LATEST
 
-RELEASE: Final = 1
+RELEASE: Final = 2
 """Counts up when resources come to contribute something else: facts are then made anew."""
 
 UNKNOWN: Final = "?"
@@ -21,6 +21,11 @@ REGISTER: Final = "register"
 """Stands for all who sign the register, among those whom a consent may concern."""
 
 Names = tuple[str, ...]
+
+
+def keeping(name: str) -> str:
+    """Stands for who keeps the records that an organisation manages, as `REGISTER` for others."""
+    return f"keeper:{name}"
 
 
 class Span(msgspec.Struct, frozen=True, array_like=True):
@@ -50,6 +55,8 @@ class PatientPart(Part, frozen=True, tag="Patient"):
     died: int | None = None
     numbers: Names = ()
     """NHS numbers, as `nhs:NUMBER`."""
+    keeper: Names = ()
+    """Who manages the record."""
 
 
 class RelatedPart(Part, frozen=True, tag="RelatedPerson"):

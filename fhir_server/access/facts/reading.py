@@ -22,6 +22,7 @@ from fhir_server.access.facts.parts import (
     RolePart,
     StayPart,
     TeamPart,
+    keeping,
 )
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import EARLIEST, interval, moment
@@ -60,8 +61,18 @@ def contribution(resource: Resource) -> Contribution | None:
 def _patient(resource: Resource) -> Found:
     own = f"Patient/{resource['id']}"
     numbers = own_numbers(resource)
-    part = PatientPart(_born(resource.get("birthDate")), _died(resource), numbers)
-    return (own, *numbers), part, (own,)
+    keeper = _keeper(resource)
+    part = PatientPart(_born(resource.get("birthDate")), _died(resource), numbers, keeper)
+    return (own, *numbers), part, (own, *map(keeping, keeper))
+
+
+def _keeper(resource: Resource) -> Names:
+    """Who manages the record; where that cannot be told, nobody, and all else counts as it is."""
+    try:
+        found = names(resource.get("managingOrganization"), resource)[:1]
+    except Unreadable:
+        return ()
+    return found if found[0].startswith(("Organization/", "ods:")) else ()
 
 
 def _born(text: Any) -> tuple[str, str] | None:
@@ -88,11 +99,11 @@ def _died(resource: Resource) -> int | None:
 def _related(resource: Resource) -> Found | None:
     if is_inactive(resource):
         return None
-    part = RelatedPart(span(resource.get("period")), _is_responsible(resource))
+    part = RelatedPart(span(resource.get("period")), shows_responsibility(resource))
     return _subject(resource, "patient"), part, (f"RelatedPerson/{resource['id']}",)
 
 
-def _is_responsible(resource: Resource) -> bool:
+def shows_responsibility(resource: Resource) -> bool:
     told = [
         extension
         for extension in objects(resource.get("extension"))

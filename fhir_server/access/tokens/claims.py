@@ -133,6 +133,7 @@ def caller_of(claims: Claims, names: ClaimNames, issuer: str, base: str) -> Call
         purpose=_coded(claims, names.purpose, _PURPOSE),
         patient=_patient(claims, names.patient, base),
         grants=grants(scope) if (scope := _claim(claims, names.scope)) is not None else (),
+        token=_text(claims, "jti"),
     )
 
 

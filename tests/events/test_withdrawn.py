@@ -1,0 +1,196 @@
+"""What is left of notices, websockets and jobs once a token is revoked or its client is other.
+
+The client is the built-in authorisation server's, which knows what it may have by now.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+import uvicorn
+from websockets.asyncio.client import ClientConnection, connect
+
+from fhir_server.access.facts import remaking
+from fhir_server.access.ledger import Ledger
+from fhir_server.app import Application, create_app
+from fhir_server.authorisation import clients
+from fhir_server.settings import Settings
+from tests.access.conftest import stored
+from tests.access.deciding import about
+from tests.access.people import child, consent, member, ods, team
+from tests.authorisation.machines import DROPPED, Machine
+from tests.events.receiving import QUICK, Quiet, Receiver, subscribed, subscription, until
+from tests.jobs import finished
+from tests.stores import store_at
+from tests.support import assert_outcome, free_port
+
+SCOPES: Final = "system/*.cruds"
+TODAY: Final = datetime.now(UTC).date()
+OWN: Final = consent(
+    basis="consent",
+    outcome=None,
+    dateTime=(TODAY - timedelta(days=2)).isoformat(),
+    provision={"type": "permit"},
+)
+
+
+class Region:
+    """A server, and a client of an organisation that is in a care team."""
+
+    def __init__(self, app: Application, settings: Settings) -> None:
+        self.app = app
+        self.base = settings.base
+        self.auth = settings.authorisation
+        self.machine = Machine(token_url=f"{self.auth}/token")
+        self.ledger = Ledger(app.state.store)
+        self.client = httpx.AsyncClient(base_url=f"{self.base}/")
+
+    async def begin(self) -> None:
+        await remaking.ensure(self.app.state.store)
+        born = f"{TODAY.year - 17}-01-01"
+        await stored(self.app, child("1", born=born), team(member(ods("X99"))), OWN)
+        await self.machine.register(self.ledger, scopes=SCOPES, ods_code="X99")
+        await self.sign_in()
+
+    async def sign_in(self) -> str:
+        self.client.headers.pop("authorization", None)
+        token = await self.machine.token(self.client, scope=SCOPES)
+        self.client.headers["authorization"] = f"Bearer {token}"
+        return token
+
+    async def revoke(self, token: str) -> None:
+        form = self.machine.form(grant_type=DROPPED, scope=DROPPED, token=token)
+        async with httpx.AsyncClient() as client:
+            assert (await client.post(f"{self.auth}/revoke", data=form)).status_code == 200
+
+    async def change(self, **more: Any) -> None:
+        known = await clients.find(self.ledger, self.machine.id)
+        assert known is not None
+        told = {name: getattr(known, name) for name in known.__struct_fields__} | more
+        await clients.add(self.ledger, clients.Client(**told), replace=True)
+
+    async def write(self, kind: str, resource_id: str) -> None:
+        await stored(self.app, about(kind, resource_id, "1", status="active", intent="plan"))
+
+    async def error(self, made: str) -> str:
+        """Why the subscription is suspended, as it is stored; '' where it is not."""
+        found = await self.app.state.store.read("Subscription", made)
+        return str(json.loads(found.body).get("error", ""))
+
+
+async def _until_closed(socket: ClientConnection) -> list[str]:
+    async with asyncio.timeout(10):
+        return [str(text) async for text in socket]
+
+
+@pytest.fixture
+async def region(tmp_path: Path, receiver: Receiver) -> AsyncIterator[Region]:
+    settings = Settings(
+        auth="token",
+        store=store_at(tmp_path / "test.db"),
+        port=free_port(),
+        keyworking_profiles=False,
+        notices_to=(receiver.origin,),
+        **QUICK,
+    )
+    app = create_app(settings)
+    config = uvicorn.Config(app, port=settings.port, log_level="critical", ws="websockets-sansio")
+    server = Quiet(config)
+    task = asyncio.create_task(server.serve())
+    await until(lambda: server.started)
+    found = Region(app, settings)
+    await found.begin()
+    yield found
+    await found.client.aclose()
+    server.should_exit = True
+    await task
+
+
+async def test_class_30_a_client_that_is_disabled_is_told_nothing_and_why(
+    region: Region, receiver: Receiver
+) -> None:
+    made = await subscribed(region.client, subscription("CarePlan?status=active", receiver.origin))
+    await region.write("CarePlan", "first")
+    await until(lambda: receiver.focuses)
+    known = len(receiver.got)
+    await clients.set_disabled(region.ledger, region.machine.id, True)
+    await region.write("CarePlan", "second")
+    await until(lambda: region.error(made))
+    assert len(receiver.got) == known
+    await clients.set_disabled(region.ledger, region.machine.id, False)
+    await region.sign_in()
+    found = (await region.client.get(f"Subscription/{made}")).json()
+    assert found["status"] == "error"
+    assert "removed, disabled or registered otherwise" in found["error"]
+    assert (await region.client.post(f"Subscription/{made}/$resume")).status_code == 200
+    await until(lambda: receiver.focuses[-1:] == ["CarePlan/second"])
+
+
+@pytest.mark.parametrize("how", ["removed", "organisation"])
+async def test_class_30_so_is_one_that_is_removed_or_anothers_now(
+    region: Region, receiver: Receiver, how: str
+) -> None:
+    made = await subscribed(region.client, subscription("plan-changed", receiver.origin))
+    if how == "removed":
+        await clients.remove(region.ledger, region.machine.id)
+    else:
+        await region.change(ods_code="Y11")
+    await region.write("CarePlan", "first")
+    await until(lambda: region.error(made))
+    assert receiver.focuses == []
+
+
+async def test_class_30_a_notice_is_cut_to_what_the_client_may_have_by_now(
+    region: Region, receiver: Receiver
+) -> None:
+    """And the token by which it was written may be revoked: it is the client's since."""
+    made = await subscribed(region.client, subscription("plan-changed", receiver.origin))
+    await region.revoke(region.client.headers["authorization"].removeprefix("Bearer "))
+    await region.change(scopes="system/Goal.rs system/Subscription.rs")
+    await region.write("CarePlan", "hidden")
+    await region.write("Goal", "shown")
+    await until(lambda: receiver.focuses)
+    await asyncio.sleep(0.1)
+    assert receiver.focuses == ["Goal/shown"]
+    assert await region.error(made) == ""
+
+
+async def test_class_30_a_websocket_ends_with_the_token_that_bound_it(region: Region) -> None:
+    made = await subscribed(region.client, subscription("plan-changed", type="websocket"))
+    token = await region.sign_in()
+    asked = f"Subscription/{made}/$get-ws-binding-token"
+    bound, late = [(await region.client.post(asked)).json()["parameter"] for _ in range(2)]
+    url = next(one["valueUrl"] for one in bound if one["name"] == "websocket-url")
+    names = [
+        next(one["valueString"] for one in told if one["name"] == "token") for told in (bound, late)
+    ]
+    async with connect(url, proxy=None) as socket, connect(url, proxy=None) as second:
+        await socket.send(f"bind-with-token {names[0]}")
+        assert "handshake" in str(await socket.recv())
+        await region.revoke(token)
+        await region.write("CarePlan", "first")
+        assert all("CarePlan" not in text for text in await _until_closed(socket))
+        await second.send(f"bind-with-token {names[1]}")
+        assert "forbidden" in str(await second.recv())
+
+
+async def test_class_26_a_job_ends_with_the_token_that_began_it(region: Region) -> None:
+    await region.write("CarePlan", "first")
+    jobs = region.app.state.jobs
+    await jobs.stop()
+    begun = {}
+    for name in ("revoked", "kept"):
+        token = await region.sign_in()
+        sent = await region.client.get("$export", headers={"prefer": "respond-async"})
+        begun[name] = sent.headers["content-location"]
+        if name == "revoked":
+            await region.revoke(token)
+    jobs.start()
+    ended = await finished(region.client, begun["revoked"])
+    assert_outcome(ended, 403, "forbidden", "may not do any more")
+    assert (await finished(region.client, begun["kept"])).status_code == 200
