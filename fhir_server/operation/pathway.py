@@ -94,6 +94,8 @@ class Numbers(BaseModel):
     """Months of age at which becoming an adult is first talked about."""
     transition_second_months: _Count = 210
     """Months of age at which the move to adults' services is prepared."""
+    transition_begin_days: _Count = 28
+    """Days from the beginning of a record until either is due where it is late for that."""
     retention_archive_months: _Count = 6
     """Months after the end of an involvement until its record is archived."""
     retention_delete_months: _Count = 72
