@@ -102,6 +102,9 @@ class Numbers(BaseModel):
     """Months after which it is removed."""
     escalation_days: _Count = 1
     """Working days after which what is overdue is the strategic keyworker's too."""
+    register_organisation: Annotated[str, Field(pattern=r"^([A-Za-z0-9]{1,20})?$")] = ""
+    """ODS code of the organisation that holds the register: it manages the record of whoever a
+    message alone tells of. Empty: the organisation that the message names, else its sender."""
     small_number: _Count = 5
     """Counts below this, but for 0, are not told in reports."""
 
