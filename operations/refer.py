@@ -19,6 +19,7 @@ from fhir_server.operation.records import Records, reference_to, stable_id
 from operations._diagnosis import is_eligible
 from operations._host import is_professional
 from operations._person import Person, colour_of, local_day, local_time
+from operations._sender import codes_of
 from operations.admission_risk import person_of
 from operations.pathway.moving import moved, plain
 from operations.pathway.states import REFERRED
@@ -44,6 +45,7 @@ async def run(call: Call) -> Resource:
         patient = await records.get("Patient", call.id)
         if patient is None:
             raise FhirError(Kind.NOT_FOUND, f"Patient/{call.id} is not known")
+        await _require_other_host(call, records, patient)
         return await _refer(call, records, Person(records, patient, call.now), sees)
 
     return await call.as_service().commit("refer", work)
@@ -74,6 +76,27 @@ async def _require_referrer(call: Call) -> _Sees:
     return _Sees(
         decision.sight(Area.FLAG) is not Sight.NONE, decision.sight(Area.PLAN) is Sight.ALL
     )
+
+
+async def _require_other_host(call: Call, records: Records, patient: Resource) -> None:
+    """Raise for a referral to one's own organisation: the host takes part in what it hosts.
+
+    Where it manages the record it is known to be in charge, whoever refers.
+
+    Raises:
+        FhirError: FORBIDDEN.
+    """
+    own, host = call.session.caller.organisation, call.parameters.one("host")
+    if call.session.is_open or host is None or Role.LOAD_TEST in call.session.caller.roles:
+        return
+    managing = patient.get("managingOrganization", {})
+    kept = any(own in codes for codes in await codes_of(records, managing))
+    if not kept and any(own in codes for codes in await codes_of(records, host)):
+        raise FhirError.at(
+            Kind.FORBIDDEN,
+            "Parameters.parameter.where(name = 'host')",
+            "Nobody refers to their own organisation, unless it manages the record",
+        )
 
 
 async def _refer(call: Call, records: Records, person: Person, sees: _Sees) -> Resource:

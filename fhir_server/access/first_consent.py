@@ -23,6 +23,7 @@ from fhir_server.access.policy import refusal
 from fhir_server.access.provisions import denied_by_name
 from fhir_server.access.standing import holds_responsibility
 from fhir_server.fhir import canonicals, json
+from fhir_server.fhir.references import parse_relative
 from fhir_server.search.ast import Query, ReferenceTo, TokenIn, conjunction
 from fhir_server.storage.interface import Reader
 
@@ -109,7 +110,7 @@ async def may_record(
 
     It is the client that keeps the record, unless the patient is in its own unit now, which the
     consent would open the record to; or a professional of the organisation that manages the open
-    involvement, or who holds the Task to obtain the consent.
+    involvement, or who holds the Task to obtain the consent, and has not referred to it.
     """
     facts, now = beginning.facts, beginning.now
     if facts is None or facts.patient is None or _has_keyworker(facts, now):
@@ -122,8 +123,14 @@ async def may_record(
         return not any(who.organisations & set(stay.provider) for stay in stays)
     if not (caller.organisation and caller.user.startswith(("Practitioner/", "PractitionerRole/"))):
         return False
-    episodes = [ref for ref, one in facts.episodes.items() if one.period.covers(now)]
-    return await _hosts(reader, caller, episodes) or await _is_asked(reader, caller, beginning)
+    episodes = [
+        await _read(reader, ref) for ref, one in facts.episodes.items() if one.period.covers(now)
+    ]
+    if any([await _has_referred(reader, caller, one) for one in episodes]):
+        return False
+    managing = [one.get("managingOrganization") for one in episodes]
+    own = await own_names(reader, caller, *managing)
+    return any(map(own.is_organisation, managing)) or await _is_asked(reader, caller, beginning)
 
 
 def _has_keyworker(facts: Facts, now: int) -> bool:
@@ -139,16 +146,19 @@ def _has_keyworker(facts: Facts, now: int) -> bool:
     return named or any(one.manager for one in going)
 
 
-async def _hosts(reader: Reader, caller: Caller, episodes: Sequence[str]) -> bool:
-    for reference in episodes:
-        kind, _, resource_id = reference.partition("/")
-        found = await reader.read(kind, resource_id)
-        if found is None or found.deleted:
-            continue
-        managing = json.decode_resource(found.body).get("managingOrganization")
-        if (await own_names(reader, caller, managing)).is_organisation(managing):
+async def _has_referred(reader: Reader, caller: Caller, episode: Mapping[str, Any]) -> bool:
+    """Who brings somebody to a service does not write down as well that they agreed."""
+    for link in episode.get("referralRequest", ()):
+        requester = (await _read(reader, str(link.get("reference", "")))).get("requester")
+        if (await own_names(reader, caller, requester)).is_person(requester):
             return True
     return False
+
+
+async def _read(reader: Reader, reference: str) -> Mapping[str, Any]:
+    local = parse_relative(reference)
+    found = None if local is None else await reader.read(local.type, local.id)
+    return {} if found is None or found.deleted else json.decode_resource(found.body)
 
 
 async def _is_asked(reader: Reader, caller: Caller, beginning: Beginning) -> bool:

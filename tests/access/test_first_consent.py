@@ -176,6 +176,27 @@ async def test_who_hosts_the_referral_or_is_asked_to_obtain_it_records_it(
     await given(client, RECORDED)
 
 
+@pytest.mark.usefixtures("region")
+async def test_who_refers_does_not_record_that_it_is_agreed_to(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    referral = {
+        "resourceType": "ServiceRequest",
+        "id": "referral",
+        "status": "active",
+        "intent": "order",
+        "subject": ref("Patient/1"),
+        "requester": ref(HOST.user),
+    }
+    link = {"referralRequest": [ref("ServiceRequest/referral")]}
+    asked = {**_asked("requested"), "owner": ref(HOST.user)}
+    await stored(app, referral, {**REFERRED, **link}, asked)
+    by_table(HOST, NOW)
+    await refused(client, RECORDED, "recorded by the keyworker")
+    by_table(Caller("colleague", user="Practitioner/other", organisation="H11"), NOW)
+    await given(client, RECORDED)
+
+
 def _asked(status: str) -> Resource:
     return {
         "resourceType": "Task",

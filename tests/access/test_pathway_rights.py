@@ -110,6 +110,9 @@ async def test_who_sees_the_young_person_refers_and_nobody_else(
         answer = await ask(client, "Patient/1/$refer", host=ods("X99"))
         assert answer.status_code in (403, 404), answer.text
     by_table(SOCIAL)
+    for own in (ods("S11"), {"reference": "Organization/s"}):
+        answer = await ask(client, "Patient/1/$refer", host=own)
+        assert_outcome(answer, 403, "forbidden", "to their own organisation")
     answer = await ask(client, "Patient/1/$refer", host=ods("X99"))
     assert answer.status_code == 200, answer.text
     (referral,) = [
