@@ -1,6 +1,6 @@
 """The command line: `keyworking serve | load | load-terminology | load-package | import | reindex |
-backup | restore | check | prune | audit | validate | package | demo | openapi | version`, and
-`client | key | token` of the built-in authorisation server.
+reconcile | backup | restore | check | prune | audit | validate | package | demo | openapi |
+version`, and `client | key | token` of the built-in authorisation server.
 """
 
 import re
@@ -60,34 +60,59 @@ def serve(synthetic_caseload: bool, **options: object) -> None:
 
 
 @main.command()
+@click.option("--server", default="", help="A server that runs; else the demo starts its own.")
+@click.option("--clock", type=click.Path(path_type=Path), help="Its KEYWORKING_MOVABLE_CLOCK.")
+@click.option("--pace", "--pause", type=click.FloatRange(0), help="Seconds after each step.")
+@click.option("--fast", is_flag=True, help="As --pace 0.")
 @click.option(
-    "--server",
-    default=DEFAULT_SERVER,
+    "--output",
+    default=Path("var/demo"),
     show_default=True,
-    help="Base address of the running FHIR server.",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the plan in plain words and the report.",
 )
-@click.option("--pause", type=click.FloatRange(0), help="Seconds between the steps.")
+@click.option("--admission", is_flag=True, help="An admission alone, at a server that runs.")
+@click.option("--full", is_flag=True, help="With --admission: the whole JSON of each request.")
 @click.option("--yes", is_flag=True, help="Ask nothing: neither for Enter nor for consent.")
-@click.option("--full", is_flag=True, help="Show the whole JSON of each request and answer.")
-def demo(server: str, pause: float | None, yes: bool, full: bool) -> None:
-    """Play an admission and a discharge against a running server, step by step.
+def demo(server: str, pace: float | None, *, fast: bool, yes: bool, **options: Any) -> None:
+    """Play a year in a young person's life, in about two minutes.
 
-    Exit status: 1 when a step does not come out as told, 2 when the server is not there or has
-    no synthetic caseload.
+    Exit status: 1 when a step does not come out as told, 2 when there is no server to play at, or
+    none whose clock can be moved.
     """
-    from fhir_server.demo import CannotPlay, NotAsTold, is_loopback, play, waiting
+    from fhir_server.demo import CannotPlay, NotAsTold, is_loopback
 
     somebody_is_there = sys.stdin.isatty() and sys.stdout.isatty()
-    if not (yes or is_loopback(server)):
+    if server and not (yes or is_loopback(server)):
         if not somebody_is_there:
             raise click.UsageError(f"{server} is not this machine; --yes lets the demo write there")
         click.confirm(f"The demo writes to {server}. Go on?", abort=True)
+    seconds = 0.0 if fast else pace
     try:
-        play(server, full=full, wait=waiting(pause, ask=somebody_is_there and not yes))
+        if options.pop("admission"):
+            _admission(server, seconds, ask=somebody_is_there and not yes, full=options["full"])
+        else:
+            _year(server, seconds, **options)
     except CannotPlay as error:
         _fail(str(error), status=2)
     except NotAsTold as error:
         _fail(f"The story broke off: {error}", status=1)
+
+
+def _admission(server: str, pace: float | None, *, ask: bool, full: bool) -> None:
+    from fhir_server.demo import play, waiting
+
+    play(server or DEFAULT_SERVER, full=full, wait=waiting(pace, ask=ask))
+
+
+def _year(server: str, pace: float | None, *, clock: Path | None, output: Path, full: bool) -> None:
+    from fhir_server.demo.year import PACE, Staging, play
+
+    if full:
+        raise click.UsageError("--full is for --admission")
+    if clock is not None and not server:
+        raise click.UsageError("--clock is for --server: the demo's own server has its own clock")
+    play(Staging(output, PACE if pace is None else pace, server, clock))
 
 
 @main.command()
@@ -136,6 +161,11 @@ def load(paths: tuple[Path, ...], server: str, concurrency: int, shown: str) -> 
 )
 @click.option("--certificate", type=click.Path(exists=True, path_type=Path), help="PEM, for TLS.")
 @click.option("--key", type=click.Path(exists=True, path_type=Path), help="PEM, for TLS.")
+@click.option(
+    "--client-ca",
+    type=click.Path(exists=True, path_type=Path),
+    help="PEM: senders show a certificate that one of these has signed.",
+)
 @_TOKEN
 def mllp(senders: tuple[str, ...], server: str, shown: str, **options: Any) -> None:
     """Take HL7 v2 messages over MLLP for a running server, until interrupted."""
@@ -274,6 +304,24 @@ def reindex(store: str | None, whole: bool) -> None:
     try:
         reindex(store, whole=whole, say=click.echo)
     except CannotReindex as error:
+        _fail(str(error), status=1)
+
+
+@main.command()
+@click.option("--store", help="sqlite:///./var/keyworking.db or the like.")
+@click.option("--all", "whole", is_flag=True, help="Also those who have been looked at.")
+def reconcile(store: str | None, whole: bool) -> None:
+    """Have the service's rules look at young people at whom they have not looked yet.
+
+    Such as those of a store from before there were rules; after settings of the pathway have
+    changed, --all. The server does it, piece by piece. Exit status: 1 when the store cannot be
+    read or written.
+    """
+    from fhir_server.reconciling import CannotReconcile, reconcile
+
+    try:
+        click.echo(f"To be looked at: {reconcile(store, whole=whole)}")
+    except CannotReconcile as error:
         _fail(str(error), status=1)
 
 

@@ -51,6 +51,8 @@ class Listening:
     connections: int = 50
     certificate: Path | None = None
     key: Path | None = None
+    client_ca: Path | None = None
+    """Whose certificates senders have to show; without it they need none."""
     client: httpx.AsyncBaseTransport | None = field(default=None)
     """Instead of the network, in tests."""
 
@@ -61,6 +63,8 @@ class Listener:
     def __init__(self, how: Listening, *, say: Say = lambda _: None) -> None:
         if how.certificate is None and not _is_loopback(how.host):
             raise CannotListen(f"{how.host} is not loopback: --certificate is needed there")
+        if how.client_ca is not None and how.certificate is None:
+            raise CannotListen("--client-ca asks for certificates over TLS: name --certificate too")
         if not how.senders:
             raise CannotListen("Nobody may send: name at least one --sender FACILITY=ODS")
         self._how = how
@@ -172,6 +176,9 @@ def _context(how: Listening) -> ssl.SSLContext | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(how.certificate, how.key)
+    if how.client_ca is not None:
+        context.load_verify_locations(how.client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 

@@ -66,13 +66,26 @@ class _Try:
     stay: Stay
 
 
-def ensure_loaded(settings: Settings) -> list[str]:
-    """Load the caseload unless it is there; lines for a terminal on what to try next."""
+def ensure_loaded(
+    settings: Settings, as_of: date | None = None, young_people: int = _YOUNG_PEOPLE
+) -> list[str]:
+    """Load the caseload unless it is there; lines for a terminal on what to try next.
+
+    Args:
+        as_of: the day as of which its young people are where they are; today by default.
+    """
     own = settings.model_copy(update=_OWN_BOUNDS)
-    return asyncio.run(_ensure_loaded(own, tokens=settings.auth == "token"))
+    tokens = settings.auth == "token"
+    return asyncio.run(_ensure_loaded(own, tokens=tokens, as_of=as_of, young_people=young_people))
 
 
-async def _ensure_loaded(settings: Settings, *, tokens: bool) -> list[str]:
+async def _ensure_loaded(
+    settings: Settings,
+    *,
+    tokens: bool,
+    as_of: date | None = None,
+    young_people: int = _YOUNG_PEOPLE,
+) -> list[str]:
     store = await open_store(settings)
     try:
         data = session(settings, store, Caller("anonymous", "synthetic-caseload"))
@@ -80,7 +93,7 @@ async def _ensure_loaded(settings: Settings, *, tokens: bool) -> list[str]:
             click.echo("The synthetic caseload is there already.")
         else:
             server = await fhir_server(settings, store, Operations())
-            await _load(data, server, _now().date())
+            await _load(data, server, as_of or _now().date(), young_people)
         tried = await _whom_to_try(Lookup(data, base=settings.base, now=system_clock()))
         return _what_a_ward_tries(settings, tried) if tokens else _what_to_try(settings, tried)
     finally:
@@ -91,16 +104,16 @@ def _now() -> datetime:
     return datetime.now(UTC).astimezone(LOCAL).replace(microsecond=0)
 
 
-async def _load(data: Session, server: Server, as_of: date) -> None:
+async def _load(data: Session, server: Server, as_of: date, young_people: int) -> None:
     # Here, because building the models takes half a second that a second start does not need.
     from fhir_server.caseload import generate
 
     loaded = 0
-    for bundle in generate(_SEED, as_of):
+    for bundle in generate(_SEED, as_of, young_people):
         if not await _is_there(data, bundle):
             await run(data, BUNDLE, Request(server, method="POST", resource=bundle))
         loaded += len(bundle["entry"])
-    click.echo(f"Loaded a synthetic caseload of 30 young people: {loaded} resources.")
+    click.echo(f"Loaded a synthetic caseload of {young_people} young people: {loaded} resources.")
 
 
 async def _is_there(data: Session, bundle: dict[str, Any]) -> bool:
@@ -181,7 +194,7 @@ def _what_to_try(settings: Settings, tried: _Try | None) -> list[str]:
     option = "" if base == DEFAULT_SERVER else f" --server {base}"
     return [
         *_lines(base, [*steps, _metadata(base)]),
-        f"  or the whole story, step by step:   .venv/bin/keyworking demo{option}",
+        f"  or the whole story, step by step:   {_COMMAND} demo --admission{option}",
         "",
     ]
 

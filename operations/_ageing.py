@@ -2,23 +2,37 @@
 
 At 13 a parent's access is looked at again, at 16 it ends (NHS England DAPB3051, use case 7.2);
 `fhir_server.access` denies it from that day on, whatever was written. At 18 the children's register
-ends, at 25 the service does.
+ends. The service does with the birthday `eligible_until_age`, 25 as a rule: up to it a young person
+is referred and rated (https://www.westyorkshirekeyworkerservice.org.uk), from that day on not.
 """
 
 from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Final
 
+from fhir_server.operation.pathway import Numbers
 from fhir_server.operation.records import reference_to
 from operations._consenting import own_since, parents
-from operations._person import begun, local_day
+from operations._person import Person, begun, local_day
 from operations._record import Record
 from operations._work import Work
 
 REVIEW_MONTHS: Final = 13 * 12
 PARENTS_END_MONTHS: Final = 16 * 12
 ADULT_MONTHS: Final = 18 * 12
-EXIT_MONTHS: Final = 25 * 12
+
+
+def exit_months(numbers: Numbers) -> int:
+    """The age with which the service ends."""
+    return numbers.eligible_until_age * 12
+
+
+def too_old(person: Person, numbers: Numbers) -> str:
+    """Why nothing of the service is begun any more, in words; '' where that is not so."""
+    age, end = person.age_at(person.now), numbers.eligible_until_age
+    if age is None or age < end:
+        return ""
+    return f"The age is {age}: keyworking is for those who have not had their {end}th birthday"
 
 
 def works_of_age(record: Record) -> Iterator[Work]:
@@ -68,7 +82,7 @@ def _transition(record: Record) -> Iterator[Work]:
     # The first of all: a rating that takes another's place asks for nothing anew.
     known = [begun(one) for one in (*record.involvements, *record.flags) if begun(one) > 0]
     since = local_day(min(known)) if known else day
-    code = "exit" if months >= EXIT_MONTHS else "T-TRANSITION"
+    code = "exit" if months == exit_months(record.numbers) else "T-TRANSITION"
     if code == "T-TRANSITION" and known:
         since += timedelta(days=record.numbers.transition_begin_days)
     focus = reference_to(involved) if code == "exit" else record.reference
@@ -81,14 +95,15 @@ def _steps(record: Record) -> list[tuple[int, str]]:
         (numbers.transition_first_months, "Talk about becoming an adult, and set a goal for it"),
         (numbers.transition_second_months, "Prepare the move to adults' services"),
         (ADULT_MONTHS, "Review the transition: the adults' register needs the adult's consent"),
-        (EXIT_MONTHS, "End the involvement: the service is for those below 25"),
     ]
-    return sorted(steps)
+    end, age = exit_months(numbers), numbers.eligible_until_age
+    last = (end, f"End the involvement: the service is for those below {age}")
+    return [*sorted(step for step in steps if step[0] < end), last]
 
 
 def outgrown(record: Record) -> date | None:
-    """The 25th birthday, once it is over."""
-    day = record.birthday(EXIT_MONTHS)
+    """The birthday with which the service ends, once it has come."""
+    day = record.birthday(exit_months(record.numbers))
     return day if day is not None and day <= record.today else None
 
 

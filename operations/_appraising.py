@@ -11,11 +11,13 @@ from fhir_server.fhir.canonicals import BLUE, RED
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_local
 from fhir_server.operation.api import Call
+from fhir_server.operation.pathway import Pathway
 from fhir_server.operation.records import Lookup, Records, reference_to
+from operations._ageing import too_old
 from operations._deciding import Decider
 from operations._holding import Hold, Overridden, hold_of
-from operations._person import COLOURS, Person, local_time, with_extension
-from operations._rating import rated
+from operations._person import COLOURS, Person, colour_of, local_time, with_extension
+from operations._rating import belongs_to, rated
 from operations._whose import named
 
 _MOST_REASON: Final = 2000
@@ -45,13 +47,14 @@ async def give(call: Call, person: Person, appraisal: Appraisal) -> Resource:
         records = as_service(call, unit)
         now = Person(records, person.patient, call.now)
         hold = await hold_of(now, call.pathway.red_hold_days)
-        missing = [*await _missing(now, appraisal), *held_up(hold, appraisal.colour, appraisal)]
+        missing = await _missing(now, appraisal, call.pathway)
+        missing += held_up(hold, appraisal.colour, appraisal)
         if missing:
             raise FhirError.of(Kind.BUSINESS_RULE, missing)
-        flag = await records.create(await _flag(now, appraisal, hold))
+        flag = await _given(records, now, await _flag(now, appraisal, hold))
         if not appraisal.decider.by_register:
             await require_seen(call, unit, flag)
-        await unit.settle(Overridden(flag["id"]) if appraisal.override else None)
+        await unit.settle(Overridden(frozenset({flag["id"]})) if appraisal.override else None)
         return await _as_seen(call, unit if appraisal.decider.by_register else records, flag)
 
     return await call.session.commit("set-rating", work)
@@ -128,11 +131,13 @@ async def evidence_in(call: Call, person: Person) -> list[str]:
     return found
 
 
-async def _missing(person: Person, appraisal: Appraisal) -> list[Issue]:
+async def _missing(person: Person, appraisal: Appraisal, pathway: Pathway) -> list[Issue]:
     """What a rating needs that is not there."""
     found = []
     if person.has_died:
         found.append(Issue("The young person has died; there is nothing to rate", "Patient"))
+    if told := too_old(person, pathway):
+        found.append(Issue(told, "Patient.birthDate"))
     if not await person.consented("register"):
         text = "No active Consent to be on the register is recorded; ask for it and record it first"
         found.append(Issue(text, "Consent"))
@@ -158,6 +163,25 @@ def held_up(hold: Hold | None, colour: str | None, asked: "Appraisal | Removal")
     elif not asked.decider.may_override:
         text = f"{hold.why}. Who overrides that says in which professional 'role'"
         yield Issue(text, _PLACE.format("role"))
+
+
+async def _given(records: Records, person: Person, flag: Resource) -> Resource:
+    """A new rating; of blue, which is one for a whole stay, what is told more of the one there."""
+    if colour_of(flag) == BLUE:
+        stays = await person.open_stays()
+        for known in await person.active_ratings():
+            of_stay = any(belongs_to(known, stay) for stay in stays)
+            if colour_of(known) == BLUE and of_stay:
+                return await records.save(_with_more(known, flag))
+    return await records.create(flag)
+
+
+def _with_more(known: Resource, flag: Resource) -> Resource:
+    """What is told now, and the evidence of before with it."""
+    said = {item["url"] for item in flag["extension"]} - {canonicals.FLAG_DETAIL_EXTENSION}
+    kept = [one for one in known.get("extension", ()) if one.get("url") not in said]
+    more = [one for one in flag["extension"] if one not in kept]
+    return {**known, "author": flag["author"], "extension": [*kept, *more]}
 
 
 async def _flag(person: Person, appraisal: Appraisal, hold: Hold | None) -> Resource:

@@ -12,10 +12,12 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
 from operations._calendar import days_after, working_days_after
-from operations._person import code_in, ended_at_16, local_day, since, status_of
+from operations._person import code_in, codes, ended_at_16, local_day, since, status_of
 from operations._record import Record, day_of, end_of
-from operations._work import Work
+from operations._work import Work, task_id
 
+WITHDRAWN: Final = "withdrawn"
+"""Which of its Tasks `Consent/$withdraw` asks for, whatever state of the pathway asks for one."""
 _CATEGORIES: Final = ("register", "keyworking")
 _ASKING: Final = ("referred", "consent-pending")
 _KEYWORKED: Final = frozenset(
@@ -29,12 +31,27 @@ _KEYWORKED: Final = frozenset(
 
 def works_of_consent(record: Record) -> Iterator[Work]:
     yield from _to_obtain(record)
+    withdrawn = _withdrawn(record)
+    for consent in record.consents:
+        if task := withdrawn.get(consent["id"]):
+            yield _talk(record, consent, task)
     for category in _CATEGORIES:
         for consent in record.consents_to(category):
+            has_ended = status_of(consent) in ("inactive", "rejected")
             if status_of(consent) == "active" and not has_run_out(consent, record.now):
                 yield from _recheck(record, consent)
-            elif has_run_out(consent, record.now) or status_of(consent) in ("inactive", "rejected"):
+            elif has_run_out(consent, record.now) or (has_ended and consent["id"] not in withdrawn):
                 yield from _review(record, consent, category)
+
+
+def _withdrawn(record: Record) -> dict[str, Resource]:
+    """The Task that `Consent/$withdraw` asked for, by the id of the consent."""
+    known = {task["id"]: task for task in record.tasks}
+    asked = {
+        one["id"]: task_id("review-consent", reference_to(one), WITHDRAWN)
+        for one in record.consents
+    }
+    return {consent: known[task] for consent, task in asked.items() if task in known}
 
 
 def _to_obtain(record: Record) -> Iterator[Work]:
@@ -81,6 +98,28 @@ def _recheck(record: Record, consent: Resource) -> Iterator[Work]:
         min(due, ends) if ends else due,
         focus,
         key=last[0][1]["id"] if last else "",
+    )
+
+
+def _talk(record: Record, consent: Resource, task: Resource) -> Work:
+    """What `Consent/$withdraw` asked for: a consent of the same kind since then settles it."""
+    asked = since(task.get("authoredOn"))
+    kinds = [
+        code
+        for system, code in codes(consent.get("category"))
+        if system == canonicals.CONSENT_CATEGORY
+    ]
+    met = [record.consented(kind) and _given_since(record, kind, asked) for kind in kinds]
+    text = str(task.get("description", ""))
+    focus = reference_to(consent)
+    is_met = bool(met) and all(met)
+    return Work("review-consent", text, record.today, focus, key=WITHDRAWN, fixed=True, met=is_met)
+
+
+def _given_since(record: Record, category: str, at: int) -> bool:
+    return any(
+        status_of(one) == "active" and one.get("dateTime") and end_of(one["dateTime"]) > at
+        for one in record.consents_to(category)
     )
 
 

@@ -19,9 +19,9 @@ RANK: Final = {BLUE: 4, RED: 3, AMBER: 2, GREEN: 1}
 
 @dataclass(frozen=True, slots=True)
 class Overridden:
-    """What an operation tells the rules: this rating is lower on purpose."""
+    """What an operation tells the rules: these ratings are lower, or end, on purpose."""
 
-    flag_id: str
+    flag_ids: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)

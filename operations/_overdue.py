@@ -8,9 +8,9 @@ from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
 from operations._ageing import (
     ADULT_MONTHS,
-    EXIT_MONTHS,
     PARENTS_END_MONTHS,
     REVIEW_MONTHS,
+    exit_months,
 )
 from operations._calendar import days_after, midnight, working_days_after
 from operations._person import covers, has_code, local_day, since, status_of
@@ -111,7 +111,7 @@ def _of_tasks(record: Record) -> Iterator[int]:
 
 def _of_the_calendar(record: Record) -> Iterator[int]:
     """Birthdays, consents that begin and run out, stays that are told ahead: what is to come."""
-    days = [record.birthday(months) for months in (*_ages(record), EXIT_MONTHS)]
+    days = [record.birthday(months) for months in _ages(record)]
     notice = record.numbers.proxy_notice_days
     for months in (REVIEW_MONTHS, PARENTS_END_MONTHS):
         day = record.birthday(months)
@@ -137,4 +137,5 @@ def _ages(record: Record) -> tuple[int, ...]:
         PARENTS_END_MONTHS,
         numbers.transition_second_months,
         ADULT_MONTHS,
+        exit_months(numbers),
     )

@@ -5,6 +5,7 @@ A rating is superseded, never deleted, and never given without consent to be on 
 
 from collections.abc import Collection
 from datetime import timedelta
+from itertools import pairwise
 from typing import Final
 
 from fhir_server.fhir import canonicals
@@ -38,7 +39,31 @@ _TITLES: Final = {
 async def rate_blue(event: Event) -> str:
     """Blue while in hospital; what was done, in words."""
     flag = _flag(event, canonicals.BLUE)
-    return await _replace(event, {**flag, "encounter": {"reference": reference_to(event.stay)}})
+    given = await _given_by_hand(event)
+    if given is not None:
+        await _end_otherwise(event, begun(given), event.at)
+        flag["id"] = given["id"]
+    named = {**flag, "encounter": {"reference": reference_to(event.stay)}}
+    return await _replace(event, named)
+
+
+async def _given_by_hand(event: Event) -> Resource | None:
+    """A blue that somebody gave before the stay was told: it is that of the stay, not a second."""
+    if await event.records.get("Flag", _id(canonicals.BLUE, event.stay)) is not None:
+        return None
+    for flag in await event.person.active_ratings():
+        if colour_of(flag) == canonicals.BLUE and belongs_to(flag, event.stay):
+            return flag
+    return None
+
+
+async def _blue_of(event: Event) -> Resource | None:
+    """The stay's blue, past or present: its own, else the one that was given by hand."""
+    own = await event.records.get("Flag", _id(canonicals.BLUE, event.stay))
+    if own is not None:
+        return own
+    found = (flag for flag in await event.person.ratings() if belongs_to(flag, event.stay))
+    return next((flag for flag in found if colour_of(flag) == canonicals.BLUE), None)
 
 
 async def rate_red_after_discharge(event: Event) -> str:
@@ -49,19 +74,21 @@ async def rate_red_after_discharge(event: Event) -> str:
         {"url": canonicals.MINIMUM_UNTIL_EXTENSION, "valueDate": until.isoformat()},
     )
     known = await event.records.get("Flag", flag["id"])
-    if known is not None and event.consented and status_of(known) == "active":
-        await _move_end(event, begun(known), event.at)
+    if known is not None and event.consented and _counts(known):
+        await _end_otherwise(event, begun(known), event.at)
     return await _replace(event, flag)
 
 
 async def undo_ratings(event: Event) -> list[str]:
     """End what a stay that never was has brought, and give back the rating before it."""
-    ours = {_id(colour, event.stay) for colour in (canonicals.BLUE, canonicals.RED)}
+    blue = await _blue_of(event)
+    ours = {_id(canonicals.RED, event.stay), *([blue["id"]] if blue else [])}
     said = await _end_in_error(event, ours)
     past = [flag for flag in await event.person.ratings() if flag["id"] in ours]
     dead = any(_end_reason(flag) == "deceased" for flag in past)
     for flag in past:
         await event.records.save(with_extension(flag, _reason("added-in-error")))
+    await _straighten(event)
     if not (said or dead) or await event.person.active_ratings():
         return said
     return [*said, await _give_back(event, ours)]
@@ -69,16 +96,19 @@ async def undo_ratings(event: Event) -> list[str]:
 
 async def undo_discharge(event: Event) -> list[str]:
     """End the red of a discharge that never was; blue is the rating again, if it was before."""
-    red, blue = (_id(colour, event.stay) for colour in (canonicals.RED, canonicals.BLUE))
+    red = _id(canonicals.RED, event.stay)
     wrong = await event.records.get("Flag", red)
     said = await _end_in_error(event, {red})
-    before = await event.records.get("Flag", blue)
+    if wrong is not None and _end_reason(wrong) == "superseded":
+        await event.records.save(with_extension(wrong, _reason("added-in-error")))
+        await _straighten(event)
+    before = await _blue_of(event)
     ended = before is not None and _end_reason(before) in ("superseded", "deceased")
     if before is not None and ended and not await event.person.active_ratings():
         await event.records.save(_going_on(before))
         return [*said, f"The rating is blue again: {reference_to(before)}"]
     if before is None and wrong is not None:
-        await _end_earlier(event, begun(wrong), event.at)
+        await _end_otherwise(event, begun(wrong), event.at)
     return said
 
 
@@ -105,15 +135,16 @@ async def note_blue(admission: Event, discharge: Event) -> bool:
     if not admission.consented or (red is None and not dead):
         return False
     over = discharge.at if red is None else begun(red)
-    await _end_earlier(admission, over, admission.at)
+    await _end_otherwise(admission, over, admission.at)
     flag = _flag(admission, canonicals.BLUE)
     blue = {**flag, "encounter": {"reference": reference_to(admission.stay)}}
     await admission.records.save(_ended(blue, over, "deceased" if dead else "superseded"))
+    await _straighten(admission)
     return True
 
 
-async def _end_earlier(event: Event, ended: int, at: int) -> None:
-    """A rating that gave way to the discharge gave way to the admission already."""
+async def _end_otherwise(event: Event, ended: int, at: int) -> None:
+    """A rating that gave way to something gave way to it at another moment."""
     for flag in await event.person.ratings():
         over = since(flag.get("period", {}).get("end"))
         gave_way = _end_reason(flag) in ("superseded", "deceased") and over == ended
@@ -121,12 +152,9 @@ async def _end_earlier(event: Event, ended: int, at: int) -> None:
             await event.records.save(_ended(flag, at, "superseded"))
 
 
-async def _move_end(event: Event, ended: int, at: int) -> None:
-    """The stay's blue ends when its red begins, though that is corrected."""
-    blue = await event.records.get("Flag", _id(canonicals.BLUE, event.stay))
-    over = since((blue or {}).get("period", {}).get("end"))
-    if blue is not None and ended != at and over == ended and _end_reason(blue) == "superseded":
-        await event.records.save(_ended(blue, at, "superseded"))
+def _counts(flag: Resource) -> bool:
+    """Whether it is the rating, or was until another took its place."""
+    return status_of(flag) == "active" or _end_reason(flag) == "superseded"
 
 
 def _going_on(flag: Resource) -> Resource:
@@ -196,22 +224,48 @@ async def _replace(event: Event, flag: Resource) -> str:
     if known is not None and _end_reason(known) in ("consent-withdrawn", "added-in-error"):
         known = None  # there is consent again, or the discharge was told again
     if known is not None and status_of(known) != "active":
+        if _end_reason(known) == "superseded":
+            await records.save(_redated(known, flag))
+            await _straighten(event)
         return f"The rating {colour_of(flag)} for this stay has been superseded already"
     others = [other for other in await person.active_ratings() if other["id"] != flag["id"]]
     for other in others:
         if _stands(other, flag, event.stay, person.now):
+            if known is None:  # what was, though nobody told of it in time
+                await records.save(superseded(flag, other))
+            await _straighten(event)
             return f"A later rating stands: {colour_of(other)} ({reference_to(other)})"
     for other in others:
         await records.save(superseded(other, flag))
     await records.save(_redated(known, flag) if known else flag)
+    await _straighten(event)
     return f"The rating is {colour_of(flag)}: {reference_to(flag)}"
+
+
+async def _straighten(event: Event) -> None:
+    """A rating that gave way to one of a stay ends with the next, in whatever order they came."""
+    flags = await event.person.ratings()
+    of_stays = {begun(flag) for flag in flags if _is_of_a_stay(flag)}
+    for stay in await event.person.stays():
+        of_stays |= {begun(stay), since(stay.get("period", {}).get("end"))}
+    past = [flag for flag in flags if _end_reason(flag) != "added-in-error"]
+    past.sort(key=begun)
+    for flag, following in pairwise(past):
+        over = since(flag.get("period", {}).get("end"))
+        if _end_reason(flag) == "superseded" and over in of_stays and over != begun(following):
+            await event.records.save(superseded(flag, following))
+
+
+def _is_of_a_stay(flag: Resource) -> bool:
+    floor = extension(flag, canonicals.MINIMUM_UNTIL_EXTENSION)
+    return colour_of(flag) == canonicals.BLUE or floor is not None
 
 
 async def _left_off(event: Event, flag: Resource) -> str:
     """Without consent there is no new rating; a blue one does not outlive its stay either."""
     if colour_of(flag) != canonicals.BLUE:
         for other in await event.person.active_ratings():
-            if _belongs_to(other, event.stay):
+            if belongs_to(other, event.stay):
                 await event.records.save(_ended(other, begun(flag), "consent-withdrawn"))
     return (
         f"The rating would be {colour_of(flag)}; it is not put on the register, because no "
@@ -219,8 +273,16 @@ async def _left_off(event: Event, flag: Resource) -> str:
     )
 
 
-def _belongs_to(flag: Resource, stay: Resource) -> bool:
-    return refers(flag.get("encounter"), stay)
+def belongs_to(flag: Resource, stay: Resource) -> bool:
+    """Whether the rating names the stay, by a reference or by an identifier."""
+    named = flag.get("encounter", {})
+    return refers(named, stay) or _identifies(named.get("identifier", {}), stay)
+
+
+def _identifies(identifier: Resource, stay: Resource) -> bool:
+    told = identifier.get("system"), identifier.get("value")
+    known = [(one.get("system"), one.get("value")) for one in stay.get("identifier", ())]
+    return None not in told and told in known
 
 
 def _stands(other: Resource, flag: Resource, stay: Resource, now: int) -> bool:
@@ -229,7 +291,7 @@ def _stands(other: Resource, flag: Resource, stay: Resource, now: int) -> bool:
     That of a later stay is. Anything else gives way to blue while in hospital and to red while
     it is held: whoever gave it did not know of the event.
     """
-    if begun(other) <= begun(flag) or _belongs_to(other, stay):
+    if begun(other) <= begun(flag) or belongs_to(other, stay):
         return False
     of_a_stay = colour_of(other) == canonicals.BLUE or extension(
         other, canonicals.MINIMUM_UNTIL_EXTENSION
@@ -245,6 +307,8 @@ def _in_force(flag: Resource, now: int) -> bool:
 def _redated(known: Resource, flag: Resource) -> Resource:
     """What somebody has added to the flag since stays."""
     dated = {**known, "period": known.get("period", {}) | flag["period"]}
+    if "encounter" in flag:
+        dated["encounter"] = flag["encounter"]
     for item in flag.get("extension", ()):
         dated = with_extension(dated, item)
     return dated

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Final
 
 from fhir_server.fhir import canonicals
+from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
 from operations import _plan, _rating
 from operations._death import closed_by_death, reinvolved, state_at_home
@@ -13,9 +14,11 @@ from operations._person import (
     OPEN_STAY,
     UNDONE_STAY,
     Person,
+    begun,
     colour_of,
     extension,
     is_open_plan,
+    since,
     status_of,
     with_extension,
 )
@@ -115,14 +118,29 @@ async def _left(event: Event) -> list[str]:
     if died(event.stay):
         return await _died(event)
     person, said = event.person, await _reinvolved(event)
+    last = await _last_over(person) or event.stay
+    if _end_of(last) > event.at and not (left_for_hospital(last) or await person.open_stays()):
+        return [*said, *await _home_since(event, last)]
     if left_for_hospital(event.stay):
         said += await _back_in_hospital(event)
         return [*said, f"The young person goes to another hospital: {await _rating_stays(person)}"]
-    if await person.open_stays():
+    if stays := await person.open_stays():
+        if all(begun(stay) > event.at for stay in stays):  # in between they were at home
+            await _rating.rate_red_after_discharge(event)
         return [*said, f"Another stay is open: {await _rating_stays(person)}"]
     unclear = [] if is_understood(event.stay) else [_UNCLEAR]
     rating = await _rating.rate_red_after_discharge(event)
     return [*said, *unclear, rating, *await _move_to(event, "plan-active", _IN_HOSPITAL)]
+
+
+async def _home_since(event: Event, last: Resource) -> list[str]:
+    """Word of an earlier stay came after that of one that has ended at home since."""
+    if left_for_hospital(event.stay):
+        await _rating.undo_discharge(event)
+    else:
+        await _rating.rate_red_after_discharge(event)
+    rating = await _rating.rate_red_after_discharge(replace(event, stay=last, at=_end_of(last)))
+    return [rating, *await _move_to(event, "plan-active", _IN_HOSPITAL)]
 
 
 async def _back_in_hospital(event: Event) -> list[str]:
@@ -165,7 +183,19 @@ async def undone(event: Event) -> list[str]:
         said.append(await _plan.revoke_plan(records, plan))
     if await person.open_stays():
         return said
+    if left_for_hospital(await _last_over(person) or {}):
+        return said + await _move_to(event, "in-hospital", _INVOLVED)
     return said + await _move_to(event, await state_at_home(person), _IN_HOSPITAL)
+
+
+async def _last_over(person: Person) -> Resource | None:
+    """The stay that ended last."""
+    over = [stay for stay in await person.stays() if status_of(stay) == "finished"]
+    return max(over, key=_end_of, default=None)
+
+
+def _end_of(stay: Resource) -> int:
+    return since(stay.get("period", {}).get("end"))
 
 
 async def _move_to(event: Event, state: str, among: set[str] | frozenset[str]) -> list[str]:

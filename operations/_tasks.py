@@ -10,6 +10,7 @@ from typing import Final
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import Records
+from operations._ageing import ADULT_MONTHS, exit_months
 from operations._calendar import due_text
 from operations._doubt import CODE
 from operations._overdue import escalations, is_overdue, marked
@@ -136,7 +137,8 @@ def _made_by_rules(record: Record) -> frozenset[str]:
 
 def _months(record: Record) -> Iterator[str]:
     numbers = record.numbers
-    for months in (numbers.transition_first_months, numbers.transition_second_months, 216, 300):
+    first, second = numbers.transition_first_months, numbers.transition_second_months
+    for months in (first, second, ADULT_MONTHS, exit_months(numbers)):
         yield str(months)
 
 

@@ -1,4 +1,4 @@
-"""What birthdays end: a parent's consent at 16, the rating at 25."""
+"""What birthdays end: a parent's consent at 16, the rating with the service."""
 
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
@@ -38,4 +38,4 @@ async def end_ratings_of_the_outgrown(records: Records, record: Record) -> list[
         return []
     person = Person(records, record.patient, record.now)
     await end_ratings(records, person, midnight(day), "aged-out")
-    return ["The rating has ended with the 25th birthday"]
+    return [f"The rating has ended with the {record.numbers.eligible_until_age}th birthday"]

@@ -16,6 +16,7 @@ from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call
 from fhir_server.operation.pathway import Pathway
 from fhir_server.operation.records import Records, reference_to, stable_id
+from operations._ageing import too_old
 from operations._diagnosis import is_eligible
 from operations._host import is_professional
 from operations._person import Person, colour_of, local_day, local_time
@@ -140,12 +141,13 @@ def _rating_lacks(rating: Resource | None, pathway: Pathway, *, tells: bool) -> 
 def _person_lacks(person: Person, pathway: Pathway) -> list[Issue]:
     if person.patient.get("deceasedDateTime") or person.patient.get("deceasedBoolean"):
         return [Issue("The young person has died", "Patient.deceased")]
-    age, last = person.age_at(person.now), pathway.eligible_until_age
+    age = person.age_at(person.now)
     if age is None:
         return [Issue("The date of birth is not known to the day: record it", "Patient.birthDate")]
-    if not 0 <= age <= last:
-        return [Issue(f"The age is {age}: keyworking takes 0 to {last}", "Patient.birthDate")]
-    return []
+    if age < 0:
+        return [Issue("The date of birth lies ahead", "Patient.birthDate")]
+    told = too_old(person, pathway)
+    return [Issue(told, "Patient.birthDate")] if told else []
 
 
 def _records_lack(needs: list[Resource], host: Resource | None) -> list[Issue]:

@@ -12,7 +12,7 @@ from fhir_server.operation.api import Call
 from fhir_server.operation.records import Records
 from operations._appraising import Removal, as_service, held_up, require_seen
 from operations._deciding import RATES, decider
-from operations._holding import hold_of
+from operations._holding import Overridden, hold_of
 from operations._person import Person
 from operations._rating import end_ratings
 from operations.admission_risk import person_of
@@ -39,7 +39,9 @@ async def run(call: Call) -> Resource:
         now = Person(records, person.patient, call.now)
         for flag in await now.active_ratings():
             await require_seen(call, unit, flag)
-        return await _remove(call, records, now, removal)
+        ended = await _remove(call, records, now, removal)
+        await unit.settle(Overridden(frozenset(flag["id"] for flag in ended)))
+        return ended[0]
 
     return await call.session.commit("remove-rating", work)
 
@@ -52,13 +54,12 @@ def _reason(call: Call) -> str:
     return reason
 
 
-async def _remove(call: Call, records: Records, person: Person, removal: Removal) -> Resource:
+async def _remove(call: Call, records: Records, person: Person, removal: Removal) -> list[Resource]:
     active = await person.active_ratings()
     if not active:
         raise FhirError.at(Kind.BUSINESS_RULE, "Flag", "There is no active rating to remove")
     await _require_free(call, person, removal)
-    ended = await end_ratings(records, person, call.now, removal.reason, removal.text)
-    return ended[0]
+    return await end_ratings(records, person, call.now, removal.reason, removal.text)
 
 
 async def _require_free(call: Call, person: Person, removal: Removal) -> None:

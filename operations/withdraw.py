@@ -14,8 +14,9 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.api import Call
-from fhir_server.operation.records import Records, reference_to, stable_id
+from fhir_server.operation.records import Records, reference_to
 from operations._calendar import working_days_after
+from operations._consenting import WITHDRAWN
 from operations._person import Person, local_day, status_of, with_extension
 from operations._work import Work, task_of
 
@@ -24,7 +25,6 @@ AS_SERVICE: Final = "whoever gave a consent withdraws it"
 _GIVERS: Final = ("Patient", "RelatedPerson")
 _OPEN: Final = ("draft", "proposed", "active")
 _LONGEST: Final = 500
-_CODE: Final = "review-consent"
 
 
 async def run(call: Call) -> Resource:
@@ -93,5 +93,5 @@ async def _talk(person: Person, consent: Resource, days: int) -> Resource:
     due = working_days_after(local_day(person.now), days)
     focus = reference_to(consent)
     owner = (await person.episode() or {}).get("careManager")
-    own_id = stable_id("task", _CODE, focus, "withdrawn")
-    return task_of(Work(_CODE, text, due, focus), person.reference, person.now, owner, own_id)
+    work = Work("review-consent", text, due, focus, key=WITHDRAWN)
+    return task_of(work, person.reference, person.now, owner)

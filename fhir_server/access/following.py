@@ -67,6 +67,10 @@ class Rules(Protocol):
         """
         ...
 
+    def as_it_is(self) -> "Rules":
+        """Those that follow up nothing, and only note whom to look at when there is time."""
+        ...
+
 
 class _NoRules:
     types: Final = frozenset[str]()
@@ -76,6 +80,9 @@ class _NoRules:
 
     async def come(self, unit: "SessionUnit", patient_id: str, at: int) -> list[str]:  # noqa: ARG002
         return []
+
+    def as_it_is(self) -> "Rules":
+        return self
 
 
 NO_RULES: Final[Rules] = _NoRules()

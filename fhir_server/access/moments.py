@@ -8,6 +8,7 @@ in each commit, so that one that was stopped meanwhile does nothing more.
 from collections.abc import Sequence
 from typing import Final
 
+from fhir_server.search.ast import Query
 from fhir_server.storage.interface import Memo, Reader, Store, Unit
 
 _BY_TIME: Final = "moment"
@@ -15,6 +16,8 @@ _BY_PATIENT: Final = "moment-of"
 _LEADER: Final = "moment-leader"
 _KEY: Final = "leader"
 _DIGITS: Final = 20
+_AT_ONCE: Final = 200
+"""Patients of one commit."""
 
 
 async def keep(unit: Unit, patient_id: str, at: int | None) -> None:
@@ -42,6 +45,30 @@ async def come(store: Store, now: int, count: int) -> Sequence[str]:
     memos = await store.memos(_BY_TIME, "", count)
     parts = [memo.key.partition("/") for memo in memos]
     return [rest.removesuffix("/") for at, _, rest in parts if int(at) <= now]
+
+
+async def look_at_all(store: Store, now: int, *, whole: bool) -> int:
+    """Have rules look soon at every patient for whom no moment is known; how many those are.
+
+    Args:
+        whole: at all others too, whose moment is still to come.
+    """
+    count, after = 0, None
+    while True:
+        page = await store.search(Query("Patient"), _AT_ONCE, after)
+        ids = [found.id for found in page.matches]
+
+        async def work(unit: Unit, ids: Sequence[str] = ids) -> int:
+            at = {one: await of(unit, one) for one in ids}
+            asked = [one for one, known in at.items() if known is None or (whole and known > now)]
+            for one in asked:
+                await keep(unit, one, now)
+            return len(asked)
+
+        count += await store.commit(work)
+        if page.after is None:
+            return count
+        after = page.after
 
 
 async def lead(store: Store, name: str, now: int, until: int) -> bool:

@@ -162,9 +162,12 @@ class Session(GuardedReader):
         return elevated
 
     def as_it_is(self) -> "Session":
-        """The same session for records that come from elsewhere, which no rule follows up."""
+        """The same session for records that come from elsewhere, which no rule follows up at once.
+
+        The scheduler looks later at those whom they are about.
+        """
         taking = copy(self)
-        taking._rules = NO_RULES
+        taking._rules = self._rules.as_it_is()
         return taking
 
     async def commit(self, action: str, work: "Callable[[SessionUnit], Awaitable[T]]") -> T:

@@ -1,4 +1,6 @@
-"""`keyworking demo`: the story of an admission and a discharge, played against a running server.
+"""`keyworking demo --admission`: the story of a stay, played against a running server.
+
+The year that `keyworking demo` plays is in `fhir_server.demo.year`.
 
 Every step asks the server over HTTP as another system would, checks the answer, and tells it in
 words that need no knowledge of FHIR.
@@ -102,7 +104,7 @@ _SUMMARY: Final = (
     "7 days.",
     "{name} is at home again, so this demo can be played again: another run, perhaps another young "
     "person. That took {requests} requests in FHIR R4, the standard that NHS systems speak; "
-    "`keyworking demo --full` shows each of them whole.",
+    "`keyworking demo --admission --full` shows each of them whole.",
 )
 
 

@@ -1,7 +1,7 @@
 """Talking to a running FHIR server: each request kept beside its answer, to be shown."""
 
 import ipaddress
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -97,13 +97,22 @@ def _issue_text(issue: Resource) -> str:
 class Conversation:
     """With one server, whose base may end with a slash.
 
+    Args:
+        token: what is shown with each request, where the server asks for one.
+
     Raises:
         CannotPlay: from each request, when nobody answers it or what answers is no FHIR JSON.
     """
 
-    def __init__(self, server: str, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        server: str,
+        transport: httpx.BaseTransport | None = None,
+        token: Callable[[], str] | None = None,
+    ) -> None:
         self.base: Final = server.rstrip("/")
         self.requests = 0
+        self._token: Final = token
         self._client: Final = httpx.Client(
             headers={"accept": _FHIR_JSON},
             timeout=_PATIENCE,
@@ -120,9 +129,20 @@ class Conversation:
     def post(self, address: str, resource: Resource) -> Exchange:
         return self._exchange("POST", self._url(address), {}, resource)
 
-    def put(self, resource: Resource, if_match: str) -> Exchange:
+    def put(self, resource: Resource, if_match: str = "") -> Exchange:
+        """An update; of what is not there yet without `if_match`."""
         address = f"{resource['resourceType']}/{resource['id']}"
-        return self._exchange("PUT", self._url(address), {"If-Match": if_match}, resource)
+        headers = {"If-Match": if_match} if if_match else {}
+        return self._exchange("PUT", self._url(address), headers, resource)
+
+    def send(self, address: str, content: str, media: str) -> httpx.Response:
+        """What is no FHIR JSON, such as a message of HL7 v2."""
+        headers = {"content-type": media, "accept": media}
+        return self._answer("POST", self._url(address), headers, content.encode())
+
+    def fetch(self, address: str, media: str) -> httpx.Response:
+        """What is asked for in that media type, such as a page to read."""
+        return self._answer("GET", self._url(address), {"accept": media}, None)
 
     def pages(self, address: str, *parameters: tuple[str, str]) -> Iterator[Exchange]:
         """All pages of a search."""
@@ -141,17 +161,21 @@ class Conversation:
     def _exchange(
         self, method: str, url: str, headers: Mapping[str, str], sent: Resource | None
     ) -> Exchange:
-        self.requests += 1
         typed = {"content-type": _FHIR_JSON} if sent is not None else {}
         content = None if sent is None else json.encode(sent)
-        try:
-            answer = self._client.request(
-                method, url, content=content, headers={**headers, **typed}
-            )
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise CannotPlay(f"No answer from {url}: {error or type(error).__name__}") from None
+        answer = self._answer(method, url, {**headers, **typed}, content)
         etag = answer.headers.get("etag", "")
         return Exchange(method, url, headers, sent, answer.status_code, etag, _decoded(answer))
+
+    def _answer(
+        self, method: str, url: str, headers: Mapping[str, str], content: bytes | None
+    ) -> httpx.Response:
+        self.requests += 1
+        shown = {} if self._token is None else {"authorization": f"Bearer {self._token()}"}
+        try:
+            return self._client.request(method, url, content=content, headers={**headers, **shown})
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise CannotPlay(f"No answer from {url}: {error or type(error).__name__}") from None
 
 
 def _decoded(answer: httpx.Response) -> Any:

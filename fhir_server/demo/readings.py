@@ -155,6 +155,11 @@ def parameter(parameters: Resource, name: str) -> Any:
 
 
 def resources(parameters: Resource, name: str) -> list[Resource]:
+    return values(parameters, name)
+
+
+def values(parameters: Resource, name: str) -> list[Any]:
+    """All of that name; one with parts is a list of their names and values."""
     return [value for given, value in _named(parameters) if given == name]
 
 

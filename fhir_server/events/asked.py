@@ -23,6 +23,7 @@ INBOX: Final = "inbox"
 INBOX_SYSTEM: Final = f"{canonicals.KW}/subscription-channel"
 CONTENTS: Final = ("empty", "id-only", "full-resource")
 JSON_TYPES: Final = ("application/fhir+json", "application/json")
+XML_TYPES: Final = ("application/fhir+xml", "application/xml")
 MOST_EVENTS: Final = 20
 """Of one notice, where the subscription asks for no fewer."""
 _MOST_HEADERS: Final = 20
@@ -53,6 +54,8 @@ class Asked:
     endpoint: str = ""
     headers: tuple[str, ...] = ()
     payload: bool = False
+    xml: bool = False
+    """Whether what is sent is XML; else it is JSON."""
     content: str = ""
     """empty, id-only or full-resource; '' for notices as plain R4 has them."""
     heartbeat: int = 0
@@ -104,7 +107,8 @@ def read_asked(resource: Resource, known: Collection[str] = ()) -> Asked:
         channel=kind,
         endpoint=_endpoint(channel, kind),
         headers=_headers(channel, kind, known),
-        payload=_payload(channel),
+        payload="payload" in channel,
+        xml=_is_xml(channel),
         content=_content(channel, kind, is_topic=topic is not None),
         heartbeat=_heartbeat(channel, kind),
         timeout=_number(channel, "timeout"),
@@ -227,18 +231,17 @@ def shown_header(text: str) -> str:
     return f"{text.partition(':')[0]}: {KEPT}"
 
 
-def _payload(channel: Resource) -> bool:
-    payload = channel.get("payload")
-    if payload is None:
-        return False
-    if unquote(str(payload)).partition(";")[0].strip() not in JSON_TYPES:
-        allowed = " and ".join(JSON_TYPES)
+def _is_xml(channel: Resource) -> bool:
+    told = str(channel.get("payload", JSON_TYPES[0]))
+    payload = unquote(told).partition(";")[0].strip()
+    if payload not in (*JSON_TYPES, *XML_TYPES):
+        allowed = " and ".join((*JSON_TYPES, *XML_TYPES))
         raise FhirError.at(
             Kind.UNSUPPORTED,
             f"{_CHANNEL}.payload",
-            f"'{payload}' is not supported; {allowed} are, or none for notices without content",
+            f"'{told}' is not supported; {allowed} are, or none for notices without content",
         )
-    return True
+    return payload in XML_TYPES
 
 
 def _content(channel: Resource, kind: str, *, is_topic: bool) -> str:

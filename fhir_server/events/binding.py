@@ -17,7 +17,7 @@ from fhir_server.access.caller import Stands, own_prefix, unchanged
 from fhir_server.access.session import Memo, Session, SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.events.asked import WEBSOCKET
-from fhir_server.events.notification import HANDSHAKE, notice
+from fhir_server.events.notification import HANDSHAKE, as_sent, notice
 from fhir_server.events.record import ACTIVE, TOKENS, Record, find, key_of
 from fhir_server.events.terms import SECOND, Terms
 from fhir_server.storage.interface import Store, Unit
@@ -111,4 +111,5 @@ class Binding:
         if record.asked.is_plain:
             return f"bound {record.id}"
         now = self._terms.clock()
-        return notice(self._terms.base, record, HANDSHAKE, [], now).decode()
+        made = notice(self._terms.base, record, HANDSHAKE, [], now)
+        return as_sent(record, made).decode()

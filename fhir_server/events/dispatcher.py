@@ -15,7 +15,7 @@ from fhir_server.events.feed import Feed
 from fhir_server.events.ledger import Ledger
 from fhir_server.events.record import OPEN
 from fhir_server.events.sending import Hook, Socket
-from fhir_server.events.sockets import Sockets
+from fhir_server.events.sockets import ENDED, Sockets
 from fhir_server.events.terms import OpenSession, Terms
 from fhir_server.events.worker import Tools, Worker
 from fhir_server.storage.interface import Store
@@ -122,7 +122,7 @@ class Dispatcher:
         await asyncio.gather(task, return_exceptions=True)
         worker = self._workers.pop(key)
         await worker.release()
-        await self._sockets.drop(key)
+        await self._sockets.drop(key, ENDED)
 
     def _wake(self) -> None:
         for worker in self._workers.values():

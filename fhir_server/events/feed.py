@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final
 
-from fhir_server.events.topics import WATCHED, topics_of
+from fhir_server.events.topics import WATCHED, topics_of, topics_of_deleted
 from fhir_server.fhir import json
 from fhir_server.storage.interface import HistoryOf, Store, StoredVersion
 
@@ -44,12 +44,14 @@ class Change:
 
     async def _told(self, store: Store) -> frozenset[str]:
         stored = self.stored
-        if stored.deleted or stored.type not in WATCHED:
+        if stored.type not in WATCHED:
             return frozenset()
         before = None
         if stored.version > 1:
             before = await store.vread(stored.type, stored.id, stored.version - 1)
         was = None if before is None or before.deleted else json.decode_own(before.body)
+        if stored.deleted:
+            return frozenset() if was is None else topics_of_deleted(was)
         return topics_of(self.resource, was)
 
 

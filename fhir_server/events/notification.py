@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from fhir_server.events.record import TYPE, Event, Record
 from fhir_server.events.topics import TOPICS
-from fhir_server.fhir import canonicals
+from fhir_server.fhir import canonicals, json, xml
 from fhir_server.fhir.bundles import Entry, bundle
 from fhir_server.fhir.dates import instant
 from fhir_server.fhir.json import Resource, encode
@@ -33,6 +33,7 @@ class Told:
 
     event: Event
     shown: StoredVersion | None
+    """Of a deletion the version before it, which is not sent."""
 
 
 def notice(
@@ -57,6 +58,11 @@ def notice(
     meta = {"profile": [f"{_PROFILES}/backport-subscription-notification-r4"]}
     made = bundle("history", entries, timestamp=instant(now))
     return b'{"meta":' + encode(meta) + b"," + made[1:]
+
+
+def as_sent(record: Record, content: bytes) -> bytes:
+    """A resource in JSON in the format that the subscription asks for."""
+    return xml.encode(json.decode_own(content)) if record.asked.xml else content
 
 
 def status_of(record: Record, kind: str, told: Sequence[Told] = (), content: str = "") -> Resource:
@@ -107,10 +113,17 @@ def _entries(base: str, told: Sequence[Told], content: str) -> Iterator[Entry]:
         version = one.shown
         if version is None:
             continue
-        name = (one.event.focus, version.version if content == _FULL else 0)
+        event = one.event
+        name = (event.focus, event.version if content == _FULL or event.deleted else 0)
         if name not in done:
             done.add(name)
-            yield _entry(base, one.event.focus, version, content)
+            is_gone = event.deleted
+            yield _gone(base, event) if is_gone else _entry(base, event.focus, version, content)
+
+
+def _gone(base: str, event: Event) -> Entry:
+    request = {"method": "DELETE", "url": event.focus}
+    return Entry(f"{base}/{event.focus}", b"", {"request": request, "response": {"status": "204"}})
 
 
 def _entry(base: str, focus: str, version: StoredVersion, content: str) -> Entry:

@@ -98,13 +98,15 @@ class Event:
     type: str
     id: str
     version: int
+    deleted: bool = False
 
     @property
     def focus(self) -> str:
         return f"{self.type}/{self.id}"
 
     def memo(self, record: Record, expires: int = 0) -> Memo:
-        value = json.dumps([self.number, self.at, self.type, self.id, self.version])
+        told = [self.number, self.at, self.type, self.id, self.version]
+        value = json.dumps([*told, True] if self.deleted else told)
         return Memo(EVENTS, event_key(record.key, self.number), value.encode(), expires)
 
 

@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from fhir_server.errors import FhirError
-from fhir_server.events.notification import NOTIFICATION, Told, notice
+from fhir_server.events.asked import JSON_TYPES, XML_TYPES, Asked
+from fhir_server.events.notification import NOTIFICATION, Told, as_sent, notice
 from fhir_server.events.record import Record
 from fhir_server.events.sockets import Sockets
 from fhir_server.events.terms import Terms
 from fhir_server.outgoing import Question, Unreachable
-
-_JSON: Final = "application/fhir+json"
 
 
 class Undelivered(Exception):
@@ -40,7 +39,7 @@ class Hook:
         asked = record.asked
         if not asked.is_plain:
             now = self._terms.clock()
-            content = notice(self._terms.base, record, kind, told, now)
+            content = as_sent(record, notice(self._terms.base, record, kind, told, now))
             await self._ask(record, "POST", asked.endpoint, content)
         elif asked.payload and kind == NOTIFICATION:
             await self._send_plainly(record, told)
@@ -52,11 +51,11 @@ class Hook:
         for one in told:
             if one.shown is not None:
                 address = f"{record.asked.endpoint.rstrip('/')}/{one.event.focus}"
-                await self._ask(record, "PUT", address, one.shown.body)
+                await self._ask(record, "PUT", address, as_sent(record, one.shown.body))
 
     async def _ask(self, record: Record, method: str, url: str, content: bytes = b"") -> None:
         seconds = self._terms.patience_of(record.asked.timeout)
-        headers = _headers(record.asked.headers, content)
+        headers = _headers(record.asked, content)
         question = Question(method, url, headers, content, seconds=seconds)
         try:
             async with self._terms.endpoints.asking(question) as reply:
@@ -69,14 +68,15 @@ class Hook:
             raise Undelivered(f"The endpoint answered {status}", for_good=status == 410)
 
 
-def _headers(told: tuple[str, ...], content: bytes) -> Mapping[str, str]:
+def _headers(asked: Asked, content: bytes) -> Mapping[str, str]:
     """Several of one name are one, as RFC 9110 section 5.3 joins them."""
     found: dict[str, str] = {}
-    for text in told:
+    for text in asked.headers:
         name, _, value = text.partition(":")
         before = found.get(name)
         found[name] = value.strip() if before is None else f"{before}, {value.strip()}"
-    return {**found, **({"content-type": _JSON} if content else {})}
+    kind = XML_TYPES[0] if asked.xml else JSON_TYPES[0]
+    return {**found, **({"content-type": kind} if content else {})}
 
 
 class Socket:
@@ -93,7 +93,8 @@ class Socket:
             texts = [f"ping {record.id}"] if kind == NOTIFICATION else []
         else:
             now = self._terms.clock()
-            texts = [notice(self._terms.base, record, kind, told, now).decode()]
+            made = notice(self._terms.base, record, kind, told, now)
+            texts = [as_sent(record, made).decode()]
         seconds = self._terms.patience_of(record.asked.timeout)
         for text in texts:
             if not await self._sockets.send(record.key, text, seconds):

@@ -10,7 +10,13 @@ class Connection(Protocol):
     async def send(self, text: str) -> None:
         """Raises an exception where it is closed."""
 
-    async def close(self) -> None: ...
+    async def close(self, code: int, reason: str) -> None: ...
+
+
+ENDED: Final = (1000, "The subscription has ended")
+TOO_SLOW: Final = (1008, "It was not taken in time")
+ELSEWHERE: Final = (4001, "The subscription was bound to another server process")
+"""Codes are those of https://www.rfc-editor.org/rfc/rfc6455#section-7.4; 4001 is ours."""
 
 
 class Sockets:
@@ -56,23 +62,23 @@ class Sockets:
             async with asyncio.timeout(seconds):
                 await connection.send(text)
         except Exception:  # a closed one raises whatever its server likes
-            await self._end(connection)
+            await self._end(connection, TOO_SLOW)
             return False
         return True
 
-    async def drop(self, key: str, by: str | None = None) -> None:
+    async def drop(self, key: str, why: tuple[int, str], by: str | None = None) -> None:
         """Close those of a subscription that is served elsewhere, or has ended.
 
         Of those that were bound by one token, where it is told.
         """
         for connection in [*self._bound.get(key, ())]:
             if by is None or self._by.get((key, connection)) == by:
-                await self._end(connection)
+                await self._end(connection, why)
 
-    async def _end(self, connection: Connection) -> None:
+    async def _end(self, connection: Connection, why: tuple[int, str]) -> None:
         self.leave(connection)
         try:
             async with asyncio.timeout(1):
-                await connection.close()
+                await connection.close(*why)
         except Exception:
             return

@@ -27,6 +27,8 @@ class Topic:
     title: str
     types: tuple[str, ...]
     happened: Callable[[Side, Before], bool]
+    gone: Callable[[Side], bool] = lambda _: False
+    """Whether a deletion of what was there is an event too."""
 
     @property
     def url(self) -> str:
@@ -96,6 +98,18 @@ def _plan_changed(now: Side, before: Before) -> bool:
     return _has_system(now.get("category"), canonicals.CARE_PLAN_CATEGORY)
 
 
+def _is_plan(plan: Side) -> bool:
+    return _plan_changed(plan, None)
+
+
+def _is_consent(consent: Side) -> bool:
+    return _consent_changed(consent, None)
+
+
+def _is_rated(flag: Side) -> bool:
+    return bool(_rating(flag))
+
+
 def _consent_changed(now: Side, before: Before) -> bool:
     del before
     return _has_system(now.get("category"), canonicals.CONSENT_CATEGORY)
@@ -120,11 +134,21 @@ def _moved(now: Side, before: Before) -> bool:
 
 
 _ALL: Final = (
-    Topic("rating-changed", "A rating begins, changes or ends", ("Flag",), _rating_changed),
+    Topic(
+        "rating-changed", "A rating begins, changes or ends", ("Flag",), _rating_changed, _is_rated
+    ),
     Topic("admitted", "A stay in hospital begins", ("Encounter",), _admitted),
     Topic("discharged", "A stay in hospital ends", ("Encounter",), _discharged),
-    Topic("plan-changed", "A plan or a goal is written", ("CarePlan", "Goal"), _plan_changed),
-    Topic("consent-changed", "A consent is given or changes", ("Consent",), _consent_changed),
+    Topic(
+        "plan-changed", "A plan or a goal is written", ("CarePlan", "Goal"), _plan_changed, _is_plan
+    ),
+    Topic(
+        "consent-changed",
+        "A consent is given or changes",
+        ("Consent",),
+        _consent_changed,
+        _is_consent,
+    ),
     Topic("task-overdue", "A task becomes overdue", ("Task",), _task_overdue),
     Topic("transition", "The pathway moves on", ("EpisodeOfCare",), _moved),
 )
@@ -150,3 +174,9 @@ def topics_of(now: Side, before: Before) -> frozenset[str]:
     return frozenset(
         topic.code for topic in _ALL if name in topic.types and topic.happened(now, before)
     )
+
+
+def topics_of_deleted(before: Side) -> frozenset[str]:
+    """Codes of the topics of which a deletion of what was there is an event."""
+    name = before["resourceType"]
+    return frozenset(topic.code for topic in _ALL if name in topic.types and topic.gone(before))

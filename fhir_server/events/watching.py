@@ -38,8 +38,18 @@ async def visible(
 
 
 async def seen(session: Data, event: Event) -> StoredVersion | None:
-    """What the event is about, as far as the caller may see it."""
+    """What the event is about, as far as the caller may see it; of a deletion what went before."""
+    if event.deleted:
+        return await before(session, event.type, event.id, event.version)
     return await visible(session, event.type, event.id, event.version)
+
+
+async def before(
+    session: Data, resource_type: str, resource_id: str, version: int
+) -> StoredVersion | None:
+    """What was deleted by that version, as the caller may see it now."""
+    found = await session.vread(resource_type, resource_id, version - 1)
+    return None if found is None or found.deleted else found
 
 
 class Watch:
@@ -56,10 +66,12 @@ class Watch:
     async def concerns(self, session: Session, change: Change) -> bool:
         """Whether the change is an event of the subscription that its caller may know of."""
         stored = change.stored
-        if stored.deleted or stored.type not in self._types:
+        if stored.type not in self._types:
             return False
         if self._asked.topic:
             return await self._is_of_topic(session, change)
+        if stored.deleted:
+            return False
         known = await session.parameters()
         if not self._matches(change.resource, known):
             return False
@@ -85,7 +97,8 @@ class Watch:
         if self._asked.topic not in await change.topics(self._store):
             return False
         stored = change.stored
-        found = await visible(session, stored.type, stored.id, stored.version)
+        look = before if stored.deleted else visible
+        found = await look(session, stored.type, stored.id, stored.version)
         if found is None:
             return False
         patients = patients_of(json.decode_own(found.body))

@@ -20,7 +20,7 @@ from fhir_server.events.ledger import Ledger, Lost
 from fhir_server.events.notification import HANDSHAKE, HEARTBEAT, NOTIFICATION, Told
 from fhir_server.events.record import REQUESTED, Event, Record, events, find
 from fhir_server.events.sending import Hook, Socket, Undelivered
-from fhir_server.events.sockets import Sockets
+from fhir_server.events.sockets import ELSEWHERE, ENDED, Sockets
 from fhir_server.events.terms import SECOND, OpenSession, Terms
 from fhir_server.events.watching import Watch, seen
 
@@ -182,11 +182,11 @@ class Worker:
         """Whether its websocket is here; where it was bound elsewhere since, it is closed here."""
         for token in self._tools.sockets.tokens(record.key):
             if await self._tools.stands(replace(record.caller, token=token)) is None:
-                await self._tools.sockets.drop(record.key, token)
+                await self._tools.sockets.drop(record.key, ENDED, token)
                 await self._standing(record)
         here = self._tools.sockets.has(record.key)
         if here and record.bound != self._tools.ledger.me:
-            await self._tools.sockets.drop(record.key)
+            await self._tools.sockets.drop(record.key, ELSEWHERE)
             return False
         return here
 
@@ -292,4 +292,5 @@ class Worker:
 
 def _event(change: Change, number: int) -> Event:
     stored = change.stored
-    return Event(number, stored.last_updated, stored.type, stored.id, stored.version)
+    name = (stored.type, stored.id, stored.version)
+    return Event(number, stored.last_updated, *name, stored.deleted)

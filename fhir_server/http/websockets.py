@@ -33,8 +33,8 @@ class _Connection:
         async with self._turn:
             await self._socket.send_text(text)
 
-    async def close(self) -> None:
-        await self._socket.close()
+    async def close(self, code: int, reason: str) -> None:
+        await self._socket.close(code, reason)
 
 
 async def websocket(socket: WebSocket) -> None:

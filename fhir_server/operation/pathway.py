@@ -58,8 +58,8 @@ class Numbers(BaseModel):
     """Working days from the first visit to the second, which begins the plan."""
     step_down_review_days: _Count = 28
     """Days from the beginning of step-down to its first review."""
-    eligible_until_age: _Count = 25
-    """The last age, in years, at which a young person is referred."""
+    eligible_until_age: Annotated[int, Field(ge=18, le=99)] = 25
+    """The birthday, in years, from which on nobody is referred or rated, and the rating ends."""
     caseload_target: _Count = 10
     """Involvements of one keyworker that are meant."""
     caseload_warning: _Count = 12

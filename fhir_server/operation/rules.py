@@ -13,6 +13,9 @@ in words what that was. What it writes is looked at in turn, until nothing more 
 `async def due(change: Change) -> list[str]` writes what time alone brings about: it is given the
 patient for whom a rule has asked for that moment, with `change.records.remind`.
 
+`async def taken(change: Change) -> None` is asked, and nothing else is, where records come from
+elsewhere and are taken as they are: it may ask for a moment.
+
 Rules run at the end of the commit, when everything is in place that a transaction holds, in the
 order of the packages and of their names. They may find their own work done already, and then leave
 it as it is.
@@ -27,7 +30,7 @@ from types import ModuleType
 from typing import Final, TypeVar
 
 from fhir_server.access.caller import Caller
-from fhir_server.access.following import Written
+from fhir_server.access.following import Rules, Written
 from fhir_server.access.session import SessionUnit, StoredVersion
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import json
@@ -89,6 +92,7 @@ class Rule:
     guard: Guard | None = None
     follow: Follow | None = None
     due: Follow | None = None
+    taken: Guard | None = None
 
 
 class ServiceRules:
@@ -129,6 +133,22 @@ class ServiceRules:
         said += await self._settle(unit, records, None, range(1, _MOST_TURNS))
         await unit.postpone(patient_id, records.now + _LATER)
         return said
+
+    def as_it_is(self) -> Rules:
+        """See `fhir_server.access.following.Rules.as_it_is`."""
+        return _AsItIs(self)
+
+    async def take(self, unit: SessionUnit) -> None:
+        """Ask the rules about what was taken as it is."""
+        service, records = unit.for_rules(), self._records(unit)
+        found = [await _read(service, one, None) for one in unit.taken()]
+        changes = [
+            Change(*sides, records, records.now, self._pathway, unit.caller)
+            for sides in found
+            if sides is not None
+        ]
+        for taken, change in self._asked(changes, lambda rule: rule.taken):
+            await taken(change)
 
     def _records(self, unit: SessionUnit) -> Records:
         service, now = unit.for_rules(), self._clock()
@@ -183,6 +203,24 @@ class ServiceRules:
                 yield from ((found, change) for change in changes if change.type in rule.on)
 
 
+class _AsItIs:
+    """The rules as records meet them that come from elsewhere."""
+
+    def __init__(self, rules: ServiceRules) -> None:
+        self._rules = rules
+        self.types: Final = rules.types
+
+    async def look(self, unit: SessionUnit, told: object) -> list[str]:  # noqa: ARG002
+        await self._rules.take(unit)
+        return []
+
+    async def come(self, unit: SessionUnit, patient_id: str, at: int) -> list[str]:
+        return await self._rules.come(unit, patient_id, at)
+
+    def as_it_is(self) -> Rules:
+        return self
+
+
 async def _read(
     unit: SessionUnit, written: Written, told: object
 ) -> tuple[str, str, Resource | None, Resource | None] | None:
@@ -232,15 +270,15 @@ def _rule(name: str, module: ModuleType) -> Rule:
     if not (isinstance(on, tuple) and on and all(map(_is_type, on))):
         raise BadOperation(f'{name} has no ON, a tuple of resource types such as ("Encounter",)')
     guard, follow = (getattr(module, one, None) for one in ("guard", "follow"))
-    due = getattr(module, "due", None)
-    functions = [one for one in (guard, follow, due) if one is not None]
+    due, taken = (getattr(module, one, None) for one in ("due", "taken"))
+    functions = [one for one in (guard, follow, due, taken) if one is not None]
     if not functions or not all(map(inspect.iscoroutinefunction, functions)):
         raise BadOperation(
             f"{name} is no rule: it has an 'async def guard(change)', an 'async def "
             "follow(change)', an 'async def due(change)'; the name of a module that is no rule "
             "begins with '_'"
         )
-    return Rule(name, on, guard, follow, due)
+    return Rule(name, on, guard, follow, due, taken)
 
 
 def _is_type(name: object) -> bool:

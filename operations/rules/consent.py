@@ -1,4 +1,5 @@
 """A consent to be on the register that comes late, or goes, does to the rating what it would have.
+A parent's is refused of somebody who had turned 16 when it was given.
 
 Somebody who is in hospital turns blue once there is consent, red where they came home less long
 ago than red is held. Withdrawal ends the rating; that a consent runs out, or that a parent's ends
@@ -7,18 +8,75 @@ with the 16th birthday, does not: somebody has to talk about it first.
 
 from typing import Final
 
+from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import canonicals
+from fhir_server.fhir.dates import interval
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.rules import Change
 from operations import _rating
+from operations._ageing import PARENTS_END_MONTHS
+from operations._calendar import birthday
+from operations._consenting import is_parents
 from operations._event import Event
 from operations._leaving import left_for_hospital
-from operations._person import Person, ended_at_16, has_code, status_of
+from operations._person import (
+    Person,
+    ended_at_16,
+    has_code,
+    local_day,
+    person_named,
+    since,
+    status_of,
+)
 from operations._record import Record, patient_in, record_of
 
 ON: Final = ("Consent",)
 _ENDED: Final = ("inactive", "rejected", "entered-in-error")
 _NOT_TOLD: Final[Resource] = {"display": "Not told"}
+
+
+async def guard(change: Change) -> None:
+    """Raise for a parent's consent that was given from the 16th birthday on.
+
+    One that was given before is a record of what was, and over; what does not count is no decision.
+
+    Raises:
+        FhirError: BUSINESS_RULE.
+    """
+    after = change.after
+    if after is None or not _is_given_by_parent(after) or _was_so(change.before, after):
+        return
+    person = await person_named(change.records, after, change.now)
+    given = since(after["dateTime"]) if after.get("dateTime") else change.now
+    if person is None or not _had_turned_16(person, given):
+        return
+    raise FhirError.at(
+        Kind.BUSINESS_RULE,
+        "Consent.policyRule",
+        "The young person had turned 16 then: nobody decides by parental responsibility from the "
+        "16th birthday on. Record their own consent, or that of whoever decides for them; one that "
+        "was given before has the dateTime of then",
+    )
+
+
+def _is_given_by_parent(consent: Resource) -> bool:
+    return status_of(consent) == "active" and is_parents(consent)
+
+
+def _was_so(before: Resource | None, after: Resource) -> bool:
+    """It said so before, of the same person and day: something else of it is corrected."""
+    if before is None or not _is_given_by_parent(before):
+        return False
+    return all(before.get(name) == after.get(name) for name in ("dateTime", "patient"))
+
+
+def _had_turned_16(person: Person, at: int) -> bool:
+    """Whatever day it was of the month or year of birth, where no more is known."""
+    born = person.patient.get("birthDate")
+    if not born:
+        return False
+    latest = local_day(interval(born).high - 1)
+    return birthday(latest, PARENTS_END_MONTHS) <= local_day(at)
 
 
 async def follow(change: Change) -> list[str]:

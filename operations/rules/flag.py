@@ -1,45 +1,97 @@
 """At most one active rating: a new one supersedes the one before.
 
-A rating is not set lower than what holds it by accident: `$set-rating` does so on purpose.
+A rating is not set lower than what holds it, nor ended, by accident: `$set-rating` and
+`$remove-rating` do so on purpose.
 """
 
 from typing import Final
 
 from fhir_server.errors import FhirError, Kind
+from fhir_server.fhir.canonicals import BLUE
 from fhir_server.fhir.dates import interval
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.records import reference_to
 from fhir_server.operation.rules import Change
-from operations._holding import Overridden, hold_of
-from operations._person import Person, begun, colour_of, is_rating, status_of
-from operations._rating import superseded
+from operations._holding import Hold, Overridden, hold_of
+from operations._person import Person, begun, colour_of, is_rating, refers, status_of
+from operations._rating import belongs_to, superseded
 
 ON: Final = ("Flag",)
 
 
 async def guard(change: Change) -> None:
-    """Raise for a rating given now that is lower than what is held.
-
-    One that began before what holds it is a record of what was.
+    """Raise for a rating that is lower than what is held, and for the end of one that is.
 
     Raises:
         FhirError: BUSINESS_RULE.
     """
+    if isinstance(change.told, Overridden) and change.id in change.told.flag_ids:
+        return
+    await _require_kept(change)
+    await _require_not_lower(change)
+    await _require_no_second_blue(change)
+
+
+async def _require_kept(change: Change) -> None:
+    """Raise where the active rating ends, however, and none takes its place.
+
+    It ends by right where there is no consent any more, or the young person has died.
+    """
+    before, after = change.before, change.after
+    if before is None or not _is_active(before):
+        return
+    if after is not None and _is_active(after) and before.get("subject") == after.get("subject"):
+        return
+    person = await _person(change, before)
+    if person is None or person.has_died:
+        return
+    hold = await _hold(change, person)
+    if hold is None:
+        return
+    if any(not hold.forbids(colour_of(flag)) for flag in await person.active_ratings()):
+        return
+    text = f"{hold.why}. $remove-rating ends it on purpose, with a role and a reason"
+    place = "Flag" if after is None else "Flag.status" if is_rating(after) else "Flag.code"
+    raise FhirError.at(Kind.BUSINESS_RULE, place, text)
+
+
+async def _require_not_lower(change: Change) -> None:
+    """Raise for a rating given now that is lower; one from before the hold is a record."""
     after = change.after
     if after is None or not _is_active(after) or _is_as_it_was(change):
         return
-    if isinstance(change.told, Overridden) and change.told.flag_id == change.id:
-        return
     person = await _person(change, after)
-    if person is None or not await person.consented("register"):
-        return
-    before = change.before if change.before and status_of(change.before) == "active" else None
-    hold = await hold_of(person, change.pathway.red_hold_days, before)
+    hold = None if person is None else await _hold(change, person)
     if hold is None or not hold.forbids(colour_of(after)) or begun(after) < hold.since:
         return
     text = f"{hold.why}. $set-rating sets it lower on purpose, with a role and a reason"
     raise FhirError.at(Kind.BUSINESS_RULE, "Flag.code", text)
+
+
+async def _require_no_second_blue(change: Change) -> None:
+    """Raise for another blue beside that of the stay: the history would tell of two."""
+    after = change.after
+    if after is None or not _is_active(after) or _is_as_it_was(change):
+        return
+    person = await _person(change, after)
+    if person is None or colour_of(after) != BLUE:
+        return
+    stays = [stay for stay in await person.open_stays() if belongs_to(after, stay)]
+    for flag in await person.active_ratings():
+        of_stay = colour_of(flag) == BLUE and any(belongs_to(flag, stay) for stay in stays)
+        if of_stay and flag["id"] != change.id:
+            text = f"The rating is blue already, because of the stay: write to {reference_to(flag)}"
+            raise FhirError.at(Kind.BUSINESS_RULE, "Flag.code", text)
+
+
+async def _hold(change: Change, person: Person) -> Hold | None:
+    """What holds this person's rating; nothing does without consent to be on the register."""
+    if not await person.consented("register"):
+        return None
+    before = change.before
+    of_them = before and _is_active(before) and refers(before.get("subject"), person.patient)
+    return await hold_of(person, change.pathway.red_hold_days, before if of_them else None)
 
 
 def _is_as_it_was(change: Change) -> bool:

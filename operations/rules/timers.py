@@ -45,6 +45,14 @@ async def due(change: Change) -> list[str]:
     return await _settle(change, change.id, on_time=True)
 
 
+async def taken(change: Change) -> None:
+    """Have a look at those whom it is about, when there is time."""
+    if await _concerns(change):
+        sides = [side for side in (change.before, change.after) if side is not None]
+        for patient_id in dict.fromkeys(filter(None, map(patient_in, sides))):
+            await change.records.remind(patient_id, change.now)
+
+
 async def _settle(change: Change, patient_id: str, *, on_time: bool) -> list[str]:
     records, news = change.records, await _news(change)
 

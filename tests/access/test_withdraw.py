@@ -7,6 +7,8 @@ import httpx
 import pytest
 
 from fhir_server.access.caller import ANONYMOUS, Caller
+from fhir_server.access.policy import OpenPolicy
+from fhir_server.access.session import Session, SessionUnit
 from fhir_server.app import Application
 from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.json import Resource
@@ -27,6 +29,7 @@ from tests.access.people import (
 )
 from tests.access.test_messages import all_of
 from tests.access.test_review_writers import puts
+from tests.operations.timing import born
 from tests.support import FHIR_JSON, assert_outcome
 
 MOTHER: Final = Caller("mum", user="RelatedPerson/mum")
@@ -165,3 +168,35 @@ async def test_a_young_person_withdraws_after_being_found_not_competent(
     assert (await client.get("Patient/1")).status_code == 404
     assert await withdrawn(client) == 1
     assert await standing(app) == {"c": "inactive", "later": "inactive"}
+
+
+async def _with_rules(app: Application, resource: Resource) -> None:
+    async def work(unit: SessionUnit) -> None:
+        await unit.put(resource, "PUT")
+
+    session = Session(app.state.store, ANONYMOUS, OpenPolicy(), rules=app.state.server.rules)
+    await session.commit("record", work)
+
+
+async def test_a_later_consent_of_the_same_kind_settles_what_is_to_be_talked_about(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    """One that stood beside it does not; nor does one to something else, or a refusal."""
+    theirs: Resource = {"performer": [ref("RelatedPerson/dad")], "provision": rule()}
+    father = {**parental(outcome=None, id="d"), **theirs}
+    await stored(app, child("1", born(12)), carer(), carer("dad"), given_by_mother(), father)
+    by_table(MOTHER, NOW)
+    assert await withdrawn(client) == 1
+    today = (await reviews(app))[0]["authoredOn"][:10]
+    later = {**father, "dateTime": today}
+    review = {**parental("cetr", outcome=None, id="e"), **theirs, "dateTime": today}
+    for again, status in (
+        ({**father, "language": "en-GB"}, "requested"),
+        (review, "requested"),
+        ({**later, "id": "f", "status": "rejected"}, "requested"),
+        ({**later, "id": "g"}, "completed"),
+        ({**later, "id": "g", "language": "en-GB"}, "completed"),
+    ):
+        await _with_rules(app, again)
+        (task,) = await reviews(app)
+        assert (again["id"], task["status"]) == (again["id"], status)

@@ -1,4 +1,4 @@
-"""`keyworking demo` and the lines that `keyworking serve --synthetic-caseload` prints."""
+"""`keyworking demo --admission`, and the lines that `serve --synthetic-caseload` prints."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 def demo(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*KEYWORKING, "demo", *options],
+        [*KEYWORKING, "demo", "--admission", *options],
         capture_output=True,
         text=True,
         timeout=120,
@@ -191,7 +191,7 @@ def test_each_printed_line_works_as_printed(served: Served) -> None:
 def test_the_printed_demo_line_names_the_server(served: Served) -> None:
     found = re.search(r"\.venv/bin/keyworking (demo .+)$", served.printed, re.MULTILINE)
     assert found
-    assert shlex.split(found[1]) == ["demo", "--server", served.base]
+    assert shlex.split(found[1]) == ["demo", "--admission", "--server", served.base]
 
 
 def _run(command: str, folder: Path) -> tuple[int, str]:

@@ -69,7 +69,7 @@ def test_each_printed_line_works_as_printed_and_one_after_the_other(served: Serv
 
 def test_the_demo_says_that_it_has_no_token(served: Served) -> None:
     ran = subprocess.run(
-        [*KEYWORKING, "demo", "--server", served.base],
+        [*KEYWORKING, "demo", "--admission", "--server", served.base],
         env=environment(),
         capture_output=True,
         text=True,

@@ -12,7 +12,10 @@ from typing import Any, Final
 import httpx
 import pytest
 
+from fhir_server.access.caller import ANONYMOUS
 from fhir_server.access.facts import remaking
+from fhir_server.access.policy import OpenPolicy
+from fhir_server.access.session import Session, SessionUnit, current
 from fhir_server.app import Application, create_app
 from fhir_server.events.asked import INBOX_SYSTEM, read_asked
 from fhir_server.events.feed import Change
@@ -122,6 +125,26 @@ async def test_everybody_is_told_of_what_they_may_read(
     }
     [together] = [one for one in receiver.got[4:] if one.path == "/kw"]
     assert (together.numbers, together.focuses) == ([1, 2], ["CarePlan/mine", "CarePlan/last"])
+
+
+async def test_of_a_deletion_those_learn_who_might_read_what_was_there(
+    app: Application,
+    keyworker: httpx.AsyncClient,
+    stranger: httpx.AsyncClient,
+    receiver: Receiver,
+) -> None:
+    await stored(app, plan("mine"), plan("other", "2"))
+    for client, path in ((keyworker, "/kw"), (stranger, "/no")):
+        await subscribed(client, subscription("plan-changed", receiver.origin + path))
+
+    async def work(unit: SessionUnit) -> None:
+        for plan_id in ("other", "mine"):
+            await unit.delete(await current(unit, "CarePlan", plan_id))
+
+    await Session(app.state.store, ANONYMOUS, OpenPolicy()).commit("delete", work)
+    await until(lambda: receiver.events)
+    await asyncio.sleep(0.2)
+    assert [(one.path, one.focuses) for one in receiver.events] == [("/kw", ["CarePlan/mine"])]
 
 
 async def test_withdrawal_between_event_and_notice_stops_it(

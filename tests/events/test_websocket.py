@@ -17,15 +17,16 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from fhir_server.app import create_app
+from fhir_server.fhir import xml
 from fhir_server.settings import Settings
 from tests.events.receiving import QUICK, Got, Quiet, patient, rating, stay, subscription, until
 from tests.stores import store_at
 from tests.support import ServerProcess, create, free_port, put
 
 
-@pytest.fixture
-async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """Of a server that listens, as `keyworking serve` does."""
+@asynccontextmanager
+async def _serving(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """A server that listens, as `keyworking serve` does."""
     store = store_at(tmp_path / "test.db")
     settings = Settings(
         auth="none", store=store, port=free_port(), keyworking_profiles=False, **QUICK
@@ -37,10 +38,16 @@ async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     task = asyncio.create_task(server.serve())
     await until(lambda: server.started)
     async with httpx.AsyncClient(base_url=settings.base + "/") as found:
-        await put(found, patient())
         yield found
     server.should_exit = True
     await task
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    async with _serving(tmp_path) as found:
+        await put(found, patient())
+        yield found
 
 
 async def _token(client: httpx.AsyncClient, made: str) -> tuple[str, str]:
@@ -142,8 +149,48 @@ async def test_a_subscription_that_ends_closes_its_websocket(client: httpx.Async
     async with _bound(client, made) as socket:
         assert (await _notice(socket)).kind == "handshake"
         await client.delete(f"Subscription/{made}")
-        with pytest.raises(ConnectionClosed):
+        with pytest.raises(ConnectionClosed) as closed:
             await _next(socket)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1000
+
+
+async def test_two_websockets_of_one_process_both_get_every_notice(
+    client: httpx.AsyncClient,
+) -> None:
+    made = (await create(client, subscription("rating-changed", type="websocket")))["id"]
+    async with _bound(client, made) as first, _bound(client, made) as second:
+        assert (await _notice(first)).kind == (await _notice(second)).kind == "handshake"
+        await put(client, rating("red"))
+        assert (await _notice(first)).numbers == (await _notice(second)).numbers == [1]
+
+
+async def test_one_that_was_bound_to_another_process_since_is_told_so(
+    client: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    made = (await create(client, subscription("rating-changed", type="websocket")))["id"]
+    async with _serving(tmp_path) as elsewhere, _bound(client, made) as first:
+        assert (await _notice(first)).kind == "handshake"
+        async with _bound(elsewhere, made) as second:
+            assert (await _notice(second)).kind == "handshake"
+            await put(client, rating("red"))
+            assert (await _notice(second)).numbers == [1]
+            with pytest.raises(ConnectionClosed) as closed:
+                await _next(first)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4001
+    assert "another server process" in closed.value.rcvd.reason
+
+
+async def test_notices_in_xml_come_over_a_websocket(client: httpx.AsyncClient) -> None:
+    wanted = subscription("rating-changed", type="websocket", payload="application/fhir+xml")
+    made = (await create(client, wanted))["id"]
+    async with _bound(client, made) as socket:
+        for kind in ("handshake", "event-notification"):
+            bundle = xml.decode_resource((await _next(socket)).encode())
+            told = bundle["entry"][0]["resource"]["parameter"]
+            assert kind in [one.get("valueCode") for one in told]
+            await put(client, rating("red"))
 
 
 async def test_keyworking_serve_takes_websockets_and_logs_no_address(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ class Chart:
     async def consent(self, category: str, **elements: Any) -> JSON:
         """One that is not active says why."""
         if elements.get("status", "active") != "active":
-            elements = {"extension": [_CONSENT_ENDED], **elements}
+            elements = {"extension": [CONSENT_ENDED], **elements}
         return await self.write(
             {
                 "resourceType": "Consent",
@@ -341,7 +341,7 @@ def concept(system: str, code: str) -> JSON:
     return {"coding": [{"system": system, "code": code}]}
 
 
-_CONSENT_ENDED: Final[JSON] = {
+CONSENT_ENDED: Final[JSON] = {
     "url": canonicals.CONSENT_STATUS_REASON_EXTENSION,
     "valueCodeableConcept": concept(canonicals.CONSENT_STATUS_REASON, "OTHER") | {"text": "Moved"},
 }

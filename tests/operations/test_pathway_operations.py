@@ -79,7 +79,7 @@ async def test_refer_tells_everything_that_is_missing_and_writes_nothing(unknown
     said = told(answer)
     # The rating ended with the 25th birthday.
     assert "There is no active rating: keyworking takes red, amber, blue" in said
-    assert "keyworking takes 0 to 25" in said
+    assert "keyworking is for those who have not had their 25th birthday" in said
     assert "No learning disability or autism is on record" in said
     assert await unknown.all("ServiceRequest") == []
 

@@ -90,6 +90,19 @@ async def test_a_stay_that_is_plainly_finished_has_the_effects_of_a_discharge(
     assert set(await chart.dues()) >= FOLLOW_UP
 
 
+async def test_a_stay_that_is_finished_without_an_end_is_discharged_now(
+    chart: Chart, spell: Spell
+) -> None:
+    await chart.write(stay(chart, spell))
+    ended = over(chart, spell)
+    await chart.write({**ended, "period": {"start": ADMITTED.isoformat()}})
+    flag = await chart.rating()
+    assert flag is not None
+    assert datetime.fromisoformat(flag["period"]["start"]) >= NOW
+    until = extension_of(flag, canonicals.MINIMUM_UNTIL_EXTENSION)["valueDate"]
+    assert until >= (NOW.date() + timedelta(days=14)).isoformat()
+
+
 async def test_a_patch_finishes_a_stay(chart: Chart, spell: Spell) -> None:
     await chart.write(stay(chart, spell))
     wanted = over(chart, spell)

@@ -323,6 +323,9 @@ class _Failing:
         await unit.remind(patient_id, None)
         return []
 
+    def as_it_is(self) -> "_Failing":
+        return self
+
 
 async def _remind(store: Store, *patients: str) -> None:
     async def work(unit: SessionUnit) -> None:
