@@ -117,7 +117,8 @@ def _version() -> str:
 
 def _definitions() -> Iterator[Definition]:
     yield from _read(PROFILES.glob("*/profile.json"))
-    yield from _read((PROFILES / "search-parameters").glob("*.json"))
+    for folder in ("search-parameters", "measures"):
+        yield from _read((PROFILES / folder).glob("*.json"))
     yield from _read(PROFILES.glob("kw-questionnaire/dsr-risk.json"))
     for kind in _KINDS:
         yield from _read(_TERMINOLOGY.glob(f"{kind}-*.json"))

@@ -1,4 +1,4 @@
-"""The project's profiles and terminology, stored so that they are read and searched like any.
+"""The project's profiles, terminology and measures, stored: they are read and searched like any.
 
 `keyworking serve` does it at start: what is not there is put there, and so is what is newer than
 the stored one, or of the same version and other content, as long as nobody but a server wrote what
@@ -24,8 +24,8 @@ from fhir_server.validation.profiles.tree import ProfileError
 from fhir_server.validation.profiles.written import with_snapshot
 
 _TYPES: Final = (
-    *("CodeSystem", "ConceptMap", "NamingSystem", "Questionnaire", "StructureDefinition"),
-    "ValueSet",
+    *("CodeSystem", "ConceptMap", "Measure", "NamingSystem", "Questionnaire"),
+    *("StructureDefinition", "ValueSet"),
 )
 _NOT_PUBLISHED: Final = frozenset({"examples", "search-parameters"})
 """Folders below `profiles`: the server knows its own search parameters by itself."""

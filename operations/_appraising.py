@@ -7,7 +7,7 @@ from typing import Final
 from fhir_server.access.session import SessionUnit
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import canonicals
-from fhir_server.fhir.canonicals import BLUE, RED
+from fhir_server.fhir.canonicals import AMBER, BLUE, GREEN, RED
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_local
 from fhir_server.operation.api import Call
@@ -22,6 +22,8 @@ from operations._whose import named
 
 _MOST_REASON: Final = 2000
 _PLACE: Final = "Parameters.parameter.where(name='{}')"
+_LOWER: Final = frozenset({(RED, AMBER), (RED, GREEN), (AMBER, GREEN)})
+"""Ratings at which an admission is likely, and what is lower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Appraisal:
     """References to what it rests on."""
     decider: Decider
     override: bool
+    avoided: bool = False
+    """Whether they declare that an admission was avoided."""
 
 
 async def give(call: Call, person: Person, appraisal: Appraisal) -> Resource:
@@ -144,6 +148,23 @@ async def _missing(person: Person, appraisal: Appraisal, pathway: Pathway) -> li
     if appraisal.colour == BLUE and not await person.open_stays():
         text = "Blue means in hospital, and no stay is going on; record the Encounter"
         found.append(Issue(text, _PLACE.format("rating")))
+    if appraisal.avoided:
+        found += await _undeclared(person, appraisal)
+    return found
+
+
+async def _undeclared(person: Person, appraisal: Appraisal) -> list[Issue]:
+    """What stands against declaring that an admission was avoided."""
+    place, found = _PLACE.format("avoided"), []
+    if not appraisal.decider.may_override:
+        text = "Who declares that an admission was avoided says in which professional 'role'"
+        found.append(Issue(text, _PLACE.format("role")))
+    if await person.open_stays():
+        found.append(Issue("The young person is in hospital: no admission was avoided", place))
+    before = next((colour_of(one) for one in await person.active_ratings()), None)
+    if (before, appraisal.colour) not in _LOWER:
+        text = f"An admission was likely at red or amber, and the rating before is {before}"
+        found.append(Issue(f"{text}: 'avoided' goes with one that is lower", place))
     return found
 
 
@@ -197,6 +218,9 @@ async def _flag(person: Person, appraisal: Appraisal, hold: Hold | None) -> Reso
     if appraisal.colour == RED and hold is not None and hold.until:
         until = {"url": canonicals.MINIMUM_UNTIL_EXTENSION, "valueDate": hold.until}
         flag = with_extension(flag, until)
+    if appraisal.avoided:
+        declared = {"url": canonicals.ADMISSION_AVOIDED_EXTENSION, "valueBoolean": True}
+        flag = with_extension(flag, declared)
     if appraisal.colour == BLUE:
         stays = await person.open_stays()
         flag["encounter"] = {"reference": reference_to(stays[0])}

@@ -3,14 +3,19 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import instant
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.pathway import Pathway
-from operations._oversight import Period, Tally
 from operations._suppression import is_share_small, is_small, kept_back
+from operations._tally import Period, Sum, Tally
 from operations.caseload import load_of
 
 _POPULATION: Final = "http://terminology.hl7.org/CodeSystem/measure-population"
+MEASURE: Final = f"{canonicals.KW}/Measure/oversight"
+"""Defines each group: `profiles/measures/oversight.json`."""
+_NESTED: Final = {"readmissions-30": "readmissions-90"}
+"""Shares of the same whole, of which the one is a part of the other."""
 _HIDDEN: Final = {
     "extension": [
         {
@@ -21,20 +26,19 @@ _HIDDEN: Final = {
 }
 
 
-def report(tally: Tally, period: Period, measure: str, now: int, bounds: Pathway) -> Resource:
-    """`measure` is the canonical address of what is measured."""
+def report(tally: Tally, period: Period, now: int, bounds: Pathway) -> Resource:
     least = bounds.small_number
     groups = [
         *(_counted(name, tally, least) for name in sorted(tally.counts)),
-        *(_share(name, *tally.shares[name], least) for name in sorted(tally.shares)),
-        *(_days(name, *tally.days[name], least) for name in sorted(tally.days)),
+        *(_share(name, tally, least) for name in sorted(tally.shares)),
+        *(_days(name, tally, least) for name in sorted(tally.days)),
         _caseloads(tally, bounds),
     ]
     return {
         "resourceType": "MeasureReport",
         "status": "complete",
         "type": "summary",
-        "measure": measure,
+        "measure": MEASURE,
         "date": instant(now),
         "period": {"start": instant(period.low), "end": instant(period.high)},
         "group": groups,
@@ -46,7 +50,7 @@ def _counted(name: str, tally: Tally, least: int) -> Resource:
     hidden = is_small(total, least)
     strata = {by: parts for (measure, by), parts in sorted(tally.parts.items()) if measure == name}
     group: Resource = {
-        "code": {"text": name},
+        "code": _measure(name),
         "population": [_population("initial-population", None if hidden else total)],
     }
     if strata and not hidden:
@@ -65,13 +69,14 @@ def _stratifier(by: str, parts: Mapping[str, int], least: int) -> Resource:
         }
         for stratum in sorted(parts)
     ]
-    return {"code": [{"text": by}], "stratum": found}
+    return {"code": [_stratum_code(by)], "stratum": found}
 
 
-def _share(name: str, part: int, whole: int, least: int) -> Resource:
-    hidden = is_share_small(part, whole, least)
+def _share(name: str, tally: Tally, least: int) -> Resource:
+    part, whole = tally.shares[name]
+    hidden = is_share_small(part, whole, least) or _is_told_by_another(name, tally, least)
     group: Resource = {
-        "code": {"text": name},
+        "code": _measure(name),
         "population": [
             _population("numerator", None if hidden else part),
             _population("denominator", None if hidden else whole),
@@ -82,15 +87,39 @@ def _share(name: str, part: int, whole: int, least: int) -> Resource:
     return group
 
 
-def _days(name: str, total: float, count: int, least: int) -> Resource:
-    hidden = is_small(count, least)
-    group: Resource = {
-        "code": {"text": name},
-        "population": [_population("measure-population", None if hidden else count)],
-    }
-    if count and not hidden:
-        group["measureScore"] = {"value": round(total / count, 1), "unit": "days"}
+def _is_told_by_another(name: str, tally: Tally, least: int) -> bool:
+    """Whether the difference between this share and the wider one is a small number."""
+    wider = tally.shares.get(_NESTED.get(name, ""))
+    return wider is not None and is_small(wider[0] - tally.shares[name][0], least)
+
+
+def _days(name: str, tally: Tally, least: int) -> Resource:
+    found = tally.days[name]
+    hidden = is_small(found[1], least)
+    strata = {by: parts for (measure, by), parts in tally.day_parts.items() if measure == name}
+    group: Resource = {"code": _measure(name), **_mean(found, hidden=hidden)}
+    if strata and not hidden:
+        group["stratifier"] = [
+            _day_stratifier(by, parts, least) for by, parts in sorted(strata.items())
+        ]
     return group
+
+
+def _day_stratifier(by: str, parts: Mapping[str, Sum], least: int) -> Resource:
+    back = kept_back({stratum: count for stratum, (_, count) in parts.items()}, least)
+    found = [
+        {"value": {"text": stratum}, **_mean(parts[stratum], hidden=stratum in back)}
+        for stratum in sorted(parts)
+    ]
+    return {"code": [_stratum_code(by)], "stratum": found}
+
+
+def _mean(found: Sum, *, hidden: bool) -> Resource:
+    total, count = found
+    told: Resource = {"population": [_population("measure-population", None if hidden else count)]}
+    if count and not hidden:
+        told["measureScore"] = {"value": round(total / count, 1), "unit": "days"}
+    return told
 
 
 def _caseloads(tally: Tally, bounds: Pathway) -> Resource:
@@ -103,10 +132,22 @@ def _caseloads(tally: Tally, bounds: Pathway) -> Resource:
         for load, count in loads.items()
     ]
     return {
-        "code": {"text": "caseloads"},
+        "code": _measure("caseloads"),
         "population": [_population("initial-population", len(tally.keyworkers))],
-        "stratifier": [{"code": [{"text": "load"}], "stratum": found}],
+        "stratifier": [{"code": [_stratum_code("load")], "stratum": found}],
     }
+
+
+def _measure(name: str) -> Resource:
+    return _concept(canonicals.OVERSIGHT_MEASURE, name)
+
+
+def _stratum_code(name: str) -> Resource:
+    return _concept(canonicals.OVERSIGHT_STRATIFIER, name)
+
+
+def _concept(system: str, code: str) -> Resource:
+    return {"coding": [{"system": system, "code": code}], "text": code}
 
 
 def _population(code: str, count: int | None) -> Resource:

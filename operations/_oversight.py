@@ -1,11 +1,13 @@
-"""What one young person's record adds to the measures of oversight: pure, by event time.
+"""What one young person's record adds to the measures of oversight: pure, and as at a moment.
 
-Shapes: a record is the resources about one young person, by type. A period is half open, in
-microseconds since the epoch.
+What carries its own time counts by that time, however late it was told: ratings, stays and
+involvements by their periods, Tasks by when they were done. What does not counts as the server had
+it when the period ended: the pathway state, the keyworker, Consents, Goals, due dates. So a report
+about a period that is over says the same later, unless something that happened in it is told.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from datetime import date
 from typing import Final
 
 from fhir_server.fhir import canonicals
@@ -14,6 +16,7 @@ from fhir_server.fhir.json import Resource
 from fhir_server.operation.pathway import Pathway
 from operations._calendar import midnight
 from operations._chronicle import status_or_lifecycle
+from operations._leaving import left_for_hospital
 from operations._person import (
     INPATIENT_CLASSES,
     UNDONE_STAY,
@@ -27,85 +30,43 @@ from operations._person import (
     status_of,
 )
 from operations._record import is_open, task_code
+from operations._tally import DAY, Period, Record, Tally, Told
 
-TYPES: Final = (
-    *("EpisodeOfCare", "Flag", "Encounter", "Task", "Goal", "Consent", "CarePlan"),
-    *("Condition", "ServiceRequest"),
-)
+AS_AT: Final = ("EpisodeOfCare", "Task", "Goal", "Consent", "CarePlan")
+"""Types of which it matters how they were when the period ended."""
+TYPES: Final = (*AS_AT, "Flag", "Encounter", "Condition", "ServiceRequest")
 IN_TIME: Final = (
     *("T-CETR-POSTADM", "T-CETR-REPEAT", "T-OVERSIGHT-VISIT", "T-CAREPLAN-SHARE"),
     *("T-FU-48", "T-FU-72", "T-FU-7D"),
 )
-DAY: Final = 86_400_000_000
+AGE_BANDS: Final = ((11, "0-10"), (14, "11-13"), (18, "14-17"), (26, "18-25"))
+"""The first age that is beyond each."""
 _ETHNICITY: Final = "https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-EthnicCategory"
-Record = Mapping[str, Sequence[Resource]]
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    low: int
-    high: int
-
-    def holds(self, at: int) -> bool:
-        return self.low <= at < self.high
-
-
-@dataclass(slots=True)
-class Tally:
-    """Counts of people and events, never who they are."""
-
-    counts: dict[str, int] = field(default_factory=dict)
-    parts: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
-    """Of a measure, by one of its stratifiers: how many in each stratum."""
-    shares: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Those for whom it holds, and all."""
-    days: dict[str, tuple[float, int]] = field(default_factory=dict)
-    """Days together, and of how many."""
-    keyworkers: dict[str, int] = field(default_factory=dict)
-
-    def count(self, measure: str, **strata: str) -> None:
-        self.counts[measure] = self.counts.get(measure, 0) + 1
-        for name, stratum in strata.items():
-            found = self.parts.setdefault((measure, name.replace("_", "-")), {})
-            found[stratum] = found.get(stratum, 0) + 1
-
-    def share(self, measure: str, *, holds: bool) -> None:
-        part, whole = self.shares.get(measure, (0, 0))
-        self.shares[measure] = (part + holds, whole + 1)
-
-    def took(self, measure: str, low: int, high: int) -> None:
-        total, count = self.days.get(measure, (0.0, 0))
-        self.days[measure] = (total + (high - low) / DAY, count + 1)
+_ERROR: Final = "entered-in-error"
+_DROPPED: Final = ("cancelled", "rejected", _ERROR)
 
 
 def add(tally: Tally, patient: Resource, record: Record, period: Period, bounds: Pathway) -> None:
     """What this young person's record adds."""
     _episodes(tally, patient, record, period)
+    _avoided(tally, record, period)
     _admissions(tally, record, period, bounds)
     _in_time(tally, record, period)
+    _overdue(tally, record, period)
     _ready(tally, record, period)
     _ways(tally, record, period)
-    for goal in record["Goal"]:
-        if since(goal.get("startDate")) < period.high and status_or_lifecycle(goal) != _ERROR:
-            achieved = code_in(goal.get("achievementStatus"), canonicals.GOAL_ACHIEVEMENT)
-            tally.count("goals", achievement=achieved or "not-recorded")
-    for consent in record["Consent"]:
-        if since(consent.get("dateTime")) < period.high and status_of(consent) != _ERROR:
-            tally.count("consents", status=status_of(consent))
-    for task in record["Task"]:
-        due = _due(task)
-        if is_open(task) and due is not None and due <= period.high:
-            tally.count("tasks-overdue", task=task_code(task) or "other")
+    _goals(tally, record, period)
+    _consents(tally, record, period)
 
 
-_ERROR: Final = "entered-in-error"
+# Involvements and ratings -----------------------------------------------------------------------
 
 
 def _episodes(tally: Tally, patient: Resource, record: Record, period: Period) -> None:
-    for episode in record["EpisodeOfCare"]:
-        if not _is_open_at_end(episode, period):
+    for told in record["EpisodeOfCare"]:
+        if not _is_open_at_end(told.now, period):
             continue
-        state = extension(episode, canonicals.PATHWAY_STATE_EXTENSION) or {}
+        state = extension(told.then, canonicals.PATHWAY_STATE_EXTENSION) or {}
         tally.count(
             "episodes",
             state=str(state.get("valueCode", "unknown")),
@@ -116,46 +77,62 @@ def _episodes(tally: Tally, patient: Resource, record: Record, period: Period) -
             need=_need(record),
             area=str(patient.get("managingOrganization", {}).get("reference", "unknown")),
         )
-        if manager := episode.get("careManager", {}).get("reference"):
-            tally.keyworkers[manager] = tally.keyworkers.get(manager, 0) + 1
+        if manager := told.then.get("careManager", {}).get("reference"):
+            tally.held(manager)
 
 
 def _is_open_at_end(episode: Resource, period: Period) -> bool:
-    ran = episode.get("period", {})
     return (
         has_code(episode.get("type"), canonicals.EPISODE_TYPE, "keyworking")
         and status_of(episode) not in ("cancelled", _ERROR)
-        and since(ran.get("start")) < period.high
-        and ("end" not in ran or interval(ran["end"]).low >= period.high)
+        and _runs_at_end(episode, period)
     )
+
+
+def _runs_at_end(resource: Resource, period: Period) -> bool:
+    ran = resource.get("period", {})
+    ended = "end" in ran and interval(ran["end"]).low < period.high
+    return since(ran.get("start")) < period.high and not ended
+
+
+def _ratings(record: Record) -> list[Resource]:
+    """Those that were meant."""
+    return [one.now for one in record["Flag"] if is_rating(one.now) and not _is_mistake(one.now)]
+
+
+def _is_mistake(flag: Resource) -> bool:
+    ended = extension(flag, canonicals.RATING_END_REASON_EXTENSION) or {}
+    reason = code_in(ended.get("valueCodeableConcept"), canonicals.RATING_END_REASON)
+    return status_of(flag) == _ERROR or reason == "added-in-error"
 
 
 def _colour(record: Record, period: Period) -> str:
     """Of the rating that held when the period ended."""
-    held = [
-        flag
-        for flag in record["Flag"]
-        if is_rating(flag)
-        and status_of(flag) != _ERROR
-        and since(flag.get("period", {}).get("start")) < period.high
-        and (
-            "end" not in flag.get("period", {})
-            or interval(flag["period"]["end"]).low >= period.high
-        )
-    ]
+    held = [flag for flag in _ratings(record) if _runs_at_end(flag, period)]
     newest = max(held, key=lambda flag: since(flag.get("period", {}).get("start")), default=None)
     return str(colour_of(newest)) if newest else "none"
 
 
+def _avoided(tally: Tally, record: Record, period: Period) -> None:
+    """Admissions that did not come about, as who gave a lower rating has declared."""
+    for flag in _ratings(record):
+        declared = extension(flag, canonicals.ADMISSION_AVOIDED_EXTENSION) or {}
+        if declared.get("valueBoolean") and period.holds(since(flag["period"]["start"])):
+            tally.count("admissions-avoided")
+
+
 def _band(patient: Resource, period: Period) -> str:
+    """Of the age on the last day."""
     born = patient.get("birthDate")
     if not born:
         return "unknown"
-    years = (period.high - interval(born).low) / DAY / 365.2425
-    for limit, name in ((11, "0-10"), (14, "11-13"), (18, "14-17"), (26, "18-25")):
-        if years < limit:
-            return name
-    return "26-and-above"
+    birthday, day = local_day(interval(born).low), local_day(period.high - 1)
+    years = day.year - birthday.year - (_place(day) < _place(birthday))
+    return next((name for limit, name in AGE_BANDS if years < limit), "26-and-above")
+
+
+def _place(day: date) -> tuple[int, int]:
+    return day.month, day.day
 
 
 def _ethnicity(patient: Resource) -> str:
@@ -165,116 +142,97 @@ def _ethnicity(patient: Resource) -> str:
 
 def _need(record: Record) -> str:
     """Parts that do not overlap, so that they add up."""
-    texts = " ".join(str(one.get("code", {})).lower() for one in record["Condition"])
+    texts = " ".join(str(one.now.get("code", {})).lower() for one in record["Condition"])
     autism, disability = "autis" in texts, "learning disab" in texts
     if autism and disability:
         return "both"
     return "autism" if autism else "learning-disability" if disability else "not-recorded"
 
 
+# Stays ------------------------------------------------------------------------------------------
+
+
 def _stays(record: Record) -> list[Resource]:
-    found = (
-        one
+    return [
+        one.now
         for one in record["Encounter"]
-        if one.get("class", {}).get("code") in INPATIENT_CLASSES
-        and status_of(one) not in (*UNDONE_STAY, "planned")
-        and "start" in one.get("period", {})
-    )
-    return sorted(found, key=lambda one: interval(one["period"]["start"]).low)
+        if one.now.get("class", {}).get("code") in INPATIENT_CLASSES
+        and status_of(one.now) not in (*UNDONE_STAY, "planned")
+        and "start" in one.now.get("period", {})
+    ]
 
 
 def _admissions(tally: Tally, record: Record, period: Period, bounds: Pathway) -> None:
     stays = _stays(record)
     for stay in stays:
-        began = interval(stay["period"]["start"]).low
-        ended = stay["period"].get("end")
-        if ended and period.holds(interval(ended).low):
-            tally.took("length-of-stay", began, interval(ended).low)
+        began, ended = interval(stay["period"]["start"]).low, _left(stay)
+        if ended is not None and period.holds(ended):
+            tally.took("length-of-stay", began, ended)
         if not period.holds(began):
             continue
         tally.count("admissions")
-        left = [interval(one["period"]["end"]).low for one in stays if "end" in one["period"]]
         for days in (30, 90):
-            again = any(0 <= began - one <= days * DAY for one in left)
+            again = any(0 <= began - one <= days * DAY for one in _homecomings(stays, stay))
             tally.share(f"readmissions-{days}", holds=again)
-        reviewed = any(
-            0 <= began - done <= bounds.community_cetr_days * DAY
-            for task in record["Task"]
-            if task_code(task) == "T-CETR-COMMUNITY" and (done := _done(task)) is not None
-        )
+        reviewed = _is_reviewed(record, began, bounds.community_cetr_days)
         tally.share("admissions-without-cetr", holds=not reviewed)
 
 
+def _left(stay: Resource) -> int | None:
+    end = stay["period"].get("end")
+    return interval(end).low if end else None
+
+
+def _homecomings(stays: list[Resource], stay: Resource) -> Iterator[int]:
+    """When other stays ended, but for those that another hospital went on from."""
+    for other in stays:
+        left = None if other is stay or left_for_hospital(other) else _left(other)
+        if left is not None:
+            yield left
+
+
+def _is_reviewed(record: Record, began: int, days: int) -> bool:
+    """Whether there was a review in the community so many days before, or on the day itself."""
+    reviews = (one for one in record["Task"] if task_code(one.now) == "T-CETR-COMMUNITY")
+    done = (at for one in reviews if (at := _done(one.now)) is not None)
+    return any(0 <= (local_day(began) - local_day(at)).days <= days for at in done)
+
+
+# Tasks ------------------------------------------------------------------------------------------
+
+
 def _in_time(tally: Tally, record: Record, period: Period) -> None:
-    for task in record["Task"]:
-        code, due = task_code(task), _due(task)
+    """Of the Tasks that fell due: one that was dropped before that is not asked for any more."""
+    for told in record["Task"]:
+        code, due = task_code(told.then), _due(told.then)
         if code not in IN_TIME or due is None or not period.holds(due - 1):
             continue
-        if status_of(task) in ("cancelled", _ERROR, "rejected"):
+        done = _done(told.now)
+        if done is None and _is_dropped(told, due):
             continue
-        done = _done(task)
         tally.share(f"in-time-{code}", holds=done is not None and done < due)
 
 
-def _ready(tally: Tally, record: Record, period: Period) -> None:
-    for plan in record["CarePlan"]:
-        day = (extension(plan, canonicals.CLINICALLY_READY_EXTENSION) or {}).get("valueDate")
-        if not day or status_of(plan) in ("revoked", _ERROR):
-            continue
-        began, end = interval(day).low, plan.get("period", {}).get("end")
-        until = min(interval(end).low if end else period.high, period.high)
-        if began < period.high and until > period.low:
-            why = (extension(plan, canonicals.DELAY_REASON_EXTENSION) or {}).get(
-                "valueCodeableConcept"
-            )
-            reason = code_in(why, canonicals.DELAY_REASON) or "not-recorded"
-            tally.count("clinically-ready", delay_reason=reason)
-            tally.took("days-clinically-ready", max(began, period.low), until)
+def _is_dropped(told: Told, at: int) -> bool:
+    if status_of(told.now) == _ERROR:
+        return True
+    return status_of(told.then) in _DROPPED and since(told.then.get("lastModified")) < at
 
 
-def _ways(tally: Tally, record: Record, period: Period) -> None:
-    """Days from the referral to each step that was reached in the period."""
-    referred = [since(one.get("authoredOn")) for one in record["ServiceRequest"]]
-    first = min((at for at in referred if at > 0), default=None)
-    if first is None:
-        return
-    # A step is often told by its day alone: it may be the day of the referral.
-    day = midnight(local_day(first))
-    for measure, steps in (
-        ("referral-to-consent", _consents(record)),
-        ("referral-to-allocation", _allocations(record)),
-        ("referral-to-first-visit", _visits(record)),
-        ("referral-to-plan", _plans(record)),
-    ):
-        reached = min((max(at, first) for at in steps if at >= day), default=None)
-        if reached is not None and period.holds(reached):
-            tally.took(measure, first, reached)
+def _overdue(tally: Tally, record: Record, period: Period) -> None:
+    for told in record["Task"]:
+        due = _due(told.then)
+        asked = since(told.then.get("authoredOn")) < period.high
+        if asked and due is not None and due <= period.high and _stood(told, period.high):
+            tally.count("tasks-overdue", task=task_code(told.then) or "other")
 
 
-def _consents(record: Record) -> Iterator[int]:
-    for one in record["Consent"]:
-        keyworking = has_code(one.get("category"), canonicals.CONSENT_CATEGORY, "keyworking")
-        if keyworking and status_of(one) in ("active", "inactive"):
-            yield since(one.get("dateTime"))
-
-
-def _allocations(record: Record) -> Iterator[int]:
-    for one in record["EpisodeOfCare"]:
-        for step in one.get("statusHistory", ()):
-            if step.get("status") == "active":
-                yield since(step.get("period", {}).get("start"))
-
-
-def _visits(record: Record) -> Iterator[int]:
-    for task in record["Task"]:
-        if task_code(task) == "first-visit" and (done := _done(task)) is not None:
-            yield done
-
-
-def _plans(record: Record) -> Iterator[int]:
-    for plan in record["CarePlan"]:
-        if has_code(plan.get("category"), canonicals.CARE_PLAN_CATEGORY, "keyworking-plan"):
-            yield since(plan.get("period", {}).get("start"))
+def _stood(told: Told, at: int) -> bool:
+    """Whether the Task was still to be done at that moment."""
+    done = _done(told.now)
+    if done is not None or status_of(told.now) == _ERROR:
+        return done is not None and done >= at
+    return is_open(told.then) or since(told.then.get("lastModified")) >= at
 
 
 def _due(task: Resource) -> int | None:
@@ -285,3 +243,108 @@ def _due(task: Resource) -> int | None:
 def _done(task: Resource) -> int | None:
     end = task.get("executionPeriod", {}).get("end") or task.get("lastModified")
     return interval(end).low if end and status_of(task) == "completed" else None
+
+
+# Plans, Goals, Consents -------------------------------------------------------------------------
+
+
+def _ready(tally: Tally, record: Record, period: Period) -> None:
+    """Of those whose day was told only later, the reason is what is told now."""
+    for told in record["CarePlan"]:
+        plan = told.then if _ready_since(told.then) else told.now
+        day = _ready_since(told.now)
+        if not day or status_of(plan) in ("revoked", _ERROR) or status_of(told.now) == _ERROR:
+            continue
+        began, end = interval(day).low, told.now.get("period", {}).get("end")
+        until = min(interval(end).low if end else period.high, period.high)
+        if began < period.high and until > period.low:
+            why = extension(plan, canonicals.DELAY_REASON_EXTENSION) or {}
+            reason = code_in(why.get("valueCodeableConcept"), canonicals.DELAY_REASON)
+            known = reason or "not-recorded"
+            tally.count("clinically-ready", delay_reason=known)
+            low = max(began, period.low)
+            tally.took("days-clinically-ready", low, until, delay_reason=known)
+
+
+def _ready_since(plan: Resource) -> str:
+    found = extension(plan, canonicals.CLINICALLY_READY_EXTENSION) or {}
+    return str(found.get("valueDate", ""))
+
+
+def _goals(tally: Tally, record: Record, period: Period) -> None:
+    for told in record["Goal"]:
+        if since(told.now.get("startDate")) >= period.high:
+            continue
+        if status_or_lifecycle(told.now) != _ERROR:
+            goal = told.now if _is_dated_before(told.now, period) else told.then
+            achieved = code_in(goal.get("achievementStatus"), canonicals.GOAL_ACHIEVEMENT)
+            tally.count("goals", achievement=achieved or "not-recorded")
+
+
+def _is_dated_before(goal: Resource, period: Period) -> bool:
+    """Whether the goal itself says that it has stood so since before the period ended."""
+    return "statusDate" in goal and interval(goal["statusDate"]).low < period.high
+
+
+def _consents(tally: Tally, record: Record, period: Period) -> None:
+    for told in record["Consent"]:
+        if since(told.now.get("dateTime")) < period.high and status_of(told.now) != _ERROR:
+            tally.count("consents", status=status_of(told.then))
+
+
+# The way from the referral to the plan ----------------------------------------------------------
+
+
+def _ways(tally: Tally, record: Record, period: Period) -> None:
+    """Days to each step that was reached in the period: from the referral, and from the one before.
+
+    Both only where they were reached in this order.
+    """
+    referred = [since(one.now.get("authoredOn")) for one in record["ServiceRequest"]]
+    first = min((at for at in referred if at > 0), default=None)
+    if first is None:
+        return
+    # A step is often told by its day alone: it may be the day of the referral.
+    day = midnight(local_day(first))
+    before: tuple[str, int | None] = ("referral", None)
+    for step, times in (
+        ("consent", _consented(record)),
+        ("allocation", _allocated(record)),
+        ("first-visit", _visited(record)),
+        ("plan", _planned(record)),
+    ):
+        reached = min((max(at, first) for at in times if at >= day), default=None)
+        if reached is not None and period.holds(reached):
+            tally.took(f"referral-to-{step}", first, reached)
+            name, at = before
+            if at is not None and at <= reached:
+                tally.took(f"{name}-to-{step}", at, reached)
+        before = step, reached
+
+
+def _consented(record: Record) -> Iterator[int]:
+    for one in record["Consent"]:
+        keyworking = has_code(one.now.get("category"), canonicals.CONSENT_CATEGORY, "keyworking")
+        if keyworking and status_of(one.now) in ("active", "inactive"):
+            yield since(one.now.get("dateTime"))
+
+
+def _allocated(record: Record) -> Iterator[int]:
+    for one in record["EpisodeOfCare"]:
+        for step in one.now.get("statusHistory", ()):
+            if step.get("status") == "active":
+                yield since(step.get("period", {}).get("start"))
+
+
+def _visited(record: Record) -> Iterator[int]:
+    for one in record["Task"]:
+        if task_code(one.now) == "first-visit" and (done := _done(one.now)) is not None:
+            yield done
+
+
+def _planned(record: Record) -> Iterator[int]:
+    for one in record["CarePlan"]:
+        plan = one.now
+        is_own = has_code(plan.get("category"), canonicals.CARE_PLAN_CATEGORY, "keyworking-plan")
+        if is_own and status_of(plan) not in ("draft", _ERROR):
+            yield since(plan.get("period", {}).get("start"))

@@ -1,7 +1,8 @@
 """The Dynamic Support Register: who is rated how, and when that is looked at again.
 
 Each page asks three questions of the store, however large the register is: for the ratings, for
-whose they are, and for the reviews that are due.
+whose they are, and for the reviews that are due. In an order that no rating has by itself, by name
+or by the next review, each page looks through the whole register, which is bounded.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from fhir_server.access.session import Position, StoredVersion
+from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.dates import instant, interval
 from fhir_server.fhir.json import Resource
@@ -23,6 +25,11 @@ from operations._record import task_code
 ORDER: Final = (canonicals.RED, canonicals.AMBER, canonicals.GREEN, canonicals.BLUE)
 """The most urgent first; who is in hospital already comes last."""
 REVIEWS: Final = ("T-REVIEW-RED", "T-REVIEW-AMBER", "T-REVIEW-GREEN")
+BY_NAME: Final = "name"
+BY_REVIEW: Final = "next-review"
+_IN_MEMORY: Final = (BY_NAME, BY_REVIEW)
+_AT_ONCE: Final = 200
+_MOST_SORTED: Final = 2000
 _NEVER_MEANT: Final = ("cancelled", "entered-in-error", "rejected")
 _DONE: Final = ("completed", "failed")
 _LOOKED_THROUGH: Final = 10
@@ -54,7 +61,7 @@ class Asked:
     @property
     def steps(self) -> list[tuple[str, ...]]:
         """The colours, in the order in which they are asked for."""
-        if self.sort == "since":
+        if self.sort in ("since", *_IN_MEMORY):
             return [self.ratings]
         colours: list[tuple[str, ...]] = [(colour,) for colour in ORDER if colour in self.ratings]
         return colours[::-1] if self.sort.startswith("-") else colours
@@ -90,7 +97,54 @@ class Place:
 
 
 async def page(call: Call, asked: Asked, place: Place) -> tuple[list[Entry], Place | None]:
-    """The entries from there on, and where the next page begins; None after the last."""
+    """The entries from there on, and where the next page begins; None after the last.
+
+    Raises:
+        FhirError: TOO_COSTLY for more than can be sorted.
+    """
+    if asked.sort in _IN_MEMORY:
+        found, further = await _sorted(call, asked, place)
+    else:
+        found, further = await _walked(call, asked, place)
+    call.session.shows(version for entry in found for version in versions(entry))
+    return found, further
+
+
+async def _sorted(call: Call, asked: Asked, place: Place) -> tuple[list[Entry], Place | None]:
+    every: list[Entry] = []
+    at: Place | None = Place()
+    while at is not None:
+        ratings, at = await _ratings(call, asked, at, _AT_ONCE)
+        every += await _completed(call, asked, ratings)
+        if len(every) > _MOST_SORTED:
+            text = f"More than {_MOST_SORTED} ratings cannot be sorted by {asked.sort}"
+            raise FhirError.at(Kind.TOO_COSTLY, "http._sort", f"{text}; narrow the area")
+    every = [one for one in every if asked.overdue in (None, one.overdue)]
+    rows = sorted(((_place(one, asked.sort), one) for one in every), key=lambda row: row[0])
+    rest = [row for row in rows if place.after is None or row[0] > tuple(place.after)]
+    shown = rest[: asked.count]
+    further = Place(0, shown[-1][0]) if len(rest) > asked.count else None
+    return [entry for _, entry in shown], further
+
+
+def _place(entry: Entry, sort: str) -> Position:
+    """Where it stands in the order: who has no review to come, or no name to be seen, is last."""
+    if sort == BY_REVIEW:
+        keys: tuple[Any, ...] = (interval(entry.due).high,) if entry.due else ()
+    else:
+        keys = _name(entry.patient)
+    return (0 if keys else 1, *keys, entry.rating.id)
+
+
+def _name(patient: StoredVersion | None) -> tuple[str, ...]:
+    """Family name and given names as they are sorted."""
+    resource = {} if patient is None else json.decode_own(patient.body)
+    name: Resource = next(iter(resource.get("name", ())), {})
+    found = (str(name.get("family", "")), " ".join(name.get("given", ())))
+    return tuple(part.casefold() for part in found) if any(found) else ()
+
+
+async def _walked(call: Call, asked: Asked, place: Place) -> tuple[list[Entry], Place | None]:
     found: list[Entry] = []
     at: Place | None = place
     looked_through = 0
@@ -99,7 +153,6 @@ async def page(call: Call, asked: Asked, place: Place) -> tuple[list[Entry], Pla
         entries = await _completed(call, asked, ratings)
         found += [one for one in entries if asked.overdue in (None, one.overdue)]
         looked_through += 1
-    call.session.shows(version for entry in found for version in versions(entry))
     return found, at
 
 

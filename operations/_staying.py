@@ -48,7 +48,8 @@ def _in_hospital(record: Record, stay: Resource) -> Iterator[Work]:
         "urgent",
         fixed=unknown,
     )
-    yield _oversight(record, focus, day)
+    if not _is_near(stay):
+        yield _oversight(record, focus, day)
     yield Work(
         "obtain-consent",
         "Ask for consent to be on the register",
@@ -90,6 +91,15 @@ def _oversight(record: Record, focus: str, day: date) -> Work:
     )
 
 
+def _is_near(stay: Resource) -> bool:
+    """Whether it is told that the hospital is in the area; of most stays neither is told."""
+    area, away = (
+        has_code(stay.get("type"), canonicals.STAY_TYPE, code)
+        for code in ("in-area", "out-of-area")
+    )
+    return area and not away
+
+
 def _plan_is_led(record: Record, stay: Resource) -> bool:
     return any(
         refers(plan.get("encounter"), stay) and ("author" in plan or status_of(plan) != "draft")
@@ -105,8 +115,12 @@ def _reviews(record: Record, stay: Resource) -> Iterator[Work]:
     inside = record.last_review(admitted, record.now + 1, "T-CETR-POSTADM", "T-CETR-REPEAT")
     last = inside or before
     since = local_day(last[0] if last else admitted)
-    adult = record.is_adult(since)
-    months = numbers.cetr_repeat_adult_months if adult else numbers.cetr_repeat_child_months
+    months = numbers.cetr_repeat_child_months
+    if record.is_adult(since):
+        is_secure = has_code(stay.get("type"), canonicals.STAY_TYPE, "secure")
+        months = (
+            numbers.cetr_repeat_secure_months if is_secure else numbers.cetr_repeat_adult_months
+        )
     yield Work(
         "T-CETR-REPEAT",
         "Care, Education and Treatment Review in hospital",

@@ -16,12 +16,12 @@ from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call, Written
 from operations._area import organisations
 from operations._csv import CSV, table
-from operations._register import ORDER, Asked, Entry, Place, page
+from operations._register import BY_NAME, BY_REVIEW, ORDER, Asked, Entry, Place, page
 
 PAGED = True
 MEDIA = (CSV,)
 SCOPES = ("Flag.rs", "Patient.rs")
-_SORTS: Final = ("rating", "-rating", "since")
+_SORTS: Final = ("rating", "-rating", "since", BY_REVIEW, BY_NAME)
 _USUAL: Final = 50
 _COLUMNS: Final = (
     *("patient", "nhs-number", "family", "given", "birth-date"),
@@ -106,7 +106,7 @@ def _said(entry: Entry) -> Resource:
     if entry.due:
         parts.append({"url": "next-review", "valueDateTime": entry.due})
         parts.append({"url": "overdue", "valueBoolean": entry.overdue})
-    return {"url": canonicals.REGISTER_ENTRY, "extension": parts}
+    return {"url": canonicals.REGISTER_ENTRY_EXTENSION, "extension": parts}
 
 
 def _row(entry: Entry) -> list[str]:

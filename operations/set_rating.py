@@ -23,5 +23,6 @@ async def run(call: Call) -> Resource:
         await evidence_in(call, person),
         await decider(call, person, rates=True),
         bool(call.parameters.one("override")),
+        bool(call.parameters.one("avoided")),
     )
     return await give(call, person, appraisal)

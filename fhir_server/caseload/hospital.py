@@ -56,7 +56,7 @@ def hospital(person: YoungPerson) -> Iterator[DomainResource]:
 
 
 def unplanned(person: YoungPerson) -> bool:
-    """Through the crisis team, without a review before it."""
+    """Through the crisis team, without a review before it, and out of the area."""
     return bool(person.serial % 2)
 
 
@@ -74,6 +74,7 @@ def _stay(person: YoungPerson) -> Encounter:
         identifier=[Identifier(system=unit.spell_system, value=f"SPELL-{person.serial:06d}")],
         status="finished" if home else "in-progress",
         **renamed(class_=Coding(system=canonicals.ACT_CODE, code="IMP")),
+        type=[coded(canonicals.STAY_TYPE, "out-of-area")] if unplanned(person) else None,
         serviceType=_adolescent_psychiatry(),
         subject=reference(person.patient),
         episodeOfCare=[reference(f"EpisodeOfCare/{person.id}-episode")],

@@ -45,6 +45,9 @@ DELAY_REASON: Final = code_system("delay-reason")
 ADMISSION_PLANNING: Final = code_system("admission-planning")
 DISCHARGE_MEANING: Final = code_system("discharge-meaning")
 PARENTAL_RESPONSIBILITY_EVIDENCE: Final = code_system("parental-responsibility-evidence")
+STAY_TYPE: Final = code_system("stay-type")
+OVERSIGHT_MEASURE: Final = code_system("oversight-measure")
+OVERSIGHT_STRATIFIER: Final = code_system("oversight-stratifier")
 
 # Codes that rules and queries name
 DSR_ADMISSION_RISK: Final = "dsr-admission-risk"
@@ -59,6 +62,7 @@ STATUS_REASON_EXTENSION: Final = structure_definition("status-reason")
 CLOSE_REASON_EXTENSION: Final = structure_definition("close-reason")
 MINIMUM_UNTIL_EXTENSION: Final = structure_definition("minimum-until")
 RATING_END_REASON_EXTENSION: Final = structure_definition("rating-end-reason")
+ADMISSION_AVOIDED_EXTENSION: Final = structure_definition("admission-avoided")
 YOUNG_PERSONS_VOICE_EXTENSION: Final = structure_definition("young-persons-voice")
 NEXT_REVIEW_EXTENSION: Final = structure_definition("next-review")
 PLANNED_DISCHARGE_EXTENSION: Final = structure_definition("planned-discharge")
@@ -68,7 +72,7 @@ SECTION_117_EXTENSION: Final = structure_definition("section-117")
 COMPETENCE_EXTENSION: Final = structure_definition("competence")
 PARENTAL_RESPONSIBILITY_EXTENSION: Final = structure_definition("parental-responsibility")
 
-REGISTER_ENTRY: Final = structure_definition("register-entry")
+REGISTER_ENTRY_EXTENSION: Final = structure_definition("register-entry")
 """What the register says of somebody, in the answer of `$register` alone."""
 
 DSR_RISK_QUESTIONNAIRE: Final = f"{KW}/Questionnaire/dsr-risk"

@@ -31,6 +31,8 @@ class Numbers(BaseModel):
     """Months between reviews in hospital, below the age of 18."""
     cetr_repeat_adult_months: _Count = 6
     """The same from 18 on."""
+    cetr_repeat_secure_months: _Count = 12
+    """The same from 18 on in a secure ward."""
     community_cetr_days: _Count = 90
     """Days before an admission for which a review in the community counts."""
     root_cause_days: _Count = 28

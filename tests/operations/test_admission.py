@@ -8,6 +8,7 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.discharge import DISCHARGE_ITEMS
 from tests.operations.chart import KEYWORKER, Chart, code_of, concept, extension_of
 from tests.operations.messages import (
+    JSON,
     PLANNED,
     SPELL,
     STAY,
@@ -290,6 +291,46 @@ async def test_dates_t_oversight_visit_and_t_cetr_repeat_by_age(
     await unknown.tell(spell(unknown).admit())
     dues = await unknown.dues()
     assert (dues["T-OVERSIGHT-VISIT"], dues["T-CETR-REPEAT"]) == (visit, review)
+
+
+def stay_type(*kinds: str) -> list[JSON]:
+    return [concept(canonicals.STAY_TYPE, kind) for kind in kinds]
+
+
+@pytest.mark.parametrize(
+    ("born", "kinds", "review"),
+    [
+        ("2008-06-03", ["secure"], "2027-06-03"),
+        ("2008-06-03", ["secure", "out-of-area"], "2027-06-03"),
+        ("2008-06-04", ["secure"], "2026-09-03"),
+    ],
+    ids=["an adult", "out of the area too", "the day before 18"],
+)
+async def test_t_cetr_repeat_of_an_adult_in_a_secure_ward_is_a_year_on(
+    unknown: Chart, born: str, kinds: list[str], review: str
+) -> None:
+    await unknown.open(born=born)
+    await unknown.tell(spell(unknown).admit(type=stay_type(*kinds)))
+    assert (await unknown.dues())["T-CETR-REPEAT"] == review
+
+
+@pytest.mark.parametrize(
+    ("kinds", "is_visited"),
+    [([], True), (["out-of-area"], True), (["in-area"], False), (["in-area", "secure"], False)],
+)
+async def test_t_oversight_visit_is_not_to_a_hospital_in_the_area(
+    chart: Chart, kinds: list[str], is_visited: bool
+) -> None:
+    await chart.tell(spell(chart).admit(type=stay_type(*kinds) or None))
+    assert ("T-OVERSIGHT-VISIT" in await chart.dues()) is is_visited
+
+
+async def test_t_oversight_visit_ends_when_the_hospital_turns_out_to_be_near(chart: Chart) -> None:
+    stay = spell(chart)
+    await chart.tell(stay.admit())
+    assert "T-OVERSIGHT-VISIT" in await chart.dues()
+    await chart.tell(stay.update(type=stay_type("in-area")))
+    assert "T-OVERSIGHT-VISIT" not in await chart.dues()
 
 
 async def test_counts_days_by_the_clock_in_england(chart: Chart) -> None:

@@ -1,198 +1,240 @@
 """$oversight-report, against a slow recount of the raw resources"""
 
+import asyncio
+import json
 from collections import Counter
-from collections.abc import AsyncIterator
-from datetime import date, datetime
+from collections.abc import AsyncIterator, Iterator
+from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
-from zoneinfo import ZoneInfo
+from typing import Any, Final
 
 import httpx
 import pytest
-from fhir.resources.R4B.measurereport import MeasureReport
+from fhir.resources.R4B.measure import Measure
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fhir_server.fhir import canonicals
-from fhir_server.settings import Settings
+from fhir_server.fhir.definitions import PROFILES
+from fhir_server.operation.pathway import Pathway
+from fhir_server.publishing import publish
 from fhir_server.storage.interface import Store
+from fhir_server.validation.structure import check_resource
+from operations._measure_report import report as report_of
 from operations._suppression import is_share_small, kept_back
+from operations._tally import Period, Tally
 from operations.oversight_report import _snapshot
 from tests.access.cast import SERVICES
 from tests.access.region import CHILDREN, SHARED
 from tests.access.served import served, store_all
 from tests.operations.asking import counted, got
+from tests.operations.chart import KEYWORKER, concept, ended
 from tests.operations.messages import JSON
-from tests.support import assert_outcome, body, caseload
+from tests.operations.overseeing import (
+    FIRST,
+    LAST,
+    SUBJECT,
+    counts,
+    groups_of,
+    report,
+    reported,
+    strata,
+    task,
+)
+from tests.operations.recount import Raw, Recount, begin, over, recounted
+from tests.operations.timing import NOW, TODAY
+from tests.support import assert_outcome, caseload, stored_versions
 
-LONDON = ZoneInfo("Europe/London")
+PERIODS: Final = ((FIRST, LAST), ("2026-03-01", "2026-03-31"), ("2026-01-01", TODAY.isoformat()))
+TYPES: Final = (
+    *("Patient", "EpisodeOfCare", "Flag", "Encounter", "Task", "Goal", "Consent", "CarePlan"),
+    *("Condition", "ServiceRequest"),
+)
 
 
-def resources(kind: str = "") -> list[JSON]:
-    found = [entry["resource"] for bundle in caseload() for entry in bundle["entry"]]
-    return [one for one in found if not kind or one["resourceType"] == kind]
+def _stay(key: str, start: str, end: str, destination: str) -> JSON:
+    went = concept(canonicals.DISCHARGE_DESTINATION, destination)
+    return {
+        "resourceType": "Encounter",
+        "id": f"ov-{key}",
+        "status": "finished",
+        "class": {"system": canonicals.ACT_CODE, "code": "IMP"},
+        "subject": SUBJECT,
+        "period": {"start": f"{start}T09:00:00Z", "end": f"{end}T16:00:00Z"},
+        "hospitalization": {"dischargeDisposition": went},
+    }
 
 
-def last_day() -> str:
-    """The latest day on which something is told; nothing of the caseload is in the future."""
-    return max(str(one["authoredOn"])[:10] for one in resources("Task"))
+def _rating(colour: str, start: str, **elements: Any) -> JSON:
+    return {
+        "resourceType": "Flag",
+        "id": f"ov-{colour}",
+        "status": "active",
+        "category": [concept(canonicals.FLAG_CATEGORY, "dsr-admission-risk")],
+        "code": concept(canonicals.DSR_RATING, colour),
+        "subject": SUBJECT,
+        "period": {"start": start},
+        "author": KEYWORKER,
+        **elements,
+    }
 
 
-FIRST = "2000-01-01"
+def beside() -> Iterator[JSON]:
+    """What the caseload has none of: home and back, a transfer, what was dropped, and avoided."""
+    yield {"resourceType": "Patient", "id": "ov", "birthDate": "2009-06-01"}
+    yield _stay("first", "2026-01-05", "2026-01-20", "19")
+    yield _stay("soon", "2026-02-10", "2026-03-01", "53")
+    yield _stay("moved", "2026-03-02", "2026-03-20", "19")
+    yield _stay("later", "2026-05-10", "2026-05-20", "19")
+    yield task("T-CETR-COMMUNITY", "before", "completed", executionPeriod={"end": "2026-01-02"})
+    for code in ("T-CETR-REPEAT", "T-FU-48", "T-FU-7D"):
+        yield task(code, "done", "completed", executionPeriod={"end": "2026-03-05"})
+        yield task(code, "late", "completed", executionPeriod={"end": "2026-03-15"})
+        yield task(code, "dropped", "cancelled", lastModified="2026-03-01")
+        yield task(code, "missed", "cancelled", lastModified="2026-04-02")
+    red = {**ended("2026-03-05"), "status": "inactive"}
+    yield _rating(
+        "red", "2026-03-01", **(red | {"period": {"start": "2026-03-01", "end": "2026-03-05"}})
+    )
+    avoided = [{"url": canonicals.ADMISSION_AVOIDED_EXTENSION, "valueBoolean": True}]
+    yield _rating("green", "2026-03-05", extension=avoided)
+
+
+_STATE: Final = {"url": canonicals.PATHWAY_STATE_EXTENSION, "valueCode": "closed"}
+_WRITTEN_AGAIN: Final[dict[str, JSON]] = {
+    "EpisodeOfCare": {"extension": [_STATE], "careManager": KEYWORKER},
+    "Task": {"status": "cancelled", "lastModified": NOW.isoformat()},
+    "Goal": {"achievementStatus": concept(canonicals.GOAL_ACHIEVEMENT, "no-progress")},
+    "Consent": {"status": "entered-in-error"},
+    "CarePlan": {"status": "revoked"},
+}
+"""What a third of each becomes in a second version, after all periods but the last."""
+
+
+def again(resources: list[JSON]) -> Iterator[JSON]:
+    for index, resource in enumerate(resources):
+        if index % 3 == 0 and (told := _WRITTEN_AGAIN.get(resource["resourceType"])):
+            yield {**resource, **told}
+
+
+@pytest.fixture(scope="module")
+def region(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Raw]:
+    """The caseload on a server, as it is, and the versions of each resource."""
+    folder = tmp_path_factory.mktemp("region")
+
+    async def prepare() -> Raw:
+        every = [entry["resource"] for one in caseload() for entry in one["entry"]]
+        async with served(folder, "none") as (app, _):
+            await store_all(app, [*every, *beside()])
+            await store_all(app, again(every))
+            found: dict[str, dict[str, list[JSON]]] = {kind: {} for kind in TYPES}
+            for version in await stored_versions(app.state.store):
+                if version.type in found:
+                    written = found[version.type].setdefault(version.id, [])
+                    written.append(json.loads(version.body))
+            return {kind: [*by_id.values()] for kind, by_id in found.items()}
+
+    return folder, asyncio.run(prepare())
 
 
 @pytest.fixture
-def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+async def loaded(
+    region: tuple[Path, Raw], request: pytest.FixtureRequest
+) -> AsyncIterator[httpx.AsyncClient]:
     """Nothing is small, unless a test says so."""
-    return settings.model_copy(update={"small_number": getattr(request, "param", 0)})
+    least = getattr(request, "param", 0)
+    async with served(region[0], "none", small_number=least) as (_, client):
+        yield client
 
 
-@pytest.fixture
-async def loaded(client: httpx.AsyncClient) -> httpx.AsyncClient:
-    every = resources()
-    for start in range(0, len(every), 50):
-        entries = [_entry(one) for one in every[start : start + 50]]
-        batch = {"resourceType": "Bundle", "type": "batch", "entry": entries}
-        answer = await client.post("", **body(batch))
-        assert answer.status_code == 200, answer.text
-    return client
+@pytest.mark.parametrize(("first", "last"), PERIODS)
+async def test_counts_what_a_slow_recount_counts(
+    loaded: httpx.AsyncClient, region: tuple[Path, Raw], first: str, last: str
+) -> None:
+    answer = await reported(loaded, f"start={first}&end={last}")
+    groups, end = groups_of(answer), min(over(last), begin(answer["date"]))
+    expected = recounted(Recount(region[1], begin(first), end))
+    told = {name for name, found in expected.items() if _is_something(found)}
+    assert groups.keys() | {"caseloads"} == told | {"caseloads"}
+    for name in told:
+        _require_same(groups[name], expected[name])
 
 
-def _entry(resource: JSON) -> JSON:
-    address = f"{resource['resourceType']}/{resource['id']}"
-    return {"resource": resource, "request": {"method": "PUT", "url": address}}
+def _is_something(found: Any) -> bool:
+    whole = found[1] if isinstance(found, tuple) else found
+    return bool(sum(map(bool, whole.values())) if isinstance(whole, dict) else whole)
 
 
-async def stored(client: httpx.AsyncClient, kind: str) -> list[JSON]:
-    """What is there after the rules of the service, by plain searches."""
-    found, address = list[JSON](), f"{kind}?_count=100"
-    while address:
-        bundle = await got(client, address)
-        found += [entry["resource"] for entry in bundle.get("entry", ())]
-        links = {one["relation"]: one["url"] for one in bundle["link"]}
-        address = links.get("next", "")
+def _require_same(group: JSON, expected: Any) -> None:
+    match expected:
+        case dict():
+            told = {by: Counter(strata(group, by)) for by in expected}
+            assert told == expected, group["code"]["text"]
+            assert {sum(parts.values()) for parts in expected.values()} == {counts(group)[0]}
+        case int():
+            assert counts(group) == [expected], group["code"]["text"]
+        case tuple():
+            assert counts(group) == [*expected], group["code"]["text"]
+        case list():
+            assert counts(group) == [len(expected)], group["code"]["text"]
+            mean = sum(expected, timedelta()) / len(expected) / timedelta(days=1)
+            score = float(group["measureScore"]["value"])
+            assert score == pytest.approx(mean, abs=0.06), group["code"]["text"]
+
+
+def _measure() -> JSON:
+    found: JSON = json.loads((PROFILES / "measures" / "oversight.json").read_text("utf-8"))
     return found
 
 
-async def report(client: httpx.AsyncClient, query: str = "") -> dict[str, JSON]:
-    asked = query or f"start={FIRST}&end={last_day()}"
-    answer = await got(client, f"$oversight-report?{asked}")
-    MeasureReport.model_validate(answer)
-    return {group["code"]["text"]: group for group in answer["group"]}
+def _shape(groups: list[JSON]) -> dict[str, tuple[list[str], list[str]]]:
+    """Codes of populations and stratifiers by the code of the group."""
 
+    def code(one: Any) -> str:
+        coding = (one[0] if isinstance(one, list) else one)["coding"]
+        return "|".join(coding[0][name] for name in ("system", "code"))
 
-def strata(group: JSON, by: str) -> dict[str, int | None]:
-    (found,) = [one for one in group["stratifier"] if one["code"][0]["text"] == by]
-    return {one["value"]["text"]: one["population"][0].get("count") for one in found["stratum"]}
-
-
-def total(group: JSON) -> Any:
-    return group["population"][0].get("count")
-
-
-def coded(concept: JSON, system: str) -> str:
-    return str(next(one["code"] for one in concept["coding"] if one.get("system") == system))
-
-
-def moment(text: str, *, end: bool = False) -> datetime:
-    if "T" in text:
-        return datetime.fromisoformat(text)
-    day = datetime.fromisoformat(text).replace(tzinfo=LONDON)
-    return day.replace(hour=23, minute=59, second=59) if end else day
-
-
-async def test_counts_what_a_slow_recount_counts(loaded: httpx.AsyncClient) -> None:
-    groups = await report(loaded)
-    over = moment(last_day(), end=True)
-    episodes = [
-        one
-        for one in await stored(loaded, "EpisodeOfCare")
-        if one["status"] != "cancelled"
-        and ("end" not in one["period"] or moment(one["period"]["end"]) > over)
-    ]
-    patients = {one["id"]: one for one in await stored(loaded, "Patient")}
-    whose = [one["patient"]["reference"].partition("/")[2] for one in episodes]
-    assert total(groups["episodes"]) == len(episodes) > 10
-    state = Counter(
-        next(
-            one["valueCode"]
-            for one in episode["extension"]
-            if one["url"] == canonicals.PATHWAY_STATE_EXTENSION
+    return {
+        code(group["code"]): (
+            [code(one["code"]) for one in group["population"]],
+            [code(one["code"]) for one in group.get("stratifier", ())],
         )
-        for episode in episodes
-    )
-    assert strata(groups["episodes"], "state") == state
-    assert strata(groups["episodes"], "sex") == Counter(patients[one]["gender"] for one in whose)
-    assert strata(groups["episodes"], "rating") == await _colours(loaded, whose)
-    managers = Counter(one["careManager"]["reference"] for one in episodes if "careManager" in one)
-    assert total(groups["caseloads"]) == len(managers)
-    goals = await stored(loaded, "Goal")
-    achieved = Counter(
-        coded(one["achievementStatus"], canonicals.GOAL_ACHIEVEMENT)
-        if "achievementStatus" in one
-        else "not-recorded"
-        for one in goals
-    )
-    assert strata(groups["goals"], "achievement") == achieved
-    consents = Counter(one["status"] for one in await stored(loaded, "Consent"))
-    assert strata(groups["consents"], "status") == consents
-
-
-async def _colours(client: httpx.AsyncClient, whose: list[str]) -> Counter[str]:
-    active = {
-        flag["subject"]["reference"].partition("/")[2]: coded(flag["code"], canonicals.DSR_RATING)
-        for flag in await stored(client, "Flag")
-        if flag["status"] == "active"
-        and any(one.get("system") == canonicals.DSR_RATING for one in flag["code"]["coding"])
+        for group in groups
     }
-    return Counter(active.get(one, "none") for one in whose)
 
 
-async def test_recounts_stays_and_tasks(loaded: httpx.AsyncClient) -> None:
-    groups = await report(loaded)
-    over = moment(last_day(), end=True)
-    stays = [one for one in await stored(loaded, "Encounter") if one["class"]["code"] == "IMP"]
-    assert total(groups["admissions"]) == len(stays) > 0
-    lengths = [
-        (moment(one["period"]["end"]) - moment(one["period"]["start"])).total_seconds() / 86400
-        for one in stays
-        if "end" in one["period"]
-    ]
-    assert total(groups["length-of-stay"]) == len(lengths) > 0
-    mean = round(sum(lengths) / len(lengths), 1)
-    told = float(groups["length-of-stay"]["measureScore"]["value"])
-    assert told == pytest.approx(mean, abs=0.11)
-    tasks = await stored(loaded, "Task")
-    late = [
-        one
-        for one in tasks
-        if one["status"] == "requested"
-        and moment(one["restriction"]["period"]["end"], end=True) <= over
-    ]
-    assert total(groups.get("tasks-overdue", {"population": [{"count": 0}]})) == len(late)
-    due = [
-        one
-        for one in tasks
-        if coded_any(one) == "T-FU-72"
-        and one["status"] != "cancelled"
-        and moment(one["restriction"]["period"]["end"], end=True) <= over
-    ]
-    done = [
-        one
-        for one in due
-        if one["status"] == "completed"
-        and moment(one["executionPeriod"]["end"])
-        <= moment(one["restriction"]["period"]["end"], end=True)
-    ]
-    counts = [one.get("count") for one in groups["in-time-T-FU-72"]["population"]]
-    assert counts == [len(done), len(due)]
+async def test_the_measure_defines_each_group_of_the_report(loaded: httpx.AsyncClient) -> None:
+    """Of three reports together, which have all that there is."""
+    measure = _measure()
+    Measure.model_validate(measure)
+    assert check_resource(measure) == []
+    found: list[JSON] = []
+    for first, last in PERIODS:
+        answer = await reported(loaded, f"start={first}&end={last}")
+        assert answer["measure"] == measure["url"]
+        found += answer["group"]
+    assert _shape(found) == _shape(measure["group"])
 
 
-def coded_any(task: JSON) -> str:
-    return str(task["code"]["coding"][0]["code"])
+@pytest.mark.parametrize(
+    ("name", "element"), [("oversight-measure", "group"), ("oversight-stratifier", "stratifier")]
+)
+def test_each_code_of_the_measure_is_in_its_code_system(name: str, element: str) -> None:
+    path = PROFILES.parent / "terminology" / f"CodeSystem-{name}.json"
+    known = [one["code"] for one in json.loads(path.read_text("utf-8"))["concept"]]
+    groups, shape = _measure()["group"], _shape(_measure()["group"])
+    named = [*shape] if element == "group" else [one for _, by in shape.values() for one in by]
+    assert len(groups) == len(shape)
+    assert {one.removeprefix(canonicals.code_system(name) + "|") for one in named} == {*known}
 
 
-@pytest.mark.parametrize("settings", [5], indirect=True)
+async def test_the_measure_is_published(client: httpx.AsyncClient, store: Store) -> None:
+    await publish(store)
+    found = await got(client, f"Measure?url={_measure()['url']}")
+    assert [one["resource"]["id"] for one in found["entry"]] == ["oversight"]
+
+
+@pytest.mark.parametrize("loaded", [5], indirect=True)
 async def test_keeps_small_numbers_back(loaded: httpx.AsyncClient) -> None:
     groups = await report(loaded)
     told = [
@@ -204,24 +246,45 @@ async def test_keeps_small_numbers_back(loaded: httpx.AsyncClient) -> None:
     ]
     assert None in told
     assert not [count for count in told if count is not None and 0 < count < 5]
-    assert "count" not in groups["admissions"]["population"][0]
+    hidden = [group for group in groups.values() if None in counts(group)]
+    assert hidden
+    assert not [group for group in hidden if "measureScore" in group or "stratifier" in group]
 
 
 async def test_of_another_area_holds_nobody_of_this_one(loaded: httpx.AsyncClient) -> None:
-    assert "episodes" in await report(loaded, f"area=ZZK01&start={FIRST}&end={last_day()}")
-    address = f"Organization/kw-org-icb/$oversight-report?start={FIRST}&end={last_day()}"
+    assert "episodes" in await report(loaded, f"area=ZZK01&start={FIRST}&end={LAST}")
+    address = f"Organization/kw-org-icb/$oversight-report?start={FIRST}&end={LAST}"
     names = [group["code"]["text"] for group in (await got(loaded, address))["group"]]
     assert names == ["caseloads"]
 
 
 async def test_asks_a_question_a_type_for_a_hundred_young_people(
-    loaded: httpx.AsyncClient, store: Store, monkeypatch: pytest.MonkeyPatch
+    loaded: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    store: Store = loaded._transport.app.state.store  # type: ignore[attr-defined]
     with counted(store, monkeypatch) as questions:
         await report(loaded)
     # Of a type with more than 200 resources there is a question more.
     assert len(set(questions)) == 10
     assert len(questions) <= 12, questions
+
+
+async def test_gives_way_after_each_young_person(
+    loaded: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns, noted = 0, list[int]()
+
+    async def another() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr("operations.oversight_report.add", lambda *_: noted.append(turns))
+    beside = asyncio.create_task(another())
+    await got(loaded, "$oversight-report")
+    beside.cancel()
+    assert len(set(noted)) == len(noted) > 25
 
 
 @given(st.dictionaries(st.text(max_size=2), st.integers(0, 30), max_size=8), st.integers(0, 10))
@@ -238,6 +301,12 @@ def test_nobody_tells_a_small_part_by_difference(parts: dict[str, int], least: i
 )
 def test_a_share_tells_of_those_in_it_and_of_the_others(part: int, whole: int, small: bool) -> None:
     assert is_share_small(part, whole, 5) is small
+
+
+def test_the_difference_between_two_shares_tells_of_nobody() -> None:
+    tally = Tally(shares={"readmissions-30": (10, 40), "readmissions-90": (12, 40)})
+    told = report_of(tally, Period(0, 1), 0, Pathway())
+    assert [counts(group) for group in told["group"][:2]] == [[None, None], [12, 40]]
 
 
 @pytest.mark.parametrize(
@@ -263,6 +332,7 @@ def test_snapshots_end_with_a_sunday_or_a_month(
         ("snapshot=week&start=2026-01-01", "http.snapshot"),
         ("start=2026-01-01", "http.end"),
         ("start=2026-02-01&end=2026-01-01", "http.end"),
+        ("start=2099-01-01&end=2099-01-31", "http.start"),
         ("area=QXX", "http.area"),
     ],
 )

@@ -17,6 +17,7 @@ from tests.access.served import served, store_all
 from tests.operations.asking import counted, got
 from tests.operations.chart import concept, ended
 from tests.operations.messages import JSON
+from tests.profiles.rules import broken
 from tests.support import assert_outcome, body, put
 
 ICB = "Organization/icb"
@@ -132,6 +133,13 @@ async def test_tells_rating_since_when_next_review_and_overdue_red_first(
     ]
 
 
+async def test_what_it_says_is_as_its_extension_defines_it(region: httpx.AsyncClient) -> None:
+    bundle = await got(region, "$register")
+    assert broken("register-entry", bundle) == []
+    del bundle["entry"][0]["search"]["extension"][0]["extension"][0]
+    assert broken("register-entry", bundle) == ["Extension.extension:rating min"]
+
+
 async def test_includes_who_they_are_and_the_review(region: httpx.AsyncClient) -> None:
     bundle = await got(region, "$register?rating=amber")
     modes = [(one["resource"]["resourceType"], one["search"]["mode"]) for one in bundle["entry"]]
@@ -149,6 +157,9 @@ async def test_includes_who_they_are_and_the_review(region: httpx.AsyncClient) -
         ("overdue=false&area=QF7", ["p2", "p3"]),
         ("_sort=since", ["p3", "p4", "p1", "p2"]),
         ("_sort=-rating", ["p3", "p1", "p2", "p4"]),
+        ("_sort=next-review", ["p4", "p1", "p2", "p3"]),
+        ("_sort=name", ["p2", "p1", "p4", "p3"]),
+        ("_sort=name&area=QF7&overdue=false", ["p2", "p3"]),
     ],
 )
 async def test_is_narrowed_and_sorted(
@@ -188,7 +199,13 @@ async def test_what_was_written_by_mistake_was_never_on_it(region: httpx.AsyncCl
     assert not [r for r in await asked(region, "at=2026-01-20T12:00:00Z") if r.startswith("p5")]
 
 
-@pytest.mark.parametrize("query", ["", "_sort=since", "at=2026-03-05T00:00:00Z", "overdue=false"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("", "_sort=since", "at=2026-03-05T00:00:00Z", "overdue=false"),
+        *("_sort=name", "_sort=next-review", "_sort=next-review&at=2026-03-05T00:00:00Z"),
+    ],
+)
 async def test_pages_hold_each_row_once(region: httpx.AsyncClient, query: str) -> None:
     whole = await asked(region, query)
     found, address = list[str](), f"$register?_count=1&{query}"
@@ -211,6 +228,34 @@ async def test_as_a_table(region: httpx.AsyncClient) -> None:
         *("red", "2026-03-01", "2099-01-01", "false"),
     ]
     assert len(found) == 4
+
+
+@pytest.mark.parametrize("sort", ["rating", "since", "next-review", "name"])
+async def test_a_table_is_in_the_same_order(region: httpx.AsyncClient, sort: str) -> None:
+    rows_of_bundle = [row.split()[0] for row in await asked(region, f"_sort={sort}")]
+    answer = await region.get(f"$register?_sort={sort}", headers={"accept": "text/csv"})
+    assert [line.split(",")[0] for line in answer.text.splitlines()[1:]] == rows_of_bundle
+
+
+async def test_names_alike_have_an_order_of_their_own(region: httpx.AsyncClient) -> None:
+    for serial in (12, 11, 10):
+        await put(region, young_person(serial, "synthetic-ASH", ICB))
+        await put(region, rated(serial, "green", "2026-01-02"))
+    first = await got(region, "$register?_sort=name&_count=3")
+    links = {one["relation"]: one["url"] for one in first["link"]}
+    second = await got(region, links["next"])
+    patients = [row.split()[0] for row in (*rows(first), *rows(second))]
+    assert patients[:5] == ["p2", "p1", "p10", "p11", "p12"]
+
+
+async def test_more_than_can_be_sorted_is_refused(
+    region: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("operations._register._MOST_SORTED", 3)
+    answer = await region.get("$register?_sort=name")
+    text = "More than 3 ratings cannot be sorted by name; narrow the area"
+    assert_outcome(answer, 403, "too-costly", text, "http._sort")
+    assert len(await asked(region, "_sort=name&area=QF7")) == 3
 
 
 async def test_a_table_has_its_next_page_in_a_header(region: httpx.AsyncClient) -> None:
@@ -249,7 +294,7 @@ async def test_a_table_is_for_whoever_asks_for_it(
         ("area=QXX", "http.area", "no organisation"),
         ("at=2099-01-01T00:00:00Z", "http.at", "yet to come"),
         ("rating=purple", "http.rating", "red, amber, green, blue"),
-        ("_sort=name", "http._sort", "rating, -rating, since"),
+        ("_sort=colour", "http._sort", "rating, -rating, since, next-review, name"),
         ("_count=0", "http._count", "number of rows"),
         ("overdue=perhaps", "http.overdue", "true or false"),
     ],

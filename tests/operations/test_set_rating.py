@@ -21,6 +21,7 @@ WHY = "She has had a hard week at school"
 def parameters(**given: Any) -> dict[str, Any]:
     kinds = {"rating": "valueCode", "role": "valueCode", "evidence": "valueReference"}
     kinds |= {"why": "valueCode", "override": "valueBoolean", "apply": "valueBoolean"}
+    kinds |= {"avoided": "valueBoolean"}
     made = [
         {"name": name, kinds.get(name, "valueString"): one}
         for name, value in given.items()
@@ -336,3 +337,38 @@ async def test_nothing_is_applied_without_consent(chart: Chart) -> None:
     await chart.answers("admission-48h")
     await chart.consent("register", status="inactive")
     assert_outcome(await apply(chart, reason=WHY), 422, "business-rule", "No active Consent")
+
+
+# An admission that was avoided -----------------------------------------------------------------
+
+
+async def test_a_professional_declares_that_an_admission_was_avoided(chart: Chart) -> None:
+    flag = flag_of(await rate(chart, "green", avoided=True, role="camhs"))
+    assert extension_of(flag, canonicals.ADMISSION_AVOIDED_EXTENSION)["valueBoolean"] is True
+    plain = flag_of(await rate(chart, "green", avoided=False))
+    assert canonicals.ADMISSION_AVOIDED_EXTENSION not in {one["url"] for one in plain["extension"]}
+
+
+@pytest.mark.parametrize(
+    ("colour", "role", "text", "place"),
+    [
+        ("green", "", "says in which professional 'role'", "role"),
+        ("green", "parent-carer", "says in which professional 'role'", "role"),
+        ("red", "camhs", "the rating before is amber", "avoided"),
+        ("amber", "camhs", "'avoided' goes with one that is lower", "avoided"),
+    ],
+)
+async def test_it_is_declared_by_a_professional_with_a_lower_rating(
+    chart: Chart, colour: str, role: str, text: str, place: str
+) -> None:
+    given = {"role": role} if role else {}
+    answer = await rate(chart, colour, avoided=True, **given)
+    expression = f"Parameters.parameter.where(name='{place}')"
+    assert_outcome(answer, 422, "business-rule", text, expression)
+
+
+@pytest.mark.usefixtures("stay")
+async def test_nobody_in_hospital_has_avoided_an_admission(chart: Chart) -> None:
+    answer = await rate(chart, "green", avoided=True, role="camhs", override=True)
+    text = "The young person is in hospital: no admission was avoided"
+    assert text in {issue["diagnostics"] for issue in answer.json()["issue"]}

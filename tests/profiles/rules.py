@@ -225,10 +225,16 @@ def _included(part: Mapping[str, Any]) -> list[str]:
 def node_path(name: str, element_id: str) -> str:
     """The element as FHIRPath from the resource: slices are what their discriminators say."""
     root, *steps = element_id.split(".")
-    path = root if root != "Extension" else f"extension.where(url = '{definition(name)['url']}')"
+    path = root if root != "Extension" else _extension_path(name)
     for depth, _ in enumerate(steps, 1):
         path += "." + _step(name, ".".join([root, *steps[:depth]]))
     return path
+
+
+def _extension_path(name: str) -> str:
+    """From the resource of its context: of most that is the resource itself."""
+    _, *within = definition(name)["context"][0]["expression"].split(".")
+    return ".".join([*within, f"extension.where(url = '{definition(name)['url']}')"])
 
 
 def _step(name: str, element_id: str) -> str:

@@ -29,7 +29,7 @@ COLOURS: dict[str, Any] = {
 def test_everything_in_terminology_is_published_and_no_example() -> None:
     found = [*published()]
     kinds = {one["resourceType"] for one in found}
-    assert {"CodeSystem", "ValueSet", "ConceptMap", "NamingSystem"} <= kinds
+    assert {"CodeSystem", "ValueSet", "ConceptMap", "NamingSystem", "Measure"} <= kinds
     assert "SearchParameter" not in kinds
     names = [(one["resourceType"], one["id"]) for one in found]
     assert len(names) == len({*names})

@@ -1,7 +1,7 @@
 """From a crisis to the ward, and home again with people who ask how it goes."""
 
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from fhir_server.demo import readings
 from fhir_server.demo.year import looking, ward
@@ -49,11 +49,13 @@ def crisis(year: Year) -> None:
     year.done("T-LAEP", "brings all together the same day: what would keep Skye at home?")
 
 
-def rate(year: Year, colour: str, reason: str, evidence: Resource | None = None) -> None:
+def rate(
+    year: Year, colour: str, reason: str, evidence: Resource | None = None, **more: Any
+) -> None:
     given = {} if evidence is None else {"evidence": link(_reference(evidence))}
     patient = year.family.patient
     answer = year.operate(
-        KEYWORKER, f"{patient}/$set-rating", rating=Code(colour), reason=reason, **given
+        KEYWORKER, f"{patient}/$set-rating", rating=Code(colour), reason=reason, **given, **more
     )
     year.deed(KEYWORKER, f"rates {colour.upper()}: {reason}", answer)
     year.rated(colour)

@@ -31,9 +31,10 @@ def prevented(year: Year) -> None:
     year.done("T-CETR-COMMUNITY", "and all the others hold the review: the side door is opened")
     stays = len(_stays(year))
     year.go_on(218)
-    rate(year, "amber", "Back at art class; she sleeps")
+    role = Code("keyworker")
+    rate(year, "amber", "Back at art class; no need of hospital", avoided=True, role=role)
     require(stays == len(_stays(year)) == 1, "Somebody was admitted")
-    year.teller.note("Nobody was admitted this time.")
+    year.teller.note("Nobody was admitted this time; the report counts it as avoided.")
 
 
 def _stays(year: Year) -> list[Resource]:
