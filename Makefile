@@ -6,12 +6,13 @@ HOST ?= 127.0.0.1
 PORT ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench million definitions profile-docs package audit-dependencies clean
+.PHONY: help run test lint format bench load million definitions profile-docs package audit-dependencies clean
 
 help:
 	@echo "make run    serve FHIR R4 on http://$(HOST):$(PORT)/fhir with a synthetic caseload"
 	@echo "make test   run all tests"
 	@echo "make bench  the hot paths as a share of a bare server"
+	@echo "make load   a region's working day, with a report in build/load"
 	@echo "make million  a large store against a small one"
 	@echo "make package  the profiles as a FHIR package in build/"
 	@echo "make lint   ruff, mypy --strict, import contracts"
@@ -25,6 +26,10 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-load: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[load]'
 	@touch $@
 
 run: $(VENV)/.installed
@@ -47,6 +52,12 @@ format: $(VENV)/.installed-dev
 # Ratios against a bare ASGI server in the same run, and of access control; takes five minutes.
 bench: $(VENV)/.installed
 	$(BIN)/python -m loadtests.bench
+
+# A region's working day against a server of its own, four minutes; docs/load-testing.md has the
+# options: make load LOAD='--register 50 --steps 5,20 --seconds 5 --workers 1' takes one.
+LOAD ?=
+load: $(VENV)/.installed-load
+	$(BIN)/python -m loadtests.load run $(LOAD)
 
 # 1,000,000 resources against 10,000; takes half an hour, RESOURCES=100000 a tenth of it.
 RESOURCES ?= 1000000

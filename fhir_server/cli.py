@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TextIO
 import click
 
 from fhir_server.audit_commands import audit
+from fhir_server.region_commands import region
 from fhir_server.registration_commands import client, key, token
 from fhir_server.story import DEFAULT_SERVER
 
@@ -21,7 +22,7 @@ def main() -> None:
     """A FHIR R4 server for the NHS keyworking service."""
 
 
-for _command in (audit, client, key, token):
+for _command in (audit, client, key, region, token):
     main.add_command(_command)
 
 

@@ -18,20 +18,19 @@ from fhir_server.access.tokens.jwt import Issuer
 from fhir_server.access.tokens.smart import SmartConfiguration
 from fhir_server.access.tokens.sources import Load, LoadedKeys, from_file, from_url
 from fhir_server.authorisation.registered import Registered
-from fhir_server.http.endpoint import Authenticate
 from fhir_server.settings import Settings
 from fhir_server.storage.interface import Reader, Store
 
 
 def authentication(
     settings: Settings, clock: Callable[[], int], reader: Reader
-) -> Authenticate | None:
+) -> Authenticator | None:
     """What says who asks; None with `--auth none`, where nobody is asked."""
     if settings.auth == "none":
         return None
     if settings.auth is None:
-        return Authenticator(Trust(settings.base), clock).caller
-    return Authenticator(trust(settings, reader), clock).caller
+        return Authenticator(Trust(settings.base), clock)
+    return Authenticator(trust(settings, reader), clock)
 
 
 def standing(settings: Settings, store: Store) -> Stands:

@@ -33,8 +33,12 @@ from loadtests.client import Run, get, load
 _ISSUER: Final = "https://idp.example.nhs.uk"
 _AUDIENCE: Final = "https://fhir.example.nhs.uk/fhir"
 _READS: Final = "system/*.rs"
+_KEYWORKERS: Final = 20
+"""Who ask by turns, so that no one of them is met twice in a row."""
 _WARM: Final = 0.3
-"""Seconds of each path before it is measured."""
+"""Seconds of a run before anything is measured: as many as it takes to ask for each once."""
+_STRIDE: Final = 977
+"""Addresses between the first ones of two blocks, so that not the same are asked each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +53,15 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One path of the bench: what it is called, its addresses in turn, and who asks."""
+    """One path of the bench: what it is called, and its addresses in turn, each with a token."""
 
     name: str
-    paths: Sequence[str]
-    token: str
+    pairs: Sequence[tuple[str, str]]
+
+
+def _by(name: str, paths: Sequence[str], token: str) -> Asked:
+    """All asked by one caller."""
+    return Asked(name, [(path, token) for path in paths])
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,31 +126,43 @@ def _policies(
 
 def _audit(compare: Callable[[Asked], list[tuple[Block, Block]]]) -> None:
     _heading("audit, auth none", "off", "on", "speed kept")
-    _line("read by id", compare(Asked("read", _reads(20), "")))
-    _line("search page of 20", compare(Asked("search", [_SEARCH], "")))
+    _line("read by id", compare(_by("read", _reads(range(2000)), "")))
+    _line("search page of 20", compare(_by("search", [_SEARCH], "")))
 
 
 _SEARCH: Final = "CarePlan?_count=20"
 
 
-def _reads(patients: int) -> list[str]:
-    return [f"CarePlan/c{number}-{part}" for number in range(patients) for part in range(2)]
+def _reads(patients: range) -> list[str]:
+    """Of each of them, as much as a keyworker looks at: no answer is asked for twice in a row."""
+    parts = ("CarePlan/c{}-0", "Task/t{}-0", "Flag/f{}", "CarePlan/c{}-1", "EpisodeOfCare/e{}")
+    return [part.format(number) for part in (*parts, "Task/t{}-1") for number in patients]
+
+
+def _of_many(tokens: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """What 20 keyworkers read, each of their own, by turns: 2,400 resources."""
+    each = [
+        [(path, tokens[f"keyworker-{who}"]) for path in _reads(caseloads.of_keyworker(who))]
+        for who in range(_KEYWORKERS)
+    ]
+    return (pair for several in zip(*each, strict=True) for pair in several)
 
 
 def _paths(tokens: dict[str, str]) -> Iterator[Asked]:
     keyworker, unit, signatory = (tokens[name] for name in ("keyworker", "unit", "signatory"))
     one = [f"CarePlan?patient=p{number}&_count=20" for number in range(10)]
-    flags = [f"Flag/f{number}" for number in range(1000)]
-    yield Asked("keyworker: read", _reads(20), keyworker)
-    yield Asked("keyworker: search of one", one, keyworker)
-    yield Asked("keyworker: page of 20", [_SEARCH], keyworker)
-    yield Asked("unit: read", _reads(10), unit)
-    yield Asked("unit: search of one", one, unit)
-    yield Asked("unit: page of 20", [_SEARCH], unit)
-    yield Asked("signatory: read", flags, signatory)
-    yield Asked("signatory: search of one", [f"Flag?patient=p{n}" for n in range(1000)], signatory)
-    yield Asked("signatory: page of 20", ["Flag?_count=20"], signatory)
-    yield Asked("signatory: by colour", [_COLOUR], signatory)
+    flags = [f"Flag/f{number}" for number in range(2000)]
+    yield Asked("20 keyworkers: read", [*_of_many(tokens)])
+    yield _by("keyworker: read", _reads(range(20)), keyworker)
+    yield _by("keyworker: search of one", one, keyworker)
+    yield _by("keyworker: page of 20", [_SEARCH], keyworker)
+    yield _by("unit: read", _reads(range(10)), unit)
+    yield _by("unit: search of one", one, unit)
+    yield _by("unit: page of 20", [_SEARCH], unit)
+    yield _by("signatory: read", flags, signatory)
+    yield _by("signatory: search of one", [f"Flag?patient=p{n}" for n in range(1000)], signatory)
+    yield _by("signatory: page of 20", ["Flag?_count=20"], signatory)
+    yield _by("signatory: by colour", [_COLOUR], signatory)
 
 
 _COLOUR: Final = "Flag?code=red&status=active&_count=20"
@@ -165,8 +185,8 @@ def _line(name: str, pairs: Sequence[tuple[Block, Block]]) -> None:
 
 def _refusals(server: Server, token: str, blocks: int, seconds: float) -> None:
     """What is hidden against what is not there: one connection, as whoever listens would do it."""
-    hidden = Asked("hidden", [f"CarePlan/c{number}-0" for number in range(3000, 3500)], token)
-    absent = Asked("absent", [f"CarePlan/x{number}-0" for number in range(3000, 3500)], token)
+    hidden = _by("hidden", [f"CarePlan/c{number}-0" for number in range(3000, 3500)], token)
+    absent = _by("absent", [f"CarePlan/x{number}-0" for number in range(3000, 3500)], token)
     pairs = _in_turn((server, hidden), (server, absent), blocks, seconds, 1, refused=True)
     one, other = (median(one for pair in pairs for one in pair[at].run.refused) for at in (0, 1))
     click.echo(
@@ -185,25 +205,30 @@ def _in_turn(
     refused: bool = False,
 ) -> list[tuple[Block, Block]]:
     for server, asked in (one, other):
-        _block(server, asked, _WARM, connections, refused=refused)
+        answered = 0
+        while answered < len(asked.pairs):  # who asks for the first time waits for the facts
+            run = _block(server, asked, _WARM, connections, answered, refused=refused).run
+            answered += len(run.refused if refused else run.times)
     pairs: list[tuple[Block, Block]] = []
     for number in range(blocks):
         order = (one, other) if number % 2 else (other, one)
-        found = [_block(*each, seconds, connections, refused=refused) for each in order]
+        begin = number * _STRIDE
+        found = [_block(*each, seconds, connections, begin, refused=refused) for each in order]
         first, second = found if number % 2 else reversed(found)
         pairs.append((first, second))
     return pairs
 
 
 def _block(
-    server: Server, asked: Asked, seconds: float, connections: int, *, refused: bool
+    server: Server, asked: Asked, seconds: float, connections: int, begin: int, *, refused: bool
 ) -> Block:
-    made = [get(f"{server.base}/{path}", asked.token) for path in asked.paths]
+    """A run that begins with the address of that number, and goes on in their order."""
+    made = [get(f"{server.base}/{path}", token) for path, token in asked.pairs]
     before = server.cpu()
     run = asyncio.run(
         load(
             server.base,
-            lambda number: made[number % len(made)],
+            lambda number: made[(begin + number) % len(made)],
             connections=connections,
             seconds=seconds,
         )
@@ -255,6 +280,10 @@ def _tokens(place: Path) -> dict[str, str]:
     (place / "jwks.json").write_text(json.dumps({"keys": [known]}))
     now = int(time.time())
     people = {
+        **{
+            f"keyworker-{who}": {"fhirUser": f"Practitioner/kw-{who}", "ods_code": "RTX"}
+            for who in range(_KEYWORKERS)
+        },
         "keyworker": {"fhirUser": caseloads.KEYWORKER, "ods_code": "RTX"},
         "unit": {"ods_code": caseloads.UNIT},
         "signatory": {"ods_code": caseloads.SIGNATORY},

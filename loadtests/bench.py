@@ -8,6 +8,7 @@ what access control and the audit cost.
 """
 
 import asyncio
+import itertools
 import json
 import os
 import platform
@@ -22,16 +23,22 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import click
 import uvicorn
+from fhir.resources import R4B
 
+from fhir_server.fhir import canonicals
 from fhir_server.story import admission
 from loadtests import access, checking
-from loadtests.client import Make, Run, get, load, post
+from loadtests.client import Make, Run, get, load, post, put
 from loadtests.processes import free_port, wait
 
 _PLAN = "kw-synthetic-007-plan"
+_KIND = f"category={canonicals.CARE_PLAN_CATEGORY}|keyworking-plan"
+_UPDATED = 128
+"""Plans that are updated in turn: more than there are connections, so that none meets itself."""
 _BARE = """
 import sys, uvicorn
 async def app(scope, receive, send):
@@ -55,6 +62,8 @@ def main(rounds: int, seconds: float, connections: int) -> None:
         click.echo(f"memory after the caseload is loaded: {_memory_mb(process):.0f} MB")
         click.echo(f"start to first answer: {_start_seconds(Path(folder)):.2f} s")
         _measure(bare, base, rounds, seconds, connections)
+        _together(base, rounds, seconds)
+        _whole(access.Server(base, process.pid), rounds, seconds, connections)
         click.echo(f"memory after the runs: {_memory_mb(process):.0f} MB")
     checking.report()
     access.report()
@@ -96,18 +105,98 @@ def _report(name: str, pairs: list[tuple[Run, Run]]) -> None:
     )
 
 
+def _together(base: str, rounds: int, seconds: float) -> None:
+    """What it brings that commits share a flush to the disk."""
+    create = _creates(base, _plans(base))
+    ratios = []
+    for _ in range(rounds):
+        alone, many = (
+            asyncio.run(load(base, create, connections=count, seconds=seconds)) for count in (1, 32)
+        )
+        ratios.append(many.rate / alone.rate)
+    click.echo(f"durable creates a second, 32 clients to one: {median(ratios):.1f}")
+
+
+def _whole(server: access.Server, rounds: int, seconds: float, connections: int) -> None:
+    """All processor time of a create, flush and audit included, against parsing it elsewhere."""
+    plans = _plans(server.base)
+    create, parse = _creates(server.base, plans), R4B.get_fhir_model_class("CarePlan")
+    sent, times, ratios = json.dumps(plans[0]), [], []
+    for _ in range(rounds):
+        before = server.cpu()
+        run = asyncio.run(load(server.base, create, connections=connections, seconds=seconds))
+        times.append((server.cpu() - before) / len(run.times) * 1e6)
+        ratios.append(times[-1] / checking.cpu_of(lambda: parse.model_validate_json(sent)))
+    click.echo(
+        f"processor time of a whole create: {median(times):.0f} us, {median(ratios):.2f} of what "
+        f"fhir.resources.R4B takes to parse its {len(sent)} bytes"
+    )
+
+
 def _paths(base: str) -> Iterator[tuple[str, Make]]:
-    plan = _fetched(f"{base}/CarePlan/{_PLAN}")
-    body = json.dumps({name: value for name, value in plan.items() if name != "id"}).encode()
     read = get(f"{base}/CarePlan/{_PLAN}")
     page = get(f"{base}/Task?status=requested&_count=20")
     search = get(f"{base}/CarePlan?patient=kw-synthetic-007&status=active&_count=20")
-    create = post(f"{base}/CarePlan", body)
     yield "read by id", lambda _: read
     yield "search, few matches", lambda _: search
     yield "search page of 20", lambda _: page
-    yield "create a CarePlan", lambda _: create
+    plans = _plans(base)
+    yield "create a CarePlan", _creates(base, plans)
+    yield "update with If-Match", _updates(base, plans)
+    yield "transaction of 10", _transactions(base, plans)
     yield "admission message", lambda number: post(f"{base}/$process-message", _admission(number))
+
+
+def _plans(base: str) -> list[dict[str, object]]:
+    """Plans as a client sends them, each of another young person."""
+    found: Any = _fetched(f"{base}/CarePlan?{_KIND}&status=active&_count=100&_sort=_id")
+    whose = {
+        entry["resource"]["subject"]["reference"]: entry["resource"] for entry in found["entry"]
+    }
+    return [
+        {name: value for name, value in plan.items() if name not in ("id", "meta")}
+        for plan in whose.values()
+    ]
+
+
+def _creates(base: str, plans: list[dict[str, object]]) -> Make:
+    """Each about another young person than the one before."""
+    sent = [post(f"{base}/CarePlan", json.dumps(plan).encode()) for plan in plans]
+    return lambda number: sent[number % len(sent)]
+
+
+def _updates(base: str, plans: list[dict[str, object]]) -> Make:
+    """Each of another plan than those before, whose next version is known by that."""
+    own = [_created(base, plans[number % len(plans)]) for number in range(_UPDATED)]
+    numbers = itertools.count()
+
+    def make(_: int) -> bytes:
+        version, which = divmod(next(numbers), _UPDATED)
+        plan = {**own[which], "title": f"As agreed for the {version + 1}th time"}
+        return put(f"{base}/CarePlan/{plan['id']}", json.dumps(plan).encode(), version + 1)
+
+    return make
+
+
+def _transactions(base: str, plans: list[dict[str, object]]) -> Make:
+    request = {"method": "POST", "url": "CarePlan"}
+    entries = [json.dumps({"resource": plan, "request": request}) for plan in plans]
+
+    def make(number: int) -> bytes:
+        of_ten = (entries[(number * 10 + place) % len(entries)] for place in range(10))
+        start = '{"resourceType":"Bundle","type":"transaction","entry":['
+        return post(base, f"{start}{','.join(of_ten)}]}}".encode())
+
+    return make
+
+
+def _created(base: str, resource: dict[str, object]) -> dict[str, object]:
+    request = urllib.request.Request(  # noqa: S310 - a loopback address
+        f"{base}/{resource['resourceType']}",
+        json.dumps(resource).encode(),
+        {"Content-Type": "application/fhir+json"},
+    )
+    return _answered(request)
 
 
 def _admission(number: int) -> bytes:
@@ -121,7 +210,11 @@ def _admission(number: int) -> bytes:
 
 
 def _fetched(url: str) -> dict[str, object]:
-    with urllib.request.urlopen(url) as answer:  # noqa: S310 - a loopback address
+    return _answered(urllib.request.Request(url))  # noqa: S310 - a loopback address
+
+
+def _answered(request: urllib.request.Request) -> dict[str, object]:
+    with urllib.request.urlopen(request) as answer:  # noqa: S310 - a loopback address
         found: dict[str, object] = json.load(answer)
     return found
 

@@ -26,6 +26,11 @@ _A_COMMIT: Final = 50
 _PERIOD: Final = {"start": "2026-01-05", "end": "2099-12-31"}
 
 
+def of_keyworker(who: int) -> range:
+    """The numbers of the patients of the keyworker `Practitioner/kw-{who}`."""
+    return range(who * _EACH, (who + 1) * _EACH)
+
+
 async def build(path: Path, patients: int) -> None:
     """Fill a new store."""
     store = SqliteStore(path)

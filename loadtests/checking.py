@@ -65,10 +65,11 @@ def sample() -> dict[str, Any]:
 
 def _passes(rounds: int, *calls: Callable[[], object]) -> list[list[float]]:
     """Microseconds of CPU a call, by round; the first round warms up."""
-    return [[_time(call) for call in calls] for _ in range(rounds + 1)][1:]
+    return [[cpu_of(call) for call in calls] for _ in range(rounds + 1)][1:]
 
 
-def _time(call: Callable[[], object]) -> float:
+def cpu_of(call: Callable[[], object]) -> float:
+    """Microseconds of CPU that one of many calls takes."""
     before = time.process_time()
     for _ in range(_CALLS):
         call()

@@ -44,9 +44,18 @@ def get(url: str, token: str = "") -> bytes:
 
 def post(url: str, body: bytes) -> bytes:
     """The bytes of a POST of FHIR JSON."""
+    return _sent("POST", url, body)
+
+
+def put(url: str, body: bytes, version: int) -> bytes:
+    """The bytes of an update of that version."""
+    return _sent("PUT", url, body, f'If-Match: W/"{version}"\r\n')
+
+
+def _sent(method: str, url: str, body: bytes, header: str = "") -> bytes:
     parts = urlsplit(url)
     head = (
-        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+        f"{method} {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n{header}"
         f"Content-Type: application/fhir+json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

@@ -15,7 +15,7 @@ from operations._ageing import (
 from operations._calendar import days_after, midnight, working_days_after
 from operations._person import covers, has_code, local_day, since, status_of
 from operations._record import CLOCKS_DIFFER, Record, due_of, end_of, is_open, task_code
-from operations._work import Work
+from operations._work import Work, task_id
 
 _OVERDUE: Final[Resource] = {
     "coding": [{"system": canonicals.BUSINESS_STATUS, "code": "overdue"}],
@@ -49,12 +49,14 @@ def escalations(record: Record, over: Set[str], *, on_time: bool) -> Iterator[Wo
         on_time: whether new ones are asked for; else what was escalated, and is done, has its end.
     """
     known = {task["id"] for task in record.tasks if task_code(task) == _ESCALATION}
-    for task in record.tasks:
+    for task in record.tasks if known or on_time else ():
         if task_code(task) in (None, _ESCALATION) or due_of(task) is None:
             continue
-        work = _escalation(record, task, is_over=task["id"] in over)
-        if work.id in known or (on_time and not work.met):
-            yield work
+        told = task_id(_ESCALATION, reference_to(task)) in known
+        if told or (on_time and is_overdue(task, record.now)):
+            work = _escalation(record, task, is_over=task["id"] in over)
+            if told or not work.met:
+                yield work
 
 
 def _escalation(record: Record, task: Resource, *, is_over: bool) -> Work:

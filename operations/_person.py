@@ -1,6 +1,6 @@
 """What the records say of one young person, as the rules ask for it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date, datetime
 from typing import Any, Final
 
@@ -9,6 +9,7 @@ from fhir_server.fhir.dates import LOCAL, interval, moment
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.records import Lookup, reference_to
+from fhir_server.search.ast import Missing, Node, Not, ReferenceTo, SortKey, TokenIs, disjunction
 
 OPEN_STAY: Final = ("arrived", "triaged", "in-progress", "onleave")
 UNDONE_STAY: Final = ("cancelled", "entered-in-error")
@@ -16,11 +17,32 @@ INPATIENT_CLASSES: Final = ("IMP", "ACUTE", "NONAC")
 REACHED_16: Final = "ROLE_DEACTIVATED_END_DATE_REACHED"
 """The status reason of a parent's consent that the 16th birthday ended."""
 _OPEN_PLAN: Final = ("draft", "active", "on-hold")
+_INVOLVED: Final = ("planned", "waitlist", "active", "onhold")
+OPEN_TASK: Final = (
+    *("draft", "requested", "received", "accepted", "ready", "in-progress", "on-hold"),
+)
 COLOURS: Final = (canonicals.RED, canonicals.AMBER, canonicals.GREEN, canonicals.BLUE)
 
 
+def any_of(parameter: str, codes: Iterable[str]) -> Node:
+    """The criterion that a token is one of these codes, of whichever system."""
+    return disjunction(*(TokenIs(parameter, None, code) for code in codes))
+
+
+IS_INPATIENT: Final = any_of("class", INPATIENT_CLASSES)
+_IS_DISCHARGE_PLAN: Final = TokenIs("category", canonicals.CARE_PLAN_CATEGORY, "discharge-plan")
+_MOST_STAYS: Final = 20
+"""Of one young person that are looked at, when all that are open are among them."""
+_MOST_PLANS: Final = 50
+_BEGUN: Final = SortKey("date", "date", descending=True)
+_IS_OF_RISK: Final = ReferenceTo("questionnaire", (canonicals.DSR_RISK_QUESTIONNAIRE,))
+
+
 class Person:
-    """Asks the records about one Patient; nothing is kept between questions."""
+    """Asks the records about one Patient, and for no more than what can matter.
+
+    A long history, or one that somebody fills in error, makes no question dearer than it must.
+    """
 
     def __init__(self, records: Lookup, patient: Resource, now: int) -> None:
         self._records = records
@@ -41,25 +63,52 @@ class Person:
         return bool(self.patient.get("deceasedDateTime") or self.patient.get("deceasedBoolean"))
 
     async def stays(self) -> list[Resource]:
-        """Encounters that are a stay in hospital: by class, or because a plan hangs on them."""
-        plans = await self.discharge_plans()
-        return [
-            encounter
-            for encounter in await self.encounters()
-            if encounter["class"].get("code") in INPATIENT_CLASSES
-            or any(refers(plan.get("encounter"), encounter) for plan in plans)
-        ]
+        """Encounters that are a stay in hospital: by class, or because a plan hangs on them.
+
+        Of very many, those that may decide something.
+        """
+        found = await self.latest_inpatient()
+        known = set(map(reference_to, found))
+        for plan in await self.latest_of_encounters(_IS_DISCHARGE_PLAN):
+            name = local_name(plan.get("encounter"))
+            if name.startswith("Encounter/") and name not in known:
+                known.add(name)
+                found += await self.encounter_named(name)
+        return found
+
+    async def latest_inpatient(self) -> list[Resource]:
+        """Encounters of an inpatient class: all that are open, and of the others the last."""
+        asked = ("Encounter", self.reference, IS_INPATIENT)
+        found = await self._records.about(*asked, latest=_MOST_STAYS, by=_BEGUN)
+        if len(found) < _MOST_STAYS:
+            return found
+        known, is_open = {one["id"] for one in found}, any_of("status", OPEN_STAY)
+        going_on = await self._records.about(*asked, is_open)
+        return [*found, *(one for one in going_on if one["id"] not in known)]
+
+    async def latest_of_encounters(self, *further: Node) -> list[Resource]:
+        """Plans that hang on an Encounter: of very many, those that were written last."""
+        asked = Not(Missing("encounter", "reference"))
+        return await self._records.about(
+            "CarePlan", self.reference, asked, *further, latest=_MOST_PLANS
+        )
+
+    async def encounter_named(self, name: str) -> list[Resource]:
+        """The Encounter with that `Type/id`, if it is this person's."""
+        found = await self._records.get(*name.split("/"))
+        return [found] if found and local_name(found.get("subject")) == self.reference else []
 
     async def encounters(self) -> list[Resource]:
         """Stays, visits and all others."""
         return await self._about("Encounter")
 
-    async def is_stay(self, encounter: Resource) -> bool:
-        """Whether it is a stay in hospital, of this person's."""
-        return any(stay["id"] == encounter["id"] for stay in await self.stays())
-
     async def open_stays(self) -> list[Resource]:
-        return [stay for stay in await self.stays() if status_of(stay) in OPEN_STAY]
+        found = await self._about("Encounter", any_of("status", OPEN_STAY))
+        inpatient = [one for one in found if one["class"].get("code") in INPATIENT_CLASSES]
+        if len(inpatient) == len(found):
+            return inpatient
+        planned = {local_name(plan.get("encounter")) for plan in await self.discharge_plans()}
+        return [one for one in found if one in inpatient or reference_to(one) in planned]
 
     async def ratings(self) -> list[Resource]:
         """Rating flags, past and present; one of an unknown colour is none."""
@@ -75,14 +124,13 @@ class Person:
         """Whether active consents of the category permit at this moment, and none denies."""
         types = {
             consent.get("provision", {}).get("type", "permit")
-            for consent in await self._about("Consent")
-            if self._counts(consent, category)
+            for consent in await self._counting(category)
         }
         return types == {"permit"}
 
     async def consents_in_force(self, category: str) -> list[Resource]:
         """Those that permit at this moment; none where one denies."""
-        counting = [one for one in await self._about("Consent") if self._counts(one, category)]
+        counting = await self._counting(category)
         denied = any(one.get("provision", {}).get("type") == "deny" for one in counting)
         return [] if denied else counting
 
@@ -91,28 +139,29 @@ class Person:
 
         One that ran out, or that the 16th birthday ended, is asked for again; nobody has said no.
         """
-        over = any(
-            status_of(consent) in ("rejected", "inactive")
-            and not ended_at_16(consent)
-            and has_code(consent["category"], canonicals.CONSENT_CATEGORY, category)
-            for consent in await self._about("Consent")
-        )
-        return over and not await self.consented(category)
+        if await self.consented(category):
+            return False
+        over = await self._consents(category, "rejected", "inactive")
+        return not all(map(ended_at_16, over))
 
-    def _counts(self, consent: Resource, category: str) -> bool:
-        return (
-            status_of(consent) == "active"
-            and has_code(consent["category"], canonicals.CONSENT_CATEGORY, category)
-            and covers(consent.get("provision", {}).get("period"), self.now)
-        )
+    async def _counting(self, category: str) -> list[Resource]:
+        """Those that are active at this moment, whether they permit or deny."""
+        return [
+            consent
+            for consent in await self._consents(category, "active")
+            if covers(consent.get("provision", {}).get("period"), self.now)
+        ]
+
+    async def _consents(self, category: str, *statuses: str) -> list[Resource]:
+        of_category = TokenIs("category", canonicals.CONSENT_CATEGORY, category)
+        return await self._about("Consent", of_category, any_of("status", statuses))
 
     async def episode(self) -> Resource | None:
         """The keyworking involvement that is going on, the newest if there are several."""
         episodes = [
             episode
-            for episode in await self._about("EpisodeOfCare")
-            if status_of(episode) in ("planned", "waitlist", "active", "onhold")
-            and has_code(episode.get("type"), canonicals.EPISODE_TYPE, "keyworking")
+            for episode in await self._about("EpisodeOfCare", any_of("status", _INVOLVED))
+            if has_code(episode.get("type"), canonicals.EPISODE_TYPE, "keyworking")
         ]
         return max(episodes, key=begun, default=None)
 
@@ -136,9 +185,12 @@ class Person:
     async def discharge_plans(self) -> list[Resource]:
         return await self.plans("discharge-plan")
 
+    async def discharge_plans_of(self, stay: Resource) -> list[Resource]:
+        return await self.plans("discharge-plan", ReferenceTo("encounter", (reference_to(stay),)))
+
     async def open_discharge_plan(self) -> Resource | None:
         """The newest that is not over; before all others, that of a stay that is going on."""
-        plans = filter(is_open_plan, await self.discharge_plans())
+        plans = await self.open_plans("discharge-plan")
         stays = await self.open_stays()
 
         def order(plan: Resource) -> tuple[bool, int]:
@@ -147,20 +199,19 @@ class Person:
         return max(plans, key=order, default=None)
 
     async def keyworking_plan(self) -> Resource | None:
-        plans = await self.plans("keyworking-plan")
-        return max(filter(is_open_plan, plans), key=begun, default=None)
+        return max(await self.open_plans("keyworking-plan"), key=begun, default=None)
 
     async def keyworking_plan_at(self, at: int) -> Resource | None:
         """That which is open, else the one that was followed at that moment and is over since."""
-        over = [
-            plan
-            for plan in await self.plans("keyworking-plan")
-            if status_of(plan) == "completed" and covers(plan.get("period"), at)
-        ]
-        return await self.keyworking_plan() or max(over, key=begun, default=None)
+        there = await self.keyworking_plan()
+        if there is not None:
+            return there
+        completed = await self.plans("keyworking-plan", any_of("status", ["completed"]))
+        over = [plan for plan in completed if covers(plan.get("period"), at)]
+        return max(over, key=begun, default=None)
 
     async def has_active_plan(self, category: str) -> bool:
-        return any(status_of(plan) == "active" for plan in await self.plans(category))
+        return bool(await self.plans(category, any_of("status", ["active"])))
 
     async def goals(self) -> list[Resource]:
         return await self._about("Goal")
@@ -168,35 +219,35 @@ class Person:
     async def tasks(self) -> list[Resource]:
         return await self._about("Task")
 
+    async def open_tasks(self) -> list[Resource]:
+        return await self._about("Task", any_of("status", OPEN_TASK))
+
     async def care_team(self) -> Resource | None:
-        teams = await self._about("CareTeam")
-        return next((team for team in teams if team.get("status") == "active"), None)
+        teams = await self._about("CareTeam", any_of("status", ["active"]))
+        return next(iter(teams), None)
 
     async def answers(self) -> Resource | None:
         """The newest answers to the risk questions."""
         responses = [
             response
-            for response in await self._about("QuestionnaireResponse")
-            if response.get("questionnaire", "").partition("|")[0]
-            == canonicals.DSR_RISK_QUESTIONNAIRE
-            and status_of(response) in ("completed", "amended")
+            for response in await self._about("QuestionnaireResponse", _IS_OF_RISK)
+            if status_of(response) in ("completed", "amended")
         ]
         return max(responses, key=lambda response: since(response.get("authored")), default=None)
 
     async def conditions(self) -> list[Resource]:
         return await self._about("Condition")
 
-    async def plans(self, category: str) -> list[Resource]:
+    async def plans(self, category: str, *further: Node) -> list[Resource]:
         """Of that kind, whatever has become of them."""
-        plans = await self._about("CarePlan")
-        return [
-            plan
-            for plan in plans
-            if has_code(plan.get("category"), canonicals.CARE_PLAN_CATEGORY, category)
-        ]
+        kind = TokenIs("category", canonicals.CARE_PLAN_CATEGORY, category)
+        return await self._about("CarePlan", kind, *further)
 
-    async def _about(self, resource_type: str) -> list[Resource]:
-        return await self._records.find(resource_type, f"patient={self.reference}")
+    async def open_plans(self, category: str) -> list[Resource]:
+        return await self.plans(category, any_of("status", _OPEN_PLAN))
+
+    async def _about(self, resource_type: str, *further: Node) -> list[Resource]:
+        return await self._records.about(resource_type, self.reference, *further)
 
 
 async def person_named(records: Lookup, resource: Resource | None, now: int) -> Person | None:
@@ -242,8 +293,13 @@ def colour_of(flag: Resource) -> str | None:
 
 def refers(element: Resource | None, resource: Resource) -> bool:
     """Whether a Reference leads to the resource, whichever version of it."""
+    return local_name(element) == reference_to(resource)
+
+
+def local_name(element: Resource | None) -> str:
+    """What a Reference leads to, as `Type/id` whichever version of it; '' if that is elsewhere."""
     local = parse_relative((element or {}).get("reference", ""))
-    return local is not None and str(local) == reference_to(resource)
+    return "" if local is None else str(local)
 
 
 def begun(resource: Resource) -> int:

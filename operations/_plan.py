@@ -22,7 +22,6 @@ from operations._person import (
     is_open_plan,
     local_day,
     local_time,
-    refers,
     status_of,
     with_extension,
     without_end,
@@ -89,10 +88,7 @@ async def revoke_plan(records: Records, plan: Resource) -> str:
 
 async def plan_of(person: Person, stay: Resource) -> Resource | None:
     """The discharge plan of this stay."""
-    for plan in await person.discharge_plans():
-        if refers(plan.get("encounter"), stay):
-            return plan
-    return None
+    return next(iter(await person.discharge_plans_of(stay)), None)
 
 
 async def draft_plan(person: Person, stay: Resource, admitted: int) -> Resource:

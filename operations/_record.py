@@ -4,7 +4,7 @@ A `Record` is read once; what ought to be done is made from it alone, so that it
 which event came first, or how often.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cached_property
@@ -16,12 +16,15 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.pathway import Numbers
 from fhir_server.operation.records import Records, reference_to
+from fhir_server.search.ast import TokenIs, disjunction
 from operations._calendar import MICROSECONDS, birthday
 from operations._leaving import died, left_for_hospital
 from operations._person import (
     INPATIENT_CLASSES,
     OPEN_STAY,
+    OPEN_TASK,
     Person,
+    any_of,
     begun,
     code_in,
     colour_of,
@@ -29,6 +32,7 @@ from operations._person import (
     extension,
     has_code,
     local_day,
+    local_name,
     since,
     status_of,
 )
@@ -39,15 +43,19 @@ _EARLIEST: Final = interval("1900").low
 _LATEST: Final = interval("2200").low
 """Due dates that are reckoned from beyond these could leave the calendar."""
 _INVOLVED: Final = ("planned", "waitlist", "active", "onhold")
-_OPEN_TASK: Final = (
-    *("draft", "requested", "received", "accepted", "ready", "in-progress", "on-hold"),
+_OF_THE_SERVICE: Final = disjunction(
+    TokenIs("code", canonicals.TIMER, None), TokenIs("code", canonicals.TASK, None)
 )
+_MOST_TASKS: Final = 300
+"""Of one young person that are looked at, when all that are open are among them."""
+SELF_HARM: Final = (canonicals.SNOMED_CT, "401206008")
+_OF_SELF_HARM: Final = TokenIs("code", *SELF_HARM)
 _REVIEWS: Final = ("T-CETR-COMMUNITY", "T-CETR-POSTADM", "T-CETR-REPEAT")
 
 
 @dataclass(frozen=True)
 class Record:
-    """Current resources about one young person."""
+    """Current resources about one young person, of which those are left out that cannot matter."""
 
     patient: Resource
     now: int
@@ -171,11 +179,11 @@ class Record:
 
     @cached_property
     def _planned_for(self) -> set[str]:
-        return {local_reference(plan.get("encounter")) for plan in self.plans}
+        return {local_name(plan.get("encounter")) for plan in self.plans}
 
     @cached_property
     def _worked_at(self) -> set[str]:
-        return {local_reference(task.get("focus")) for task in self.tasks}
+        return {local_name(task.get("focus")) for task in self.tasks}
 
     def admitted(self, stay: Resource) -> int:
         """When; as it was told or now, where the stay does not say."""
@@ -236,13 +244,31 @@ class Record:
 
     # Tasks ----------------------------------------------------------------------------------
 
+    def task(self, task_id: str) -> Resource | None:
+        return self._tasks_by_id.get(task_id)
+
+    @cached_property
+    def _tasks_by_id(self) -> dict[str, Resource]:
+        return {task["id"]: task for task in self.tasks}
+
+    def tasks_of(self, code: str) -> Sequence[Resource]:
+        """Whatever has become of them."""
+        return self._tasks_by_code.get(code, ())
+
+    @cached_property
+    def _tasks_by_code(self) -> dict[str, list[Resource]]:
+        found: dict[str, list[Resource]] = {}
+        for task in self.tasks:
+            found.setdefault(task_code(task) or "", []).append(task)
+        return found
+
     def done(self, *codes: str) -> list[tuple[int, Resource]]:
         """Completed tasks of these codes and when they were, the last one at the end."""
         found = [
             (since(when), task)
-            for task in self.tasks
-            if task_code(task) in codes
-            and status_of(task) == "completed"
+            for code in codes
+            for task in self.tasks_of(code)
+            if status_of(task) == "completed"
             and (when := task.get("executionPeriod", {}).get("end") or task.get("lastModified"))
         ]
         return sorted(found, key=lambda one: (one[0], one[1]["id"]))
@@ -284,40 +310,61 @@ def task_code(task: Resource) -> str | None:
 
 
 def is_open(task: Resource) -> bool:
-    return status_of(task) in _OPEN_TASK
-
-
-def local_reference(element: Resource | None) -> str:
-    """What a Reference leads to, as `Type/id` whichever version of it; '' if that is elsewhere."""
-    local = parse_relative((element or {}).get("reference", ""))
-    return "" if local is None else str(local)
+    return status_of(task) in OPEN_TASK
 
 
 async def record_of(
     records: Records, patient_id: str, now: int, numbers: Numbers, news: Mapping[str, int]
 ) -> Record | None:
-    """As the commit has it by now; None where there is no such patient."""
+    """As the commit has it by now, and as much of it as can matter; None without such a patient."""
     patient = await records.get("Patient", patient_id)
     if patient is None:
         return None
-    person = Person(records, patient, now)
-    about = f"patient={reference_to(patient)}"
+    person, name = Person(records, patient, now), reference_to(patient)
+    plans, tasks = await person.latest_of_encounters(), await _tasks(records, name)
     return Record(
         patient,
         now,
         numbers,
         flags=await person.ratings(),
-        encounters=await records.find("Encounter", about),
-        consents=await records.find("Consent", about),
-        episodes=await records.find("EpisodeOfCare", about),
-        requests=await records.find("ServiceRequest", about),
-        plans=await records.find("CarePlan", about),
-        tasks=await person.tasks(),
-        conditions=await person.conditions(),
-        teams=await records.find("CareTeam", about),
+        encounters=await _encounters(person, [*plans, *tasks], news),
+        consents=await records.about("Consent", name),
+        episodes=await records.about("EpisodeOfCare", name),
+        requests=await records.about("ServiceRequest", name, any_of("status", ["active"])),
+        plans=plans,
+        tasks=tasks,
+        conditions=await records.about("Condition", name, _OF_SELF_HARM),
+        teams=await records.about("CareTeam", name, any_of("status", ["active"])),
         answers=await person.answers(),
         news=news,
     )
+
+
+async def _tasks(records: Records, patient: str) -> list[Resource]:
+    """All that are open, and of the others those that were written last."""
+    found = await records.about("Task", patient, _OF_THE_SERVICE, latest=_MOST_TASKS)
+    if len(found) < _MOST_TASKS:
+        return found
+    is_open_one = any_of("status", OPEN_TASK)
+    every = await records.about("Task", patient, _OF_THE_SERVICE, is_open_one)
+    return [*every, *(task for task in found if not is_open(task))]
+
+
+async def _encounters(
+    person: Person, others: Collection[Resource], news: Collection[str]
+) -> list[Resource]:
+    """Those of an inpatient class, and whatever else plans, tasks that are open and news name."""
+    found = await person.latest_inpatient()
+    known = set(map(reference_to, found))
+    named = [f"Encounter/{one}" for one in news]
+    for one in others:
+        is_task = one["resourceType"] == "Task"
+        if not is_task or is_open(one):
+            named.append(local_name(one.get("focus" if is_task else "encounter")))
+    for name in dict.fromkeys(named):
+        if name.startswith("Encounter/") and name not in known:
+            found += await person.encounter_named(name)
+    return found
 
 
 def patient_in(resource: Resource) -> str:

@@ -16,13 +16,13 @@ from operations._person import (
     has_code,
     is_open_plan,
     local_day,
+    local_name,
     refers,
     status_of,
 )
-from operations._record import Record, is_over, local_reference
+from operations._record import SELF_HARM, Record, is_over
 from operations._work import Work
 
-_SELF_HARM: Final = (canonicals.SNOMED_CT, "401206008")
 _RESOLVED: Final = ("inactive", "remission", "resolved")
 
 
@@ -76,7 +76,7 @@ def _oversight(record: Record, focus: str, day: date) -> Work:
     last = [
         (at, task)
         for at, task in record.done("T-OVERSIGHT-VISIT")
-        if local_reference(task.get("focus")) == focus and local_day(at) >= day
+        if local_name(task.get("focus")) == focus and local_day(at) >= day
     ][-1:]
     since = local_day(last[0][0]) if last else day
     adult = record.is_adult(since)
@@ -227,7 +227,7 @@ def _rated_since(record: Record, day: date) -> bool:
 
 def _at_risk_of_self_harm(record: Record) -> bool:
     return any(
-        has_code(condition.get("code"), *_SELF_HARM)
+        has_code(condition.get("code"), *SELF_HARM)
         and not any(code in _RESOLVED for _, code in codes(condition.get("clinicalStatus")))
         for condition in record.conditions
     )

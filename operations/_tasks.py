@@ -5,6 +5,7 @@ until it has no point any more.
 """
 
 from collections.abc import Iterator, Set
+from itertools import chain
 from typing import Final
 
 from fhir_server.fhir import canonicals
@@ -14,8 +15,8 @@ from operations._ageing import ADULT_MONTHS, exit_months
 from operations._calendar import due_text
 from operations._doubt import CODE
 from operations._overdue import escalations, is_overdue, marked
-from operations._person import local_time, refers, since, status_of
-from operations._record import Record, due_of, is_open, local_reference, task_code
+from operations._person import local_name, local_time, refers, since, status_of
+from operations._record import Record, due_of, is_open, task_code
 from operations._wanted import wanted
 from operations._work import Work, task_id, task_of
 
@@ -50,23 +51,22 @@ async def fit(records: Records, record: Record, *, on_time: bool = False) -> lis
     Args:
         on_time: whether to say what is overdue, which is the scheduler's.
     """
-    ours = _made_by_rules(record)
     works = [*wanted(record)]
-    over = {task["id"] for task, _ in _over(record, {work.id for work in works}, ours)}
+    over = {task["id"] for task, _ in _over(record, {work.id for work in works})}
     over |= {work.id for work in works if work.met}
     works += escalations(record, over, on_time=on_time)
-    asked = [await _ask(records, record, work, ours) for work in works]
+    asked = [await _ask(records, record, work) for work in works]
     said = list(filter(None, asked))
-    said += await _end(records, record, {work.id for work in works}, ours)
+    said += await _end(records, record, {work.id for work in works})
     if on_time:
         said += await _mark(records, record)
     return said
 
 
-async def _ask(records: Records, record: Record, work: Work, ours: Set[str]) -> str:
-    known = next((task for task in record.tasks if task["id"] == work.id), None)
+async def _ask(records: Records, record: Record, work: Work) -> str:
+    known = record.task(work.id) or await records.get("Task", work.id)
     if known is None:
-        if work.met or _is_asked_already(record, work, ours):
+        if work.met or _is_asked_already(record, work):
             return ""
         await records.save(_task(record, work))
         return work.said
@@ -105,16 +105,16 @@ async def _ask_again(records: Records, record: Record, work: Work, known: Resour
     return work.said
 
 
-def _is_asked_already(record: Record, work: Work, ours: Set[str]) -> bool:
+def _is_asked_already(record: Record, work: Work) -> bool:
     """Whether a person has asked for the same by a task of their own, or has ended such a one."""
     return any(
-        task_code(task) == work.code and task["id"] not in ours and _is_same(task, work)
-        for task in record.tasks
+        _is_same(task, work) and not _is_made_by_rules(record, task)
+        for task in record.tasks_of(work.code)
     )
 
 
 def _is_same(task: Resource, work: Work) -> bool:
-    focus = local_reference(task.get("focus"))
+    focus = local_name(task.get("focus"))
     if is_open(task):
         return focus == work.focus or not focus.startswith(("Encounter/", "Consent/"))
     if not work.key and focus == work.focus:
@@ -122,17 +122,13 @@ def _is_same(task: Resource, work: Work) -> bool:
     return (due_of(task) or "")[:10] == due_text(work.due)[:10]
 
 
-def _made_by_rules(record: Record) -> frozenset[str]:
-    """The ids of tasks that rules have made: they say what the tasks are about."""
-    of_code: dict[str, list[str]] = {}
-    for task in record.tasks:
-        of_code.setdefault(task_code(task) or "", []).append(task["id"])
-    return frozenset(
-        task_id(code, local_reference(task.get("focus")), key)
-        for task in record.tasks
-        if (code := task_code(task))
-        for key in ("", "archive", "delete", *_months(record), *of_code[code])
-    )
+def _is_made_by_rules(record: Record, task: Resource) -> bool:
+    """The id of such a one says what it is about, and which one it follows."""
+    code = task_code(task) or ""
+    keys = ("", "archive", "delete", *_months(record))
+    others = (one["id"] for one in record.tasks_of(code))
+    focus = local_name(task.get("focus"))
+    return any(task["id"] == task_id(code, focus, key) for key in chain(keys, others))
 
 
 def _months(record: Record) -> Iterator[str]:
@@ -145,26 +141,26 @@ def _months(record: Record) -> Iterator[str]:
 # What has no point any more ---------------------------------------------------------------------
 
 
-async def _end(records: Records, record: Record, ids: Set[str], ours: Set[str]) -> list[str]:
+async def _end(records: Records, record: Record, ids: Set[str]) -> list[str]:
     """End what is not asked for any more, saying why; how many there were of each reason."""
     counts: dict[str, int] = {}
-    for task, reason in _over(record, ids, ours):
+    for task, reason in _over(record, ids):
         await records.save(_ended(record, task, "cancelled", reason))
         counts[reason] = counts.get(reason, 0) + 1
     return [f"{reason}: tasks that are cancelled: {count}" for reason, count in counts.items()]
 
 
-def _over(record: Record, ids: Set[str], ours: Set[str]) -> Iterator[tuple[Resource, str]]:
+def _over(record: Record, ids: Set[str]) -> Iterator[tuple[Resource, str]]:
     """What is open, not asked for any more, and not taken up; and why."""
     for task in record.tasks:
         if not is_open(task) or task["id"] in ids:
             continue
-        reason = _why_over(record, task, ours)
+        reason = _why_over(record, task)
         if reason and (status_of(task) in _NOT_TAKEN_UP or reason in (DIED, _IN_ERROR)):
             yield task, reason
 
 
-def _why_over(record: Record, task: Resource, ours: Set[str]) -> str:
+def _why_over(record: Record, task: Resource) -> str:
     """'' where it is left as it is."""
     code = task_code(task) or ""
     if not code or code == _OF_ANOTHER:
@@ -177,7 +173,7 @@ def _why_over(record: Record, task: Resource, ours: Set[str]) -> str:
         return _IN_ERROR
     if code in _REVIEWS and record.colour == canonicals.BLUE:
         return _BLUE
-    is_ours = task["id"] in ours
+    is_ours = _is_made_by_rules(record, task)
     if code in _FOLLOW_UP and (is_ours or _was_before(task, _last_admission(record))):
         return _AGAIN
     if code in _HOSPITAL and (is_ours or _was_before(task, _last_home(record))):
@@ -186,7 +182,7 @@ def _why_over(record: Record, task: Resource, ours: Set[str]) -> str:
 
 
 def _is_of_undone(record: Record, task: Resource) -> bool:
-    focus = local_reference(task.get("focus"))
+    focus = local_name(task.get("focus"))
     if not focus.startswith("Encounter/"):
         return False
     stay = next((one for one in record.encounters if refers(task.get("focus"), one)), None)

@@ -15,15 +15,8 @@ from operations._calendar import days_after, hours_after, midnight, months_after
 from operations._consenting import works_of_consent
 from operations._leaving import died
 from operations._overdue import strategic_keyworker
-from operations._person import begun, code_in, local_day, since, status_of
-from operations._record import (
-    Record,
-    day_of,
-    is_open,
-    is_over,
-    local_reference,
-    task_code,
-)
+from operations._person import begun, code_in, local_day, local_name, since, status_of
+from operations._record import Record, day_of, is_open, is_over, task_code
 from operations._staying import works_of_stays
 from operations._work import Work
 
@@ -80,7 +73,7 @@ def _is_told_by_itself(record: Record, stays: Sequence[Resource]) -> bool:
     if not stays:
         return bool(record.involvements or record.flags)
     return any(
-        task_code(task) == "bereavement" and local_reference(task.get("focus")) == record.reference
+        task_code(task) == "bereavement" and local_name(task.get("focus")) == record.reference
         for task in record.tasks
     )
 

@@ -17,7 +17,7 @@ from fhir_server.access.facts.kept import Overfull, State
 from fhir_server.access.facts.parts import AnyPart, Contribution, Names, PatientPart
 from fhir_server.access.facts.record import Facts, facts
 from fhir_server.access.identities import Identities
-from fhir_server.storage.interface import Reader
+from fhir_server.storage.interface import Memo, Reader
 
 _MOST_PATIENTS: Final = 20_000
 """Whose facts are kept."""
@@ -63,7 +63,8 @@ class AtHand:
     """The shelf of a process, brought to the store's state at each question."""
 
     def __init__(self) -> None:
-        self._shelf = Shelf(State())
+        self.here = Shelf(State())
+        """The shelf, of whatever state."""
         self._told: tuple[bytes, State] = (b"", State())
         """What the store told of its state when the shelf was of that very one."""
 
@@ -76,8 +77,8 @@ class AtHand:
         told = await reader.memo(kept.STATE, kept.STATE_KEY)
         if told is None:
             return None
-        shelf = self._shelf
-        if told.value == self._told[0] and shelf.state is self._told[1]:
+        shelf = self.here
+        if self.is_of(told):
             return shelf
         reached = kept.state_of(told.value)
         if reached.usable and reached == shelf.state:
@@ -85,13 +86,18 @@ class AtHand:
             return shelf
         return await self._brought(reader)
 
+    def is_of(self, told: Memo | None) -> bool:
+        """Whether the shelf that is here is of the state that the store told."""
+        known = self._told
+        return told is not None and told.value == known[0] and self.here.state is known[1]
+
     async def _brought(self, reader: Reader) -> Shelf | None:
         """The shelf, brought to what the store has come to."""
         for _ in range(_TRIES):
             reached = await kept.state(reader)
             if not reached.usable:
                 return None
-            shelf, before = self._shelf, self._shelf.state
+            shelf, before = self.here, self.here.state
             if reached == before:
                 return shelf
             if _is_under_way(reader):
@@ -99,15 +105,15 @@ class AtHand:
             if before.usable and reached.number < before.number:
                 continue  # another question was quicker, unless the store was restored
             changed = await kept.changed(reader, before, reached) if before.usable else None
-            if self._shelf is not shelf or shelf.state != before:
+            if self.here is not shelf or shelf.state != before:
                 continue
             if changed is None:
-                self._shelf = Shelf(reached)
+                self.here = Shelf(reached)
             else:
                 shelf.drop(changed, reached)
-            return self._shelf
-        self._shelf = Shelf(reached)
-        return self._shelf
+            return self.here
+        self.here = Shelf(reached)
+        return self.here
 
 
 def _is_under_way(reader: Reader) -> bool:

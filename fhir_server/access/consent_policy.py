@@ -18,7 +18,7 @@ from fhir_server.access.glass import opened
 from fhir_server.access.labels import IS_TEST_DATA, has_own_mark, is_own, is_test_data
 from fhir_server.access.membership import Standing
 from fhir_server.access.policy import Terms, covers, refusal
-from fhir_server.access.sight import detail, sight_of, sight_of_type
+from fhir_server.access.sight import detail, sight_alone, sight_of, sight_of_type
 from fhir_server.access.table import Explanation, Held
 from fhir_server.access.writing import Writing, require_outcome, require_write
 from fhir_server.errors import FhirError
@@ -81,6 +81,7 @@ class ConsentPolicy:
         self._caller: Final = caller.breaking("")
         self._clock = clock
         self._scopes = scopes
+        self._is_load_test: Final = Role.LOAD_TEST in caller.roles
         self._read_scopes: dict[str, tuple[Node, bool]] = {}
         self.glass: Final[dict[str, str]] = {}
         """Why the glass was broken, by the ids of the patients for whom that decided."""
@@ -98,11 +99,36 @@ class ConsentPolicy:
             _log.exception("What a caller may read could not be decided: nothing")
             return {}
 
-    def looked_at(self, resource_type: str, body: bytes) -> Mapping[str, Any]:
-        """Criteria of scopes may look at anything."""
-        if self._read_scope(resource_type)[1]:
-            return membership.looked_at(resource_type, body)
-        return json.decode_own(body)  # type: ignore[no-any-return]
+    async def sight_as_stored(self, reader: Reader, resource_type: str, body: bytes) -> Sight:
+        """As `sight`: whose it is decides, and nearly always nothing else."""
+        try:
+            if not self._read_scope(resource_type)[1]:  # criteria may look at anything
+                return await self._sight(reader, json.decode_own(body))
+            one = "" if self._is_load_test else membership.patient_as_stored(resource_type, body)
+            if one:
+                usual = await self._decisions.about(reader, self._caller, one, self._clock())
+                sight = sight_alone(usual, resource_type)
+                if sight is Sight.ALL:
+                    return sight
+                return await self._sight_of_one(reader, one, resource_type, body, usual)
+            return await self._sight(reader, membership.looked_at(resource_type, body))
+        except FhirError:
+            raise
+        except Exception:
+            _log.exception("Whether a resource may be read could not be decided: it may not")
+            return Sight.NONE
+
+    async def _sight_of_one(
+        self, reader: Reader, patient_id: str, name: str, body: bytes, usual: Decision
+    ) -> Sight:
+        """As `_sight_within`, by what was decided already."""
+        if sight_alone(usual, name) is Sight.NONE and not self._caller.user:
+            return Sight.NONE
+        resource = membership.looked_at(name, body)
+        sight = sight_of(usual, resource)
+        if sight is Sight.ALL or not self._caller.user:
+            return sight
+        return sight_of(await self.about(reader, patient_id), resource)
 
     async def sight(self, reader: Reader, resource: Mapping[str, Any]) -> Sight:
         """How much of one resource may be seen; none where that cannot be told."""
@@ -138,7 +164,7 @@ class ConsentPolicy:
     def creates_by_update(self, resource_type: str) -> bool:
         """Only of what is hidden from nobody, and of test data."""
         is_shared = membership.standing(resource_type) is Standing.SHARED
-        return is_shared or Role.LOAD_TEST in self._caller.roles
+        return is_shared or self._is_load_test
 
     async def about(self, reader: Reader, patient_id: str) -> Decision:
         """What is decided about one patient."""
@@ -201,7 +227,7 @@ class ConsentPolicy:
         scope, everything = self._read_scope(name)
         if not everything and not await covers(reader, scope, resource):
             return Sight.NONE
-        if Role.LOAD_TEST in self._caller.roles:
+        if self._is_load_test:
             is_audit = membership.standing(name) is Standing.AUDIT
             return _whole(not is_audit and is_test_data(resource))
         one = membership.patient_of(resource)

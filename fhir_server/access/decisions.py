@@ -79,7 +79,12 @@ class TableDecisions:
     def __init__(self, terms: Terms | None = None) -> None:
         self._terms = terms or Terms()
         self._at_hand = AtHand()
-        self._decided_before: dict[tuple[object, ...], _Made] = {}
+        self._decided_before: dict[tuple[object, ...], dict[str, _Made]] = {}
+        """By what a decision depends on, and the ids of patients."""
+        self._number = 0
+        """Of all those."""
+        self._met: dict[int, tuple[Caller, dict[str, _Made]]] = {}
+        """The same for callers who are the very object that asked before."""
 
     async def known(
         self, reader: Reader, caller: Caller, now: int
@@ -100,25 +105,39 @@ class TableDecisions:
     async def about(self, reader: Reader, caller: Caller, patient_id: str, now: int) -> Decision:
         """What was decided holds as long as the facts that it was decided by are at hand."""
         try:
-            shelf = await self._at_hand.shelf(reader)
-            key = (patient_id, caller.break_glass, *_key(caller))
-            known = self._decided_before.get(key)
-            if known and shelf and known.holds(shelf, caller, patient_id, now):
-                return known.decision
+            known = self._before(caller).get(patient_id)
+            if known is not None:
+                told = await reader.memo(kept.STATE, kept.STATE_KEY)
+                shelf = self._at_hand.here
+                if self._at_hand.is_of(told) and known.holds(shelf, caller, patient_id, now):
+                    return known.decision
             case = await self._case(reader, caller, patient_id, now)
-            return DENIED if case is None else self._made(case, key)
+            return DENIED if case is None else self._made(case, caller)
         except FhirError:
             raise
         except Exception as error:
             _log.error("Access could not be decided: %s", type(error).__name__)
             return DENIED
 
-    def _made(self, case: Case, key: tuple[object, ...]) -> Decision:
+    def _before(self, caller: Caller) -> dict[str, _Made]:
+        """What was decided for whoever is as the caller in all that a decision depends on."""
+        met = self._met.get(id(caller))
+        if met is None or met[0] is not caller:
+            if len(self._met) >= _MOST_CALLERS:
+                self._met.clear()
+            key = (caller.break_glass, *_key(caller))
+            met = self._met[id(caller)] = (caller, self._decided_before.setdefault(key, {}))
+        return met[1]
+
+    def _made(self, case: Case, caller: Caller) -> Decision:
         decision = explained(case).held.decision
-        if len(self._decided_before) >= _MOST_MADE:
+        if self._number >= _MOST_MADE:
             self._decided_before.clear()
+            self._met.clear()
+            self._number = 0
         window = _shared([case.facts.window(case.now), case.who.window])
-        self._decided_before[key] = _Made(decision, window, case.facts, case.who)
+        self._before(caller)[case.patient_id] = _Made(decision, window, case.facts, case.who)
+        self._number += 1
         return decision
 
     async def explain(

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from fhir_server.access.labels import is_test_data
-from fhir_server.access.membership import PATIENT, patients_of
-from fhir_server.fhir import json
+from fhir_server.access.membership import PATIENT, looked_at, patients_of
 
 if TYPE_CHECKING:
     from fhir_server.access.session import SessionUnit
@@ -24,6 +23,8 @@ class Written:
     id: str
     before: "StoredVersion | None"
     """None where there was none; perhaps a deletion."""
+    after: "StoredVersion | None" = None
+    """What was written last; None where nothing was, and rules are to look all the same."""
 
 
 async def is_made_for_tests(reader: "Reader", draft: "Draft") -> bool:
@@ -34,7 +35,7 @@ async def is_made_for_tests(reader: "Reader", draft: "Draft") -> bool:
     patients = patients_of(draft.resource)
     for one in patients:
         found = await reader.read(PATIENT, one)
-        if found is None or found.deleted or not is_test_data(json.decode_own(found.body)):
+        if found is None or found.deleted or not is_test_data(looked_at(PATIENT, found.body)):
             return False
     return bool(patients) and await reader.read(draft.type, draft.id) is None
 

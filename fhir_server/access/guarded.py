@@ -60,6 +60,11 @@ class GuardedReader:
         """Of the request, where it leaves a row in the audit when it is answered."""
         self._own: Final = own_prefix(caller.name)
 
+    def begin(self) -> None:
+        """Another request of the same caller begins."""
+        if isinstance(self._rule, ConsentPolicy):
+            self._rule.glass.clear()
+
     @property
     def is_open(self) -> bool:
         """Whether everything is allowed, to everybody."""
@@ -238,8 +243,8 @@ class GuardedReader:
             await rule.sight(self._reader, json.decode_own(body))
             return None
         if current.body:
-            told = rule.looked_at(current.type, current.body)
-            seen = _through(await rule.sight(self._reader, told), current)
+            sight = await rule.sight_as_stored(self._reader, current.type, current.body)
+            seen = _through(sight, current)
         else:
             seen = _through(await self._sight(rule, current), current)
         if seen is None or seen.type != targets.TYPE:
@@ -270,11 +275,11 @@ class GuardedReader:
     async def _sight(self, rule: Rule, version: StoredVersion) -> Sight:
         """Of a deletion, by what was deleted."""
         if not version.deleted:
-            return await rule.sight(self._reader, rule.looked_at(version.type, version.body))
+            return await rule.sight_as_stored(self._reader, version.type, version.body)
         last = await self._reader.vread(version.type, version.id, version.version - 1)
         if last is None or last.deleted:
             return Sight.NONE
-        sight = await rule.sight(self._reader, rule.looked_at(last.type, last.body))
+        sight = await rule.sight_as_stored(self._reader, last.type, last.body)
         return sight if sight is Sight.ALL else Sight.NONE
 
 

@@ -220,6 +220,40 @@ def _decoder(resource_type: str) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(typed("LookedAt", dict.fromkeys(names - {""}, Any), total=False))
 
 
+def patient_as_stored(resource_type: str, body: bytes) -> str:
+    """As `patient_of`, of a resource as it is stored, and of a Patient as well."""
+    if resource_type not in _RECORD:
+        return ""
+    try:
+        if resource_type == PATIENT:
+            return _itself.decode(body).id
+        decoder = _whose(resource_type)
+        return "" if decoder is None else _plain_id(decoder.decode(body).whose.reference)
+    except msgspec.ValidationError:  # it names somebody in another way, or is not of that sort
+        return ""
+
+
+class _Itself(msgspec.Struct):
+    id: str = ""
+
+
+class _Reference(msgspec.Struct):
+    reference: str = ""
+
+
+_itself: Final = msgspec.json.Decoder(_Itself)
+
+
+@cache
+def _whose(resource_type: str) -> msgspec.json.Decoder[Any] | None:
+    """Of the one element that says whose a resource is, as a reference; None where others may."""
+    element = _element(resource_type)
+    if not element:
+        return None
+    whose = msgspec.field(name=element, default_factory=_Reference)
+    return msgspec.json.Decoder(msgspec.defstruct("Whose", [("whose", _Reference, whose)]))
+
+
 def _plainly(resource_type: str, resource: Mapping[str, Any]) -> str:
     """The one patient of a reference as nearly all are; '' for any other, which is looked into."""
     whose = resource.get(_element(resource_type))

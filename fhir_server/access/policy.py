@@ -64,11 +64,11 @@ class Rule(Protocol):
     async def terms(self, reader: Reader) -> Terms:
         """What may be found."""
 
-    def looked_at(self, resource_type: str, body: bytes) -> Mapping[str, Any]:
-        """Of a resource as it is stored, as much as `sight` looks at."""
-
     async def sight(self, reader: Reader, resource: Mapping[str, Any]) -> Sight:
         """How much of one resource may be seen."""
+
+    async def sight_as_stored(self, reader: Reader, resource_type: str, body: bytes) -> Sight:
+        """The same of one as it is stored, of which no more is decoded than decides."""
 
     async def require_write(
         self,
@@ -149,8 +149,8 @@ class TermRule:
     async def terms(self, reader: Reader) -> Terms:  # noqa: ARG002
         return _FixedTerms(self._policy)
 
-    def looked_at(self, resource_type: str, body: bytes) -> Mapping[str, Any]:  # noqa: ARG002
-        return json.decode_own(body)  # type: ignore[no-any-return]
+    async def sight_as_stored(self, reader: Reader, resource_type: str, body: bytes) -> Sight:  # noqa: ARG002
+        return await self.sight(reader, json.decode_own(body))
 
     async def sight(self, reader: Reader, resource: Mapping[str, Any]) -> Sight:
         allowed = self._policy.readable(resource["resourceType"])

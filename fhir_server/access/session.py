@@ -281,7 +281,10 @@ class SessionUnit(GuardedReader):
 
     def taken(self) -> list[Written]:
         """What rules have not looked at yet, in the order in which it was written."""
-        found = [Written(*key, before) for key, before in self.done.unsettled.items()]
+        last = {(one.type, one.id): one for one in self.touched}
+        found = [
+            Written(*key, before, last.get(key)) for key, before in self.done.unsettled.items()
+        ]
         self.done.unsettled.clear()
         return found
 

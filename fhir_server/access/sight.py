@@ -33,6 +33,16 @@ def sight_of(decision: Decision, resource: Mapping[str, Any]) -> Sight:
     return sight
 
 
+def sight_alone(decision: Decision, resource_type: str) -> Sight | None:
+    """What `sight_of` is for each resource of the type; None where it hangs on the resource."""
+    sight = sight_of_type(decision, resource_type)
+    if sight is Sight.NONE:
+        return sight
+    narrowed = resource_type == _PLAN and decision.plan_categories
+    hangs = sight is Sight.COLOUR or decision.without_labels or narrowed
+    return None if hangs else sight
+
+
 def shows_all(decision: Decision, resource: Mapping[str, Any]) -> bool:
     return sight_of(decision, resource) is Sight.ALL
 

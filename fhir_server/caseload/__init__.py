@@ -25,7 +25,7 @@ from fhir_server.caseload.service import the_service
 from fhir_server.caseload.visits import visits
 from fhir_server.caseload.work import tasks
 
-__all__ = ["generate"]
+__all__ = ["everything_about", "generate"]
 
 
 def generate(seed: int, as_of: date, young_people: int = 30) -> Iterator[dict[str, Any]]:
@@ -40,7 +40,7 @@ def generate(seed: int, as_of: date, young_people: int = 30) -> Iterator[dict[st
     yield transaction(the_service())
     people = [*_people(seed, as_of, young_people)]
     for person in people:
-        yield transaction(_everything_about(person))
+        yield transaction(everything_about(person))
     yield transaction([marker(seed, as_of, people)])
 
 
@@ -50,7 +50,8 @@ def _people(seed: int, as_of: date, young_people: int) -> Iterator[YoungPerson]:
         yield young_person(seed, as_of, serial, stories[(serial - 1) % len(stories)])
 
 
-def _everything_about(person: YoungPerson) -> Iterator[DomainResource]:
+def everything_about(person: YoungPerson) -> Iterator[DomainResource]:
+    """The resources of one record, in an order that needs no reference to what comes later."""
     return chain(
         person_resources(person),
         consents(person),

@@ -171,8 +171,8 @@ def _status_reason(person: YoungPerson, status: str) -> Iterator[Extension]:
 def _competence(
     person: YoungPerson, basis: _Basis, given: date, status: str
 ) -> Iterator[Extension]:
-    if status == "proposed":
-        return
+    if status == "proposed" and basis.code != "best-interest":
+        return  # nobody is assessed before they are asked, unless others are to decide
     yield Extension(
         url=canonicals.COMPETENCE_EXTENSION,
         extension=[

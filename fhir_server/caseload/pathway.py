@@ -4,6 +4,7 @@ Source: information for families working with a keyworker, Derbyshire
 https://www.affinitytrust.org/what-we-do/children-and-young-people-services/derbyshire-keyworker-service/.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from random import Random
@@ -37,7 +38,7 @@ EPISODE_STATUS: Final = {
     CANCELLED: "cancelled",
 }
 
-_STAY_DAYS: Final = {
+STAY_DAYS: Final = {
     REFERRED: (2, 5),
     CONSENT_PENDING: (3, 12),
     AWAITING_ALLOCATION: (4, 14),
@@ -152,14 +153,23 @@ class Timeline:
         return self.steps[-1][1]
 
 
-def timeline(slot: Slot, as_of: date, random: Random) -> Timeline:
-    """Walked backwards from today, so that today's state is the slot's."""
+def timeline(
+    slot: Slot,
+    as_of: date,
+    random: Random,
+    lasting: Mapping[str, tuple[int, int]] = STAY_DAYS,
+) -> Timeline:
+    """Walked backwards from today, so that today's state is the slot's.
+
+    Args:
+        lasting: the fewest and the most days of each state.
+    """
     steps: list[tuple[str, date]] = []
     day = as_of
     for state in reversed(slot.path):
         just_home = slot.home_again and not steps
         day -= timedelta(
-            days=random.randint(*(_SINCE_DISCHARGE_DAYS if just_home else _STAY_DAYS[state]))
+            days=random.randint(*(_SINCE_DISCHARGE_DAYS if just_home else lasting[state]))
         )
         steps.append((state, working_day(day)))
     return Timeline(tuple(reversed(steps)))

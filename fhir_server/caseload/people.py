@@ -4,13 +4,14 @@ Nobody has a birthday between coming onto the register and the as-of date, so th
 basis of a consent still fits the age at which it was given.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from random import Random
 from typing import Final
 
 from fhir_server.caseload.older_stories import OLDER
-from fhir_server.caseload.pathway import SLOTS, Slot, Timeline, timeline
+from fhir_server.caseload.pathway import SLOTS, STAY_DAYS, Slot, Timeline, timeline
 from fhir_server.caseload.texts import FAMILY_GOALS, GoalText, Story
 from fhir_server.caseload.younger_stories import YOUNGER
 
@@ -143,12 +144,23 @@ def _teenage(story: Story) -> bool:
     return story.ages[0] >= 12 and story.ages[1] <= 17
 
 
-def young_person(seed: int, as_of: date, serial: int, story: Story) -> YoungPerson:
+@dataclass(frozen=True, slots=True)
+class Dealt:
+    """What may be settled before the rest is drawn: place, age and how long states last."""
+
+    slot: Slot
+    age: int
+    lasting: Mapping[str, tuple[int, int]] = field(default_factory=lambda: STAY_DAYS)
+
+
+def young_person(
+    seed: int, as_of: date, serial: int, story: Story, dealt: Dealt | None = None
+) -> YoungPerson:
     random = Random(f"{seed}/{serial}")  # noqa: S311 - reproducible, not secret
-    slot = SLOTS[(serial - 1) % len(SLOTS)]
-    steps = timeline(slot, as_of, random)
+    slot = dealt.slot if dealt else SLOTS[(serial - 1) % len(SLOTS)]
+    steps = timeline(slot, as_of, random, dealt.lasting if dealt else STAY_DAYS)
     gender = random.choice(("female", "male"))
-    age = random.randint(*story.ages)
+    age = dealt.age if dealt else random.randint(*story.ages)
     return YoungPerson(
         serial=serial,
         given=random.choice(_GIVEN[gender]),

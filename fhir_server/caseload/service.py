@@ -34,7 +34,9 @@ COLLEGE: Final = "Organization/kw-org-college"
 
 
 @dataclass(frozen=True, slots=True)
-class _Body:
+class Body:
+    """An organisation."""
+
     reference: str
     ods: str
     name: str
@@ -44,18 +46,18 @@ class _Body:
 
 
 _BODIES: Final = (
-    _Body(ICB, "ZZK02", "Hollin Vale Integrated Care Board", "govt"),
-    _Body(HOST, "ZZK01", "Hollin Vale Keyworking, a community charity", "prov"),
-    _Body(TRUST_NORTH, "ZZK03", "Northmoor Mental Health NHS Trust", "prov"),
-    _Body(TRUST_SOUTH, "ZZK04", "Southwater Mental Health NHS Trust", "prov"),
-    _Body(COUNCIL, "ZZK05", "Hollin Vale Council", "govt"),
-    _Body(CAMHS, "ZZK06", "Hollin Vale CAMHS", "dept", TRUST_NORTH),
-    _Body(PRIMARY_SCHOOL, "ZZK07", "Beech Lane School", "edu"),
-    _Body(SECONDARY_SCHOOL, "ZZK08", "Millbrook Academy", "edu"),
-    _Body(COLLEGE, "ZZK09", "Hollin Vale College", "edu"),
-    _Body(SURGERY, "ZZK10", "The Orchard Surgery", "prov"),
-    _Body(ADVOCACY, "ZZK11", "Speak With Me Advocacy", "other"),
-    _Body(ADULT_TEAM, "ZZK12", "Hollin Vale Learning Disability and Autism Team", "prov"),
+    Body(ICB, "ZZK02", "Hollin Vale Integrated Care Board", "govt"),
+    Body(HOST, "ZZK01", "Hollin Vale Keyworking, a community charity", "prov"),
+    Body(TRUST_NORTH, "ZZK03", "Northmoor Mental Health NHS Trust", "prov"),
+    Body(TRUST_SOUTH, "ZZK04", "Southwater Mental Health NHS Trust", "prov"),
+    Body(COUNCIL, "ZZK05", "Hollin Vale Council", "govt"),
+    Body(CAMHS, "ZZK06", "Hollin Vale CAMHS", "dept", TRUST_NORTH),
+    Body(PRIMARY_SCHOOL, "ZZK07", "Beech Lane School", "edu"),
+    Body(SECONDARY_SCHOOL, "ZZK08", "Millbrook Academy", "edu"),
+    Body(COLLEGE, "ZZK09", "Hollin Vale College", "edu"),
+    Body(SURGERY, "ZZK10", "The Orchard Surgery", "prov"),
+    Body(ADVOCACY, "ZZK11", "Speak With Me Advocacy", "other"),
+    Body(ADULT_TEAM, "ZZK12", "Hollin Vale Learning Disability and Autism Team", "prov"),
 )
 
 
@@ -92,7 +94,7 @@ UNITS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Post:
+class Post:
     """A member of staff and the role that the resources refer to."""
 
     name: str
@@ -104,29 +106,29 @@ class _Post:
     specialty: tuple[str, str] | None = None
 
 
-_CHILD_PSYCHIATRY: Final = ("310117003", "Child and adolescent psychiatry service")
-_ADOLESCENT_PSYCHIATRY: Final = ("828821000000105", "Adolescent psychiatry service")
-_SOCIAL_SERVICES: Final = ("310134006", "Social services")
-_DISABILITY_TEAM: Final = ("408451000", "Community learning disabilities team")
+CHILD_PSYCHIATRY: Final = ("310117003", "Child and adolescent psychiatry service")
+ADOLESCENT_PSYCHIATRY: Final = ("828821000000105", "Adolescent psychiatry service")
+SOCIAL_SERVICES: Final = ("310134006", "Social services")
+DISABILITY_TEAM: Final = ("408451000", "Community learning disabilities team")
 _KEYWORKER: Final = "keyworker"
 _POSTS: Final = (
-    _Post("keyworker-1", "Amina", "Lark", _KEYWORKER, HOST),
-    _Post("keyworker-2", "Joe", "Wren", _KEYWORKER, HOST),
-    _Post("keyworker-3", "Siân", "Finch", _KEYWORKER, HOST),
-    _Post("strategic-keyworker", "Ruth", "Heron", "strategic-keyworker", HOST),
-    _Post("family-support", "Lorraine", "Dove", "family-support-worker", HOST),
-    _Post("camhs-1", "Daniel", "Teal", "camhs", CAMHS, _CHILD_PSYCHIATRY),
-    _Post("camhs-2", "Nadia", "Swift", "camhs", CAMHS, _CHILD_PSYCHIATRY),
-    _Post("adult-team", "Bola", "Siskin", "lead-professional", ADULT_TEAM, _DISABILITY_TEAM),
-    _Post("social-worker-1", "Kwame", "Robin", "social-worker", COUNCIL, _SOCIAL_SERVICES),
-    _Post("social-worker-2", "Jenny", "Martin", "social-worker", COUNCIL, _SOCIAL_SERVICES),
-    _Post("rc-north", "Farah", "Curlew", "inpatient-rc", TRUST_NORTH, _ADOLESCENT_PSYCHIATRY),
-    _Post("rc-south", "Peter", "Egret", "inpatient-rc", TRUST_SOUTH, _ADOLESCENT_PSYCHIATRY),
-    _Post("school-beech-lane", "Gill", "Linnet", "education", PRIMARY_SCHOOL),
-    _Post("school-millbrook", "Marcus", "Rook", "education", SECONDARY_SCHOOL),
-    _Post("college", "Helen", "Jay", "education", COLLEGE),
-    _Post("gp", "Anjali", "Thrush", "gp", SURGERY),
-    _Post("advocate", "Chris", "Plover", "advocate", ADVOCACY),
+    Post("keyworker-1", "Amina", "Lark", _KEYWORKER, HOST),
+    Post("keyworker-2", "Joe", "Wren", _KEYWORKER, HOST),
+    Post("keyworker-3", "Siân", "Finch", _KEYWORKER, HOST),
+    Post("strategic-keyworker", "Ruth", "Heron", "strategic-keyworker", HOST),
+    Post("family-support", "Lorraine", "Dove", "family-support-worker", HOST),
+    Post("camhs-1", "Daniel", "Teal", "camhs", CAMHS, CHILD_PSYCHIATRY),
+    Post("camhs-2", "Nadia", "Swift", "camhs", CAMHS, CHILD_PSYCHIATRY),
+    Post("adult-team", "Bola", "Siskin", "lead-professional", ADULT_TEAM, DISABILITY_TEAM),
+    Post("social-worker-1", "Kwame", "Robin", "social-worker", COUNCIL, SOCIAL_SERVICES),
+    Post("social-worker-2", "Jenny", "Martin", "social-worker", COUNCIL, SOCIAL_SERVICES),
+    Post("rc-north", "Farah", "Curlew", "inpatient-rc", TRUST_NORTH, ADOLESCENT_PSYCHIATRY),
+    Post("rc-south", "Peter", "Egret", "inpatient-rc", TRUST_SOUTH, ADOLESCENT_PSYCHIATRY),
+    Post("school-beech-lane", "Gill", "Linnet", "education", PRIMARY_SCHOOL),
+    Post("school-millbrook", "Marcus", "Rook", "education", SECONDARY_SCHOOL),
+    Post("college", "Helen", "Jay", "education", COLLEGE),
+    Post("gp", "Anjali", "Thrush", "gp", SURGERY),
+    Post("advocate", "Chris", "Plover", "advocate", ADVOCACY),
 )
 
 STRATEGIC_KEYWORKER: Final = "PractitionerRole/kw-role-strategic-keyworker"
@@ -165,18 +167,18 @@ def school_contact(age: int) -> str:
 
 def the_service() -> Iterator[DomainResource]:
     """Everything that the young people's resources refer to."""
-    yield from map(_organization, _BODIES)
-    yield from map(_ward, UNITS)
+    yield from map(organization, _BODIES)
+    yield from map(ward, UNITS)
     for post in _POSTS:
-        yield _practitioner(post)
-        yield _practitioner_role(post)
+        yield practitioner(post)
+        yield practitioner_role(post)
 
 
 def _id(target: str) -> str:
     return target.partition("/")[2]
 
 
-def _organization(body: _Body) -> Organization:
+def organization(body: Body) -> Organization:
     return Organization(
         id=_id(body.reference),
         meta=TEST_DATA,
@@ -188,7 +190,7 @@ def _organization(body: _Body) -> Organization:
     )
 
 
-def _ward(unit: Unit) -> Location:
+def ward(unit: Unit) -> Location:
     return Location(
         id=_id(unit.ward),
         meta=TEST_DATA,
@@ -201,7 +203,7 @@ def _ward(unit: Unit) -> Location:
     )
 
 
-def _practitioner(post: _Post) -> Practitioner:
+def practitioner(post: Post) -> Practitioner:
     return Practitioner(
         id=f"kw-practitioner-{post.name}",
         meta=TEST_DATA,
@@ -210,7 +212,7 @@ def _practitioner(post: _Post) -> Practitioner:
     )
 
 
-def _practitioner_role(post: _Post) -> PractitionerRole:
+def practitioner_role(post: Post) -> PractitionerRole:
     return PractitionerRole(
         id=f"kw-role-{post.name}",
         meta=TEST_DATA,

@@ -5,6 +5,7 @@ Source: https://hl7.org/fhir/R4/references.html.
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
@@ -19,6 +20,8 @@ _RELATIVE: Final = re.compile(
     r"(?:/_history/(?P<version>[A-Za-z0-9\-.]{1,64}))?",
     re.ASCII,
 )
+_LONGEST: Final = 200
+"""Characters that a relative reference has at the most, with the longest type and ids."""
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:", re.ASCII)
 
 
@@ -44,6 +47,12 @@ def is_id(text: str) -> bool:
 
 def parse_relative(text: str) -> LocalReference | None:
     """`Type/id` or `Type/id/_history/version` with a type of R4, else None."""
+    return _parsed(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> LocalReference | None:
+    """The same few are met in what belongs together."""
     found = _RELATIVE.fullmatch(text)
     if found is None or not is_resource_type(found["type"]):
         return None

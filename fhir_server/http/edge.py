@@ -71,11 +71,15 @@ class Edge:
 
         async def sent(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = self._complete(message["headers"])
-                message["headers"] = _varying(headers, crossing) if self._allowed else headers
+                message["headers"] = self.complete(message["headers"], crossing)
             await send(message)
 
         return sent
+
+    def complete(self, headers: Iterable[tuple[bytes, bytes]], crossing: Raw = ()) -> Headers:
+        """All headers of an answer, with what a script of an allowed origin needs."""
+        found = self._with_policy(headers)
+        return _varying(found, crossing) if self._allowed else found
 
     def is_preflight(self, scope: Scope) -> bool:
         """Whether a browser asks for an origin that is allowed if it may ask."""
@@ -97,7 +101,7 @@ class Edge:
         told = [value for name, value in scope["headers"] if name == b"origin"]
         return self._allowed.get(told[0], ()) if len(told) == 1 else ()
 
-    def _complete(self, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    def _with_policy(self, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
         """With a policy, unless they have one of their own, and with what stands on all."""
         for name, _ in headers:
             if name == _POLICY:

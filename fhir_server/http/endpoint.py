@@ -29,6 +29,7 @@ from fhir_server.http.negotiate import (
 )
 from fhir_server.http.proxies import Proxies
 from fhir_server.http.rates import Rates
+from fhir_server.http.server_timing import telling
 from fhir_server.interactions import provenance
 from fhir_server.interactions.asynchronous import NDJSON
 from fhir_server.interactions.deferred import run_or_accept
@@ -69,6 +70,7 @@ class FhirEndpoint:
         rates: how often a client may ask; None for no bound.
         authenticate: says who asks; None where everybody may.
         trail: takes the audit's rows; None where there is no audit.
+        timing: whether answers tell how long they took.
     """
 
     def __init__(
@@ -83,37 +85,42 @@ class FhirEndpoint:
         rates: Rates | None = None,
         authenticate: Authenticate | None = None,
         trail: Trail | None = None,
+        timing: bool = False,
     ) -> None:
-        self._server = server
+        self.server = server
         self._open_session = open_session
-        self._path = path
-        self._limits = limits
+        self.path = path
+        self.limits = limits
         self._proxies = proxies
-        self._trail = trail
+        self.trail = trail
         self._addresses = addresses
-        self._rates = rates or Rates()
+        self.rates = rates or Rates()
         self._authenticate = authenticate
-        self._handle = wrapped(self._interact)
+        handle = wrapped(self._interact)
+        self._handle = telling(handle) if timing else handle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         received = read_headers(scope["headers"])
         peer = (scope.get("client") or ("",))[0]
-        told = self._addresses.client(peer, received.values) if self._addresses else peer
         request = HttpRequest(
             method=scope["method"],
-            path=scope["raw_path"].decode("latin-1").partition("?")[0][len(self._path) :],
+            path=scope["raw_path"].decode("latin-1").partition("?")[0][len(self.path) :],
             query=scope["query_string"].decode("latin-1"),
             received=received,
             headers=received.values,
             receive=receive,
-            limits=self._limits,
+            limits=self.limits,
             peer=peer,
-            address=told,
-            rates=self._rates,
+            address=self.address_of(peer, received.values),
+            rates=self.rates,
         )
-        if self._trail is not None:
-            request.record = _record(self._trail, request)
+        if self.trail is not None:
+            request.record = _record(self.trail, request)
         await _send(await self._handle(request), send, bodiless=request.method == "HEAD")
+
+    def address_of(self, peer: str, headers: Mapping[str, str]) -> str:
+        """The client's own, as far as proxies that are trusted tell it."""
+        return self._addresses.client(peer, headers) if self._addresses else peer
 
     async def _interact(self, http: HttpRequest) -> HttpAnswer:
         if self._authenticate is not None and not _is_open(http):
@@ -123,7 +130,7 @@ class FhirEndpoint:
             if http.record is not None:
                 http.record.begin("capabilities")
             return await self._options(http)
-        return await self._perform(http, self._server.router.match(http.method, http.path))
+        return await self._perform(http, self.server.router.match(http.method, http.path))
 
     async def _require_caller(self, http: HttpRequest, authenticate: Authenticate) -> None:
         """Who asks, before anything of what is asked is looked at."""
@@ -134,14 +141,14 @@ class FhirEndpoint:
         if http.record is not None:
             http.record.caller = http.caller
 
-    def _server_of(self, http: HttpRequest) -> Server:
+    def server_of(self, peer: str, headers: Mapping[str, str]) -> Server:
         """The server, at the address that the client knows it by."""
-        origin = self._proxies.origin(http.peer, http.headers) if self._proxies else None
-        return replace(self._server, base=origin + self._path) if origin else self._server
+        origin = self._proxies.origin(peer, headers) if self._proxies else None
+        return replace(self.server, base=origin + self.path) if origin else self.server
 
     async def _options(self, http: HttpRequest) -> HttpAnswer:
         """What an address takes; at the base, what the server is."""
-        router = self._server.router
+        router = self.server.router
         allowed = ", ".join(router.allowed(http.path))
         if http.path.strip("/"):
             return HttpAnswer(204, headers={"allow": allowed})
@@ -156,7 +163,7 @@ class FhirEndpoint:
         if http.record is not None:
             http.record.caller, http.record.glass = session.caller, session.glass
             http.record.begin(match.interaction.code, match.resource_type, match.id)
-        server = self._server_of(http)
+        server = self.server_of(http.peer, http.headers)
         if not server.open_access and http.method not in _BODILESS:
             self._require_scopes(http, server, match)
         request = await self._request(http, server, match)

@@ -84,12 +84,12 @@ def presentation(headers: Mapping[str, str], parameters: Iterable[tuple[str, str
     """
     accept = headers.get("accept")
     if not parameters:
-        return PLAIN if accept is None else _presented(_accepted(accept), "false")
+        return PLAIN if accept is None else _presented(accepted(accept), "false")
     named = dict(parameters)
     wanted = named.get("_format")
     if wanted is not None:
         return _presented(_format(wanted), named.get("_pretty", "false"))
-    found = Format.JSON if accept is None else _accepted(accept)
+    found = Format.JSON if accept is None else accepted(accept)
     return _presented(found, named.get("_pretty", "false"))
 
 
@@ -121,7 +121,12 @@ def _format(parameter: str) -> Format:
     return found
 
 
-def _accepted(accept: str) -> Format:
+def accepted(accept: str) -> Format:
+    """What `Accept` asks for.
+
+    Raises:
+        FhirError: NOT_ACCEPTABLE.
+    """
     return _read_accept(accept) if len(accept) < _LONG else _read_accept.__wrapped__(accept)
 
 

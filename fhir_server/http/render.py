@@ -2,6 +2,7 @@
 
 import asyncio
 from email.utils import formatdate
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -25,13 +26,26 @@ def answer(answer: Answer, base: str) -> HttpAnswer:
     version = answer.version
     if version is not None:
         headers["etag"] = etag(version)
-        headers["last-modified"] = formatdate(version.last_updated // 1_000_000, usegmt=True)
+        headers["last-modified"] = http_time(version.last_updated // 1_000_000)
         if answer.located:
             headers["location"] = f"{base}/{version.type}/{version.id}/_history/{version.version}"
     if answer.body:
         headers["content-type"] = answer.media_type or _CONTENT_TYPE
     headers.update(answer.headers)
     return HttpAnswer(answer.status, answer.body, headers)
+
+
+def http_time(seconds: int) -> str:
+    """Seconds since the epoch as headers have them: RFC 9110 section 5.6.7."""
+    day, second = divmod(seconds, 86_400)
+    minute, second = divmod(second, 60)
+    hour, minute = divmod(minute, 60)
+    return f"{_day(day)} {hour:02}:{minute:02}:{second:02} GMT"
+
+
+@lru_cache(maxsize=4096)
+def _day(number: int) -> str:
+    return formatdate(number * 86_400, usegmt=True).rpartition(" ")[0].rpartition(" ")[0]
 
 
 def error(error: FhirError) -> HttpAnswer:

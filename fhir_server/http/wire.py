@@ -9,10 +9,11 @@ from http import HTTPStatus
 from typing import Any, Final
 from uuid import uuid4
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.http import render
+from fhir_server.http.direct import Answers
 from fhir_server.http.edge import Edge
 from fhir_server.http.headers import too_many_bytes, url_too_long
 from fhir_server.http.limits import HttpLimits
@@ -33,9 +34,18 @@ class Protocol(HttpToolsProtocol):
         self._refusal: FhirError | None = None
         self._header_bytes = 0
         self._headers_read = False
+        self._answered = False
+        self._added: object = None
+        self._first = b""
+
+    @property
+    def _direct(self) -> Answers | None:
+        found: Answers | None = getattr(self.app, "direct", None)
+        return found
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        """What uvicorn makes for an application is made once one is asked (`_begin`)."""
+        self.url, self.headers, self.expect_100_continue = b"", [], False
         self._header_bytes, self._headers_read = 0, False
 
     def on_url(self, url: bytes) -> None:
@@ -48,11 +58,64 @@ class Protocol(HttpToolsProtocol):
         if self._header_bytes > 2 * self._limits.max_header_bytes:
             self._refuse(Kind.HEADERS_TOO_LARGE, too_many_bytes(self._limits))
         if not self._headers_read:
-            super().on_header(name, value)
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        super().on_headers_complete()
         self._headers_read = True
+        self._answered = self._answers_directly()
+        if not self._answered:
+            self._begin()
+            super().on_headers_complete()
+
+    def _begin(self) -> None:
+        told = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = told
+        self.scope["headers"] = self.headers
+
+    def on_body(self, body: bytes) -> None:
+        if not self._answered:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._answered:
+            super().on_message_complete()
+
+    def _answers_directly(self) -> bool:
+        """Whether the request is answered by now: nothing is under way before it, and a body or
+        another protocol does not follow, of which a header would tell."""
+        if self._direct is None or not self._is_plain():
+            return False
+        peer = self.client[0] if self.client else ""
+        found = self._direct(self.url, self.headers, self._header_bytes, peer)
+        if found is None:
+            return False
+        status, rest = found
+        self.transport.write(self._beginning(status) + rest)
+        self.on_response_complete()
+        return True
+
+    def _is_plain(self) -> bool:
+        parser, cycle = self.parser, self.cycle
+        return (
+            parser.get_method() == b"GET"
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+            and (cycle is None or cycle.response_complete)
+            and not self.flow.write_paused
+            and not self.transport.is_closing()
+        )
+
+    def _beginning(self, status: int) -> bytes:
+        """The status line, and the headers that uvicorn puts first: the date, once a second."""
+        added = self.server_state.default_headers
+        if added is not self._added:
+            self._added = added
+            self._first = b"".join(b"%b: %b\r\n" % pair for pair in added)
+        return STATUS_LINE[status] + self._first
 
     def _refuse(self, kind: Kind, text: str) -> None:
         self._refusal = FhirError(kind, text)

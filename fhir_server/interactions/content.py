@@ -10,7 +10,7 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.outcomes import outcome
 from fhir_server.fhir.references import localised
 from fhir_server.fhir.summary import refuse_subset
-from fhir_server.interactions.exchange import Answer, Request, Server
+from fhir_server.interactions.exchange import LARGE, Answer, Request, Server
 from fhir_server.validation.beside import unfit
 from fhir_server.validation.checker import Checker, Findings
 from fhir_server.validation.echoes import in_order
@@ -111,6 +111,22 @@ def _refuse(issues: Iterable[Issue]) -> None:
 def draft(resource: Resource, server: Server) -> Draft:
     """The resource, ready to be written."""
     return Draft(localised(resource, server.base))
+
+
+def drafted(request: Request) -> Request:
+    """The request with its draft where that takes long, as this is done beside the loop then."""
+    resource = request.resource
+    if resource is None or request.size < LARGE:
+        return request
+    return replace(request, draft=(resource, draft(resource, request.server)))
+
+
+def draft_of(request: Request, resource: Resource) -> Draft:
+    """Of the request's resource, which may have come by other references since it was drafted."""
+    known = request.draft
+    if known is not None and known[0] is resource:
+        return known[1]
+    return draft(resource, request.server)
 
 
 def written(stored: StoredVersion, request: Request, *, created: bool) -> Answer:

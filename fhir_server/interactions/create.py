@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from fhir_server.access.session import SessionUnit
 from fhir_server.fhir.references import new_id
-from fhir_server.interactions.content import checked, draft, require_one_person, written
+from fhir_server.interactions.content import checked, draft_of, drafted, require_one_person, written
 from fhir_server.interactions.exchange import Answer, Request
 
 
@@ -15,9 +15,8 @@ def prepare(request: Request) -> Request:
     """Check the resource and give it its id, before the commit."""
     request = checked(request)
     resource_id = request.id or new_id()
-    return replace(
-        request, id=resource_id, resource={**(request.resource or {}), "id": resource_id}
-    )
+    named = {**(request.resource or {}), "id": resource_id}
+    return drafted(replace(request, id=resource_id, resource=named))
 
 
 async def perform(unit: SessionUnit, request: Request) -> Answer:
@@ -26,6 +25,6 @@ async def perform(unit: SessionUnit, request: Request) -> Answer:
         return Answer(200, existing, existing.body, located=True)
     resource = request.resource
     assert resource is not None  # noqa: S101 - prepare saw to it
-    stored = await unit.put(resource, "POST", draft(resource, request.server))
+    stored = await unit.put(resource, "POST", draft_of(request, resource))
     await require_one_person(resource, unit, request.server)
     return written(stored, request, created=True)

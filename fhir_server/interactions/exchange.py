@@ -145,6 +145,8 @@ class Request:
     """Warnings that came of it."""
     ahead: "Ahead | None" = None
     """What was worked out before the commit."""
+    draft: tuple[Resource, Draft] | None = None
+    """Of a large resource, worked out beside the loop; it holds for this very resource."""
     provenance: Resource | None = None
     """Of what it writes, from `X-Provenance`; without a target."""
 

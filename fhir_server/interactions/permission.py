@@ -14,7 +14,7 @@ from fhir_server.access.tokens.scopes import ANY, written
 from fhir_server.access.tokens.terms import granted
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.definitions import is_resource_type
-from fhir_server.interactions.exchange import Request
+from fhir_server.interactions.exchange import Request, Server
 
 Needs = Sequence[tuple[str, str]]
 """Types, or `*` for every type, each with its letters."""
@@ -65,6 +65,11 @@ def require_scopes(caller: Caller, code: str, request: Request, *also: tuple[str
                 missing.setdefault(name, []).append(one)
     if missing:
         raise _insufficient(missing)
+
+
+def may_read(server: Server, caller: Caller, resource_type: str) -> bool:
+    """Whether `require_scopes` lets a read of the type pass."""
+    return server.open_access or granted(caller, resource_type, _SIMPLE["read"], server.base)
 
 
 def _insufficient(missing: Mapping[str, Iterable[str]]) -> FhirError:

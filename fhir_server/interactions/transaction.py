@@ -150,10 +150,12 @@ def _prepared(index: int, entry: Resource, outer: Request, types: Names) -> Plan
                 "request.url",
                 f"{item.interaction.code} may not be an entry of a transaction",
             )
-        request = item.request
+        # As if it were small: what it refers to gets its names later, and a draft would be in vain.
+        request = replace(item.request, size=0)
         if item.interaction.code == "create":
             request = replace(request, id=new_id())
-        return replace(item, request=_checked(item.interaction, request, types))
+        known = _checked(item.interaction, request, types)
+        return replace(item, request=replace(known, size=item.request.size))
     except FhirError as error:
         raise placed(error, index) from None
 

@@ -5,7 +5,7 @@ https://hl7.org/fhir/R4/http.html#update, create-by-update: #upsert, conditional
 
 from fhir_server.access.session import SessionUnit
 from fhir_server.errors import FhirError, Kind
-from fhir_server.interactions.content import checked, draft, require_one_person, written
+from fhir_server.interactions.content import checked, draft_of, drafted, require_one_person, written
 from fhir_server.interactions.exchange import Answer, Request
 from fhir_server.interactions.preconditions import require_match, require_no_match
 
@@ -22,7 +22,7 @@ def prepare(request: Request) -> Request:
             if "id" in resource
             else f"The resource has no id; '{request.id}' as in the address is expected",
         )
-    return request
+    return drafted(request)
 
 
 def prepare_conditional(request: Request) -> Request:
@@ -36,6 +36,6 @@ async def perform(unit: SessionUnit, request: Request) -> Answer:
     current = await unit.read(request.resource_type, request.id)
     require_match(request, current)
     require_no_match(request.if_none_match, current)
-    stored = await unit.put(resource, "PUT", draft(resource, request.server))
+    stored = await unit.put(resource, "PUT", draft_of(request, resource))
     await require_one_person(resource, unit, request.server)
     return written(stored, request, created=current is None or current.deleted)

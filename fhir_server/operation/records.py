@@ -1,6 +1,8 @@
 """Records of one commit, for operations: found as dicts, saved only where they changed."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qsl
 from uuid import UUID, uuid5
@@ -10,7 +12,16 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import localised, new_id
-from fhir_server.search.ast import Query, ReferenceTo, TokenIs, disjunction
+from fhir_server.search.ast import (
+    LAST_UPDATED,
+    And,
+    Node,
+    Query,
+    ReferenceTo,
+    SortKey,
+    TokenIs,
+    disjunction,
+)
 from fhir_server.search.parse import parse
 from fhir_server.validation.beside import unfit
 from fhir_server.validation.checker import Checker
@@ -20,11 +31,18 @@ _MOST = 1000
 """Resources of one kind about one person that a rule looks at."""
 _AT_ONCE = 200
 """Resources of a long walk that are in memory at one time."""
+_WRITTEN: Final = SortKey(LAST_UPDATED, "date", descending=True)
+_Asked = tuple[str, tuple[Node, ...], int, SortKey]
 
 
 def stable_id(*parts: str) -> str:
     """The same id for the same parts, so that what an event makes is never made twice."""
-    return str(uuid5(_NAMESPACE, "\x1f".join(parts)))
+    return _stable_id("\x1f".join(parts))
+
+
+@lru_cache(maxsize=4096)
+def _stable_id(text: str) -> str:
+    return str(uuid5(_NAMESPACE, text))
 
 
 async def walked(data: Data, query: Query) -> AsyncIterator[StoredVersion]:
@@ -51,7 +69,7 @@ class Lookup:
     async def get(self, resource_type: str, resource_id: str) -> Resource | None:
         """The current version, None where there is none."""
         found = await self._data.read(resource_type, resource_id)
-        return None if found is None or found.deleted else json.decode_resource(found.body)
+        return None if found is None or found.deleted else _decoded(found.body)
 
     async def find(self, resource_type: str, criteria: str) -> list[Resource]:
         """What a search finds; `criteria` is a query string.
@@ -63,6 +81,30 @@ class Lookup:
         pairs = parse_qsl(criteria)
         request = parse(resource_type, pairs, base=self._base, now=self.now, known=known)
         return await self._all(request.query)
+
+    async def about(
+        self,
+        resource_type: str,
+        patient: str,
+        *further: Node,
+        latest: int = 0,
+        by: SortKey = _WRITTEN,
+    ) -> list[Resource]:
+        """Those about a patient, `Patient/id`, of which all `further` criteria hold as well.
+
+        Args:
+            latest: how many at most, the latest first; 0 for all.
+            by: what tells which they are.
+
+        Raises:
+            FhirError: as of `find`, where all are asked for.
+        """
+        named = ReferenceTo("patient", (patient, f"{self._base}/{patient}"))
+        query = Query(resource_type, And((named, *further)) if further else named)
+        if not latest:
+            return await self._all(query)
+        page = await self._data.search(replace(query, sort=(by,)), latest)
+        return [_decoded(version.body) for version in page.matches]
 
     async def by_identifier(
         self, resource_type: str, identifiers: Iterable[Mapping[str, Any]]
@@ -77,7 +119,7 @@ class Lookup:
         """As `by_identifier`, however many they are."""
         if tokens := _tokens(identifiers):
             async for version in walked(self._data, Query(resource_type, disjunction(*tokens))):
-                yield json.decode_resource(version.body)
+                yield _decoded(version.body)
 
     async def each_referring(
         self, resource_type: str, parameter: str, target: str
@@ -86,7 +128,7 @@ class Lookup:
         async for version in walked(
             self._data, Query(resource_type, ReferenceTo(parameter, (target,)))
         ):
-            yield json.decode_resource(version.body)
+            yield _decoded(version.body)
 
     async def _all(self, query: Query) -> list[Resource]:
         page = await self._data.search(query, _MOST)
@@ -94,20 +136,61 @@ class Lookup:
             raise FhirError(
                 Kind.TOO_COSTLY, f"More than {_MOST} {query.resource_type} are concerned"
             )
-        return [json.decode_resource(version.body) for version in page.matches]
+        return [_decoded(version.body) for version in page.matches]
 
 
 class Records(Lookup):
-    """Reads and writes of one commit."""
+    """Reads and writes of one commit.
+
+    Nobody else writes meanwhile: what rules ask for again is kept until something of its type is
+    written. What is given out is the same each time, and never changed in place.
+    """
 
     def __init__(self, unit: SessionUnit, *, base: str, now: int, checker: Checker) -> None:
         super().__init__(unit, base=base, now=now)
         self._unit = unit
         self._checker = checker
+        self._written = len(unit.touched)
+        self._got: dict[tuple[str, str], Resource | None] = {}
+        self._found: dict[str, dict[_Asked, list[Resource]]] = {}
         self.saved: list[Resource] = []
         """What was written, in order."""
         self.at_hand: dict[str, object] = {}
         """Whatever a rule leaves for its next look in this commit."""
+
+    async def get(self, resource_type: str, resource_id: str) -> Resource | None:
+        self._forget_written()
+        key = resource_type, resource_id
+        if key not in self._got:
+            self._got[key] = await super().get(*key)
+        return self._got[key]
+
+    async def about(
+        self,
+        resource_type: str,
+        patient: str,
+        *further: Node,
+        latest: int = 0,
+        by: SortKey = _WRITTEN,
+    ) -> list[Resource]:
+        self._forget_written()
+        of_type = self._found.setdefault(resource_type, {})
+        key = (patient, further, latest, by)
+        if key not in of_type:
+            asked = super().about(resource_type, patient, *further, latest=latest, by=by)
+            of_type[key] = await asked
+        return [*of_type[key]]
+
+    def _forget_written(self) -> None:
+        """Whoever wrote it. What somebody may see can hang on anything that is written."""
+        written = self._unit.touched[self._written :]
+        if written and not self._unit.is_open:
+            self._got.clear()
+            self._found.clear()
+        for one in written:
+            self._got.pop((one.type, one.id), None)
+            self._found.pop(one.type, None)
+        self._written += len(written)
 
     async def remind(self, patient_id: str, at: int | None) -> None:
         """Have the rules look at the patient's record again when that moment comes; None: never."""
@@ -151,9 +234,15 @@ class Records(Lookup):
 
     async def _write(self, resource: Resource, method: str) -> Resource:
         stored = await self._unit.put(localised(resource, self._base), method)
-        saved = json.decode_resource(stored.body)
+        saved = _decoded(stored.body)
         self.saved.append(saved)
         return saved
+
+
+def _decoded(body: bytes) -> Resource:
+    """Of what is stored, which was looked at before it was."""
+    found: Resource = json.decode_own(body)
+    return found
 
 
 def _tokens(identifiers: Iterable[Mapping[str, Any]]) -> list[TokenIs]:

@@ -225,8 +225,9 @@ async def _read(
     unit: SessionUnit, written: Written, told: object
 ) -> tuple[str, str, Resource | None, Resource | None] | None:
     """Both sides of a change; None where nothing came of it, and nothing more is told."""
-    after = await unit.read(written.type, written.id)
-    before = written.before
+    before, after = written.before, written.after
+    if after is None or not unit.is_open:
+        after = await unit.read(written.type, written.id)
     if told is None and (after and after.version) == (before and before.version):
         return None
     sides = _decoded(before), _decoded(after)
@@ -234,7 +235,7 @@ async def _read(
 
 
 def _decoded(version: StoredVersion | None) -> Resource | None:
-    return None if version is None or version.deleted else json.decode_resource(version.body)
+    return None if version is None or version.deleted else json.decode_own(version.body)
 
 
 def _told_of(change: Change, error: FhirError) -> Iterator[Issue]:

@@ -39,11 +39,12 @@ class Extractor(NamedTuple):
     route: Route
     converts: tuple[tuple[str, Convert], ...]
 
-    def pairs(self, resource: Mapping[str, Any]) -> Iterator[tuple[str, IndexValue]]:
+    def add(self, resource: Mapping[str, Any], found: dict[tuple[str, IndexValue], None]) -> None:
+        """Put the pairs of code and value to those that were found, each once."""
         for value in self.route.values(resource):
             for code, convert in self.converts:
                 for converted in convert(value):
-                    yield code, converted
+                    found[code, converted] = None
 
 
 Extractors = Mapping[str, tuple[Extractor, ...]]
@@ -191,7 +192,7 @@ def extracted(
     found: dict[tuple[str, IndexValue], None] = {}
     for name in resource:
         for extractor in by_property.get(name, ()):
-            found.update(dict.fromkeys(extractor.pairs(resource)))
+            extractor.add(resource, found)
     return found
 
 

@@ -42,23 +42,26 @@ class Route:
         """What stands at the end of the route, arrays flattened."""
         found = [resource]
         for step in self.steps:
-            found = list(_into(found, step))
+            found = _into(found, step)
             if not found:
                 break
         return found
 
 
-def _into(found: list[Any], step: Step) -> Iterator[Any]:
+def _into(found: list[Any], step: Step) -> list[Any]:
+    name, keep, index = step.name, step.keep, step.index
+    reached: list[Any] = []
     for node in found:
-        inner = node.get(step.name) if isinstance(node, dict) else None
+        inner = node.get(name) if isinstance(node, dict) else None
         if inner is None:
             continue
         items = inner if isinstance(inner, list) else [inner]
-        if step.index is not None:
-            items = items[step.index : step.index + 1]
-        for item in items:
-            if item is not None and (step.keep is None or step.keep(item)):
-                yield item
+        if index is not None:
+            items = items[index : index + 1]
+        reached += items
+    if keep is not None:
+        return [item for item in reached if item is not None and keep(item)]
+    return [item for item in reached if item is not None] if None in reached else reached
 
 
 class UnknownPath(ValueError):

@@ -46,6 +46,8 @@ class AroundSettings(BaseSettings):
     """`json`: each line of the log is an object."""
     access_log: bool = False
     """Whether each request is a line of the log, without anything about people."""
+    server_timing: bool = False
+    """Whether FHIR answers tell how long they took, and how long they waited for the store."""
 
     @model_validator(mode="after")
     def _check_around(self) -> Self:

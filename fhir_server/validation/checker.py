@@ -10,11 +10,12 @@ Sources: https://hl7.org/fhir/R4/validation.html, https://hl7.org/fhir/R4/profil
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from threading import RLock
 from typing import Any, Final, Literal, NamedTuple
 
 from fhir_server.errors import Issue
+from fhir_server.fhir import json
 from fhir_server.terminology.known import KnownCodes
 from fhir_server.terminology.service import Terminology
 from fhir_server.validation.codes import Codes
@@ -34,6 +35,8 @@ from fhir_server.validation.structure import bounded, check_base
 Severity = Literal["refuse", "warn"]
 _canonical_problem: Final = PRIMITIVES["canonical"]
 """What is no canonical at all is told as such, and not as an unknown one besides."""
+_LARGE: Final = 64 * 1024
+"""Bytes of a resource whose check would keep requests waiting."""
 _MAX_CLAIMED: Final = 50
 """Profiles of one resource that are checked; each takes its time."""
 
@@ -144,10 +147,13 @@ class Checker:
         expected_type: str | None = None,
         profiles: Sequence[str] = (),
     ) -> Findings:
-        """As `check`, beside the loop (a Bundle may take seconds), with open questions settled."""
-        findings = await asyncio.to_thread(
-            self.check, resource, expected_type=expected_type, profiles=profiles
-        )
+        """As `check`, with open questions settled; of what is large beside the loop.
+
+        A Bundle may take seconds, and what rules write a fraction of what a thread costs.
+        """
+        here = partial(self.check, resource, expected_type=expected_type, profiles=profiles)
+        small = len(json.encode(resource)) < _LARGE
+        findings = here() if small else await asyncio.to_thread(here)
         if not findings.questions:
             return findings
         return findings.settled(await self.settle(findings.questions, Settler(terminology)))

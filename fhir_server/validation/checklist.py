@@ -76,7 +76,7 @@ async def _stored(reference: str, data: Reads, base: str) -> Resource | None:
     if local is None or local.type != "Task":
         return None
     found = await data.read("Task", local.id)
-    return None if found is None or found.deleted else json.decode_resource(found.body)
+    return None if found is None or found.deleted else json.decode_own(found.body)
 
 
 def _references(plan: Resource) -> Iterator[tuple[int, str]]:

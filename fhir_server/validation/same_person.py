@@ -64,7 +64,7 @@ async def _person_of(name: str, data: Reads, base: str) -> str:
     found = await data.read(type_name, resource_id) if name else None
     if found is None or found.deleted:
         return ""
-    return local_name(json.decode_resource(found.body).get("subject"), base)
+    return local_name(json.decode_own(found.body).get("subject"), base)
 
 
 def _is_of(resource: Resource, kind: _Kind) -> bool:

@@ -11,8 +11,8 @@ from fhir_server.errors import Issue
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
-from operations._person import extension, local_day, refers, status_of
-from operations._record import is_open, local_reference, task_code
+from operations._person import extension, local_day, local_name, refers, status_of
+from operations._record import is_open, task_code
 from operations.pathway.case import Case
 from operations.pathway.states import (
     AWAITING_ALLOCATION,
@@ -293,7 +293,7 @@ def of_keyworking(tasks: Sequence[Resource]) -> list[Resource]:
     runs_on = {reference_to(task) for task in tasks if task_code(task) in _OF_THE_REGISTER}
 
     def is_escalated(task: Resource) -> bool:
-        about = local_reference(task.get("focus"))
+        about = local_name(task.get("focus"))
         return task_code(task) == "escalation" and about in runs_on
 
     return [

@@ -10,7 +10,8 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.rules import Change
-from operations._person import has_code, person_named, status_of
+from operations._person import Person, has_code, status_of
+from operations._record import patient_in
 from operations.pathway.guards import is_over_goal
 
 ON: Final = ("CarePlan", "Goal")
@@ -28,14 +29,21 @@ async def guard(change: Change) -> None:
     if not _is_keyworking(change) or _ends(change.after):
         return
     for side in (change.before, change.after):
-        person = await person_named(change.records, side, change.now)
-        if person is not None and await person.consent_ended(_CONSENT):
+        if side is not None and await _has_ended(change, patient_in(side)):
             raise FhirError.at(
                 Kind.BUSINESS_RULE,
                 f"{change.type}.subject",
                 "The consent to keyworking has ended and none is in force: its plans and goals "
                 "are not written until a new Consent is recorded; they may be ended",
             )
+
+
+async def _has_ended(change: Change, patient_id: str) -> bool:
+    """Of a patient who is known here, which is looked at only where it matters: it seldom does."""
+    person = Person(change.records, {"resourceType": "Patient", "id": patient_id}, change.now)
+    if not patient_id or not await person.consent_ended(_CONSENT):
+        return False
+    return await change.records.get("Patient", patient_id) is not None
 
 
 def _is_keyworking(change: Change) -> bool:

@@ -8,7 +8,7 @@ from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.records import reference_to
 from fhir_server.operation.rules import Change
 from operations._person import person_named, status_of
-from operations._record import is_open, task_code
+from operations._record import task_code
 
 ON: Final = ("Task",)
 _ORDER: Final = ("contact-family", "contact-mdt", "first-visit")
@@ -40,8 +40,8 @@ async def _earlier(change: Change, task: Resource, codes: tuple[str, ...]) -> li
     person = await person_named(change.records, task, change.now)
     return [
         one
-        for one in (await person.tasks() if person else ())
-        if task_code(one) in codes and is_open(one) and _focus(one) == _focus(task)
+        for one in (await person.open_tasks() if person else ())
+        if task_code(one) in codes and _focus(one) == _focus(task)
     ]
 
 

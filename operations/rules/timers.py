@@ -4,7 +4,7 @@ After each change that concerns them, and when the time comes, the tasks are mad
 (`operations._wanted` says what it asks for).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from fhir_server.fhir import canonicals
@@ -13,9 +13,9 @@ from fhir_server.operation.rules import Change
 from operations._consenting import is_parents
 from operations._event import Told
 from operations._overdue import next_moment
-from operations._person import INPATIENT_CLASSES, codes, is_rating, status_of
+from operations._person import INPATIENT_CLASSES, codes, has_code, is_rating, status_of
 from operations._plan import plan_id
-from operations._record import Record, patient_in, record_of, task_code
+from operations._record import SELF_HARM, Record, patient_in, record_of, task_code
 from operations._tasks import fit
 from operations._turning import end_parents_consents, end_ratings_of_the_outgrown
 
@@ -24,6 +24,26 @@ ON: Final = (
     *("Patient", "QuestionnaireResponse", "ServiceRequest", "Task"),
 )
 _SETTLED: Final = "timers"
+_LOOKED_AT: Final[Mapping[str, Sequence[str]]] = {
+    "CarePlan": ("subject", "encounter", "author", "status"),
+    "Condition": ("subject", "code", "clinicalStatus"),
+    "Consent": (
+        *("patient", "status", "category", "dateTime", "policyRule", "provision", "extension"),
+    ),
+    "Encounter": (
+        *("subject", "status", "class", "type", "period", "hospitalization", "extension"),
+    ),
+    "EpisodeOfCare": ("patient", "status", "type", "period", "careManager", "extension"),
+    "Flag": ("subject", "status", "category", "code", "period", "extension"),
+    "Patient": ("birthDate", "deceasedBoolean", "deceasedDateTime"),
+    "QuestionnaireResponse": ("subject", "questionnaire", "status", "authored", "item"),
+    "ServiceRequest": ("subject", "status", "performerType", "authoredOn"),
+    "Task": (
+        *("for", "status", "code", "focus", "restriction", "executionPeriod", "lastModified"),
+        *("businessStatus", "statusReason", "owner", "authoredOn"),
+    ),
+}
+"""By type, the elements that tasks are made from; a change of others changes none."""
 
 
 async def follow(change: Change) -> list[str]:
@@ -31,13 +51,16 @@ async def follow(change: Change) -> list[str]:
     if not await _concerns(change):
         return []
     said = []
-    sides = [side for side in (change.before, change.after) if side is not None]
-    for patient_id in dict.fromkeys(filter(None, map(patient_in, sides))):
+    for patient_id in dict.fromkeys(filter(None, map(patient_in, _sides(change)))):
         key, written = f"{_SETTLED}/{patient_id}", len(change.records.saved)
         if change.records.at_hand.get(key) != written:
             said += await _settle(change, patient_id, on_time=False)
             change.records.at_hand[key] = len(change.records.saved)
     return said
+
+
+def _sides(change: Change) -> list[Resource]:
+    return [side for side in (change.before, change.after) if side is not None]
 
 
 async def due(change: Change) -> list[str]:
@@ -48,8 +71,7 @@ async def due(change: Change) -> list[str]:
 async def taken(change: Change) -> None:
     """Have a look at those whom it is about, when there is time."""
     if await _concerns(change):
-        sides = [side for side in (change.before, change.after) if side is not None]
-        for patient_id in dict.fromkeys(filter(None, map(patient_in, sides))):
+        for patient_id in dict.fromkeys(filter(None, map(patient_in, _sides(change)))):
             await change.records.remind(patient_id, change.now)
 
 
@@ -88,20 +110,24 @@ async def _news(change: Change) -> Mapping[str, int]:
 
 
 async def _concerns(change: Change) -> bool:
-    sides = [side for side in (change.before, change.after) if side is not None]
-    if change.type == "Encounter":
-        return any(map(_is_inpatient, sides)) or await _hangs_on(change)
-    if change.type == "Task":
-        return not change.by_rule and any(task_code(side) for side in sides)
+    """Whether it changes something that tasks are made from, or tells news of a stay."""
+    if change.type == "Task" and change.by_rule:
+        return False
+    before, after = _looked_at(change.before), _looked_at(change.after)
     if change.type == "Patient":
-        return change.before is not None and _decisive(change.before) != _decisive(change.after)
-    return any(map(_matters, sides))
+        return change.before is not None and before != after
+    if change.type != "Encounter":
+        return before != after
+    if change.id in await _news(change):
+        return True
+    is_stay = any(
+        side is not None and _is_inpatient(side) for side in (change.before, change.after)
+    )
+    return before != after and (is_stay or await _hangs_on(change))
 
 
 async def _hangs_on(change: Change) -> bool:
-    """Whether it is a stay because of what a message told, or was one before."""
-    if change.id in await _news(change):
-        return True
+    """Whether it was a stay because of what a message told."""
     return await change.records.get("CarePlan", plan_id(change.resource)) is not None
 
 
@@ -109,27 +135,33 @@ def _is_inpatient(encounter: Resource) -> bool:
     return encounter.get("class", {}).get("code") in INPATIENT_CLASSES
 
 
-def _decisive(patient: Resource | None) -> list[object]:
-    names = ("birthDate", "deceasedBoolean", "deceasedDateTime")
-    return [(patient or {}).get(name) for name in names]
+def _looked_at(resource: Resource | None) -> list[object]:
+    """What a record's tasks are made from; nothing of what is not the service's."""
+    if resource is None or not _matters(resource):
+        return []
+    return [resource.get(name) for name in _LOOKED_AT[resource["resourceType"]]]
 
 
 def _matters(resource: Resource) -> bool:
     kind = resource["resourceType"]
+    if kind == "CarePlan":
+        return "encounter" in resource
     if kind == "Flag":
         return is_rating(resource)
+    if kind == "Task":
+        return task_code(resource) is not None
     if kind == "Consent":
         return _has(resource.get("category"), canonicals.CONSENT_CATEGORY) or is_parents(resource)
     if kind == "QuestionnaireResponse":
         asked = str(resource.get("questionnaire", "")).partition("|")[0]
         return asked == canonicals.DSR_RISK_QUESTIONNAIRE
+    if kind == "Condition":
+        return has_code(resource.get("code"), *SELF_HARM)
     system = {
-        "CarePlan": ("category", canonicals.CARE_PLAN_CATEGORY),
-        "Condition": ("code", canonicals.SNOMED_CT),
         "EpisodeOfCare": ("type", canonicals.EPISODE_TYPE),
         "ServiceRequest": ("performerType", canonicals.CARE_TEAM_ROLE),
-    }[kind]
-    return _has(resource.get(system[0]), system[1])
+    }.get(kind)
+    return system is None or _has(resource.get(system[0]), system[1])
 
 
 def _has(concepts: object, system: str) -> bool:

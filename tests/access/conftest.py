@@ -59,7 +59,7 @@ async def by_table(app: Application, settings: Settings) -> ByTable:
 
         assert app.fhir is not None
         app.fhir._open_session = open_session
-        app.fhir._server = replace(app.fhir._server, clock=clock)
+        app.fhir.server = replace(app.fhir.server, clock=clock)
 
     assert settings.auth == "none"
     return sign_in

@@ -203,9 +203,18 @@ def assert_looked_at(wholes: Sequence[dict[str, object]]) -> None:
         name = str(whole["resourceType"])
         told = membership.looked_at(name, json.encode(whole))
         assert membership.patients_of(told) == membership.patients_of(whole), whole
+        one = membership.patient_as_stored(name, json.encode(whole))
+        assert not one or membership.patients_of(whole) == {one}, whole
         for element in ("resourceType", "id", "meta", "status", "category", "code"):
             if element in told or membership.standing(name) is membership.Standing.RECORD:
                 assert told.get(element) == whole.get(element), whole
+
+
+def test_of_most_records_the_one_patient_is_told_by_the_reference_alone() -> None:
+    plan = {"resourceType": "CarePlan", "id": "2", "subject": {"reference": "Patient/1"}}
+    assert membership.patient_as_stored("CarePlan", json.encode(plan)) == "1"
+    assert membership.patient_as_stored("Patient", b'{"resourceType":"Patient","id":"1"}') == "1"
+    assert membership.patient_as_stored("Organization", b'{"id":"1"}') == ""
 
 
 async def test_the_rest_of_a_large_resource_is_not_decoded() -> None:

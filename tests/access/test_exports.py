@@ -148,7 +148,7 @@ async def test_class_26_a_job_ends_with_the_registration_of_its_client(app: Appl
     """A client of the built-in issuer that is gone by the time its job is taken up."""
     issuer = app.state.authority.terms.base
     assert app.fhir is not None
-    desk = app.fhir._server.desk
+    desk = app.fhir.server.desk
     for name, status in ((issuer, 403), ("https://elsewhere.example", 0)):
         who = Caller(f"{quote(name, safe='')}/gone/gone/", client="gone", grants=READS)
         session = Session(app.state.store, who)

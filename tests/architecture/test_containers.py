@@ -18,7 +18,7 @@ SERVERS: Final = ("server", "server-a", "server-b")
 SECRETS: Final = ("MONGO_ROOT_PASSWORD", "MONGO_PASSWORD", "MONGO_KEY")
 DOCKERFILE: Final = (REPOSITORY / "Dockerfile").read_text()
 TEXT: Final = (REPOSITORY / "docker-compose.yml").read_text()
-_VARIABLE: Final = re.compile(r"(?<!\$)\$\{(\w+)(?::-(\w*))?\}")
+_VARIABLE: Final = re.compile(r"(?<!\$)\$\{(\w+)(?::-([\w:]*))?\}")
 
 
 def interpolated(value: str) -> str:
@@ -31,6 +31,9 @@ def test_alone_is_the_server_and_beside_it_the_profile_scale() -> None:
     assert {name for name, one in SERVICES.items() if one.get("profiles") == ["scale"]} == {
         *("proxy", "server-a", "server-b", "mongo-init"),
         *("mongo-1", "mongo-2", "mongo-3"),
+    }
+    assert {name for name, one in SERVICES.items() if one.get("profiles") == ["load"]} == {
+        *("load-leader", "load-worker")
     }
 
 
@@ -143,8 +146,24 @@ def _compose() -> list[str]:
     return []
 
 
+def test_what_makes_load_has_its_own_image_with_the_scenarios_and_is_not_root() -> None:
+    dockerfile = (REPOSITORY / "deploy" / "load.Dockerfile").read_text()
+    assert "COPY loadtests loadtests\n" in dockerfile
+    assert "!loadtests\n" in (REPOSITORY / ".dockerignore").read_text()
+    assert re.search(r"^USER 10001:10001$", dockerfile, re.M)
+    for name in ("load-leader", "load-worker"):
+        assert SERVICES[name]["read_only"] is True
+        assert interpolated(SERVICES[name]["user"]) != "0:0"
+        assert SERVICES[name]["volumes"] == ["./build/load:/load"]
+    leads, follows = (SERVICES[name]["command"] for name in ("load-leader", "load-worker"))
+    assert (
+        leads[leads.index("--master-bind-host") + 1] == follows[follows.index("--master-host") + 1]
+    )
+    assert "ENV LOADTEST_PLAN=/load/plan.json" in dockerfile
+
+
 @pytest.mark.skipif(not _compose(), reason="the client of docker compose is not installed")
-@pytest.mark.parametrize("profile", [[], ["--profile", "scale"]])
+@pytest.mark.parametrize("profile", [[], ["--profile", "scale"], ["--profile", "load"]])
 def test_compose_itself_takes_the_file(profile: list[str]) -> None:
     told = subprocess.run(
         [*_compose(), *profile, "config", "--quiet"],

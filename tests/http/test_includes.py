@@ -31,7 +31,7 @@ def narrow(app: Application) -> Narrow:
 
     def to(most: int) -> None:
         assert app.fhir is not None
-        app.fhir._server = replace(app.fhir._server, max_includes=most)
+        app.fhir.server = replace(app.fhir.server, max_includes=most)
 
     return to
 

@@ -110,7 +110,7 @@ async def test_what_is_hidden_takes_no_place_among_the_included(
 ) -> None:
     await two_patients(client)
     assert app.fhir is not None
-    app.fhir._server = replace(app.fhir._server, max_includes=6)
+    app.fhir.server = replace(app.fhir.server, max_includes=6)
     restrict(OneOf("a"))
     for search in ("Patient?_revinclude=Flag:subject", "Patient?_revinclude:iterate=*"):
         bundle = (await client.get(search)).json()

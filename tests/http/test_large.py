@@ -14,7 +14,7 @@ from fhir_server.access.policy import Caller, OpenPolicy
 from fhir_server.access.session import Session, SessionUnit
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import Records
-from fhir_server.storage.interface import Store
+from fhir_server.storage.interface import Draft, Store
 from fhir_server.validation.checker import Checker, Findings, standard_checker
 from tests.jobs import finished, kicked_off
 from tests.support import assert_outcome, body, outcome_issues, put, stored_versions
@@ -284,3 +284,41 @@ async def test_an_outcome_has_the_warnings_of_the_one_check(
     assert places[0] == ("information", None)
     assert places.count(("warning", ["Basic.meta.profile[0]"])) == 1
     assert len(checks) == 1
+
+
+@pytest.mark.parametrize(("resource", "is_beside"), [(LARGE, True), (OTHER, False)])
+async def test_a_large_resource_is_made_ready_to_be_written_beside_the_loop(
+    resource: Resource,
+    is_beside: bool,
+    client: httpx.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: list[int] = []
+    make = Draft.__init__
+
+    def noted(draft: Draft, given: Resource) -> None:
+        threads.append(threading.get_ident())
+        make(draft, given)
+
+    monkeypatch.setattr(Draft, "__init__", noted)
+    created = await client.post("Basic", **body(resource))
+    updated = await client.put(f"Basic/{resource['id']}", **body(resource))
+    assert (created.status_code, updated.status_code) == (201, 201)
+    assert [one != threading.get_ident() for one in threads] == [is_beside, is_beside]
+    assert updated.json()["code"] == resource["code"]
+
+
+async def test_an_entry_of_a_transaction_is_made_ready_once(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Resource] = []
+    make = Draft.__init__
+
+    def noted(draft: Draft, given: Resource) -> None:
+        made.append(given)
+        make(draft, given)
+
+    monkeypatch.setattr(Draft, "__init__", noted)
+    stored = await client.post("", **body(_entry("PUT", LARGE, "transaction")))
+    assert stored.status_code == 200, stored.text
+    assert [one["id"] for one in made] == ["large"]

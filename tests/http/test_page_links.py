@@ -44,7 +44,7 @@ GONE: Final = "search again"
 
 async def chart(client: httpx.AsyncClient, app: Application) -> None:
     assert app.fhir is not None
-    app.fhir._server = replace(app.fhir._server, max_includes=1)
+    app.fhir.server = replace(app.fhir.server, max_includes=1)
     for _ in range(2):
         for number in range(3):
             patient = {"resourceType": "Patient", "id": f"p{number}"}
@@ -90,11 +90,11 @@ async def test_is_gone_after_its_time(
     client: httpx.AsyncClient, app: Application, following: str
 ) -> None:
     assert app.fhir is not None
-    server = app.fhir._server
+    server = app.fhir.server
     lifetime = server.page_lifetime * 1_000_000
-    app.fhir._server = replace(server, clock=lambda: server.clock() + lifetime - 5_000_000)
+    app.fhir.server = replace(server, clock=lambda: server.clock() + lifetime - 5_000_000)
     assert (await client.get(following)).status_code == 200
-    app.fhir._server = replace(server, clock=lambda: server.clock() + lifetime + 2_000_000)
+    app.fhir.server = replace(server, clock=lambda: server.clock() + lifetime + 2_000_000)
     assert_outcome(await client.get(following), 410, "deleted", GONE, "http._page")
 
 
@@ -103,7 +103,7 @@ async def test_of_another_release_is_gone(
 ) -> None:
     """Its state may mean something else there, or nothing."""
     assert app.fhir is not None
-    server = app.fhir._server
+    server = app.fhir.server
     address, _, token = following.partition("?_page=")
     state = json.loads(server.pages.decrypt(unquote(token)))
     others: list[Any] = [["Patient", [[], None]], [1, *state[1:]], [None], [[], {}]]

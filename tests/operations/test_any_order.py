@@ -178,8 +178,13 @@ async def state_of(chart: Chart) -> JSON:
     }
 
 
+def in_order(told: JSON) -> str:
+    """To sort by, whatever the order of its members."""
+    return json.dumps(told, sort_keys=True)
+
+
 def by_text(found: Any) -> list[JSON]:
-    return sorted((plain(one) for one in found), key=str)
+    return sorted((plain(one) for one in found), key=in_order)
 
 
 def plain(resource: JSON) -> JSON:
@@ -187,7 +192,7 @@ def plain(resource: JSON) -> JSON:
     kept = {name: value for name, value in resource.items() if name not in BY_TIME}
     if resource["resourceType"] == "Task":
         kept.pop("owner", None)  # a Task that is opened after a death has nobody to own it
-    extensions = sorted(kept.pop("extension", []), key=str)
+    extensions = sorted(kept.pop("extension", []), key=in_order)
     named: JSON = json.loads(_UUID.sub("named", json.dumps({**kept, "extension": extensions})))
     return named
 

@@ -83,6 +83,9 @@ class Record:
 
     def see(self, *versions: StoredVersion) -> None:
         """They were read, and may be part of the answer."""
+        if len(versions) == 1 and len(self.seen) < _MOST_SEEN:
+            self.seen.append(versions[0])
+            return
         room = _MOST_SEEN - len(self.seen)
         self.seen += versions[:room]
         self.further += max(0, len(versions) - room)
@@ -192,6 +195,27 @@ def _of_caller(
     return {"caller": bounded(name, 400), **said}
 
 
+def of_read(
+    caller: Mapping[str, Any], request_id: str, address: str, asked: str, found: StoredVersion
+) -> AuditRow:
+    """The row of a read that shows one version, as `Record.close` makes it.
+
+    Args:
+        caller: `of_caller`.
+        asked: what can be printed, and is short.
+    """
+    patients = [found.id] if found.type == "Patient" else [*_referred(found.body)][:MOST_TARGETS]
+    return AuditRow(
+        action="read",
+        request_id=request_id,
+        targets=(name_of(found),),
+        patients=tuple(patients),
+        address=address,
+        asked=asked,
+        **caller,
+    )
+
+
 def of_stranger(action: str, asked: str, address: str, text: str) -> AuditRow:
     """The row of a refusal to whoever asks the authorisation server and is no client of it."""
     return AuditRow(
@@ -227,23 +251,25 @@ def patients_of(versions: Iterable[StoredVersion]) -> list[str]:
         if one.type == "Patient":
             found[one.id] = None
         else:
-            found |= dict.fromkeys(_referred(one.body))
+            found.update(_referred(one.body))
     return [*found][:MOST_TARGETS]
 
 
-def _referred(body: bytes) -> Iterator[str]:
+def _referred(body: bytes) -> dict[str, None]:
     """Ids of the patients that references name, read off the JSON as it is stored.
 
     To decode it would cost a read more than all else. The text of a string cannot pass for a
     reference: a quotation mark in it stands behind a backslash.
     """
+    found: dict[str, None] = {}
     at = body.find(_NAMED)
     while at >= 0:
         at += len(_NAMED)
         named = _ID.match(body, at)
         if named:
-            yield named[1].decode()
+            found[named[1].decode()] = None
         at = body.find(_NAMED, at)
+    return found
 
 
 def _patients_in(body: bytes) -> list[str]:

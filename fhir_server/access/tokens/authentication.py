@@ -4,12 +4,12 @@ Whatever goes wrong, and however unforeseen, ends in a refusal. A token that was
 again for a while by its digest, never by itself, unless it is revoked meanwhile.
 """
 
-import hashlib
 import logging
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Final, Protocol
 
 from fhir_server.access.caller import Caller
@@ -105,19 +105,34 @@ class Authenticator:
             _log.error("Request %s: %s in a token", request_id, type(error).__name__)
             raise not_good() from None
 
+    async def known(self, authorization: bytes) -> Caller | None:
+        """Who sent the same header before, if it is good still; as it came.
+
+        None for any other, which `caller` looks into and tells of.
+        """
+        known = self._at_hand(sha256(authorization).digest(), self._clock() // 1_000_000)
+        if known is None or await self._trust.revocations.revoked(known.issuer, known.jti):
+            return None
+        return known.caller
+
     async def _verified(self, authorization: str) -> Caller:
         """Known again by the digest of the header, whose form need not be looked at once more."""
-        digest = hashlib.sha256(authorization.encode()).digest()
-        now = self._clock() // 1_000_000
-        known = self._known.get(digest)
-        if known is None or now >= known.until:
-            self._known.pop(digest, None)
+        digest, now = sha256(authorization.encode()).digest(), self._clock() // 1_000_000
+        known = self._at_hand(digest, now)
+        if known is None:
             known = await self._read(_token(authorization, self._trust.max_token), now)
             self._keep(digest, known)
         if await self._trust.revocations.revoked(known.issuer, known.jti):
             self._known.pop(digest, None)
             raise BadToken("it is revoked")
         return known.caller
+
+    def _at_hand(self, digest: bytes, now: int) -> _Known | None:
+        known = self._known.get(digest)
+        if known is None or now < known.until:
+            return known
+        del self._known[digest]
+        return None
 
     def _keep(self, digest: bytes, known: _Known) -> None:
         self._known[digest] = known

@@ -9,6 +9,7 @@ _ALIVE: Final = "(expires = 0 OR expires > ?)"
 _ONE: Final = (
     f"SELECT space, key, value, expires FROM memo WHERE space = ? AND key = ? AND {_ALIVE}"
 )
+VALUE: Final = f"SELECT value FROM memo WHERE space = ? AND key = ? AND {_ALIVE}"
 _SEVERAL: Final = f"""
     SELECT space, key, value, expires FROM memo
     WHERE space = ? AND key >= ? AND key < ? AND key > ? AND {_ALIVE} ORDER BY key LIMIT ?

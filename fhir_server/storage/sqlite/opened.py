@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from fhir_server.errors import FhirError, Kind
-from fhir_server.storage.interface import Memo
+from fhir_server.storage.interface import Memo, StoredVersion
 from fhir_server.storage.sqlite.committer import Committer
 from fhir_server.storage.sqlite.connect import connect, secret_of
 from fhir_server.storage.sqlite.entries import EntryWriter, ParameterNumbers, keyed_hash
@@ -104,6 +104,22 @@ class Opened:
         except sqlite3.Error as error:
             raise self._unreadable(error) from error
 
+    def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
+        """As `now`, of what is asked most of all."""
+        try:
+            return (self._reader or self.reader()).read(resource_type, resource_id)
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from error
+
+    def read_beside(
+        self, name: tuple[str, str], memo: tuple[str, str], now: int
+    ) -> tuple[StoredVersion | None, bytes | None]:
+        """As `ConnectionReader.read_beside`; raises as `now`."""
+        try:
+            return (self._reader or self.reader()).read_beside(name, memo, now)
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from error
+
     def memo(self, space: str, key: str, now: int) -> Memo | None:
         """As `now`, of what each request asks for: the state of the facts, by which it decides."""
         try:
@@ -135,7 +151,12 @@ class Opened:
     @property
     def is_there(self) -> bool:
         """Whether file and log are still those at their names, and the writer is usable."""
-        return self._found() == self._inodes and not self.committer.spoilt
+        file, log = self._names
+        return (
+            _inode(file) == self._inodes[0]
+            and _inode(log) == self._inodes[1]
+            and not self.committer.spoilt
+        )
 
     def has_left_its_log(self) -> bool:
         """Whether another file lies beside the log of this one, which would spoil it."""

@@ -29,7 +29,11 @@ from fhir_server.storage.sqlite.sql import Lists
 from fhir_server.storage.sqlite.unchanged import Unchanged
 
 _READ: Final = """
-    SELECT r.type, r.id, v.version, v.updated, v.method, v.body
+    SELECT v.version, v.updated, v.method, v.body
+    FROM resource r JOIN version v ON v.seq = r.seq WHERE r.type = ? AND r.id = ?
+"""
+_READ_BESIDE: Final = f"""
+    SELECT ({memos.VALUE}), v.version, v.updated, v.method, v.body
     FROM resource r JOIN version v ON v.seq = r.seq WHERE r.type = ? AND r.id = ?
 """
 _VREAD: Final = """
@@ -89,7 +93,17 @@ class ConnectionReader:
 
     def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
         row = self._connection.execute(_READ, (resource_type, resource_id)).fetchone()
-        return None if row is None else StoredVersion(*row)
+        return None if row is None else StoredVersion(resource_type, resource_id, *row)
+
+    def read_beside(
+        self, name: tuple[str, str], memo: tuple[str, str], now: int
+    ) -> tuple[StoredVersion | None, bytes | None]:
+        """A resource by type and id, and what a memo holds at that very moment.
+
+        None for a resource that is not there, and then for the memo too.
+        """
+        row = self._connection.execute(_READ_BESIDE, (*memo, now, *name)).fetchone()
+        return (None, None) if row is None else (StoredVersion(*name, *row[1:]), row[0])
 
     def vread(self, resource_type: str, resource_id: str, version: int) -> StoredVersion | None:
         row = self._connection.execute(_VREAD, (resource_type, resource_id, version)).fetchone()

@@ -28,7 +28,7 @@ from fhir_server.storage.interface import (
 )
 from fhir_server.storage.sqlite.connect import secret_of_file
 from fhir_server.storage.sqlite.faults import unwritable
-from fhir_server.storage.sqlite.opened import Place, Terms
+from fhir_server.storage.sqlite.opened import Opened, Place, Terms
 from fhir_server.storage.sqlite.reader import FEW, ConnectionReader, NotBrief
 
 T = TypeVar("T")
@@ -73,7 +73,8 @@ class SqliteStore:
         self._brief = 0
 
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
-        return await self._here(lambda reader: reader.read(resource_type, resource_id))
+        opened = self._place.at_hand() or await self._current()
+        return opened.read(resource_type, resource_id)
 
     async def vread(
         self, resource_type: str, resource_id: str, version: int
@@ -113,7 +114,7 @@ class SqliteStore:
         return await self._elsewhere(lambda reader: reader.changes(after, count))
 
     async def memo(self, space: str, key: str) -> Memo | None:
-        opened = self._place.lately() or await self._place.current()
+        opened = self._place.lately() or await self._current()
         return opened.memo(space, key, self._terms.clock())
 
     async def memos(
@@ -131,7 +132,7 @@ class SqliteStore:
         return await self._here(lambda reader: reader.audit_ends())
 
     async def commit(self, work: Callable[[Unit], Awaitable[T]]) -> T:
-        result: T = await (await self._place.current()).committer.commit(work)
+        result: T = await (await self._current()).committer.commit(work)
         return result
 
     async def secret(self, name: str) -> bytes:
@@ -168,11 +169,11 @@ class SqliteStore:
         await self._place.close(hurry=lambda pool: pool.patience > usual)
 
     async def _here(self, job: Callable[[ConnectionReader], T]) -> T:
-        opened = self._place.at_hand() or await self._place.current()
+        opened = self._place.at_hand() or await self._current()
         return opened.now(job)
 
     async def _beside(self, job: Callable[[ConnectionReader], T]) -> T:
-        opened = self._place.lately() or await self._place.current()
+        opened = self._place.lately() or await self._current()
         return opened.now(job)
 
     async def _soon(self, job: Callable[[ConnectionReader, bool], T], *, try_here: bool) -> T:
@@ -189,7 +190,10 @@ class SqliteStore:
         return await self._elsewhere(lambda reader: job(reader, False))
 
     async def _elsewhere(self, job: Callable[[ConnectionReader], T]) -> T:
-        return await (await self._place.current()).pool(*self._pool).run(job)
+        return await (await self._current()).pool(*self._pool).run(job)
+
+    async def _current(self) -> Opened:
+        return await self._place.current()
 
 
 def _make_private(path: Path) -> None:

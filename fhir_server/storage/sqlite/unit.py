@@ -106,7 +106,7 @@ class SqliteUnit:
         current = self._reader.read(draft.type, draft.id)
         if current is not None and unchanged(draft, current):
             return current
-        rid, version, updated = self._next(draft.type, draft.id)
+        rid, version, updated = self._next(draft.type, draft.id, is_new=current is None)
         body = draft.template.render(version, instant(updated))
         if version > 1:
             self._entries.remove(self._connection, rid)
@@ -132,10 +132,12 @@ class SqliteUnit:
             self._known = self._reader.parameters()
         return self._known
 
-    def _next(self, resource_type: str, resource_id: str) -> tuple[int, int, int]:
+    def _next(
+        self, resource_type: str, resource_id: str, *, is_new: bool = False
+    ) -> tuple[int, int, int]:
         """Its row, the number of its next version, and a time later than the last."""
         key = (resource_type, resource_id)
-        row = self._connection.execute(_CURRENT, key).fetchone()
+        row = None if is_new else self._connection.execute(_CURRENT, key).fetchone()
         if row is None:
             return int(self._connection.execute(_NEW, key).lastrowid or 0), 1, self._now
         rid, version, updated = row

@@ -1,0 +1,239 @@
+"""The short way of plain reads answers as the general one, byte by byte, and audits the same."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fhir_server.access.caller import ANONYMOUS
+from fhir_server.access.policy import OpenPolicy
+from fhir_server.access.session import Session, SessionUnit
+from fhir_server.app import Application, create_app
+from fhir_server.http.direct import at_once
+from fhir_server.http.middleware import new_id
+from fhir_server.http.render import http_time
+from fhir_server.settings import Settings
+from tests.http.wired import Told, Wired, get
+from tests.stores import SQLITE, store_at
+
+NIGHTLY: Final = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
+ABOUT: Final = {"reference": "Patient/p1"}
+LONG: Final = "Sees the same person each week, é and ü. " * 60
+RESOURCES: Final[tuple[dict[str, Any], ...]] = (
+    {"resourceType": "Patient", "id": "p1", "gender": "female"},
+    {"resourceType": "Goal", "id": "short", "description": {"text": "To sleep"}, "subject": ABOUT},
+    {"resourceType": "Goal", "id": "long", "description": {"text": LONG}, "subject": ABOUT},
+    {"resourceType": "Basic", "id": "huge", "code": {"text": LONG * 40}},
+    {"resourceType": "Binary", "id": "b", "contentType": "text/plain", "data": "aGVsbG8="},
+    {"resourceType": "Goal", "id": "gone", "description": {"text": "No more"}, "subject": ABOUT},
+)
+PATHS: Final = (
+    *("Patient/p1", "Goal/short", "Goal/long", "Basic/huge", "Binary/b", "Goal/gone", "Goal/none"),
+    *("Goal/short/", "/Goal/short", "goal/short", "Gaol/short", "Goal/sh%6Frt", "Goal/sh_rt"),
+    *("Goal/short?", "Goal/short?_format=xml", "Goal/short?_summary=true", "Goal/long#x"),
+    *(
+        "AuditEvent/1",
+        "metadata",
+        "Goal",
+        "Goal/short/_history/1",
+        f"Goal/{'x' * 65}",
+        "Goal/$meta",
+    ),
+)
+HEADERS: Final = (
+    ("Accept", "application/fhir+json"),
+    ("Accept", "*/*"),
+    ("Accept", "text/html, application/fhir+json;q=0.9"),
+    ("Accept", "application/fhir+xml"),
+    ("Accept", "image/png"),
+    ("Accept", ""),
+    ("Accept-Encoding", "gzip, deflate, br"),
+    ("Accept-Encoding", "gzip, identity;q=0"),
+    ("Accept-Encoding", "identity"),
+    ("Authorization", "Bearer none"),
+    ("Connection", "close"),
+    ("Connection", "keep-alive"),
+    ("Connection", "upgrade, x"),
+    ("Content-Length", "0"),
+    ("Content-Length", "2"),
+    ("Content-Type", "application/fhir+json"),
+    ("Cookie", "a=b"),
+    ("Expect", "100-continue"),
+    ("Forwarded", "for=9.9.9.9;host=elsewhere"),
+    ("Host", "another"),
+    ("If-Match", 'W/"1"'),
+    ("If-Modified-Since", "Fri, 01 Jan 2100 00:00:00 GMT"),
+    ("If-None-Match", 'W/"1"'),
+    ("Origin", "https://app.example"),
+    ("Prefer", "return=minimal"),
+    ("Prefer", "handling=strict"),
+    ("Transfer-Encoding", "chunked"),
+    ("Upgrade", "h2c"),
+    ("User-Agent", "somebody/1.0 (é)"),
+    ("X-Correlation-ID", "one-of-them"),
+    ("X-Correlation-ID", "no id"),
+    ("X-Forwarded-For", "7.7.7.7"),
+    ("X-Forwarded-Proto", "https"),
+    ("X-Provenance", "{}"),
+    ("X-Request-ID", "mine"),
+    ("X-Request-ID", "not mine"),
+    ("X-Something", "else"),
+    *(("X-Large", "y" * 40_000), ("User-Agent", "y" * 33_000)),
+)
+FORMS: Final[dict[str, dict[str, Any]]] = {
+    "plain": {},
+    "proxied": {"trusted_proxies": ("127.0.0.1",)},
+    "crossing": {"cors_origins": ("https://app.example",), "public_base": "https://h.example/fhir"},
+    "bounded": {"max_rate": 0.001, "max_burst": 400, "max_headers": 10},
+}
+
+
+class Served:
+    """An application that is up for the tests of a module, with a loop of its own."""
+
+    def __init__(self, folder: Path, **changed: Any) -> None:
+        self.runner: Final = asyncio.Runner()
+        store = store_at(folder / "direct.db", SQLITE)
+        self.app: Final = create_app(Settings(auth="none", store=store, **changed))
+        self._up = self.app.router.lifespan_context(self.app)
+        self.runner.run(self._up.__aenter__())
+        self.runner.run(_store(self.app))
+        self.wired: Final = Wired(self.app)
+
+    def both(self, raw: bytes) -> tuple[Told, Told]:
+        async def ask() -> tuple[Told, Told]:
+            return await self.wired.generally(raw), await self.wired.usually(raw)
+
+        return self.runner.run(ask())
+
+    def stop(self) -> None:
+        self.runner.run(self._up.__aexit__(None, None, None))
+        self.runner.close()
+
+
+async def _store(app: Application) -> None:
+    async def work(unit: SessionUnit) -> None:
+        for resource in RESOURCES:
+            stored = await unit.put(resource, "PUT")
+            if stored.id == "gone":
+                await unit.delete(stored)
+
+    await Session(app.state.store, ANONYMOUS, OpenPolicy()).commit("set up", work)
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def served(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    found = Served(tmp_path_factory.mktemp("direct"), **FORMS[request.param])
+    yield found
+    found.stop()
+
+
+requests = st.builds(
+    lambda path, headers, method: get(path, *headers, method=method),
+    st.one_of(st.just("Goal/long"), st.sampled_from(PATHS)),
+    st.lists(st.sampled_from(HEADERS), max_size=4),
+    st.sampled_from(("GET", "GET", "GET", "HEAD", "OPTIONS", "DELETES")),
+)
+
+
+@settings(
+    max_examples=3000 if NIGHTLY else 120,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(raw=requests)
+def test_both_ways_answer_and_audit_alike(served: Served, raw: bytes) -> None:
+    general, usual = served.both(raw)
+    assert usual == general
+
+
+@pytest.mark.parametrize("header", [None, *HEADERS], ids=lambda one: str(one)[:40])
+def test_each_header_by_itself(served: Served, header: tuple[str, str] | None) -> None:
+    raw = get("Goal/long", *([header] if header else []))
+    general, usual = served.both(raw)
+    assert usual == general
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_each_address_by_itself(served: Served, path: str) -> None:
+    general, usual = served.both(get(path))
+    assert usual == general
+
+
+def test_what_is_asked_most_takes_the_short_way(served: Served) -> None:
+    before = served.wired.short
+    browser = (("Accept", "*/*"), ("Accept-Encoding", "gzip, deflate"), ("User-Agent", "x"))
+    for path in ("Patient/p1", "Goal/short", "Goal/long"):
+        for headers in ((), browser, (*browser, ("X-Request-ID", "a"), ("X-Correlation-ID", "b"))):
+            if len(headers) < 5:
+                served.both(get(path, *headers))
+    assert served.wired.short - before == 6
+    served.both(get("Goal/short", ("Accept", "application/fhir+xml")))
+    served.both(get("Basic/huge"))
+    served.both(get("Binary/b"))
+    assert served.wired.short - before == 6
+    served.both(get("Goal/none"))
+    served.both(get("Goal/gone"))
+    assert served.wired.short - before == 8
+
+
+def test_as_many_headers_as_are_allowed(served: Served) -> None:
+    names = ("Accept-Language", "Cache-Control", "Cookie", "DNT", "Pragma", "Referer", "TE", "Via")
+    many = [*((name, "x") for name in names), ("X-Request-ID", "a")]
+    for count in (9, 10):
+        told = [*many, ("Priority", "u=1")][:count]
+        general, usual = served.both(get("Goal/short", *told))
+        assert usual == general
+
+
+def test_several_on_one_connection_are_answered_in_turn(served: Served) -> None:
+    plain, other = get("Goal/short"), get("Goal/long?_format=json")
+    for several in ([plain, plain], [plain, other, plain], [other, plain], [other, plain, other]):
+        expected = b"".join(served.both(one)[0].answer for one in several)
+        assert served.both(b"".join(several))[1].answer == expected
+
+
+async def test_what_has_to_be_waited_for_is_ended() -> None:
+    ended: list[str] = []
+
+    async def waits() -> str:
+        try:
+            await asyncio.sleep(1)
+        finally:
+            ended.append("ended")
+        return "never"
+
+    assert at_once(waits()) is None
+    assert ended == ["ended"]
+
+
+def test_an_id_is_a_random_uuid() -> None:
+    from uuid import RFC_4122, UUID
+
+    made = [UUID(new_id()) for _ in range(1000)]
+    assert {(one.version, one.variant) for one in made} == {(4, RFC_4122)}
+    assert len({*made}) == 1000
+    assert {one.clock_seq_hi_variant >> 4 for one in made} == {8, 9, 10, 11}
+
+
+@given(st.integers(0, 4_102_444_800))
+def test_a_time_is_as_the_library_writes_it(seconds: int) -> None:
+    from email.utils import formatdate
+
+    assert http_time(seconds) == formatdate(seconds, usegmt=True)
+
+
+@pytest.mark.parametrize("changed", [{"audit": "strict"}, {"server_timing": True}])
+async def test_what_waits_or_is_timed_takes_the_general_way(
+    tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    for told, short in (({}, True), (changed, False)):
+        app = create_app(Settings(store=store_at(tmp_path / "own.db", SQLITE), auth="none", **told))
+        async with app.router.lifespan_context(app):
+            assert (app.direct is not None) is short
