@@ -14,7 +14,6 @@ from operations._person import (
     codes,
     extension,
     has_code,
-    is_open_plan,
     local_day,
     local_name,
     refers,
@@ -209,12 +208,8 @@ def _plan_at_home(record: Record, day: date, *, fixed: bool) -> Iterator[Work]:
         working_days_after(day, record.numbers.planning_visit_days),
         reference_to(record.episode),
         fixed=fixed,
-        met=any(_is_keyworking(plan) and is_open_plan(plan) for plan in record.plans),
+        met=record.has_plan,
     )
-
-
-def _is_keyworking(plan: Resource) -> bool:
-    return has_code(plan.get("category"), canonicals.CARE_PLAN_CATEGORY, "keyworking-plan")
 
 
 def _rated_since(record: Record, day: date) -> bool:
