@@ -203,15 +203,18 @@ class _Giving:
             FhirError: FORBIDDEN.
         """
         givers = _performers(self._consent)
-        if self._age < 0 or not givers:
-            raise refusal("Who may consent for this patient cannot be told")
+        if not givers:
+            raise refusal("A consent says who gives it: its performer")
         is_giver = givers == [caller.user] and not self._by_keyworker
         # What somebody else has given or refused is not the caller's to write over.
         is_giver = is_giver and (old is None or _performers(old) == givers)
         if not is_giver:
             self._require_recorder(own, givers)
+            if self._age < 0:
+                raise refusal("Who may consent for this patient cannot be told: how old are they?")
         for giver in givers:
-            if not await self._may_give(giver, by_themselves=is_giver):
+            # To a stranger, a patient who is not there is as one who is hidden.
+            if self._age < 0 or not await self._may_give(giver, by_themselves=is_giver):
                 raise refusal(f"{giver} may not give this consent for this patient, or not so")
         return is_giver
 

@@ -286,3 +286,19 @@ async def test_who_keeps_the_record_adds_a_diagnosis_and_reads_none(
 async def _posts(client: httpx.AsyncClient, resource: Resource) -> httpx.Response:
     address = str(resource["resourceType"])
     return await client.post(address, content=json.encode(resource), headers=FHIR_JSON)
+
+
+@pytest.mark.usefixtures("region")
+@pytest.mark.parametrize("caller", [SOCIAL, MOTHER], ids=["a stranger", "who says they give it"])
+async def test_a_child_who_is_hidden_is_refused_as_one_who_is_not_there(
+    client: httpx.AsyncClient, app: Application, by_table: ByTable, caller: Caller
+) -> None:
+    await stored(app, child("hidden", TWELVE))
+    by_table(caller, NOW)
+    told = []
+    for name in ("hidden", "absent"):
+        asked = {**RECORDED, "patient": ref(f"Patient/{name}")}
+        answer = await client.post("Consent", content=json.encode(asked), headers=FHIR_JSON)
+        assert answer.status_code == 403
+        told.append(answer.text.replace(name, "somebody"))
+    assert told[0] == told[1]
