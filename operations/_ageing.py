@@ -64,7 +64,10 @@ def _proxy(record: Record, code: str, text: str, months: int, *, until: int) -> 
 
 
 def _transition(record: Record) -> Iterator[Work]:
-    """The last step that was reached; the first day on which it could be asked for is its due."""
+    """The last step that was reached: due then, or some weeks after the record began.
+
+    Who is of that age when they are first known would else be overdue on the first day.
+    """
     involved = record.episode or record.rating
     if involved is None:
         return
@@ -80,6 +83,8 @@ def _transition(record: Record) -> Iterator[Work]:
     known = [begun(one) for one in (*record.involvements, *record.flags) if begun(one) > 0]
     since = local_day(min(known)) if known else day
     code = "exit" if months == exit_months(record.numbers) else "T-TRANSITION"
+    if code == "T-TRANSITION" and known:
+        since += timedelta(days=record.numbers.transition_begin_days)
     focus = reference_to(involved) if code == "exit" else record.reference
     yield Work(code, text, max(day, since), focus, key=str(months))
 

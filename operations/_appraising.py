@@ -56,11 +56,21 @@ async def give(call: Call, person: Person, appraisal: Appraisal) -> Resource:
         if missing:
             raise FhirError.of(Kind.BUSINESS_RULE, missing)
         flag = await _given(records, now, await _flag(now, appraisal, hold))
-        await require_seen(call, unit, flag)
+        if not appraisal.decider.by_register:
+            await require_seen(call, unit, flag)
         await unit.settle(Overridden(frozenset({flag["id"]})) if appraisal.override else None)
-        return await records.get("Flag", flag["id"]) or flag
+        return await _as_seen(call, unit if appraisal.decider.by_register else records, flag)
 
     return await call.session.commit("set-rating", work)
+
+
+async def _as_seen(call: Call, data: SessionUnit | Records, flag: Resource) -> Resource:
+    """The rating as it is by now; with the caller's own rights, what they see of it."""
+    lookup = data if isinstance(data, Records) else Lookup(data, base=call.base, now=call.now)
+    found = await lookup.get("Flag", flag["id"])
+    if found is None:
+        raise FhirError(Kind.FORBIDDEN, "What the caller may not read it may not write")
+    return found
 
 
 def as_service(call: Call, unit: SessionUnit) -> Records:
@@ -162,7 +172,10 @@ def held_up(hold: Hold | None, colour: str | None, asked: "Appraisal | Removal")
     """What stands against a rating that is lower than what holds."""
     if hold is None or not hold.forbids(colour):
         return
-    if not asked.override:
+    if asked.decider.by_register:
+        text = "A rating is held that is higher; those who care for the young person set it lower"
+        yield Issue(text, _PLACE.format("rating"))
+    elif not asked.override:
         text = (
             f"{hold.why}. To set it lower on purpose, send 'override' true with a 'role' of "
             "those who care for the young person, and the reason"

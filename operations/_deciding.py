@@ -14,6 +14,7 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Lookup, reference_to
+from operations._host import is_professional
 from operations._person import Person, codes, covers
 
 RATES: Final = "a professional of the young person's care rates"
@@ -26,6 +27,8 @@ ROLES: Final = (
     *("social-worker", "education", "gp", "inpatient-rc", "advocate", "parent-carer"),
 )
 """Codes of the code system `care-team-role`."""
+_BY_COLOUR: Final = 4
+"""The row of the decision table by which a signatory of the register sees the colour."""
 _PLACE: Final = "Parameters.parameter.where(name='role')"
 _NOT_THEIRS: Final = "This is decided by professionals of the young person's care team"
 _UNKNOWN: Final[Resource] = {"display": "Not told"}
@@ -39,6 +42,8 @@ class Decider:
     """A Reference."""
     role: str
     """A code of `care-team-role`, '' where none is known."""
+    by_register: bool = False
+    """Whether it is a signatory of the register, who sees the colour alone."""
 
     @property
     def may_override(self) -> bool:
@@ -46,8 +51,11 @@ class Decider:
         return self.role != "" and self.role not in _OF_FAMILY
 
 
-async def decider(call: Call, person: Person) -> Decider:
+async def decider(call: Call, person: Person, *, rates: bool = False) -> Decider:
     """Who decides in this call.
+
+    Args:
+        rates: whether it is a rating that is given, which signatories of the register do too.
 
     Raises:
         FhirError: INVALID for a role that is none; FORBIDDEN for whoever is no professional, and
@@ -61,6 +69,8 @@ async def decider(call: Call, person: Person) -> Decider:
         raise FhirError(Kind.FORBIDDEN, _NOT_THEIRS)
     _require_scope(caller)
     held = await _held(call, person)
+    if rates and not held and not named and await _rates_by_register(call, person):
+        return Decider(_author(caller), "", by_register=True)
     if not any(role not in _OF_FAMILY for role in held):
         raise FhirError(Kind.FORBIDDEN, _NOT_THEIRS)
     if named and named not in held:
@@ -68,6 +78,28 @@ async def decider(call: Call, person: Person) -> Decider:
             Kind.FORBIDDEN, _PLACE, f"The records do not say that the caller is '{named}' here"
         )
     return Decider(_author(caller), named or next(iter(held), ""))
+
+
+async def _rates_by_register(call: Call, person: Person) -> bool:
+    """Whether the caller rates with consent to the register alone.
+
+    It is a professional of a health or social care body that has signed the register, in person,
+    while no keyworker does so: an entry takes the consent to the register, and nobody is in a care
+    team before keyworking.
+    """
+    if not (is_professional(call.session.caller) and await sees_colour_alone(call, person)):
+        return False
+    known = Person(
+        Lookup(call.as_service(), base=call.base, now=call.now), person.patient, call.now
+    )
+    episode = await known.episode() or {}
+    return not ("careManager" in episode and await known.consented("keyworking"))
+
+
+async def sees_colour_alone(call: Call, person: Person) -> bool:
+    """Whether it is as a signatory of the register that the caller sees the young person."""
+    found = await call.session.explain(person.patient["id"])
+    return found is not None and found.held.decision.row == _BY_COLOUR
 
 
 def _require_scope(caller: Caller) -> None:

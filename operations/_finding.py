@@ -54,7 +54,7 @@ class Finder:
             )
         return known
 
-    def first(self, resource: Resource) -> Resource:
+    async def first(self, resource: Resource) -> Resource:
         """Something that was not known before, as it is stored."""
         return resource
 

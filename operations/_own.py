@@ -17,6 +17,7 @@ from fhir_server.fhir.references import new_id, parse_relative
 from fhir_server.operation.records import Records, reference_to, stable_id
 from operations._doubt import ask_who
 from operations._finding import Finder, is_same_birth
+from operations._holder import with_holder
 from operations._identity import (
     are_for_tests,
     identifiers_of,
@@ -43,11 +44,18 @@ _TEXT: Final = "Find out whose stay this is"
 
 
 class OwnFinder(Finder):
-    """Of one organisation, by its ODS code."""
+    """Of one organisation, by its ODS code.
 
-    def __init__(self, records: Records, message: Message, organisation: str) -> None:
+    Args:
+        register: ODS code of the organisation that holds the register; '' where none is set.
+    """
+
+    def __init__(
+        self, records: Records, message: Message, organisation: str, register: str
+    ) -> None:
         super().__init__(records, message)
         self._organisation = organisation
+        self._register = register
         self.doubted: Sequence[Resource] = ()
         """Patients with the identifiers of the one who is told of, who may be somebody else."""
         self._is_apart = False
@@ -100,12 +108,14 @@ class OwnFinder(Finder):
             return min(about, key=reference_to, default=None)
         return _only([one for one in about if await self._has_written(one)], part)
 
-    def first(self, resource: Resource) -> Resource:
+    async def first(self, resource: Resource) -> Resource:
         """Who works where is not for a ward to say: that begins when it is confirmed."""
         if resource["resourceType"] in _DECIDING:
             return {**resource, "active": False}
-        is_patient = resource["resourceType"] == "Patient"
-        return unconfirmed(resource) if self._is_apart and is_patient else resource
+        if resource["resourceType"] != "Patient":
+            return resource
+        told = unconfirmed(resource) if self._is_apart else resource
+        return await with_holder(self._records, told, self._register, self._organisation)
 
     def passes_over(self, known: Resource) -> bool:
         """A load test chooses ids, and may have chosen one that is made here."""

@@ -201,6 +201,12 @@ class Person:
     async def keyworking_plan(self) -> Resource | None:
         return max(await self.open_plans("keyworking-plan"), key=begun, default=None)
 
+    async def has_keyworking_plan(self) -> bool:
+        """Whether one is open, however many there are."""
+        kind = TokenIs("category", canonicals.CARE_PLAN_CATEGORY, "keyworking-plan")
+        is_open = any_of("status", _OPEN_PLAN)
+        return bool(await self._records.about("CarePlan", self.reference, kind, is_open, latest=1))
+
     async def keyworking_plan_at(self, at: int) -> Resource | None:
         """That which is open, else the one that was followed at that moment and is over since."""
         there = await self.keyworking_plan()

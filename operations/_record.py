@@ -67,6 +67,8 @@ class Record:
     episodes: Collection[Resource] = ()
     requests: Collection[Resource] = ()
     plans: Collection[Resource] = ()
+    has_plan: bool = False
+    """Whether a keyworking plan is open; looked for where somebody has come home from a stay."""
     tasks: Collection[Resource] = ()
     conditions: Collection[Resource] = ()
     teams: Collection[Resource] = ()
@@ -322,16 +324,19 @@ async def record_of(
         return None
     person, name = Person(records, patient, now), reference_to(patient)
     plans, tasks = await person.latest_of_encounters(), await _tasks(records, name)
+    encounters = await _encounters(person, [*plans, *tasks], news)
+    came_home = any(map(is_over, encounters))
     return Record(
         patient,
         now,
         numbers,
         flags=await person.ratings(),
-        encounters=await _encounters(person, [*plans, *tasks], news),
+        encounters=encounters,
         consents=await records.about("Consent", name),
         episodes=await records.about("EpisodeOfCare", name),
         requests=await records.about("ServiceRequest", name, any_of("status", ["active"])),
         plans=plans,
+        has_plan=came_home and await person.has_keyworking_plan(),
         tasks=tasks,
         conditions=await records.about("Condition", name, _OF_SELF_HARM),
         teams=await records.about("CareTeam", name, any_of("status", ["active"])),

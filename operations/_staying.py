@@ -179,6 +179,7 @@ def _home_again(record: Record, stay: Resource) -> Iterator[Work]:
     if any(record.admitted(other) >= at for other in record.stays if other["id"] != stay["id"]):
         return
     yield from _follow_up(record, focus, at, fixed=fixed)
+    yield from _plan_at_home(record, local_day(at), fixed=fixed)
     held = days_after(local_day(at), numbers.red_hold_days)
     text = "Rate again: red is held until then"
     yield Work("T-RED-HOLD", text, held, focus, fixed=fixed, met=_rated_since(record, held))
@@ -195,6 +196,20 @@ def _follow_up(record: Record, focus: str, at: int, *, fixed: bool) -> Iterator[
         soon = numbers.follow_up_suicide_risk_hours
         text = f"Follow-up within {soon} hours, as there is a risk of suicide"
         yield Work("T-FU-48", text, hours_after(at, soon), focus, "asap", fixed=fixed)
+
+
+def _plan_at_home(record: Record, day: date, *, fixed: bool) -> Iterator[Work]:
+    """planning-visit, of somebody who went to hospital before there was a plan for home."""
+    if record.episode is None or record.state != "plan-active":
+        return
+    yield Work(
+        "planning-visit",
+        "Visit at home: begin the keyworking plan together",
+        working_days_after(day, record.numbers.planning_visit_days),
+        reference_to(record.episode),
+        fixed=fixed,
+        met=record.has_plan,
+    )
 
 
 def _rated_since(record: Record, day: date) -> bool:

@@ -14,7 +14,7 @@ from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Lookup, reference_to
 from operations._appraising import Appraisal, give, reason_of
-from operations._deciding import RATES, decider
+from operations._deciding import RATES, decider, sees_colour_alone
 from operations._person import Person, colour_of, local_day, since
 from operations._rules import Fired, fired_rules, suggested, unanswered
 
@@ -77,7 +77,7 @@ async def _apply(call: Call, person: Person, risk: _Risk) -> Resource:
     if risk.rating is None:
         raise FhirError(Kind.BUSINESS_RULE, "Nothing is known that suggests a rating")
     evidence = [one for rule in risk.fired for one in rule.evidence]
-    decides = await decider(call, person)
+    decides = await decider(call, person, rates=True)
     return await give(call, person, Appraisal(risk.rating, reason, evidence, decides, False))
 
 
@@ -121,6 +121,8 @@ def _rule(rule: Fired) -> list[dict[str, Any]]:
 
 async def _missing(call: Call, person: Person, registered: Resource | None) -> list[str]:
     """What would have to be known to be sure."""
+    if await sees_colour_alone(call, person):
+        return ["The caller sees the colour alone: answers, stays and plans are not looked at"]
     missing = [*await _missing_answers(call, person)]
     if person.age_at(call.now) is None:
         missing.append("The date of birth is not known to the day")

@@ -61,7 +61,8 @@ async def run(call: Call) -> Resource:
         finder = Finder(records, message)
         if bound:
             await require_sender(records, message, caller, call.inpatient_units)
-            finder = OwnFinder(records, message, caller.organisation)
+            register = call.pathway.register_organisation
+            finder = OwnFinder(records, message, caller.organisation, register)
         return await _Processing(unit, records, message, finder, call.now).run()
 
     action = f"process-message {message.trigger.value}"
@@ -228,7 +229,7 @@ class _Processing:
             known = await self._records.get(kind, resource["id"])
             if known is not None and not self._finder.passes_over(known):
                 return known
-            resource = self._finder.first(resource)
+            resource = await self._finder.first(resource)
         linked = await self._linked(resource, part)
         try:
             return await self._records.save(linked)

@@ -4,9 +4,11 @@ Eligible is who is on the register with a rating that calls for it, has a learni
 autistic, and is not too old: https://www.westyorkshirekeyworkerservice.org.uk.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
-from fhir_server.access.caller import Role
+from fhir_server.access.caller import Role, keeps_records
+from fhir_server.access.decision import Area, Decision, Right, Sight
 from fhir_server.access.session import SessionUnit
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import canonicals
@@ -18,6 +20,7 @@ from operations._ageing import too_old
 from operations._diagnosis import is_eligible
 from operations._host import is_professional
 from operations._person import Person, colour_of, local_day, local_time
+from operations._sender import codes_of
 from operations.admission_risk import person_of
 from operations.pathway.moving import moved, plain
 from operations.pathway.states import REFERRED
@@ -27,35 +30,88 @@ AS_SERVICE: Final = "a professional refers to keyworking"
 """Whoever refers sees the young person, and has no part in what the host does with it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Sees:
+    """What the caller may be told of why nobody is referred."""
+
+    rating: bool = True
+    record: bool = True
+
+
 async def run(call: Call) -> Resource:
-    caller = call.session.caller
-    may = is_professional(caller) or Role.LOAD_TEST in caller.roles
-    if not (call.session.is_open or may):
-        raise FhirError(Kind.FORBIDDEN, "A professional of an organisation, signed in, may refer")
-    await person_of(call)
+    sees = await _require_referrer(call)
 
     async def work(unit: SessionUnit) -> Resource:
         records = Records(unit, base=call.base, now=call.now, checker=call.checker)
         patient = await records.get("Patient", call.id)
         if patient is None:
             raise FhirError(Kind.NOT_FOUND, f"Patient/{call.id} is not known")
-        return await _refer(call, records, Person(records, patient, call.now))
+        await _require_other_host(call, records, patient)
+        return await _refer(call, records, Person(records, patient, call.now), sees)
 
     return await call.as_service().commit("refer", work)
 
 
-async def _refer(call: Call, records: Records, person: Person) -> Resource:
+async def _require_referrer(call: Call) -> _Sees:
+    """Raise unless the caller refers: a professional, or the client that keeps the record.
+
+    Raises:
+        FhirError: FORBIDDEN; NOT_FOUND for a young person whom they do not see.
+    """
+    caller = call.session.caller
+    is_test = Role.LOAD_TEST in caller.roles
+    may = is_professional(caller) or keeps_records(caller) or is_test
+    if not (call.session.is_open or may):
+        raise FhirError(
+            Kind.FORBIDDEN,
+            "A professional of an organisation, signed in, may refer, and the administrators' "
+            "client of the organisation that manages the record",
+        )
+    await person_of(call)
+    found = None if call.session.is_open or is_test else await call.session.explain(call.id)
+    if found is None:
+        return _Sees()
+    decision: Decision = found.held.decision
+    if not (is_professional(caller) or Right.IDENTITY in decision.rights):
+        raise FhirError(Kind.FORBIDDEN, "Another organisation manages the record")
+    return _Sees(
+        decision.sight(Area.FLAG) is not Sight.NONE, decision.sight(Area.PLAN) is Sight.ALL
+    )
+
+
+async def _require_other_host(call: Call, records: Records, patient: Resource) -> None:
+    """Raise for a referral to one's own organisation: the host takes part in what it hosts.
+
+    Where it manages the record it is known to be in charge, whoever refers.
+
+    Raises:
+        FhirError: FORBIDDEN.
+    """
+    own, host = call.session.caller.organisation, call.parameters.one("host")
+    if call.session.is_open or host is None or Role.LOAD_TEST in call.session.caller.roles:
+        return
+    managing = patient.get("managingOrganization", {})
+    kept = any(own in codes for codes in await codes_of(records, managing))
+    if not kept and any(own in codes for codes in await codes_of(records, host)):
+        raise FhirError.at(
+            Kind.FORBIDDEN,
+            "Parameters.parameter.where(name = 'host')",
+            "Nobody refers to their own organisation, unless it manages the record",
+        )
+
+
+async def _refer(call: Call, records: Records, person: Person, sees: _Sees) -> Resource:
     rating = next(iter(await person.active_ratings()), None)
     needs = [one for one in await person.conditions() if is_eligible(one)]
     host = call.parameters.one("host") or person.patient.get("managingOrganization")
     issues = [
-        *_rating_lacks(rating, call.pathway),
+        *_rating_lacks(rating, call.pathway, tells=sees.rating),
         *_person_lacks(person, call.pathway),
         *_records_lack(needs, host),
     ]
     if known := await person.episode():
-        text = f"The young person is referred already: {reference_to(known)}"
-        issues.append(Issue(text, "EpisodeOfCare"))
+        where = f": {reference_to(known)}" if sees.record else ""
+        issues.append(Issue(f"The young person is referred already{where}", "EpisodeOfCare"))
     if issues or rating is None or host is None:
         raise FhirError.of(Kind.BUSINESS_RULE, issues)
     referral = await records.save(_referral(call, person, rating, needs))
@@ -69,7 +125,7 @@ async def _refer(call: Call, records: Records, person: Person) -> Resource:
     }
 
 
-def _rating_lacks(rating: Resource | None, pathway: Pathway) -> list[Issue]:
+def _rating_lacks(rating: Resource | None, pathway: Pathway, *, tells: bool) -> list[Issue]:
     allowed = [canonicals.RED, canonicals.AMBER, canonicals.BLUE]
     if pathway.refer_green:
         allowed.append(canonicals.GREEN)
@@ -77,6 +133,8 @@ def _rating_lacks(rating: Resource | None, pathway: Pathway) -> list[Issue]:
     if colour in allowed:
         return []
     found = f"The rating is {colour}" if colour else "There is no active rating"
+    if not tells:
+        found = "There is no active rating that calls for it"
     return [Issue(f"{found}: keyworking takes {', '.join(allowed)}", "Flag.code")]
 
 
@@ -104,9 +162,6 @@ def _records_lack(needs: list[Resource], host: Resource | None) -> list[Issue]:
 
 
 def _referral(call: Call, person: Person, rating: Resource, needs: list[Resource]) -> Resource:
-    user = call.session.caller.user
-    requester = call.parameters.one("requester") if call.session.is_open or not user else None
-    by_user = {"reference": user} if user else None
     found: Resource = {
         "resourceType": "ServiceRequest",
         "id": stable_id("referral", person.reference, str(call.now)),
@@ -115,13 +170,25 @@ def _referral(call: Call, person: Person, rating: Resource, needs: list[Resource
         "code": {"text": "Keyworking"},
         "subject": {"reference": person.reference},
         "authoredOn": local_time(call.now),
-        "requester": requester or by_user or rating.get("author", {"display": "Not told"}),
+        "requester": _requester(call) or rating.get("author", {"display": "Not told"}),
         "performerType": {"coding": [{"system": canonicals.CARE_TEAM_ROLE, "code": "keyworker"}]},
         "reasonReference": [{"reference": reference_to(one)} for one in needs],
         "supportingInfo": [{"reference": reference_to(rating)}],
     }
     reason = plain(call.parameters.one("reason"))
     return {**found, "note": [{"text": reason}]} if reason else found
+
+
+def _requester(call: Call) -> Resource | None:
+    """Who asks; who is named, where nobody is known to."""
+    caller = call.session.caller
+    if not call.session.is_open and caller.user:
+        return {"reference": caller.user}
+    if not call.session.is_open and keeps_records(caller):
+        code = {"system": canonicals.ODS_ORGANIZATION, "value": caller.organisation}
+        return {"identifier": code}
+    named: Resource | None = call.parameters.one("requester")
+    return named
 
 
 def _episode(call: Call, person: Person, referral: Resource, host: Resource) -> Resource:

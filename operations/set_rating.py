@@ -21,7 +21,7 @@ async def run(call: Call) -> Resource:
         colour_in(call),
         reason_of(call, "reason"),
         await evidence_in(call, person),
-        await decider(call, person),
+        await decider(call, person, rates=True),
         bool(call.parameters.one("override")),
         bool(call.parameters.one("avoided")),
     )

@@ -131,7 +131,7 @@ async def facts_of(
         return found
     state = shelf.state
     if len(missing) < _SCAN_FROM:
-        read = {one: await _facts_of_one(reader, one) for one in missing}
+        read = {one: await facts_of_one(reader, one) for one in missing}
     else:
         read = await _facts_of_many(reader, frozenset(missing))
     if shelf.state == state:  # else a commit may have changed them since
@@ -140,7 +140,8 @@ async def facts_of(
     return found | read
 
 
-async def _facts_of_one(reader: Reader, patient_id: str) -> Facts | None:
+async def facts_of_one(reader: Reader, patient_id: str) -> Facts | None:
+    """As the reader has them now; None where they cannot be read."""
     own = f"Patient/{patient_id}"
     try:
         told = await kept.of_subject(reader, own)

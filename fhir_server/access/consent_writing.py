@@ -1,8 +1,9 @@
 """Who may give, record and withdraw a consent.
 
 A consent grants only what its giver may give, and is never widened by the one who profits: it is
-written by its giver, or by the keyworker who records it as checked with them. It is withdrawn by
-its giver, the patient or the keyworker, at any time, and is never deleted.
+written by its giver, or by the keyworker who records it as checked with them; how it begins before
+there is a keyworker is in `first_consent`. It is withdrawn by its giver, the patient or the
+keyworker, at any time, and is never deleted.
 
 Sources: docs/access.md; ages and capacity https://www.legislation.gov.uk/ukpga/2005/9/section/1
 (16: presumed), parental responsibility https://www.legislation.gov.uk/ukpga/1989/41/section/3,
@@ -20,6 +21,7 @@ from fhir_server.access.decision import Decision
 from fhir_server.access.facts import kept
 from fhir_server.access.facts.parts import ConsentPart
 from fhir_server.access.facts.reading import contribution
+from fhir_server.access.first_consent import Beginning, beginning_of, may_record
 from fhir_server.access.labels import labels_of
 from fhir_server.access.own_names import OwnNames
 from fhir_server.access.policy import refusal
@@ -78,8 +80,22 @@ async def require_consent(
     if old is not None and _is_withdrawal(old, new):
         _require_withdrawer(caller, old, new, patient_id, is_keyworker=is_keyworker)
         return
+    beginning = await beginning_of(reader, new, patient_id, now)
+    begins = not is_keyworker and old is None
+    for_others = begins and _performers(new) != [caller.user]
+    if for_others and await may_record(reader, caller, decision, beginning):
+        beginning.require_not_over_others(_performers(new))
+        is_keyworker = True
     patient = await _read(reader, f"Patient/{patient_id}")
-    giving = _Giving(reader, new, patient, _age(patient, now), decision, by_keyworker=is_keyworker)
+    giving = _Giving(
+        reader,
+        new,
+        patient,
+        _age(patient, now),
+        decision,
+        by_keyworker=is_keyworker,
+        beginning=beginning if begins else None,
+    )
     if await giving.require(caller, own, old):
         known = await _known_assessment(reader, patient_id, now)
         _require_found_before(new, known)
@@ -158,6 +174,7 @@ class _Giving:
 
     Args:
         age: of the patient, None where it cannot be told: then nobody may.
+        beginning: what is known before a consent that is new; None for a change of one.
     """
 
     def __init__(
@@ -169,6 +186,7 @@ class _Giving:
         decision: Decision,
         *,
         by_keyworker: bool,
+        beginning: Beginning | None,
     ) -> None:
         self._reader = reader
         self._consent = consent
@@ -176,6 +194,7 @@ class _Giving:
         self._age = -1 if age is None else age
         self._row = decision.row
         self._by_keyworker = by_keyworker
+        self._beginning = beginning
 
     async def require(self, caller: Caller, own: OwnNames, old: Side) -> bool:
         """Whether it is the giver who writes it; raises unless they or who records it may.
@@ -184,15 +203,18 @@ class _Giving:
             FhirError: FORBIDDEN.
         """
         givers = _performers(self._consent)
-        if self._age < 0 or not givers:
-            raise refusal("Who may consent for this patient cannot be told")
+        if not givers:
+            raise refusal("A consent says who gives it: its performer")
         is_giver = givers == [caller.user] and not self._by_keyworker
         # What somebody else has given or refused is not the caller's to write over.
         is_giver = is_giver and (old is None or _performers(old) == givers)
         if not is_giver:
             self._require_recorder(own, givers)
+            if self._age < 0:
+                raise refusal("Who may consent for this patient cannot be told: how old are they?")
         for giver in givers:
-            if not await self._may_give(giver, by_themselves=is_giver):
+            # To a stranger, a patient who is not there is as one who is hidden.
+            if self._age < 0 or not await self._may_give(giver, by_themselves=is_giver):
                 raise refusal(f"{giver} may not give this consent for this patient, or not so")
         return is_giver
 
@@ -239,7 +261,8 @@ class _Giving:
             if self._age >= _ADULT or not _holds_responsibility(relation):
                 return False
             if by_themselves:
-                return self._row in _PARENT
+                first = self._beginning is not None and self._beginning.is_first_of(giver)
+                return self._row in _PARENT or first
             return self._age < _REVIEW or bool(self._found_about_capacity)
         is_appointed = self._basis in (
             "health-and-welfare-lasting-power-of-attorney",

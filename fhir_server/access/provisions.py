@@ -6,6 +6,7 @@ caller counts; of two beside each other, the denial. A permit that cannot be car
 permits nothing, a denial that cannot denies more.
 """
 
+from collections.abc import Set
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -73,7 +74,7 @@ def permitted(consent: ConsentPart, asking: Asking, naming: Naming) -> Permitted
     return Refused.DENIED if _denies(root, asking) else Refused.SILENT
 
 
-def denied_by_name(rule: Provision | None, names: frozenset[str], now: int) -> bool:
+def denied_by_name(rule: Provision | None, names: Set[str], now: int) -> bool:
     """Whether a denial within names one of these, whatever it is about."""
     if rule is None:
         return False

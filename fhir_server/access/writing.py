@@ -128,6 +128,8 @@ async def _require_of(
     if name == "Consent":
         await require_consent(asked.caller, asked.now, reader, decision, own, old, new)
         return
+    if _is_diagnosis_for_keeper(decision, old, new):
+        return
     if name == "Encounter" and Right.EVENTS in decision.rights and _is_own_event(own, old, new):
         return
     sides = [side for side in (old, new) if side is not None]
@@ -162,6 +164,13 @@ def _is_own_event(own: OwnNames, old: Side, new: Side) -> bool:
         return not labels_of(new)
     same = membership.patients_of(old) == membership.patients_of(new)
     return same and _same_labels(old, new) and own.is_organisation(old.get("serviceProvider"))
+
+
+def _is_diagnosis_for_keeper(decision: Decision, old: Side, new: Side) -> bool:
+    """Who keeps the record adds a Condition, without which nobody is referred; it reads none."""
+    if old is not None or new is None or Right.IDENTITY not in decision.rights:
+        return False
+    return bool(new["resourceType"] == "Condition") and not labels_of(new)
 
 
 def _is_own_task(own: OwnNames, old: Side, new: Side) -> bool:

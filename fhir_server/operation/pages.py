@@ -16,7 +16,6 @@ from urllib.parse import quote
 from cryptography.fernet import Fernet, InvalidToken
 
 from fhir_server.errors import FhirError, Kind
-from fhir_server.fhir.json import encode
 
 _LONG: Final = 1024
 """Bytes of a state from which on it is packed: a search by POST may be long."""
@@ -46,7 +45,7 @@ class Pages:
         Raises:
             FhirError: TOO_COSTLY for a state that no address could hold.
         """
-        plain = encode([_FORM, self.caller, address, state])
+        plain = json.dumps([_FORM, self.caller, address, state], separators=(",", ":")).encode()
         packed = zlib.compress(plain) if len(plain) > _LONG else plain
         sealed = self.seal.encrypt_at_time(packed, self.clock() // 1_000_000)
         if len(sealed) > _LONGEST:

@@ -96,12 +96,17 @@ class Numbers(BaseModel):
     """Months of age at which becoming an adult is first talked about."""
     transition_second_months: _Count = 210
     """Months of age at which the move to adults' services is prepared."""
+    transition_begin_days: _Count = 28
+    """Days from the beginning of a record until either is due where it is late for that."""
     retention_archive_months: _Count = 6
     """Months after the end of an involvement until its record is archived."""
     retention_delete_months: _Count = 72
     """Months after which it is removed."""
     escalation_days: _Count = 1
     """Working days after which what is overdue is the strategic keyworker's too."""
+    register_organisation: Annotated[str, Field(pattern=r"^([A-Za-z0-9]{1,20})?$")] = ""
+    """ODS code of the organisation that holds the register: it manages the record of whoever a
+    message alone tells of. Empty: the organisation that the message names, else its sender."""
     small_number: _Count = 5
     """Counts below this, but for 0, are not told in reports."""
 

@@ -24,6 +24,7 @@ ON: Final = (
     *("Patient", "QuestionnaireResponse", "ServiceRequest", "Task"),
 )
 _SETTLED: Final = "timers"
+_PLAN_FOR_HOME: Final = (canonicals.CARE_PLAN_CATEGORY, "keyworking-plan")
 _LOOKED_AT: Final[Mapping[str, Sequence[str]]] = {
     "CarePlan": ("subject", "encounter", "author", "status"),
     "Condition": ("subject", "code", "clinicalStatus"),
@@ -145,7 +146,7 @@ def _looked_at(resource: Resource | None) -> list[object]:
 def _matters(resource: Resource) -> bool:
     kind = resource["resourceType"]
     if kind == "CarePlan":
-        return "encounter" in resource
+        return "encounter" in resource or has_code(resource.get("category"), *_PLAN_FOR_HOME)
     if kind == "Flag":
         return is_rating(resource)
     if kind == "Task":

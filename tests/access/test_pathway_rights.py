@@ -1,18 +1,19 @@
 """Who moves an involvement: the host until a keyworker is there, then the keyworker."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 import httpx
 import pytest
 
-from fhir_server.access.caller import Caller
+from fhir_server.access.caller import Caller, Grant, Role
 from fhir_server.app import Application
 from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.json import Resource
 from tests.access.conftest import ByTable, stored
 from tests.access.deciding import about, rating
 from tests.access.people import SEVENTEEN, child, coded, consent, ods, organisation, role
-from tests.support import FHIR_JSON, assert_outcome
+from tests.support import FHIR_JSON, assert_outcome, stored_versions
 
 HOST: Final = Caller("host", user="Practitioner/host", organisation="X99")
 STRANGER: Final = Caller("stranger", user="Practitioner/stranger", organisation="Z99")
@@ -20,6 +21,12 @@ SYSTEM: Final = Caller("system", organisation="X99")
 KEYWORKER: Final = Caller("keyworker", user="Practitioner/keyworker", organisation="X99")
 SOCIAL: Final = Caller("social", user="Practitioner/social", organisation="S11")
 FAMILY: Final = Caller("young", user="Patient/1")
+KEEPER: Final = Caller(
+    "keeper",
+    organisation="X99",
+    roles=frozenset({Role.ADMINISTRATOR}),
+    grants=(Grant("system", "*", frozenset("cruds")),),
+)
 
 
 def involvement(state: str, status: str, **rest: Any) -> Resource:
@@ -103,12 +110,53 @@ async def test_who_sees_the_young_person_refers_and_nobody_else(
         answer = await ask(client, "Patient/1/$refer", host=ods("X99"))
         assert answer.status_code in (403, 404), answer.text
     by_table(SOCIAL)
+    for own in (ods("S11"), {"reference": "Organization/s"}):
+        answer = await ask(client, "Patient/1/$refer", host=own)
+        assert_outcome(answer, 403, "forbidden", "to their own organisation")
     answer = await ask(client, "Patient/1/$refer", host=ods("X99"))
     assert answer.status_code == 200, answer.text
     (referral,) = [
         one["resource"] for one in answer.json()["parameter"] if one["name"] == "referral"
     ]
     assert referral["requester"] == {"reference": "Practitioner/social"}
+
+
+async def test_who_keeps_the_record_refers_and_is_told_nothing_of_it(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    need = about("Condition", "n", "1", code={"text": "Autism"})
+    kept = child("1", SEVENTEEN, managingOrganization=ods("X99"))
+    # Nobody has been asked about keyworking yet.
+    await stored(app, organisation("o", "X99"), kept, need, _rated("green"))
+    by_table(replace(KEEPER, organisation="Y11"))
+    answer = await ask(client, "Patient/1/$refer", host=ods("X99"))
+    assert_outcome(answer, 404, "not-found", "is not known")
+    by_table(KEEPER)
+    answer = await ask(client, "Patient/1/$refer", host=ods("X99"))
+    assert_outcome(answer, 422, "business-rule", "no active rating that calls for it", "Flag.code")
+    assert "green" not in answer.text
+    await stored(app, _rated("red"))
+    answer = await ask(client, "Patient/1/$refer", reason="Too much")
+    assert answer.status_code == 200, answer.text
+    made = {one["name"]: one["resource"] for one in answer.json()["parameter"]}
+    assert made["referral"]["requester"] == ods("X99")
+    assert made["episode"]["managingOrganization"] == ods("X99")
+    answer = await ask(client, "Patient/1/$refer", reason="Too much")
+    assert_outcome(answer, 422, "business-rule", "is referred already")
+    assert made["episode"]["id"] not in answer.text
+    (task,) = [one for one in await _tasks(app) if one["focus"]["reference"].startswith("Episode")]
+    assert task["code"]["coding"][0]["code"] == "obtain-consent"
+
+
+def _rated(colour: str) -> Resource:
+    category = [coded(canonicals.FLAG_CATEGORY, canonicals.DSR_ADMISSION_RISK)]
+    told = rating("f", "1", category=category, period={"start": "2026-03-02"})
+    return {**told, "code": coded(canonicals.DSR_RATING, colour)}
+
+
+async def _tasks(app: Application) -> list[Resource]:
+    found = [json.decode_resource(one.body) for one in await stored_versions(app.state.store)]
+    return [one for one in found if one["resourceType"] == "Task" and "obtain" in str(one["code"])]
 
 
 async def test_the_keyworker_closes_and_the_consent_ends_with_it(

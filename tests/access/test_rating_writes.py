@@ -6,7 +6,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from fhir_server.access.caller import Caller, Grant
+from fhir_server.access.caller import Caller, Grant, Role
 from fhir_server.app import Application
 from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.json import Resource
@@ -191,3 +191,82 @@ async def test_a_discharge_is_confirmed_by_who_may_write_the_plan(
     by_table(STRANGER)
     unseen = await client.post(address, content=sent, headers=FHIR_JSON)
     assert_outcome(unseen, 404, "not-found", "is not known")
+
+
+NURSE: Final = Caller("n", user="Practitioner/nurse", organisation="S11")
+
+
+@pytest.fixture
+async def registered(app: Application, by_table: ByTable) -> None:
+    """On the register by consent, with nobody who keyworks."""
+    await stored(
+        app,
+        child("1", SEVENTEEN),
+        {**consent("register", "consent", outcome=None), "id": "r"},
+        episode(None, status="planned"),
+        team(member("Practitioner/camhs")),
+    )
+    by_table(NURSE)
+
+
+@pytest.mark.usefixtures("registered")
+async def test_a_signatory_gives_the_first_rating_by_consent_to_the_register(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    answer = await rate(client, override=False)
+    assert answer.status_code == 200, answer.text
+    assert "author" not in answer.json(), "the colour alone"
+    assert "extension" not in answer.json()
+    flag = json.decode_resource((await app.state.store.read("Flag", answer.json()["id"])).body)
+    assert flag["author"] == ref("Practitioner/nurse")
+    assert flag["code"]["coding"][0]["code"] == "amber"
+    for other in (
+        replace(NURSE, user=""),
+        replace(NURSE, roles=frozenset({Role.COMMISSIONER})),
+        replace(NURSE, organisation="Y11"),
+        CAMHS,
+    ):
+        by_table(other)
+        assert (await rate(client, override=False)).status_code in (403, 404)
+
+
+@pytest.mark.usefixtures("registered")
+async def test_a_signatory_takes_nobody_off_and_sets_nothing_lower_that_is_held(
+    app: Application, client: httpx.AsyncClient
+) -> None:
+    held = {"url": canonicals.MINIMUM_UNTIL_EXTENSION, "valueDate": "2999-01-01"}
+    red = {**rating("f1", "1"), **RATED, "extension": [held]}
+    red["code"] = coded(canonicals.DSR_RATING, "red")
+    await stored(app, red)
+    for override in (False, True):
+        answer = await rate(client, override=override)
+        assert_outcome(answer, 422, "business-rule", "set it lower")
+        assert "2999" not in answer.text
+    made: list[Resource] = [
+        {"name": "reason", "valueCode": "step-down"},
+        {"name": "text", "valueString": "Home for good"},
+    ]
+    sent = json.encode({"resourceType": "Parameters", "parameter": made})
+    removed = await client.post("Patient/1/$remove-rating", content=sent, headers=FHIR_JSON)
+    assert_outcome(removed, 403, "forbidden", "care team")
+
+
+@pytest.mark.usefixtures("registered")
+async def test_a_signatory_rates_no_more_where_a_keyworker_does(
+    app: Application, client: httpx.AsyncClient
+) -> None:
+    await stored(app, consent(basis="consent", outcome=None), episode("Practitioner/keyworker"))
+    answer = await rate(client, override=False)
+    assert_outcome(answer, 403, "forbidden", "care team")
+    # Nobody is to be without anybody who rates: withdrawn, it is the register's again.
+    await stored(app, consent(basis="consent", outcome=None, status="inactive"))
+    assert (await rate(client, override=False)).status_code == 200
+
+
+@pytest.mark.usefixtures("registered")
+async def test_what_is_suggested_to_a_signatory_says_what_it_rests_on(
+    client: httpx.AsyncClient,
+) -> None:
+    told = (await client.get("Patient/1/$admission-risk")).json()["parameter"]
+    (missing,) = [one["valueString"] for one in told if one["name"] == "missing"]
+    assert "the colour alone" in missing

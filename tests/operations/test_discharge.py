@@ -175,6 +175,18 @@ async def test_moves_the_involvement_back_to_plan_active(unknown: Chart, state: 
     assert await unknown.state() == "plan-active"
 
 
+async def test_of_somebody_without_a_plan_for_home_asks_to_begin_one(
+    chart: Chart, stay: Spell
+) -> None:
+    (plan,) = [one for one in await chart.all("CarePlan") if "encounter" not in one]
+    await chart.write({**plan, "status": "revoked"})
+    await chart.tell(stay.discharge(HOME))
+    assert (await chart.dues())["planning-visit"] == "2026-07-20", "ten working days"
+    await chart.write({**plan, "id": "another", "status": "draft"})
+    assert (await chart.tasks("completed"))["planning-visit"]
+    # Who has a plan is not asked: see what follows a discharge above.
+
+
 @pytest.mark.parametrize("state", ["planning", "step-down", "awaiting-allocation"])
 async def test_leaves_any_other_state(unknown: Chart, state: str) -> None:
     await unknown.open(state=state)

@@ -153,6 +153,18 @@ async def test_t_transition_is_asked_for_at_14_at_17_and_a_half_and_at_18(
     assert text in task["description"]
 
 
+async def test_t_transition_is_not_late_on_the_day_that_somebody_is_first_known(
+    unknown: Chart,
+) -> None:
+    await begin(unknown, birthDate=born(15))
+    await involve(unknown, period={"start": days_ago(3)})
+    assert await dues(unknown, "T-TRANSITION") == [in_days(25)]
+    # Known since long: on the birthday.
+    await involve(unknown, period={"start": days_ago(500)})
+    await begin(unknown, birthDate=born(14, 5))
+    assert await dues(unknown, "T-TRANSITION") == [days_ago(5)]
+
+
 @pytest.mark.parametrize("birth_date", [born(14, -1), "2010"])
 async def test_t_transition_is_not_for_somebody_younger(unknown: Chart, birth_date: str) -> None:
     await begin(unknown, birthDate=birth_date)

@@ -72,63 +72,33 @@ class Entry:
         return {"resourceType": "Bundle", "type": "transaction", "entry": self.made}
 
 
-def from_the_register(child: Child, day: str, *, referred: bool = False) -> JSON:
-    """What an area's register tells of somebody who is new to the server.
+def patient_of(child: Child) -> JSON:
+    """Whose record the service keeps."""
+    return {
+        "resourceType": "Patient",
+        "identifier": [{"system": canonicals.NHS_NUMBER, "value": child.nhs_number}],
+        "name": [{"family": "Synthetic", "given": [child.name]}],
+        "birthDate": child.born,
+        "managingOrganization": ods(SERVICE),
+    }
 
-    Args:
-        referred: whether with a referral to keyworking, which the manager sees to.
-    """
+
+def from_the_register(child: Child, day: str) -> JSON:
+    """What an area's register tells of somebody who is new to the server."""
     told = Entry()
-    patient = told.add(
-        {
-            "resourceType": "Patient",
-            "identifier": [{"system": canonicals.NHS_NUMBER, "value": child.nhs_number}],
-            "name": [{"family": "Synthetic", "given": [child.name]}],
-            "birthDate": child.born,
-            "managingOrganization": ods(SERVICE),
-        }
-    )
+    patient = told.add(patient_of(child))
     for _ in ("mother", "father"):
-        told.add(_parent(patient))
+        told.add(parent(patient))
     told.add(diagnosis(patient))
     if child.harms_himself:
         told.add(_condition(coded(canonicals.SNOMED_CT, "401206008"), patient))
     if child.rating:
         told.add(_rating(child.rating, patient, day))
-    if referred:
-        told.add(_involvement(patient, told.add(_referral(patient, day)), day))
     return told.bundle
 
 
-def _referral(patient: str, day: str) -> JSON:
-    keyworker = coded(canonicals.CARE_TEAM_ROLE, "keyworker")
-    return {
-        "resourceType": "ServiceRequest",
-        "status": "active",
-        "intent": "order",
-        "code": {"text": "Keyworking"},
-        "subject": ref(patient),
-        "authoredOn": day,
-        "requester": ref("Practitioner/social-worker"),
-        "performerType": keyworker,
-    }
-
-
-def _involvement(patient: str, referral: str, day: str) -> JSON:
-    return {
-        "resourceType": "EpisodeOfCare",
-        "extension": [{"url": canonicals.PATHWAY_STATE_EXTENSION, "valueCode": "referred"}],
-        "status": "planned",
-        "type": [coded(canonicals.EPISODE_TYPE, "keyworking")],
-        "patient": ref(patient),
-        "managingOrganization": ods(SERVICE),
-        "period": {"start": day},
-        "referralRequest": [ref(referral)],
-        "careManager": ref("Practitioner/manager"),
-    }
-
-
-def _parent(patient: str) -> JSON:
+def parent(patient: str) -> JSON:
+    """Who shows parental responsibility."""
     made = carer(relationship=[coded(canonicals.ROLE_CODE, "PRN")], active=True)
     del made["id"]
     return {**made, "patient": ref(patient)}

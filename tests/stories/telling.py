@@ -100,20 +100,27 @@ class Telling:
         registered = {"patient": child.id, "scopes": "patient/*.cruds"}
         await self.comes(child.name.lower(), child.reference, **registered)
 
-    async def is_on_the_register(self, child: Child, *, referred: bool = False) -> None:
-        """Told by the area's own register; from then on child and parents have tokens.
-
-        Args:
-            referred: whether there is a referral on paper, which the manager sees to.
-        """
+    async def is_on_the_register(self, child: Child) -> None:
+        """Told by the area's own register; from then on child and parents have tokens."""
         day = self.clock.now.date().isoformat()
-        told = papers.from_the_register(child, day, referred=referred)
-        answer = await self.administrator.sends(told)
+        answer = await self.administrator.sends(papers.from_the_register(child, day))
         places = [entry["response"]["location"].split("/")[-4:] for entry in answer["entry"]]
         found = ["/".join(place[:2]) for place in places]
         child.id = found[0].partition("/")[2]
         child.mother, child.father, child.need = found[1:4]
-        child.episode = found[-1] if referred else ""
+        await self._have_tokens(child)
+
+    async def is_brought(self, child: Child) -> None:
+        """By the parents, to whoever keeps the register: nobody has agreed to anything yet."""
+        writes = self.register.writes
+        child.id = (await writes(papers.patient_of(child)))["id"]
+        parents = [await writes(papers.parent(child.reference)) for _ in ("mother", "father")]
+        child.mother, child.father = [f"RelatedPerson/{one['id']}" for one in parents]
+        need = await writes(papers.diagnosis(child.reference))
+        child.need = f"Condition/{need['id']}"
+        await self._have_tokens(child)
+
+    async def _have_tokens(self, child: Child) -> None:
         await self._has_a_token(child)
         await self.comes(f"{child.name.lower()}s-mother", child.mother)
         await self.comes(f"{child.name.lower()}s-father", child.father)
@@ -132,6 +139,7 @@ async def told(folder: Path, begins: str = MONDAY, **more: Any) -> AsyncIterator
         scheduler=False,
         inpatient_units=(papers.HOSPITAL,),
         register_signatories=_SIGNATORIES,
+        register_organisation=papers.SERVICE,
         **more,
     )
     # A clock that can be moved is not for tokens: here no token outlives its story.
@@ -160,6 +168,7 @@ async def _staffed(telling: Telling) -> None:
     await telling.administrator.sends(shared.bundle)
     for name, code in _STAFF.items():
         await telling.comes(name, f"Practitioner/{name}", ods_code=code)
+    await telling.comes("register", ods_code=papers.SERVICE, roles=("administrator",))
     await telling.comes("hospital", ods_code=papers.HOSPITAL)
     await telling.comes("commissioner", ods_code=papers.BOARD, roles=("commissioner",))
 

@@ -1,6 +1,6 @@
 """In hospital already when she is referred: Esi is 16, and nobody but the ward knows of her."""
 
-from tests.operations.messages import SUBJECT, Spell, with_entry
+from tests.operations.messages import Spell
 from tests.stories import papers
 from tests.stories.papers import Child
 from tests.stories.telling import Telling
@@ -12,7 +12,7 @@ async def test_the_story_of_an_inpatient(telling: Telling) -> None:
 
     # The ward tells of her, and gets no more than that it was heard: nobody has asked her yet.
     stay = Spell(esi.nhs_number, telling.clock.now, birth_date=esi.born)
-    (answer,) = await hospital.tells(with_entry(stay.admit(), papers.diagnosis(SUBJECT)))
+    (answer,) = await hospital.tells(stay.admit())
     assert answer.startswith("The event is stored: Encounter/")
     await telling.is_known_from_the_hospital(esi)
     for person in (hospital, signatory, keyworker, telling.manager):
@@ -20,6 +20,10 @@ async def test_the_story_of_an_inpatient(telling: Telling) -> None:
     assert await telling.esi.rating_of(esi) == ""
     asked = await telling.esi.to_do(esi)
     assert asked["obtain-consent"] == "2026-03-09", "five working days"
+
+    # Who keeps the register keeps her record from then on, and adds what they know.
+    assert await telling.register.knows(esi) == {"Patient"}
+    await telling.register.writes(papers.diagnosis(esi.reference))
 
     # Three days later she agrees to be on the register, where she is blue.
     await telling.it_is("2026-03-05 10:00")
@@ -67,4 +71,5 @@ async def test_the_story_of_an_inpatient(telling: Telling) -> None:
     due = await keyworker.to_do(esi)
     assert due["T-CAREPLAN-SHARE"] == "2026-03-26 10:00"
     assert due["T-FU-7D"] == "2026-04-01 11:00", "seven days, and the clocks went forward"
+    assert due["planning-visit"] == "2026-04-10", "there is no plan for home yet: ten working days"
     assert due["T-CETR-COMMUNITY"] == "2026-04-08", "nobody has reviewed yet why she went in"

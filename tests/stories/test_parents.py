@@ -16,10 +16,19 @@ from tests.stories.telling import Telling
 async def test_the_story_of_a_daughter_who_turns_13(telling: Telling) -> None:
     ivy = Child("Ivy", born="2013-03-20")
     keyworker = telling.keyworker
-    await telling.is_on_the_register(ivy, referred=True)
+    await telling.is_brought(ivy)
     mother, father = telling.ivys_mother, telling.ivys_father
 
-    # She is 12. Her mother decides, and who takes the referral writes it down with her.
+    # She is 12. Her mother decides whether she is on the register: till then nobody sees her.
+    for person in (mother, telling.paediatrician, telling.social_worker, telling.manager):
+        assert await person.knows(ivy) == set()
+    assert await telling.register.knows(ivy) == {"Patient", "RelatedPerson"}
+    await mother.consents(ivy, to="register")
+    await telling.paediatrician.rates(ivy, "amber", "She has not been to school since June")
+    assert await mother.rating_of(ivy) == "amber"
+    await telling.social_worker.refers(ivy, "It is too much for everybody")
+
+    # To keyworking too; who takes the referral writes it down with her, and nobody else does.
     with refused(403, "recorded by the keyworker"):
         await telling.social_worker.records_consent(ivy, "keyworking", giver=ivy.mother)
     await _allocated(telling, ivy)
@@ -64,11 +73,19 @@ async def test_the_story_of_a_daughter_who_turns_13(telling: Telling) -> None:
 async def test_the_story_of_a_son_who_turns_16(telling: Telling) -> None:
     jo = Child("Jo", born="2010-04-02")
     keyworker = telling.keyworker
-    await telling.is_on_the_register(jo, referred=True)
+    await telling.is_brought(jo)
     mother = telling.jos_mother
 
-    # He is 15, and was found not to understand yet what he would agree to.
+    # He is 15, and was found not to understand yet what he would agree to: so his mother decides,
+    # and who keeps the register writes it down. She does not assess him.
+    with refused(403):
+        await mother.consents(jo, to="register")
     found = [competence("not-competent", "2026-02-20")]
+    await telling.register.records_consent(jo, "register", giver=jo.mother, extension=found)
+    with refused(422, "no active rating that calls for it"):
+        await telling.register.refers(jo, "His mother asks for somebody")
+    await telling.paediatrician.rates(jo, "amber", "He has not been to school since June")
+    await telling.register.refers(jo, "His mother asks for somebody")
     await _allocated(telling, jo, extension=found)
     assert {"Flag", "Task", "CareTeam", "Consent"} <= await mother.knows(jo)
     assert await telling.jo.knows(jo) == set()
@@ -98,11 +115,11 @@ async def test_the_story_of_a_son_who_turns_16(telling: Telling) -> None:
 
 
 async def _allocated(telling: Telling, child: Child, **elements: Any) -> None:
-    """With both consents of the mother, as the manager takes them."""
+    """With the consent of the mother to keyworking, as the manager takes it."""
     manager = telling.manager
-    for about in ("register", "keyworking"):
-        await manager.records_consent(child, about, giver=child.mother, **elements)
     await manager.moves(child, to="consent-pending")
+    await manager.records_consent(child, "keyworking", giver=child.mother, **elements)
+    assert await manager.knows(child) == set(), "nothing by having written it down"
     await manager.moves(child, to="awaiting-allocation")
     await manager.allocates(child, telling.keyworker)
 

@@ -66,4 +66,4 @@ async def test_the_story_of_stepping_down(telling: Telling) -> None:
     assert asked["status"] == "inactive", "it ends with what it was for"
     due = await telling.cara.to_do(cara)
     assert due["T-REVIEW-GREEN"] == "2027-01-03"
-    assert due["T-TRANSITION"] == "2026-03-02", "as long overdue as before"
+    assert due["T-TRANSITION"] == "2026-03-30", "as long overdue as before"
