@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from fhir_server.errors import Issue
 from fhir_server.fhir.definitions import is_resource_type, type_definition
+from fhir_server.fhir.references import is_id
 from fhir_server.validation.places import Place, expression
 from fhir_server.validation.report import Node, Report, add, is_cause, last_name
 
@@ -129,8 +130,10 @@ def _check_agreement(url: str, resource: Node, at: Place, report: Report) -> Non
     type_name, _, resource_id = "/".join(url.split("/")[-2:]).partition("/")
     if not is_resource_type(type_name):
         return  # not the address of a resource on a FHIR server
-    actual = resource.get("resourceType"), resource.get("id", resource_id)
-    if actual != (type_name, resource_id):
+    actual, own = resource.get("resourceType"), resource.get("id", resource_id)
+    if not isinstance(actual, str) or not isinstance(own, str) or not is_id(own):
+        return  # that is told where it stands
+    if (actual, own) != (type_name, resource_id):
         text = f"the fullUrl is that of {type_name}/{resource_id[:64]}; the resource is another"
         add(report, at, text, "value")
 

@@ -39,6 +39,8 @@ CHECKER: Final = Checker()
 TOLD_TWICE: Final[dict[frozenset[str], str]] = {
     frozenset({"bdl-7", "max"}): "an entry that stands twice is one too many, and has a fullUrl "
     "that is another's: with a fullUrl of its own it is still one too many",
+    frozenset({"bdl-2", "bdl-3"}): "a searchset that is called a batch says how its entries were "
+    "found, and not what is asked of each: two things that a batch is not",
     frozenset({"bdl-12", "kw-event-message-1"}): "without its header a message has neither a "
     "first entry that is one, nor anything that leads to the stay",
     frozenset({"not-found", "min"}): "an entry that is left out is missed by the profile and by "
