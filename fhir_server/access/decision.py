@@ -45,6 +45,9 @@ class Right(Enum):
     """A consent that they may give, or that they record for who gives it; its withdrawal."""
     IDENTITY = "identity"
     """Who the patient is, and who is related to them: of the record's own organisation."""
+    BEGINNING = "beginning"
+    """Consents that others gave, while nobody keyworks: of whoever keeps the record and is no
+    inpatient unit, to which the consent and a stay of its own telling would open it."""
 
 
 @dataclass(frozen=True, slots=True)

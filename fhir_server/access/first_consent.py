@@ -108,9 +108,10 @@ async def may_record(
 ) -> bool:
     """Whether the caller records what others decided, while there is no keyworker.
 
-    It is the client that keeps the record, unless the patient is in its own unit now, which the
-    consent would open the record to; or a professional of the organisation that manages the open
-    involvement, or who holds the Task to obtain the consent, and has not referred to it.
+    It is the client that keeps the record, unless its organisation is an inpatient unit, or the
+    patient is there now: the consent would open the record to itself; or a professional of the
+    organisation that manages the open involvement, or who holds the Task to obtain the consent,
+    and has not referred to it.
     """
     facts, now = beginning.facts, beginning.now
     if facts is None or facts.patient is None or _has_keyworker(facts, now):
@@ -118,6 +119,8 @@ async def may_record(
     if caller.roles & _JUDGED:
         return False
     if Right.IDENTITY in decision.rights:
+        if Right.BEGINNING not in decision.rights:
+            return False
         who = await identities(reader, caller, now)
         stays = (stay for stay in facts.stays.values() if stay.period.covers(now))
         return not any(who.organisations & set(stay.provider) for stay in stays)

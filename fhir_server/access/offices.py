@@ -14,7 +14,7 @@ from typing import Any
 from fhir_server.access.caller import Caller, is_system
 from fhir_server.access.facts import kept
 from fhir_server.access.facts.naming import own_codes
-from fhir_server.access.facts.parts import OrganisationPart
+from fhir_server.access.facts.parts import OrganisationPart, keeping
 from fhir_server.access.own_names import own_names
 from fhir_server.access.policy import refusal
 from fhir_server.storage.interface import Reader
@@ -29,7 +29,10 @@ async def require_office(caller: Caller, reader: Reader, old: Side, new: Side) -
         FhirError: FORBIDDEN.
     """
     side = new if new is not None else old
-    if side is None or is_system(caller):
+    if side is None:
+        return
+    if is_system(caller):
+        await _require_not_taken(caller, reader, old, new)
         return
     match side["resourceType"]:
         case "Organization":
@@ -37,6 +40,22 @@ async def require_office(caller: Caller, reader: Reader, old: Side, new: Side) -
         case "PractitionerRole":
             _require_anothers_post(caller, old, new)
             await _require_own_post(caller, reader, old, new)
+
+
+async def _require_not_taken(caller: Caller, reader: Reader, old: Side, new: Side) -> None:
+    """What an organisation's own client keeps goes by its code: it takes no other's name for it.
+
+    Raises:
+        FhirError: FORBIDDEN.
+    """
+    if new is None or new["resourceType"] != "Organization" or not caller.organisation:
+        return
+    own = f"ods:{caller.organisation.upper()}"
+    if own not in _binding(new)[0] or own in _binding(old)[0]:
+        return
+    name = f"Organization/{new['id']}"
+    if await kept.of_grantee(reader, name) or await kept.of_grantee(reader, keeping(name)):
+        raise refusal("Records know this Organization as another: its code is not made one's own")
 
 
 async def _require_same_codes(reader: Reader, old: Side, new: Side) -> None:

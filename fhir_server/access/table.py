@@ -334,7 +334,7 @@ def _with_rights(case: Case, held: Held) -> Held:
     if posts_events(case):
         rights |= {Right.EVENTS}
     if keeps_record(case):
-        rights |= {Right.IDENTITY}
+        rights |= {Right.IDENTITY} if is_unit(case) else {Right.IDENTITY, Right.BEGINNING}
     if rights == held.decision.rights:
         return held
     return replace(held, decision=replace(held.decision, rights=rights))

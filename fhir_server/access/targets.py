@@ -28,12 +28,17 @@ from fhir_server.search.ast import (
     Query,
     ReferenceTo,
     Search,
+    TextMatches,
+    TokenIn,
+    TokenIs,
 )
 from fhir_server.storage.interface import StoredVersion
 
 TYPE: Final = "Provenance"
 _NAMING: Final = ("target", "entity")
 """Its search parameters for what is left out where it is hidden."""
+_AROUND: Final = (*(f"{name}:identifier" for name in _NAMING), "_content")
+"""Of the number and the words of a target it cannot be told whether it is hidden."""
 IsSeen = Callable[[str, str], Awaitable[bool]]
 """Whether the caller may see the resource of that type and id."""
 
@@ -101,6 +106,10 @@ async def _node(node: Node, resource_type: str, is_seen: IsSeen) -> Node:
             if len(known) == len(named):
                 return node
             return replace(node, targets=tuple(known)) if known else Nothing()
+        case TokenIs(code) | TokenIn(code) | TextMatches(code) if (
+            resource_type == TYPE and code in _AROUND
+        ):
+            return Nothing()
         case And(nodes) | Or(nodes):
             inner = tuple([await _node(one, resource_type, is_seen) for one in nodes])
             same = all(one is other for one, other in zip(inner, nodes, strict=True))

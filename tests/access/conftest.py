@@ -46,9 +46,11 @@ def signed_in(app: Application) -> As:
 async def by_table(app: Application, settings: Settings) -> ByTable:
     """From now on whoever asks is that caller, and the decision table decides by what is stored."""
     await remaking.ensure(app.state.store)
-    decisions = TableDecisions(Terms({"S11": "social-care"}))
+    usual = TableDecisions(Terms({"S11": "social-care"}))
 
-    def sign_in(caller: Caller, now: int | None = None) -> None:
+    def sign_in(caller: Caller, now: int | None = None, *, units: tuple[str, ...] = ()) -> None:
+        decisions = TableDecisions(Terms(inpatient_units=frozenset(units))) if units else usual
+
         def clock() -> int:
             return system_clock() if now is None else now
 

@@ -150,6 +150,9 @@ async def test_a_ward_that_keeps_the_record_does_not_open_it_to_itself(
     by_table(KEEPER, NOW)
     await refused(client, RECORDED, "recorded by the keyworker")
     await stored(app, stay(ods("Y11")))
+    by_table(KEEPER, NOW, units=("X99",))
+    await refused(client, RECORDED, "recorded by the keyworker")  # and then it tells of a stay
+    by_table(KEEPER, NOW, units=("Y11",))
     await given(client, RECORDED)
 
 
@@ -302,3 +305,21 @@ async def test_a_child_who_is_hidden_is_refused_as_one_who_is_not_there(
         assert answer.status_code == 403
         told.append(answer.text.replace(name, "somebody"))
     assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("begins", ["as it is", "without its code", "deleted"])
+async def test_a_record_is_not_moved_by_the_name_of_its_organisation(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable, begins: str
+) -> None:
+    other, own = organisation("h", "H11"), organisation("h", "X99")
+    await stored(app, other, child("2", FOURTEEN, managingOrganization=ref("Organization/h")))
+    by_table(KEEPER)
+    if begins == "deleted":
+        assert (await client.delete("Organization/h")).status_code == 204
+    elif begins == "without its code":
+        bare = {"resourceType": "Organization", "id": "h", "name": "Of nobody"}
+        answer = await client.put("Organization/h", content=json.encode(bare), headers=FHIR_JSON)
+        assert answer.status_code == 200, answer.text
+    answer = await client.put("Organization/h", content=json.encode(own), headers=FHIR_JSON)
+    assert_outcome(answer, 403, "forbidden", "not made one's own")
+    assert (await client.get("Patient/2")).status_code == 404

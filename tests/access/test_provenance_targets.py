@@ -132,3 +132,16 @@ async def test_by_what_is_shown_a_provenance_is_found(
     assert decided.by_patient["p1"].row == CARE_TEAM.row
     for target in ("CarePlan/c", "Patient/p1", "Organization/o", "CarePlan/c,Goal/g"):
         assert await found_ids(client, f"Provenance?target={target}") == ["w"], target
+
+
+@pytest.mark.parametrize(
+    "asked", ["target:identifier=urn:s|n1", "target:identifier=n1,n2", "_content=Zebrafinch"]
+)
+async def test_class_3_nothing_is_found_by_the_number_or_the_words_of_a_target(
+    client: httpx.AsyncClient, app: Application, decided: Decided, asked: str
+) -> None:
+    number = {"identifier": {"system": "urn:s", "value": "n1"}, "display": "Zebrafinch"}
+    await put(app.state.store, {**TOLD, "target": [ref("Patient/p1"), {**ref("Goal/g"), **number}]})
+    assert decided.by_patient["p1"].row == CARE_TEAM.row
+    assert await found_ids(client, "Provenance") == ["w"]
+    assert await found_ids(client, f"Provenance?{asked}") == []
