@@ -44,8 +44,10 @@ async def give(call: Call, person: Person, appraisal: Appraisal) -> Resource:
     """Make it the active rating; the Flag.
 
     Raises:
-        FhirError: BUSINESS_RULE, with an issue for each thing that is missing.
+        FhirError: BUSINESS_RULE, with an issue for each thing that is missing; FORBIDDEN for what
+            a signatory of the register does not tell.
     """
+    _require_untold_of_stays(appraisal)
 
     async def work(unit: SessionUnit) -> Resource:
         records = as_service(call, unit)
@@ -62,6 +64,24 @@ async def give(call: Call, person: Person, appraisal: Appraisal) -> Resource:
         return await _as_seen(call, unit if appraisal.decider.by_register else records, flag)
 
     return await call.session.commit("set-rating", work)
+
+
+def _require_untold_of_stays(appraisal: Appraisal) -> None:
+    """Raise where a signatory of the register would be told whether a stay is going on.
+
+    They see no stays: they are refused before one is looked for. Blue is given with the stay.
+
+    Raises:
+        FhirError: FORBIDDEN.
+    """
+    if not appraisal.decider.by_register:
+        return
+    if appraisal.avoided:
+        text = "Those who care for the young person declare that an admission was avoided"
+        raise FhirError.at(Kind.FORBIDDEN, _PLACE.format("avoided"), text)
+    if appraisal.colour == BLUE:
+        text = "By consent to the register alone nobody gives blue: the service does with a stay"
+        raise FhirError.at(Kind.FORBIDDEN, _PLACE.format("rating"), text)
 
 
 async def _as_seen(call: Call, data: SessionUnit | Records, flag: Resource) -> Resource:

@@ -13,6 +13,7 @@ from fhir_server.access.session import SessionUnit
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
+from fhir_server.fhir.references import localised
 from fhir_server.operation.api import Call
 from fhir_server.operation.pathway import Pathway
 from fhir_server.operation.records import Records, reference_to, stable_id
@@ -87,12 +88,11 @@ async def _require_other_host(call: Call, records: Records, patient: Resource) -
     Raises:
         FhirError: FORBIDDEN.
     """
-    own, host = call.session.caller.organisation, call.parameters.one("host")
+    own, host = call.session.caller.organisation.upper(), _host(call)
     if call.session.is_open or host is None or Role.LOAD_TEST in call.session.caller.roles:
         return
     managing = patient.get("managingOrganization", {})
-    kept = any(own in codes for codes in await codes_of(records, managing))
-    if not kept and any(own in codes for codes in await codes_of(records, host)):
+    if own not in await _codes(records, managing) and own in await _codes(records, host):
         raise FhirError.at(
             Kind.FORBIDDEN,
             "Parameters.parameter.where(name = 'host')",
@@ -100,10 +100,22 @@ async def _require_other_host(call: Call, records: Records, patient: Resource) -
         )
 
 
+def _host(call: Call) -> Resource | None:
+    """Who is to host it, named as it will be stored: this server's addresses are relative."""
+    named: Resource | None = call.parameters.one("host")
+    return named and localised(named, call.base)
+
+
+async def _codes(records: Records, organisation: Resource) -> set[str]:
+    """Its ODS codes in capitals: access takes them without regard to case."""
+    found = await codes_of(records, organisation)
+    return {code.upper() for codes in found for code in codes}
+
+
 async def _refer(call: Call, records: Records, person: Person, sees: _Sees) -> Resource:
     rating = next(iter(await person.active_ratings()), None)
     needs = [one for one in await person.conditions() if is_eligible(one)]
-    host = call.parameters.one("host") or person.patient.get("managingOrganization")
+    host = _host(call) or person.patient.get("managingOrganization")
     issues = [
         *_rating_lacks(rating, call.pathway, tells=sees.rating),
         *_person_lacks(person, call.pathway),

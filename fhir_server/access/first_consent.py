@@ -150,12 +150,26 @@ def _has_keyworker(facts: Facts, now: int) -> bool:
 
 
 async def _has_referred(reader: Reader, caller: Caller, episode: Mapping[str, Any]) -> bool:
-    """Who brings somebody to a service does not write down as well that they agreed."""
+    """Who brings somebody to a service does not write down as well that they agreed.
+
+    It is the same person by whichever of their posts they referred, and sign in now.
+    """
+    own = await _names(reader, caller.user)
     for link in episode.get("referralRequest", ()):
-        requester = (await _read(reader, str(link.get("reference", "")))).get("requester")
-        if (await own_names(reader, caller, requester)).is_person(requester):
+        told = (await _read(reader, str(link.get("reference", "")))).get("requester", {})
+        if own & await _names(reader, str(told.get("reference", ""))):
             return True
     return False
+
+
+async def _names(reader: Reader, reference: str) -> set[str]:
+    """A professional's reference, and of a post the practitioner's whose it is."""
+    local = parse_relative(reference)
+    if local is None:
+        return set()
+    holder = {} if local.type != "PractitionerRole" else await _read(reader, reference)
+    whose = parse_relative(str(holder.get("practitioner", {}).get("reference", "")))
+    return {str(one) for one in (local, whose) if one is not None}
 
 
 async def _read(reader: Reader, reference: str) -> Mapping[str, Any]:

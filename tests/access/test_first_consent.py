@@ -25,6 +25,7 @@ from tests.access.people import (
     organisation,
     parental,
     ref,
+    role,
     rule,
     stay,
 )
@@ -183,21 +184,46 @@ async def test_who_hosts_the_referral_or_is_asked_to_obtain_it_records_it(
 async def test_who_refers_does_not_record_that_it_is_agreed_to(
     app: Application, client: httpx.AsyncClient, by_table: ByTable
 ) -> None:
-    referral = {
+    asked = {**_asked("requested"), "owner": ref(HOST.user)}
+    await stored(app, *_referral(HOST.user), asked)
+    by_table(HOST, NOW)
+    await refused(client, RECORDED, "recorded by the keyworker")
+    by_table(Caller("colleague", user="Practitioner/other", organisation="H11"), NOW)
+    await given(client, RECORDED)
+
+
+POSTS: Final = ["PractitionerRole/r", "PractitionerRole/other"]
+
+
+@pytest.mark.usefixtures("region")
+@pytest.mark.parametrize("referred_as", [HOST.user, "Practitioner/manager/_history/1", *POSTS])
+@pytest.mark.parametrize("signed_in_as", [HOST.user, *POSTS])
+async def test_who_refers_is_the_same_person_in_each_of_their_posts(
+    app: Application,
+    client: httpx.AsyncClient,
+    by_table: ByTable,
+    referred_as: str,
+    signed_in_as: str,
+) -> None:
+    posts = [role(one.partition("/")[2], HOST.user, "Organization/h") for one in POSTS]
+    colleague = role("colleague", "Practitioner/colleague", "Organization/h")
+    await stored(app, *posts, colleague, *_referral(referred_as))
+    by_table(replace(HOST, user=signed_in_as), NOW)
+    await refused(client, RECORDED, "recorded by the keyworker")
+    by_table(replace(HOST, user="PractitionerRole/colleague"), NOW)
+    await given(client, RECORDED)
+
+
+def _referral(requester: str) -> list[Resource]:
+    referral: Resource = {
         "resourceType": "ServiceRequest",
         "id": "referral",
         "status": "active",
         "intent": "order",
         "subject": ref("Patient/1"),
-        "requester": ref(HOST.user),
+        "requester": ref(requester),
     }
-    link = {"referralRequest": [ref("ServiceRequest/referral")]}
-    asked = {**_asked("requested"), "owner": ref(HOST.user)}
-    await stored(app, referral, {**REFERRED, **link}, asked)
-    by_table(HOST, NOW)
-    await refused(client, RECORDED, "recorded by the keyworker")
-    by_table(Caller("colleague", user="Practitioner/other", organisation="H11"), NOW)
-    await given(client, RECORDED)
+    return [referral, {**REFERRED, "referralRequest": [ref("ServiceRequest/referral")]}]
 
 
 def _asked(status: str) -> Resource:

@@ -10,6 +10,7 @@ from fhir_server.access.caller import Caller, Grant, Role
 from fhir_server.app import Application
 from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.json import Resource
+from fhir_server.settings import Settings
 from tests.access.conftest import ByTable, stored
 from tests.access.deciding import about, rating
 from tests.access.people import SEVENTEEN, child, coded, consent, ods, organisation, role
@@ -98,7 +99,7 @@ async def test_the_host_allocates_and_the_keyworker_goes_on(
 
 
 async def test_who_sees_the_young_person_refers_and_nobody_else(
-    app: Application, client: httpx.AsyncClient, by_table: ByTable
+    app: Application, client: httpx.AsyncClient, by_table: ByTable, settings: Settings
 ) -> None:
     category = [coded(canonicals.FLAG_CATEGORY, canonicals.DSR_ADMISSION_RISK)]
     red = rating("f", "1", category=category, period={"start": "2026-03-02"})
@@ -110,7 +111,9 @@ async def test_who_sees_the_young_person_refers_and_nobody_else(
         answer = await ask(client, "Patient/1/$refer", host=ods("X99"))
         assert answer.status_code in (403, 404), answer.text
     by_table(SOCIAL)
-    for own in (ods("S11"), {"reference": "Organization/s"}):
+    address = f"{settings.base}/Organization/s"
+    named = [{"reference": one} for one in ("Organization/s", address, f"{address}/_history/1")]
+    for own in (ods("S11"), ods("s11"), *named):
         answer = await ask(client, "Patient/1/$refer", host=own)
         assert_outcome(answer, 403, "forbidden", "to their own organisation")
     answer = await ask(client, "Patient/1/$refer", host=ods("X99"))

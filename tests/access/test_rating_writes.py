@@ -54,7 +54,7 @@ async def region(app: Application, by_table: ByTable) -> None:
 
 
 async def rate(client: httpx.AsyncClient, **given: Any) -> httpx.Response:
-    kinds = {"override": "valueBoolean", "reason": "valueString"}
+    kinds = {"override": "valueBoolean", "avoided": "valueBoolean", "reason": "valueString"}
     told = {"rating": "amber", "reason": "Home for good", "override": True, **given}
     made: list[Resource] = [
         {"name": name, kinds.get(name, "valueCode"): one} for name, one in told.items()
@@ -249,6 +249,23 @@ async def test_a_signatory_takes_nobody_off_and_sets_nothing_lower_that_is_held(
     sent = json.encode({"resourceType": "Parameters", "parameter": made})
     removed = await client.post("Patient/1/$remove-rating", content=sent, headers=FHIR_JSON)
     assert_outcome(removed, 403, "forbidden", "care team")
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize("given", [{"rating": "blue"}, {"avoided": True}], ids=["blue", "avoided"])
+async def test_a_signatory_is_not_told_whether_a_stay_is_going_on(
+    app: Application, client: httpx.AsyncClient, given: dict[str, Any]
+) -> None:
+    """Nor do they change a blue that somebody else gave."""
+    without = await rate(client, override=False, **given)
+    blue = {**rating("f1", "1"), **RATED, "encounter": ref("Encounter/s")}
+    blue["code"] = coded(canonicals.DSR_RATING, "blue")
+    await stored(app, stay({"display": "Ward"}), blue)
+    within = await rate(client, override=False, **given)
+    for answer in (without, within):
+        assert answer.status_code == 403, answer.text
+    assert within.json()["issue"] == without.json()["issue"]
+    assert (await app.state.store.read("Flag", "f1")).version == 1
 
 
 @pytest.mark.usefixtures("registered")
