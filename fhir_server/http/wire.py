@@ -71,6 +71,8 @@ class Protocol(HttpToolsProtocol):
             super().on_headers_complete()
 
     def _begin(self) -> None:
+        # The answer to what came before it in one packet may have set the timer.
+        self._unset_keepalive_if_required()
         told = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.url, self.headers, self.expect_100_continue = told

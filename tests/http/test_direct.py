@@ -17,12 +17,14 @@ from fhir_server.app import Application, create_app
 from fhir_server.http.direct import at_once
 from fhir_server.http.middleware import new_id
 from fhir_server.http.render import http_time
+from fhir_server.http.wire import Protocol
 from fhir_server.settings import Settings
 from tests.http.wired import Told, Wired, get
 from tests.stores import SQLITE, store_at
 
 NIGHTLY: Final = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 ABOUT: Final = {"reference": "Patient/p1"}
+STATUS: Final = b"HTTP/1.1 200 "
 LONG: Final = "Sees the same person each week, é and ü. " * 60
 RESOURCES: Final[tuple[dict[str, Any], ...]] = (
     {"resourceType": "Patient", "id": "p1", "gender": "female"},
@@ -197,6 +199,24 @@ def test_several_on_one_connection_are_answered_in_turn(served: Served) -> None:
     for several in ([plain, plain], [plain, other, plain], [other, plain], [other, plain, other]):
         expected = b"".join(served.both(one)[0].answer for one in several)
         assert served.both(b"".join(several))[1].answer == expected
+
+
+def _is_timed(protocol: Protocol) -> bool:
+    return protocol.timeout_keep_alive_task is not None
+
+
+def test_no_timer_closes_the_connection_while_a_request_is_under_way(served: Served) -> None:
+    async def ask() -> None:
+        protocol, transport = served.wired.connected()
+        protocol.data_received(get("Goal/short") + get("Goal/long?_format=json"))
+        assert transport.written.count(STATUS) == 1
+        assert not _is_timed(protocol)
+        await asyncio.gather(*protocol.tasks)
+        assert transport.written.count(STATUS) == 2
+        assert _is_timed(protocol)
+        protocol.connection_lost(None)
+
+    served.runner.run(ask())
 
 
 async def test_what_has_to_be_waited_for_is_ended() -> None:
