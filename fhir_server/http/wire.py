@@ -5,10 +5,13 @@ with a header that never ends. Trailers are no headers: whoever reads them as su
 a proxy has never seen (RFC 9110 section 6.5.1).
 """
 
+import asyncio
+from collections.abc import Sized
 from http import HTTPStatus
 from typing import Any, Final
 from uuid import uuid4
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from fhir_server.errors import FhirError, Kind
@@ -22,6 +25,23 @@ from fhir_server.http.middleware import CACHE_CONTROL, VARY
 _UNREADABLE: Final = (
     "This is not a request of HTTP/1.1: a method, address, header, length or chunk is malformed"
 )
+
+
+class _Flow(FlowControl):
+    """uvicorn's, but nothing more is read while requests wait for those before them.
+
+    Neither the end of an answer nor an application that asks for its body, which has come in whole
+    where another request follows it, is a reason to read on: whoever asks and never takes an answer
+    would fill the memory with what waits.
+    """
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting: Final = waiting
+
+    def resume_reading(self) -> None:
+        if not self._waiting:
+            super().resume_reading()
 
 
 class Protocol(HttpToolsProtocol):
@@ -42,6 +62,15 @@ class Protocol(HttpToolsProtocol):
     def _direct(self) -> Answers | None:
         found: Answers | None = getattr(self.app, "direct", None)
         return found
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.flow.read_paused and not self.transport.is_closing():
+            self.flow.resume_reading()  # where the last that waited has begun
 
     def on_message_begin(self) -> None:
         """What uvicorn makes for an application is made once one is asked (`_begin`)."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from fhir_server.access.caller import ANONYMOUS
 from fhir_server.access.policy import OpenPolicy
@@ -217,6 +218,35 @@ def test_no_timer_closes_the_connection_while_a_request_is_under_way(served: Ser
         protocol.connection_lost(None)
 
     served.runner.run(ask())
+
+
+def test_nothing_is_read_while_requests_wait_for_those_before(served: Served) -> None:
+    seen: list[tuple[bool, bool]] = []
+
+    async def ask() -> None:
+        protocol, transport = served.wired.connected()
+        began = protocol._start_asgi_task
+
+        def begin(cycle: RequestResponseCycle, app: Any) -> None:
+            async def asked(scope: Any, receive: Any, send: Any) -> None:
+                await receive()
+                seen.append((bool(protocol.pipeline), transport.reading))
+                await app(scope, receive, send)
+                seen.append((bool(protocol.pipeline), transport.reading))
+
+            began(cycle, asked)
+
+        protocol._start_asgi_task = begin  # type: ignore[method-assign]
+        protocol.data_received(get("Goal/long?_format=json") * 4)
+        while protocol.tasks:
+            await asyncio.gather(*protocol.tasks)
+        assert transport.written.count(STATUS) == 4
+        protocol.connection_lost(None)
+
+    served.runner.run(ask())
+    assert len(seen) == 8
+    assert {reading is not waiting for waiting, reading in seen} == {True}
+    assert {waiting for waiting, _ in seen} == {True, False}
 
 
 async def test_what_has_to_be_waited_for_is_ended() -> None:
