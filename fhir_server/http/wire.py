@@ -26,6 +26,9 @@ _UNREADABLE: Final = (
     "This is not a request of HTTP/1.1: a method, address, header, length or chunk is malformed"
 )
 
+_MOST_AT_ONCE: Final = 50
+"""Short answers to what came in together; each of the rest gives others their turn."""
+
 
 class _Flow(FlowControl):
     """uvicorn's, but nothing more is read while requests wait for those before them.
@@ -55,6 +58,7 @@ class Protocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._headers_read = False
         self._answered = False
+        self._at_once = 0
         self._added: object = None
         self._first = b""
 
@@ -66,6 +70,10 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
+
+    def data_received(self, data: bytes) -> None:
+        self._at_once = 0
+        super().data_received(data)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -118,12 +126,13 @@ class Protocol(HttpToolsProtocol):
     def _answers_directly(self) -> bool:
         """Whether the request is answered by now: nothing is under way before it, and a body or
         another protocol does not follow, of which a header would tell."""
-        if self._direct is None or not self._is_plain():
+        if self._at_once >= _MOST_AT_ONCE or self._direct is None or not self._is_plain():
             return False
         peer = self.client[0] if self.client else ""
         found = self._direct(self.url, self.headers, self._header_bytes, peer)
         if found is None:
             return False
+        self._at_once += 1
         status, rest = found
         self.transport.write(self._beginning(status) + rest)
         self.on_response_complete()

@@ -138,6 +138,13 @@ def served(
     found.stop()
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    found = Served(tmp_path_factory.mktemp("plain"))
+    yield found
+    found.stop()
+
+
 requests = st.builds(
     lambda path, headers, method: get(path, *headers, method=method),
     st.one_of(st.just("Goal/long"), st.sampled_from(PATHS)),
@@ -206,9 +213,9 @@ def _is_timed(protocol: Protocol) -> bool:
     return protocol.timeout_keep_alive_task is not None
 
 
-def test_no_timer_closes_the_connection_while_a_request_is_under_way(served: Served) -> None:
+def test_no_timer_closes_the_connection_while_a_request_is_under_way(plain: Served) -> None:
     async def ask() -> None:
-        protocol, transport = served.wired.connected()
+        protocol, transport = plain.wired.connected()
         protocol.data_received(get("Goal/short") + get("Goal/long?_format=json"))
         assert transport.written.count(STATUS) == 1
         assert not _is_timed(protocol)
@@ -217,14 +224,14 @@ def test_no_timer_closes_the_connection_while_a_request_is_under_way(served: Ser
         assert _is_timed(protocol)
         protocol.connection_lost(None)
 
-    served.runner.run(ask())
+    plain.runner.run(ask())
 
 
-def test_nothing_is_read_while_requests_wait_for_those_before(served: Served) -> None:
+def test_nothing_is_read_while_requests_wait_for_those_before(plain: Served) -> None:
     seen: list[tuple[bool, bool]] = []
 
     async def ask() -> None:
-        protocol, transport = served.wired.connected()
+        protocol, transport = plain.wired.connected()
         began = protocol._start_asgi_task
 
         def begin(cycle: RequestResponseCycle, app: Any) -> None:
@@ -243,10 +250,25 @@ def test_nothing_is_read_while_requests_wait_for_those_before(served: Served) ->
         assert transport.written.count(STATUS) == 4
         protocol.connection_lost(None)
 
-    served.runner.run(ask())
+    plain.runner.run(ask())
     assert len(seen) == 8
     assert {reading is not waiting for waiting, reading in seen} == {True}
     assert {waiting for waiting, _ in seen} == {True, False}
+
+
+def test_many_at_once_do_not_keep_others_waiting(plain: Served) -> None:
+    async def ask() -> None:
+        protocol, transport = plain.wired.connected()
+        for _ in range(2):
+            transport.written = b""
+            protocol.data_received(get("Goal/short") * 60)
+            assert transport.written.count(STATUS) == 50
+            while protocol.tasks:
+                await asyncio.gather(*protocol.tasks)
+            assert transport.written.count(STATUS) == 60
+        protocol.connection_lost(None)
+
+    plain.runner.run(ask())
 
 
 async def test_what_has_to_be_waited_for_is_ended() -> None:
