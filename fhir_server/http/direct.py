@@ -139,6 +139,7 @@ class Direct:
             return None
         if endpoint.trail is not None:
             endpoint.trail.require_open()
+        endpoint.rates.require_turn(caller.client, address)  # which is taken with the answer
         request_id = _id_in(told, b"x-request-id") or new_id()
         asking = _Asking(kept, request_id, address, f"GET {asked[1].decode()}")
         kept.session.begin()

@@ -79,9 +79,17 @@ class Rates:
         Raises:
             FhirError: THROTTLED.
         """
-        if self._requests is None:
-            return
-        seconds = self._requests.take(f"client {client}" if client else _network(address))
+        seconds = self._requests.take(_asking(client, address)) if self._requests else 0.0
+        if seconds:
+            raise _throttled("Too many requests", seconds)
+
+    def require_turn(self, client: str, address: str) -> None:
+        """Raise where `admit` would; nothing is counted.
+
+        Raises:
+            FhirError: THROTTLED.
+        """
+        seconds = self._requests.wait(_asking(client, address)) if self._requests else 0.0
         if seconds:
             raise _throttled("Too many requests", seconds)
 
@@ -113,6 +121,10 @@ def rates(rate: float, burst: int, failure_rate: float, failure_burst: int) -> R
         Buckets(rate, burst) if rate else None,
         Buckets(failure_rate, failure_burst) if failure_rate else None,
     )
+
+
+def _asking(client: str, address: str) -> str:
+    return f"client {client}" if client else _network(address)
 
 
 def _network(address: str) -> str:

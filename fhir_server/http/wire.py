@@ -5,10 +5,13 @@ with a header that never ends. Trailers are no headers: whoever reads them as su
 a proxy has never seen (RFC 9110 section 6.5.1).
 """
 
+import asyncio
+from collections.abc import Sized
 from http import HTTPStatus
 from typing import Any, Final
 from uuid import uuid4
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from fhir_server.errors import FhirError, Kind
@@ -23,6 +26,26 @@ _UNREADABLE: Final = (
     "This is not a request of HTTP/1.1: a method, address, header, length or chunk is malformed"
 )
 
+_MOST_AT_ONCE: Final = 50
+"""Short answers to what came in together; each of the rest gives others their turn."""
+
+
+class _Flow(FlowControl):
+    """uvicorn's, but nothing more is read while requests wait for those before them.
+
+    Neither the end of an answer nor an application that asks for its body, which has come in whole
+    where another request follows it, is a reason to read on: whoever asks and never takes an answer
+    would fill the memory with what waits.
+    """
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting: Final = waiting
+
+    def resume_reading(self) -> None:
+        if not self._waiting:
+            super().resume_reading()
+
 
 class Protocol(HttpToolsProtocol):
     """uvicorn's, with bounds, and with refusals that are OperationOutcomes."""
@@ -35,6 +58,7 @@ class Protocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._headers_read = False
         self._answered = False
+        self._at_once = 0
         self._added: object = None
         self._first = b""
 
@@ -42,6 +66,19 @@ class Protocol(HttpToolsProtocol):
     def _direct(self) -> Answers | None:
         found: Answers | None = getattr(self.app, "direct", None)
         return found
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
+
+    def data_received(self, data: bytes) -> None:
+        self._at_once = 0
+        super().data_received(data)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.flow.read_paused and not self.transport.is_closing():
+            self.flow.resume_reading()  # where the last that waited has begun
 
     def on_message_begin(self) -> None:
         """What uvicorn makes for an application is made once one is asked (`_begin`)."""
@@ -71,6 +108,8 @@ class Protocol(HttpToolsProtocol):
             super().on_headers_complete()
 
     def _begin(self) -> None:
+        # The answer to what came before it in one packet may have set the timer.
+        self._unset_keepalive_if_required()
         told = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.url, self.headers, self.expect_100_continue = told
@@ -87,12 +126,13 @@ class Protocol(HttpToolsProtocol):
     def _answers_directly(self) -> bool:
         """Whether the request is answered by now: nothing is under way before it, and a body or
         another protocol does not follow, of which a header would tell."""
-        if self._direct is None or not self._is_plain():
+        if self._at_once >= _MOST_AT_ONCE or self._direct is None or not self._is_plain():
             return False
         peer = self.client[0] if self.client else ""
         found = self._direct(self.url, self.headers, self._header_bytes, peer)
         if found is None:
             return False
+        self._at_once += 1
         status, rest = found
         self.transport.write(self._beginning(status) + rest)
         self.on_response_complete()

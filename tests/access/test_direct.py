@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pytest
 
+from fhir_server.access.session import Session, StoredVersion
 from fhir_server.app import Application
 from fhir_server.http.rates import rates
 from fhir_server.storage.interface import Store
@@ -140,6 +141,28 @@ async def test_each_counts_for_the_bound_of_its_client(asking: Asking) -> None:
     told = [(await asking.wired.usually(get(GOAL, token()))).answer[9:12] for _ in range(7)]
     assert told == [b"200"] * 5 + [b"429"] * 2
     assert await asking.status(token(client_id="b", jti="b")) == 200
+
+
+async def test_who_has_no_turn_costs_no_read_of_the_store(
+    asking: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+    read = Session.read
+
+    async def counted(self: Session, resource_type: str, resource_id: str) -> StoredVersion | None:
+        reads.append(resource_id)
+        return await read(self, resource_type, resource_id)
+
+    monkeypatch.setattr(Session, "read", counted)
+    assert asking.app.fhir is not None
+    asking.app.fhir.rates = rates(0.001, 5, 0, 1)
+    for path in [GOAL] * 3 + ["Goal/none"] * 2:
+        await asking.wired.usually(get(path, token()))
+    assert {"g", "none"} <= {*reads}
+    reads.clear()
+    for path in [GOAL, "Goal/none"]:
+        assert (await asking.wired.usually(get(path, token()))).answer[9:12] == b"429"
+    assert reads == []
 
 
 async def test_nothing_is_read_while_the_audit_cannot_be_written(asking: Asking) -> None:

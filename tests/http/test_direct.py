@@ -9,6 +9,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from fhir_server.access.caller import ANONYMOUS
 from fhir_server.access.policy import OpenPolicy
@@ -17,12 +18,14 @@ from fhir_server.app import Application, create_app
 from fhir_server.http.direct import at_once
 from fhir_server.http.middleware import new_id
 from fhir_server.http.render import http_time
+from fhir_server.http.wire import Protocol
 from fhir_server.settings import Settings
 from tests.http.wired import Told, Wired, get
 from tests.stores import SQLITE, store_at
 
 NIGHTLY: Final = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 ABOUT: Final = {"reference": "Patient/p1"}
+STATUS: Final = b"HTTP/1.1 200 "
 LONG: Final = "Sees the same person each week, é and ü. " * 60
 RESOURCES: Final[tuple[dict[str, Any], ...]] = (
     {"resourceType": "Patient", "id": "p1", "gender": "female"},
@@ -135,6 +138,13 @@ def served(
     found.stop()
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    found = Served(tmp_path_factory.mktemp("plain"))
+    yield found
+    found.stop()
+
+
 requests = st.builds(
     lambda path, headers, method: get(path, *headers, method=method),
     st.one_of(st.just("Goal/long"), st.sampled_from(PATHS)),
@@ -197,6 +207,68 @@ def test_several_on_one_connection_are_answered_in_turn(served: Served) -> None:
     for several in ([plain, plain], [plain, other, plain], [other, plain], [other, plain, other]):
         expected = b"".join(served.both(one)[0].answer for one in several)
         assert served.both(b"".join(several))[1].answer == expected
+
+
+def _is_timed(protocol: Protocol) -> bool:
+    return protocol.timeout_keep_alive_task is not None
+
+
+def test_no_timer_closes_the_connection_while_a_request_is_under_way(plain: Served) -> None:
+    async def ask() -> None:
+        protocol, transport = plain.wired.connected()
+        protocol.data_received(get("Goal/short") + get("Goal/long?_format=json"))
+        assert transport.written.count(STATUS) == 1
+        assert not _is_timed(protocol)
+        await asyncio.gather(*protocol.tasks)
+        assert transport.written.count(STATUS) == 2
+        assert _is_timed(protocol)
+        protocol.connection_lost(None)
+
+    plain.runner.run(ask())
+
+
+def test_nothing_is_read_while_requests_wait_for_those_before(plain: Served) -> None:
+    seen: list[tuple[bool, bool]] = []
+
+    async def ask() -> None:
+        protocol, transport = plain.wired.connected()
+        began = protocol._start_asgi_task
+
+        def begin(cycle: RequestResponseCycle, app: Any) -> None:
+            async def asked(scope: Any, receive: Any, send: Any) -> None:
+                await receive()
+                seen.append((bool(protocol.pipeline), transport.reading))
+                await app(scope, receive, send)
+                seen.append((bool(protocol.pipeline), transport.reading))
+
+            began(cycle, asked)
+
+        protocol._start_asgi_task = begin  # type: ignore[method-assign]
+        protocol.data_received(get("Goal/long?_format=json") * 4)
+        while protocol.tasks:
+            await asyncio.gather(*protocol.tasks)
+        assert transport.written.count(STATUS) == 4
+        protocol.connection_lost(None)
+
+    plain.runner.run(ask())
+    assert len(seen) == 8
+    assert {reading is not waiting for waiting, reading in seen} == {True}
+    assert {waiting for waiting, _ in seen} == {True, False}
+
+
+def test_many_at_once_do_not_keep_others_waiting(plain: Served) -> None:
+    async def ask() -> None:
+        protocol, transport = plain.wired.connected()
+        for _ in range(2):
+            transport.written = b""
+            protocol.data_received(get("Goal/short") * 60)
+            assert transport.written.count(STATUS) == 50
+            while protocol.tasks:
+                await asyncio.gather(*protocol.tasks)
+            assert transport.written.count(STATUS) == 60
+        protocol.connection_lost(None)
+
+    plain.runner.run(ask())
 
 
 async def test_what_has_to_be_waited_for_is_ended() -> None:

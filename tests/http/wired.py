@@ -22,11 +22,12 @@ _MADE: Final = re.compile(
 _TIMED: Final = re.compile(rb"the request id is [0-9a-f-]{36}|try again in [0-9]+ s")
 
 
-class _Transport(asyncio.Transport):
+class Transport(asyncio.Transport):
     def __init__(self, peer: str) -> None:
         super().__init__({"peername": (peer, 5555), "sockname": ("127.0.0.1", 80)})
         self.written = b""
         self.closed = False
+        self.reading = True
 
     def write(self, data: Any) -> None:
         self.written += data
@@ -38,10 +39,10 @@ class _Transport(asyncio.Transport):
         self.closed = True
 
     def pause_reading(self) -> None:
-        pass
+        self.reading = False
 
     def resume_reading(self) -> None:
-        pass
+        self.reading = True
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,8 @@ class Wired:
     async def usually(self, raw: bytes, peer: str = "127.0.0.1") -> Told:
         """The answer as a server gives it."""
         with self._rows() as rows:
-            state = ServerState()
-            state.default_headers = _DATE
-            protocol = Protocol(self._config, state, {}, asyncio.get_running_loop())
-            transport = _Transport(peer)
-            protocol.connection_made(transport)
+            protocol, transport = self.connected(peer)
+            state = protocol.server_state
             protocol.data_received(raw)
             self.short += b"\r\ndate: " in transport.written[:40]  # before any task has begun
             while state.tasks:
@@ -89,6 +87,15 @@ class Wired:
         answer = _TIMED.sub(b"", _MADE.sub(b"", transport.written))
         told = (row if row.request_id.encode() in raw else _idless(row) for row in rows)
         return Told(answer, tuple(told), transport.closed)
+
+    def connected(self, peer: str = "127.0.0.1") -> tuple[Protocol, Transport]:
+        """A connection on which nothing was sent yet."""
+        state = ServerState()
+        state.default_headers = _DATE
+        protocol = Protocol(self._config, state, {}, asyncio.get_running_loop())
+        transport = Transport(peer)
+        protocol.connection_made(transport)
+        return protocol, transport
 
     @contextmanager
     def _rows(self) -> Iterator[list[AuditRow]]:
