@@ -320,7 +320,7 @@ def _write(told: Told, folder: Path, into: Path | None) -> None:
 @click.option("--to", type=click.Path(path_type=Path), default=Path("build/load"))
 @click.option("--thresholds", type=click.Path(exists=True, path_type=Path), default=thresholds.FILE)
 @click.option("--into", type=click.Path(exists=True, path_type=Path))
-def report_(folders: tuple[Path, ...], to: Path, thresholds: Path, into: Path | None) -> None:
+def report_again(folders: tuple[Path, ...], to: Path, thresholds: Path, into: Path | None) -> None:
     """Write the report of runs whose raw data is in FOLDERS, such as those of several machines."""
     from loadtests import thresholds as bounds_of
 
