@@ -8,7 +8,8 @@ import json
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, TypedDict
 
 import msgspec
 
@@ -94,6 +95,19 @@ def decode_resource(raw: bytes, max_depth: int = MAX_DEPTH) -> Resource:
 def decode_own(raw: bytes) -> Any:
     """The value of JSON that this server wrote: whatever `decode` refuses is not in there."""
     return _decoder.decode(raw)
+
+
+def decode_members(raw: bytes, names: tuple[str, ...]) -> dict[str, Any]:
+    """Those of the members of an object that this server wrote; the others are passed over."""
+    found: dict[str, Any] = _members_decoder(names).decode(raw)
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _members_decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
+    typed: Any = TypedDict  # which is for names that are known beforehand
+    members = typed("Members", dict.fromkeys(names, Any), total=False)
+    return msgspec.json.Decoder(members, float_hook=Decimal)
 
 
 def _parse(raw: bytes) -> Any:

@@ -24,7 +24,9 @@ from fhir_server.search.ast import (
     disjunction,
 )
 from fhir_server.search.extract import (
-    extract,
+    Extractors,
+    extracted,
+    extractors_of,
     has_canonical,
     refers,
     targets_of,
@@ -90,6 +92,14 @@ def _but(node: Node, ids: Collection[str]) -> Node:
     return conjunction(node, Not(IdIn(tuple(sorted(ids))))) if ids else node
 
 
+class _Way(NamedTuple):
+    """What one parameter leads to; of `targets`, None is any type."""
+
+    parameter: SearchParameter
+    extractors: Extractors
+    targets: tuple[str | None, ...]
+
+
 class _Onwards:
     """Follows what resources refer to."""
 
@@ -100,19 +110,31 @@ class _Onwards:
         self._canonical: dict[tuple[str, str, str], list[str]] = {}
         """Ids of resources with canonical references: by the target's type, their own, the
         parameter."""
+        self._ways: dict[str, list[_Way]] = {}
+        """Of the resources of each type."""
 
     def add(self, version: StoredVersion) -> None:
-        asked = [one for one in self._includes if one.source in (_ANY, version.type)]
-        if not asked:
+        ways = self._ways.get(version.type)
+        if ways is None:
+            ways = self._ways[version.type] = [*self._ways_from(version.type)]
+        if not ways:
             return
-        references = self._around.references(version.type)
-        resource = json.decode_resource(version.body)
-        for index, value in (*extract(resource), *self._around.known.values(resource)):
-            if isinstance(value, ReferenceValue) and index in references:
-                parameter = references[index]
-                for include in asked:
-                    if include.code in (_ANY, parameter.code):
-                        self._follow(version, parameter, value, include.target)
+        names = tuple({name: None for way in ways for name in way.extractors})
+        members = json.decode_members(version.body, names)
+        for parameter, by_property, targets in ways:
+            for index, value in extracted(members, by_property):
+                if isinstance(value, ReferenceValue) and index == parameter.index:
+                    for target in targets:
+                        self._follow(version, parameter, value, target)
+
+    def _ways_from(self, resource_type: str) -> "Iterator[_Way]":
+        """No more of a resource is read than the parameters that are asked for look at."""
+        asked = [one for one in self._includes if one.source in (_ANY, resource_type)]
+        for parameter in self._around.references(resource_type).values() if asked else ():
+            codes = (_ANY, parameter.code)
+            targets = tuple({one.target: None for one in asked if one.code in codes})
+            if targets:
+                yield _Way(parameter, extractors_of(parameter, resource_type), targets)
 
     def _follow(
         self,

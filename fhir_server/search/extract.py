@@ -7,7 +7,7 @@ Source: https://hl7.org/fhir/R4/search.html#table (how each data type is searche
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, NamedTuple
 
 from fhir_server.fhir.compartments import memberships
@@ -183,6 +183,12 @@ def extractors(parameters: Iterable[SearchParameter], resource_type: str) -> Ext
                 one = Extractor(route, ((parameter.index, convert), *more))
                 table.setdefault(route.steps[0].name, []).append(one)
     return {name: tuple(found) for name, found in table.items()}
+
+
+@lru_cache(maxsize=4096)
+def extractors_of(parameter: SearchParameter, resource_type: str) -> Extractors:
+    """As `extractors`, of one parameter."""
+    return extractors((parameter,), resource_type)
 
 
 def extracted(

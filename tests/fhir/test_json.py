@@ -9,7 +9,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fhir_server.errors import FhirError, Kind
-from fhir_server.fhir.json import MAX_DEPTH, Template, decode, decode_resource, encode
+from fhir_server.fhir.json import (
+    MAX_DEPTH,
+    Template,
+    decode,
+    decode_members,
+    decode_resource,
+    encode,
+)
 
 
 def refusal(raw: bytes) -> str:
@@ -196,3 +203,11 @@ def test_a_template_is_the_resource_with_version_and_time(rest: dict[str, Any]) 
     }
     assert rendered == {**resource, "meta": meta}
     assert list(rendered)[:3] == ["resourceType", "id", "meta"]
+
+
+def test_some_members_of_an_object_are_read_and_the_others_passed_over() -> None:
+    raw = b'{"class":{"a":1.50},"id":"x","for":[null],"other":{"class":2}}'
+    assert decode_members(raw, ("class", "for", "absent")) == {
+        "class": {"a": Decimal("1.50")},
+        "for": [None],
+    }

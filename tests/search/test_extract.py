@@ -24,7 +24,13 @@ from fhir_server.fhir.dates import EARLIEST, LATEST, interval
 from fhir_server.fhir.definitions import resource_types, search_parameters
 from fhir_server.fhir.json import Resource
 from fhir_server.search.composites import composites
-from fhir_server.search.extract import extract, indexed_parameters, routes_of
+from fhir_server.search.extract import (
+    extract,
+    extracted,
+    extractors_of,
+    indexed_parameters,
+    routes_of,
+)
 from fhir_server.search.values import (
     INFINITY,
     CompositeValue,
@@ -387,3 +393,20 @@ def test_a_composite_that_others_make_up_has_no_values_of_its_own() -> None:
     whole = {"resourceType": "Observation", **pressure, "component": [pressure]}
     found = {code for code, value in extract(whole) if isinstance(value, CompositeValue)}
     assert found == set(combined.made_of)
+
+
+@pytest.mark.parametrize("resource_type", resource_types())
+def test_the_values_of_one_parameter_are_read_off_the_members_that_it_looks_at(
+    resource_type: str,
+) -> None:
+    """As includes read references, without the rest of the resource."""
+    resource = generate.resource(resource_type, "r1", Random(1), 0.6)  # noqa: S311
+    whole, raw = extract(resource), json.encode(resource)
+    for parameter in indexed_parameters(resource_type).values():
+        if parameter.type == "reference":
+            by_property = extractors_of(parameter, resource_type)
+            members = json.decode_members(raw, tuple(by_property))
+            assert members.keys() <= by_property.keys()
+            found = {value for index, value in extracted(members, by_property)}
+            assert {value for index, value in whole if index == parameter.index} <= found
+            assert found <= {value for index, value in whole if index.startswith(parameter.index)}
