@@ -71,7 +71,7 @@ class Cost(NamedTuple):
 def cost(store: SqliteStore, sql: Sql) -> Cost:
     with closing(sqlite3.connect(store._path)) as connection:
         steps = 0
-        hashed = store._place.last.reader()._hashed
+        hashed = store._place.last.reader()._questions._hashed
         connection.create_function("keyed_hash", 1, hashed, deterministic=True)
         connection.create_function("metres", 4, metres, deterministic=True)
 
@@ -87,7 +87,13 @@ def cost(store: SqliteStore, sql: Sql) -> Cost:
 
 
 def page(store: SqliteStore, text: str, after: Position | None = None) -> Cost:
-    return cost(store, store._place.last.reader()._compiler(query(text), set()).page(50, after))
+    return cost(store, sql_of(store, query(text), 51, after))
+
+
+def sql_of(store: SqliteStore, asked: Query, most: int, after: Position | None = None) -> Sql:
+    sql = store._place.last.reader()._questions.page(asked, most, after, None).sql
+    assert sql is not None
+    return sql
 
 
 HOT: Final = {
@@ -143,9 +149,7 @@ def test_ten_thousand_codes_are_read_once_and_walk_no_table(store: SqliteStore) 
         TokenIn("code", MANY_CODES),
         conjunction(ReferenceTo("patient", ("Patient/p77",)), TokenIn("code", MANY_CODES)),
     ):
-        sql = (
-            store._place.last.reader()._compiler(Query("Observation", where), set()).page(50, None)
-        )
+        sql = sql_of(store, Query("Observation", where), 51)
         found = cost(store, sql)
         assert "entry_by_value (parameter=? AND low=?" in found.plan
         # Each code is read from the lists and looked for: some 20 steps, not one for each row.
@@ -163,9 +167,8 @@ def test_places_are_looked_for_in_their_box(store: SqliteStore) -> None:
 @pytest.mark.parametrize("sort", ["", "_lastUpdated", "-_lastUpdated", "_id", "-_id"])
 def test_late_pages_cost_what_the_first_costs(store: SqliteStore, sort: str) -> None:
     text = f"CarePlan?_sort={sort}" if sort else "CarePlan"
-    compiler = store._place.last.reader()._compiler(query(text), set())
     with closing(sqlite3.connect(store._path)) as connection:
-        everything = compiler.page(OTHERS, None)
+        everything = sql_of(store, query(text), OTHERS + 1)
         rows = connection.execute(everything.text, everything.arguments).fetchall()
     *_, late = rows[: OTHERS - 100]
     first, last = page(store, text), page(store, text, (*late[len(FOUND) :], late[1]))
@@ -215,9 +218,10 @@ async def test_a_thousand_values_are_answered(
     parsed = parse(resource_type, [(code + modifier, values)], base=BASE, now=NOW)
     reader = store._place.last.reader()  # its connection has the functions that long lists need
     for sql in (
-        reader._compiler(parsed.query, set()).page(10, None),
-        reader._compiler(parsed.query, set()).total(),
+        reader._questions.page(parsed.query, 11, None, None).sql,
+        reader._questions.total(parsed.query).sql,
     ):
+        assert sql is not None
         reader._connection.execute(sql.text, sql.arguments).fetchall()
 
 

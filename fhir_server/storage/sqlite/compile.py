@@ -29,8 +29,8 @@ class Compiler:
             f"SELECT count(*) AS matches FROM resource r WHERE {where.text}", where.arguments
         )
 
-    def page(self, count: int, after: Position | None, until: Position | None = None) -> Sql:
-        """Rows of `FOUND` and the sort values; one more than `count`, if there is more."""
+    def page(self, most: int, after: Position | None, until: Position | None = None) -> Sql:
+        """Rows of `FOUND` and the sort values."""
         source = self._found() if self._computed else Sql("resource")
         conditions = (
             [] if self._computed else [self._conditions.where(self._query.where, some=True)]
@@ -45,7 +45,7 @@ class Compiler:
         return Sql(
             f"SELECT r.seq, r.rid, r.type, r.id{keys} FROM {source.text} r WHERE {where.text}"
             f" ORDER BY {self._order()} LIMIT ?",
-            [*source.arguments, *where.arguments, count + 1],
+            [*source.arguments, *where.arguments, most],
         )
 
     @property
@@ -142,8 +142,8 @@ class SeveralCompiler:
         counts = joined(" UNION ALL ", [part.total() for part in self._parts])
         return Sql(f"SELECT sum(matches) FROM ({counts.text})", counts.arguments)
 
-    def page(self, count: int, after: Position | None, until: Position | None = None) -> Sql:
-        pages = [part.page(count, after, until) for part in self._parts]
+    def page(self, most: int, after: Position | None, until: Position | None = None) -> Sql:
+        pages = [part.page(most, after, until) for part in self._parts]
         together = joined(
             " UNION ALL ", [Sql(f"SELECT * FROM ({one.text})", one.arguments) for one in pages]
         )
@@ -152,7 +152,7 @@ class SeveralCompiler:
         order = ", ".join([*keys, f"rid {last}"])
         return Sql(
             f"SELECT * FROM ({together.text}) ORDER BY {order} LIMIT ?",
-            [*together.arguments, count + 1],
+            [*together.arguments, most],
         )
 
 

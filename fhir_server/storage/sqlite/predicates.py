@@ -28,7 +28,7 @@ from fhir_server.search.ast import (
 from fhir_server.search.geography import box
 from fhir_server.search.values import fold
 from fhir_server.storage.sqlite.entries import Hash
-from fhir_server.storage.sqlite.sql import MANY, Lists, Sql, among, either, joined
+from fhir_server.storage.sqlite.sql import MANY, Lists, Sql, among, either, joined, made
 
 # A value's low is never above its high: where only the high is in question, a bound on the low
 # changes nothing but lets the index, which goes by the low, serve it.
@@ -108,7 +108,7 @@ class Predicates:
     def likely(self, node: object) -> Sql | None:
         """What an entry must be by its hashes; None where they are not what is asked by."""
         match node:
-            case TokenIs(token=str(text)) | UriIs(uri=text):
+            case TokenIs(token=text) | UriIs(uri=text) if text is not None:
                 return Sql("e.low = ?", [self._hashed(text)])
             case ReferenceTo(targets=texts) if len(texts) <= _FEW:
                 return among("e.low", [self._hashed(text) for text in texts])
@@ -190,7 +190,7 @@ class Predicates:
     @_test.register
     def _(self, node: ReferenceTo) -> Sql:
         found = self.test(AnyOf(node.code, node.targets))
-        if node.version:
+        if node.version != "":
             found = joined(" AND ", [found, Sql("e.high = ?", [self._hashed(node.version)])])
         return found
 
@@ -217,11 +217,11 @@ class Predicates:
     def _(self, node: StringMatches) -> Sql:
         match node.mode:
             case StringMode.EXACT:
-                return Sql("e.text = ? AND e.exact = ?", [fold(node.text), node.text])
+                return Sql("e.text = ? AND e.exact = ?", [made(fold, node.text), node.text])
             case StringMode.CONTAINS:
                 return Sql("instr(e.text, ?) > 0", [node.text])
             case StringMode.STARTS:
-                end = _successor(node.text)
+                end = made(_successor, node.text)
                 if end is None:
                     return Sql("e.text >= ?", [node.text])
                 return Sql("e.text >= ? AND e.text < ?", [node.text, end])
@@ -245,9 +245,9 @@ class Predicates:
     @_test.register
     def _(self, node: QuantityCompares) -> Sql:
         parts = [compared(node, _NUMBERS)]
-        if node.system:
+        if node.system != "":
             parts.append(Sql("e.system = ? AND e.text = ?", [node.system, node.unit]))
-        elif node.unit:
+        elif node.unit != "":
             parts.append(Sql("(e.text = ? OR e.unit = ?)", [node.unit, node.unit]))
         return joined(" AND ", parts)
 
@@ -274,7 +274,7 @@ def gathered(nodes: Iterable[Node]) -> "list[Node | AnyOf]":
     others: list[Node | AnyOf] = []
     for node in nodes:
         match node:
-            case TokenIs(code, None, str(text)) | UriIs(code, text):
+            case TokenIs(code, None, text) | UriIs(code, text) if text is not None:
                 texts.setdefault(code, {})[text] = None
             case ReferenceTo(code, targets, ""):
                 texts.setdefault(code, {}).update(dict.fromkeys(targets))

@@ -5,12 +5,13 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any, Final
 
 from fhir_server.errors import FhirError, Kind
-from fhir_server.search.ast import Queries, Search
+from fhir_server.search.ast import Search
 from fhir_server.search.geography import metres
-from fhir_server.search.parameters import ParameterSet, is_added
+from fhir_server.search.parameters import ParameterSet
 from fhir_server.storage.audited import AuditEntry, AuditQuery, Link
 from fhir_server.storage.interface import (
     HistoryEntry,
@@ -22,10 +23,11 @@ from fhir_server.storage.interface import (
 )
 from fhir_server.storage.patience import OutOfTime
 from fhir_server.storage.sqlite import audit, memos
-from fhir_server.storage.sqlite.compile import FOUND, Compiler, SeveralCompiler, Sql
+from fhir_server.storage.sqlite.compile import FOUND, Sql
 from fhir_server.storage.sqlite.entries import Hash, ParameterNumbers
 from fhir_server.storage.sqlite.history import history
 from fhir_server.storage.sqlite.parameters import StoredParameters
+from fhir_server.storage.sqlite.questions import Questions
 from fhir_server.storage.sqlite.sql import Lists
 from fhir_server.storage.sqlite.unchanged import Unchanged
 
@@ -83,13 +85,13 @@ class ConnectionReader:
         writes: bool = False,
     ) -> None:
         self._connection = connection
-        self._hashed = hashed
         self._numbers = numbers
         self._patience = patience
         self._stored_parameters = StoredParameters()
         self._unchanged = None if writes else Unchanged(connection, self._stored_parameters)
-        self._lists = Lists()
-        connection.create_function("is_listed", 2, self._lists.has, deterministic=True)
+        lists = Lists()
+        self._questions = Questions(hashed, partial(numbers.known, connection), lists)
+        connection.create_function("is_listed", 2, lists.has, deterministic=True)
         connection.create_function("keyed_hash", 1, hashed, deterministic=True)
         connection.create_function("metres", 4, metres, deterministic=True)
 
@@ -130,9 +132,9 @@ class ConnectionReader:
         Raises:
             NotBrief: where it is asked `briefly`, and takes longer.
         """
-        added: set[str] = set()
-        rows = self._rows(self._compiler(query, added).page(count, after, until), briefly)
-        self._require_searchable(added)
+        asked = self._questions.page(query, count + 1, after, until)
+        rows = [] if asked.sql is None else self._rows(asked.sql, briefly)
+        self._require_searchable(asked.added)
         shown = rows[:count]
         return Page(
             matches=self._versions(shown),
@@ -140,10 +142,10 @@ class ConnectionReader:
         )
 
     def total(self, query: Search, *, briefly: bool = False) -> int:
-        added: set[str] = set()
-        (row,) = self._rows(self._compiler(query, added).total(), briefly)
-        self._require_searchable(added)
-        return int(row[0])
+        asked = self._questions.total(query)
+        rows = [(0,)] if asked.sql is None else self._rows(asked.sql, briefly)
+        self._require_searchable(asked.added)
+        return int(rows[0][0])
 
     def parameters(self) -> ParameterSet:
         if self._unchanged is not None:
@@ -194,19 +196,6 @@ class ConnectionReader:
         rows = self._connection.execute(_BODIES, (json.dumps([row[0] for row in found]),))
         told = {row[0]: row[1:] for row in rows}
         return [StoredVersion(row[2], row[3], *told[row[0]]) for row in found]
-
-    def _compiler(self, query: Search, added: set[str]) -> Compiler | SeveralCompiler:
-        """`added` is told what the query asks of parameters that were added at run time."""
-
-        def number(resource_type: str, code: str) -> int:
-            if is_added(code):
-                added.add(code)
-            return self._numbers.known(self._connection, resource_type, code)
-
-        self._lists.clear()
-        if isinstance(query, Queries):
-            return SeveralCompiler(query, self._hashed, number, self._lists)
-        return Compiler(query, self._hashed, number, self._lists)
 
     def _rows(self, sql: Sql, briefly: bool) -> list[Any]:
         """Its rows, unless that takes too long."""

@@ -1,13 +1,44 @@
 """Pieces of SQL with their arguments."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 MANY: Final = 100
 """Beyond so many, alternatives are not walked one by one, and lists are one JSON argument:
 SQLite bounds the selects of a UNION, the depth of an expression and the number of variables."""
+
+
+class Place:
+    """Where a value of a question stands, while its SQL is compiled without the values.
+
+    Whatever would look into the value fails, instead of deciding by what is not there.
+    """
+
+    __match_args__ = ("number",)
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number: Final = number
+
+    def __str__(self) -> str:
+        raise TypeError("a place is no text")
+
+    def __bool__(self) -> bool:
+        raise TypeError("whether there is a value is said by the form")
+
+
+class Later(NamedTuple):
+    """An argument that is worked out of a value, once there is one."""
+
+    make: Callable[[Any], Any]
+    place: Place
+
+
+def made(make: Callable[[Any], Any], value: Any) -> Any:
+    """What comes of the value: now, or where that is a place, later."""
+    return Later(make, value) if isinstance(value, Place) else make(value)
 
 
 @dataclass(slots=True)
