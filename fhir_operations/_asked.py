@@ -28,6 +28,11 @@ class Asked:
     used: tuple[tuple[str, str], ...] = ()
     """The parameters, as they stand in an address."""
 
+    @property
+    def narrows(self) -> bool:
+        """Whether fewer are shown than there are members."""
+        return bool(self.types) or (self.since, self.start, self.end) != (None, None, None)
+
     def wants(self, resource_type: str) -> bool:
         return not self.types or resource_type in self.types
 

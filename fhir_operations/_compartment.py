@@ -4,6 +4,8 @@ https://hl7.org/fhir/R4/compartmentdefinition.html. The pseudo-parameter `{Patie
 in a Patient's compartment.
 """
 
+from functools import lru_cache
+
 from fhir_server.access.session import StoredVersion
 from fhir_server.fhir import json
 from fhir_server.fhir.compartments import memberships
@@ -18,7 +20,7 @@ from fhir_server.search.ast import (
     conjunction,
     disjunction,
 )
-from fhir_server.search.extract import extract, indexed_parameters
+from fhir_server.search.extract import extract_elements, indexed_parameters
 from fhir_server.search.values import ReferenceValue
 
 
@@ -64,8 +66,14 @@ def _places(resource_type: str, compartment: str) -> bool:
 
 def _patients(focus: StoredVersion) -> tuple[str, ...]:
     """Those in whose compartment it is."""
+    return _patients_in(focus.body)
+
+
+@lru_cache(maxsize=16)
+def _patients_in(body: bytes) -> tuple[str, ...]:
+    """Asked once for each type that may stand beside one resource."""
     return tuple(
         value.target
-        for code, value in extract(json.decode_own(focus.body))
+        for code, value in extract_elements(json.decode_own(body))
         if code == "{Patient}" and isinstance(value, ReferenceValue)
     )

@@ -5,7 +5,7 @@ it is about, the compartment type by type in the store's own order, then what th
 the order of type and id. So what is not written meanwhile comes once, whoever else writes.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from fhir_operations._referred import TooMany, looked_up, referred
 from fhir_server.access.session import Position, StoredVersion, current
 from fhir_server.errors import Issue
 from fhir_server.operation.api import Call
+from fhir_server.operation.records import walked
 from fhir_server.search.ast import (
     LAST_UPDATED,
     DateCompares,
@@ -90,11 +91,14 @@ class _Walk:
         self._focus = focus
         self._types = types_in(self._name)
         self._steps = (*(name for name in self._types if wanted.wants(name)), _REFERRED)
+        self._begins = False
+        """Whether the page is the first."""
 
     async def page(self, place: Place | None) -> tuple[Shown, Place | None]:
         """What is on the page, and where the next one begins; None after the last."""
         shown = Shown()
         at: Place | None = place
+        self._begins = place is None
         if place is None:
             shown.matches += self._itself()
             at = (self._steps[0], None)
@@ -141,9 +145,8 @@ class _Walk:
 
     async def _referred(self, room: int, after: str, shown: Shown) -> str | None:
         """Add what members refer to; where to go on, None at the end."""
-        queries = [self._members(name) for name in self._types]
         try:
-            found = await referred(self._session, queries, self._base, self._asked, after)
+            found = await referred(self._each(shown), self._base, self._asked, after)
         except TooMany:
             shown.notes.append(_TOO_MANY)
             return None
@@ -161,6 +164,16 @@ class _Walk:
                     shown.beside.append(version)
                     room -= 1
         return last if found.more else None
+
+    async def _each(self, shown: Shown) -> AsyncIterator[StoredVersion]:
+        """All members, whether they are asked for or not; those on the page are not read again."""
+        if self._begins and not self._asked.narrows:
+            for version in shown.matches:
+                yield version
+            return
+        for name in self._types:
+            async for version in walked(self._session, self._members(name)):
+                yield version
 
     def _may_stand_beside(self, resource_type: str) -> Node:
         return beside(resource_type, self._name, self._focus)

@@ -1,7 +1,7 @@
 """What the resources of a compartment refer to, in order and within a bounded memory."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterable, Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -9,7 +9,6 @@ from typing import Final
 from fhir_operations._asked import Asked
 from fhir_server.access.session import Data, StoredVersion
 from fhir_server.fhir.references import parse_local
-from fhir_server.operation.records import walked
 from fhir_server.search.ast import IdIn, Node, Query, conjunction
 
 _MOST: Final = 100_000
@@ -33,24 +32,23 @@ class Referred:
 
 
 async def referred(
-    data: Data, queries: Sequence[Query], base: str, wanted: Asked, after: str
+    members: AsyncIterable[StoredVersion], base: str, wanted: Asked, after: str
 ) -> Referred:
-    """The first references behind `after`, of all that the queries find.
+    """The first references behind `after`, of all the members.
 
     Raises:
         TooMany.
     """
     nearest = _Nearest(after)
     walked_by = 0
-    for query in queries:
-        async for version in walked(data, query):
-            walked_by += 1
-            if walked_by > _MOST:
-                raise TooMany
-            is_new = wanted.since is None or version.last_updated >= wanted.since
-            for target in targets(version.body, base):
-                if wanted.wants(target.partition("/")[0]):
-                    nearest.add(target, is_new=is_new)
+    async for version in members:
+        walked_by += 1
+        if walked_by > _MOST:
+            raise TooMany
+        is_new = wanted.since is None or version.last_updated >= wanted.since
+        for target in targets(version.body, base):
+            if wanted.wants(target.partition("/")[0]):
+                nearest.add(target, is_new=is_new)
     return nearest.found()
 
 

@@ -29,7 +29,7 @@ from fhir_server.validation.checker import Checker
 _NAMESPACE = UUID("5f2d4c1e-6a37-5d0b-9c41-8b6f0a3e7d92")
 _MOST = 1000
 """Resources of one kind about one person that a rule looks at."""
-_AT_ONCE = 200
+_AT_ONCE = 100
 """Resources of a long walk that are in memory at one time."""
 _WRITTEN: Final = SortKey(LAST_UPDATED, "date", descending=True)
 _Asked = tuple[str, tuple[Node, ...], int, SortKey]

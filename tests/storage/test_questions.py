@@ -1,5 +1,6 @@
 """What is asked of SQLite does not depend on what was asked before, nor on how it is compiled."""
 
+from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
@@ -151,10 +152,11 @@ def test_where_an_order_has_no_value_the_next_page_begins_elsewhere(
 
 
 def test_a_value_decides_nothing_while_its_form_is_compiled() -> None:
-    place = Place(0)
-    for attempt in (str, bool, "{}".format, sorted, len, hashed):
+    place: Any = Place(0)
+    looks: tuple[Callable[[Any], Any], ...] = (str, bool, "{}".format, sorted, len, hashed)
+    for look in looks:
         with pytest.raises(TypeError):
-            attempt(place)  # type: ignore[operator]
+            look(place)
 
 
 def test_nothing_is_asked_of_a_parameter_that_never_had_a_value() -> None:
