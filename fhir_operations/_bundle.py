@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 from fhir_server.access.session import StoredVersion
 from fhir_server.errors import Issue
 from fhir_server.fhir import json
-from fhir_server.fhir.bundles import Entry, bundle
+from fhir_server.fhir.bundles import AllFound, Entry, Rendered, bundle
 from fhir_server.fhir.outcomes import outcome
 from fhir_server.operation.api import Call
 
@@ -30,10 +30,9 @@ def searchset(
     return bundle("searchset", entries, links=[("self", itself), *(links or {}).items()])
 
 
-def _entries(base: str, versions: Sequence[StoredVersion], mode: str) -> Iterator[Entry]:
-    for version in versions:
-        address = f"{base}/{version.type}/{version.id}"
-        yield Entry(address, version.body, {"search": {"mode": mode}})
+def _entries(base: str, versions: Sequence[StoredVersion], mode: str) -> Iterator[Rendered]:
+    if versions:
+        yield AllFound(base, versions, mode)
 
 
 def _notes(issues: Sequence[Issue]) -> Iterator[Entry]:

@@ -4,7 +4,7 @@ https://hl7.org/fhir/R4/compartmentdefinition.html. The pseudo-parameter `{Patie
 in a Patient's compartment.
 """
 
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from fhir_server.access.session import StoredVersion
 from fhir_server.fhir import json
@@ -24,6 +24,7 @@ from fhir_server.search.extract import extract_elements, indexed_parameters
 from fhir_server.search.values import ReferenceValue
 
 
+@cache
 def types_in(compartment: str) -> tuple[str, ...]:
     """The types that may be in it: its own first, the others in order."""
     others = [
@@ -59,6 +60,7 @@ def _about(code: str, target: str, names: tuple[str, ...] | None) -> Node:
     return Chain(code, target, (f"{target}/",), Everything())
 
 
+@cache
 def _places(resource_type: str, compartment: str) -> bool:
     """Whether resources of the type may be in that compartment."""
     return any(name == compartment for name, _ in memberships(resource_type))

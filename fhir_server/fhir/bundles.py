@@ -29,6 +29,36 @@ class Found(NamedTuple):
         return b'{"fullUrl":%b,"resource":%b,"search":{"mode":"%b"}}' % (url, self.body, mode)
 
 
+class Stored(Protocol):
+    """A resource as it is kept; type and id hold nothing that JSON would write otherwise."""
+
+    @property
+    def type(self) -> str: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def body(self) -> bytes: ...
+
+
+class AllFound(NamedTuple):
+    """Some entries as `Found`, one at least, each at its own address below the base."""
+
+    base: str
+    found: Sequence[Stored]
+    mode: str
+
+    def render(self) -> bytes:
+        start = b'{"fullUrl":' + json.encode(f"{self.base}/")[:-1]
+        end = b',"search":{"mode":"%b"}}' % self.mode.encode()
+        return b",".join(
+            [
+                b'%b%b/%b","resource":%b%b'
+                % (start, one.type.encode(), one.id.encode(), one.body, end)
+                for one in self.found
+            ]
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One entry; `members` are its other properties, such as search, request or response."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, unquote_plus, urlencode
+from urllib.parse import unquote, unquote_plus, urlencode
 
 from fhir_server.access.audit.record import Record
 from fhir_server.access.audit.trail import Trail
@@ -14,6 +14,7 @@ from fhir_server.access.tokens.problems import in_address
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import xml
 from fhir_server.fhir.json import Resource, decode, decode_resource
+from fhir_server.fhir.queries import pairs_of
 from fhir_server.http import binary, render
 from fhir_server.http.headers import read as read_headers
 from fhir_server.http.limits import HttpLimits
@@ -339,7 +340,7 @@ def _query(text: str, limits: HttpLimits) -> list[tuple[str, str]]:
         most = limits.max_parameters
         raise FhirError(Kind.TOO_COSTLY, f"{count} parameters; {most} are allowed")
     try:
-        found = parse_qsl(text, keep_blank_values=True, errors="strict")
+        found = pairs_of(text)
     except ValueError as error:
         raise FhirError(Kind.INVALID, f"The query string cannot be read: {error}") from None
     if "\x00" in unquote(text):

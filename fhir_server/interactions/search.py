@@ -5,16 +5,16 @@ https://hl7.org/fhir/R4/http.html#search, https://hl7.org/fhir/R4/search.html
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypedDict
-from urllib.parse import urlencode
 
 from fhir_server.access.session import Data, Page, Position, StoredVersion
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import json
-from fhir_server.fhir.bundles import Entry, Found, Rendered, bundle
+from fhir_server.fhir.bundles import AllFound, Entry, Found, Rendered, bundle
 from fhir_server.fhir.compartments import memberships
 from fhir_server.fhir.definitions import compartments, resource_types
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.outcomes import outcome
+from fhir_server.fhir.queries import query_string
 from fhir_server.fhir.summary import Subset
 from fhir_server.interactions import paging
 from fhir_server.interactions.contained import alone
@@ -169,7 +169,7 @@ def _links(
     data: Data, request: Request, search: SearchRequest, begin: _Begin | None
 ) -> list[tuple[str, str]]:
     server, address = request.server, _address(request)
-    query = urlencode(search.used)
+    query = query_string(search.used)
     links = [("self", server.base + (address and f"/{address}") + (f"?{query}" if query else ""))]
     if begin is not None:
         links.append(("next", paging.link(server, data, address, [search.used, begin])))
@@ -178,28 +178,23 @@ def _links(
 
 def _entries(
     server: Server, versions: Sequence[StoredVersion], mode: str, subset: Subset | None
-) -> list[Found]:
-    included = mode == "include"
-    return [
-        Found(
-            f"{server.base}/{version.type}/{version.id}",
-            version.body
-            if subset is None
-            else subset.of(version.type, version.body, included=included),
-            mode,
-        )
-        for version in versions
-    ]
+) -> list[Rendered]:
+    if subset is not None:
+        included = mode == "include"
+        versions = [
+            one._replace(body=subset.of(one.type, one.body, included=included)) for one in versions
+        ]
+    return [AllFound(server.base, versions, mode)] if versions else []
 
 
 async def _match_entries(
     data: Data, server: Server, search: SearchRequest, matches: Sequence[StoredVersion]
-) -> Sequence[Found]:
+) -> Sequence[Rendered]:
     """The matches, or in the place of containers the contained resources that were looked for."""
     if search.contained is None or not search.contained.alone:
         return _entries(server, matches, "match", search.subset)
     own = await alone(data, search, matches)
-    entries: list[Found] = []
+    entries: list[Rendered] = []
     for version in matches:
         if (version.type, version.id) in own.by_themselves:
             entries += _entries(server, [version], "match", search.subset)

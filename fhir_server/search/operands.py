@@ -125,6 +125,8 @@ def split(text: str, separator: str, most: int = -1) -> list[str]:
 
     `\` makes the next character an ordinary one.
     """
+    if "\\" not in text:
+        return text.split(separator, most)
     parts: list[str] = []
     current, characters = "", iter(text)
     for char in characters:

@@ -1,7 +1,6 @@
 """Reads on one SQLite connection: the store's own, and those inside a commit."""
 
 import itertools
-import json
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -28,7 +27,7 @@ from fhir_server.storage.sqlite.entries import Hash, ParameterNumbers
 from fhir_server.storage.sqlite.history import history
 from fhir_server.storage.sqlite.parameters import StoredParameters
 from fhir_server.storage.sqlite.questions import Questions
-from fhir_server.storage.sqlite.sql import Lists
+from fhir_server.storage.sqlite.sql import Lists, among
 from fhir_server.storage.sqlite.unchanged import Unchanged
 
 _READ: Final = """
@@ -46,8 +45,9 @@ _VREAD: Final = """
 """
 _BODIES: Final = """
     SELECT seq, version, updated, method, body FROM version
-    WHERE seq IN (SELECT value FROM json_each(?))
 """
+_TOLD: Final = 25
+"""Versions that are asked for one by one: the text of each number of them is a statement."""
 _CHANGES: Final = """
     SELECT v.seq, r.type, r.id, v.version, v.updated, v.method, v.body
     FROM version v JOIN resource r ON r.rid = v.rid
@@ -193,7 +193,8 @@ class ConnectionReader:
         """What the rows of a page stand for, in their order."""
         if not found:
             return []
-        rows = self._connection.execute(_BODIES, (json.dumps([row[0] for row in found]),))
+        numbers = among("seq", [row[0] for row in found], _TOLD)
+        rows = self._connection.execute(f"{_BODIES} WHERE {numbers.text}", numbers.arguments)
         told = {row[0]: row[1:] for row in rows}
         return [StoredVersion(row[2], row[3], *told[row[0]]) for row in found]
 

@@ -117,7 +117,8 @@ def every(parts: Sequence[Sql]) -> Sql:
     return joined(" AND ", [Sql(f"({one.text})", one.arguments) for one in halves])
 
 
-def among(column: str, values: Sequence[Any]) -> Sql:
-    if len(values) > MANY:
+def among(column: str, values: Sequence[Any], most: int = MANY) -> Sql:
+    """One of the values, told one by one where they are no more than `most`."""
+    if len(values) > most:
         return Sql(f"{column} IN (SELECT value FROM json_each(?))", [json.dumps(values)])
     return Sql(f"{column} IN ({', '.join('?' * len(values))})", list(values))
