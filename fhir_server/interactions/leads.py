@@ -6,7 +6,7 @@ url, and version if it has one, are those (https://hl7.org/fhir/R4/references.ht
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from fhir_server.access.session import StoredVersion
 from fhir_server.fhir import json
@@ -23,15 +23,15 @@ from fhir_server.search.ast import (
     conjunction,
     disjunction,
 )
+from fhir_server.search.convert import Convert
 from fhir_server.search.extract import (
-    Extractors,
-    extracted,
-    extractors_of,
     has_canonical,
     refers,
     targets_of,
+    ways_of,
 )
 from fhir_server.search.parameters import ParameterSet
+from fhir_server.search.paths import Route
 from fhir_server.search.values import ReferenceValue
 
 _ANY: Final = "*"
@@ -96,8 +96,10 @@ class _Way(NamedTuple):
     """What one parameter leads to; of `targets`, None is any type."""
 
     parameter: SearchParameter
-    extractors: Extractors
+    routes: Sequence[tuple[Route, Convert]]
     targets: tuple[str | None, ...]
+    followed: set[str]
+    """References that need not be followed again, as they are written."""
 
 
 class _Onwards:
@@ -110,22 +112,24 @@ class _Onwards:
         self._canonical: dict[tuple[str, str, str], list[str]] = {}
         """Ids of resources with canonical references: by the target's type, their own, the
         parameter."""
-        self._ways: dict[str, list[_Way]] = {}
-        """Of the resources of each type."""
+        self._ways: dict[str, tuple[Sequence[_Way], tuple[str, ...]]] = {}
+        """Of the resources of each type, and the members that they begin with."""
 
     def add(self, version: StoredVersion) -> None:
-        ways = self._ways.get(version.type)
-        if ways is None:
-            ways = self._ways[version.type] = [*self._ways_from(version.type)]
+        if version.type not in self._ways:
+            found = [*self._ways_from(version.type)]
+            begun = {route.steps[0].name: None for way in found for route, _ in way.routes}
+            self._ways[version.type] = found, tuple(begun)
+        ways, names = self._ways[version.type]
         if not ways:
             return
-        names = tuple({name: None for way in ways for name in way.extractors})
         members = json.decode_members(version.body, names)
-        for parameter, by_property, targets in ways:
-            for index, value in extracted(members, by_property):
-                if isinstance(value, ReferenceValue) and index == parameter.index:
-                    for target in targets:
-                        self._follow(version, parameter, value, target)
+        for way in ways:
+            for route, convert in way.routes:
+                for value in route.values(members):
+                    told = value.get("reference") if isinstance(value, dict) else None
+                    if not isinstance(told, str) or told not in way.followed:
+                        self._follow_value(version, way, convert, value)
 
     def _ways_from(self, resource_type: str) -> "Iterator[_Way]":
         """No more of a resource is read than the parameters that are asked for look at."""
@@ -134,7 +138,18 @@ class _Onwards:
             codes = (_ANY, parameter.code)
             targets = tuple({one.target: None for one in asked if one.code in codes})
             if targets:
-                yield _Way(parameter, extractors_of(parameter, resource_type), targets)
+                yield _Way(parameter, ways_of(parameter, resource_type), targets, set())
+
+    def _follow_value(
+        self, version: StoredVersion, way: _Way, convert: Convert, value: Any
+    ) -> None:
+        """Most resources of a page refer to the same few."""
+        for found in convert(value):
+            if isinstance(found, ReferenceValue):
+                for target in way.targets:
+                    self._follow(version, way.parameter, found, target)
+        if isinstance(value, dict) and isinstance(told := value.get("reference"), str):
+            way.followed.add(told)
 
     def _follow(
         self,

@@ -186,9 +186,16 @@ def extractors(parameters: Iterable[SearchParameter], resource_type: str) -> Ext
 
 
 @lru_cache(maxsize=4096)
-def extractors_of(parameter: SearchParameter, resource_type: str) -> Extractors:
-    """As `extractors`, of one parameter."""
-    return extractors((parameter,), resource_type)
+def ways_of(parameter: SearchParameter, resource_type: str) -> tuple[tuple[Route, Convert], ...]:
+    """Where the parameter's own values stand in a resource of the type, and what makes them."""
+    table = extractors((parameter,), resource_type)
+    return tuple(
+        (one.route, convert)
+        for found in table.values()
+        for one in found
+        for code, convert in one.converts
+        if code == parameter.index
+    )
 
 
 def extracted(

@@ -26,10 +26,9 @@ from fhir_server.fhir.json import Resource
 from fhir_server.search.composites import composites
 from fhir_server.search.extract import (
     extract,
-    extracted,
-    extractors_of,
     indexed_parameters,
     routes_of,
+    ways_of,
 )
 from fhir_server.search.values import (
     INFINITY,
@@ -404,9 +403,11 @@ def test_the_values_of_one_parameter_are_read_off_the_members_that_it_looks_at(
     whole, raw = extract(resource), json.encode(resource)
     for parameter in indexed_parameters(resource_type).values():
         if parameter.type == "reference":
-            by_property = extractors_of(parameter, resource_type)
-            members = json.decode_members(raw, tuple(by_property))
-            assert members.keys() <= by_property.keys()
-            found = {value for index, value in extracted(members, by_property)}
-            assert {value for index, value in whole if index == parameter.index} <= found
-            assert found <= {value for index, value in whole if index.startswith(parameter.index)}
+            ways = ways_of(parameter, resource_type)
+            members = json.decode_members(raw, tuple(route.steps[0].name for route, _ in ways))
+            assert {value for index, value in whole if index == parameter.index} == {
+                found
+                for route, convert in ways
+                for value in route.values(members)
+                for found in convert(value)
+            }

@@ -261,11 +261,15 @@ def _referred(body: bytes) -> dict[str, None]:
     To decode it would cost a read more than all else. The text of a string cannot pass for a
     reference: a quotation mark in it stands behind a backslash.
     """
-    _, *behind = body.split(_NAMED)
-    # Most references of a resource, and of a page, are to the same few.
-    told = dict.fromkeys([text[: text.find(b'"') + 1] for text in behind])
-    matches = map(_ID.match, told)
-    return {named[1].decode(): None for named in matches if named}
+    found: dict[str, None] = {}
+    at = body.find(_NAMED)
+    while at >= 0:
+        at += len(_NAMED)
+        named = _ID.match(body, at)
+        if named:
+            found[named[1].decode()] = None
+        at = body.find(_NAMED, at)
+    return found
 
 
 def _patients_in(body: bytes) -> list[str]:
