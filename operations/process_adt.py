@@ -45,8 +45,8 @@ async def run(call: Call) -> Resource:
         bundle = event_message(adt, header, sender, place)
     except Refused as refused:
         return _answer(call, header, [refused])
-    refused = await _processed(call, bundle)
-    return _answer(call, header, refused, _left_open(bundle, call.pathway.v2_legal_status))
+    wrong = await _processed(call, bundle)
+    return _answer(call, header, wrong, _left_open(bundle, call.pathway.v2_legal_status))
 
 
 def _left_open(bundle: Resource, place: str) -> str:
