@@ -115,11 +115,13 @@ def _colour(record: Record, period: Period) -> str:
 
 
 def _avoided(tally: Tally, record: Record, period: Period) -> None:
-    """Admissions that did not come about, as who gave a lower rating has declared."""
+    """Admissions that did not come about, as who gave a lower rating or ended one has declared."""
     for flag in _ratings(record):
-        declared = extension(flag, canonicals.ADMISSION_AVOIDED_EXTENSION) or {}
-        if declared.get("valueBoolean") and period.holds(since(flag["period"]["start"])):
-            tally.count("admissions-avoided")
+        ended = extension(flag, canonicals.RATING_END_REASON_EXTENSION) or {}
+        for said, end in ((flag, "start"), (ended.get("valueCodeableConcept", {}), "end")):
+            declared = extension(said, canonicals.ADMISSION_AVOIDED_EXTENSION) or {}
+            if declared.get("valueBoolean") and period.holds(since(flag["period"].get(end))):
+                tally.count("admissions-avoided")
 
 
 def _band(patient: Resource, period: Period) -> str:

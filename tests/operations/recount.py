@@ -139,10 +139,14 @@ class Recount:
 
     def admissions_avoided(self) -> int:
         url = canonicals.ADMISSION_AVOIDED_EXTENSION
-        return sum(
-            extended(flag, url) is True and self.within(begin(flag["period"]["start"]))
-            for flag in self.all("Flag")
-        )
+        given = [one for one in self.all("Flag") if extended(one, url) is True]
+        ended = [
+            one
+            for one in self.all("Flag")
+            if extended(extended(one, canonicals.RATING_END_REASON_EXTENSION) or {}, url) is True
+        ]
+        starts = [begin(flag["period"]["start"]) for flag in given]
+        return sum(map(self.within, (*starts, *(begin(one["period"]["end"]) for one in ended))))
 
     # Shares: those for whom it holds, and all ---------------------------------------------------
 

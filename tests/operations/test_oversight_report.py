@@ -98,6 +98,9 @@ def beside() -> Iterator[JSON]:
     )
     avoided = [{"url": canonicals.ADMISSION_AVOIDED_EXTENSION, "valueBoolean": True}]
     yield _rating("green", "2026-03-05", extension=avoided)
+    off = {**ended("2026-03-20"), "status": "inactive"}
+    off["extension"][0]["valueCodeableConcept"]["extension"] = avoided
+    yield _rating("amber", "2026-02-01", **off)
 
 
 _STATE: Final = {"url": canonicals.PATHWAY_STATE_EXTENSION, "valueCode": "closed"}
