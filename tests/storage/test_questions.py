@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from fhir_server.errors import FhirError
 from fhir_server.search.ast import (
+    And,
+    Chain,
     Contains,
     DateCompares,
     IdIn,
@@ -19,7 +21,9 @@ from fhir_server.search.ast import (
     SortKey,
     StringMatches,
     StringMode,
+    TokenIn,
     TokenIs,
+    UriBelow,
     conjunction,
 )
 from fhir_server.search.parse import parse
@@ -185,8 +189,11 @@ def test_what_is_asked_by_added_parameters_is_told_each_time() -> None:
         Query("Task", ReferenceTo("patient", tuple(f"Patient/{n}" for n in range(1_200)))),
         Query("Task", IdIn(tuple(map(str, range(101))))),
         Query("Patient", Contains("Task", TokenIs("status", None, "a"))),
+        Query("Task", TokenIn("code", frozenset((f"urn:{n}", "x") for n in range(200)))),
+        Query("Task", And((TokenIs("code", None, "a"), UriBelow("_source", "urn:x")))),
+        query("Task?_content=calm"),
     ],
-    ids=["thousands", "just too many", "contained"],
+    ids=["thousands", "just too many", "contained", "a value set", "a stem", "words"],
 )
 def test_what_has_no_form_is_compiled_with_its_values(asked: Query) -> None:
     questions = Questions(hashed, Numbers(), Lists())
@@ -202,6 +209,18 @@ def test_the_forms_that_are_kept_are_bounded() -> None:
         questions.page(Query("Patient", where), 21, None, None)
         assert len(questions._known) <= _MOST
     assert questions._known
+
+
+def test_long_sql_is_not_kept() -> None:
+    questions = Questions(hashed, Numbers(), Lists())
+    step = Chain("subject", "Patient", ("Patient/",), TokenIs("gender", None, "male"))
+    wide = Query("Task", And((step,) * 90))
+    for _ in range(2):
+        found = questions.page(wide, 21, None, None).sql
+        assert found is not None
+        assert found == plain(wide, 21, None)
+        assert len(found.text) > 20_000
+        assert not questions._known
 
 
 def test_searches_that_differ_in_values_alone_are_one_statement() -> None:

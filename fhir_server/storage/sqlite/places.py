@@ -17,15 +17,19 @@ from fhir_server.search.ast import (
     DateCompares,
     DateCovers,
     Differs,
+    Everything,
     Has,
     IdIn,
+    Missing,
     Not,
+    Nothing,
     NumberCompares,
     Or,
     QuantityCompares,
     ReferenceTo,
     StringMatches,
     StringMode,
+    TokenIn,
     TokenIs,
     TokenLike,
     UriIs,
@@ -33,7 +37,8 @@ from fhir_server.search.ast import (
 from fhir_server.storage.sqlite.sql import MANY, Place
 
 Form = Any
-"""Of a node: `(class, member, ...)`, or the node itself where all of it decides."""
+"""Of a node: `(class, member, ...)`, or the node itself where all of it decides: then it is short,
+as forms are kept."""
 
 _PLACES: Final = tuple(map(Place, range(MANY)))
 """More than so many values may be told to SQLite as lists, which are compiled with them."""
@@ -55,10 +60,12 @@ class Parting:
     def form(self, node: Any) -> Form:
         """
         Raises:
-            Unfit: where there are too many values, or something else in the store decides.
+            Unfit: where there are too many values, or something else decides.
         """
         part = _PARTS.get(type(node))
-        return node if part is None else part(self, node)
+        if part is None:
+            raise Unfit
+        return part(self, node)
 
     def place(self, value: Any) -> Place:
         """Raises: Unfit."""
@@ -113,6 +120,16 @@ class Parting:
         """Whether a type was ever contained decides, and may change from one to the next."""
         raise Unfit
 
+    def _itself(self, node: Everything | Nothing | Missing) -> Form:
+        return node
+
+    def _codes(self, node: TokenIn) -> Form:
+        """As a policy has them; a value set may have thousands, which would be kept."""
+        pairs = (*node.pairs, *node.but, node.systems)
+        if sum(len(text) for pair in pairs for text in pair) > _LONG:
+            raise Unfit
+        return node
+
     def _ids(self, node: IdIn) -> Form:
         return (IdIn, tuple([self.text(one) for one in node.ids]))
 
@@ -128,7 +145,7 @@ class Parting:
 
     def _string(self, node: StringMatches) -> Form:
         if node.mode is StringMode.STARTS and (not node.text or node.text[-1] == _LAST):
-            return node  # there may be no text after all that begin so
+            raise Unfit  # there may be no text after all that begin so
         return (StringMatches, node.code, node.mode, self.text(node.text))
 
     def _date(self, node: DateCompares) -> Form:
@@ -147,8 +164,14 @@ class Parting:
 
 
 _LAST: Final = "\U0010ffff"
+_LONG: Final = 1000
+"""Characters of codes and systems."""
 
 _PARTS: Final[Mapping[type, Callable[[Parting, Any], Form]]] = {
+    Everything: Parting._itself,
+    Nothing: Parting._itself,
+    Missing: Parting._itself,
+    TokenIn: Parting._codes,
     And: Parting._several,
     Or: Parting._several,
     CompositeMatches: Parting._several,

@@ -32,6 +32,8 @@ from fhir_server.storage.sqlite.sql import Later, Lists, Place, Sql
 
 _MOST: Final = 500
 """Forms that are kept: of a few kB each, for each connection."""
+_LONG: Final = 20_000
+"""Characters of SQL that is not kept."""
 _POSITIVE: Final = (ReferenceTo, TokenIs, TokenLike, UriIs, StringMatches, DateCompares)
 """Criteria that nothing satisfies of which the parameter never had a value."""
 
@@ -117,9 +119,11 @@ class Questions:
     def _filled(self, form: Form, values: _Values) -> Asked:
         template = self._known.get(form)
         if template is None:
+            template = self._template(*form)
             if len(self._known) >= _MOST:
                 self._known.clear()
-            template = self._known[form] = self._template(*form)
+            if len(template.text) <= _LONG:
+                self._known[form] = template
         number = self._number
         for one in template.needed:
             if not number(*one):
