@@ -338,7 +338,7 @@ async def test_an_admission_that_has_not_happened_yet(
     reason = {"coding": [{"system": canonicals.V2_EVENT, "code": trigger}]}
     sent = changed(Spell(chart.nhs_number, tomorrow).admit(), 0, reason=reason)
     text = f"The start of the stay lies in the future, at {tomorrow.isoformat()}"
-    await refuse(sent, 422, "business-rule", text, f"{STAY_PLACE}.period")
+    await refuse(sent, 422, "business-rule", text, f"{STAY_PLACE}.period.start")
     assert await chart.colour() == "amber"
 
 
@@ -349,14 +349,14 @@ async def test_a_discharge_that_has_not_happened_yet(
     reason = {"coding": [{"system": canonicals.V2_EVENT, "code": trigger}]}
     sent = changed(stay.discharge(datetime.now(UTC) + timedelta(hours=2)), 0, reason=reason)
     text = "The end of the stay lies in the future"
-    await refuse(sent, 422, "business-rule", text, f"{STAY_PLACE}.period")
+    await refuse(sent, 422, "business-rule", text, f"{STAY_PLACE}.period.end")
 
 
 async def test_an_admission_without_a_time_in_a_message_from_the_future(
     stay: Spell, refuse: Refuse
 ) -> None:
     sent = {**stay.admit(period=None), "timestamp": "2190-01-01T00:00:00Z"}
-    await refuse(sent, 422, "business-rule", "lies in the future", f"{STAY_PLACE}.period")
+    await refuse(sent, 422, "business-rule", "lies in the future", f"{STAY_PLACE}.period.start")
 
 
 async def test_takes_an_event_by_a_clock_that_is_a_little_fast(chart: Chart) -> None:
