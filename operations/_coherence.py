@@ -48,6 +48,7 @@ def require_coherent(message: Message, now: int) -> None:
         _require_identified(message.patient)
     _require_period(message)
     _require_past(message, now)
+    _require_day(message)
     _require_status(message, status_of(message.encounter.resource))
 
 
@@ -131,6 +132,19 @@ def _require_period(message: Message) -> None:
             Kind.BUSINESS_RULE,
             f"{place}.period",
             "The stay lies in 1900 to 2199, and no other time",
+        )
+
+
+def _require_day(message: Message) -> None:
+    """Of what happened: of a stay that is over its end, else its beginning."""
+    encounter = message.encounter.resource
+    name = "end" if status_of(encounter) == "finished" else "start"
+    told = encounter.get("period", {}).get(name)
+    if told is not None and len(told) < len("2026-05-01"):
+        raise FhirError.at(
+            Kind.BUSINESS_RULE,
+            f"{message.encounter.expression}.period.{name}",
+            f"'{told}' is no day; what is due is reckoned from the day",
         )
 
 

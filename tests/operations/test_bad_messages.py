@@ -330,6 +330,21 @@ async def test_a_stay_at_the_ends_of_the_calendar(
     await refuse(sent, 422, "business-rule", "1900 to 2199", f"{STAY_PLACE}.period")
 
 
+async def test_when_something_happened_is_told_to_the_day(
+    chart: Chart, stay: Spell, refuse: Refuse
+) -> None:
+    month = f"{ADMITTED:%Y-%m}"
+    place = f"{STAY_PLACE}.period.start"
+    await refuse(stay.admit(period={"start": month}), 422, "business-rule", "is no day", place)
+    await chart.tell(stay.admit())
+    period = {"start": ADMITTED.isoformat(), "end": f"{HOME:%Y}"}
+    sent = stay.discharge(HOME, period=period)
+    await refuse(sent, 422, "business-rule", "is no day", f"{STAY_PLACE}.period.end")
+    over = {**await chart.stay(), "status": "finished", "period": period}
+    answer = await chart.client.put(f"Encounter/{over['id']}", **body(over))
+    assert_outcome(answer, 422, "business-rule", "is no day", "Encounter.period.end")
+
+
 @pytest.mark.parametrize("trigger", ["A01", "A02", "A04", "A08"])
 async def test_an_admission_that_has_not_happened_yet(
     chart: Chart, refuse: Refuse, trigger: str
