@@ -322,6 +322,14 @@ async def test_asks_three_questions_a_page_however_many_there_are(
     assert questions == ["Flag", "Patient", "Task"]
 
 
+async def test_what_cannot_be_is_told_where_it_stands_in_a_body(region: httpx.AsyncClient) -> None:
+    count, area = {"name": "_count", "valueInteger": 5}, {"name": "area", "valueString": "QXX"}
+    sent = {"resourceType": "Parameters", "parameter": [count, area]}
+    answer = await region.post("$register", **body(sent))
+    place = "Parameters.parameter[1]"
+    assert_outcome(answer, 400, "invalid", "no organisation", expression=place)
+
+
 async def test_is_asked_with_post_too(region: httpx.AsyncClient) -> None:
     told = {"resourceType": "Parameters", "parameter": [{"name": "area", "valueString": "QZZ"}]}
     answer = await region.post("$register", **body(told))
