@@ -70,6 +70,9 @@ class Caller:
     """Why the glass is broken; empty when it is not."""
     token: str = ""
     """The `jti` of the token by which they came, for work that ends with its revocation."""
+    expires: int = 0
+    """When that token ends, in seconds since the epoch, where nobody knows whether it is revoked
+    before; 0 of the built-in issuer, who does."""
 
     def asking(self, request_id: str) -> "Caller":
         """The same caller with that request."""
@@ -93,6 +96,7 @@ class Caller:
             self.grants,
             break_glass,
             self.token,
+            self.expires,
         )
 
 
