@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -267,6 +268,69 @@ def test_many_at_once_do_not_keep_others_waiting(plain: Served) -> None:
                 await asyncio.gather(*protocol.tasks)
             assert transport.written.count(STATUS) == 60
         protocol.connection_lost(None)
+
+    plain.runner.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("path", "most"), [("Goal/short", 80), ("Goal/long?_format=json", 2)], ids=["short", "usual"]
+)
+def test_a_burst_is_parsed_in_turns(plain: Served, path: str, most: int) -> None:
+    """Between two turns of others no more is answered than one slice of it asks for."""
+    burst = get(path) * 300
+    answered: list[int] = []
+    waiting: list[int] = []
+
+    async def ask() -> None:
+        protocol, transport = plain.wired.connected()
+        protocol.data_received(burst)
+        while not answered or answered[-1] < 300:
+            answered.append(transport.written.count(STATUS))
+            waiting.append(len(protocol.pipeline))
+            assert transport.reading is not bool(protocol.pipeline or protocol._rest)
+            await asyncio.sleep(0)
+        protocol.connection_lost(None)
+        protocol._unset_keepalive_if_required()
+
+    plain.runner.run(ask())
+    assert max(later - first for first, later in pairwise(answered)) <= most
+    assert max(waiting) <= 80
+
+
+def test_nothing_is_read_behind_what_cannot_be_parsed(plain: Served) -> None:
+    async def ask() -> None:
+        protocol, transport = plain.wired.connected()
+        protocol.data_received(get("Goal/long?_format=json") + b"\0" * 10_000)
+        for _ in range(3):
+            assert not transport.reading
+            await asyncio.sleep(0)
+        while protocol.tasks:
+            await asyncio.gather(*protocol.tasks)
+        assert transport.written.count(b"HTTP/1.1 ") == 1
+        assert transport.closed
+        protocol.connection_lost(None)
+        protocol._unset_keepalive_if_required()
+
+    plain.runner.run(ask())
+
+
+def test_a_large_body_is_parsed_as_it_comes(plain: Served) -> None:
+    body = b'{"resourceType": "Basic", "code": {"text": "%b"}}' % (b"x" * 200_000)
+    told = (("Content-Type", "application/fhir+json"), ("Content-Length", str(len(body))))
+    sent = get("Basic", *told, method="POST") + body + get("Goal/short")
+
+    async def ask() -> None:
+        protocol, transport = plain.wired.connected()
+        protocol.data_received(sent)
+        assert not transport.reading
+        await asyncio.sleep(0)
+        assert not protocol._rest
+        while protocol.tasks:
+            await asyncio.gather(*protocol.tasks)
+        assert transport.written.count(b"HTTP/1.1 201 ") == transport.written.count(STATUS) == 1
+        assert transport.reading
+        protocol.connection_lost(None)
+        protocol._unset_keepalive_if_required()
 
     plain.runner.run(ask())
 
