@@ -93,7 +93,7 @@ FORMS: Final[dict[str, dict[str, Any]]] = {
     "plain": {},
     "proxied": {"trusted_proxies": ("127.0.0.1",)},
     "crossing": {"cors_origins": ("https://app.example",), "public_base": "https://h.example/fhir"},
-    "bounded": {"max_rate": 0.001, "max_burst": 400, "max_headers": 10},
+    "bounded": {"max_rate": 0.001, "max_burst": 5, "max_headers": 10},
 }
 
 
@@ -110,10 +110,24 @@ class Served:
         self.wired: Final = Wired(self.app)
 
     def both(self, raw: bytes) -> tuple[Told, Told]:
+        """The answers of both ways, each with all turns left, of which both take as many."""
+
         async def ask() -> tuple[Told, Told]:
-            return await self.wired.generally(raw), await self.wired.usually(raw)
+            general, taken = await self.wired.generally(raw), self._refilled()
+            usual = await self.wired.usually(raw)
+            assert self._refilled() == taken
+            return general, usual
 
         return self.runner.run(ask())
+
+    def _refilled(self) -> dict[str, float]:
+        """What was left of the turns of each who asked, which all have again."""
+        assert self.app.fhir is not None
+        buckets = self.app.fhir.rates._requests
+        found = buckets._left if buckets else {}
+        left = {key: round(one) for key, (one, _) in found.items()}
+        found.clear()
+        return left
 
     def stop(self) -> None:
         self.runner.run(self._up.__aexit__(None, None, None))
