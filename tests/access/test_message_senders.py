@@ -235,6 +235,25 @@ async def test_a_number_that_no_person_has_finds_test_data_where_nobody_else_has
     assert (kept["birthDate"], kept["meta"]["versionId"]) == (FIFTEEN, "1")
 
 
+async def test_a_ward_that_tries_the_synthetic_caseload_ends_a_stay_of_it(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    """Of its own alone, and where the message itself is about nobody real."""
+    made_up = {"meta": {"tag": [HTEST]}}
+    await stored(app, child("t", identifier=numbered(NUMBER), **made_up))
+    stays = [spell(value=value).encounter(id=value, subject=ref("Patient/t")) for value in "ab"]
+    mine, others = stays[0] | {"serviceProvider": ods("ZZK03")}, stays[1]
+    await stored(app, mine | made_up, others | made_up | {"serviceProvider": ods("ZZK99")})
+    by_table(WARD)
+    assert await stay_told(client, spell(value="a").discharge(END)) == "Encounter/a"
+    assert await stay_told(client, spell(value="b").discharge(END)) != "Encounter/b"
+    ended = {one["id"]: one for one in await all_of(app, "Encounter")}["a"]
+    assert ended["status"] == "finished"
+    assert HTEST in ended["meta"]["tag"]
+    real = await stay_told(client, spell("9434765919", value="a").discharge(END))
+    assert real != "Encounter/a"
+
+
 async def test_class_15_what_somebody_may_be_called_finds_no_test_data(
     app: Application, client: httpx.AsyncClient, by_table: ByTable
 ) -> None:
