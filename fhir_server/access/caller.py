@@ -110,10 +110,15 @@ def keeps_records(caller: Caller) -> bool:
     return Role.ADMINISTRATOR in caller.roles and caller.organisation != "" and is_system(caller)
 
 
+def prefix_of(name: str) -> str:
+    """How the keys of the memos begin of a caller of that name, if there is one."""
+    return quote(name, safe="") + "/"
+
+
 @lru_cache(maxsize=4096)
 def own_prefix(name: str) -> str:
-    """How the keys of a caller's own memos begin."""
-    return quote(name, safe="") + "/"
+    """The same of somebody who is known: whoever is not would fill the memory with names."""
+    return prefix_of(name)
 
 
 Stands = Callable[[Caller], Awaitable[Caller | None]]

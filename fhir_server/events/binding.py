@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from fhir_server.access.caller import Stands, own_prefix, unchanged
+from fhir_server.access.caller import Stands, prefix_of, unchanged
 from fhir_server.access.session import Memo, Session, SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.events.asked import WEBSOCKET
@@ -83,15 +83,17 @@ class Binding:
         Raises:
             FhirError: FORBIDDEN for a token that is not good, or is for nothing any more.
         """
-        owner, digest = _owner(token), _digest(token)
+        key = prefix_of(_owner(token)) + _digest(token)
+        if await self._store.memo(TOKENS, key) is None:
+            raise _unknown()  # whoever guesses costs no commit
 
         async def work(unit: Unit) -> tuple[list[Record], Bound]:
-            found = await unit.memo(TOKENS, own_prefix(owner) + digest)
+            found = await unit.memo(TOKENS, key)
             if found is None:
                 raise _unknown()
-            await unit.forget(TOKENS, own_prefix(owner) + digest)
+            await unit.forget(TOKENS, key)
             told = json.loads(found.value)
-            bound = [await self._bound(unit, key_of(owner, one)) for one in told["ids"]]
+            bound = [await self._bound(unit, key_of(_owner(token), one)) for one in told["ids"]]
             by = Bound(told["by"], told.get("expires", 0))
             return [one for one in bound if one is not None], by
 

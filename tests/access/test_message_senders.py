@@ -240,7 +240,7 @@ async def test_a_ward_that_tries_the_synthetic_caseload_ends_a_stay_of_it(
 ) -> None:
     """Of its own alone, and where the message itself is about nobody real."""
     made_up = {"meta": {"tag": [HTEST]}}
-    await stored(app, child("t", identifier=numbered(NUMBER), **made_up))
+    await stored(app, child("t", identifier=numbered(NUMBER)) | made_up)
     stays = [spell(value=value).encounter(id=value, subject=ref("Patient/t")) for value in "ab"]
     mine, others = stays[0] | {"serviceProvider": ods("ZZK03")}, stays[1]
     await stored(app, mine | made_up, others | made_up | {"serviceProvider": ods("ZZK99")})

@@ -125,7 +125,7 @@ class Served:
         assert self.app.fhir is not None
         buckets = self.app.fhir.rates._requests
         found = buckets._left if buckets else {}
-        left = {key: round(one) for key, (one, _) in found.items()}
+        left: dict[str, float] = {key: round(one) for key, (one, _) in found.items()}
         found.clear()
         return left
 
@@ -336,7 +336,7 @@ def test_a_large_body_is_parsed_as_it_comes(plain: Served) -> None:
     async def ask() -> None:
         protocol, transport = plain.wired.connected()
         protocol.data_received(sent)
-        assert not transport.reading
+        assert protocol._rest
         await asyncio.sleep(0)
         assert not protocol._rest
         while protocol.tasks:
