@@ -63,7 +63,7 @@ class Protocol(HttpToolsProtocol):
         self._answered = False
         self._at_once = 0
         self._begun = 0
-        self._rest: Final[deque[memoryview]] = deque()
+        self._rest: Final[deque[bytes]] = deque()
         """What came in and is not parsed, in slices."""
         self._is_due = False
         self._is_broken = False
@@ -89,8 +89,7 @@ class Protocol(HttpToolsProtocol):
             self._at_once = 0
             super().data_received(data)
             return
-        whole = memoryview(data)
-        self._rest.extend(whole[at : at + _SLICE] for at in range(0, len(data), _SLICE))
+        self._rest.extend(data[at : at + _SLICE] for at in range(0, len(data), _SLICE))
         self._parse_on()
 
     def _parse_on(self) -> None:
