@@ -20,7 +20,7 @@ MODULES = _modules("fhir_operations", "fhir_server", "operations", "tools")
 STORIES = _modules("tests/stories")
 """Told in steps."""
 TESTS = _modules("loadtests", "tests")
-"""But for the stories of any length of functions: the tables of their cases are often part of them."""
+"""But for the stories, of any length of functions: the tables of cases are often part of them."""
 
 
 def _name(path: Path) -> str:
