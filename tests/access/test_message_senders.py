@@ -15,7 +15,6 @@ from fhir_server.app import Application
 from fhir_server.fhir import canonicals, json, nhs_number
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import stable_id
-from fhir_server.settings import Settings
 from tests.access.conftest import ByTable, stored
 from tests.access.people import (
     FIFTEEN,
@@ -32,17 +31,14 @@ from tests.access.test_messages import HTEST, all_of, told
 from tests.operations.messages import JSON, SUBJECT, Spell, changed, renamed, with_entry
 from tests.support import assert_outcome
 
+PROFILED: Final = False
+
 NUMBER: Final = "9990000018"
 START: Final = datetime(2026, 5, 30, 8, tzinfo=UTC)
 END: Final = datetime(2026, 5, 31, 8, tzinfo=UTC)
 WARD: Final = Caller("ward", organisation="ZZK03", grants=SENDS)
 OTHER: Final = Caller("other", organisation="Y11", grants=SENDS)
 LOCAL: Final = [{"system": "https://ward.example/Id/observation", "value": "1"}]
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"keyworking_profiles": False})
 
 
 def spell(number: str = NUMBER, born: str | None = None, value: str = "s1") -> Spell:
