@@ -41,6 +41,7 @@ class Told:
         runs: the first is that which thresholds are held against; others have more workers.
         machine: what it ran on, in a line.
         left_out: scenarios that were not played, with the reason.
+        remarks: what was played otherwise than on a server of this project.
         region: lines on what is loaded.
     """
 
@@ -49,6 +50,7 @@ class Told:
     machine: str
     when: str
     left_out: Sequence[str] = ()
+    remarks: Sequence[str] = ()
     region: str = ""
 
     @property
@@ -68,6 +70,7 @@ def numbers(told: Told) -> Any:
                 for one in told.held
             ],
             "left_out": list(told.left_out),
+            "remarks": list(told.remarks),
             "runs": [runs.told_of(run) for run in told.runs],
         }
     )
@@ -89,6 +92,7 @@ def page(told: Told) -> str:
         f"<h1>Load test of {escape(told.when)}</h1>",
         f"<p>{escape(told.machine)}</p>",
         *(f"<p>Left out: {escape(line)}</p>" for line in told.left_out),
+        *(f"<p>Of this server: {escape(line)}</p>" for line in told.remarks),
         *_thresholds(told),
         *_capacity(told),
     ]

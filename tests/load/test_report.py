@@ -28,6 +28,7 @@ PLAN: Final = Plan(
     clients=[],
     scenarios=["partners", "commissioner"],
     steps=[Step(5, 10.0), Step(20, 10.0)],
+    workers=1,
 )
 
 
@@ -52,7 +53,7 @@ def run(tmp_path: Path) -> Run:
     steps = [{"at": START, "users": 5}, {"at": START + 10, "users": 20}]
     (tmp_path / "steps.ndjson").write_text("\n".join(map(json.dumps, steps)))
     (tmp_path / "notices.json").write_text('{"quick": 7}')
-    return runs.read(tmp_path, thresholds.read(), workers=1)
+    return runs.read(tmp_path, thresholds.read())
 
 
 def _told(run: Run) -> Told:
