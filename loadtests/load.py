@@ -154,10 +154,10 @@ def run(
             told = _elsewhere(asked, known, chosen, bounds)
         else:
             told = _here(asked, chosen, bounds)
+        _write(told, chosen.to, chosen.into)
     except (CannotRun, NothingMeasured, BadRegion, OSError, ValueError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(_CANNOT)
-    _write(told, chosen.to, chosen.into)
     sys.exit(0 if told.met else 1)
 
 
