@@ -143,11 +143,18 @@ def _capacity(told: Told) -> Iterator[str]:
 
 
 def _gained(first: Run, more: Run) -> str:
-    times = gain(first.capacity.knee, more.capacity.knee)
+    one, other = first.capacity.knee, more.capacity.knee
+    times = gain(one, other)
     if not math.isfinite(times):
         return f"What {more.workers} workers gave cannot be told, as one carried nothing."
+    if not one.found:
+        return (
+            f"What {more.workers} workers gave cannot be told, as no step was too much for "
+            f"{_title(first)}: --steps with more users says it."
+        )
+    least = "" if other.found else "at least "
     return (
-        f"{more.workers} workers carry {times:.2f} times what {first.workers} carries. "
+        f"{more.workers} workers carry {least}{times:.2f} times what {_title(first)} carries. "
         "The load generator ran on the same machine and had its part of it."
     )
 
@@ -321,7 +328,9 @@ def _number(value: float) -> str:
 
 def in_words(told: Told) -> list[str]:
     """The lines for a terminal."""
-    return [" ".join([_plain(_in_words(run)), *_beside(run)]) for run in told.runs]
+    first, *others = told.runs
+    lines = [" ".join([_plain(_in_words(run)), *_beside(run)]) for run in told.runs]
+    return [*lines, *(_gained(first, more) for more in others)]
 
 
 def _plain(text: str) -> str:

@@ -85,7 +85,11 @@ def test_the_page_is_one_file_that_fetches_nothing(run: Run) -> None:
 def test_the_page_says_what_was_missed_and_what_one_more_worker_gave(run: Run) -> None:
     page = report.page(_told(run))
     assert "Thresholds: <span class='missed'>missed</span>" in page
-    assert "2 workers carry 1.00 times what 1 carries" in page
+    assert "2 workers carry 1.00 times what 1 worker carries" in page
+    assert "2 workers carry 1.00 times" in report.in_words(_told(run))[-1]
+    enough = replace(run.capacity, knee=replace(run.capacity.knee, found=False))
+    more = report.page(_told(replace(run, capacity=enough)))
+    assert "What 2 workers gave cannot be told, as no step was too much for 1 worker" in more
     assert "<strong>1 worker</strong> carries 10 requests a second" in page
     assert "<strong>2 workers</strong> carry 10 requests a second" in page
     assert "status 500" in page
