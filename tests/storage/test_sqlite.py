@@ -18,10 +18,10 @@ from fhir_server.search.extract import CONTENT, extract
 from fhir_server.search.parameters import Definition
 from fhir_server.storage.interface import Draft, Progress, StoredVersion, Unit
 from fhir_server.storage.remaking import remake
-from fhir_server.storage.sqlite import reindex
+from fhir_server.storage.sqlite import opened, reindex
 from fhir_server.storage.sqlite.entries import keyed_hash
 from fhir_server.storage.sqlite.schema import MIGRATIONS
-from fhir_server.storage.sqlite.store import SqliteStore
+from fhir_server.storage.sqlite.store import _PATIENT_READERS, _READERS, SqliteStore
 from tests.storage.questions import delete, found, patient, put, query
 
 ROOT: Final = Path(__file__).parents[2]
@@ -186,7 +186,7 @@ def test_refuses_a_file_of_a_newer_release(path: Path, locker: sqlite3.Connectio
 
 OPENER: Final = """
 import asyncio, pathlib, sys
-from fhir_server.storage.sqlite.store import SqliteStore
+from fhir_server.storage.sqlite.store import _PATIENT_READERS, _READERS, SqliteStore
 from tests.storage.questions import patient, put
 
 async def main():
@@ -442,3 +442,28 @@ async def test_refuses_an_index_of_a_newer_release(path: Path) -> None:
         )
     with pytest.raises(RuntimeError, match="this release knows up to"):
         SqliteStore(path)
+
+
+async def test_all_connections_together_keep_no_more_than_28_mb_of_the_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a process with every thread at work, whatever the size of the file."""
+    made: list[sqlite3.Connection] = []
+
+    def connect(*words: Any, **options: Any) -> sqlite3.Connection:
+        made.append(connected(*words, **options))
+        return made[-1]
+
+    connected = opened.connect
+    monkeypatch.setattr(opened, "connect", connect)
+    store = SqliteStore(path)
+    try:
+        stores = (store, store.patient(60.0))
+        await asyncio.gather(*(one.changes(0, 10) for one in stores for _ in range(50)))
+        kept = [-connection.execute("PRAGMA cache_size").fetchone()[0] for connection in made]
+    finally:
+        await store.close()
+    assert len(kept) > 2
+    assert all(one > 0 for one in kept), "bounded in KiB, not in pages"
+    most = sum(kept[:2]) + max(kept[2:]) * (_READERS + _PATIENT_READERS)
+    assert most <= 28 * 1024
