@@ -307,6 +307,7 @@ def _told(
     return Told(
         runs=found,
         held=runs.held(found[0], bounds),
+        p95_ms=thresholds.limits(bounds).p95_ms,
         machine=f"{here}; {'the load came from the same machine' if ours else _NOT_THE_SERVER}",
         when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         left_out=left_out,
@@ -320,7 +321,7 @@ def _write(told: Told, folder: Path, into: Path | None) -> None:
         into.write_text(figures.filled(into.read_text("utf-8"), told), "utf-8")
     (folder / "report.html").write_text(report.page(told), "utf-8")
     (folder / "report.json").write_text(json.dumps(report.numbers(told), indent=1) + "\n")
-    for line in report.in_words(told):
+    for line in (*report.answer(told), *report.in_words(told)):
         click.echo(line)
     for one in told.held:
         if not one.met:

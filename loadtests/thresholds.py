@@ -13,6 +13,9 @@ FILE: Final = Path(__file__).with_name("thresholds.toml")
 _PARTS: Final = ("knee", "steady", "always", "capacity")
 
 
+SHARE: Final = "share that the busiest hour takes"
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """One threshold and what was measured."""
@@ -90,7 +93,7 @@ def held(
     if megabytes is not None:
         yield Held("memory of a server process, MB", always["megabytes"], megabytes)
     share = told["capacity"]["share_of_peak"]
-    yield Held("share that the busiest hour takes", share, capacity.share)
+    yield Held(SHARE, share, capacity.share)
 
 
 def _count(what: Any, every: Sequence[Sample]) -> int:
