@@ -18,7 +18,8 @@ from fhir_server.search.extract import CONTENT, extract
 from fhir_server.search.parameters import Definition
 from fhir_server.storage.interface import Draft, Progress, StoredVersion, Unit
 from fhir_server.storage.remaking import remake
-from fhir_server.storage.sqlite import opened, reindex
+from fhir_server.storage.sqlite import reindex
+from fhir_server.storage.sqlite.connect import connect as connected
 from fhir_server.storage.sqlite.entries import keyed_hash
 from fhir_server.storage.sqlite.schema import MIGRATIONS
 from fhir_server.storage.sqlite.store import _PATIENT_READERS, _READERS, SqliteStore
@@ -454,8 +455,7 @@ async def test_all_connections_together_keep_no_more_than_28_mb_of_the_file(
         made.append(connected(*words, **options))
         return made[-1]
 
-    connected = opened.connect
-    monkeypatch.setattr(opened, "connect", connect)
+    monkeypatch.setattr("fhir_server.storage.sqlite.opened.connect", connect)
     store = SqliteStore(path)
     try:
         stores = (store, store.patient(60.0))
