@@ -180,7 +180,7 @@ def test_late_answers_a_small_machine_and_memory_miss_theirs() -> None:
     assert not _held(step(20, 40, p95=501), [])["p95, ms"]
     assert not _held(step(20, 40, faults=1), [])["share of requests that went wrong"]
     assert not _held(step(20, 40), [], share=0.51)["share that the busiest hour takes"]
-    assert not _held(step(20, 40), [], megabytes=401)["memory of a server process, MB"]
+    assert not _held(step(20, 40), [], megabytes=251)["memory of a server process, MB"]
     assert not _held(step(20, 40), [], megabytes=math.nan)["memory of a server process, MB"]
     assert "memory of a server process, MB" not in _held(step(20, 40), [], megabytes=None)
 
