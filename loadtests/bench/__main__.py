@@ -50,6 +50,9 @@ def main(**told: Any) -> None:
     if told["grows"]:
         growth.measured(options, terms, told["results"], told["only"])
         return
+    if not _chosen(told["only"]):
+        names = ", ".join(case.name for case in CASES)
+        raise click.UsageError(f"No case has '{told['only']}' in its name: {names}")
     peer = Target(told["peer"].rstrip("/"), told["peer_token"]) if told["peer"] else None
     figures: dict[str, Any] = {"options": str(options), "terms": asdict(terms)}
     with report.printed() as text:
@@ -63,11 +66,15 @@ def main(**told: Any) -> None:
     click.echo(path)
 
 
+def _chosen(only: str) -> list[Case]:
+    return [case for case in CASES if only.lower() in case.name.lower()]
+
+
 def _table(
     options: Options, terms: Terms, only: str, peer: Target | None, figures: dict[str, Any]
 ) -> None:
     click.echo(report.described(terms, options))
-    cases = [case for case in CASES if only.lower() in case.name.lower()]
+    cases = _chosen(only)
     click.echo(report.expected(terms, options.resources, cases, 2 if peer else 1))
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
         server = running.enter_context(ours(options, Path(folder)))

@@ -202,6 +202,20 @@ def test_how_long_it_takes_is_said_before() -> None:
     assert long > short + 25
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--only", "raed"), "No case has 'raed' in its name: read, vread, "),
+        (("--growth", "--only", "raed"), "No line has 'raed' in its name: resources: read, "),
+        (("--growth", "--resources", "500"), "--growth needs --resources of 600 at the least"),
+    ],
+)
+def test_a_bench_of_nothing_is_refused(words: tuple[str, ...], said: str) -> None:
+    ran = CliRunner().invoke(bench.main, words)
+    assert ran.exit_code == 2
+    assert said in ran.stderr
+
+
 def test_what_is_printed_is_kept_also_of_a_bench_that_breaks_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
