@@ -86,8 +86,9 @@ def _table(
         rows = _rows(passes, cases, len(servers), figures)
         for line in report.compared(rows):
             click.echo(line)
-        most = 1 / passes.cpu_of_generator if passes.cpu_of_generator else 0
-        click.echo(f"the load generator itself: at most about {most:.0f} requests a second")
+        if passes.cpu_of_generator:
+            most = 1 / passes.cpu_of_generator
+            click.echo(f"the load generator itself: at most about {most:.0f} requests a second")
         figures["megabytes_after"] = server.megabytes()
         click.echo(f"memory after the cases: {figures['megabytes_after']:.0f} MB")
         if not only:
