@@ -79,7 +79,8 @@ def main(
     statuses = f" ({each})" if each else ""
     click.echo(
         f"{options}; {rate:g} requests a second for {minutes:g} minutes: {arrivals} requests, "
-        f"{failed.total()} failed{statuses}; {samples[0][1]:.0f} MB at first, {samples[-1][1]:.0f} MB in the end\n"
+        f"{failed.total()} failed{statuses}; {samples[0][1]:.0f} MB at first, "
+        f"{samples[-1][1]:.0f} MB in the end\n"
         f"after {minutes * _WARM:.1f} minutes {found.an_hour:+.1f} MB an hour (standard error "
         f"{found.error:.1f}, allowed {allowed:g}): {verdict}"
     )
