@@ -56,8 +56,9 @@ from fhir_server.jobs.record import OPEN
 from fhir_server.jobs.runner import Runner
 from fhir_server.jobs.runner import Terms as JobTerms
 from fhir_server.noticing import dispatcher, keeper
-from fhir_server.operation.registry import Operations, load
-from fhir_server.operation.rules import ServiceRules, load_rules
+from fhir_server.operation.registry import Operations
+from fhir_server.operation.rules import ServiceRules
+from fhir_server.operation.wired import wired
 from fhir_server.outgoing import Outgoing
 from fhir_server.search.parse import Limits
 from fhir_server.setting_groups.around import client_rates, turns_of
@@ -116,8 +117,7 @@ def create_app(settings: Settings | None = None) -> Application:
     if settings is None:
         refuse_unknown_variables()
         settings = Settings()
-    operations = load(settings.operations)
-    load_rules(settings.operations)
+    operations, _ = wired(settings.operations)
     SHELF.allow(settings.terminology_memory)
 
     app = Application(
@@ -408,8 +408,9 @@ async def fhir_server(
 
 def service_rules(settings: Settings) -> Rules:
     """The service's rules that are in the packages of operations."""
+    _, rules = wired(settings.operations)
     return ServiceRules(
-        load_rules(settings.operations),
+        rules,
         base=settings.base,
         clock=settings.clock,
         checker=checker(settings),
@@ -476,7 +477,7 @@ def printed_description() -> bytes:
     """
     refuse_unknown_variables()
     settings = Settings()
-    return openapi.encoded(described(settings, load(settings.operations), settings.base))
+    return openapi.encoded(described(settings, wired(settings.operations)[0], settings.base))
 
 
 def _description(settings: Settings, operations: Operations) -> Any:
