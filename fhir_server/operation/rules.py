@@ -140,7 +140,8 @@ class ServiceRules:
 
     async def take(self, unit: SessionUnit) -> None:
         """Ask the rules about what was taken as it is."""
-        service, records = unit.for_rules(), self._records(unit)
+        records = self._records(unit)
+        service = records.unit
         found = [await _read(service, one, None) for one in unit.taken()]
         changes = [
             Change(*sides, records, records.now, self._pathway, unit.caller)
@@ -158,7 +159,7 @@ class ServiceRules:
         self, unit: SessionUnit, records: Records, told: object, turns: range
     ) -> list[str]:
         """Ask the rules until nothing more follows; turn 0 has what was written by no rule."""
-        service, now = unit.for_rules(), records.now
+        service, now = records.unit, records.now
         said: list[str] = []
         for turn in turns:
             found = [await _read(service, one, told) for one in unit.taken()]
