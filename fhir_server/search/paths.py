@@ -18,6 +18,7 @@ from typing import Any, Final
 from fhir_server.fhir.definitions import ElementDefinition, is_resource_type, type_definition
 
 Filter = Callable[[Any], bool]
+Walk = Callable[[Any], list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +41,48 @@ class Route:
 
     def values(self, resource: Any) -> list[Any]:
         """What stands at the end of the route, arrays flattened."""
-        found = [resource]
-        for step in self.steps:
-            found = _into(found, step)
-            if not found:
-                break
-        return found
+        return _along(self.steps, [resource])
+
+    def walk(self) -> Walk:
+        """As `values`, of what the first property of the route holds, which is not null."""
+        first, *further = self.steps
+        rest = tuple(further)
+        if first.keep is None and first.index is None:
+            return (lambda held: _along(rest, _items(held))) if rest else _items
+        return lambda held: _along(self.steps, [{first.name: held}])
+
+
+def _along(steps: tuple[Step, ...], found: list[Any]) -> list[Any]:
+    for step in steps:
+        if not found:
+            break
+        found = _into(found, step)
+    return found
 
 
 def _into(found: list[Any], step: Step) -> list[Any]:
-    name, keep, index = step.name, step.keep, step.index
+    name = step.name
     reached: list[Any] = []
     for node in found:
         inner = node.get(name) if isinstance(node, dict) else None
-        if inner is None:
-            continue
-        items = inner if isinstance(inner, list) else [inner]
-        if index is not None:
-            items = items[index : index + 1]
-        reached += items
+        if inner is not None:
+            items = inner if isinstance(inner, list) else [inner]
+            reached += items if step.index is None else _indexed(items, step)
+    return _kept_of(reached, step)
+
+
+def _items(held: Any) -> list[Any]:
+    if not isinstance(held, list):
+        return [held]
+    return [item for item in held if item is not None] if None in held else held
+
+
+def _indexed(items: list[Any], step: Step) -> list[Any]:
+    return items if step.index is None else items[step.index : step.index + 1]
+
+
+def _kept_of(reached: list[Any], step: Step) -> list[Any]:
+    keep = step.keep
     if keep is not None:
         return [item for item in reached if item is not None and keep(item)]
     return [item for item in reached if item is not None] if None in reached else reached
@@ -274,13 +298,16 @@ def _has(field: str, text: str) -> Filter:
 def _refers_to(type_name: str) -> Filter:
     """Without reading the target: its type stands in the reference or in `Reference.type`."""
     pattern = re.compile(rf"(?:.*/)?{type_name}/[A-Za-z0-9\-.]{{1,64}}(?:/_history/.*)?")
+    local = re.compile(rf"{type_name}/[A-Za-z0-9\-.]{{1,64}}")
 
     def refers(item: Any) -> bool:
         if not isinstance(item, dict):
             return False
         reference = item.get("reference")
-        if isinstance(reference, str) and pattern.fullmatch(reference):
-            return True
+        if isinstance(reference, str):
+            # The form of nearly all of them: the other begins by looking at the end of the text.
+            found = local.fullmatch(reference) or pattern.fullmatch(reference)
+            return found is not None or item.get("type") == type_name
         return item.get("type") == type_name
 
     return refers

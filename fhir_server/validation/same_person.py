@@ -36,7 +36,7 @@ _KINDS: Final = {
 
 
 class _Told(msgspec.Struct):
-    """Of a stored resource what is looked at here; to decode all of it takes three times as long."""
+    """What is looked at of a stored resource: to decode all of it takes three times as long."""
 
     subject: Any = None
 
