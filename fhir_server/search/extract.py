@@ -105,18 +105,29 @@ def _memberships(
 ) -> list[tuple[str, IndexValue]]:
     """Values of the pseudo-parameters `{Patient}` and so on: the compartments it is in."""
     members: list[tuple[str, IndexValue]] = []
+    referring = _referring(resource_type)
+    references = [
+        (code, value.target)
+        for code, value in found
+        if code in referring and isinstance(value, ReferenceValue)
+    ]
     for compartment, codes in memberships(resource_type):
         if "{def}" in codes and isinstance(resource_id, str):
             own = ReferenceValue(f"{compartment}/{resource_id}")
             members.append((f"{{{compartment}}}", own))
-        for code, value in found:
-            if code not in codes or not isinstance(value, ReferenceValue):
-                continue
+        for code, target in references:
             # Of an address elsewhere, only a search with that server's base can say whose it is.
-            place, slash, _ = value.target.rpartition("/")
-            if slash and (place == compartment or place.endswith(f"/{compartment}")):
-                members.append((f"{{{compartment}}}", ReferenceValue(value.target)))
+            place, slash, _ = target.rpartition("/")
+            is_there = place == compartment or place.endswith(f"/{compartment}")
+            if slash and is_there and code in codes:
+                members.append((f"{{{compartment}}}", ReferenceValue(target)))
     return members
+
+
+@cache
+def _referring(resource_type: str) -> frozenset[str]:
+    """The parameters by which it can be in a compartment."""
+    return frozenset(code for _, codes in memberships(resource_type) for code in codes)
 
 
 @cache
