@@ -29,11 +29,11 @@ from fhir_server.search.values import (
 )
 from fhir_server.storage.sqlite.fulltext import FulltextWriter
 
-_Row = tuple[int, int, int, Any, Any, str | None, str | None, str | None]
+_Row = tuple[int, int, int, Any, Any, str | None]
 _StringRow = tuple[int, int, int, str, str]
 
 Hash = Callable[[str], int]
-_Columns = tuple[Any, Any, str | None, str | None, str | None]
+_Columns = tuple[Any, Any, str | None]
 
 
 def keyed_hash(secret: bytes) -> Hash:
@@ -88,7 +88,13 @@ class ParameterNumbers:
         return int(row[0])
 
 
-_INSERT: Final = "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT: Final = """
+    INSERT INTO entry (rid, parameter, ordinal, low, high, text) VALUES (?, ?, ?, ?, ?, ?)
+"""
+_SET_UNIT: Final = """
+    UPDATE entry SET system = ?, unit = ? WHERE rid = ? AND parameter = ? AND ordinal = ?
+"""
+"""Of quantities, which are few: a NULL for all others costs more than its column."""
 _INSERT_STRING: Final = "INSERT INTO entry_string VALUES (?, ?, ?, ?, ?)"
 
 _CONTAINED: Final = "SELECT rid FROM contained WHERE container = ?"
@@ -121,6 +127,7 @@ class EntryWriter:
         strings: list[_StringRow] = []
         within: list[tuple[str, ContainedValue]] = []
         texts: list[tuple[str, TextValue]] = []
+        units: list[tuple[str, str, int, int, int]] = []
         hashed, numbers = self._hashed, self._numbers
         for ordinal, code, value in _flat(values, within, texts):
             number = numbers.assigned(connection, resource_type, code)
@@ -128,8 +135,12 @@ class EntryWriter:
                 strings.append((rid, number, ordinal, *value))
             else:
                 rows.append((rid, number, ordinal, *_COLUMNS[type(value)](hashed, value)))
+                if type(value) is QuantityValue:
+                    units.append((value.system, value.unit, rid, number, ordinal))
         self._fulltext.write(connection, rid, texts)
         connection.executemany(_INSERT, rows)
+        if units:
+            connection.executemany(_SET_UNIT, units)
         if strings:
             connection.executemany(_INSERT_STRING, strings)
         for kind, one in within:
@@ -158,26 +169,25 @@ class EntryWriter:
 
 def _of_token(hashed: Hash, value: TokenValue) -> _Columns:
     system, code = value
-    return hashed(code), hashed(system), code, None, None
+    return hashed(code), hashed(system), code
 
 
 def _of_reference(hashed: Hash, value: ReferenceValue) -> _Columns:
     target, version = value
-    return hashed(target), hashed(version), target, None, None
+    return hashed(target), hashed(version), target
 
 
 def _of_uri(hashed: Hash, value: UriValue) -> _Columns:
-    return hashed(value.uri), 0, value.uri, None, None
+    return hashed(value.uri), 0, value.uri
 
 
 def _of_quantity(_: Hash, value: QuantityValue) -> _Columns:
-    low, high, system, code, unit = value
-    return low, high, code, system, unit
+    return value.low, value.high, value.code
 
 
 def _of_range(_: Hash, value: DateValue | NumberValue | PositionValue) -> _Columns:
     low, high = value
-    return low, high, None, None, None
+    return low, high, None
 
 
 _COLUMNS: Final[Mapping[type, Callable[[Hash, Any], _Columns]]] = {

@@ -167,5 +167,5 @@ class SqliteUnit:
         )
         self._connection.execute(
             _POINT,
-            (stored.version, cursor.lastrowid, stored.last_updated, stored.deleted, rid),
+            (stored.version, cursor.lastrowid, stored.last_updated, int(stored.deleted), rid),
         )
