@@ -64,6 +64,9 @@ __all__ = [
 
 T = TypeVar("T")
 
+_ATTEMPTS: Final = 3
+"""What the service looks up itself is little: a store that is slow with it may have hiccupped."""
+
 
 async def current(data: Data, resource_type: str, resource_id: str) -> StoredVersion:
     """The current version.
@@ -202,12 +205,15 @@ class Session(GuardedReader):
                 await unit.audit(inside.row())
             return result, touched
 
-        try:
-            result, touched = await self._store.commit(guarded)
-        except OutOfTime:
-            if not by_itself:
-                raise
-            raise _too_slow() from None
+        for _ in range(_ATTEMPTS):
+            try:
+                result, touched = await self._store.commit(guarded)
+                break
+            except OutOfTime:
+                if not by_itself:
+                    raise
+        else:
+            raise _too_slow()
         if touched and self.record is not None:
             self.record.has_row = True
         return result
