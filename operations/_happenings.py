@@ -199,7 +199,7 @@ class Journal:
         names = [member.name for member in fields(Happening)]
         rows = [{name: getattr(one, name) for name in names} for one in happenings]
         content = json.encode({"version": made, "told": rows})
-        await self._records.save(
+        await self._records.make(
             {
                 "resourceType": "Binary",
                 "id": self._id,

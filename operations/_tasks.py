@@ -68,7 +68,8 @@ async def _ask(records: Records, record: Record, work: Work) -> str:
     if known is None:
         if work.met or _is_asked_already(record, work):
             return ""
-        await records.save(_task(record, work))
+        task = _task(record, work)
+        await (records.make if is_made_of_names(task) else records.save)(task)
         return work.said
     if work.met:
         return await _meet(records, record, known)

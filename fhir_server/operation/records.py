@@ -225,6 +225,14 @@ class Records(Lookup):
             raise FhirError.of(Kind.PROFILE, told)
         return await self._write(resource, method)
 
+    async def make(self, resource: Resource) -> Resource:
+        """Write what the service puts together of its own words, and of what is stored already.
+
+        It is not checked: whether it is sound hangs on nothing that anybody sends. The tests
+        of the operations check whatever is written so.
+        """
+        return await self._write(resource, "PUT")
+
     async def amend(self, resource: Resource) -> Resource:
         """Write a version of what is stored, whichever rules it breaks by now; as it is stored.
 
