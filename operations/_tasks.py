@@ -18,7 +18,7 @@ from operations._overdue import escalations, is_overdue, marked
 from operations._person import local_name, local_time, refers, since, status_of
 from operations._record import Record, due_of, is_open, task_code
 from operations._wanted import wanted
-from operations._work import Work, task_id, task_of
+from operations._work import Work, is_made_of_names, task_id, task_of
 
 _HOSPITAL: Final = frozenset(
     {"contact-hospital", "T-OVERSIGHT-VISIT", "T-CETR-POSTADM", "T-CETR-REPEAT", "T-DPLAN-START"}
