@@ -18,7 +18,7 @@ from fhir_server.search.ast import (
     TokenIs,
 )
 from fhir_server.storage.sqlite.compile import Compiler
-from fhir_server.storage.sqlite.entries import keyed_hash
+from fhir_server.storage.sqlite.entries import ParameterNumbers, keyed_hash
 from fhir_server.storage.sqlite.shapes import Shapes
 from fhir_server.storage.sqlite.sql import Lists, Sql
 
@@ -70,7 +70,7 @@ def told(sql: Sql | None) -> tuple[str, list[Any]] | None:
 def test_searches_of_one_shape_are_compiled_once(
     first: Node, second: Node, sort: tuple[SortKey, ...]
 ) -> None:
-    shapes, compiling = Shapes(HASHED), Compiling()
+    shapes, compiling = Shapes(HASHED, ParameterNumbers()), Compiling()
     for count, where in enumerate((first, second, first)):
         query = Query("CarePlan", where, sort)
         assert told(shapes.page(query, count, compiling)) == told(compiled(query, count))
@@ -91,7 +91,7 @@ def test_searches_of_one_shape_are_compiled_once(
     ],
 )
 def test_searches_of_another_shape_are_compiled_by_themselves(other: Query) -> None:
-    shapes, compiling = Shapes(HASHED), Compiling()
+    shapes, compiling = Shapes(HASHED, ParameterNumbers()), Compiling()
     shapes.page(Query("CarePlan", And((PATIENT, PLAN, OPEN))), 10, compiling)
     assert told(shapes.page(other, 10, compiling)) == told(compiled(other, 10))
     assert compiling.times == 2
@@ -109,14 +109,29 @@ def test_searches_of_another_shape_are_compiled_by_themselves(other: Query) -> N
     ],
 )
 def test_what_is_not_plain_has_no_shape(where: Node) -> None:
-    assert Shapes(HASHED).page(Query("CarePlan", where), 10, Compiling()) is None
+    shapes = Shapes(HASHED, ParameterNumbers())
+    assert shapes.page(Query("CarePlan", where), 10, Compiling()) is None
 
 
 def test_what_may_not_last_is_not_kept() -> None:
-    shapes, query = Shapes(HASHED), Query("CarePlan", PATIENT)
+    numbers, query = ParameterNumbers(), Query("CarePlan", PATIENT)
+    shapes = Shapes(HASHED, numbers)
     assert shapes.page(query, 10, lambda asked: (compiled(asked, 0), False)) is None
     kept = Compiling()
     shapes.page(query, 10, kept)
-    shapes.forget()
+    numbers.forget()
     shapes.page(query, 10, kept)
     assert kept.times == 2
+
+
+def test_what_is_compiled_while_numbers_are_forgotten_is_not_kept() -> None:
+    numbers, query = ParameterNumbers(), Query("CarePlan", PATIENT)
+
+    def meanwhile(asked: Query) -> tuple[Sql, bool]:
+        numbers.forget()
+        return compiled(asked, 0), True
+
+    shapes, kept = Shapes(HASHED, numbers), Compiling()
+    assert shapes.page(query, 10, meanwhile) is None
+    shapes.page(query, 10, kept)
+    assert kept.times == 1

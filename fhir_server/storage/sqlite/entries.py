@@ -54,6 +54,8 @@ class ParameterNumbers:
 
     def __init__(self) -> None:
         self._numbers: dict[tuple[str, str], int] = {}
+        self.age = 0
+        """How often they were forgotten: what was made of a number may be of another one since."""
 
     def known(self, connection: sqlite3.Connection, resource_type: str, code: str) -> int:
         """The number, or 0 when no resource has ever had a value for it."""
@@ -76,6 +78,7 @@ class ParameterNumbers:
 
     def forget(self) -> None:
         """After a rollback, which may have taken numbers back."""
+        self.age += 1
         self._numbers.clear()
 
     def _load(self, connection: sqlite3.Connection, resource_type: str, code: str) -> int:

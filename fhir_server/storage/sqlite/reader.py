@@ -90,7 +90,7 @@ class ConnectionReader:
         self._stored_parameters = StoredParameters()
         self._unchanged = None if writes else Unchanged(connection, self._stored_parameters)
         self._lists = Lists()
-        self._shapes = Shapes(hashed)
+        self._shapes = Shapes(hashed, numbers)
         connection.create_function("is_listed", 2, self._lists.has, deterministic=True)
         connection.create_function("keyed_hash", 1, hashed, deterministic=True)
         connection.create_function("metres", 4, metres, deterministic=True)
@@ -160,7 +160,6 @@ class ConnectionReader:
     def forget(self) -> None:
         """After a rollback, which may have taken back what is remembered here."""
         self._numbers.forget()
-        self._shapes.forget()
         self._stored_parameters.forget()
 
     def _require_searchable(self, indexes: Collection[str]) -> None:

@@ -18,7 +18,7 @@ from fhir_server.search.ast import (
     ReferenceTo,
     TokenIs,
 )
-from fhir_server.storage.sqlite.entries import Hash
+from fhir_server.storage.sqlite.entries import Hash, ParameterNumbers
 from fhir_server.storage.sqlite.leading import conjuncts
 from fhir_server.storage.sqlite.sql import Sql
 
@@ -47,13 +47,11 @@ class _Known(NamedTuple):
 class Shapes:
     """The SQL of first pages on one connection, by their shape."""
 
-    def __init__(self, hashed: Hash) -> None:
+    def __init__(self, hashed: Hash, numbers: ParameterNumbers) -> None:
         self._hashed = hashed
+        self._numbers = numbers
         self._known: dict[Shape, _Known] = {}
-
-    def forget(self) -> None:
-        """After a rollback, which may have taken numbers of parameters back."""
-        self._known.clear()
+        self._age = numbers.age
 
     def page(
         self, query: Query, count: int, compiled: Callable[[Query], tuple[Sql, bool]]
@@ -62,12 +60,16 @@ class Shapes:
 
         Args:
             compiled: SQL whose last argument is one more than the count, and whether it is good
-                for as long as nothing is rolled back.
+                for as long as no number is forgotten.
         """
         split = _split(query)
         if split is None:
             return None
         shape, texts = split
+        if self._age != self._numbers.age:
+            # Of a commit that was rolled back, whosever it was, the numbers go to others.
+            self._age = self._numbers.age
+            self._known.clear()
         known = self._known.get(shape)
         if known is None:
             known = self._learn(shape, query, len(texts), compiled)
@@ -88,7 +90,7 @@ class Shapes:
         """What the same search comes to that names nothing which anybody can."""
         names = [f"\x00{number}" for number in range(size)]
         sql, is_lasting = compiled(_named(query, names))
-        if not is_lasting:
+        if not is_lasting or self._age != self._numbers.age:
             return None
         *arguments, _ = sql.arguments
         slots = tuple(_slots(arguments, names, self._hashed))
