@@ -40,7 +40,7 @@ from fhir_server.storage.interface import (
     StoredVersion,
     Unit,
 )
-from fhir_server.storage.patience import OutOfTime
+from fhir_server.storage.patience import OutOfTime, too_slow
 from fhir_server.terminology.outside import Outside
 from fhir_server.terminology.packaged import NONE, Packaged
 from fhir_server.terminology.service import MAX_CODES
@@ -213,16 +213,10 @@ class Session(GuardedReader):
                 if not by_itself:
                     raise
         else:
-            raise _too_slow()
+            raise too_slow()
         if touched and self.record is not None:
             self.record.has_row = True
         return result
-
-
-def _too_slow() -> FhirError:
-    """What the service looks up itself is about one person: then it is the store that is slow."""
-    text = "The store is too slow now for what follows from this; nothing is stored, send it again"
-    return FhirError(Kind.UNAVAILABLE, text)
 
 
 class SessionUnit(GuardedReader):
