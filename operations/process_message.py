@@ -193,7 +193,7 @@ class _Processing:
             resource for part, resource in resources if part is self._message.encounter
         )
         journal = Journal(self._records, encounter["id"])
-        happening = told_by(self._message, encounter, known)
+        happening = told_by(self._message, encounter, known, self._now)
         happenings = await journal.add(happening, known)
         came = outcome_of(happenings)
         overtaken = came.happening.id != happening.id
