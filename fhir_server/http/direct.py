@@ -20,6 +20,7 @@ from fhir_server.access.caller import ANONYMOUS, Caller
 from fhir_server.access.session import Session, StoredVersion, current
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.definitions import resource_types
+from fhir_server.fhir.references import new_id
 from fhir_server.http import render
 from fhir_server.http.edge import Edge
 from fhir_server.http.endpoint import FhirEndpoint
@@ -28,7 +29,6 @@ from fhir_server.http.middleware import (
     CACHE_CONTROL,
     VARY,
     is_compressed,
-    new_id,
     plain_id,
     requests_log,
 )

@@ -20,6 +20,7 @@ from typing import Final, TypeVar
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.storage.interface import Memo, StoredVersion
+from fhir_server.storage.sqlite.audit import Tail
 from fhir_server.storage.sqlite.committer import Committer
 from fhir_server.storage.sqlite.connect import MAIN_PAGES, SIDE_PAGES, connect, secret_of
 from fhir_server.storage.sqlite.entries import EntryWriter, ParameterNumbers, keyed_hash
@@ -85,9 +86,11 @@ class Opened:
         entries = EntryWriter(hashed, numbers)
         patience = min(terms.patience, _PATIENCE_INSIDE)
         inside = ConnectionReader(self.writer, hashed, numbers, patience, writes=True)
+        tail = Tail()
         return Committer(
             self.writer,
-            lambda: SqliteUnit(self.writer, inside, entries, terms.clock()),
+            lambda: SqliteUnit(self.writer, inside, entries, tail, terms.clock()),
+            tail,
             inside.forget,
             terms.write_patience,
             self._require_there,
