@@ -48,6 +48,7 @@ _BODIES: Final = """
 """
 _TOLD: Final = 25
 """Versions that are asked for one by one: the text of each number of them is a statement."""
+_BODY: Final = "SELECT version, updated, method, body FROM version WHERE seq = ?"
 _CHANGES: Final = """
     SELECT v.seq, r.type, r.id, v.version, v.updated, v.method, v.body
     FROM version v JOIN resource r ON r.rid = v.rid
@@ -193,6 +194,10 @@ class ConnectionReader:
         """What the rows of a page stand for, in their order."""
         if not found:
             return []
+        if len(found) == 1:
+            one = found[0]
+            row = self._connection.execute(_BODY, (one[0],)).fetchone()
+            return [StoredVersion(one[2], one[3], *row)]
         numbers = among("seq", [row[0] for row in found], _TOLD)
         rows = self._connection.execute(f"{_BODIES} WHERE {numbers.text}", numbers.arguments)
         told = {row[0]: row[1:] for row in rows}
@@ -203,13 +208,13 @@ class ConnectionReader:
         if briefly:
             # SQLite goes on counting where a statement ended when it was last run, so its first
             # question may come after a step or two.
-            return self._until(sql, itertools.count().__next__, _BRIEF_STEPS, NotBrief())
+            return self._until(sql, itertools.count().__next__, _BRIEF_STEPS, NotBrief)
         deadline = time.monotonic() + self._patience
-        late = OutOfTime(self._patience)
+        late = partial(OutOfTime, self._patience)
         return self._until(sql, lambda: time.monotonic() > deadline, _PROGRESS_STEPS, late)
 
     def _until(
-        self, sql: Sql, is_over: Callable[[], int], steps: int, ended: Exception
+        self, sql: Sql, is_over: Callable[[], int], steps: int, ended: Callable[[], Exception]
     ) -> list[Any]:
         """Its rows; each so many steps it is looked whether the time is over."""
         self._connection.set_progress_handler(is_over, steps)
@@ -220,7 +225,7 @@ class ConnectionReader:
                 raise _too_deep() from None
             if "interrupted" not in str(error):
                 raise
-            raise ended from None
+            raise ended() from None
         finally:
             self._connection.set_progress_handler(None, 0)
 
