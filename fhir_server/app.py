@@ -21,7 +21,7 @@ from fhir_server.access.audit.trail import Trail
 from fhir_server.access.consent_policy import ConsentPolicy, ScopeTerms
 from fhir_server.access.decision import Decisions
 from fhir_server.access.decisions import TableDecisions
-from fhir_server.access.facts import kept, remaking
+from fhir_server.access.facts import remaking
 from fhir_server.access.following import NO_RULES, Rules
 from fhir_server.access.ledger import Ledger
 from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy, Rule
@@ -308,10 +308,12 @@ def short_way(
     if not isinstance(store, SqliteStore) or settings.audit == "strict" or settings.server_timing:
         return None
     scopes = scopes_of(settings)
-    reader = AtOnce(store, None if asker is None else (kept.STATE, kept.STATE_KEY))
+    reader = AtOnce(store, watches=asker is not None)
 
     def open_session(caller: Caller) -> Session:
-        return session(settings, reader, caller, decisions, general.server.rules, scopes)
+        found = session(settings, reader, caller, decisions, general.server.rules, scopes)
+        found.beside = reader
+        return found
 
     edge = Edge(settings.cors_origins, secure=settings.base.startswith("https:"))
     known = None if asker is None else asker.known

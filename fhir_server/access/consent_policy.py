@@ -12,8 +12,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Protocol, runtime_checkable
 
 from fhir_server.access import masking, membership
+from fhir_server.access.as_stored import behind, mark_of
 from fhir_server.access.caller import Caller, Grant, Role
 from fhir_server.access.decision import DENIED, Area, Decision, Decisions, Gathered, Sight
+from fhir_server.access.decisions import TableDecisions
 from fhir_server.access.glass import opened
 from fhir_server.access.labels import IS_TEST_DATA, has_own_mark, is_own, is_test_data
 from fhir_server.access.membership import Standing
@@ -33,7 +35,7 @@ from fhir_server.search.ast import (
 )
 from fhir_server.search.rewrite import Targets, Used
 from fhir_server.search.rewrite import used as used_by
-from fhir_server.storage.interface import Reader
+from fhir_server.storage.interface import Reader, StoredVersion
 
 _KEYWORKER: Final = (2, 15)
 _BREAK_GLASS: Final = 1
@@ -83,6 +85,7 @@ class ConsentPolicy:
         self._scopes = scopes
         self._is_load_test: Final = Role.LOAD_TEST in caller.roles
         self._read_scopes: dict[str, tuple[Node, bool]] = {}
+        self._marks: Final[dict[str, bytes]] = {}
         self.glass: Final[dict[str, str]] = {}
         """Why the glass was broken, by the ids of the patients for whom that decided."""
 
@@ -98,6 +101,31 @@ class ConsentPolicy:
         except Exception:
             _log.exception("What a caller may read could not be decided: nothing")
             return {}
+
+    def seen_as_before(self, state: bytes, version: StoredVersion) -> StoredVersion | None:
+        """A current version as it is seen, by what was decided and looked into before.
+
+        None where that does not say it, so that it has to be decided: of what is hidden, or
+        about nobody or several, or was not asked for at this state of the facts.
+
+        Args:
+            state: of the facts, as it was stored when the version was read.
+        """
+        mark = self._marks.get(version.type)
+        if mark is None:
+            mark = self._marks[version.type] = self._mark(version.type)
+        one = behind(mark, version.body) if mark else ""
+        decisions = self._decisions
+        if not one or not isinstance(decisions, TableDecisions):
+            return None
+        shown = decisions.as_before(state, self._caller, one, self._clock())
+        return None if shown is None else shown.through(version, masks=not self._caller.user)
+
+    def _mark(self, resource_type: str) -> bytes:
+        """By what a resource says whom it is about; empty where that is not all that decides."""
+        if self._is_load_test or not self._read_scope(resource_type)[1]:
+            return b""  # criteria may look at anything
+        return mark_of(resource_type)
 
     async def sight_as_stored(self, reader: Reader, resource_type: str, body: bytes) -> Sight:
         """As `sight`: whose it is decides, and nearly always nothing else."""

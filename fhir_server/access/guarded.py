@@ -5,7 +5,7 @@ What a caller may not see answers exactly as what is not there, whichever way it
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
 from fhir_server.access import masking, membership, targets
 from fhir_server.access.audit.record import Record
@@ -38,6 +38,13 @@ _MOST_LOOKED_AT: Final = 20_000
 """Versions of one history among which those that may be seen are looked for."""
 
 
+class Beside(Protocol):
+    """A store that reads the state of the facts with each resource."""
+
+    beside: bytes | None
+    """How that state was stored at the very moment at which a resource was read last."""
+
+
 class GuardedReader:
     """A reader with the policy in every question, and the memos of its caller alone."""
 
@@ -59,6 +66,8 @@ class GuardedReader:
         self.record: Record | None = None
         """Of the request, where it leaves a row in the audit when it is answered."""
         self._own: Final = own_prefix(caller.name)
+        self.beside: Beside | None = None
+        """The same reader, where it reads the state of the facts with each resource."""
 
     def begin(self) -> None:
         """Another request of the same caller begins."""
@@ -102,8 +111,16 @@ class GuardedReader:
         """The current version or deletion, None where there is none that the caller may see."""
         found = await self._reader.read(resource_type, resource_id)
         if self._rule is not None:
-            found = await self._seen(self._rule, resource_type, found)
+            seen = self._seen_as_before(found)
+            found = seen or await self._seen(self._rule, resource_type, found)
         return self._noted(found)
+
+    def _seen_as_before(self, found: StoredVersion | None) -> StoredVersion | None:
+        """A current version as the caller sees it, where it need not be decided anew."""
+        if self.beside is None or found is None or not isinstance(self._rule, ConsentPolicy):
+            return None
+        state = self.beside.beside
+        return None if state is None else self._rule.seen_as_before(state, found)
 
     async def vread(
         self, resource_type: str, resource_id: str, version: int

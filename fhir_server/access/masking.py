@@ -95,12 +95,21 @@ def masked(version: StoredVersion) -> StoredVersion:
     known = _known.get(key)
     if known is not None and _is_same(known[0], version):
         return known[1]
-    covered = _covered(version)
+    resource = json.decode_own(version.body)
+    covered = _covered(version, resource)
     if len(version.body) <= _LARGE:
         if len(_known) >= _MOST_KNOWN:
             _known.clear()
-        _known[key] = (version, covered)
+        _known[key] = (version, covered, is_shown(resource))
     return covered
+
+
+def masked_before(version: StoredVersion) -> StoredVersion | None:
+    """As `masked`, of one that was masked before and is shown; None where that is not known."""
+    known = _known.get((version.type, version.id, version.version))
+    if known is None or not known[2] or not _is_same(known[0], version):
+        return None
+    return known[1]
 
 
 def _is_same(one: StoredVersion, other: StoredVersion) -> bool:
@@ -112,8 +121,8 @@ def _is_same(one: StoredVersion, other: StoredVersion) -> bool:
     )
 
 
-def _covered(version: StoredVersion) -> StoredVersion:
-    body = json.encode(masked_resource(json.decode_own(version.body)))
+def _covered(version: StoredVersion, resource: Mapping[str, Any]) -> StoredVersion:
+    body = json.encode(masked_resource(resource))
     return StoredVersion(
         version.type, version.id, version.version, version.last_updated, version.method, body
     )
@@ -122,8 +131,8 @@ def _covered(version: StoredVersion) -> StoredVersion:
 _LARGE: Final = 8192
 """Bytes of a version that is masked anew each time."""
 _MOST_KNOWN: Final = 4096
-_known: Final[dict[tuple[str, str, int], tuple[StoredVersion, StoredVersion]]] = {}
-"""Versions by name, as they are stored and as they are masked."""
+_known: Final[dict[tuple[str, str, int], tuple[StoredVersion, StoredVersion, bool]]] = {}
+"""Versions by name, as they are stored and as they are masked, and whether they are shown."""
 
 
 def masked_resource(resource: Mapping[str, Any]) -> Resource:

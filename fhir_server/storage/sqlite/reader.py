@@ -33,7 +33,7 @@ _READ: Final = """
     FROM resource r JOIN version v ON v.seq = r.seq WHERE r.type = ? AND r.id = ?
 """
 _READ_BESIDE: Final = f"""
-    SELECT ({memos.VALUE}), v.version, v.updated, v.method, v.body
+    SELECT ({memos.WATCHED_VALUE}), v.version, v.updated, v.method, v.body
     FROM resource r JOIN version v ON v.seq = r.seq WHERE r.type = ? AND r.id = ?
 """
 _VREAD: Final = """
@@ -96,14 +96,17 @@ class ConnectionReader:
         return None if row is None else StoredVersion(resource_type, resource_id, *row)
 
     def read_beside(
-        self, name: tuple[str, str], memo: tuple[str, str], now: int
+        self, resource_type: str, resource_id: str
     ) -> tuple[StoredVersion | None, bytes | None]:
-        """A resource by type and id, and what a memo holds at that very moment.
+        """A resource, and what the memo that is watched holds at that very moment.
 
         None for a resource that is not there, and then for the memo too.
         """
-        row = self._connection.execute(_READ_BESIDE, (*memo, now, *name)).fetchone()
-        return (None, None) if row is None else (StoredVersion(*name, *row[1:]), row[0])
+        row = self._connection.execute(_READ_BESIDE, (resource_type, resource_id)).fetchone()
+        if row is None:
+            return None, None
+        told, *version = row
+        return StoredVersion(resource_type, resource_id, *version), told
 
     def vread(self, resource_type: str, resource_id: str, version: int) -> StoredVersion | None:
         row = self._connection.execute(_VREAD, (resource_type, resource_id, version)).fetchone()
