@@ -7,9 +7,9 @@ in deciding denies.
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 from fhir_server.access import masking, membership
 from fhir_server.access.as_stored import behind, mark_of
@@ -27,22 +27,25 @@ from fhir_server.errors import FhirError
 from fhir_server.fhir import json
 from fhir_server.search.ast import (
     Everything,
+    KeptQuery,
     Node,
     Not,
     Nothing,
+    Query,
+    Search,
     conjunction,
     disjunction,
 )
-from fhir_server.search.rewrite import Targets, Used
+from fhir_server.search.rewrite import Targets, Used, guarded, is_plain
 from fhir_server.search.rewrite import used as used_by
 from fhir_server.storage.interface import Reader, StoredVersion
 
+T = TypeVar("T")
 _KEYWORKER: Final = (2, 15)
 _BREAK_GLASS: Final = 1
 _COLOUR_ALONE: Final = frozenset({Sight.COLOUR})
-_FEW: Final = 8
 _MOST_MADE: Final = 2000
-"""Patients who are asked for by name, and terms, that are kept with one caller's decisions."""
+"""Searches and terms that are kept with one caller's decisions."""
 _log: Final = logging.getLogger(__name__)
 
 ScopeTerms = Callable[[Caller, str, str], Node]
@@ -341,6 +344,29 @@ class ConsentTerms:
         used = used | used_by(scope)
         return conjunction(self._allowed(resource_type, used, targets), scope)
 
+    def narrowed(self, search: Search) -> Search:
+        """As `guarded`; the same object for what was asked before, of the same decisions.
+
+        It hangs on these, on who asks and on what was granted, and on no moment.
+        """
+        known, caller = self.known, self.caller
+        if not isinstance(known, Gathered) or not is_plain(search):
+            return guarded(search, self.readable)
+        key = (search, caller.name, caller.patient)
+        kept: tuple[object, Query] | None = known.made.get(key)
+        if kept is None or kept[0] is not caller.grants:
+            asked = guarded(search, self.readable)
+            again = KeptQuery(asked.resource_type, asked.where, asked.sort)
+            kept = self._keep(known, key, (caller.grants, again))
+        return kept[1]
+
+    def _keep(self, known: Gathered, key: Hashable, made: T) -> T:
+        """With the decisions, as long as there are not too many."""
+        if len(known.made) >= _MOST_MADE:
+            known.made.clear()
+        known.made[key] = made
+        return made
+
     def masks(self, resource_type: str) -> bool:
         return Sight.COLOUR in self._sights(resource_type)
 
@@ -381,16 +407,15 @@ class ConsentTerms:
     def _of_patients(self, resource_type: str, used: Used, asked: frozenset[str] | None) -> Node:
         """About these patients and nobody else, and of each what was decided about them.
 
-        It is kept with the decisions: there may be thousands, and a few are asked for often.
+        Of all it is kept with the decisions, as there may be thousands; of a few who are asked for
+        it is made anew, where the search itself was not kept.
         """
-        if not isinstance(self.known, Gathered) or len(asked or ()) > _FEW:
+        if asked is not None or not isinstance(self.known, Gathered):
             return self._within(resource_type, used, asked)
-        key = (resource_type, masking.is_public(resource_type, used), asked)
+        key = (resource_type, masking.is_public(resource_type, used))
         found: Node | None = self.known.made.get(key)
         if found is None:
-            if len(self.known.made) >= _MOST_MADE:
-                self.known.made.clear()
-            found = self.known.made[key] = self._within(resource_type, used, asked)
+            found = self._keep(self.known, key, self._within(resource_type, used, None))
         return found
 
     def _within(self, resource_type: str, used: Used, asked: frozenset[str] | None) -> Node:

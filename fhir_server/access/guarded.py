@@ -18,7 +18,6 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.search.ast import Nothing, Queries, Query, Search
 from fhir_server.search.parameters import ParameterSet
-from fhir_server.search.rewrite import guarded
 from fhir_server.storage.interface import (
     HistoryEntry,
     HistoryOf,
@@ -192,8 +191,7 @@ class GuardedReader:
             return await self._reader.search(_but_the_audit(known), count, after, until)
         terms = await self._rule.terms(self._reader)
         known = await targets.asked(known, self._is_seen_now)
-        asked = guarded(known, terms.readable)
-        found = await self._reader.search(asked, count, after, until)
+        found = await self._reader.search(terms.narrowed(known), count, after, until)
         types = {one.type for one in found.matches}
         page = _masked(terms, found, types)
         if targets.TYPE not in types:
@@ -207,7 +205,7 @@ class GuardedReader:
             return await self._reader.total(_but_the_audit(known))
         terms = await self._rule.terms(self._reader)
         known = await targets.asked(known, self._is_seen_now)
-        return await self._reader.total(guarded(known, terms.readable))
+        return await self._reader.total(terms.narrowed(known))
 
     def shows(self, versions: Iterable[StoredVersion]) -> None:
         """Of all that was read, the answer holds these: the audit names them and no others."""

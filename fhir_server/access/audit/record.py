@@ -216,9 +216,23 @@ def of_read(
         asked: what can be printed, and is short.
     """
     patients = [found.id] if found.type == "Patient" else [*_referred(found.body)][:MOST_TARGETS]
-    name, *who = caller
-    told = tuple(patients)
-    return AuditRow(name, "read", request_id, (name_of(found),), 0, told, *who, address, asked)
+    name, client, user, organisation, roles, purpose, broken = caller
+    return AuditRow(
+        name,
+        "read",
+        request_id,
+        (name_of(found),),
+        0,
+        tuple(patients),
+        client,
+        user,
+        organisation,
+        roles,
+        purpose,
+        broken,
+        address,
+        asked,
+    )
 
 
 def of_stranger(action: str, asked: str, address: str, text: str) -> AuditRow:

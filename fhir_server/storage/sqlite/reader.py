@@ -5,10 +5,10 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fhir_server.errors import FhirError, Kind
-from fhir_server.search.ast import Queries, Search
+from fhir_server.search.ast import KeptQuery, Queries, Search
 from fhir_server.search.geography import metres
 from fhir_server.search.parameters import ParameterSet, is_added
 from fhir_server.storage.audited import AuditEntry, AuditQuery, Link
@@ -62,8 +62,21 @@ _BRIEF_STEPS: Final = 10_000
 ended before it has had twice as many."""
 
 
+_MOST_KEPT: Final = 500
+"""Statements that are kept."""
+
+
 class NotBrief(Exception):
     """What was asked takes more than a moment."""
+
+
+class _Kept(NamedTuple):
+    """A statement, and what it was made of."""
+
+    query: KeptQuery
+    most: int
+    sql: Sql
+    lists: tuple[frozenset[str], ...]
 
 
 class ConnectionReader:
@@ -89,6 +102,9 @@ class ConnectionReader:
         self._stored_parameters = StoredParameters()
         self._unchanged = None if writes else Unchanged(connection, self._stored_parameters)
         self._lists = Lists()
+        self._kept: dict[int, _Kept] = {}
+        self._unmet = False
+        """Whether the last statement asks for a parameter that had no number."""
         connection.create_function("is_listed", 2, self._lists.has, deterministic=True)
         connection.create_function("keyed_hash", 1, hashed, deterministic=True)
         connection.create_function("metres", 4, metres, deterministic=True)
@@ -134,13 +150,34 @@ class ConnectionReader:
             NotBrief: where it is asked `briefly`, and takes longer.
         """
         added: set[str] = set()
-        rows = self._rows(self._compiler(query, added).page(count, after, until), briefly)
+        if isinstance(query, KeptQuery) and after is until is None:
+            sql = self._again(query, count, added)
+        else:
+            sql = self._compiler(query, added).page(count, after, until)
+        rows = self._rows(sql, briefly)
         self._require_searchable(added)
         shown = rows[:count]
         return Page(
             matches=self._versions(shown),
             after=(*shown[-1][len(FOUND) :], shown[-1][1]) if len(rows) > count > 0 else None,
         )
+
+    def _again(self, query: KeptQuery, count: int, added: set[str]) -> Sql:
+        """The statement of a first page, as it was made before where nothing in it may change.
+
+        That a parameter was never met, or was added at run time, may: both are asked for anew.
+        """
+        kept = self._kept.get(id(query))
+        if kept is not None and kept.query is query and kept.most == count:
+            self._lists.put_back(kept.lists)
+            return kept.sql
+        self._unmet = False
+        sql = self._compiler(query, added).page(count, None)
+        if not added and not self._unmet:
+            if len(self._kept) >= _MOST_KEPT:
+                self._kept.clear()
+            self._kept[id(query)] = _Kept(query, count, sql, self._lists.taken())
+        return sql
 
     def total(self, query: Search, *, briefly: bool = False) -> int:
         added: set[str] = set()
@@ -204,7 +241,9 @@ class ConnectionReader:
         def number(resource_type: str, code: str) -> int:
             if is_added(code):
                 added.add(code)
-            return self._numbers.known(self._connection, resource_type, code)
+            found = self._numbers.known(self._connection, resource_type, code)
+            self._unmet |= not found
+            return found
 
         self._lists.clear()
         if isinstance(query, Queries):
