@@ -328,7 +328,7 @@ def _whole(allowed: bool) -> Sight:
     return Sight.ALL if allowed else Sight.NONE
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class ConsentTerms:
     """What one caller may find at one moment."""
 

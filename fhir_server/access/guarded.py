@@ -305,7 +305,7 @@ def _masked(terms: Terms, page: Page, types: Collection[str]) -> Page:
         return page
     covered = {name for name in masks if terms.masks_all(name)}
     if len(covered) == len(types):
-        return Page([masking.masked(match) for match in page.matches], page.after)
+        return Page(masking.masked_page(page.matches), page.after)
     seen = [
         match if match.type not in masks else _masked_one(terms, match, covered)
         for match in page.matches
