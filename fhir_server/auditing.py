@@ -10,9 +10,9 @@ from typing import TextIO, TypeVar
 from fhir_server.access.audit import exporting
 from fhir_server.access.audit.chain import Verdict, anchor, read_anchor
 from fhir_server.access.audit.chain import verify as verified
-from fhir_server.app import open_store
 from fhir_server.errors import FhirError
 from fhir_server.fhir.dates import interval
+from fhir_server.keeping import open_store
 from fhir_server.settings import Settings, read_settings, sqlite_path, store_name
 from fhir_server.storage.audited import AuditRow
 from fhir_server.storage.interface import Store, Unit

@@ -468,7 +468,7 @@ def package(output: Path | None) -> None:
 @main.command()
 def openapi() -> None:
     """Print the OpenAPI description of the server that the settings make."""
-    from fhir_server.app import printed_description
+    from fhir_server.describing import printed_description
     from fhir_server.operation.registry import BadOperation
 
     try:

@@ -17,9 +17,9 @@ from typing import Final
 
 from fhir_server.access.facts import remaking
 from fhir_server.access.facts.kept import state as facts_state
-from fhir_server.app import open_store
 from fhir_server.errors import FhirError
 from fhir_server.events.record import RECORDS, delivered
+from fhir_server.keeping import open_store
 from fhir_server.settings import Settings, read_settings, sqlite_path, store_name
 from fhir_server.storage.checked import Report
 from fhir_server.storage.mongo.address import is_mongo

@@ -4,8 +4,8 @@ import asyncio
 import sqlite3
 
 from fhir_server.access import moments
-from fhir_server.app import open_store
 from fhir_server.errors import FhirError
+from fhir_server.keeping import open_store
 from fhir_server.settings import Settings, read_settings, sqlite_path, store_name
 from fhir_server.storage.clock import system_clock
 from fhir_server.storage.mongo.address import is_mongo

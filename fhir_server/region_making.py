@@ -19,13 +19,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fhir_server.access.caller import Caller
 from fhir_server.access.facts import remaking
 from fhir_server.access.session import Session
-from fhir_server.app import fhir_server, open_store, session
+from fhir_server.answering import fhir_server
+from fhir_server.deciding import session
 from fhir_server.errors import FhirError
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.interactions.exchange import Request, Server
 from fhir_server.interactions.routing import run
 from fhir_server.interactions.table import BUNDLE
+from fhir_server.keeping import open_store
 from fhir_server.loading import CannotLoad, bearer
 from fhir_server.operation.registry import Operations
 from fhir_server.region import Asked, generate

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from fhir_server.access.ledger import Ledger
-from fhir_server.app import authority, open_store
 from fhir_server.authorisation import assertions
 from fhir_server.authorisation.authority import Authority
 from fhir_server.authorisation.clients import BadClient
@@ -19,8 +18,10 @@ from fhir_server.authorisation.refusals import Refusal
 from fhir_server.authorisation.signatures import checked_keys, signed
 from fhir_server.errors import FhirError
 from fhir_server.fhir import json
+from fhir_server.keeping import open_store
 from fhir_server.settings import Settings, beside, read_settings, sqlite_path, store_name
 from fhir_server.storage.mongo.address import is_mongo
+from fhir_server.trusting import authority
 
 T = TypeVar("T")
 _LIFE: Final = 240

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from fhir_server.access.facts import remaking
-from fhir_server.app import open_store
 from fhir_server.errors import FhirError
+from fhir_server.keeping import open_store
 from fhir_server.search.parameters import ParameterSet, State
 from fhir_server.settings import Settings, read_settings, sqlite_path, store_name
 from fhir_server.storage.interface import Progress

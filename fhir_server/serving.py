@@ -19,10 +19,11 @@ import click
 import uvicorn
 
 from fhir_server import logs
-from fhir_server.app import Application, create_app, open_store
+from fhir_server.app import Application, create_app
 from fhir_server.errors import FhirError
 from fhir_server.http.websockets import MOST_BYTES
 from fhir_server.http.wire import Protocol
+from fhir_server.keeping import open_store
 from fhir_server.operation.registry import BadOperation
 from fhir_server.publishing import publish
 from fhir_server.setting_groups import secrets

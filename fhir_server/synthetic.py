@@ -17,13 +17,15 @@ import click
 
 from fhir_server.access.caller import Caller
 from fhir_server.access.session import Session
-from fhir_server.app import fhir_server, open_store, session
+from fhir_server.answering import fhir_server
+from fhir_server.deciding import session
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import LOCAL
 from fhir_server.fhir.json import Resource
 from fhir_server.interactions.exchange import Request, Server
 from fhir_server.interactions.routing import run
 from fhir_server.interactions.table import BUNDLE
+from fhir_server.keeping import open_store
 from fhir_server.operation.records import Lookup
 from fhir_server.operation.registry import Operations
 from fhir_server.settings import Settings, sqlite_path

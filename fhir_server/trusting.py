@@ -17,6 +17,8 @@ from fhir_server.access.tokens.introspection import Introspection
 from fhir_server.access.tokens.jwt import Issuer
 from fhir_server.access.tokens.smart import SmartConfiguration
 from fhir_server.access.tokens.sources import Load, LoadedKeys, from_file, from_url
+from fhir_server.authorisation.authority import Authority, Terms
+from fhir_server.authorisation.fetching import KeySets
 from fhir_server.authorisation.registered import Registered
 from fhir_server.settings import Settings
 from fhir_server.storage.interface import Reader, Store
@@ -123,3 +125,10 @@ def _built_in(base: str) -> SmartConfiguration:
         grants=("client_credentials",),
         capabilities=("client-confidential-asymmetric",),
     )
+
+
+def authority(settings: Settings, ledger: Ledger) -> Authority:
+    """The built-in authorisation server."""
+    terms = Terms(settings.authorisation, settings.base, settings.token_lifetime)
+    sets = KeySets(Outgoing(private_hosts=settings.outgoing_private_hosts).get)
+    return Authority(ledger, settings.clock, terms, sets)

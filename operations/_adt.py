@@ -3,12 +3,14 @@
 Which field becomes what: docs/api/hl7v2.md.
 """
 
+import re
 from typing import Any, Final
 from urllib.parse import quote
 
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from operations._er7 import REQUIRED, Er7, Header, Refused, time_of
+from operations._plan import LEGAL_STATUSES, unclear_status
 
 _STATUSES: Final = {
     "A01": "in-progress",
@@ -34,6 +36,8 @@ _LEFT: Final = frozenset({"1", "2", "3", "4", "5", "6", "7", "8", "9"})
 _HEADER: Final = "urn:uuid:00000000-0000-4000-8000-00000000000a"
 _STAY: Final = "urn:uuid:00000000-0000-4000-8000-00000000000b"
 _SUBJECT: Final = "urn:uuid:00000000-0000-4000-8000-00000000000c"
+_EXTENSION: Final = "Bundle.entry[1].resource.extension"
+_PLACE: Final = re.compile(r"([A-Z][A-Z0-9]{2})-(\d+)(?:\.(\d+))?")
 PLACES: Final = {
     "Bundle.identifier": "MSH-10",
     "Bundle.entry[0].resource.sender": "MSH-4",
@@ -57,24 +61,36 @@ PLACES: Final = {
 """Where in the ADT stands what the event message has there; the longest beginning counts."""
 
 
-def place_of(expression: str | None) -> str:
-    """'' where it is told nowhere."""
+def place_of(expression: str | None, legal_status: str = "") -> str:
+    """'' where it is told nowhere; `legal_status` is where that of the stay is read."""
+    if legal_status and (expression or "").startswith(_EXTENSION):
+        return legal_status
     found = [name for name in PLACES if (expression or "").startswith(name)]
     return PLACES[max(found, key=len)] if found else ""
 
 
-def event_message(adt: Er7, header: Header, sender: str | None) -> Resource:
+def event_message(adt: Er7, header: Header, sender: str | None, legal_status: str = "") -> Resource:
     """A Bundle of type message. `sender` is the ODS code, where MSH-4 is none.
+
+    `legal_status` is where these senders have that under the Mental Health Act, such as `ZMH-2` or
+    `ZMH-2.1`; '' where they do not tell it.
 
     Raises:
         Refused: it is no ADT that is known, or lacks what every one has.
     """
-    return _Mapping(adt, header, sender).bundle()
+    return _Mapping(adt, header, sender, legal_status).bundle()
+
+
+def unclear_legal_status(message: Resource) -> str | None:
+    """One in an event message that is no code of the NHS Data Dictionary; see `unclear_status`."""
+    stays = (one["resource"] for one in message["entry"] if one["fullUrl"] == _STAY)
+    return next(filter(None, map(unclear_status, stays)), None)
 
 
 class _Mapping:
-    def __init__(self, adt: Er7, header: Header, sender: str | None) -> None:
+    def __init__(self, adt: Er7, header: Header, sender: str | None, legal_status: str) -> None:
         self._adt = adt
+        self._legal_status_place = legal_status
         self._header = header
         self._facility = adt.text("MSH", 4)
         self._sender = sender or self._facility
@@ -151,13 +167,9 @@ class _Mapping:
     def _encounter(self) -> Resource:
         visit = self._required("PV1", 19, "the number of the stay")
         status = self._status()
-        method = self._coded(36, _LEFT, canonicals.DISCHARGE_METHOD)
-        left = status == "finished" and method is not None
         made: Resource = {
             "resourceType": "Encounter",
-            "extension": [_extension(canonicals.DISCHARGE_METHOD_EXTENSION, method)]
-            if left
-            else [],
+            "extension": [*self._discharge_method(status), *self._legal_statuses(status)],
             "identifier": [
                 {"system": self._system(self._adt.text("PV1", 19, 4), "VN"), "value": visit}
             ],
@@ -175,6 +187,21 @@ class _Mapping:
             "serviceProvider": self._organisation(),
         }
         return _filled(made)
+
+    def _discharge_method(self, status: str) -> list[Resource]:
+        method = self._coded(36, _LEFT, canonicals.DISCHARGE_METHOD)
+        if status != "finished" or method is None:
+            return []
+        return [_extension(canonicals.DISCHARGE_METHOD_EXTENSION, method)]
+
+    def _legal_statuses(self, status: str) -> list[Resource]:
+        """Each that is told, at the end of the stay or before it."""
+        if not self._legal_status_place:
+            return []
+        segment, field, component = _PLACE.fullmatch(self._legal_status_place).groups()  # type: ignore[union-attr]
+        told = self._adt.every(segment, int(field), int(component or 1))
+        context = "discharge" if status == "finished" else "admission"
+        return [_legal_status(" ".join(one.split()), context) for one in dict.fromkeys(told)]
 
     def _status(self) -> str:
         """That of the trigger; an update tells of a stay that is over, or is yet to be."""
@@ -277,6 +304,21 @@ def _coding(system: str, code: str) -> Resource:
 
 def _extension(url: str, concept: Any) -> Resource:
     return {"url": url, "valueCodeableConcept": concept}
+
+
+def _legal_status(code: str, context: str) -> Resource:
+    """What is no code of the NHS Data Dictionary is said to be of no system."""
+    known = code in LEGAL_STATUSES
+    classified = {"coding": [{"code": code}]}
+    if known:
+        classified = _coding(canonicals.LEGAL_STATUS_CLASSIFICATION, code)
+    return {
+        "url": canonicals.LEGAL_STATUS_EXTENSION,
+        "extension": [
+            _extension("legalStatusContext", _coding(canonicals.LEGAL_STATUS_CONTEXT, context)),
+            _extension("legalStatusClassification", classified),
+        ],
+    }
 
 
 def _text(text: str) -> list[Resource]:

@@ -12,7 +12,7 @@ from typing import Final
 
 from fhir_server.operation.pathway import Numbers
 from fhir_server.operation.records import reference_to
-from operations._consenting import own_since, parents
+from operations._consenting import decided_since, own_since, parents
 from operations._person import Person, begun, local_day
 from operations._record import Record
 from operations._work import Work
@@ -60,7 +60,9 @@ def _proxy(record: Record, code: str, text: str, months: int, *, until: int) -> 
         return
     told = day - timedelta(days=record.numbers.proxy_notice_days)
     if told <= record.today < last and parents(record, day):
-        yield Work(code, text, day, record.reference, met=own_since(record, told))
+        is_16 = months == PARENTS_END_MONTHS
+        met = decided_since(record, told, day) if is_16 else own_since(record, told)
+        yield Work(code, text, day, record.reference, met=met)
 
 
 def _transition(record: Record) -> Iterator[Work]:

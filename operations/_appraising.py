@@ -22,8 +22,8 @@ from operations._whose import named
 
 _MOST_REASON: Final = 2000
 _PLACE: Final = "Parameters.parameter.where(name='{}')"
-_LOWER: Final = frozenset({(RED, AMBER), (RED, GREEN), (AMBER, GREEN)})
-"""Ratings at which an admission is likely, and what is lower."""
+_LOWER: Final = frozenset({(RED, AMBER), (RED, GREEN), (AMBER, GREEN), (RED, None), (AMBER, None)})
+"""Ratings at which an admission is likely, and what is lower; None is the end of the rating."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,20 +169,23 @@ async def _missing(person: Person, appraisal: Appraisal, pathway: Pathway) -> li
         text = "Blue means in hospital, and no stay is going on; record the Encounter"
         found.append(Issue(text, _PLACE.format("rating")))
     if appraisal.avoided:
-        found += await _undeclared(person, appraisal)
+        found += await undeclared(person, appraisal.colour, appraisal.decider)
     return found
 
 
-async def _undeclared(person: Person, appraisal: Appraisal) -> list[Issue]:
-    """What stands against declaring that an admission was avoided."""
+async def undeclared(person: Person, colour: str | None, decider: Decider) -> list[Issue]:
+    """What stands against declaring that an admission was avoided.
+
+    `colour` is that of the rating with which it is declared, None where the rating ends.
+    """
     place, found = _PLACE.format("avoided"), []
-    if not appraisal.decider.may_override:
+    if not decider.may_override:
         text = "Who declares that an admission was avoided says in which professional 'role'"
         found.append(Issue(text, _PLACE.format("role")))
     if await person.open_stays():
         found.append(Issue("The young person is in hospital: no admission was avoided", place))
     before = next((colour_of(one) for one in await person.active_ratings()), None)
-    if (before, appraisal.colour) not in _LOWER:
+    if (before, colour) not in _LOWER:
         text = f"An admission was likely at red or amber, and the rating before is {before}"
         found.append(Issue(f"{text}: 'avoided' goes with one that is lower", place))
     return found
@@ -260,3 +263,5 @@ class Removal:
     text: str
     decider: Decider
     override: bool
+    avoided: bool = False
+    """Whether they declare that an admission was avoided."""

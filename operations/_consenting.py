@@ -104,11 +104,7 @@ def _recheck(record: Record, consent: Resource) -> Iterator[Work]:
 def _talk(record: Record, consent: Resource, task: Resource) -> Work:
     """What `Consent/$withdraw` asked for: a consent of the same kind since then settles it."""
     asked = since(task.get("authoredOn"))
-    kinds = [
-        code
-        for system, code in codes(consent.get("category"))
-        if system == canonicals.CONSENT_CATEGORY
-    ]
+    kinds = _categories(consent)
     met = [record.consented(kind) and _given_since(record, kind, asked) for kind in kinds]
     text = str(task.get("description", ""))
     focus = reference_to(consent)
@@ -162,10 +158,28 @@ def is_parents(consent: Resource) -> bool:
 
 def own_since(record: Record, day: date) -> bool:
     """Whether there is an active consent from then on that is no parent's."""
-    return any(
-        status_of(one) == "active"
-        and not is_parents(one)
-        and since(one.get("dateTime")) > 0
-        and local_day(since(one.get("dateTime"))) >= day
-        for one in record.consents
-    )
+    return any(status_of(one) == "active" for one in _own_since(record, day))
+
+
+def decided_since(record: Record, day: date, birthday: date) -> bool:
+    """Whether the young person has agreed or refused since then, of all that parents agreed to.
+
+    `birthday` is that before which parents did so.
+    """
+    own = {code for one in _own_since(record, day) for code in _categories(one)}
+    asked = {code for one in parents(record, birthday) for code in _categories(one)}
+    return bool(own) and asked <= own
+
+
+def _own_since(record: Record, day: date) -> Iterator[Resource]:
+    """What was agreed to or refused from then on, by no parent."""
+    for one in record.consents:
+        given = day_of(one.get("dateTime"))
+        counts = status_of(one) in ("active", "rejected") and not is_parents(one)
+        if counts and given is not None and given >= day:
+            yield one
+
+
+def _categories(consent: Resource) -> list[str]:
+    told = codes(consent.get("category"))
+    return [code for system, code in told if system == canonicals.CONSENT_CATEGORY]

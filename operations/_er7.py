@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
-from hl7apy.exceptions import HL7apyException
+from hl7apy.exceptions import ChildNotFound, HL7apyException
 from hl7apy.parser import parse_message
 
 from fhir_server.fhir.dates import LOCAL
@@ -82,10 +82,23 @@ class Er7:
     def repetitions(self, segment: str, number: int) -> list[list[str]]:
         """Each as its components, the first subcomponent of each; no escapes are left."""
         found = getattr(self._message, segment.lower(), None)
-        if not found:
+        return self._repetitions(found[0], number) if found else []
+
+    def every(self, segment: str, number: int, component: int) -> list[str]:
+        """What is told there in each repetition of the field in each such segment."""
+        fields = [
+            field
+            for one in getattr(self._message, segment.lower(), None) or ()
+            for field in self._repetitions(one, number)
+        ]
+        return [one[component - 1] for one in fields if len(one) >= component if one[component - 1]]
+
+    def _repetitions(self, segment: Any, number: int) -> list[list[str]]:
+        try:
+            fields = getattr(segment, f"{segment.name.lower()}_{number}")
+        except ChildNotFound:  # the version of the message has no such field
             return []
-        name = f"{segment.lower()}_{number}"
-        written = [field.to_er7() for field in getattr(found[0], name)]
+        written = [field.to_er7() for field in fields]
         return [self._components(one) for one in written if one and one != '""']
 
     def parts(self, segment: str, number: int) -> list[str]:

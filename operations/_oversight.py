@@ -2,8 +2,9 @@
 
 What carries its own time counts by that time, however late it was told: ratings, stays and
 involvements by their periods, Tasks by when they were done. What does not counts as the server had
-it when the period ended: the pathway state, the keyworker, Consents, Goals, due dates. So a report
-about a period that is over says the same later, unless something that happened in it is told.
+it when the period ended: who somebody is and where, the pathway state, the keyworker, Consents,
+Goals, due dates. So a report about a period that is over says the same later, unless something that
+happened in it is told.
 """
 
 from collections.abc import Iterator
@@ -32,9 +33,9 @@ from operations._person import (
 from operations._record import is_open, task_code
 from operations._tally import DAY, Period, Record, Tally, Told
 
-AS_AT: Final = ("EpisodeOfCare", "Task", "Goal", "Consent", "CarePlan")
-"""Types of which it matters how they were when the period ended."""
-TYPES: Final = (*AS_AT, "Flag", "Encounter", "Condition", "ServiceRequest")
+AS_AT: Final = ("EpisodeOfCare", "Task", "Goal", "Consent", "CarePlan", "Condition")
+"""Types of which it matters how they were when the period ended; Patients are read as then too."""
+TYPES: Final = (*AS_AT, "Flag", "Encounter", "ServiceRequest")
 IN_TIME: Final = (
     *("T-CETR-POSTADM", "T-CETR-REPEAT", "T-OVERSIGHT-VISIT", "T-CAREPLAN-SHARE"),
     *("T-FU-48", "T-FU-72", "T-FU-7D"),
@@ -47,7 +48,7 @@ _DROPPED: Final = ("cancelled", "rejected", _ERROR)
 
 
 def add(tally: Tally, patient: Resource, record: Record, period: Period, bounds: Pathway) -> None:
-    """What this young person's record adds."""
+    """What this young person's record adds; the patient is given as when the period ended."""
     _episodes(tally, patient, record, period)
     _avoided(tally, record, period)
     _admissions(tally, record, period, bounds)
@@ -74,7 +75,7 @@ def _episodes(tally: Tally, patient: Resource, record: Record, period: Period) -
             age_band=_band(patient, period),
             sex=str(patient.get("gender", "unknown")),
             ethnicity=_ethnicity(patient),
-            need=_need(record),
+            need=_need(record, period),
             area=str(patient.get("managingOrganization", {}).get("reference", "unknown")),
         )
         if manager := told.then.get("careManager", {}).get("reference"):
@@ -114,11 +115,13 @@ def _colour(record: Record, period: Period) -> str:
 
 
 def _avoided(tally: Tally, record: Record, period: Period) -> None:
-    """Admissions that did not come about, as who gave a lower rating has declared."""
+    """Admissions that did not come about, as who gave a lower rating or ended one has declared."""
     for flag in _ratings(record):
-        declared = extension(flag, canonicals.ADMISSION_AVOIDED_EXTENSION) or {}
-        if declared.get("valueBoolean") and period.holds(since(flag["period"]["start"])):
-            tally.count("admissions-avoided")
+        ended = extension(flag, canonicals.RATING_END_REASON_EXTENSION) or {}
+        for said, end in ((flag, "start"), (ended.get("valueCodeableConcept", {}), "end")):
+            declared = extension(said, canonicals.ADMISSION_AVOIDED_EXTENSION) or {}
+            if declared.get("valueBoolean") and period.holds(since(flag["period"].get(end))):
+                tally.count("admissions-avoided")
 
 
 def _band(patient: Resource, period: Period) -> str:
@@ -140,13 +143,23 @@ def _ethnicity(patient: Resource) -> str:
     return str(coding[0].get("code", "unknown")) if coding else "unknown"
 
 
-def _need(record: Record) -> str:
+def _need(record: Record, period: Period) -> str:
     """Parts that do not overlap, so that they add up."""
-    texts = " ".join(str(one.now.get("code", {})).lower() for one in record["Condition"])
+    told = (one for one in record["Condition"] if _is_recorded(one, period))
+    texts = " ".join(str(one.then.get("code", {})).lower() for one in told)
     autism, disability = "autis" in texts, "learning disab" in texts
     if autism and disability:
         return "both"
     return "autism" if autism else "learning-disability" if disability else "not-recorded"
+
+
+def _is_recorded(told: Told, period: Period) -> bool:
+    """Whether the condition says so itself; else whether it was told before the period ended."""
+    now, then = told.now, told.then
+    at = then.get("recordedDate") or then.get("onsetDateTime") or then["meta"]["lastUpdated"]
+    refuted = has_code(then.get("verificationStatus"), canonicals.CONDITION_VERIFICATION, "refuted")
+    mistake = has_code(now.get("verificationStatus"), canonicals.CONDITION_VERIFICATION, _ERROR)
+    return since(at) < period.high and not refuted and not mistake
 
 
 # Stays ------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ class Person:
         """
         found = await self.latest_inpatient()
         known = set(map(reference_to, found))
-        for plan in await self.latest_of_encounters(_IS_DISCHARGE_PLAN):
+        for plan in await self.latest_discharge_plans():
             name = local_name(plan.get("encounter"))
             if name.startswith("Encounter/") and name not in known:
                 known.add(name)
@@ -86,12 +86,20 @@ class Person:
         going_on = await self._records.about(*asked, is_open)
         return [*found, *(one for one in going_on if one["id"] not in known)]
 
-    async def latest_of_encounters(self, *further: Node) -> list[Resource]:
-        """Plans that hang on an Encounter: of very many, those that were written last."""
-        asked = Not(Missing("encounter", "reference"))
-        return await self._records.about(
-            "CarePlan", self.reference, asked, *further, latest=_MOST_PLANS
-        )
+    async def latest_discharge_plans(self) -> list[Resource]:
+        """Those that hang on an Encounter; plans of other services do, too, and tell of no stay.
+
+        Of very many, those that were written last, are open, or are of a stay that is looked at.
+        """
+        asked = (Not(Missing("encounter", "reference")), _IS_DISCHARGE_PLAN)
+        found = await self._records.about("CarePlan", self.reference, *asked, latest=_MOST_PLANS)
+        if len(found) < _MOST_PLANS:
+            return found
+        stays = tuple(map(reference_to, await self.latest_inpatient()))
+        matters = disjunction(any_of("status", _OPEN_PLAN), ReferenceTo("encounter", stays))
+        known = {one["id"] for one in found}
+        others = await self._about("CarePlan", *asked, matters)
+        return [*found, *(one for one in others if one["id"] not in known)]
 
     async def encounter_named(self, name: str) -> list[Resource]:
         """The Encounter with that `Type/id`, if it is this person's."""

@@ -30,7 +30,7 @@ from operations._person import (
 _AFTERCARE_STATUSES: Final = frozenset({"03", "09", "10", "15", "16", "17", "18", "37", "38"})
 """Legal statuses after which section 117 of the Mental Health Act gives a right to aftercare:
 detention under sections 3, 37, 45A, 47 and 48 in the codes of UK Core."""
-_LEGAL_STATUSES: Final = _AFTERCARE_STATUSES | {
+LEGAL_STATUSES: Final = _AFTERCARE_STATUSES | {
     *("01", "02", "04", "05", "06", "07", "08", "12", "13", "14", "19", "20"),
     *("31", "32", "35", "36", "98", "99"),
 }
@@ -210,7 +210,7 @@ def gives_aftercare(stay: Resource) -> bool:
 
 def unclear_status(stay: Resource) -> str | None:
     """A legal status that is none, while no other gives a right to aftercare."""
-    unknown = [one for one in _legal_statuses(stay) if one not in _LEGAL_STATUSES]
+    unknown = [one for one in _legal_statuses(stay) if one not in LEGAL_STATUSES]
     return unknown[0] if unknown and not gives_aftercare(stay) else None
 
 

@@ -202,11 +202,22 @@ def _end_reason(flag: Resource) -> str | None:
 
 
 async def end_ratings(
-    records: Records, person: Person, at: int, reason: str, text: str = ""
+    records: Records,
+    person: Person,
+    at: int,
+    reason: str,
+    text: str = "",
+    *,
+    avoided: bool = False,
 ) -> list[Resource]:
-    """End what is active; `text` says more of why. The ratings that have ended."""
+    """End what is active; `text` says more of why. The ratings that have ended.
+
+    `avoided`: it is declared with the end that an admission was avoided.
+    """
+    why = _reason(reason, text, avoided=avoided)
     return [
-        await records.save(_ended(flag, at, reason, text)) for flag in await person.active_ratings()
+        await records.save(with_extension(_ended(flag, at, reason), why))
+        for flag in await person.active_ratings()
     ]
 
 
@@ -345,14 +356,17 @@ def rated(colour: str, person: Person, start: str, author: Resource) -> Resource
     }
 
 
-def _ended(flag: Resource, at: int, reason: str, text: str = "") -> Resource:
+def _ended(flag: Resource, at: int, reason: str) -> Resource:
     period = {**flag.get("period", {}), "end": local_time(max(at, begun(flag)))}
     ended = {**flag, "status": "inactive", "period": period}
-    return with_extension(ended, _reason(reason, text))
+    return with_extension(ended, _reason(reason))
 
 
-def _reason(code: str, text: str = "") -> Resource:
+def _reason(code: str, text: str = "", *, avoided: bool = False) -> Resource:
     concept: Resource = {"coding": [{"system": canonicals.RATING_END_REASON, "code": code}]}
     if text:
         concept["text"] = text
+    if avoided:
+        declared = {"url": canonicals.ADMISSION_AVOIDED_EXTENSION, "valueBoolean": True}
+        concept["extension"] = [declared]
     return {"url": canonicals.RATING_END_REASON_EXTENSION, "valueCodeableConcept": concept}

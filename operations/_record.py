@@ -16,7 +16,7 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.pathway import Numbers
 from fhir_server.operation.records import Records, reference_to
-from fhir_server.search.ast import TokenIs, disjunction
+from fhir_server.search.ast import And, Node, ReferenceTo, TokenIs, disjunction
 from operations._calendar import MICROSECONDS, birthday
 from operations._leaving import died, left_for_hospital
 from operations._person import (
@@ -51,6 +51,14 @@ _MOST_TASKS: Final = 300
 SELF_HARM: Final = (canonicals.SNOMED_CT, "401206008")
 _OF_SELF_HARM: Final = TokenIs("code", *SELF_HARM)
 _REVIEWS: Final = ("T-CETR-COMMUNITY", "T-CETR-POSTADM", "T-CETR-REPEAT")
+_DECISIVE: Final = any_of(
+    "code",
+    (
+        *(*_REVIEWS, "T-OVERSIGHT-VISIT", "T-CONSENT-RECHECK", "T-RETENTION", "bereavement"),
+        *("T-REVIEW-RED", "T-REVIEW-AMBER", "T-REVIEW-GREEN"),
+    ),
+)
+"""Tasks of which it matters later that they were completed, and when."""
 
 
 @dataclass(frozen=True)
@@ -323,7 +331,7 @@ async def record_of(
     if patient is None:
         return None
     person, name = Person(records, patient, now), reference_to(patient)
-    plans, tasks = await person.latest_of_encounters(), await _tasks(records, name)
+    plans, tasks = await person.latest_discharge_plans(), await _tasks(records, person)
     encounters = await _encounters(person, [*plans, *tasks], news)
     came_home = any(map(is_over, encounters))
     return Record(
@@ -345,14 +353,22 @@ async def record_of(
     )
 
 
-async def _tasks(records: Records, patient: str) -> list[Resource]:
-    """All that are open, and of the others those that were written last."""
-    found = await records.about("Task", patient, _OF_THE_SERVICE, latest=_MOST_TASKS)
+async def _tasks(records: Records, person: Person) -> list[Resource]:
+    """All that are open, and of the others those that were written last or that decide more."""
+    asked = ("Task", person.reference, _OF_THE_SERVICE)
+    found = await records.about(*asked, latest=_MOST_TASKS)
     if len(found) < _MOST_TASKS:
         return found
-    is_open_one = any_of("status", OPEN_TASK)
-    every = await records.about("Task", patient, _OF_THE_SERVICE, is_open_one)
-    return [*every, *(task for task in found if not is_open(task))]
+    still = await records.about(*asked, any_of("status", OPEN_TASK))
+    decided = await records.about(*asked, await _decides(person), latest=_MOST_TASKS)
+    return [*{task["id"]: task for task in (*found, *decided, *still)}.values()]
+
+
+async def _decides(person: Person) -> Node:
+    """Whether a Task that is over may be asked for: of reviews, or about what goes on now."""
+    going_on = [*await person.latest_inpatient(), *await person.active_ratings()]
+    focus = ReferenceTo("focus", tuple(map(reference_to, going_on)))
+    return disjunction(And((_DECISIVE, any_of("status", ["completed"]))), focus)
 
 
 async def _encounters(

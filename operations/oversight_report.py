@@ -19,7 +19,16 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import walked
-from fhir_server.search.ast import Everything, Node, Query, ReferenceTo
+from fhir_server.search.ast import (
+    LAST_UPDATED,
+    DateCompares,
+    Everything,
+    Node,
+    Prefix,
+    Query,
+    ReferenceTo,
+    disjunction,
+)
 from operations._area import organisations
 from operations._measure_report import report
 from operations._oversight import AS_AT, TYPES, add
@@ -42,7 +51,7 @@ async def run(call: Call) -> Resource:
     areas = await organisations(call, area)
     data, tally = call.as_service(), Tally()
     looked_at = 0
-    async for patients in _patients(data, areas):
+    async for patients in _patients(data, areas, period.high):
         looked_at += len(patients)
         if looked_at > _MOST:
             raise FhirError(Kind.TOO_COSTLY, f"More than {_MOST} young people; narrow the area")
@@ -96,17 +105,30 @@ def _snapshot(kind: str, today: date) -> tuple[date, date]:
     raise FhirError.at(Kind.INVALID, "http.snapshot", text)
 
 
-async def _patients(data: Data, areas: Sequence[str]) -> AsyncIterator[list[Resource]]:
-    where: Node = ReferenceTo("organization", tuple(areas)) if areas else Everything()
-    query, after = Query("Patient", where), None
+async def _patients(data: Data, areas: Sequence[str], at: int) -> AsyncIterator[list[Resource]]:
+    """As they were at that moment: those of the area then, wherever they are by now."""
+    query, after = Query("Patient", _candidates(areas, at)), None
     while True:
         position: Position | None = after
         page = await data.search(query, _AT_ONCE, position)
-        if page.matches:
-            yield [json.decode_own(one.body) for one in page.matches]
+        told = [await _then(data, one, at) or json.decode_own(one.body) for one in page.matches]
+        if found := [one for one in told if not areas or _managed_by(one) in areas]:
+            yield found
         if page.after is None:
             return
         after = page.after
+
+
+def _candidates(areas: Sequence[str], at: int) -> Node:
+    """Of the area now, or written since: they may have been of it then."""
+    if not areas:
+        return Everything()
+    written_since = DateCompares(LAST_UPDATED, Prefix.GE, at, at + 1)
+    return disjunction(ReferenceTo("organization", tuple(areas)), written_since)
+
+
+def _managed_by(patient: Resource) -> str:
+    return str(patient.get("managingOrganization", {}).get("reference", ""))
 
 
 async def _records(

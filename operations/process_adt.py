@@ -17,7 +17,7 @@ from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call
 from fhir_server.operation.parameters import Inputs
 from operations import process_message
-from operations._adt import event_message, place_of
+from operations._adt import event_message, place_of, unclear_legal_status
 from operations._er7 import MEDIA_TYPE, Header, Refused, acknowledgement, read
 
 SCOPES = process_message.SCOPES
@@ -41,10 +41,18 @@ async def run(call: Call) -> Resource:
         raise FhirError.at(Kind.INVALID, "Binary.data", refused.text) from refused
     try:
         adt = await asyncio.to_thread(parsed)
-        bundle = event_message(adt, header, call.parameters.one("sender"))
+        sender, place = call.parameters.one("sender"), call.pathway.v2_legal_status
+        bundle = event_message(adt, header, sender, place)
     except Refused as refused:
         return _answer(call, header, [refused])
-    return _answer(call, header, await _processed(call, bundle))
+    wrong = await _processed(call, bundle)
+    return _answer(call, header, wrong, _left_open(bundle, call.pathway.v2_legal_status))
+
+
+def _left_open(bundle: Resource, place: str) -> str:
+    """What is stored, and not understood."""
+    status = unclear_legal_status(bundle)
+    return f"; the legal status '{status[:20]}' in {place} is not understood" if status else ""
 
 
 async def _processed(call: Call, bundle: Resource) -> Sequence[Refused]:
@@ -55,15 +63,16 @@ async def _processed(call: Call, bundle: Resource) -> Sequence[Refused]:
     except FhirError as error:
         if error.kind not in _TOLD or isinstance(call.session, SessionUnit):
             raise  # what a larger commit holds is not to be kept by half
-        return [_refused(error)]
+        return [_refused(error, call.pathway.v2_legal_status)]
     return ()
 
 
-def _refused(error: FhirError) -> Refused:
+def _refused(error: FhirError, legal_status: str) -> Refused:
     issue = error.issues[0]
     code = _CODES.get(error.kind, "101" if issue.code == "required" else "102")
     text = "; ".join(one.text for one in error.issues[:5])
-    return Refused(place_of(issue.expression), code, text, rejected=error.kind is Kind.FORBIDDEN)
+    place = place_of(issue.expression, legal_status)
+    return Refused(place, code, text, rejected=error.kind is Kind.FORBIDDEN)
 
 
 def _content(parameters: Inputs) -> bytes:
@@ -81,9 +90,11 @@ def _content(parameters: Inputs) -> bytes:
         raise FhirError.at(Kind.INVALID, "Binary.data", "It is not base64") from error
 
 
-def _answer(call: Call, header: Header, refused: Sequence[Refused]) -> Resource:
+def _answer(
+    call: Call, header: Header, refused: Sequence[Refused], left_open: str = ""
+) -> Resource:
     code = refused[0].acknowledgement if refused else "AA"
-    said = refused[0].text if refused else "Processed"
+    said = refused[0].text if refused else f"Processed{left_open}"
     content = acknowledgement(header, code, call.time, said[:200], refused)
     data = base64.b64encode(content).decode()
     return {"resourceType": "Binary", "contentType": MEDIA_TYPE, "data": data}

@@ -10,7 +10,7 @@ from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Records
-from operations._appraising import Removal, as_service, held_up, require_seen
+from operations._appraising import Removal, as_service, held_up, require_seen, undeclared
 from operations._deciding import RATES, decider
 from operations._holding import Overridden, hold_of
 from operations._person import Person
@@ -19,7 +19,8 @@ from operations.admission_risk import person_of
 
 SCOPES = ("Patient.r", "Flag.cu")
 AS_SERVICE: Final = RATES
-_REASONS: Final = ("step-down", "consent-withdrawn", "aged-out", "deceased", "added-in-error")
+_STEP_DOWN: Final = "step-down"
+_REASONS: Final = (_STEP_DOWN, "consent-withdrawn", "aged-out", "deceased", "added-in-error")
 """Codes of `rating-end-reason`; `superseded` is what a new rating does."""
 _BY_RIGHT: Final = ("consent-withdrawn", "deceased")
 """These end a rating whatever holds it."""
@@ -32,6 +33,7 @@ async def run(call: Call) -> Resource:
         str(call.parameters.one("text") or "").strip(),
         await decider(call, person),
         bool(call.parameters.one("override")),
+        _avoided(call),
     )
 
     async def work(unit: SessionUnit) -> Resource:
@@ -54,12 +56,23 @@ def _reason(call: Call) -> str:
     return reason
 
 
+def _avoided(call: Call) -> bool:
+    """Raises: FhirError INVALID where the rating ends for another reason than a lower risk."""
+    declared = bool(call.parameters.one("avoided"))
+    if declared and (reason := str(call.parameters.one("reason"))) != _STEP_DOWN:
+        text = f"'avoided' goes with the reason '{_STEP_DOWN}'; it is '{reason}'"
+        raise FhirError.at(Kind.INVALID, "Parameters.parameter.where(name='avoided')", text)
+    return declared
+
+
 async def _remove(call: Call, records: Records, person: Person, removal: Removal) -> list[Resource]:
     active = await person.active_ratings()
     if not active:
         raise FhirError.at(Kind.BUSINESS_RULE, "Flag", "There is no active rating to remove")
     await _require_free(call, person, removal)
-    return await end_ratings(records, person, call.now, removal.reason, removal.text)
+    return await end_ratings(
+        records, person, call.now, removal.reason, removal.text, avoided=removal.avoided
+    )
 
 
 async def _require_free(call: Call, person: Person, removal: Removal) -> None:
@@ -70,5 +83,7 @@ async def _require_free(call: Call, person: Person, removal: Removal) -> None:
     if removal.override and not removal.text:
         place = "Parameters.parameter.where(name='text')"
         issues.append(Issue("Who overrides a hold says why in 'text'", place))
+    if removal.avoided:
+        issues += await undeclared(person, None, removal.decider)
     if issues:
         raise FhirError.of(Kind.BUSINESS_RULE, issues)

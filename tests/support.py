@@ -18,9 +18,10 @@ import httpx
 import pytest
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 
-from fhir_server.app import create_app, open_store
+from fhir_server.app import create_app
 from fhir_server.caseload import generate
 from fhir_server.fhir import json
+from fhir_server.keeping import open_store
 from fhir_server.settings import Settings
 from fhir_server.storage.interface import Store, StoredVersion
 from tests.stores import store_at

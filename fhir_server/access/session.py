@@ -41,7 +41,7 @@ from fhir_server.storage.interface import (
     StoredVersion,
     Unit,
 )
-from fhir_server.storage.patience import OutOfTime
+from fhir_server.storage.patience import OutOfTime, too_slow
 from fhir_server.terminology.outside import Outside
 from fhir_server.terminology.packaged import NONE, Packaged
 from fhir_server.terminology.service import MAX_CODES
@@ -64,6 +64,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+_ATTEMPTS: Final = 3
+"""What the service looks up itself is little: a store that is slow with it may have hiccupped."""
 
 
 async def current(data: Data, resource_type: str, resource_id: str) -> StoredVersion:
@@ -203,21 +206,18 @@ class Session(GuardedReader):
                 await unit.audit(inside.row())
             return result, touched
 
-        try:
-            result, touched = await self._store.commit(guarded)
-        except OutOfTime:
-            if not by_itself:
-                raise
-            raise _too_slow() from None
+        for _ in range(_ATTEMPTS):
+            try:
+                result, touched = await self._store.commit(guarded)
+                break
+            except OutOfTime:
+                if not by_itself:
+                    raise
+        else:
+            raise too_slow()
         if touched and self.record is not None:
             self.record.has_row = True
         return result
-
-
-def _too_slow() -> FhirError:
-    """What the service looks up itself is about one person: then it is the store that is slow."""
-    text = "The store is too slow now for what follows from this; nothing is stored, send it again"
-    return FhirError(Kind.UNAVAILABLE, text)
 
 
 class SessionUnit(GuardedReader):

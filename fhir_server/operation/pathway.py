@@ -107,6 +107,11 @@ class Numbers(BaseModel):
     register_organisation: Annotated[str, Field(pattern=r"^([A-Za-z0-9]{1,20})?$")] = ""
     """ODS code of the organisation that holds the register: it manages the record of whoever a
     message alone tells of. Empty: the organisation that the message names, else its sender."""
+    v2_legal_status: Annotated[
+        str, Field(pattern=r"^([A-Z][A-Z0-9]{2}-[1-9][0-9]?(\.[1-9][0-9]?)?)?$")
+    ] = ""
+    """Where an ADT has the legal status under the Mental Health Act: a field, such as `ZMH-2`, or
+    a component, such as `ZMH-2.1`. Empty: it is not read."""
     small_number: _Count = 5
     """Counts below this, but for 0, are not told in reports."""
 

@@ -15,3 +15,9 @@ class OutOfTime(FhirError):
             Kind.TOO_COSTLY,
             f"The search took longer than {patience:g} s; narrow it, for example to one patient",
         )
+
+
+def too_slow() -> FhirError:
+    """What the service looks up itself is about one person: then it is the store that is slow."""
+    text = "The store is too slow now for what follows from this; nothing is stored, send it again"
+    return FhirError(Kind.UNAVAILABLE, text)

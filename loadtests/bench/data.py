@@ -11,9 +11,9 @@ from itertools import islice
 from typing import Any, Final
 
 from fhir_server.access.facts import remaking
-from fhir_server.app import open_store
 from fhir_server.caseload import generate
 from fhir_server.fhir import canonicals, json
+from fhir_server.keeping import open_store
 from fhir_server.settings import Settings
 from fhir_server.storage.interface import Draft, Unit
 from loadtests.bench.asking import Target, ask, raw

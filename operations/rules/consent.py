@@ -2,8 +2,8 @@
 A parent's is refused of somebody who had turned 16 when it was given.
 
 Somebody who is in hospital turns blue once there is consent, red where they came home less long
-ago than red is held. Withdrawal ends the rating; that a consent runs out, or that a parent's ends
-with the 16th birthday, does not: somebody has to talk about it first.
+ago than red is held. Withdrawal ends the rating, and so does a refusal; that a consent runs out, or
+that a parent's ends with the 16th birthday, does not: somebody has to talk about it first.
 """
 
 from typing import Final
@@ -14,7 +14,7 @@ from fhir_server.fhir.dates import interval
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.rules import Change
 from operations import _rating
-from operations._ageing import PARENTS_END_MONTHS
+from operations._ageing import PARENTS_END_MONTHS, ended_by_age
 from operations._calendar import birthday
 from operations._consenting import is_parents
 from operations._event import Event
@@ -132,11 +132,34 @@ def _last_stay(record: Record) -> Resource | None:
 
 
 async def _withdrawn(change: Change, record: Record) -> list[str]:
-    before, after = change.before, change.after
-    if before is None or status_of(before) != "active" or record.rating is None:
-        return []
-    if after is not None and (status_of(after) not in _ENDED or ended_at_16(after)):
+    if record.rating is None or not (_is_withdrawn(change) or _is_refused(change, record)):
         return []
     person = Person(change.records, record.patient, change.now)
     await _rating.end_ratings(change.records, person, change.now, "consent-withdrawn")
     return ["The consent to be on the register is withdrawn: the rating has ended"]
+
+
+def _is_withdrawn(change: Change) -> bool:
+    before, after = change.before, change.after
+    if before is None or status_of(before) != "active":
+        return False
+    return after is None or (status_of(after) in _ENDED and not ended_at_16(after))
+
+
+def _is_refused(change: Change, record: Record) -> bool:
+    """Whether it says no where it did not, and is the last word about the register.
+
+    A parent's no does not count where their yes would not.
+    """
+    before, after = change.before, change.after
+    if after is None or not _says_no(after) or (before is not None and _says_no(before)):
+        return False
+    if is_parents(after) and ended_by_age(record):
+        return False
+    said = since(after["dateTime"]) if after.get("dateTime") else change.now
+    others = (one for one in record.consents_to("register") if one["id"] != after["id"])
+    return all(since(one.get("dateTime")) <= said for one in others)
+
+
+def _says_no(consent: Resource) -> bool:
+    return status_of(consent) == "rejected"

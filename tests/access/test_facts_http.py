@@ -11,9 +11,9 @@ from fhir_server.access.caller import Caller
 from fhir_server.access.case import Terms
 from fhir_server.access.decisions import TableDecisions
 from fhir_server.access.facts import remaking
-from fhir_server.app import open_store
 from fhir_server.fhir import json
 from fhir_server.fhir.dates import interval
+from fhir_server.keeping import open_store
 from fhir_server.settings import Settings
 from fhir_server.storage.interface import Store
 from tests.access.people import NOW, child, consent, episode, somebody

@@ -52,7 +52,7 @@ async def app(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     def of_scopes(_: Settings, caller: Caller, *__: object) -> Policy:
         return OnlyScopes(caller)
 
-    monkeypatch.setattr("fhir_server.app.policy_of", of_scopes)
+    monkeypatch.setattr("fhir_server.deciding.policy_of", of_scopes)
     application = create_app(settings)
     async with application.router.lifespan_context(application):
         yield application

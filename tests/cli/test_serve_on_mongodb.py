@@ -9,7 +9,7 @@ from typing import Final
 import httpx
 import pytest
 
-from fhir_server.app import open_store
+from fhir_server.keeping import open_store
 from fhir_server.settings import Settings
 from fhir_server.storage.mongo.store import MongoStore
 from tests.stores import MONGODB, store_at

@@ -30,7 +30,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from fhir_server.app import described
+from fhir_server.describing import described
 from fhir_server.fhir import json as fhir_json
 from fhir_server.fhir import xml
 from fhir_server.http import openapi

@@ -13,6 +13,7 @@ from fhir_server.fhir import canonicals
 from tests.operations.messages import JSON
 
 LONDON: Final = ZoneInfo("Europe/London")
+UK_CORE: Final = "https://fhir.hl7.org.uk"
 Versions = Sequence[JSON]
 Raw = Mapping[str, Sequence[Versions]]
 Strata = dict[str, Counter[str]]
@@ -87,7 +88,7 @@ class Recount:
                 patient.get("managingOrganization", {}).get("reference", "unknown")
                 for patient, _ in found
             ),
-            "ethnicity": Counter("unknown" for _ in found),
+            "ethnicity": Counter(self._ethnicity(patient) for patient, _ in found),
         }
 
     def caseloads(self) -> Strata:
@@ -138,10 +139,14 @@ class Recount:
 
     def admissions_avoided(self) -> int:
         url = canonicals.ADMISSION_AVOIDED_EXTENSION
-        return sum(
-            extended(flag, url) is True and self.within(begin(flag["period"]["start"]))
-            for flag in self.all("Flag")
-        )
+        given = [one for one in self.all("Flag") if extended(one, url) is True]
+        ended = [
+            one
+            for one in self.all("Flag")
+            if extended(extended(one, canonicals.RATING_END_REASON_EXTENSION) or {}, url) is True
+        ]
+        starts = [begin(flag["period"]["start"]) for flag in given]
+        return sum(map(self.within, (*starts, *(begin(one["period"]["end"]) for one in ended))))
 
     # Shares: those for whom it holds, and all ---------------------------------------------------
 
@@ -213,9 +218,16 @@ class Recount:
     # What is counted ----------------------------------------------------------------------------
 
     def _patient(self, reference: JSON) -> JSON:
+        """As when the period ended."""
         return next(
-            one for one in self.all("Patient") if reference["reference"] == f"Patient/{one['id']}"
+            then
+            for _, then in self.pairs("Patient")
+            if reference["reference"] == f"Patient/{then['id']}"
         )
+
+    def _ethnicity(self, patient: JSON) -> str:
+        told = extended(patient, f"{UK_CORE}/StructureDefinition/Extension-UKCore-EthnicCategory")
+        return [*coded(told, f"{UK_CORE}/CodeSystem/UKCore-EthnicCategoryEngland"), "unknown"][0]
 
     def _runs(self, resource: JSON) -> bool:
         period = resource["period"]
@@ -239,13 +251,26 @@ class Recount:
         return next((name for name, ages in _BANDS.items() if age in ages), "18-25")
 
     def _need(self, patient: JSON) -> str:
-        told = str(self._of(patient, "Condition", "subject")).lower()
+        reference = {"reference": f"Patient/{patient['id']}"}
+        told = str(
+            [
+                then["code"]
+                for now, then in self.pairs("Condition")
+                if then["subject"] == reference and self._is_known(now, then)
+            ]
+        ).lower()
         return {
             (True, True): "both",
             (True, False): "autism",
             (False, True): "learning-disability",
             (False, False): "not-recorded",
         }["autis" in told, "learning disab" in told]
+
+    def _is_known(self, now: JSON, then: JSON) -> bool:
+        verified = canonicals.CONDITION_VERIFICATION
+        wrong = "refuted" in coded(then.get("verificationStatus"), verified)
+        meant = "entered-in-error" not in coded(now.get("verificationStatus"), verified)
+        return begin(then["recordedDate"]) < self.high and meant and not wrong
 
     def _of(self, patient: JSON, kind: str, element: str) -> list[JSON]:
         reference = f"Patient/{patient['id']}"

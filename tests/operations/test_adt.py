@@ -1,17 +1,21 @@
 """$process-adt: HL7 v2 has the effects of the message that it says, and is acknowledged."""
 
 import base64
+from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import httpx
 import pytest
 from hl7apy.parser import parse_message
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as trying
 from hypothesis import strategies as st
 
+from fhir_server.app import create_app
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import LOCAL
+from fhir_server.settings import Settings
 from operations import _adt, _er7
 from tests.operations.chart import Chart, code_of, everything
 from tests.support import body
@@ -143,6 +147,66 @@ async def test_a_death_closes_the_involvement_and_reminds_nobody(chart: Chart) -
     assert set(await chart.dues()) == {"bereavement", "root-cause-analysis"}
 
 
+def with_status(message: str, *segments: str) -> str:
+    return message + "".join(f"{segment}\r" for segment in segments)
+
+
+@pytest.fixture
+async def told_in_zmh(chart: Chart, settings: Settings) -> AsyncIterator[Chart]:
+    """The same record at a server that knows where its senders tell the legal status."""
+    app = create_app(settings.model_copy(update={"v2_legal_status": "ZMH-2.1"}))
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url=settings.base + "/") as client:
+            yield Chart(client, chart.store)
+
+
+async def aftercare(chart: Chart) -> list[bool]:
+    plan = await chart.discharge_plan()
+    assert plan is not None
+    told = plan.get("extension", ())
+    return [one["valueBoolean"] for one in told if one["url"] == canonicals.SECTION_117_EXTENSION]
+
+
+async def test_section_117_follows_the_legal_status_of_the_field_that_is_set(
+    told_in_zmh: Chart,
+) -> None:
+    chart = told_in_zmh
+    await accept(chart, with_status(adt("A01", chart.nhs_number, ADMITTED), "ZMH|1|02^Section 2"))
+    assert await aftercare(chart) == [False]
+    later = adt("A08", chart.nhs_number, HOME)
+    await accept(chart, with_status(later, "ZMH|1|02^Section 2", "ZMH|2|20~03^Section 3"))
+    assert await aftercare(chart) == [True]
+    told = [one for one in (await chart.stay())["extension"] if one["url"].endswith("LegalStatus")]
+    codes = [code_of(one["extension"][1]["valueCodeableConcept"]) for one in told]
+    assert codes == ["02", "20", "03"]
+    assert {code_of(one["extension"][0]["valueCodeableConcept"]) for one in told} == {"admission"}
+
+
+async def test_a_local_legal_status_is_kept_and_told_to_be_open(told_in_zmh: Chart) -> None:
+    chart = told_in_zmh
+    message = with_status(adt("A01", chart.nhs_number, ADMITTED), "ZMH|1|S 3")
+    answer = await send(chart, message)
+    assert answer.msa.msa_1.to_er7() == "AA"
+    assert "legal status 'S 3' in ZMH-2.1 is not understood" in answer.msa.msa_3.to_er7()
+    assert await aftercare(chart) == []
+    (status,) = (await chart.stay())["extension"]
+    assert status["extension"][1]["valueCodeableConcept"] == {"coding": [{"code": "S 3"}]}
+
+
+async def test_without_a_field_that_is_set_no_legal_status_is_read(chart: Chart) -> None:
+    await accept(chart, with_status(adt("A01", chart.nhs_number, ADMITTED), "ZMH|1|03"))
+    assert await aftercare(chart) == [False]
+    assert "extension" not in await chart.stay()
+
+
+def test_the_field_may_be_one_that_a_version_does_not_have() -> None:
+    message = adt("A01", "9990000158", ADMITTED)
+    header, parsed = _er7.read(message.encode())
+    bundle = _adt.event_message(parsed(), header, None, "PV1-99")
+    assert "extension" not in bundle["entry"][1]["resource"]
+
+
 async def test_the_same_number_again_is_answered_again_and_writes_nothing(chart: Chart) -> None:
     message = adt("A01", chart.nhs_number, ADMITTED)
     await accept(chart, message)
@@ -232,7 +296,7 @@ def test_summer_time_is_london_s() -> None:
 _SAMPLE: Final = adt("A01", "9990000158", ADMITTED).encode()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@trying(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.one_of(
         st.binary(max_size=300).map(lambda more: b"MSH|^~\\&|" + more),

@@ -98,7 +98,7 @@ def stay(number: int, **elements: Any) -> JSON:
         "status": "finished",
         "class": {"system": canonicals.ACT_CODE, "code": "IMP"},
         "subject": {"reference": "Patient/young-person"},
-        "period": {"start": days_ago(410 + number), "end": days_ago(400 + number)},
+        "period": {"start": days_ago(410 + 20 * number), "end": days_ago(400 + 20 * number)},
         **elements,
     }
 

@@ -94,6 +94,65 @@ async def test_a_report_about_what_is_over_is_the_same_later(
     assert strata(now["goals"], "achievement") == {"achieved": 1}
 
 
+ETHNIC: Final = "https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-EthnicCategory"
+
+
+async def _who(chart: Chart, area: str, need: str, ethnicity: str, **elements: Any) -> None:
+    """Who the young person is by now, and where."""
+    code = {"coding": [{"system": "https://fhir.hl7.org.uk/CodeSystem/E", "code": ethnicity}]}
+    person = {"resourceType": "Patient", "id": "young-person", "birthDate": "2010-05-14"}
+    told = {"extension": [{"url": ETHNIC, "valueCodeableConcept": code}], **elements}
+    managed = {"managingOrganization": {"reference": f"Organization/{area}"}}
+    await chart.write({**person, **told, **managed})
+    condition = {"resourceType": "Condition", "id": "need", "code": {"text": need}}
+    await chart.write({**condition, "subject": {"reference": chart.patient}})
+
+
+async def _of_area(chart: Chart, area: str, last: str) -> JSON:
+    """Involvements of that area, by what they are counted by."""
+    query = f"start=2026-01-01&end={last}&area=Organization/{area}"
+    groups = await report(chart.client, query)
+    if "episodes" not in groups:
+        return {}
+    by = ("area", "sex", "ethnicity", "need")
+    return {name: [*strata(groups["episodes"], name)] for name in by}
+
+
+async def test_who_somebody_was_and_where_counts_as_at_the_end(
+    older: Chart, clock: MovableClock
+) -> None:
+    for area in ("north", "south"):
+        await older.write({"resourceType": "Organization", "id": area, "name": area})
+    await older.write({"resourceType": "PractitionerRole", "id": "keyworker"})
+    await _who(older, "north", "Learning disability", "A", gender="female")
+    await involve(older)
+    last, then = TODAY.isoformat(), ["Organization/north", "female", "A", "learning-disability"]
+    clock.move_by(2 * DAY)
+    assert [*(await _of_area(older, "north", last)).values()] == [[one] for one in then]
+    await _who(older, "south", "Autism", "Z", gender="other")
+    clock.move_by(DAY)
+    assert [*(await _of_area(older, "north", last)).values()] == [[one] for one in then]
+    assert await _of_area(older, "south", last) == {}
+    now = ["Organization/south", "other", "Z", "autism"]
+    assert [*(await _of_area(older, "south", clock_day(clock))).values()] == [[one] for one in now]
+    assert await _of_area(older, "north", clock_day(clock)) == {}
+
+
+async def test_a_need_that_was_found_later_is_not_recorded_before(
+    older: Chart, clock: MovableClock
+) -> None:
+    await older.write({"resourceType": "PractitionerRole", "id": "keyworker"})
+    await older.write({"resourceType": "Patient", "id": "young-person", "birthDate": "2010-05-14"})
+    await involve(older)
+    clock.move_by(2 * DAY)
+    condition = {"resourceType": "Condition", "id": "need", "code": {"text": "Autism"}}
+    told = {**condition, "subject": {"reference": older.patient}}
+    await older.write(told)
+    assert strata(groups_of(await _yesterday(older))["episodes"], "need") == {"not-recorded": 1}
+    await older.write({**told, "id": "known", "recordedDate": days_ago(20)})
+    assert strata(groups_of(await _yesterday(older))["episodes"], "need") == {"autism": 1}
+
+
 def clock_day(clock: MovableClock) -> str:
     return datetime.fromtimestamp(clock() / 1_000_000, NOW.tzinfo).date().isoformat()
 

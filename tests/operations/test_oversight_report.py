@@ -41,7 +41,7 @@ from tests.operations.overseeing import (
     strata,
     task,
 )
-from tests.operations.recount import Raw, Recount, begin, over, recounted
+from tests.operations.recount import UK_CORE, Raw, Recount, begin, over, recounted
 from tests.operations.timing import NOW, TODAY
 from tests.support import assert_outcome, caseload, stored_versions
 
@@ -98,15 +98,28 @@ def beside() -> Iterator[JSON]:
     )
     avoided = [{"url": canonicals.ADMISSION_AVOIDED_EXTENSION, "valueBoolean": True}]
     yield _rating("green", "2026-03-05", extension=avoided)
+    off = {**ended("2026-03-20"), "status": "inactive"}
+    off["extension"][0]["valueCodeableConcept"]["extension"] = avoided
+    yield _rating("amber", "2026-02-01", **off)
 
 
 _STATE: Final = {"url": canonicals.PATHWAY_STATE_EXTENSION, "valueCode": "closed"}
+_ETHNIC: Final = {
+    "url": f"{UK_CORE}/StructureDefinition/Extension-UKCore-EthnicCategory",
+    "valueCodeableConcept": concept(f"{UK_CORE}/CodeSystem/UKCore-EthnicCategoryEngland", "Z"),
+}
 _WRITTEN_AGAIN: Final[dict[str, JSON]] = {
     "EpisodeOfCare": {"extension": [_STATE], "careManager": KEYWORKER},
     "Task": {"status": "cancelled", "lastModified": NOW.isoformat()},
     "Goal": {"achievementStatus": concept(canonicals.GOAL_ACHIEVEMENT, "no-progress")},
     "Consent": {"status": "entered-in-error"},
     "CarePlan": {"status": "revoked"},
+    "Patient": {
+        "gender": "other",
+        "managingOrganization": {"reference": "Organization/elsewhere"},
+        "extension": [_ETHNIC],
+    },
+    "Condition": {"code": {"text": "Asthma"}},
 }
 """What a third of each becomes in a second version, after all periods but the last."""
 

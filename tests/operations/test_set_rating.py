@@ -9,6 +9,7 @@ import pytest
 
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import LOCAL
+from tests.operations.asking import got
 from tests.operations.chart import KEYWORKER, Chart, code_of, everything, extension_of
 from tests.operations.messages import JSON, Spell
 from tests.support import assert_outcome, body, exact, write_over
@@ -365,6 +366,38 @@ async def test_it_is_declared_by_a_professional_with_a_lower_rating(
     answer = await rate(chart, colour, avoided=True, **given)
     expression = f"Parameters.parameter.where(name='{place}')"
     assert_outcome(answer, 422, "business-rule", text, expression)
+
+
+async def test_it_is_declared_with_the_end_of_a_rating_too(chart: Chart) -> None:
+    today = NOW.date().isoformat()
+    query = f"$oversight-report?start={today}&end={today}"
+    ended = flag_of(await remove(chart, "step-down", avoided=True, role="camhs"))
+    why = extension_of(ended, canonicals.RATING_END_REASON_EXTENSION)["valueCodeableConcept"]
+    assert extension_of(why, canonicals.ADMISSION_AVOIDED_EXTENSION)["valueBoolean"] is True
+    assert extension_of(ended, canonicals.RATING_END_REASON_EXTENSION)
+    groups = (await got(chart.client, query))["group"]
+    assert "admissions-avoided" in {one["code"]["text"] for one in groups}
+
+
+@pytest.mark.parametrize(
+    ("reason", "given", "status", "text"),
+    [
+        ("step-down", {}, 422, "says in which professional 'role'"),
+        ("aged-out", {"role": "camhs"}, 400, "'avoided' goes with the reason 'step-down'"),
+    ],
+)
+async def test_with_an_end_it_is_declared_by_a_professional_for_a_lower_risk(
+    chart: Chart, reason: str, given: dict[str, str], status: int, text: str
+) -> None:
+    answer = await remove(chart, reason, avoided=True, **given)
+    code = "business-rule" if status == 422 else "invalid"
+    assert_outcome(answer, status, code, text)
+
+
+async def test_the_end_of_a_green_rating_avoids_no_admission(chart: Chart) -> None:
+    await rate(chart, "green")
+    answer = await remove(chart, "step-down", avoided=True, role="camhs")
+    assert_outcome(answer, 422, "business-rule", "the rating before is green")
 
 
 @pytest.mark.usefixtures("stay")

@@ -6,8 +6,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from fhir_server.access.session import SessionUnit
 from fhir_server.app import create_app
 from fhir_server.settings import Settings
+from fhir_server.storage.patience import OutOfTime
 from fhir_server.storage.sqlite import opened, reader
 from tests.operations.chart import Chart
 from tests.operations.messages import Spell
@@ -15,6 +17,27 @@ from tests.support import assert_outcome, body
 
 V3_ACT = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 ADMITTED = datetime.fromisoformat("2026-06-03T19:40:00+01:00")
+
+
+async def test_an_event_is_stored_once_where_the_store_is_slow_for_a_moment(
+    chart: Chart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = 0
+    attest = SessionUnit.attest
+
+    async def hiccup(self: SessionUnit) -> None:
+        nonlocal begun
+        begun += 1
+        if begun < 3:
+            raise OutOfTime(1.0)
+        await attest(self)
+
+    monkeypatch.setattr(SessionUnit, "attest", hiccup)
+    stay = Spell(chart.nhs_number, ADMITTED)
+    answer = await chart.client.post("$process-message", **body(stay.admit()))
+    assert (answer.status_code, begun) == (200, 3), answer.text
+    found = (await chart.client.get("Encounter")).json()
+    assert [entry["resource"]["status"] for entry in found["entry"]] == ["in-progress"]
 
 
 async def test_an_event_is_asked_for_again_where_a_clients_own_criteria_are_refused(

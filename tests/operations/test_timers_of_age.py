@@ -1,6 +1,7 @@
 """The timers of consent, of age and of leaving: what starts each, what does not, what ends it."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -126,6 +127,52 @@ async def test_t_proxy_16_ends_a_parent_s_consent_and_has_the_young_person_asked
     assert consent["status"] == "inactive"
     assert await dues(unknown, "T-PROXY-16") == [days_ago(1)]
     assert await unknown.colour() == "amber", "nobody has withdrawn it"
+
+
+async def own(chart: Chart, category: str, **elements: Any) -> None:
+    """What the young person says for themselves, beside what a parent said."""
+    await chart.consent(category, id=f"own-{category}", dateTime=days_ago(0), **elements)
+
+
+async def test_t_proxy_16_asks_until_all_that_a_parent_agreed_to_is_decided(
+    unknown: Chart,
+) -> None:
+    await begin(unknown, birthDate=born(16, 1))
+    await by_parent(unknown)
+    await own(unknown, "keyworking")
+    assert await dues(unknown, "T-PROXY-16") == [days_ago(1)], "nobody has asked of the register"
+    await own(unknown, "register")
+    assert await dues(unknown, "T-PROXY-16") == []
+    assert await dues(unknown, "T-PROXY-16", "completed") == [days_ago(1)]
+
+
+async def test_a_no_of_their_own_at_16_ends_the_rating_that_a_parent_agreed_to(
+    unknown: Chart,
+) -> None:
+    await begin(unknown, birthDate=born(16, 1))
+    await by_parent(unknown)
+    await unknown.rate("amber", days_ago(30))
+    assert await unknown.colour() == "amber"
+    await own(unknown, "register", status="rejected")
+    assert await unknown.colour() is None
+    (flag,) = await unknown.all("Flag")
+    assert "consent-withdrawn" in str(flag["extension"])
+    assert await dues(unknown, "T-PROXY-16") == []
+
+
+@pytest.mark.parametrize(
+    ("by", "day"), [("parental-responsibility", days_ago(0)), ("consent", days_ago(100))]
+)
+async def test_no_other_no_ends_it(unknown: Chart, by: str, day: str) -> None:
+    """Neither a parent's, who does not decide any more, nor one from before the yes."""
+    await begin(unknown, birthDate=born(16, 1))
+    await by_parent(unknown)
+    await unknown.rate("amber", days_ago(30))
+    basis = concept(canonicals.NHS_PROXY_LEGAL_BASIS, by)
+    who = "RelatedPerson/mother" if by == "parental-responsibility" else unknown.patient
+    told = {"status": "rejected", "dateTime": day, "performer": [{"reference": who}]}
+    await unknown.consent("register", id="another", policyRule=basis, **told)
+    assert await unknown.colour() == "amber"
 
 
 async def test_t_proxy_16_leaves_a_consent_of_the_young_person_s_own(unknown: Chart) -> None:

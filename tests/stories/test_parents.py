@@ -8,6 +8,7 @@ from typing import Any
 
 from fhir_server.fhir import canonicals
 from tests.access.people import coded, competence, rule
+from tests.operations.chart import code_of
 from tests.stories.papers import Child
 from tests.stories.people import Person, refused
 from tests.stories.telling import Telling
@@ -91,6 +92,7 @@ async def test_the_story_of_a_son_who_turns_16(telling: Telling) -> None:
     assert await telling.jo.knows(jo) == set()
     await telling.it_is("2026-03-05 09:00")
     assert (await keyworker.to_do(jo))["T-PROXY-16"] == "2026-04-02", "four weeks ahead"
+    assert await _on_the_register_of(telling.paediatrician) == ["amber"]
 
     # He is 16: it is his. What his mother has agreed to has ended, for her and for everybody.
     await telling.it_is("2026-04-02 00:01")
@@ -102,16 +104,26 @@ async def test_the_story_of_a_son_who_turns_16(telling: Telling) -> None:
         assert "ROLE_DEACTIVATED_END_DATE_REACHED" in str(ended["extension"])
     assert await keyworker.rating_of(jo) == ""
     assert await telling.paediatrician.knows(jo) == set()
+    assert await _on_the_register_of(telling.paediatrician) == []
+    assert await telling.jo.rating_of(jo) == "amber", "it stands, until he has been asked"
 
     # He agrees, for himself. He does not name his mother, who has no part in it by that.
     await telling.it_is("2026-04-02 17:00")
-    for about in ("register", "keyworking"):
-        await telling.jo.consents(jo, to=about)
+    await telling.jo.consents(jo, to="keyworking")
+    assert "T-PROXY-16" in await telling.jo.to_do(jo), "about the register nobody has asked yet"
+    await telling.jo.consents(jo, to="register")
+    assert await _on_the_register_of(telling.paediatrician) == ["amber"]
     for person in (keyworker, telling.paediatrician):
         assert await person.rating_of(jo) == "amber"
     assert await mother.knows(jo) == set()
     assert await keyworker.done(jo, "T-PROXY-16") == {"T-PROXY-16": "completed"}
     assert (await keyworker.to_do(jo))["T-CONSENT-RECHECK"] == "2027-04-02"
+
+
+async def _on_the_register_of(person: Person) -> list[str]:
+    """The colours that the register shows them."""
+    shown = [one["resource"] for one in (await person.gets("$register")).get("entry", ())]
+    return [code_of(one["code"]) for one in shown if one["resourceType"] == "Flag"]
 
 
 async def _allocated(telling: Telling, child: Child, **elements: Any) -> None:
