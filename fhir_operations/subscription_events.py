@@ -22,7 +22,7 @@ async def run(call: Call) -> bytes:
     content = call.parameters.one("content")
     if content is not None and content not in CONTENTS:
         text = f"'{content}' is not known; {', '.join(CONTENTS)} are"
-        raise FhirError.at(Kind.INVALID, "content", text)
+        raise FhirError.at(Kind.INVALID, "http.content", text)
     told = await told_before(call.session, record, first, last, call.limits.max_count)
     return notice(call.base, record, QUERY_EVENT, told, call.now, content or "")
 
@@ -32,5 +32,7 @@ def _number(call: Call, name: str, otherwise: int) -> int:
     if text is None:
         return otherwise
     if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
-        raise FhirError.at(Kind.INVALID, name, f"'{text}' is not a number of an event, such as 1")
+        raise FhirError.at(
+            Kind.INVALID, f"http.{name}", f"'{text}' is not a number of an event, such as 1"
+        )
     return max(1, int(text))

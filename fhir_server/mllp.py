@@ -21,6 +21,8 @@ from fhir_server.loading import Bearer
 
 _ER7: Final = "x-application/hl7-v2+er7"
 _START, _END = b"\x0b", b"\x1c\r"
+_BETWEEN: Final = (b"\r", b"\n")
+"""Some senders end a frame with a line feed more."""
 _MOST: Final = 262_144
 _PLAIN: Final = re.compile(r"[^\x20-\x7e]|[|^~\\&]")
 
@@ -119,7 +121,9 @@ class Listener:
 
     async def _frame(self, reader: asyncio.StreamReader) -> bytes | None:
         """The message in the next frame; None at the end, or where what comes is no frame."""
-        first = await asyncio.wait_for(reader.read(1), self._how.idle)
+        first = b"\n"
+        while first in _BETWEEN:
+            first = await asyncio.wait_for(reader.read(1), self._how.idle)
         if first != _START:
             if first:
                 self._say("A connection was closed: a frame begins with the byte 0B")

@@ -51,7 +51,8 @@ def trust(settings: Settings, reader: Reader) -> Trust:
     name = settings.authorisation
     issued = Issued(reader, name)
     expected = Expected(name, settings.base, leeway=settings.token_leeway)
-    built_in = Issuer(expected, issued, frozenset({ALGORITHM}), ClaimNames())
+    algorithms = frozenset({ALGORITHM})
+    built_in = Issuer(expected, issued, algorithms, ClaimNames(), tells_revocations=True)
     return replace(given, issuers={**given.issuers, name: built_in}, revocations=issued)
 
 

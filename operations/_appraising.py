@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Final
 
 from fhir_server.access.session import SessionUnit
@@ -15,8 +16,17 @@ from fhir_server.operation.pathway import Pathway
 from fhir_server.operation.records import Lookup, Records, reference_to
 from operations._ageing import too_old
 from operations._deciding import Decider
-from operations._holding import Hold, Overridden, hold_of
-from operations._person import COLOURS, Person, colour_of, local_time, with_extension
+from operations._holding import RANK, Hold, Overridden, hold_of
+from operations._person import (
+    COLOURS,
+    Person,
+    begun,
+    colour_of,
+    extension,
+    local_day,
+    local_time,
+    with_extension,
+)
 from operations._rating import belongs_to, rated
 from operations._whose import named
 
@@ -54,14 +64,19 @@ async def give(call: Call, person: Person, appraisal: Appraisal) -> Resource:
         now = Person(records, person.patient, call.now)
         hold = await hold_of(now, call.pathway.red_hold_days)
         missing = await _missing(now, appraisal, call.pathway)
-        missing += held_up(hold, appraisal.colour, appraisal)
+        by_register = appraisal.decider.by_register
+        if by_register:
+            missing += await _above(now, appraisal.colour, call.pathway.red_hold_days)
+        else:
+            missing += held_up(hold, appraisal.colour, appraisal)
         if missing:
             raise FhirError.of(Kind.BUSINESS_RULE, missing)
         flag = await _given(records, now, await _flag(now, appraisal, hold))
-        if not appraisal.decider.by_register:
+        if not by_register:
             await require_seen(call, unit, flag)
-        await unit.settle(Overridden(frozenset({flag["id"]})) if appraisal.override else None)
-        return await _as_seen(call, unit if appraisal.decider.by_register else records, flag)
+        looked_at = by_register or appraisal.override
+        await unit.settle(Overridden(frozenset({flag["id"]})) if looked_at else None)
+        return await _as_seen(call, unit if by_register else records, flag)
 
     return await call.session.commit("set-rating", work)
 
@@ -195,10 +210,7 @@ def held_up(hold: Hold | None, colour: str | None, asked: "Appraisal | Removal")
     """What stands against a rating that is lower than what holds."""
     if hold is None or not hold.forbids(colour):
         return
-    if asked.decider.by_register:
-        text = "A rating is held that is higher; those who care for the young person set it lower"
-        yield Issue(text, _PLACE.format("rating"))
-    elif not asked.override:
+    if not asked.override:
         text = (
             f"{hold.why}. To set it lower on purpose, send 'override' true with a 'role' of "
             "those who care for the young person, and the reason"
@@ -207,6 +219,30 @@ def held_up(hold: Hold | None, colour: str | None, asked: "Appraisal | Removal")
     elif not asked.decider.may_override:
         text = f"{hold.why}. Who overrides that says in which professional 'role'"
         yield Issue(text, _PLACE.format("role"))
+
+
+async def _above(person: Person, colour: str, days: int) -> list[Issue]:
+    """What stands against the rating of a signatory of the register: the rating that they see.
+
+    They see no stays, and a refusal that hung on one would tell of it. So for them blue stands as
+    long as it is the rating, and red for as many days as it does after a discharge, whatever it
+    came of.
+    """
+    active = next(iter(await person.active_ratings()), None)
+    before = colour_of(active) if active else None
+    if active is None or before is None or RANK[colour] >= RANK[before]:
+        return []
+    today, floor = local_day(person.now), extension(active, canonicals.MINIMUM_UNTIL_EXTENSION)
+    given = begun(active)
+    is_new = given > 0 and today < local_day(given) + timedelta(days=days)
+    held = today.isoformat() < str((floor or {}).get("valueDate", ""))
+    if before != BLUE and not (before == RED and (is_new or held)):
+        return []
+    text = (
+        f"By consent to the register alone nobody sets blue lower, nor red in the first {days} "
+        "days; those who care for the young person set it lower"
+    )
+    return [Issue(text, _PLACE.format("rating"))]
 
 
 async def _given(records: Records, person: Person, flag: Resource) -> Resource:
@@ -230,7 +266,7 @@ def _with_more(known: Resource, flag: Resource) -> Resource:
 
 async def _flag(person: Person, appraisal: Appraisal, hold: Hold | None) -> Resource:
     decider, at = appraisal.decider, local_time(person.now)
-    is_lower = hold is not None and hold.forbids(appraisal.colour)
+    is_lower = appraisal.override and hold is not None and hold.forbids(appraisal.colour)
     note: Resource = {"text": appraisal.reason, "time": at}
     if is_lower and hold is not None:
         note["text"] = f"{appraisal.reason} (set lower on purpose, by {decider.role}: {hold.why})"

@@ -41,8 +41,10 @@ def hours_after(at: int, hours: int) -> int:
 
 
 def months_after(day: date, months: int) -> date:
-    """The same day of a later month, or its last day."""
+    """The same day of a later month, or its last day; at most the end of the calendar."""
     years, month = divmod(day.month - 1 + months, 12)
+    if day.year + years >= date.max.year:
+        return date.max
     first = date(day.year + years, month + 1, 1)
     following = (first + timedelta(days=32)).replace(day=1)
     return min(first + timedelta(days=day.day - 1), following - timedelta(days=1))
@@ -51,7 +53,8 @@ def months_after(day: date, months: int) -> date:
 def birthday(born: date, months: int) -> date:
     """The day on which somebody has that age; of those born on 29 February, 1 March."""
     reached = months_after(born, months)
-    return reached if reached.day == born.day else reached + timedelta(days=1)
+    is_there = reached.day == born.day or reached == date.max
+    return reached if is_there else reached + timedelta(days=1)
 
 
 def midnight(day: date) -> int:

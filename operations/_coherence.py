@@ -8,6 +8,7 @@ from fhir_server.fhir.dates import interval
 from operations._identity import identifiers_of
 from operations._message import Message, Part, Trigger
 from operations._person import UNDONE_STAY, local_time, status_of
+from operations._record import CLOCKS_DIFFER
 
 _SENDERS: Final = ("Organization", "Practitioner", "PractitionerRole")
 _ADMITTED: Final = frozenset({"arrived", "triaged", "in-progress", "onleave"})
@@ -24,9 +25,6 @@ _STATUSES: Final = {
 """What the trigger says of the stay, and how that is called; any other tells by the status."""
 _OUR_TIME: Final = (interval("1900").low, interval("2199").high)
 """Events lie in it; due dates reckoned from others could leave the calendar."""
-_CLOCKS_DIFFER: Final = 3_600_000_000
-"""How far ahead an event may lie, in microseconds: clocks differ, and a sender that takes winter
-time for summer time is out by an hour."""
 _ALLOWED: Final = (
     *("AllergyIntolerance", "Condition", "Coverage", "DocumentReference", "Encounter"),
     *("HealthcareService", "Location", "Medication", "MedicationRequest", "MedicationStatement"),
@@ -50,6 +48,7 @@ def require_coherent(message: Message, now: int) -> None:
         _require_identified(message.patient)
     _require_period(message)
     _require_past(message, now)
+    _require_day(message)
     _require_status(message, status_of(message.encounter.resource))
 
 
@@ -124,7 +123,7 @@ def _require_period(message: Message) -> None:
     if "start" in period and "end" in period and message.over <= message.start:
         raise FhirError.at(
             Kind.BUSINESS_RULE,
-            f"{place}.period",
+            f"{place}.period.end",
             f"The stay ends at {period['end']}, before it starts at {period['start']}",
         )
     first, last = _OUR_TIME
@@ -136,6 +135,19 @@ def _require_period(message: Message) -> None:
         )
 
 
+def _require_day(message: Message) -> None:
+    """Of what happened: of a stay that is over its end, else its beginning."""
+    encounter = message.encounter.resource
+    name = "end" if status_of(encounter) == "finished" else "start"
+    told = encounter.get("period", {}).get(name)
+    if told is not None and len(told) < len("2026-05-01"):
+        raise FhirError.at(
+            Kind.BUSINESS_RULE,
+            f"{message.encounter.expression}.period.{name}",
+            f"'{told}' is no day; what is due is reckoned from the day",
+        )
+
+
 def _require_past(message: Message, now: int) -> None:
     """What is to happen yet may not happen: only what has is acted on."""
     encounter, place = message.encounter.resource, message.encounter.expression
@@ -144,10 +156,10 @@ def _require_past(message: Message, now: int) -> None:
         return
     ends = told == "finished"
     for name, at, counts in (("start", message.start, True), ("end", message.end, ends)):
-        if counts and at > now + _CLOCKS_DIFFER:
+        if counts and at > now + CLOCKS_DIFFER:
             raise FhirError.at(
                 Kind.BUSINESS_RULE,
-                f"{place}.period",
+                f"{place}.period.{name}",
                 f"The {name} of the stay lies in the future, at "
                 f"{encounter.get('period', {}).get(name, local_time(at))}; an event is told once "
                 "it has happened",

@@ -20,6 +20,9 @@ VERSIONS: Final = ("2.3", "2.3.1", "2.4", "2.5", "2.5.1")
 MOST: Final = 262_144
 """Bytes of a message; an ADT has a few thousand."""
 _MOST_SEGMENTS: Final = 500
+_ONCE: Final = ("MSH", "EVN", "PID", "PV1")
+"""Segments that an ADT has once. More of them are two messages in one, of which one would be lost,
+or half of one before the next, with one event and another person."""
 _CHARSETS: Final = {
     "": "utf-8",
     "ASCII": "ascii",
@@ -150,18 +153,30 @@ def read(raw: bytes) -> tuple[Header, Callable[[], Er7]]:
     """
     if not raw.startswith(b"MSH") or len(raw) < 9:
         raise Refused("MSH", "100", "The message does not begin with a segment MSH", rejected=True)
-    first = re.split(rb"[\r\n]", raw, maxsplit=1)[0].decode("utf-8", "replace")
-    fields = [*first.split(first[3]), *[""] * 18]
+    fields = _header_fields(raw)
+    component = fields[1][:1] or "^"
     header = Header(
         application=fields[2],
         facility=fields[3],
         receiver=fields[5],
-        event=fields[8],
+        event=fields[8].replace(component, "^"),
         control=fields[9],
         processing=fields[10] or "P",
-        version=fields[11].split("^")[0],
+        version=fields[11].split(component)[0],
     )
     return header, lambda: _parsed(raw, header, fields[17])
+
+
+def _header_fields(raw: bytes) -> list[str]:
+    """Of MSH, in its own character set where that is known: an acknowledgement says them again.
+
+    What would be taken for the end of a field or of a frame there is left out.
+    """
+    first = re.split(rb"[\r\n]", raw, maxsplit=1)[0]
+    parts = [*first.split(first[3:4]), *[b""] * 18]
+    charset = _CHARSETS.get(_charset_name(parts[17].decode("ascii", "replace")), "utf-8")
+    texts = (part.decode(charset, "replace") for part in parts)
+    return [_CONTROLS.sub("", text).replace("|", "") for text in texts]
 
 
 def _parsed(raw: bytes, header: Header, charset: str) -> Er7:
@@ -175,6 +190,7 @@ def _parsed(raw: bytes, header: Header, charset: str) -> Er7:
         raise Refused("MSH", "100", f"A message has up to {_MOST_SEGMENTS} segments", rejected=True)
     if text[3] != "|" or len(text.split("|")[1]) not in (4, 5):
         raise Refused("MSH-2", VALUE, "The delimiters are not | and four others such as ^~\\&")
+    _require_one(text)
     try:
         return Er7(parse_message(text, find_groups=False), text[4:8])
     except (HL7apyException, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -182,8 +198,20 @@ def _parsed(raw: bytes, header: Header, charset: str) -> Er7:
         raise Refused("", "100", f"The message cannot be taken apart: {said}") from error
 
 
+def _require_one(text: str) -> None:
+    names = [re.split(r"\W", _CONTROLS.sub("", line), maxsplit=1)[0] for line in text.split("\r")]
+    for name in _ONCE:
+        if names.count(name) > 1:
+            said = f"There is more than one segment {name}: a message holds one ADT"
+            raise Refused(name, "100", said)
+
+
+def _charset_name(charset: str) -> str:
+    return charset.split("~")[0].strip().upper()
+
+
 def _decoded(raw: bytes, charset: str) -> str:
-    name = charset.split("~")[0].strip().upper()
+    name = _charset_name(charset)
     if name not in _CHARSETS:
         known = ", ".join(sorted(filter(None, _CHARSETS)))
         raise Refused("MSH-18", VALUE, f"The character set '{name[:40]}' is not one of {known}")

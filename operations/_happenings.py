@@ -147,21 +147,22 @@ def _standing(happenings: Collection[Happening]) -> list[Happening]:
     ]
 
 
-def told_by(message: Message, stay: Resource, known: Resource | None) -> Happening:
+def told_by(message: Message, stay: Resource, known: Resource | None, now: int) -> Happening:
     """The message as one word of its stay."""
+    said = message.said(now)
     return Happening(
         id=message.id,
         trigger=message.trigger,
-        told=message.timestamp,
-        at=_took_place(message, stay),
+        told=said,
+        at=_took_place(message, stay, said),
         effect=message.happened(known),
         seen=0,
         stay=stay,
     )
 
 
-def _took_place(message: Message, stay: Resource) -> int:
-    """By the stay's own times where it tells of that, else when it was sent."""
+def _took_place(message: Message, stay: Resource, said: int) -> int:
+    """By the stay's own times where it tells of that, else when it was said."""
     match message.trigger:
         case Trigger.PREADMIT | Trigger.ADMIT:
             return _BEGINNING
@@ -175,7 +176,7 @@ def _took_place(message: Message, stay: Resource) -> int:
             ]
         case _:
             times = []
-    return max((since(text) for text in times if text), default=message.timestamp)
+    return max((since(text) for text in times if text), default=said)
 
 
 class Journal:

@@ -18,6 +18,7 @@ from fhir_server.fhir.dates import interval
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import localised, parse_local, parse_relative
 from fhir_server.operation.records import stable_id
+from operations._record import CLOCKS_DIFFER
 
 DAVINCI_EVENT: Final = "http://hl7.org/fhir/us/davinci-alerts/CodeSystem/notification-event"
 
@@ -125,6 +126,13 @@ class Message:
         if name not in self._period and earlier:
             return interval(earlier).low
         return self.end if name == "end" else self.start
+
+    def said(self, now: int) -> int:
+        """When it was sent; one that is dated ahead says it now.
+
+        It would else be the last word for as long, and take back what is yet to be told.
+        """
+        return self.timestamp if self.timestamp <= now + CLOCKS_DIFFER else now
 
     @property
     def _period(self) -> Resource:

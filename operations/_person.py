@@ -51,11 +51,13 @@ class Person:
         self.reference = reference_to(patient)
 
     def age_at(self, at: int) -> int | None:
-        """In whole years; None where the date of birth is not known to the day."""
+        """In whole years; None where no day of birth is known that has been by then."""
         born = self.patient.get("birthDate", "")
         if len(born) != len("2010-05-14"):
             return None
         birthday, day = date.fromisoformat(born), local_day(at)
+        if birthday > day:
+            return None
         return day.year - birthday.year - ((day.month, day.day) < (birthday.month, birthday.day))
 
     @property

@@ -75,9 +75,20 @@ async def end_plan(records: Records, plan: Resource, left: int) -> None:
 
 
 async def resume_plan(records: Records, plan: Resource) -> None:
-    """The stay goes on: its plan has no end."""
+    """The stay goes on: its plan has no end, and is worked on again where it was completed."""
     if "end" in plan.get("period", {}):
-        await records.save(without_end(plan))
+        again = {"status": _status_again(plan)} if status_of(plan) == "completed" else {}
+        await records.save({**without_end(plan), **again})
+
+
+def _status_again(plan: Resource) -> str:
+    """Active, where all had agreed to it; one that was completed all the same was a draft."""
+    agreed = any(
+        code_in(item.get("code"), canonicals.DISCHARGE_ITEM) == "dp-agreements"
+        and status_of(item) in DONE
+        for item in items(plan)
+    )
+    return "active" if agreed else "draft"
 
 
 async def revoke_plan(records: Records, plan: Resource) -> str:

@@ -34,6 +34,11 @@ _TITLES: Final = {
     canonicals.GREEN: "Green: risks are managed well at home",
     canonicals.BLUE: "Blue: in a mental health hospital",
 }
+_NOT_TOLD: Final[Resource] = {
+    "identifier": {"system": f"{canonicals.KW}/NamingSystem/author", "value": "not-told"},
+    "display": "Not told",
+}
+"""Who rated, where nobody says: a rating has an author who is more than a name."""
 
 
 async def rate_blue(event: Event) -> str:
@@ -352,8 +357,12 @@ def rated(colour: str, person: Person, start: str, author: Resource) -> Resource
         },
         "subject": {"reference": person.reference},
         "period": {"start": start},
-        "author": author,
+        "author": author if _leads_somewhere(author) else _NOT_TOLD,
     }
+
+
+def _leads_somewhere(author: Resource) -> bool:
+    return bool(author.get("reference") or author.get("identifier", {}).get("value"))
 
 
 def _ended(flag: Resource, at: int, reason: str) -> Resource:

@@ -101,9 +101,10 @@ class Record:
         return bool(told) or any(died(stay) for stay in self.stays if is_over(stay))
 
     def birthday(self, months: int) -> date | None:
-        """None where the date of birth is not known to the day."""
-        born = str(self.patient.get("birthDate", ""))
-        return birthday(date.fromisoformat(born), months) if len(born) == 10 else None
+        """None where the date of birth is not known to the day; one that is to come is none."""
+        text = str(self.patient.get("birthDate", ""))
+        born = date.fromisoformat(text) if len(text) == len("2010-05-14") else date.max
+        return birthday(born, months) if born <= self.today else None
 
     def is_adult(self, on: date) -> bool:
         reached = self.birthday(18 * 12)

@@ -6,10 +6,10 @@ or by the next review, each page looks through the whole register, which is boun
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from fhir_server.access.session import Position, StoredVersion
+from fhir_server.access.session import HistoryOf, Position, StoredVersion
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.dates import instant, interval
@@ -17,7 +17,7 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import walked
-from fhir_server.search.ast import IdIn, Query
+from fhir_server.search.ast import And, IdIn, Node, Or, Query, TokenIs
 from fhir_server.search.parse import parse
 from operations._person import code_in, colour_of, extension, since, status_of
 from operations._record import task_code
@@ -49,9 +49,11 @@ class Asked:
     sort: str
     overdue: bool | None
     count: int
+    goes_on: bool = False
+    """Whether it is a later page of the register as it is: of what was so on the first."""
 
     def kept(self) -> Any:
-        return asdict(self)
+        return {**asdict(self), "goes_on": not self.is_past}
 
     @classmethod
     def of(cls, kept: Any) -> "Asked":
@@ -165,13 +167,34 @@ async def _ratings(
     call: Call, asked: Asked, place: Place, count: int
 ) -> tuple[list[Entry], Place | None]:
     query = await _query(call, "Flag", _criteria(asked, asked.steps[place.step]))
+    if asked.goes_on:
+        query = replace(query, where=And((query.where, await _held_at(call, asked.at))))
     found = await call.session.search(query, count, place.after)
-    entries = [Entry(one, json.decode_own(one.body)) for one in found.matches]
+    versions = [await _then(call, asked, one) for one in found.matches]
+    entries = [Entry(one, json.decode_own(one.body)) for one in versions if one is not None]
     if found.after is not None:
         further: Place | None = Place(place.step, found.after)
     else:
         further = Place(place.step + 1) if place.step + 1 < len(asked.steps) else None
     return [entry for entry in entries if _held(entry.flag, asked)], further
+
+
+async def _held_at(call: Call, at: int) -> Node:
+    """Ratings that may have been active at that moment: those that are, or ended since."""
+    since_then = await _query(call, "Flag", [("_lastUpdated", f"gt{instant(at)}")])
+    ended = And((TokenIs("status", None, "inactive"), since_then.where))
+    return Or((TokenIs("status", None, "active"), ended))
+
+
+async def _then(call: Call, asked: Asked, version: StoredVersion) -> StoredVersion | None:
+    """The rating as it was on the first page, so that nobody is on two pages or on none."""
+    if not asked.goes_on or version.last_updated <= asked.at:
+        return version
+    scope = HistoryOf(version.type, version.id, at=(asked.at, asked.at + 1))
+    held = [one.stored for one in await call.session.history(scope, 1)]
+    if not held or held[0].deleted:
+        return None
+    return held[0] if status_of(json.decode_own(held[0].body)) == "active" else None
 
 
 def _criteria(asked: Asked, colours: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -181,7 +204,7 @@ def _criteria(asked: Asked, colours: Sequence[str]) -> Iterator[tuple[str, str]]
         yield "status", "active,inactive"
         yield "date", f"le{instant(asked.at)}"
         yield "date", f"ge{instant(asked.at)}"
-    else:
+    elif not asked.goes_on:
         yield "status", "active"
     if asked.areas:
         yield "patient:Patient.organization", ",".join(asked.areas)

@@ -73,6 +73,9 @@ async def run(call: Call) -> Resource:
 def _leaving(call: Call) -> _Leaving:
     """Raises: FhirError INVALID."""
     told = str(call.parameters.one("date") or local_time(call.now))
+    if len(told) < len("2026-05-01"):
+        text = f"'{told}' is no day; what is due after a discharge is reckoned from its day"
+        raise FhirError.at(Kind.INVALID, _PLACE.format("date"), text)
     if interval(told).low > call.now:
         text = f"{told} is in the future; a discharge is confirmed once it has taken place"
         raise FhirError.at(Kind.INVALID, _PLACE.format("date"), text)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from fhir_server.access.caller import Caller, Role
+from fhir_server.access.labels import as_test_data, is_test_data
 from fhir_server.access.session import SessionUnit
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import canonicals
@@ -192,7 +193,7 @@ class _Processing:
             resource for part, resource in resources if part is self._message.encounter
         )
         journal = Journal(self._records, encounter["id"])
-        happening = told_by(self._message, encounter, known)
+        happening = told_by(self._message, encounter, known, self._now)
         happenings = await journal.add(happening, known)
         came = outcome_of(happenings)
         overtaken = came.happening.id != happening.id
@@ -238,9 +239,13 @@ class _Processing:
 
     async def _linked(self, resource: Resource, part: Part) -> Resource:
         """The stay points to the keyworking involvement that it falls into."""
-        if part is not self._message.encounter or "episodeOfCare" in resource:
+        if part is not self._message.encounter:
             return resource
         known = await self._records.get("Encounter", resource["id"])
+        if known is not None and is_test_data(known):
+            resource = as_test_data(resource)  # which it stays, though the sender does not say so
+        if "episodeOfCare" in resource:
+            return resource
         if known is not None and "episodeOfCare" in known:
             return {**resource, "episodeOfCare": known["episodeOfCare"]}
         subject = unversioned(resource["subject"]["reference"])

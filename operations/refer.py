@@ -4,6 +4,7 @@ Eligible is who is on the register with a rating that calls for it, has a learni
 autistic, and is not too old: https://www.westyorkshirekeyworkerservice.org.uk.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +30,8 @@ from operations.pathway.states import REFERRED
 SCOPES: Final = ("Patient.r", "ServiceRequest.c", "EpisodeOfCare.c")
 AS_SERVICE: Final = "a professional refers to keyworking"
 """Whoever refers sees the young person, and has no part in what the host does with it."""
+_HOST: Final = "Parameters.parameter.where(name = 'host')"
+_ODS: Final = re.compile(r"[A-Za-z0-9]{1,20}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +98,23 @@ async def _require_other_host(call: Call, records: Records, patient: Resource) -
     if own not in await _codes(records, managing) and own in await _codes(records, host):
         raise FhirError.at(
             Kind.FORBIDDEN,
-            "Parameters.parameter.where(name = 'host')",
+            _HOST,
             "Nobody refers to their own organisation, unless it manages the record",
         )
 
 
 def _host(call: Call) -> Resource | None:
-    """Who is to host it, named as it will be stored: this server's addresses are relative."""
+    """Who is to host it, named as it will be stored: this server's addresses are relative.
+
+    Raises:
+        FhirError: INVALID for what is no ODS code; with blanks around it, it names nobody.
+    """
     named: Resource | None = call.parameters.one("host")
+    identifier = (named or {}).get("identifier", {})
+    code = str(identifier.get("value", ""))
+    if identifier.get("system") == canonicals.ODS_ORGANIZATION and not _ODS.fullmatch(code):
+        text = f"'{code[:40]}' is no ODS code: letters and digits alone are allowed, 20 at most"
+        raise FhirError.at(Kind.INVALID, _HOST, text)
     return named and localised(named, call.base)
 
 

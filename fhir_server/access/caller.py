@@ -70,6 +70,9 @@ class Caller:
     """Why the glass is broken; empty when it is not."""
     token: str = ""
     """The `jti` of the token by which they came, for work that ends with its revocation."""
+    expires: int = 0
+    """When that token ends, in seconds since the epoch, where nobody knows whether it is revoked
+    before; 0 of the built-in issuer, who does."""
 
     def asking(self, request_id: str) -> "Caller":
         """The same caller with that request."""
@@ -93,6 +96,7 @@ class Caller:
             self.grants,
             break_glass,
             self.token,
+            self.expires,
         )
 
 
@@ -106,10 +110,15 @@ def keeps_records(caller: Caller) -> bool:
     return Role.ADMINISTRATOR in caller.roles and caller.organisation != "" and is_system(caller)
 
 
+def prefix_of(name: str) -> str:
+    """How the keys of the memos begin of a caller of that name, if there is one."""
+    return quote(name, safe="") + "/"
+
+
 @lru_cache(maxsize=4096)
 def own_prefix(name: str) -> str:
-    """How the keys of a caller's own memos begin."""
-    return quote(name, safe="") + "/"
+    """The same of somebody who is known: whoever is not would fill the memory with names."""
+    return prefix_of(name)
 
 
 Stands = Callable[[Caller], Awaitable[Caller | None]]

@@ -12,10 +12,11 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
 from fhir_server.errors import FhirError, Kind
-from fhir_server.events.topics import BY_URL, FILTERS, TOPICS
+from fhir_server.events.topics import BY_URL, FILTER_TYPES, FILTERS, TOPICS
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.json import Resource
+from fhir_server.fhir.references import parse_relative
 
 REST_HOOK: Final = "rest-hook"
 WEBSOCKET: Final = "websocket"
@@ -172,12 +173,21 @@ def _filters(resource: Resource, topic: str) -> tuple[tuple[str, str], ...]:
 def _pairs(text: str, query: str) -> list[tuple[str, str]]:
     pairs = parse_qsl(query, keep_blank_values=True)
     for name, value in pairs:
-        if name not in FILTERS or not value:
+        fits = name in FILTERS and all(_may_be(name, one) for one in value.split(","))
+        if not fits:
             allowed = "; ".join(f"{one}, {what}" for one, what in FILTERS.items())
             raise _bad_filter(text, f"filters with a value: {allowed}")
     if not pairs:
         raise _bad_filter(text, "it says nothing")
     return pairs
+
+
+def _may_be(name: str, value: str) -> bool:
+    """Whether anybody could be meant: what never fits would be a subscription that never tells."""
+    kind, slash, _ = value.rpartition("/")
+    if not slash:
+        return bool(value)
+    return kind in FILTER_TYPES[name] and parse_relative(value) is not None
 
 
 def _bad_filter(text: str, why: str) -> FhirError:

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from fhir_server.access.caller import Stands, own_prefix, unchanged
+from fhir_server.access.caller import Stands, prefix_of, unchanged
 from fhir_server.access.session import Memo, Session, SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.events.asked import WEBSOCKET
 from fhir_server.events.notification import HANDSHAKE, as_sent, notice
 from fhir_server.events.record import ACTIVE, TOKENS, Record, find, key_of
+from fhir_server.events.sockets import Bound
 from fhir_server.events.terms import SECOND, Terms
 from fhir_server.storage.interface import Store, Unit
 
@@ -37,7 +38,8 @@ async def grant(session: Session | SessionUnit, ids: Sequence[str], now: int) ->
     name = base64.urlsafe_b64encode(session.caller.name.encode()).decode().rstrip("=")
     token = f"{name}.{secrets.token_urlsafe(32)}"
     expires = now + _GOOD_FOR
-    told = {"ids": [*ids], "by": session.caller.token}
+    caller = session.caller
+    told = {"ids": [*ids], "by": caller.token, "expires": caller.expires}
     memo = Memo(TOKENS, _digest(token), json.dumps(told).encode(), expires)
 
     async def work(unit: SessionUnit) -> None:
@@ -74,27 +76,31 @@ class Binding:
         self._terms = terms
         self._me = me
 
-    async def redeem(self, token: str) -> tuple[Sequence[Record], str]:
-        """The subscriptions that the token is for, from now on served here; and the `jti` of the
-        token of access that asked for it, with which the websocket ends.
+    async def redeem(self, token: str) -> tuple[Sequence[Record], Bound]:
+        """The subscriptions that the token is for, from now on served here; and the token of access
+        that asked for it, with which the websocket ends.
 
         Raises:
             FhirError: FORBIDDEN for a token that is not good, or is for nothing any more.
         """
-        owner, digest = _owner(token), _digest(token)
+        key = prefix_of(_owner(token)) + _digest(token)
+        if await self._store.memo(TOKENS, key) is None:
+            raise _unknown()  # whoever guesses costs no commit
 
-        async def work(unit: Unit) -> tuple[list[Record], str]:
-            found = await unit.memo(TOKENS, own_prefix(owner) + digest)
+        async def work(unit: Unit) -> tuple[list[Record], Bound]:
+            found = await unit.memo(TOKENS, key)
             if found is None:
                 raise _unknown()
-            await unit.forget(TOKENS, own_prefix(owner) + digest)
+            await unit.forget(TOKENS, key)
             told = json.loads(found.value)
-            bound = [await self._bound(unit, key_of(owner, one)) for one in told["ids"]]
-            return [one for one in bound if one is not None], told["by"]
+            bound = [await self._bound(unit, key_of(_owner(token), one)) for one in told["ids"]]
+            by = Bound(told["by"], told.get("expires", 0))
+            return [one for one in bound if one is not None], by
 
         records, by = await self._store.commit(work)
-        standing = [one for one in records if await self._stands(replace(one.caller, token=by))]
-        if not standing:
+        callers = [(one, replace(one.caller, token=by.token)) for one in records]
+        standing = [one for one, caller in callers if await self._stands(caller)]
+        if not standing or 0 < by.expires * SECOND <= self._terms.clock():
             raise _unknown()
         return standing, by
 

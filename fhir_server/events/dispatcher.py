@@ -90,7 +90,10 @@ class Dispatcher:
             self._wake()
 
     async def _look(self) -> None:
+        bound = self._sockets.keys  # before the marks: what is bound meanwhile has one
         marks = await self._marks()
+        for key in bound - marks.keys():
+            await self._sockets.drop(key, ENDED)
         for key in [*self._workers]:
             if key not in marks or self._tasks[key].done():
                 await self._end(key)

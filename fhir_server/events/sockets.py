@@ -1,7 +1,7 @@
 """The websockets of this process, by the subscription that they are bound to."""
 
 import asyncio
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 
 class Connection(Protocol):
@@ -16,7 +16,17 @@ class Connection(Protocol):
 ENDED: Final = (1000, "The subscription has ended")
 TOO_SLOW: Final = (1008, "It was not taken in time")
 ELSEWHERE: Final = (4001, "The subscription was bound to another server process")
-"""Codes are those of https://www.rfc-editor.org/rfc/rfc6455#section-7.4; 4001 is ours."""
+EXPIRED: Final = (4002, "The token by which it was bound has expired")
+"""Codes are those of https://www.rfc-editor.org/rfc/rfc6455#section-7.4; 4001 and 4002 are ours."""
+
+
+class Bound(NamedTuple):
+    """By which token of access a websocket was bound."""
+
+    token: str = ""
+    """Its `jti`."""
+    expires: int = 0
+    """When the websocket ends with it, in seconds since the epoch; 0 for never."""
 
 
 class Sockets:
@@ -24,11 +34,10 @@ class Sockets:
 
     def __init__(self) -> None:
         self._bound: Final[dict[str, list[Connection]]] = {}
-        self._by: Final[dict[tuple[str, Connection], str]] = {}
+        self._by: Final[dict[tuple[str, Connection], Bound]] = {}
         self.changed: Final = asyncio.Event()
 
-    def bind(self, key: str, connection: Connection, by: str = "") -> None:
-        """`by` is the `jti` of the token of access that it was bound with."""
+    def bind(self, key: str, connection: Connection, by: Bound) -> None:
         self._bound.setdefault(key, []).append(connection)
         self._by[key, connection] = by
         self.changed.set()
@@ -44,10 +53,15 @@ class Sockets:
             else:
                 del self._bound[key]
 
+    @property
+    def keys(self) -> frozenset[str]:
+        """Of the subscriptions to which something is bound."""
+        return frozenset(self._bound)
+
     def has(self, key: str) -> bool:
         return key in self._bound
 
-    def tokens(self, key: str) -> frozenset[str]:
+    def tokens(self, key: str) -> frozenset[Bound]:
         """By which those of a subscription were bound."""
         return frozenset(by for (bound, _), by in self._by.items() if bound == key)
 
@@ -66,7 +80,7 @@ class Sockets:
             return False
         return True
 
-    async def drop(self, key: str, why: tuple[int, str], by: str | None = None) -> None:
+    async def drop(self, key: str, why: tuple[int, str], by: Bound | None = None) -> None:
         """Close those of a subscription that is served elsewhere, or has ended.
 
         Of those that were bound by one token, where it is told.

@@ -162,6 +162,12 @@ FILTERS: Final[Mapping[str, str]] = {
     "team": "whose team is involved: CareTeam/[id], or the Organization/[id] that manages it",
 }
 """What each topic can be narrowed by."""
+FILTER_TYPES: Final[Mapping[str, tuple[str, ...]]] = {
+    "patient": ("Patient",),
+    "area": ("Organization",),
+    "team": ("CareTeam", "Organization"),
+}
+"""What a reference in a filter may lead to."""
 
 
 def topics_of(now: Side, before: Before) -> frozenset[str]:

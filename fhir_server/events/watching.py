@@ -123,7 +123,7 @@ async def _passes(session: Session, name: str, value: str, patients: frozenset[s
 async def _has(session: Session, name: str, wanted: str, patient_id: str) -> bool:
     references = _managing if name == "area" else _teams
     async for reference in references(session, patient_id):
-        if await _is(session, reference, wanted):
+        if await _is(session, reference, wanted, below=name == "area"):
             return True
     return False
 
@@ -158,19 +158,27 @@ async def _about(
         yield json.decode_own(found.body)
 
 
-async def _is(session: Session, reference: Mapping[str, Any], wanted: str) -> bool:
-    """Whether a reference is to what is wanted: by its id, or by the ODS code."""
+async def _is(session: Session, reference: Mapping[str, Any], wanted: str, *, below: bool) -> bool:
+    """Whether a reference is to what is wanted: by its id, or by the ODS code.
+
+    Args:
+        below: whether what is part of it is meant too, as in the register of an area.
+    """
     named = reference.get("reference", "")
     if wanted == named:
         return True
     if _has_ods([reference.get("identifier", {})], wanted):
         return True
-    if "/" in wanted or not named.startswith(_ORGANIZATION):
+    if not named.startswith(_ORGANIZATION):
         return False
     found = await session.read("Organization", named.removeprefix(_ORGANIZATION))
     if found is None or found.deleted:
         return False
-    return _has_ods(json.decode_own(found.body).get("identifier", ()), wanted)
+    organisation = json.decode_own(found.body)
+    if _has_ods(organisation.get("identifier", ()), wanted):
+        return True
+    above = organisation.get("partOf", {})
+    return below and await _is(session, above, wanted, below=False)
 
 
 def _has_ods(identifiers: Any, wanted: str) -> bool:

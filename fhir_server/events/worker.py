@@ -20,7 +20,7 @@ from fhir_server.events.ledger import Ledger, Lost
 from fhir_server.events.notification import HANDSHAKE, HEARTBEAT, NOTIFICATION, Told
 from fhir_server.events.record import REQUESTED, Event, Record, events, find
 from fhir_server.events.sending import Hook, Socket, Undelivered
-from fhir_server.events.sockets import ELSEWHERE, ENDED, Sockets
+from fhir_server.events.sockets import ELSEWHERE, ENDED, EXPIRED, Sockets
 from fhir_server.events.terms import SECOND, OpenSession, Terms
 from fhir_server.events.watching import Watch, seen
 
@@ -180,9 +180,11 @@ class Worker:
 
     async def _is_bound(self, record: Record) -> bool:
         """Whether its websocket is here; where it was bound elsewhere since, it is closed here."""
-        for token in self._tools.sockets.tokens(record.key):
-            if await self._tools.stands(replace(record.caller, token=token)) is None:
-                await self._tools.sockets.drop(record.key, ENDED, token)
+        for by in self._tools.sockets.tokens(record.key):
+            if 0 < by.expires * SECOND <= self._terms.clock():
+                await self._tools.sockets.drop(record.key, EXPIRED, by)
+            elif await self._tools.stands(replace(record.caller, token=by.token)) is None:
+                await self._tools.sockets.drop(record.key, ENDED, by)
                 await self._standing(record)
         here = self._tools.sockets.has(record.key)
         if here and record.bound != self._tools.ledger.me:

@@ -119,11 +119,16 @@ def microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
 
+_FIRST: Final = microseconds(datetime(1, 1, 2, tzinfo=UTC))
+_LAST: Final = microseconds(datetime.max.replace(tzinfo=UTC))
+"""The ends of the calendar, each of which is a day in London too."""
+
+
 def moment(since_epoch: int) -> datetime:
-    """The time in UTC that many microseconds after the epoch."""
-    return _EPOCH + timedelta(microseconds=since_epoch)
+    """The time in UTC that many microseconds after the epoch; at most an end of the calendar."""
+    return _EPOCH + timedelta(microseconds=min(max(since_epoch, _FIRST), _LAST))
 
 
 def instant(since_epoch: int) -> str:
     """A FHIR instant in UTC with microseconds, as in `meta.lastUpdated`."""
-    return moment(since_epoch).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment(since_epoch).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"

@@ -4,15 +4,18 @@ https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/channels.html#websockets
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.events.binding import Binding
-from fhir_server.events.sockets import Sockets
+from fhir_server.events.record import Record
+from fhir_server.events.sockets import Bound, Sockets
 from fhir_server.fhir import json
 from fhir_server.fhir.outcomes import outcome_of
+from fhir_server.http.endpoint import FhirEndpoint
 
 MOST_BYTES: Final = 16 * 1024
 """Of a message that comes in."""
@@ -43,11 +46,16 @@ async def websocket(socket: WebSocket) -> None:
     binding: Binding = socket.app.state.binding
     await socket.accept()
     connection = _Connection(socket)
+
+    async def bind(text: str) -> bool:
+        return await _bind(text, connection, sockets, _Guessing(socket, binding))
+
     try:
         async with asyncio.timeout(_UNTIL_BOUND):
-            await _bind(await socket.receive_text(), connection, sockets, binding)
+            while not await bind(await socket.receive_text()):
+                continue  # a ping binds nothing
         while True:
-            await _bind(await socket.receive_text(), connection, sockets, binding)
+            await bind(await socket.receive_text())
     except FhirError as error:
         await _refuse(connection, socket, error)
     except TimeoutError:
@@ -58,15 +66,39 @@ async def websocket(socket: WebSocket) -> None:
         sockets.leave(connection)
 
 
-async def _bind(text: str, connection: _Connection, sockets: Sockets, binding: Binding) -> None:
+class _Guessing:
+    """Binds for whoever has a token, and counts those who have none: they need no other."""
+
+    def __init__(self, socket: WebSocket, binding: Binding) -> None:
+        self._socket = socket
+        self._binding: Final = binding
+        self.greeting: Final = binding.greeting
+
+    async def redeem(self, token: str) -> tuple[Sequence[Record], Bound]:
+        """As of `Binding`; raises THROTTLED too, where too many of an address have failed."""
+        fhir: FhirEndpoint = self._socket.app.fhir
+        peer = self._socket.client.host if self._socket.client else ""
+        address = fhir.address_of(peer, self._socket.headers)
+        fhir.rates.require_patience(address)
+        try:
+            return await self._binding.redeem(token)
+        except FhirError as error:
+            if error.kind is Kind.FORBIDDEN:
+                fhir.rates.failed(address)
+            raise
+
+
+async def _bind(text: str, connection: _Connection, sockets: Sockets, binding: _Guessing) -> bool:
     """Bind the connection to what the token in the message is for; `ping` is answered.
+
+    Whether it is bound.
 
     Raises:
         FhirError: for any other message, and a token that is not good.
     """
     if text.strip() == "ping":
         await connection.send("pong")
-        return
+        return False
     word, _, token = text.strip().partition(" ")
     if word.rstrip(":") != _BIND or not token:
         raise FhirError(Kind.INVALID, f"'{_BIND} [token]' is expected, or ping")
@@ -74,6 +106,7 @@ async def _bind(text: str, connection: _Connection, sockets: Sockets, binding: B
     for record in records:
         await connection.send(binding.greeting(record))
         sockets.bind(record.key, connection, by)
+    return True
 
 
 async def _refuse(connection: _Connection, socket: WebSocket, error: FhirError) -> None:

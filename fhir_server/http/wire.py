@@ -6,12 +6,13 @@ a proxy has never seen (RFC 9110 section 6.5.1).
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Sized
 from http import HTTPStatus
 from typing import Any, Final
 from uuid import uuid4
 
-from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from fhir_server.errors import FhirError, Kind
@@ -28,6 +29,8 @@ _UNREADABLE: Final = (
 
 _MOST_AT_ONCE: Final = 50
 """Short answers to what came in together; each of the rest gives others their turn."""
+_SLICE: Final = 4096
+"""Bytes of requests that are parsed in one turn: what came in together may be 64 times that."""
 
 
 class _Flow(FlowControl):
@@ -35,15 +38,15 @@ class _Flow(FlowControl):
 
     Neither the end of an answer nor an application that asks for its body, which has come in whole
     where another request follows it, is a reason to read on: whoever asks and never takes an answer
-    would fill the memory with what waits.
+    would fill the memory with what waits. Nor is it while something that came in is not parsed.
     """
 
-    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+    def __init__(self, transport: asyncio.Transport, *waiting: Sized) -> None:
         super().__init__(transport)
         self._waiting: Final = waiting
 
     def resume_reading(self) -> None:
-        if not self._waiting:
+        if not any(self._waiting):
             super().resume_reading()
 
 
@@ -59,6 +62,12 @@ class Protocol(HttpToolsProtocol):
         self._headers_read = False
         self._answered = False
         self._at_once = 0
+        self._begun = 0
+        self._rest: Final[deque[bytes]] = deque()
+        """What came in and is not parsed, in slices."""
+        self._is_due = False
+        self._is_broken = False
+        """Whether something came in that cannot be parsed."""
         self._added: object = None
         self._first = b""
 
@@ -69,21 +78,60 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.flow = _Flow(transport, self.pipeline)
+        self.flow = _Flow(transport, self.pipeline, self._rest)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._rest.clear()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._at_once = 0
-        super().data_received(data)
+        if len(data) <= _SLICE and not self._rest:
+            self._at_once = 0
+            super().data_received(data)
+            return
+        self._rest.extend(data[at : at + _SLICE] for at in range(0, len(data), _SLICE))
+        self._parse_on()
+
+    def _parse_on(self) -> None:
+        """Parse what has come in, as far as the first slice with a request in it.
+
+        The rest comes in a later turn, and not before the requests that wait have begun. A body
+        costs nothing that others would have to wait for.
+        """
+        self._is_due, self._at_once, self._begun = False, 0, 0
+        while self._rest and not (self.pipeline or self._begun or self.transport.is_closing()):
+            super().data_received(self._rest.popleft())
+        if self._rest:
+            self.flow.pause_reading()
+            self._go_on()
+        elif not (self._is_broken or self._has_much_to_read()):
+            self.flow.resume_reading()
+
+    def _has_much_to_read(self) -> bool:
+        """Whether the application takes the body that there is before more of it is read."""
+        return self.cycle is not None and len(self.cycle.body) > HIGH_WATER_LIMIT
+
+    def _go_on(self) -> None:
+        """Parse the rest in a turn of its own, once nothing waits."""
+        if self._rest and not (self.pipeline or self._is_due or self.transport.is_closing()):
+            self._is_due = True
+            self.loop.call_soon(self._parse_on)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self.flow.read_paused and not self.transport.is_closing():
             self.flow.resume_reading()  # where the last that waited has begun
+            self._go_on()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._rest.clear()  # nothing is said before the other protocol is agreed
+        super().handle_websocket_upgrade()
 
     def on_message_begin(self) -> None:
         """What uvicorn makes for an application is made once one is asked (`_begin`)."""
         self.url, self.headers, self.expect_100_continue = b"", [], False
         self._header_bytes, self._headers_read = 0, False
+        self._begun += 1
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -164,6 +212,8 @@ class Protocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """The refusal, in its turn: a client takes answers in the order of its requests."""
         del msg
+        self._is_broken = True
+        self._rest.clear()
         cycle = self.cycle
         if cycle is not None and not (cycle.response_complete or cycle.more_body):
             # It is what came behind a good request; after whose answer the connection ends.

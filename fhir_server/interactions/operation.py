@@ -130,7 +130,10 @@ async def _taken_once(operation: Operation, call: Call, request: Request, asked:
 
 
 async def _performed(operation: Operation, call: Call, server: Server) -> Answer:
-    result = await operation.run(call)
+    try:
+        result = await operation.run(call)
+    except FhirError as error:
+        raise call.parameters.placed(error) from error
     if isinstance(result, Written):
         return Answer(200, body=result.body, media_type=result.media_type, headers=result.headers)
     if isinstance(result, Job):

@@ -6,6 +6,7 @@ https://hl7.org/fhir/R4/parameters.html.
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -26,8 +27,12 @@ _ANY: Final = "Resource"
 class Inputs:
     """Values by parameter name, each of the type that the definition says."""
 
-    def __init__(self, values: Mapping[str, Sequence[Any]]) -> None:
+    def __init__(
+        self, values: Mapping[str, Sequence[Any]], places: Mapping[str, str] | None = None
+    ) -> None:
+        """`places` are FHIRPaths of the parameters in a Parameters resource, None for a query."""
         self._values: Final = values
+        self._places: Final = places
 
     def one(self, name: str) -> Any:
         """The value, None where it was not given."""
@@ -36,6 +41,22 @@ class Inputs:
 
     def all(self, name: str) -> Sequence[Any]:
         return self._values.get(name, ())
+
+    def placed(self, error: FhirError) -> FhirError:
+        """What an operation says of `http.[name]`, said of the body where it was given there."""
+        if self._places is None or error.allowed_methods or error.retry_after:
+            return error
+        issues = (
+            replace(issue, expression=self._placed(issue.expression)) for issue in error.issues
+        )
+        return FhirError.of(error.kind, issues, error.challenge)
+
+    def _placed(self, expression: str | None) -> str | None:
+        if expression is None or not expression.startswith("http."):
+            return expression
+        name, dot, rest = expression.removeprefix("http.").partition(".")
+        place = (self._places or {}).get(name, expression)
+        return f"{place}.value.{rest}" if dot and place != expression else place
 
 
 def from_body(
@@ -54,7 +75,7 @@ def from_body(
     given = []
     for index, part in enumerate(body.get("parameter", ())):
         given.append((part.get("name", ""), _value(part), f"Parameters.parameter[{index}]"))
-    return _checked(definition, given)
+    return _checked(definition, given, in_body=True)
 
 
 def from_query(definition: Definition, parameters: Sequence[tuple[str, str]]) -> Inputs:
@@ -151,7 +172,7 @@ def _read(expected: str, text: str, place: str) -> Any:
             return text
 
 
-def _checked(definition: Definition, given: Sequence[_Given]) -> Inputs:
+def _checked(definition: Definition, given: Sequence[_Given], *, in_body: bool = False) -> Inputs:
     expected = _inputs(definition)
     issues: list[Issue] = []
     values: dict[str, list[Any]] = {}
@@ -173,7 +194,8 @@ def _checked(definition: Definition, given: Sequence[_Given]) -> Inputs:
     ]
     if issues:
         raise FhirError.of(Kind.INVALID, issues)
-    return Inputs(values)
+    everywhere = dict.fromkeys(expected, "Parameters.parameter")
+    return Inputs(values, {**everywhere, **places} if in_body else None)
 
 
 def _fits(kind: str, expected: str) -> bool:

@@ -51,6 +51,13 @@ async def guard(change: Change) -> None:
             "another",
         )
     await _require_succession(change, status_of(before), status_of(after))
+    _require_day_of_end(before, after)
+
+
+def _require_day_of_end(before: Resource, after: Resource) -> None:
+    known, end = (one.get("period", {}).get("end", "") for one in (before, after))
+    if status_of(after) == "finished" and end != known and 0 < len(end) < len("2026-05-01"):
+        raise _refused("period.end", f"'{end}' is no day; what is due is reckoned from the day")
 
 
 async def _require_succession(change: Change, known: str, told: str) -> None:

@@ -27,6 +27,16 @@ ByTable = Callable[..., None]
 
 
 @pytest.fixture
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    """Without the profiles for a module with `PROFILED = False`.
+
+    What a profile refuses is no test of who may write.
+    """
+    profiled = getattr(request.module, "PROFILED", settings.keyworking_profiles)
+    return settings.model_copy(update={"keyworking_profiles": profiled})
+
+
+@pytest.fixture
 def signed_in(app: Application) -> As:
     """From now on whoever asks the application is that caller, of whom that was decided."""
 

@@ -10,7 +10,6 @@ from fhir_server.access.caller import Caller
 from fhir_server.app import Application
 from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.json import Resource
-from fhir_server.settings import Settings
 from tests.access.conftest import ByTable, stored
 from tests.access.people import (
     FIFTEEN,
@@ -32,6 +31,8 @@ from tests.access.people import (
     team,
 )
 from tests.support import FHIR_JSON, assert_outcome
+
+PROFILED: Final = False
 
 KEYWORKER: Final = Caller("kw", user="Practitioner/kw", organisation="X99")
 CHILD: Final = Caller("child", user="Patient/1")
@@ -65,12 +66,6 @@ WITHDRAWN: Final = {
 def own(**rest: Any) -> Resource:
     """The young person's own, from 16 on."""
     return {**consent(basis="consent", outcome=None, **TODAY), **rest}
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    """What a profile refuses is no test of who may write."""
-    return settings.model_copy(update={"keyworking_profiles": False})
 
 
 @pytest.fixture

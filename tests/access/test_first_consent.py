@@ -10,7 +10,6 @@ from fhir_server.access.caller import Caller, Grant, Role
 from fhir_server.app import Application
 from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.json import Resource
-from fhir_server.settings import Settings
 from tests.access.conftest import ByTable, stored
 from tests.access.people import (
     FOURTEEN,
@@ -32,6 +31,8 @@ from tests.access.people import (
 from tests.access.test_consent_writes import CHECKED, TODAY, given, gives, refused
 from tests.support import FHIR_JSON, assert_outcome
 
+PROFILED: Final = False
+
 MOTHER: Final = Caller("mum", user="RelatedPerson/mum")
 FATHER: Final = Caller("dad", user="RelatedPerson/dad")
 KEEPER: Final = Caller(
@@ -45,12 +46,6 @@ SOCIAL: Final = Caller("social", user="Practitioner/social", organisation="S11")
 MUMS: Final = parental(**TODAY, outcome=None)
 RECORDED: Final = {**MUMS, "verification": CHECKED}
 REFERRED: Final = episode(None, status="planned", managingOrganization=ods("H11"))
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    """What a profile refuses is no test of who may write."""
-    return settings.model_copy(update={"keyworking_profiles": False})
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from fhir_server.app import Application
 from fhir_server.fhir import canonicals, json, nhs_number
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import stable_id
-from fhir_server.settings import Settings
 from tests.access.conftest import ByTable, stored
 from tests.access.people import (
     FIFTEEN,
@@ -32,17 +31,14 @@ from tests.access.test_messages import HTEST, all_of, told
 from tests.operations.messages import JSON, SUBJECT, Spell, changed, renamed, with_entry
 from tests.support import assert_outcome
 
+PROFILED: Final = False
+
 NUMBER: Final = "9990000018"
 START: Final = datetime(2026, 5, 30, 8, tzinfo=UTC)
 END: Final = datetime(2026, 5, 31, 8, tzinfo=UTC)
 WARD: Final = Caller("ward", organisation="ZZK03", grants=SENDS)
 OTHER: Final = Caller("other", organisation="Y11", grants=SENDS)
 LOCAL: Final = [{"system": "https://ward.example/Id/observation", "value": "1"}]
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"keyworking_profiles": False})
 
 
 def spell(number: str = NUMBER, born: str | None = None, value: str = "s1") -> Spell:
@@ -233,6 +229,25 @@ async def test_a_number_that_no_person_has_finds_test_data_where_nobody_else_has
     assert stay["subject"] == ref("Patient/t")
     (kept,) = await all_of(app, "Patient")
     assert (kept["birthDate"], kept["meta"]["versionId"]) == (FIFTEEN, "1")
+
+
+async def test_a_ward_that_tries_the_synthetic_caseload_ends_a_stay_of_it(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    """Of its own alone, and where the message itself is about nobody real."""
+    made_up = {"meta": {"tag": [HTEST]}}
+    await stored(app, child("t", identifier=numbered(NUMBER)) | made_up)
+    stays = [spell(value=value).encounter(id=value, subject=ref("Patient/t")) for value in "ab"]
+    mine, others = stays[0] | {"serviceProvider": ods("ZZK03")}, stays[1]
+    await stored(app, mine | made_up, others | made_up | {"serviceProvider": ods("ZZK99")})
+    by_table(WARD)
+    assert await stay_told(client, spell(value="a").discharge(END)) == "Encounter/a"
+    assert await stay_told(client, spell(value="b").discharge(END)) != "Encounter/b"
+    ended = {one["id"]: one for one in await all_of(app, "Encounter")}["a"]
+    assert ended["status"] == "finished"
+    assert HTEST in ended["meta"]["tag"]
+    real = await stay_told(client, spell("9434765919", value="a").discharge(END))
+    assert real != "Encounter/a"
 
 
 async def test_class_15_what_somebody_may_be_called_finds_no_test_data(

@@ -12,22 +12,18 @@ from fhir_server.app import Application
 from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.json import Resource
 from fhir_server.search.ast import Query
-from fhir_server.settings import Settings
 from tests.access.conftest import ByTable, stored
 from tests.access.people import SENDS, child, organisation
 from tests.operations.messages import Spell
 from tests.operations.test_adt import ADMITTED, ER7, adt
 from tests.support import FHIR_JSON, assert_outcome, found_ids
 
+PROFILED: Final = False
+
 NUMBER: Final = "9990000018"
 WARD: Final = Caller("ward", organisation="ZZK03", grants=SENDS)
 OTHER: Final = Caller("other", organisation="Y11", grants=SENDS)
 HTEST: Final = {"system": canonicals.ACT_REASON, "code": "HTEST"}
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"keyworking_profiles": False})
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from fhir_server.access.caller import Caller, Grant, Role
 from fhir_server.app import Application
 from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.json import Resource
-from fhir_server.settings import Settings
 from tests.access.conftest import ByTable, stored
 from tests.access.people import (
     NINETEEN,
@@ -34,6 +33,8 @@ from tests.access.test_review_writers import puts
 from tests.storage.questions import delete
 from tests.support import FHIR_JSON, assert_outcome
 
+PROFILED: Final = False
+
 ADMIN: Final = Caller(
     "admin",
     user="Practitioner/admin",
@@ -44,11 +45,6 @@ FEED: Final = replace(ADMIN, name="feed", user="")
 OPERATOR: Final = replace(FEED, name="operator", organisation="")
 """A client of those who run the server, for all organisations."""
 FRIEND: Final = Caller("friend", user="Practitioner/friend", organisation="Y11")
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"keyworking_profiles": False})
 
 
 @pytest.fixture

@@ -116,6 +116,10 @@ async def test_who_sees_the_young_person_refers_and_nobody_else(
     for own in (ods("S11"), ods("s11"), *named):
         answer = await ask(client, "Patient/1/$refer", host=own)
         assert_outcome(answer, 403, "forbidden", "to their own organisation")
+    for blank in (" S11", "S11\t", "S 11", "X99 ", " "):
+        answer = await ask(client, "Patient/1/$refer", host=ods(blank))
+        place = "Parameters.parameter.where(name = 'host')"
+        assert_outcome(answer, 400, "invalid", "is no ODS code", place)
     answer = await ask(client, "Patient/1/$refer", host=ods("X99"))
     assert answer.status_code == 200, answer.text
     (referral,) = [

@@ -12,7 +12,6 @@ from fhir_server.app import Application
 from fhir_server.errors import Kind
 from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.json import Resource
-from fhir_server.settings import Settings
 from fhir_server.storage.interface import Store
 from tests.access.conftest import ByTable, stored
 from tests.access.deciding import KEYWORKER as KEYWORKS
@@ -37,6 +36,8 @@ from tests.access.rows import WORKED, row
 from tests.access.test_review_writers import puts
 from tests.access.test_writes import refused, write
 from tests.support import FHIR_JSON, assert_outcome
+
+PROFILED: Final = False
 
 KEYWORKER: Final = Caller("kw", user="Practitioner/kw", organisation="X99")
 KEEPER: Final = Caller(
@@ -79,12 +80,6 @@ DECIDING: Final[dict[str, Any]] = {
     "extension": [{"url": "https://keyworking.example/fhir/any", "valueBoolean": True}],
     "meta": {"security": [{"system": canonicals.ACT_CODE, "code": "R"}]},
 }
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    """What a profile refuses is no test of who may write."""
-    return settings.model_copy(update={"keyworking_profiles": False})
 
 
 def known(**more: Any) -> Resource:

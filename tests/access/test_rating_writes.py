@@ -1,6 +1,7 @@
 """Who may rate, and end a stay, under tokens: the keyworker, in a role that the records give."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import httpx
@@ -266,6 +267,41 @@ async def test_a_signatory_is_not_told_whether_a_stay_is_going_on(
         assert answer.status_code == 403, answer.text
     assert within.json()["issue"] == without.json()["issue"]
     assert (await app.state.store.read("Flag", "f1")).version == 1
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize(
+    ("colour", "given"), [(None, "green"), ("amber", "green"), ("red", "amber"), ("blue", "red")]
+)
+@pytest.mark.parametrize("days", [2, 20])
+async def test_nor_by_whether_a_rating_is_held(
+    app: Application, client: httpx.AsyncClient, colour: str | None, given: str, days: int
+) -> None:
+    """Whatever the rating came of: a stay that is told changes no answer."""
+    start = datetime.now(UTC) - timedelta(days=days)
+    period = {"start": start.date().isoformat()}
+    answers = []
+    for told in ([], [stay({"display": "Ward"}, period=period)], [_left(period)]):
+        await stored(app, *told)
+        if colour:
+            flag = {**rating("f1", "1", colour), **RATED, "period": period}
+            await stored(app, flag)
+        answers.append(await rate(client, override=False, rating=given))
+        if answers[-1].status_code == 200:
+            made = await app.state.store.read("Flag", answers[-1].json()["id"])
+            gone = json.decode_resource(made.body) | {"status": "entered-in-error"}
+            await stored(app, gone)
+    assert len({one.status_code for one in answers}) == 1, [one.text for one in answers]
+    refused = colour == "blue" or (colour == "red" and days == 2)
+    assert answers[0].status_code == (422 if refused else 200)
+    if refused:
+        assert len({str(one.json()["issue"]) for one in answers}) == 1
+
+
+def _left(period: dict[str, Any]) -> Resource:
+    """That stay, over on the day on which it began."""
+    over = {"start": period["start"], "end": period["start"]}
+    return stay({"display": "Ward"}, status="finished", period=over)
 
 
 @pytest.mark.usefixtures("registered")

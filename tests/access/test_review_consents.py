@@ -3,13 +3,11 @@
 from typing import Any, Final
 
 import httpx
-import pytest
 
 from fhir_server.access.caller import Caller
 from fhir_server.app import Application
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
-from fhir_server.settings import Settings
 from tests.access.conftest import ByTable, stored
 from tests.access.people import (
     FOURTEEN,
@@ -30,6 +28,8 @@ from tests.access.people import (
 )
 from tests.support import FHIR_JSON, assert_outcome
 
+PROFILED: Final = False
+
 CHILD: Final = Caller("child", user="Patient/1")
 MOTHER: Final = Caller("mum", user="RelatedPerson/mum")
 KEYWORKER: Final = Caller("kw", user="Practitioner/kw", organisation="X99")
@@ -42,12 +42,6 @@ TODAY: Final[dict[str, Any]] = {
 }
 IF_FIRST: Final = {**FHIR_JSON, "if-match": 'W/"1"'}
 NAMES_MOTHER: Final = rule("permit", "RelatedPerson/mum", **PERIOD)
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    """What a profile refuses is no test of who may write."""
-    return settings.model_copy(update={"keyworking_profiles": False})
 
 
 async def gives(client: httpx.AsyncClient, resource: Resource) -> httpx.Response:

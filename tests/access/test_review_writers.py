@@ -11,7 +11,6 @@ from fhir_server.access.caller import Caller, Role
 from fhir_server.app import Application
 from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.json import Resource
-from fhir_server.settings import Settings
 from tests.access.conftest import ByTable, stored
 from tests.access.people import (
     FOURTEEN,
@@ -33,18 +32,14 @@ from tests.operations.messages import Spell
 from tests.storage.questions import delete
 from tests.support import FHIR_JSON, assert_outcome
 
+PROFILED: Final = False
+
 NUMBER: Final = "9990000018"
 HTEST: Final = {"tag": [{"system": canonicals.ACT_REASON, "code": "HTEST"}]}
 LOAD: Final = Caller("load", organisation="Y11", roles=frozenset({Role.LOAD_TEST}))
 FRIEND: Final = Caller("friend", user="Practitioner/friend", organisation="Y11")
 KEYWORKER: Final = Caller("kw", user="Practitioner/kw", organisation="X99")
 WARD: Final = Caller("ward", organisation="ZZK03", grants=SENDS)
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    """What a profile refuses is no test of who may write."""
-    return settings.model_copy(update={"keyworking_profiles": False})
 
 
 async def puts(client: httpx.AsyncClient, resource: Resource) -> httpx.Response:

@@ -12,7 +12,6 @@ from fhir_server.access.session import Session, SessionUnit
 from fhir_server.app import Application
 from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.json import Resource
-from fhir_server.settings import Settings
 from tests.access.conftest import ByTable, stored
 from tests.access.people import (
     FIFTEEN,
@@ -32,15 +31,12 @@ from tests.access.test_review_writers import puts
 from tests.operations.timing import born
 from tests.support import FHIR_JSON, assert_outcome
 
+PROFILED: Final = False
+
 MOTHER: Final = Caller("mum", user="RelatedPerson/mum")
 FATHER: Final = Caller("dad", user="RelatedPerson/dad")
 CHILD: Final = Caller("child", user="Patient/1")
 KEYWORKER: Final = Caller("kw", user="Practitioner/kw", organisation="X99")
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"keyworking_profiles": False})
 
 
 async def withdraws(client: httpx.AsyncClient, **more: Any) -> httpx.Response:

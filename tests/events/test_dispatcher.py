@@ -17,7 +17,7 @@ from fhir_server.events.desk import find_own
 from fhir_server.events.dispatcher import Dispatcher
 from fhir_server.events.feed import Feed
 from fhir_server.events.keeping import Keeping
-from fhir_server.events.sockets import Sockets
+from fhir_server.events.sockets import Bound, Sockets
 from fhir_server.events.terms import DAY, SECOND, Terms
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
@@ -94,6 +94,30 @@ async def test_a_subscription_ends_when_its_time_is_over(
 
         await until(is_off)
     assert not (await find_own(session, "s")).at_work
+
+
+class _Kept:
+    """A connection that is open until it is closed."""
+
+    def __init__(self) -> None:
+        self.code = 0
+
+    async def send(self, text: str) -> None:
+        del text
+
+    async def close(self, code: int, reason: str) -> None:
+        del reason
+        self.code = code
+
+
+async def test_a_websocket_that_is_bound_after_the_end_is_closed(
+    store: Store, terms: Terms
+) -> None:
+    sockets, connection = Sockets(), _Kept()
+    async with _dispatching(store, terms, sockets):
+        sockets.bind("anonymous/gone", connection, Bound())
+        await until(lambda: connection.code)
+    assert connection.code == 1000
 
 
 async def test_nothing_is_written_while_nothing_concerns_a_subscription(

@@ -50,7 +50,8 @@ async def test_events_tells_by_number_what_was_sent(
     assert [one["id"] for one in full.resources] == ["f3"]
     assert _read(await client.get(f"{asked}?eventsSinceNumber=4")).numbers == []
     for query, text in (("eventsSinceNumber=x", "number"), ("content=all", "full-resource")):
-        assert_outcome(await client.get(f"{asked}?{query}"), 400, "invalid", text)
+        place = f"http.{query.partition('=')[0]}"
+        assert_outcome(await client.get(f"{asked}?{query}"), 400, "invalid", text, place)
 
 
 async def test_status_tells_how_subscriptions_are(

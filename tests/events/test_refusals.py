@@ -64,6 +64,10 @@ REFUSED: list[tuple[Any, int, str, str, str]] = [
         narrowed(_of(), "colour=red"),
         *(400, "invalid", "patient", "Subscription.criteria.extension"),
     ),
+    *(
+        (narrowed(_of(), never), 400, "invalid", "patient", "Subscription.criteria.extension")
+        for never in ("patient=Group/1", "area=Patient/1", "team=CareTeam/a b", "patient=p1,")
+    ),
     (
         narrowed(_of(), "Flag?patient=p1"),
         *(400, "invalid", "Encounter", "Subscription.criteria.extension"),

@@ -244,10 +244,15 @@ async def test_a_topic_is_narrowed_by_patient_area_and_team(
         "/7": ("area=Q1&patient=Patient/p1", ["Flag/f1"]),
         "/8": ("area=Q1&patient=Patient/p2", []),
         "/9": ("patient=p1,p2,p3", ["Flag/f1", "Flag/f2", "Flag/f3"]),
+        "/10": ("area=Q9", ["Flag/f3"]),
+        "/11": ("area=Organization/o9", ["Flag/f3"]),
     }
+    await put(client, _organisation(9, "Q9"))
     for number in (1, 2, 3):
         for one in _about(number):
             await put(client, one)
+    below = {**_organisation(3, "Q3"), "partOf": {"reference": "Organization/o9"}}
+    await put(client, below)
     for path, (text, _) in asked.items():
         wanted = subscription("rating-changed", f"{receiver.origin}{path}")
         await subscribed(client, narrowed(wanted, text))

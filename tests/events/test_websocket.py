@@ -25,11 +25,11 @@ from tests.support import ServerProcess, create, free_port, put
 
 
 @asynccontextmanager
-async def _serving(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def _serving(tmp_path: Path, **more: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A server that listens, as `keyworking serve` does."""
     store = store_at(tmp_path / "test.db")
     settings = Settings(
-        auth="none", store=store, port=free_port(), keyworking_profiles=False, **QUICK
+        auth="none", store=store, port=free_port(), keyworking_profiles=False, **QUICK, **more
     )
     config = uvicorn.Config(
         create_app(settings), port=settings.port, log_level="critical", ws="websockets-sansio"
@@ -208,3 +208,35 @@ async def test_keyworking_serve_takes_websockets_and_logs_no_address(tmp_path: P
     assert "Uvicorn running" in process.logged()
     assert "9990000018" not in process.logged()
     assert token not in process.logged()
+
+
+async def test_a_ping_alone_keeps_no_connection(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has no token would hold as many as they like."""
+    monkeypatch.setattr("fhir_server.http.websockets._UNTIL_BOUND", 0.2)
+    url = f"ws{str(client.base_url).removeprefix('http')}ws"
+    async with connect(url, proxy=None) as socket:
+        await socket.send("ping")
+        assert await _next(socket) == "pong"
+        with pytest.raises(ConnectionClosed):
+            await _next(socket)
+
+
+async def test_whoever_guesses_is_counted_and_costs_no_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with _serving(tmp_path, max_failure_rate=0.01, max_failure_burst=2) as client:
+        made = (await create(client, subscription("admitted", type="websocket")))["id"]
+        url, token = await _token(client, made)
+
+        async def nothing(*_: Any) -> None:
+            raise AssertionError("A commit")
+
+        monkeypatch.setattr("fhir_server.storage.sqlite.store.SqliteStore.commit", nothing)
+        codes = []
+        for guess in ("YQ.one", "YQ.two", "YQ.three", token):
+            async with connect(url, proxy=None) as socket:
+                await socket.send(f"bind-with-token {guess}")
+                codes.append(json.loads(await _next(socket))["issue"][0]["code"])
+        assert codes == ["forbidden", "forbidden", "throttled", "throttled"]

@@ -5,6 +5,7 @@ The client is the built-in authorisation server's, which knows what it may have 
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ import httpx
 import pytest
 import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosedError
 
 from fhir_server.access.facts import remaking
 from fhir_server.access.ledger import Ledger
@@ -22,6 +24,7 @@ from fhir_server.authorisation import clients
 from fhir_server.settings import Settings
 from tests.access.conftest import stored
 from tests.access.deciding import about
+from tests.access.issuing import ISSUER, key_document, rsa_signer, token
 from tests.access.people import child, consent, member, ods, team
 from tests.authorisation.machines import DROPPED, Machine
 from tests.events.receiving import QUICK, Quiet, Receiver, subscribed, subscription, until
@@ -90,12 +93,16 @@ async def _until_closed(socket: ClientConnection) -> list[str]:
 
 @pytest.fixture
 async def region(tmp_path: Path, receiver: Receiver) -> AsyncIterator[Region]:
+    keys = tmp_path / "keys.json"
+    keys.write_bytes(key_document(rsa_signer().jwk()))
     settings = Settings(
         auth="token",
         store=store_at(tmp_path / "test.db"),
         port=free_port(),
         keyworking_profiles=False,
         notices_to=(receiver.origin,),
+        issuer=ISSUER,
+        jwks=str(keys),
         **QUICK,
     )
     app = create_app(settings)
@@ -160,23 +167,44 @@ async def test_class_30_a_notice_is_cut_to_what_the_client_may_have_by_now(
     assert await region.error(made) == ""
 
 
+async def _binding(region: Region, made: str) -> tuple[str, str]:
+    """Where a websocket is, and what binds it."""
+    answer = await region.client.post(f"Subscription/{made}/$get-ws-binding-token")
+    told = {one["name"]: one for one in answer.json()["parameter"]}
+    return told["websocket-url"]["valueUrl"], told["token"]["valueString"]
+
+
 async def test_class_30_a_websocket_ends_with_the_token_that_bound_it(region: Region) -> None:
     made = await subscribed(region.client, subscription("plan-changed", type="websocket"))
-    token = await region.sign_in()
-    asked = f"Subscription/{made}/$get-ws-binding-token"
-    bound, late = [(await region.client.post(asked)).json()["parameter"] for _ in range(2)]
-    url = next(one["valueUrl"] for one in bound if one["name"] == "websocket-url")
-    names = [
-        next(one["valueString"] for one in told if one["name"] == "token") for told in (bound, late)
-    ]
+    shown = await region.sign_in()
+    url, bound = await _binding(region, made)
+    _, late = await _binding(region, made)
     async with connect(url, proxy=None) as socket, connect(url, proxy=None) as second:
-        await socket.send(f"bind-with-token {names[0]}")
+        await socket.send(f"bind-with-token {bound}")
         assert "handshake" in str(await socket.recv())
-        await region.revoke(token)
+        await region.revoke(shown)
         await region.write("CarePlan", "first")
         assert all("CarePlan" not in text for text in await _until_closed(socket))
-        await second.send(f"bind-with-token {names[1]}")
+        await second.send(f"bind-with-token {late}")
         assert "forbidden" in str(await second.recv())
+
+
+async def test_class_30_one_of_another_issuers_token_ends_when_that_expires(region: Region) -> None:
+    """Nobody can say whether it was revoked before."""
+    now = int(time.time())
+    told: dict[str, Any] = {"iat": now, "scope": SCOPES, "ods_code": "X99", "aud": region.base}
+    region.client.headers["authorization"] = f"Bearer {token(**told, exp=now + 2)}"
+    made = await subscribed(region.client, subscription("plan-changed", type="websocket"))
+    url, bound = await _binding(region, made)
+    _, late = await _binding(region, made)
+    async with connect(url, proxy=None) as socket, connect(url, proxy=None) as second:
+        await socket.send(f"bind-with-token {bound}")
+        assert "handshake" in str(await socket.recv())
+        with pytest.raises(ConnectionClosedError, match=r"4002 \(private use\) The token"):
+            await _until_closed(socket)
+        await second.send(f"bind-with-token {late}")
+        assert "forbidden" in str(await second.recv())
+    assert await region.error(made) == ""
 
 
 async def test_class_26_a_job_ends_with_the_token_that_began_it(region: Region) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,7 +93,7 @@ FORMS: Final[dict[str, dict[str, Any]]] = {
     "plain": {},
     "proxied": {"trusted_proxies": ("127.0.0.1",)},
     "crossing": {"cors_origins": ("https://app.example",), "public_base": "https://h.example/fhir"},
-    "bounded": {"max_rate": 0.001, "max_burst": 400, "max_headers": 10},
+    "bounded": {"max_rate": 0.001, "max_burst": 5, "max_headers": 10},
 }
 
 
@@ -109,10 +110,24 @@ class Served:
         self.wired: Final = Wired(self.app)
 
     def both(self, raw: bytes) -> tuple[Told, Told]:
+        """The answers of both ways, each with all turns left, of which both take as many."""
+
         async def ask() -> tuple[Told, Told]:
-            return await self.wired.generally(raw), await self.wired.usually(raw)
+            general, taken = await self.wired.generally(raw), self._refilled()
+            usual = await self.wired.usually(raw)
+            assert self._refilled() == taken
+            return general, usual
 
         return self.runner.run(ask())
+
+    def _refilled(self) -> dict[str, float]:
+        """What was left of the turns of each who asked, which all have again."""
+        assert self.app.fhir is not None
+        buckets = self.app.fhir.rates._requests
+        found = buckets._left if buckets else {}
+        left: dict[str, float] = {key: round(one) for key, (one, _) in found.items()}
+        found.clear()
+        return left
 
     def stop(self) -> None:
         self.runner.run(self._up.__aexit__(None, None, None))
@@ -267,6 +282,69 @@ def test_many_at_once_do_not_keep_others_waiting(plain: Served) -> None:
                 await asyncio.gather(*protocol.tasks)
             assert transport.written.count(STATUS) == 60
         protocol.connection_lost(None)
+
+    plain.runner.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("path", "most"), [("Goal/short", 80), ("Goal/long?_format=json", 2)], ids=["short", "usual"]
+)
+def test_a_burst_is_parsed_in_turns(plain: Served, path: str, most: int) -> None:
+    """Between two turns of others no more is answered than one slice of it asks for."""
+    burst = get(path) * 300
+    answered: list[int] = []
+    waiting: list[int] = []
+
+    async def ask() -> None:
+        protocol, transport = plain.wired.connected()
+        protocol.data_received(burst)
+        while not answered or answered[-1] < 300:
+            answered.append(transport.written.count(STATUS))
+            waiting.append(len(protocol.pipeline))
+            assert transport.reading is not bool(protocol.pipeline or protocol._rest)
+            await asyncio.sleep(0)
+        protocol.connection_lost(None)
+        protocol._unset_keepalive_if_required()
+
+    plain.runner.run(ask())
+    assert max(later - first for first, later in pairwise(answered)) <= most
+    assert max(waiting) <= 80
+
+
+def test_nothing_is_read_behind_what_cannot_be_parsed(plain: Served) -> None:
+    async def ask() -> None:
+        protocol, transport = plain.wired.connected()
+        protocol.data_received(get("Goal/long?_format=json") + b"\0" * 10_000)
+        for _ in range(3):
+            assert not transport.reading
+            await asyncio.sleep(0)
+        while protocol.tasks:
+            await asyncio.gather(*protocol.tasks)
+        assert transport.written.count(b"HTTP/1.1 ") == 1
+        assert transport.closed
+        protocol.connection_lost(None)
+        protocol._unset_keepalive_if_required()
+
+    plain.runner.run(ask())
+
+
+def test_a_large_body_is_parsed_as_it_comes(plain: Served) -> None:
+    body = b'{"resourceType": "Basic", "code": {"text": "%b"}}' % (b"x" * 200_000)
+    told = (("Content-Type", "application/fhir+json"), ("Content-Length", str(len(body))))
+    sent = get("Basic", *told, method="POST") + body + get("Goal/short")
+
+    async def ask() -> None:
+        protocol, transport = plain.wired.connected()
+        protocol.data_received(sent)
+        assert protocol._rest
+        await asyncio.sleep(0)
+        assert not protocol._rest
+        while protocol.tasks:
+            await asyncio.gather(*protocol.tasks)
+        assert transport.written.count(b"HTTP/1.1 201 ") == transport.written.count(STATUS) == 1
+        assert transport.reading
+        protocol.connection_lost(None)
+        protocol._unset_keepalive_if_required()
 
     plain.runner.run(ask())
 

@@ -227,73 +227,82 @@ class Chart:
         return state
 
     def _beginning(self, state: str, born: str) -> list[JSON]:
-        subject = {"reference": self.patient}
-        return [
-            {
-                "resourceType": "Patient",
-                "id": "young-person",
-                "identifier": [{"system": canonicals.NHS_NUMBER, "value": self.nhs_number}],
-                "name": [{"family": "Synthetic-Alder", "given": ["Ellie"]}],
-                "birthDate": born,
-            },
-            {"resourceType": "PractitionerRole", "id": "keyworker"},
-            {
-                "resourceType": "CareTeam",
-                "id": "team",
-                "status": "active",
-                "subject": subject,
-                "participant": [
-                    {
-                        "role": [concept(canonicals.CARE_TEAM_ROLE, "keyworker")],
-                        "member": KEYWORKER,
-                        "period": {"start": "2026-01-05"},
-                    }
-                ],
-            },
-            {
-                "resourceType": "EpisodeOfCare",
-                "id": "involvement",
-                "extension": [{"url": canonicals.PATHWAY_STATE_EXTENSION, "valueCode": state}],
-                "status": _EPISODE_STATUS.get(state, "active"),
-                "type": [concept(canonicals.EPISODE_TYPE, "keyworking")],
-                "patient": subject,
-                "managingOrganization": HOST,
-                "period": {"start": "2026-01-05"},
-                "careManager": KEYWORKER,
-                "team": [{"reference": "CareTeam/team"}],
-            },
-            {
-                "resourceType": "Goal",
-                "id": "goal",
-                "extension": [_agreed(self.patient)],
-                "lifecycleStatus": "active",
-                "category": [{"text": "Home"}],
-                "description": {"text": "I want to cook tea for my nan"},
-                "subject": subject,
-                "startDate": "2026-01-12",
-                "target": [
-                    {
-                        "measure": {"text": "Teas cooked"},
-                        "detailString": "One a week",
-                        "dueDate": "2026-04-30",
-                    }
-                ],
-                "addresses": [{"reference": "Condition/eating"}],
-                "note": [{"text": "My nan likes pasta"}],
-            },
-            {
-                "resourceType": "CarePlan",
-                "id": "plan",
-                "extension": [voice()],
-                "status": "active",
-                "intent": "plan",
-                "category": [concept(canonicals.CARE_PLAN_CATEGORY, "keyworking-plan")],
-                "subject": subject,
-                "period": {"start": "2026-01-05"},
-                "goal": [{"reference": "Goal/goal"}],
-                "careTeam": [{"reference": "CareTeam/team"}],
-            },
-        ]
+        role = {"resourceType": "PractitionerRole", "id": "keyworker"}
+        involved = [self._team(), self._involvement(state), self._goal(), self._plan()]
+        return [self._young_person(born), role, *involved]
+
+    def _young_person(self, born: str) -> JSON:
+        return {
+            "resourceType": "Patient",
+            "id": "young-person",
+            "identifier": [{"system": canonicals.NHS_NUMBER, "value": self.nhs_number}],
+            "name": [{"family": "Synthetic-Alder", "given": ["Ellie"]}],
+            "birthDate": born,
+        }
+
+    def _team(self) -> JSON:
+        return {
+            "resourceType": "CareTeam",
+            "id": "team",
+            "status": "active",
+            "subject": {"reference": self.patient},
+            "participant": [
+                {
+                    "role": [concept(canonicals.CARE_TEAM_ROLE, "keyworker")],
+                    "member": KEYWORKER,
+                    "period": {"start": "2026-01-05"},
+                }
+            ],
+        }
+
+    def _involvement(self, state: str) -> JSON:
+        return {
+            "resourceType": "EpisodeOfCare",
+            "id": "involvement",
+            "extension": [{"url": canonicals.PATHWAY_STATE_EXTENSION, "valueCode": state}],
+            "status": _EPISODE_STATUS.get(state, "active"),
+            "type": [concept(canonicals.EPISODE_TYPE, "keyworking")],
+            "patient": {"reference": self.patient},
+            "managingOrganization": HOST,
+            "period": {"start": "2026-01-05"},
+            "careManager": KEYWORKER,
+            "team": [{"reference": "CareTeam/team"}],
+        }
+
+    def _goal(self) -> JSON:
+        return {
+            "resourceType": "Goal",
+            "id": "goal",
+            "extension": [_agreed(self.patient)],
+            "lifecycleStatus": "active",
+            "category": [{"text": "Home"}],
+            "description": {"text": "I want to cook tea for my nan"},
+            "subject": {"reference": self.patient},
+            "startDate": "2026-01-12",
+            "target": [
+                {
+                    "measure": {"text": "Teas cooked"},
+                    "detailString": "One a week",
+                    "dueDate": "2026-04-30",
+                }
+            ],
+            "addresses": [{"reference": "Condition/eating"}],
+            "note": [{"text": "My nan likes pasta"}],
+        }
+
+    def _plan(self) -> JSON:
+        return {
+            "resourceType": "CarePlan",
+            "id": "plan",
+            "extension": [voice()],
+            "status": "active",
+            "intent": "plan",
+            "category": [concept(canonicals.CARE_PLAN_CATEGORY, "keyworking-plan")],
+            "subject": {"reference": self.patient},
+            "period": {"start": "2026-01-05"},
+            "goal": [{"reference": "Goal/goal"}],
+            "careTeam": [{"reference": "CareTeam/team"}],
+        }
 
 
 def _agreed(patient: str) -> JSON:

@@ -124,6 +124,15 @@ async def test_a_cancelled_discharge_goes_on_in_hospital(chart: Chart) -> None:
     assert "T-FU-72" not in await chart.dues()
 
 
+async def test_a_clock_that_is_days_ahead_hides_no_later_discharge(chart: Chart) -> None:
+    soon = datetime.now(LOCAL) + timedelta(minutes=30)
+    for event, at in (("A01", ADMITTED), ("A03", HOME), ("A13", NOW + timedelta(days=3))):
+        await accept(chart, adt(event, chart.nhs_number, at))
+    assert (await chart.stay())["status"] == "in-progress"
+    await accept(chart, adt("A03", chart.nhs_number, soon, pv1_37="19"))
+    assert ((await chart.stay())["status"], await chart.colour()) == ("finished", "red")
+
+
 @pytest.mark.parametrize("to", ["49", "50", "53", "84", "87"])
 async def test_a_discharge_to_another_hospital_stays_blue(chart: Chart, to: str) -> None:
     await accept(chart, adt("A01", chart.nhs_number, ADMITTED))
@@ -231,6 +240,8 @@ async def test_another_message_with_the_same_number_is_refused(chart: Chart) -> 
         ({"pv1_19": ""}, "AE", "PV1^1^19"),
         ({"pv1_44": "20261399"}, "AE", "PV1^1^44"),
         ({"pv1_44": "21000101"}, "AE", "PV1^1^44"),
+        ({"event": "A03", "pv1_45": "21000101"}, "AE", "PV1^1^45"),
+        ({"event": "A03", "pv1_45": "20000101"}, "AE", "PV1^1^45"),
         ({"charset": "EBCDIC"}, "AE", "MSH^1^18"),
         ({"version": "3.0"}, "AR", ""),
         ({"event": "A40"}, "AR", "MSH^1^9"),
@@ -291,6 +302,30 @@ def test_summer_time_is_london_s() -> None:
     assert _er7.time_of("202601011015", "") == "2026-01-01T10:15:00+00:00"
     assert _er7.time_of("20260701101500.12-0500", "") == "2026-07-01T10:15:00-05:00"
     assert _er7.time_of("20260701", "") == "2026-07-01"
+
+
+@pytest.mark.parametrize("between", ["", "\x1c\r\x0b", "\n"])
+@pytest.mark.parametrize("lines", [1, 2, 3, 4])
+def test_two_messages_in_one_are_none(between: str, lines: int) -> None:
+    """Nor is one that broke off before the next: its event would be told of the other's person."""
+    broken = adt("A01", "9990000158", ADMITTED).split("\r")[:lines]
+    following = adt("A03", "9990000166", HOME)
+    _, parsed = _er7.read("\r".join([*broken, between + following]).encode())
+    with pytest.raises(_er7.Refused, match="more than one segment MSH"):
+        parsed()
+
+
+def test_another_person_in_the_same_message_is_refused() -> None:
+    _, parsed = _er7.read(f"{adt('A01', '9990000158', ADMITTED)}PID|2||9990000166\r".encode())
+    with pytest.raises(_er7.Refused, match="more than one segment PID"):
+        parsed()
+
+
+def test_an_acknowledgement_says_the_number_as_it_was_sent() -> None:
+    latin = adt("A01", "9990000158", ADMITTED, control="É1", charset="8859/1").encode("latin-1")
+    assert _er7.read(latin)[0].control == "É1"
+    other = adt("A01", "9990000158", ADMITTED).replace("^", "@")
+    assert b"||ACK^A01^ACK|" in _er7.acknowledgement(_er7.read(other.encode())[0], "AA", NOW, "")
 
 
 _SAMPLE: Final = adt("A01", "9990000158", ADMITTED).encode()

@@ -330,6 +330,21 @@ async def test_a_stay_at_the_ends_of_the_calendar(
     await refuse(sent, 422, "business-rule", "1900 to 2199", f"{STAY_PLACE}.period")
 
 
+async def test_when_something_happened_is_told_to_the_day(
+    chart: Chart, stay: Spell, refuse: Refuse
+) -> None:
+    month = f"{ADMITTED:%Y-%m}"
+    place = f"{STAY_PLACE}.period.start"
+    await refuse(stay.admit(period={"start": month}), 422, "business-rule", "is no day", place)
+    await chart.tell(stay.admit())
+    period = {"start": ADMITTED.isoformat(), "end": f"{HOME:%Y}"}
+    sent = stay.discharge(HOME, period=period)
+    await refuse(sent, 422, "business-rule", "is no day", f"{STAY_PLACE}.period.end")
+    over = {**await chart.stay(), "status": "finished", "period": period}
+    answer = await chart.client.put(f"Encounter/{over['id']}", **body(over))
+    assert_outcome(answer, 422, "business-rule", "is no day", "Encounter.period.end")
+
+
 @pytest.mark.parametrize("trigger", ["A01", "A02", "A04", "A08"])
 async def test_an_admission_that_has_not_happened_yet(
     chart: Chart, refuse: Refuse, trigger: str
@@ -338,7 +353,7 @@ async def test_an_admission_that_has_not_happened_yet(
     reason = {"coding": [{"system": canonicals.V2_EVENT, "code": trigger}]}
     sent = changed(Spell(chart.nhs_number, tomorrow).admit(), 0, reason=reason)
     text = f"The start of the stay lies in the future, at {tomorrow.isoformat()}"
-    await refuse(sent, 422, "business-rule", text, f"{STAY_PLACE}.period")
+    await refuse(sent, 422, "business-rule", text, f"{STAY_PLACE}.period.start")
     assert await chart.colour() == "amber"
 
 
@@ -349,14 +364,14 @@ async def test_a_discharge_that_has_not_happened_yet(
     reason = {"coding": [{"system": canonicals.V2_EVENT, "code": trigger}]}
     sent = changed(stay.discharge(datetime.now(UTC) + timedelta(hours=2)), 0, reason=reason)
     text = "The end of the stay lies in the future"
-    await refuse(sent, 422, "business-rule", text, f"{STAY_PLACE}.period")
+    await refuse(sent, 422, "business-rule", text, f"{STAY_PLACE}.period.end")
 
 
 async def test_an_admission_without_a_time_in_a_message_from_the_future(
     stay: Spell, refuse: Refuse
 ) -> None:
     sent = {**stay.admit(period=None), "timestamp": "2190-01-01T00:00:00Z"}
-    await refuse(sent, 422, "business-rule", "lies in the future", f"{STAY_PLACE}.period")
+    await refuse(sent, 422, "business-rule", "lies in the future", f"{STAY_PLACE}.period.start")
 
 
 async def test_takes_an_event_by_a_clock_that_is_a_little_fast(chart: Chart) -> None:

@@ -86,12 +86,29 @@ async def test_a_stay_that_has_ended_already_keeps_its_end(chart: Chart, stay: S
     assert (await plan_of(chart))["status"] == "completed"
 
 
+@pytest.mark.parametrize("agreed", [True, False])
+async def test_a_discharge_that_is_cancelled_gives_the_plan_back_to_work_on(
+    chart: Chart, stay: Spell, agreed: bool
+) -> None:
+    if agreed:
+        await all_done(chart)
+    assert (await confirm(chart, override=True, reason="A tribunal has decided")).is_success
+    await chart.tell({**stay.event("A13", "in-progress"), "timestamp": NOW.isoformat()})
+    plan = await plan_of(chart)
+    assert (plan["status"], "end" in plan["period"]) == ("active" if agreed else "draft", False)
+    assert (await chart.colour(), await chart.state()) == ("blue", "in-hospital")
+    answer = await confirm(chart, override=True, reason="Now she leaves")
+    assert answer.status_code == 200, answer.text
+    assert await chart.colour() == "red"
+
+
 @pytest.mark.usefixtures("stay")
 @pytest.mark.parametrize(
     ("given", "status", "text"),
     [
         ({"date": (TODAY + timedelta(days=1)).isoformat()}, 400, "is in the future"),
         ({"date": (ADMITTED.date() - timedelta(days=1)).isoformat()}, 422, "The stay began on"),
+        ({"date": f"{TODAY:%Y-%m}"}, 400, "is no day"),
         ({"destination": "home"}, 400, "'home' is no destination; 19, 29"),
         ({"method": "2"}, 400, "'2' is no method; 1, 3"),
     ],

@@ -48,9 +48,11 @@ def framed(message: str) -> bytes:
 async def test_hands_on_what_comes_and_acknowledges_it(chart: Chart, how: Listening) -> None:
     admission = adt("A01", chart.nhs_number, ADMITTED)
     leaving = adt("A03", chart.nhs_number, HOME, pv1_37="19")
-    answers = await talk(how, framed(admission), framed(leaving), framed(leaving))
+    answers = await talk(how, framed(admission) + b"\r\n", framed(leaving), framed(leaving))
     assert [b"MSA|AA|" in answer for answer in answers] == [True] * 3
     assert ((await chart.stay())["status"], await chart.colour()) == ("finished", "red")
+    (answer,) = await talk(how, framed(admission + leaving))
+    assert b"MSA|AE|" in answer
 
 
 async def test_who_is_not_named_may_not_send(chart: Chart, how: Listening) -> None:

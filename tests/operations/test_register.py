@@ -218,6 +218,24 @@ async def test_pages_hold_each_row_once(region: httpx.AsyncClient, query: str) -
     assert found == whole
 
 
+@pytest.mark.parametrize("sort", ["rating", "-rating", "since", "name"])
+async def test_whoever_is_rated_anew_between_two_pages_is_on_one(
+    region: httpx.AsyncClient, sort: str
+) -> None:
+    """Neither on none of them nor on two: all pages tell of the moment of the first."""
+    whole = await asked(region, f"_sort={sort}")
+    page = await got(region, f"$register?_count=2&_sort={sort}")
+    found = rows(page)
+    for serial, colour in ((1, "red"), (2, "green"), (4, "amber")):
+        await put(region, rated(serial, colour, "2026-03-02"))
+    while links := [one["url"] for one in page["link"] if one["relation"] == "next"]:
+        page = await got(region, links[0])
+        found += rows(page)
+    by_colour = [row.split()[:2] for row in found]
+    assert by_colour == [row.split()[:2] for row in whole]
+    assert await asked(region, f"_sort={sort}") != whole
+
+
 async def test_as_a_table(region: httpx.AsyncClient) -> None:
     answer = await region.get("$register", headers={"accept": "text/csv"})
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
@@ -320,6 +338,14 @@ async def test_asks_three_questions_a_page_however_many_there_are(
     with counted(store, monkeypatch) as questions:
         assert len(await asked(region, "_count=20")) == 20
     assert questions == ["Flag", "Patient", "Task"]
+
+
+async def test_what_cannot_be_is_told_where_it_stands_in_a_body(region: httpx.AsyncClient) -> None:
+    count, area = {"name": "_count", "valueInteger": 5}, {"name": "area", "valueString": "QXX"}
+    sent = {"resourceType": "Parameters", "parameter": [count, area]}
+    answer = await region.post("$register", **body(sent))
+    place = "Parameters.parameter[1]"
+    assert_outcome(answer, 400, "invalid", "no organisation", expression=place)
 
 
 async def test_is_asked_with_post_too(region: httpx.AsyncClient) -> None:

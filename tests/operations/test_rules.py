@@ -70,6 +70,17 @@ async def _by_batch(chart: Chart, resource: JSON) -> None:
 WAYS = [_by_put, _by_transaction, _by_batch]
 
 
+async def test_a_stay_of_which_nobody_says_who_serves_it_has_its_effects(
+    chart: Chart, spell: Spell
+) -> None:
+    """As has a rating that nobody says who gives: an author is more than a name."""
+    await _by_put(chart, stay(chart, spell, serviceProvider={"display": "The ward"}))
+    assert (await chart.colour(), await chart.state()) == ("blue", "in-hospital")
+    rating = await chart.rating()
+    assert rating is not None
+    assert rating["author"]["identifier"]["value"] == "not-told"
+
+
 @pytest.mark.parametrize("way", WAYS)
 async def test_an_open_stay_that_is_plainly_written_has_the_effects_of_an_admission(
     chart: Chart, spell: Spell, way: Any

@@ -71,6 +71,14 @@ async def home(chart: Chart, stay: Spell) -> str:
 # Giving a rating -------------------------------------------------------------------------------
 
 
+async def test_who_has_no_keyworker_yet_is_rated(chart: Chart) -> None:
+    involvement = "EpisodeOfCare/involvement"
+    etag = (await chart.client.get(involvement)).headers["etag"]
+    gone = await chart.client.delete(involvement, headers={"If-Match": etag})
+    assert gone.status_code == 204, gone.text
+    assert code_of(flag_of(await rate(chart, "red"))["code"]) == "red"
+
+
 async def test_a_rating_says_who_why_and_on_what(chart: Chart) -> None:
     await chart.answers("placement-breakdown")
     evidence = [{"reference": "QuestionnaireResponse/answers"}, {"reference": "CarePlan/plan"}]

@@ -1,12 +1,15 @@
 """The timers of consent, of age and of leaving: what starts each, what does not, what ends it."""
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
 
+from fhir_server.access.facts.record import birthday as birthday_for_access
 from fhir_server.fhir import canonicals
-from operations._calendar import working_days_after
+from fhir_server.fhir.dates import LATEST
+from operations._calendar import birthday, working_days_after
 from tests.operations.chart import Chart, code_of, concept
 from tests.operations.messages import Spell
 from tests.operations.timing import (
@@ -256,3 +259,24 @@ async def test_nothing_is_asked_for_of_somebody_who_has_died(chart: Chart) -> No
     statuses = {code_of(task["code"]): task["status"] for task in await chart.all("Task")}
     assert statuses.pop("bereavement") == "requested"
     assert {*statuses.values()} == {"cancelled"}
+
+
+async def test_a_date_of_birth_that_is_to_come_is_none(unknown: Chart, spell: Spell) -> None:
+    """Whoever mistyped it: the stay is told, and nothing leaves the calendar."""
+    await begin(unknown)
+    person = (await unknown.client.get(unknown.patient)).json()
+    await unknown.write({**person, "birthDate": "9999-12-31"})
+    spell = replace(spell, birth_date="9999-12-31")
+    await unknown.tell(spell.admit())
+    assert await dues(unknown, "T-TRANSITION") == []
+    assert len(await dues(unknown, "contact-hospital")) == 1
+    report = await unknown.client.get("$oversight-report?start=0001-01-01&end=9999-12-31")
+    assert report.json()["period"]["end"].startswith("9999-12-31")
+    past = await unknown.client.get("$register?at=0001-01-01T00:00:00%2B14:00")
+    assert past.status_code == 200, past.text
+
+
+def test_birthdays_stay_in_the_calendar() -> None:
+    assert birthday(date(9990, 5, 14), 16 * 12) == date.max
+    assert birthday_for_access("9990-02-28", 16) == LATEST
+    assert birthday(date(2012, 2, 29), 13 * 12) == date(2025, 3, 1)

@@ -8,15 +8,16 @@ from tests.stories.telling import Telling
 
 
 async def waits(telling: Telling, child: Child, giver: Person | None = None) -> None:
-    """On the register and referred, with both consents: somebody is to be matched.
+    """Rated and referred, with both consents: somebody is to be matched.
 
     Args:
         giver: who consents; the young person, where nobody is named.
     """
     if not child.id:
-        await telling.is_on_the_register(child)
+        await telling.is_brought(child)
     giver = giver or telling.people[child.name.lower()]
     await giver.consents(child, to="register")
+    await telling.paediatrician.rates(child, "amber", "School is at its limits")
     await telling.social_worker.refers(child, "It is too much for everybody")
     await telling.manager.moves(child, to="consent-pending")
     await giver.consents(child, to="keyworking")

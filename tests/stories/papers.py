@@ -33,8 +33,6 @@ class Child:
     name: str
     born: str
     serial: int = 700
-    rating: str = "amber"
-    """With which they come from the register of the area."""
     harms_himself: bool = False
     id: str = ""
     mother: str = ""
@@ -90,10 +88,7 @@ def from_the_register(child: Child, day: str) -> JSON:
     for _ in ("mother", "father"):
         told.add(parent(patient))
     told.add(diagnosis(patient))
-    if child.harms_himself:
-        told.add(_condition(coded(canonicals.SNOMED_CT, "401206008"), patient))
-    if child.rating:
-        told.add(_rating(child.rating, patient, day))
+    told.add(_rating("amber", patient, day))
     return told.bundle
 
 
@@ -106,6 +101,11 @@ def parent(patient: str) -> JSON:
 
 def diagnosis(patient: str) -> JSON:
     return _condition({"text": "Autism"}, patient)
+
+
+def self_harm(patient: str) -> JSON:
+    """A risk of it that is known."""
+    return _condition(coded(canonicals.SNOMED_CT, "401206008"), patient)
 
 
 def _condition(code: JSON, patient: str) -> JSON:

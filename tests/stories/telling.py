@@ -118,6 +118,8 @@ class Telling:
         child.mother, child.father = [f"RelatedPerson/{one['id']}" for one in parents]
         need = await writes(papers.diagnosis(child.reference))
         child.need = f"Condition/{need['id']}"
+        if child.harms_himself:
+            await writes(papers.self_harm(child.reference))
         await self._have_tokens(child)
 
     async def _have_tokens(self, child: Child) -> None:

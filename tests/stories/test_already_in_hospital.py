@@ -8,9 +8,21 @@ from tests.stories.telling import Telling
 
 async def test_the_story_of_an_inpatient(telling: Telling) -> None:
     esi = Child("Esi", born="2009-09-14")
-    keyworker, hospital, signatory = telling.keyworker, telling.hospital, telling.paediatrician
+    stay = await _is_told_of(telling, esi)
+    await _is_recorded(telling, esi)
+    await _agrees_to_the_register(telling, esi)
+    await _is_referred(telling, esi)
+    await _is_visited_on_the_ward(telling, esi)
+    await _comes_home(telling, esi, stay)
 
-    # The ward tells of her, and gets no more than that it was heard: nobody has asked her yet.
+
+async def _is_told_of(telling: Telling, esi: Child) -> Spell:
+    """The ward tells of her, and gets no more than that it was heard:
+
+    Nobody has asked her yet.
+    """
+    keyworker, hospital = telling.keyworker, telling.hospital
+    signatory = telling.paediatrician
     stay = Spell(esi.nhs_number, telling.clock.now, birth_date=esi.born)
     (answer,) = await hospital.tells(stay.admit())
     assert answer.startswith("The event is stored: Encounter/")
@@ -20,18 +32,27 @@ async def test_the_story_of_an_inpatient(telling: Telling) -> None:
     assert await telling.esi.rating_of(esi) == ""
     asked = await telling.esi.to_do(esi)
     assert asked["obtain-consent"] == "2026-03-09", "five working days"
+    return stay
 
-    # Who keeps the register keeps her record from then on, and adds what they know.
+
+async def _is_recorded(telling: Telling, esi: Child) -> None:
+    """Who keeps the register keeps her record from then on, and adds what they know."""
     assert await telling.register.knows(esi) == {"Patient"}
     await telling.register.writes(papers.diagnosis(esi.reference))
 
-    # Three days later she agrees to be on the register, where she is blue.
+
+async def _agrees_to_the_register(telling: Telling, esi: Child) -> None:
+    """Three days later she agrees to be on the register, where she is blue."""
+    hospital, signatory = telling.hospital, telling.paediatrician
     await telling.it_is("2026-03-05 10:00")
     await telling.esi.consents(esi, to="register")
     assert await signatory.rating_of(esi) == "blue"
     assert await hospital.knows(esi) == set()
 
-    # Blue is referred as amber is. She waits for a keyworker while she is in hospital.
+
+async def _is_referred(telling: Telling, esi: Child) -> None:
+    """Blue is referred as amber is. She waits for a keyworker while she is in hospital."""
+    keyworker, hospital = telling.keyworker, telling.hospital
     await telling.social_worker.refers(esi, "Sectioned on Monday, nobody at home knows how")
     await telling.manager.moves(esi, to="consent-pending")
     await telling.esi.consents(esi, to="keyworking")
@@ -39,7 +60,13 @@ async def test_the_story_of_an_inpatient(telling: Telling) -> None:
     assert await telling.manager.allocates(esi, keyworker) == 1
     assert await hospital.plans_of(esi) == {"discharge-plan": "draft"}, "the ward sees her plan now"
 
-    # The same begins in hospital: family first, then the professionals, then a visit on the ward.
+
+async def _is_visited_on_the_ward(telling: Telling, esi: Child) -> None:
+    """The same begins in hospital:
+
+    Family first, then the professionals, then a visit on the ward.
+    """
+    keyworker, hospital = telling.keyworker, telling.hospital
     due = await keyworker.to_do(esi)
     assert due["contact-family"] == "2026-03-12"
     assert due["T-CETR-POSTADM"] == "2026-03-16", "a fortnight from Monday, not from today"
@@ -60,7 +87,10 @@ async def test_the_story_of_an_inpatient(telling: Telling) -> None:
     await keyworker.moves(esi, to="discharge-planning")
     assert await hospital.plans_of(esi) == {"discharge-plan": "active"}
 
-    # Home after three weeks.
+
+async def _comes_home(telling: Telling, esi: Child, stay: Spell) -> None:
+    """Home after three weeks."""
+    keyworker, hospital = telling.keyworker, telling.hospital
     await telling.it_is("2026-03-25 10:00")
     await hospital.tells(stay.discharge(telling.clock.now))
     assert await hospital.knows(esi) == set()

@@ -52,7 +52,7 @@ async def test_the_story_of_a_ward_that_tells_late(telling: Telling) -> None:
     assert await _as_it_stands(telling, mo) == stands
     assert stands["state"] == "plan-active"
     assert stands["ratings"] == [
-        ("2026-03-02", "2026-03-10T23:30", "amber"),
+        ("2026-03-02T09:00", "2026-03-10T23:30", "amber"),
         ("2026-03-10T23:30", "2026-03-20T11:00", "blue"),
         ("2026-03-20T11:00", "", "red"),
     ]

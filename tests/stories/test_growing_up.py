@@ -40,7 +40,7 @@ async def test_the_story_of_growing_up(telling: Telling) -> None:
     assert await signatory.knows(dev) == {"Patient", "Flag"}
     assert await signatory.rating_of(dev) == "amber"
     (rating,) = await keyworker.sees("Flag", dev)
-    assert rating["period"] == {"start": "2026-03-02"}
+    assert rating["period"] == {"start": "2026-03-02T09:00:00+00:00"}
     await keyworker.completes(dev, "T-TRANSITION")
     assert await keyworker.tasks_of(dev, "T-TRANSITION") == []
 

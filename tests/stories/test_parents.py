@@ -16,11 +16,17 @@ from tests.stories.telling import Telling
 
 async def test_the_story_of_a_daughter_who_turns_13(telling: Telling) -> None:
     ivy = Child("Ivy", born="2013-03-20")
-    keyworker = telling.keyworker
     await telling.is_brought(ivy)
-    mother, father = telling.ivys_mother, telling.ivys_father
+    await _is_put_on_the_register(telling, ivy)
+    await _is_given_a_keyworker(telling, ivy)
+    await _turns_13(telling, ivy)
+    await _decides(telling, ivy)
+    await _takes_it_back(telling, ivy)
 
-    # She is 12. Her mother decides whether she is on the register: till then nobody sees her.
+
+async def _is_put_on_the_register(telling: Telling, ivy: Child) -> None:
+    """She is 12. Her mother decides whether she is on the register: till then nobody sees her."""
+    mother = telling.ivys_mother
     for person in (mother, telling.paediatrician, telling.social_worker, telling.manager):
         assert await person.knows(ivy) == set()
     assert await telling.register.knows(ivy) == {"Patient", "RelatedPerson"}
@@ -29,7 +35,10 @@ async def test_the_story_of_a_daughter_who_turns_13(telling: Telling) -> None:
     assert await mother.rating_of(ivy) == "amber"
     await telling.social_worker.refers(ivy, "It is too much for everybody")
 
-    # To keyworking too; who takes the referral writes it down with her, and nobody else does.
+
+async def _is_given_a_keyworker(telling: Telling, ivy: Child) -> None:
+    """To keyworking too; who takes the referral writes it down with her, and nobody else does."""
+    mother, father, keyworker = telling.ivys_mother, telling.ivys_father, telling.keyworker
     with refused(403, "recorded by the keyworker"):
         await telling.social_worker.records_consent(ivy, "keyworking", giver=ivy.mother)
     await _allocated(telling, ivy)
@@ -39,7 +48,10 @@ async def test_the_story_of_a_daughter_who_turns_13(telling: Telling) -> None:
     assert (await keyworker.to_do(ivy))["T-PROXY-REVIEW"] == "2026-03-20"
     assert "T-PROXY-REVIEW" in await mother.to_do(ivy), "nobody is taken by surprise"
 
-    # Midnight: both parents see nothing, until somebody has talked with her.
+
+async def _turns_13(telling: Telling, ivy: Child) -> None:
+    """Midnight: both parents see nothing, until somebody has talked with her."""
+    mother, father, keyworker = telling.ivys_mother, telling.ivys_father, telling.keyworker
     await telling.it_is("2026-03-20 00:01")
     for parent in (mother, father):
         assert await parent.knows(ivy) == set()
@@ -48,7 +60,10 @@ async def test_the_story_of_a_daughter_who_turns_13(telling: Telling) -> None:
     assert await keyworker.rating_of(ivy) == ""
     assert {"Task", "Consent"} <= await keyworker.knows(ivy), "what was, to go on from"
 
-    # She is found competent, and decides: her mother, her keyworker, and not her father.
+
+async def _decides(telling: Telling, ivy: Child) -> None:
+    """She is found competent, and decides: her mother, her keyworker, and not her father."""
+    mother, father, keyworker = telling.ivys_mother, telling.ivys_father, telling.keyworker
     await telling.it_is("2026-03-24 16:00")
     asked = [competence("gillick-competent", "2026-03-24")]
     own: dict[str, Any] = {
@@ -65,9 +80,11 @@ async def test_the_story_of_a_daughter_who_turns_13(telling: Telling) -> None:
     with refused(403):
         await mother.consents(ivy, to="cetr")
 
-    # What she has given she takes back by herself.
+
+async def _takes_it_back(telling: Telling, ivy: Child) -> None:
+    """What she has given she takes back by herself."""
     await telling.ivy.withdraws(ivy, "keyworking")
-    assert "Task" not in await mother.knows(ivy)
+    assert "Task" not in await telling.ivys_mother.knows(ivy)
     assert {"Flag", "Task"} <= await telling.ivy.knows(ivy)
 
 

@@ -22,7 +22,6 @@ async def counting(tmp_path: Path) -> AsyncIterator[Telling]:
 async def test_the_story_of_two_readmissions_that_did_not_come(counting: Telling) -> None:
     telling = counting
     gil, hana = Child("Gil", "2009-09-14", 701), Child("Hana", "2009-11-02", 702)
-    keyworker, nurse = telling.keyworker, telling.nurse
     for child in (gil, hana):
         await has_a_plan(telling, child)
     stays = [Spell(one.nhs_number, telling.clock.now, birth_date=one.born) for one in (gil, hana)]
@@ -33,10 +32,21 @@ async def test_the_story_of_two_readmissions_that_did_not_come(counting: Telling
         await telling.hospital.tells(stay.discharge(telling.clock.now))
     await telling.it_is("2026-04-13 11:00")
     for child in (gil, hana):
-        await nurse.rates(child, "amber", "A fortnight at home")
+        await telling.nurse.rates(child, "amber", "A fortnight at home")
+    await _is_in_crisis(telling, gil)
+    await _is_reviewed(telling, gil, hana)
+    await _moves_house(telling, hana)
+    await _stayed_at_home(telling, (gil, hana))
+    await _is_read_in_numbers(telling)
 
-    # Friday, 1 May: Gil is in crisis. What the keyworker answers makes it red, and what has to
-    # be done before anybody thinks of a bed is asked for. Monday is a bank holiday.
+
+async def _is_in_crisis(telling: Telling, gil: Child) -> None:
+    """Friday, 1 May: Gil is in crisis.
+
+    What the keyworker answers makes it red, and what has to be done before anybody thinks of a
+    bed is asked for. Monday is a bank holiday.
+    """
+    keyworker, nurse = telling.keyworker, telling.nurse
     await telling.it_is("2026-05-01 15:00")
     await keyworker.writes(papers.answers(gil, telling.clock.now, "admission-48h"))
     risk = await nurse.gets(f"{gil.reference}/$admission-risk")
@@ -49,8 +59,14 @@ async def test_the_story_of_two_readmissions_that_did_not_come(counting: Telling
     assert due["T-CETR-COMMUNITY"] == "2026-05-15", "a fortnight, for the review itself"
     assert due["T-REVIEW-RED"] == "2026-05-15"
 
-    # They meet on Tuesday; that is no review. The review is on the 12th, by a panel that Gil has
-    # agreed to: its papers are with it a day before, and it sees him from his yes on.
+
+async def _is_reviewed(telling: Telling, gil: Child, hana: Child) -> None:
+    """They meet on Tuesday; that is no review.
+
+    The review is on the 12th, by a panel that Gil has agreed to: its papers are with it a day
+    before, and it sees him from his yes on.
+    """
+    keyworker, nurse = telling.keyworker, telling.nurse
     await telling.it_is("2026-05-05 11:00")
     await keyworker.completes(gil, "T-LAEP")
     assert (await keyworker.to_do(gil))["T-CETR-COMMUNITY"] == "2026-05-15"
@@ -66,7 +82,10 @@ async def test_the_story_of_two_readmissions_that_did_not_come(counting: Telling
     await keyworker.completes(gil, "T-CETR-COMMUNITY")
     await nurse.rates(gil, "amber", "Somebody is there at night, and he sleeps")
 
-    # Hana's placement gives notice in the same week: red, a review, another placement, amber.
+
+async def _moves_house(telling: Telling, hana: Child) -> None:
+    """Hana's placement gives notice in the same week: red, a review, another placement, amber."""
+    keyworker, nurse = telling.keyworker, telling.nurse
     await nurse.rates(hana, "red", "The placement has given notice")
     due = await keyworker.to_do(hana)
     assert due["T-CETR-COMMUNITY"] == "2026-05-26"
@@ -75,15 +94,20 @@ async def test_the_story_of_two_readmissions_that_did_not_come(counting: Telling
     await keyworker.completes(hana, "T-CETR-COMMUNITY")
     await nurse.rates(hana, "amber", "She moves on Saturday")
 
-    # Nobody was admitted: both are on amber at home, and keyworking was never interrupted.
+
+async def _stayed_at_home(telling: Telling, children: tuple[Child, ...]) -> None:
+    """Nobody was admitted: both are on amber at home, and keyworking was never interrupted."""
+    keyworker = telling.keyworker
     await telling.it_is("2026-07-01 10:00")
-    for child in (gil, hana):
+    for child in children:
         (past,) = await keyworker.sees("Encounter", child, "&class=IMP")
         assert past["status"] == "finished"
         assert await keyworker.state_of(child) == "plan-active"
         assert await telling.social_worker.rating_of(child) == "amber"
 
-    # The steering group reads it, in numbers.
+
+async def _is_read_in_numbers(telling: Telling) -> None:
+    """The steering group reads it, in numbers."""
     report = await telling.commissioner.gets("$oversight-report?start=2026-03-01&end=2026-06-30")
     measures = {one["code"]["text"]: one for one in report["group"]}
     assert _count(measures["admissions"]) == 2, "those of March"

@@ -1,33 +1,49 @@
 """When things are steadier: Cara is 16, and has been at home all the time."""
 
+from typing import Final
+
 from tests.stories import papers
 from tests.stories.beginnings import has_a_plan
 from tests.stories.papers import Child
 from tests.stories.people import refused
 from tests.stories.telling import Telling
 
+_PLANS: Final = ("keyworking-plan", "step-down-plan")
+
 
 async def test_the_story_of_stepping_down(telling: Telling) -> None:
     cara = Child("Cara", born="2009-09-14")
-    keyworker, nurse = telling.keyworker, telling.nurse
     await has_a_plan(telling, cara)
+    await _has_a_bad_week(telling, cara)
+    await _steps_down(telling, cara)
+    await _comes_back(telling, cara)
+    await _is_closed(telling, cara)
+    await _keeps_what_was(telling, cara)
 
-    # A bad week: red. Nobody steps down from there.
+
+async def _has_a_bad_week(telling: Telling, cara: Child) -> None:
+    """A bad week: red. Nobody steps down from there."""
+    keyworker, nurse = telling.keyworker, telling.nurse
     await telling.it_is("2026-05-05 10:00")
     await nurse.rates(cara, "red", "The school has excluded her")
     with refused(422, "red"):
         await keyworker.operates(f"{cara.episode}/$step-down", reason="She asks for it")
 
-    # By July there is another school, and she is on green.
+
+async def _steps_down(telling: Telling, cara: Child) -> None:
+    """By July there is another school, and she is on green."""
+    keyworker, nurse = telling.keyworker, telling.nurse
     await telling.it_is("2026-07-06 10:00")
     await nurse.rates(cara, "green", "Two months at the new school")
     await keyworker.operates(f"{cara.episode}/$step-down", reason="Steady since May")
     assert await keyworker.state_of(cara) == "step-down"
-    plans = {"keyworking-plan": "active", "step-down-plan": "active"}
     for person in (telling.cara, keyworker, nurse, telling.social_worker):
-        assert await person.plans_of(cara) == plans
+        assert await person.plans_of(cara) == dict.fromkeys(_PLANS, "active")
 
-    # It was too early: she goes back to the plan that she had, and steps down in October.
+
+async def _comes_back(telling: Telling, cara: Child) -> None:
+    """It was too early: she goes back to the plan that she had, and steps down in October."""
+    keyworker, nurse = telling.keyworker, telling.nurse
     await telling.it_is("2026-08-03 10:00")
     await nurse.rates(cara, "amber", "The holidays are hard")
     await keyworker.moves(cara, to="plan-active", reason="The holidays are hard")
@@ -36,7 +52,10 @@ async def test_the_story_of_stepping_down(telling: Telling) -> None:
     await nurse.rates(cara, "green", "School again, and well")
     await keyworker.operates(f"{cara.episode}/$step-down", reason="Well since the holidays")
 
-    # The end: not while anything of keyworking is open. What is the register's may be.
+
+async def _is_closed(telling: Telling, cara: Child) -> None:
+    """The end: not while anything of keyworking is open. What is the register's may be."""
+    keyworker = telling.keyworker
     await telling.it_is("2026-11-02 10:00")
     ending = f"{cara.episode}/$close"
     with refused(422, "Goal/"):
@@ -49,13 +68,16 @@ async def test_the_story_of_stepping_down(telling: Telling) -> None:
     assert await telling.strategic_keyworker.has_to_ask_about(cara, "T-TRANSITION")
     await keyworker.operates(ending, reason=papers.code("stepped-down"))
 
-    # From now on only she herself sees what was. On the register she stays.
+
+async def _keeps_what_was(telling: Telling, cara: Child) -> None:
+    """From now on only she herself sees what was. On the register she stays."""
+    keyworker, nurse = telling.keyworker, telling.nurse
     for person in (keyworker, telling.manager, telling.strategic_keyworker):
         assert await person.knows(cara) == set()
     for person in (nurse, telling.social_worker):
         assert await person.knows(cara) == {"Patient", "Flag"}
         assert await person.rating_of(cara) == "green"
-    assert await telling.cara.plans_of(cara) == dict.fromkeys(plans, "completed")
+    assert await telling.cara.plans_of(cara) == dict.fromkeys(_PLANS, "completed")
     assert await telling.cara.state_of(cara) == "closed"
     (involvement,) = await telling.cara.sees("EpisodeOfCare", cara)
     history = [one["status"] for one in involvement["statusHistory"]]

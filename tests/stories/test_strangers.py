@@ -21,8 +21,8 @@ async def test_the_story_of_those_who_have_no_part(telling: Telling) -> None:
     unknown = await telling.comes("unknown-hospital", ods_code=papers.ELSEWHERE)
     strangers = (telling.stranger, unknown, telling.commissioner)
 
-    # Known to the register alone, then involved, then with a plan: they never learn of it.
-    await telling.is_on_the_register(kai)
+    # Known to the service alone, then involved, then with a plan: they never learn of it.
+    await telling.is_brought(kai)
     await _learn_nothing(kai, strangers)
     await has_a_plan(telling, kai)
     await _learn_nothing(kai, strangers)

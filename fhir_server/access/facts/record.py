@@ -31,6 +31,8 @@ def birthday(born: str, age: int) -> int:
     Who was born on 29 February has birthday on 1 March in other years, as English law counts.
     """
     day = date.fromisoformat(born)
+    if day.year + age > date.max.year:
+        return LATEST
     try:
         reached = day.replace(year=day.year + age)
     except ValueError:

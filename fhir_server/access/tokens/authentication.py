@@ -8,7 +8,7 @@ import logging
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Final, Protocol
 
@@ -158,6 +158,8 @@ class Authenticator:
         known = self._trust.issuers.get(issuer)
         names = (known.names if known else None) or self._trust.names
         caller = caller_of(claims, names, issuer, self._trust.base)
+        if known is None or not known.tells_revocations:
+            caller = replace(caller, expires=claims["exp"])
         return _Known(caller, issuer, jti, until)
 
 

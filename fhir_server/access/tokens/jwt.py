@@ -34,6 +34,8 @@ class Issuer:
     algorithms: frozenset[str]
     names: ClaimNames | None = None
     """Which of its claims says what, where they are not called as the settings say."""
+    tells_revocations: bool = False
+    """Whether it is known at any time which of its tokens were revoked."""
 
 
 def is_jwt(token: str) -> bool:
