@@ -39,7 +39,7 @@ run: $(VENV)/.installed
 
 # A file's tests stay together: some share a server. At most four processes, however many cores.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 30
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -29,7 +29,8 @@ from fhir_server.jobs.record import OPEN
 from fhir_server.jobs.runner import Runner
 from fhir_server.jobs.runner import Terms as JobTerms
 from fhir_server.operation.registry import Operations
-from fhir_server.operation.rules import ServiceRules, load_rules
+from fhir_server.operation.rules import ServiceRules
+from fhir_server.operation.wired import wired
 from fhir_server.outgoing import Outgoing
 from fhir_server.search.parse import Limits
 from fhir_server.setting_groups.around import turns_of
@@ -82,8 +83,9 @@ async def fhir_server(
 
 def service_rules(settings: Settings) -> Rules:
     """The service's rules that are in the packages of operations."""
+    _, rules = wired(settings.operations)
     return ServiceRules(
-        load_rules(settings.operations),
+        rules,
         base=settings.base,
         clock=settings.clock,
         checker=checker(settings),

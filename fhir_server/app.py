@@ -32,8 +32,8 @@ from fhir_server.http.proxies import Proxies
 from fhir_server.http.websockets import websocket
 from fhir_server.keeping import audit_trail, complete_facts, open_store, syslog_follower
 from fhir_server.noticing import dispatcher
-from fhir_server.operation.registry import Operations, load
-from fhir_server.operation.rules import load_rules
+from fhir_server.operation.registry import Operations
+from fhir_server.operation.wired import wired
 from fhir_server.setting_groups.around import client_rates
 from fhir_server.setting_groups.consent import terms_of
 from fhir_server.settings import PATH, Settings, refuse_unknown_variables
@@ -83,8 +83,7 @@ def create_app(settings: Settings | None = None) -> Application:
     if settings is None:
         refuse_unknown_variables()
         settings = Settings()
-    operations = load(settings.operations)
-    load_rules(settings.operations)
+    operations, _ = wired(settings.operations)
     SHELF.allow(settings.terminology_memory)
 
     app = Application(

@@ -34,9 +34,9 @@ def smart(told: SmartConfiguration | None) -> Any:
     return configuration
 
 
-async def live() -> dict[str, str]:
+async def live() -> JSONResponse:
     """The process answers."""
-    return {"status": "live"}
+    return JSONResponse({"status": "live"})
 
 
 def ready_check(app: FastAPI) -> Any:

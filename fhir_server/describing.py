@@ -12,7 +12,8 @@ from fhir_server.http import openapi
 from fhir_server.http.negotiate import Gzip, gzip_taken
 from fhir_server.http.openapi import Described
 from fhir_server.interactions.table import ROUTER
-from fhir_server.operation.registry import Operations, load
+from fhir_server.operation.registry import Operations
+from fhir_server.operation.wired import wired
 from fhir_server.settings import PATH, Settings, refuse_unknown_variables
 
 
@@ -39,7 +40,7 @@ def printed_description() -> bytes:
     """
     refuse_unknown_variables()
     settings = Settings()
-    return openapi.encoded(described(settings, load(settings.operations), settings.base))
+    return openapi.encoded(described(settings, wired(settings.operations)[0], settings.base))
 
 
 def description(settings: Settings, operations: Operations) -> Any:

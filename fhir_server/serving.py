@@ -18,7 +18,7 @@ from typing import Any, Final
 import click
 import uvicorn
 
-from fhir_server import logs
+from fhir_server import arenas, logs
 from fhir_server.app import Application, create_app
 from fhir_server.errors import FhirError
 from fhir_server.http.websockets import MOST_BYTES
@@ -174,6 +174,7 @@ def _secret_files(settings: Settings) -> dict[str, str]:
 
 
 def _run(settings: Settings, application: Application, lines: list[str]) -> None:
+    arenas.limit()
     common: dict[str, Any] = {
         "host": settings.host,
         "port": settings.port,

@@ -12,6 +12,8 @@ from typing import Any, Final
 from loadtests.samples import Began, Sample, Use
 from loadtests.scenarios.acting import Scenario
 
+_MIXED: Final = 20
+"""Users from whom on each scenario has its part: fewer make other requests, not only fewer."""
 _SETTLING: Final = 0.25
 """Of each step, its beginning, in which users come in, is not measured."""
 
@@ -120,8 +122,9 @@ def cores(uses: Sequence[Use]) -> float:
 def knee(steps: Sequence[Measured], limits: Limits) -> Knee:
     """The last step before the first that is too much."""
     carried: list[Measured] = []
+    first = next((one for one in steps if one.users >= _MIXED), None)
     for step in steps:
-        why = _broken(step, steps[0], limits)
+        why = _broken(step, first, limits)
         if why:
             return Knee(*_most(carried), found=True, why=f"{step.users} users: {why}")
         carried.append(step)
@@ -133,12 +136,15 @@ def _most(carried: Sequence[Measured]) -> tuple[float, int]:
     return (best.right, best.users) if best else (0.0, 0)
 
 
-def _broken(step: Measured, first: Measured, limits: Limits) -> str:
+def _broken(step: Measured, first: Measured | None, limits: Limits) -> str:
+    """Why it is too much; `first` is the step by which what is due is known."""
     if step.fault_share > limits.faults:
         return f"{step.fault_share:.1%} of the requests went wrong"
     if step.p95 > limits.p95_ms:
         return f"p95 is {step.p95:.0f} ms, more than {limits.p95_ms:.0f}"
-    due = first.rate / first.users * step.users if first.users else 0.0
+    if first is None or step.users <= first.users:
+        return ""
+    due = first.rate / first.users * step.users
     if step.rate < limits.keeps_up * due:
         return f"{step.rate:.0f} requests a second, not the {due:.0f} that are due"
     return ""

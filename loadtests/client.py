@@ -71,15 +71,17 @@ async def load(url: str, make: Make, *, connections: int, seconds: float) -> Run
 
     async def one(host: str, port: int) -> None:
         reader, writer = await asyncio.open_connection(host, port, limit=2**24)
-        while time.perf_counter() < deadline:
-            before = time.perf_counter()
-            writer.write(make(next(numbers)))
-            if await _succeeded(reader):
-                run.times.append((time.perf_counter() - before) * 1000)
-            else:
-                run.failed += 1
-                run.refused.append((time.perf_counter() - before) * 1000)
-        writer.close()
+        try:
+            while time.perf_counter() < deadline:
+                before = time.perf_counter()
+                writer.write(make(next(numbers)))
+                if await _succeeded(reader):
+                    run.times.append((time.perf_counter() - before) * 1000)
+                else:
+                    run.failed += 1
+                    run.refused.append((time.perf_counter() - before) * 1000)
+        finally:
+            writer.close()
 
     await asyncio.gather(*(one(parts.hostname, parts.port or 80) for _ in range(connections)))
     run.seconds = time.perf_counter() - started

@@ -39,6 +39,7 @@ _ROOT: Final = Path(__file__).parents[1]
 _GRACE: Final = 120
 """Seconds that a run may take beyond its steps."""
 _CANNOT: Final = 2
+_NOT_THE_SERVER: Final = "that is where the report was written, and nothing is known of the server"
 
 
 def _numbers(_context: object, _option: object, given: str) -> list[int]:
@@ -46,6 +47,10 @@ def _numbers(_context: object, _option: object, given: str) -> list[int]:
     if not found or len(found) != given.count(",") + 1 or min(found) < 1:
         raise click.BadParameter("numbers with commas between them, such as 5,20,40")
     return found
+
+
+_SPAN: Final = click.FloatRange(0.1, 3600)
+"""Of seconds that an option may say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +93,15 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="Users of each step.",
         ),
-        click.option("--seconds", default=12.0, show_default=True, help="Of each step."),
-        click.option("--pace", default=1.0, show_default=True, help="Seconds to an action."),
-        click.option("--processes", default=1, show_default=True, help="That make load."),
+        click.option("--seconds", type=_SPAN, default=12.0, show_default=True, help="Of a step."),
+        click.option("--pace", type=_SPAN, default=1.0, show_default=True, help="To an action."),
+        click.option(
+            "--processes",
+            type=click.IntRange(1, 64),
+            default=1,
+            show_default=True,
+            help="That make load.",
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -143,10 +154,10 @@ def run(
             told = _elsewhere(asked, known, chosen, bounds)
         else:
             told = _here(asked, chosen, bounds)
+        _write(told, chosen.to, chosen.into)
     except (CannotRun, NothingMeasured, BadRegion, OSError, ValueError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(_CANNOT)
-    _write(told, chosen.to, chosen.into)
     sys.exit(0 if told.met else 1)
 
 
@@ -162,11 +173,7 @@ def _here(asked: Asked, options: Options, bounds: dict[str, Any]) -> Told:
         region = serving.make_region(asked, place)
         clients = serving.register(asked, place)
         found = [_against(asked, clients, place, workers, options) for workers in options.workers]
-    read = [
-        runs.read(folder, bounds, workers)
-        for folder, workers in zip(found, options.workers, strict=True)
-    ]
-    return _told(read, bounds, region=region)
+    return _told([runs.read(folder, bounds) for folder in found], bounds, region=region)
 
 
 def _against(
@@ -191,6 +198,7 @@ def _against(
             pace=options.pace,
             receivers=receivers.addresses,
             processes=options.processes,
+            workers=workers,
         )
         make_load(plan, f"{workers} worker{'s' * (workers > 1)}")
     (into / "notices.json").write_text(json.dumps(receivers.taken))
@@ -202,8 +210,9 @@ def _elsewhere(
 ) -> Told:
     into = _fresh(options.to / "server")
     found = foreign.look(known, asked)
-    for line in found.left_out:
-        click.echo(f"Left out: {line}")
+    remarks = (f"Of this server: {one}" for one in found.remarks)
+    for line in (*(f"Left out: {one}" for one in found.left_out), *remarks):
+        click.echo(line)
     plan = Plan(
         base=known.base,
         token_url=found.token_url,
@@ -215,9 +224,12 @@ def _elsewhere(
         pace=options.pace,
         hides=False,
         processes=options.processes,
+        lacks=found.lacks,
+        calls_itself=found.calls_itself,
     )
     make_load(plan, known.base)
-    return _told([runs.read(into, bounds)], bounds, left_out=found.left_out)
+    run = runs.read(into, bounds)
+    return _told([run], bounds, left_out=found.left_out, remarks=found.remarks)
 
 
 def _prepared(path: Path, options: Options, bounds: dict[str, Any]) -> Told:
@@ -287,17 +299,19 @@ def _told(
     bounds: dict[str, Any],
     *,
     left_out: Sequence[str] = (),
+    remarks: Sequence[str] = (),
     region: str = "",
 ) -> Told:
+    ours = all(run.workers for run in found)
+    here = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     return Told(
         runs=found,
         held=runs.held(found[0], bounds),
-        machine=(
-            f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; "
-            "the load came from the same machine"
-        ),
+        p95_ms=thresholds.limits(bounds).p95_ms,
+        machine=f"{here}; {'the load came from the same machine' if ours else _NOT_THE_SERVER}",
         when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         left_out=left_out,
+        remarks=remarks,
         region=region,
     )
 
@@ -307,7 +321,7 @@ def _write(told: Told, folder: Path, into: Path | None) -> None:
         into.write_text(figures.filled(into.read_text("utf-8"), told), "utf-8")
     (folder / "report.html").write_text(report.page(told), "utf-8")
     (folder / "report.json").write_text(json.dumps(report.numbers(told), indent=1) + "\n")
-    for line in report.in_words(told):
+    for line in (*report.answer(told), *report.in_words(told)):
         click.echo(line)
     for one in told.held:
         if not one.met:

@@ -74,6 +74,10 @@ class _Transport:
         _lines(os.getpid()).write(sample.line())
         return answer
 
+    def lost(self, name: str, fault: str) -> None:
+        sample = Sample(time.time(), self._scenario, name, 0.0, 0, fault[:200])
+        _lines(os.getpid()).write(sample.line())
+
 
 def _answer(response: Any) -> Answer:
     headers = {name.lower(): one for name, one in (response.headers or {}).items()}
@@ -85,7 +89,8 @@ def _user(scenario: Scenario) -> type[Any]:
 
     def on_start(self: Any) -> None:
         _STAGE.part = _part(self.environment)
-        self.actor = _STAGE.actor(scenario, _Transport(self.client, scenario.name))
+        self.transport = _Transport(self.client, scenario.name)
+        self.actor = _STAGE.actor(scenario, self.transport)
 
     def act(self: Any) -> None:
         _ACTIONS[scenario.name] += 1
@@ -93,6 +98,9 @@ def _user(scenario: Scenario) -> type[Any]:
             scenario.play(self.actor)
         except Wrong:
             return  # counted where it was found
+        except Exception as error:
+            self.transport.lost("an action", f"broke off: {error!r}")
+            raise
 
     own: dict[str, Any] = {
         "host": _PLAN.base,

@@ -44,8 +44,11 @@ class Plan:
         scenarios: names of those that are played.
         pace: seconds from the beginning of a user's action to that of the next.
         hides: whether the server hides what consent does not open.
+        lacks: what it cannot, as `loadtests.foreign` calls it: nobody asks for that.
+        calls_itself: the FHIR base that its links begin with, where that is another than `base`.
         receivers: where notices may be sent, by what becomes of them there.
         processes: how many make load.
+        workers: processes of the server; 0 where it is not ours to start.
     """
 
     base: str
@@ -59,6 +62,9 @@ class Plan:
     hides: bool = True
     receivers: dict[str, str] = field(default_factory=dict)
     processes: int = 1
+    workers: int = 0
+    lacks: Sequence[str] = ()
+    calls_itself: str = ""
 
     def clients_of(self, kind: str) -> list[Client]:
         """Those of a kind; where there is one for everything, that."""
@@ -81,6 +87,7 @@ def read(path: Path) -> Plan:
             "asked": Asked(**asked),
             "folder": str(beside / told["folder"]),
             "clients": [_client(one, beside) for one in told["clients"]],
+            "lacks": tuple(told.get("lacks", ())),
             "steps": [Step(**one) for one in told["steps"]],
         }
     )

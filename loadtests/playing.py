@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from loadtests.people import Cast, people_of
 from loadtests.plan import Client, Plan
@@ -34,6 +34,9 @@ class Transport(Protocol):
         judge: Judge,
     ) -> Answer: ...
 
+    def lost(self, name: str, fault: str) -> None:
+        """Count one that could not be sent."""
+
 
 @dataclass(slots=True)
 class Asker:
@@ -42,6 +45,8 @@ class Asker:
     base: str
     tokens: Tokens | None
     transport: Transport
+    calls_itself: str = ""
+    """What the server's links begin with in place of the base, if it calls itself otherwise."""
 
     def __call__(
         self,
@@ -54,8 +59,8 @@ class Asker:
         expect: Sequence[int] = (200,),
         check: Check | None = None,
     ) -> Answer:
-        url = path if path.startswith(("http://", "https://")) else f"{self.base}/{path}"
-        sent = {**self._headers(url), **(headers or {})}
+        url = self._address(path)
+        sent = {**self._headers(name, url), **(headers or {})}
         raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         if raw is not None:
             sent["Content-Type"] = FHIR_JSON
@@ -70,14 +75,20 @@ class Asker:
             raise Wrong(f"{name}: {judged[0]}")
         return answer
 
-    def _headers(self, url: str) -> dict[str, str]:
+    def _address(self, path: str) -> str:
+        if self.calls_itself and path.startswith(self.calls_itself):
+            return self.base + path.removeprefix(self.calls_itself)
+        return urljoin(f"{self.base}/", path)
+
+    def _headers(self, name: str, url: str) -> dict[str, str]:
         """No token for another origin than the server's."""
         headers = {"Accept": FHIR_JSON}
         if self.tokens is not None and _origin(url) == _origin(self.base):
             try:
                 headers["Authorization"] = f"Bearer {self.tokens.current()}"
             except NoToken as error:
-                raise Wrong(f"token: {error}") from None
+                self.transport.lost(name, f"no token: {error}")
+                raise Wrong(f"no token: {error}") from None
         return headers
 
 
@@ -127,7 +138,7 @@ class Stage:
         client = clients[(number - 1) % len(clients)]
         cast = self.cast()
         return Actor(
-            ask=Asker(self.plan.base, self.tokens_of(client), transport),
+            ask=Asker(self.plan.base, self.tokens_of(client), transport, self.plan.calls_itself),
             identity=client.identity,
             mine=cast.concerned(client.identity),
             hidden=cast.hidden(client.identity) if self.plan.hides else [],
@@ -136,6 +147,7 @@ class Stage:
             pools=self.pools,
             receivers=self.plan.receivers,
             part=self.part,
+            lacks=self.plan.lacks,
         )
 
     def cast(self) -> Cast:

@@ -57,7 +57,7 @@ def plot(
     Args:
         x: what stands below, with its unit; `y` at the side.
         limit: a value that is drawn across, dashed; none where it is 0.
-        zones: places on the x axis with the number that stands there, such as where steps begin.
+        zones: places on the x axis where steps begin, with their users.
     """
     points = [point for line in lines for point in line.points if _is_number(point)]
     if not points:
@@ -111,7 +111,7 @@ def _zones(frame: _Frame, zones: Sequence[Point]) -> Iterator[str]:
         at = frame.x(value)
         low = _HEIGHT - _BOTTOM
         yield f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{low}" class="zone"/>'
-        yield f'<text x="{at + 2:.1f}" y="{low - 3}" class="zone">{number:g}</text>'
+        yield f'<text x="{at + 2:.1f}" y="{low - 3}" class="zone">{number:g} users</text>'
 
 
 def _limit(frame: _Frame, limit: float) -> Iterator[str]:

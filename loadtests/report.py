@@ -11,7 +11,7 @@ from loadtests.capacity import gain, percentile
 from loadtests.plots import Line, plot
 from loadtests.runs import Run
 from loadtests.samples import Sample
-from loadtests.thresholds import Held
+from loadtests.thresholds import SHARE, Held
 
 _STYLE: Final = """
 body{font:15px/1.45 Arial,sans-serif;color:#212b32;max-width:1320px;margin:24px auto;padding:0 16px}
@@ -29,6 +29,21 @@ svg text.zone{stroke:none;fill:#768692}svg .limit{stroke:#d5281b;stroke-dasharra
 """
 
 
+_READING: Final = """
+<h2>How to read it</h2><ul>
+<li>A user is a system or a person that begins an action each second; an action is one to twenty
+requests. A step has so many users at once; its first quarter, in which they come in, is measured in
+no table.</li>
+<li>p95: 95 of 100 requests were answered within it. Times are those of the client.</li>
+<li>Wrong: an answer with another status than it has to have, with somebody else's record, with
+something that consent hides, with a version that has not moved by one, or none at all.</li>
+<li>Cores and MB: of all processes of the server together. Store ms: how long a request waited for
+the store, on the average, as far as the server tells it.</li>
+<li>The knee: the first step that is too much. What a server carries is the rate of right answers of
+the best step before it.</li>
+<li>More, with the limits of the method: docs/capacity.md and docs/load-testing.md.</li></ul>
+"""
+
 _BUSY: Final = 0.2
 """Cores of other work, beyond which figures are not the server's own."""
 
@@ -41,7 +56,9 @@ class Told:
         runs: the first is that which thresholds are held against; others have more workers.
         machine: what it ran on, in a line.
         left_out: scenarios that were not played, with the reason.
+        remarks: what was played otherwise than on a server of this project.
         region: lines on what is loaded.
+        p95_ms: the limit of the knee, which is drawn.
     """
 
     runs: Sequence[Run]
@@ -49,7 +66,9 @@ class Told:
     machine: str
     when: str
     left_out: Sequence[str] = ()
+    remarks: Sequence[str] = ()
     region: str = ""
+    p95_ms: float = 0.0
 
     @property
     def met(self) -> bool:
@@ -68,6 +87,7 @@ def numbers(told: Told) -> Any:
                 for one in told.held
             ],
             "left_out": list(told.left_out),
+            "remarks": list(told.remarks),
             "runs": [runs.told_of(run) for run in told.runs],
         }
     )
@@ -87,8 +107,10 @@ def page(told: Told) -> str:
         "<!doctype html><html lang='en-GB'><head><meta charset='utf-8'>",
         f"<title>Load test, {escape(told.when)}</title><style>{_STYLE}</style></head><body>",
         f"<h1>Load test of {escape(told.when)}</h1>",
+        *(f"<p><strong>{escape(line)}</strong></p>" for line in answer(told)),
         f"<p>{escape(told.machine)}</p>",
         *(f"<p>Left out: {escape(line)}</p>" for line in told.left_out),
+        *(f"<p>Of this server: {escape(line)}</p>" for line in told.remarks),
         *_thresholds(told),
         *_capacity(told),
     ]
@@ -96,7 +118,30 @@ def page(told: Told) -> str:
         parts += _run(run)
     if told.region:
         parts += ["<h2>The region</h2>", f"<pre>{escape(told.region)}</pre>"]
-    return "".join([*parts, "</body></html>\n"])
+    return "".join([*parts, _READING, "</body></html>\n"])
+
+
+def answer(told: Told) -> Iterator[str]:
+    """To what the test is made for: does the region fit?"""
+    share = next((one for one in told.held if one.what == SHARE), None)
+    if share is None:
+        return
+    people, who = told.runs[0].plan.asked.young_people, _title(told.runs[0])
+    if not math.isfinite(share.found):
+        yield f"Whether the region fits cannot be told: {who} did not carry the first step."
+    elif share.met:
+        yield (
+            f"The region fits: the busiest hour of its {people} young people takes "
+            f"{share.found:.2%} of what {who} carries, at most {share.limit:.0%} is allowed."
+        )
+    else:
+        yield (
+            f"The region does not fit: the busiest hour of its {people} young people takes "
+            f"{share.found:.0%} of what {who} carries, at most {share.limit:.0%} is allowed."
+        )
+    missed = [one.what for one in told.held if not one.met and one is not share]
+    if missed:
+        yield f"Not as it has to be: {'; '.join(missed)}."
 
 
 def _thresholds(told: Told) -> Iterator[str]:
@@ -133,17 +178,24 @@ def _capacity(told: Told) -> Iterator[str]:
     ]
     yield "<div class='plots'>"
     yield plot("Right answers by load", "users", "a second", lines)
-    yield plot("p95 by load", "users", "ms", late)
+    yield plot("p95 by load; dashed: the limit", "users", "ms", late, limit=told.p95_ms)
     yield "</div>"
     yield from _peak(first)
 
 
 def _gained(first: Run, more: Run) -> str:
-    times = gain(first.capacity.knee, more.capacity.knee)
+    one, other = first.capacity.knee, more.capacity.knee
+    times = gain(one, other)
     if not math.isfinite(times):
         return f"What {more.workers} workers gave cannot be told, as one carried nothing."
+    if not one.found:
+        return (
+            f"What {more.workers} workers gave cannot be told, as no step was too much for "
+            f"{_title(first)}: --steps with more users says it."
+        )
+    least = "" if other.found else "at least "
     return (
-        f"{more.workers} workers carry {times:.2f} times what {first.workers} carries. "
+        f"{more.workers} workers carry {least}{times:.2f} times what {_title(first)} carries. "
         "The load generator ran on the same machine and had its part of it."
     )
 
@@ -317,7 +369,9 @@ def _number(value: float) -> str:
 
 def in_words(told: Told) -> list[str]:
     """The lines for a terminal."""
-    return [" ".join([_plain(_in_words(run)), *_beside(run)]) for run in told.runs]
+    first, *others = told.runs
+    lines = [" ".join([_plain(_in_words(run)), *_beside(run)]) for run in told.runs]
+    return [*lines, *(_gained(first, more) for more in others)]
 
 
 def _plain(text: str) -> str:

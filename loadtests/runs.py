@@ -62,7 +62,7 @@ class NothingMeasured(Exception):
     """There is no raw data of a run in the folder."""
 
 
-def read(folder: Path, told: Mapping[str, Any], workers: int = 0) -> Run:
+def read(folder: Path, told: Mapping[str, Any]) -> Run:
     """Of the folder of a run, with thresholds for the knee.
 
     Raises:
@@ -71,7 +71,7 @@ def read(folder: Path, told: Mapping[str, Any], workers: int = 0) -> Run:
     plan = plans.read(folder / "plan.json")
     samples, uses, began = raw.samples(folder), raw.uses(folder), raw.began(folder)
     if not samples or not began:
-        raise NothingMeasured(f"{folder}: no requests were made; see load.log there")
+        raise NothingMeasured(f"{folder}: no requests were made{_last_words(folder)}")
     end = began[0].at + sum(step.seconds for step in plan.steps)
     steps = measured(began, end, samples, uses)
     requests = Counter(one.scenario for one in samples)
@@ -88,9 +88,19 @@ def read(folder: Path, told: Mapping[str, Any], workers: int = 0) -> Run:
         began=began,
         steps=steps,
         capacity=capacity,
-        workers=workers,
+        workers=plan.workers,
         notices=raw.notices(folder),
     )
+
+
+def _last_words(folder: Path) -> str:
+    """What broke, if something did, and where there is more of it."""
+    log = folder / "load.log"
+    if not log.exists():
+        return ""
+    lines = log.read_text(errors="replace").splitlines()
+    broke = [line.partition("ERROR/")[2] for line in lines if "/ERROR/" in line]
+    return f": {broke[0][:300]} ({log})" if broke else f"; see {log}"
 
 
 def held(run: Run, told: Mapping[str, Any]) -> list[thresholds.Held]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import click
 from click.testing import CliRunner
 
 from fhir_server.cli import main
@@ -119,6 +120,14 @@ def _address(folder: Path) -> str:
     return f"sqlite:///{(folder / _STORE).resolve()}"
 
 
+def _require_answer(served: Served, log: Path) -> None:
+    try:
+        wait(f"{served.base}/metadata")
+    except click.ClickException as error:
+        told = log.read_text(errors="replace").strip()[-500:]
+        raise CannotRun(f"{error.message}: {told} ({log})") from None
+
+
 @contextmanager
 def serving(
     asked: Asked, folder: Path, into: Path, *, workers: int, notices_to: Sequence[str]
@@ -143,7 +152,7 @@ def serving(
         )
     served = Served(f"http://127.0.0.1:{settings['PORT']}/fhir", process.pid)
     try:
-        wait(f"{served.base}/metadata")
+        _require_answer(served, into / "server.log")
         yield served
     finally:
         process.terminate()

@@ -9,6 +9,7 @@ import asyncio
 import math
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,10 +74,13 @@ def main(
         _fill(server, warm)
         samples, arrivals, failed = _soaked(server, minutes, rate)
     found = slope(samples)
-    verdict = "missed" if failed else found.verdict(allowed)
+    verdict = "missed, as requests failed" if failed else found.verdict(allowed)
+    each = ", ".join(f"{count} with {status}" for status, count in sorted(failed.items()))
+    statuses = f" ({each})" if each else ""
     click.echo(
         f"{options}; {rate:g} requests a second for {minutes:g} minutes: {arrivals} requests, "
-        f"{failed} failed; {samples[0][1]:.0f} MB at first, {samples[-1][1]:.0f} MB in the end\n"
+        f"{failed.total()} failed{statuses}; {samples[0][1]:.0f} MB at first, "
+        f"{samples[-1][1]:.0f} MB in the end\n"
         f"after {minutes * _WARM:.1f} minutes {found.an_hour:+.1f} MB an hour (standard error "
         f"{found.error:.1f}, allowed {allowed:g}): {verdict}"
     )
@@ -95,15 +99,16 @@ def _fill(server: Ours, seconds: float) -> None:
         asyncio.run(load(server.target.base, make, connections=16, seconds=seconds))
 
 
-def _soaked(server: Ours, minutes: float, rate: float) -> tuple[list[Sample], int, int]:
-    """Memory by time, and how many requests there were and failed."""
+def _soaked(server: Ours, minutes: float, rate: float) -> tuple[list[Sample], int, Counter[int]]:
+    """Memory by time, how many requests there were, and how many failed by status (0: none)."""
     make, began = mixture(server.data, server.target), time.monotonic()
-    samples, count, failed = [(0.0, server.megabytes())], 0, 0
+    samples, count = [(0.0, server.megabytes())], 0
+    failed: Counter[int] = Counter()
     while (passed := time.monotonic() - began) < minutes * 60:
         seconds, first = min(_EVERY, minutes * 60 - passed + 1), count
         piece = arriving(server.target.base, _from(make, first), rate, seconds)
         count += len(piece)
-        failed += sum(not one.succeeded for one in piece)
+        failed.update(one.status for one in piece if not one.succeeded)
         samples.append(((time.monotonic() - began) / 60, server.megabytes()))
     return samples, count, failed
 

@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Final
 from urllib.parse import urlencode
 
-from fhir_server.registering import assertion
+from fhir_server.registering import CannotRegister, assertion
 
 _TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _USED: Final = 0.75
@@ -49,6 +49,8 @@ class Tokens:
         self._lock = Lock()
         self._token = ""
         self._until = 0.0
+        self.granted = self._scope
+        """What the last one may do: less than was asked for, if the server grants less."""
         self.count = 0
         """How many there have been."""
 
@@ -66,7 +68,10 @@ class Tokens:
     def _renew(self) -> None:
         began = time.monotonic()
         answer = self._asked()
+        if not answer.get("access_token"):
+            raise NoToken(f"{self._url}: an answer without access_token")
         self._token = str(answer["access_token"])
+        self.granted = str(answer.get("scope") or self._scope)
         self._until = began + float(str(answer.get("expires_in", 60))) * self._used
         self.count += 1
 
@@ -79,6 +84,8 @@ class Tokens:
                     said = error.read()[:300].decode(errors="replace")
                     raise NoToken(f"{self._url}: {error.code} {said}") from None
                 time.sleep(1)
+            except CannotRegister as error:
+                raise NoToken(str(error)) from None
             except (OSError, ValueError) as error:
                 raise NoToken(f"{self._url}: {error}") from None
         raise NoToken(self._url)
@@ -92,5 +99,5 @@ class Tokens:
         }
         request = urllib.request.Request(self._url, urlencode(form).encode())  # noqa: S310
         with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:  # noqa: S310
-            found: dict[str, object] = json.load(answer)
-            return found
+            found = json.load(answer)
+        return found if isinstance(found, dict) else {}

@@ -7,7 +7,7 @@ takes its place and one that was taken back leaves none. Decision 0037.
 
 import base64
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 from fhir_server.access.labels import is_test_data
@@ -197,9 +197,10 @@ class Journal:
     async def keep(self, happenings: Collection[Happening], stay: Resource | None) -> None:
         """Keep them, and which version of the Encounter was made from them."""
         made = stay["meta"]["versionId"] if stay else ""
-        rows = [{**asdict(one), "trigger": one.trigger.value} for one in happenings]
+        names = [member.name for member in fields(Happening)]
+        rows = [{name: getattr(one, name) for name in names} for one in happenings]
         content = json.encode({"version": made, "told": rows})
-        await self._records.save(
+        await self._records.make(
             {
                 "resourceType": "Binary",
                 "id": self._id,

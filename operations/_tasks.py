@@ -18,7 +18,7 @@ from operations._overdue import escalations, is_overdue, marked
 from operations._person import local_name, local_time, refers, since, status_of
 from operations._record import Record, due_of, is_open, task_code
 from operations._wanted import wanted
-from operations._work import Work, task_id, task_of
+from operations._work import Work, is_made_of_names, task_id, task_of
 
 _HOSPITAL: Final = frozenset(
     {"contact-hospital", "T-OVERSIGHT-VISIT", "T-CETR-POSTADM", "T-CETR-REPEAT", "T-DPLAN-START"}
@@ -68,7 +68,8 @@ async def _ask(records: Records, record: Record, work: Work) -> str:
     if known is None:
         if work.met or _is_asked_already(record, work):
             return ""
-        await records.save(_task(record, work))
+        task = _task(record, work)
+        await (records.make if is_made_of_names(task) else records.save)(task)
         return work.said
     if work.met:
         return await _meet(records, record, known)

@@ -4,7 +4,7 @@ By the Patient compartment, and by the parameters `patient` and `subject`, which
 https://hl7.org/fhir/R4/compartmentdefinition-patient.html has no Task, for one.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from typing import Any, Final
 
@@ -15,21 +15,26 @@ from fhir_server.fhir.definitions import search_parameters
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.records import Records, reference_to
-from fhir_server.search.extract import extract
-from fhir_server.search.values import ReferenceValue, TokenValue
+from fhir_server.search.extract import extract_elements
+from fhir_server.search.values import IndexValue, ReferenceValue, TokenValue
 from operations._identity import numbers, plain_number
 from operations._message import Part, unversioned
 
+_Values = Iterable[tuple[str, IndexValue]]
 _ABOUT: Final = frozenset({"patient", "subject", "beneficiary"})
 _ABOUT_IDENTIFIED: Final = frozenset(f"{name}:identifier" for name in _ABOUT)
 
 
 def named(resource: Resource) -> set[str]:
     """Patients of this server in whose records it is, and addresses that may mean a Patient."""
-    concerned = _parameters(resource["resourceType"])
+    return _named(resource["resourceType"], extract_elements(resource))
+
+
+def _named(resource_type: str, values: _Values) -> set[str]:
+    concerned = _parameters(resource_type)
     return {
         value.target
-        for code, value in extract(resource)
+        for code, value in values
         if code in concerned
         and isinstance(value, ReferenceValue)
         and _may_be_patient(code, value.target)
@@ -67,9 +72,10 @@ async def require_own(
         FhirError: BUSINESS_RULE, with the place of the reference.
     """
     own = reference_to(patient)
-    _require_own_number(patient, part, resource)
+    values = extract_elements(resource)
+    _require_own_number(patient, part, values)
     links = [*references(resource, part.expression)]
-    for stranger in sorted(named(resource) - {own}):
+    for stranger in sorted(_named(resource["resourceType"], values) - {own}):
         place = next((at for at, link in links if unversioned(link) == stranger), part.expression)
         raise FhirError.at(
             Kind.BUSINESS_RULE,
@@ -91,12 +97,12 @@ async def _is_anothers(records: Records, own: str, link: str) -> bool:
     return found is not None and bool(whose := named(found)) and own not in whose
 
 
-def _require_own_number(patient: Resource, part: Part, resource: Resource) -> None:
+def _require_own_number(patient: Resource, part: Part, values: _Values) -> None:
     """A logical reference may name a Patient too, by NHS number."""
     own = {plain_number(number) for number in numbers(patient)}
     told = {
         plain_number(value.code)
-        for code, value in extract(resource)
+        for code, value in values
         if code in _ABOUT_IDENTIFIED
         and isinstance(value, TokenValue)
         and value.system == canonicals.NHS_NUMBER

@@ -8,6 +8,7 @@ from datetime import date
 
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
+from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.records import stable_id
 from operations._calendar import due_text
 from operations._person import local_time
@@ -43,6 +44,15 @@ class Work:
     @property
     def said(self) -> str:
         return f"{self.text}, due {due_text(self.due)}: Task/{self.id}"
+
+
+def is_made_of_names(task: Resource) -> bool:
+    """Whether its owner is no more than a name too, which says nothing that could be unsound."""
+    owner = task.get("owner", {})
+    told = owner.get("reference", "")
+    return owner.keys() <= {"reference", "display"} and (
+        not owner or parse_relative(told) is not None
+    )
 
 
 def task_id(code: str, focus: str, key: str = "") -> str:

@@ -4,7 +4,7 @@ import gc
 import os
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import httpx
 import hypothesis
@@ -30,6 +30,11 @@ hypothesis.settings.load_profile(_PROFILE)
 if _PROFILE == "default":
     write_to_memory()
 
+# Made once: to read the environment takes a quarter of a server's start.
+_SMALL: Final = Settings(
+    auth="none", max_body=256 * 1024, max_entries=50, max_count=100, scheduler=False
+)
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
@@ -40,6 +45,7 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.collect()
         gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
         gc.enable()
 
 
@@ -77,14 +83,7 @@ def _store_kind(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Small enough bounds that tests reach them."""
-    return Settings(
-        auth="none",
-        store=store_at(tmp_path / "test.db"),
-        max_body=256 * 1024,
-        max_entries=50,
-        max_count=100,
-        scheduler=False,
-    )
+    return _SMALL.model_copy(update={"store": store_at(tmp_path / "test.db")})
 
 
 @pytest.fixture

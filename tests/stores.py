@@ -46,7 +46,6 @@ _CENTRAL: Final = frozenset(
         "http/test_transaction_links.py",
         "http/test_update.py",
         "http/test_vread.py",
-        "operations/test_admission_risk.py",
         "operations/test_commit.py",
         "operations/test_discharge_plan.py",
         "operations/test_real_messages.py",

@@ -5,7 +5,7 @@ What a caller may not see answers exactly as what is not there, whichever way it
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 from fhir_server.access import masking, membership, targets
 from fhir_server.access.audit.record import Record
@@ -170,6 +170,12 @@ class GuardedReader:
             return [entry for entry in entries if entry.stored.type != AUDITED]
         seen = [(entry, await self._seen_before(rule, entry.stored)) for entry in entries]
         return [replace(entry, stored=stored) for entry, stored in seen if stored is not None]
+
+    def _copied(self) -> Self:
+        """As `copy.copy`, at a tenth of its price: each commit that rules look at needs one."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
 
     async def search(
         self,

@@ -5,7 +5,6 @@ caller may not see answers exactly as what is not there.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from copy import copy
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -149,7 +148,7 @@ class Session(GuardedReader):
         """The same session for one entry of a batch, which leaves a row of its own."""
         if self.record is None:
             return self
-        inner = copy(self)
+        inner = self._copied()
         inner.record = self.record.part(asked)
         return inner
 
@@ -159,7 +158,7 @@ class Session(GuardedReader):
         Through `fhir_server.operation.api.Call.as_service` alone, which asks for the declaration
         of the operation. A load test keeps its own bounds, and what it makes its mark.
         """
-        elevated = copy(self)
+        elevated = self._copied()
         elevated._acting_for = reason
         elevated._rule = _service_rule(self)
         return elevated
@@ -169,7 +168,7 @@ class Session(GuardedReader):
 
         The scheduler looks later at those whom they are about.
         """
-        taking = copy(self)
+        taking = self._copied()
         taking._rules = self._rules.as_it_is()
         return taking
 
@@ -254,7 +253,7 @@ class SessionUnit(GuardedReader):
 
     def as_service(self, reason: str) -> "SessionUnit":
         """As of a session, for what is left of this commit."""
-        elevated = copy(self)
+        elevated = self._copied()
         elevated._rule = _service_rule(self)
         elevated._marks_test_data = elevated._rule is not None
         self.done.acting_for = reason
@@ -290,7 +289,7 @@ class SessionUnit(GuardedReader):
 
     def for_rules(self) -> "SessionUnit":
         """This commit with the service's own rights: what it reads, the caller has not seen."""
-        elevated = copy(self)
+        elevated = self._copied()
         elevated._rule = _service_rule(self)
         elevated._marks_test_data = elevated._rule is not None
         elevated._is_rule = True

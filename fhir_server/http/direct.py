@@ -11,6 +11,7 @@ test compares what they send, byte by byte, and the rows that they leave.
 import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import lru_cache
 from itertools import product
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -19,6 +20,7 @@ from fhir_server.access.caller import ANONYMOUS, Caller
 from fhir_server.access.session import Session, StoredVersion, current
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.definitions import resource_types
+from fhir_server.fhir.references import new_id
 from fhir_server.http import render
 from fhir_server.http.edge import Edge
 from fhir_server.http.endpoint import FhirEndpoint
@@ -27,7 +29,6 @@ from fhir_server.http.middleware import (
     CACHE_CONTROL,
     VARY,
     is_compressed,
-    new_id,
     plain_id,
     requests_log,
 )
@@ -35,6 +36,7 @@ from fhir_server.http.negotiate import Format, accepted
 from fhir_server.http.render import http_time
 from fhir_server.interactions.exchange import Server
 from fhir_server.interactions.permission import may_read
+from fhir_server.interactions.routing import Router
 from fhir_server.interactions.table import READ
 
 T = TypeVar("T")
@@ -93,7 +95,7 @@ class Direct:
         self._address: Final = re.compile(
             rb"%b(/([A-Za-z]{1,64})/([A-Za-z0-9.-]{1,64}))" % re.escape(endpoint.path.encode())
         )
-        self._types: Final = _read_types(endpoint.server)
+        self._types: Final = _read_types(endpoint.server.router)
         made = edge or Edge()
         self._heads: Final = {
             one: _head(made, shown=one[0], encoded=one[1], correlated=one[2])
@@ -268,12 +270,13 @@ def _takes_json(told: Told) -> bool:
     return accept is None or accepted(accept) is Format.JSON
 
 
-def _read_types(server: Server) -> Mapping[bytes, str]:
+@lru_cache(4)
+def _read_types(router: Router) -> Mapping[bytes, str]:
     """The types that are read as any other: not the audit, and no Binary, which has forms."""
     return {
         name.encode(): name
         for name in resource_types()
-        if name != "Binary" and server.router.match("GET", f"/{name}/1").interaction is READ
+        if name != "Binary" and router.match("GET", f"/{name}/1").interaction is READ
     }
 
 

@@ -87,7 +87,7 @@ async def resolve_create(data: Data, request: Request) -> Request:
     if request.if_none_exist is None:
         return request
     criteria = parse_qsl(request.if_none_exist.lstrip("?"), keep_blank_values=True)
-    return replace(request, matched=await only_match(data, request, criteria, "http.If-None-Exist"))
+    return request.having(matched=await only_match(data, request, criteria, "http.If-None-Exist"))
 
 
 async def resolve_update(data: Data, request: Request) -> Request:
@@ -106,7 +106,7 @@ async def resolve_update(data: Data, request: Request) -> Request:
         )
     resource_id = found.id if found is not None else given or new_id()
     resource = {**(request.resource or {}), "id": resource_id}
-    return replace(request, id=resource_id, resource=resource, matched=found)
+    return request.having(id=resource_id, resource=resource, matched=found)
 
 
 async def resolve_patch(data: Data, request: Request) -> Request:
@@ -118,7 +118,7 @@ async def resolve_patch(data: Data, request: Request) -> Request:
     found = await only_match(data, request, request.parameters, "http.criteria")
     if found is None:
         raise FhirError(Kind.NOT_FOUND, f"No {request.resource_type} matches the criteria")
-    return replace(request, id=found.id, matched=found)
+    return request.having(id=found.id, matched=found)
 
 
 async def resolve_delete(data: Data, request: Request) -> Request:
@@ -129,4 +129,4 @@ async def resolve_delete(data: Data, request: Request) -> Request:
     if request.server.conditional_delete == "multiple":
         return request
     found = await only_match(data, request, request.parameters, "http.criteria")
-    return request if found is None else replace(request, id=found.id, matched=found)
+    return request if found is None else request.having(id=found.id, matched=found)

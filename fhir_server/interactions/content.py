@@ -34,7 +34,7 @@ def checked(request: Request) -> Request:
     refuse_subset(resource)
     if not (found.issues or found.questions):
         return request
-    return replace(request, told=found.issues, questions=found.questions)
+    return request.having(told=found.issues, questions=found.questions)
 
 
 async def settled(request: Request, data: Data, settler: Settler | None = None) -> Request:

@@ -3,8 +3,6 @@
 https://hl7.org/fhir/R4/http.html#create, conditional: #ccreate
 """
 
-from dataclasses import replace
-
 from fhir_server.access.session import SessionUnit
 from fhir_server.fhir.references import new_id
 from fhir_server.interactions.content import checked, draft_of, drafted, require_one_person, written
@@ -16,7 +14,7 @@ def prepare(request: Request) -> Request:
     request = checked(request)
     resource_id = request.id or new_id()
     named = {**(request.resource or {}), "id": resource_id}
-    return drafted(replace(request, id=resource_id, resource=named))
+    return drafted(request.having(id=resource_id, resource=named))
 
 
 async def perform(unit: SessionUnit, request: Request) -> Answer:

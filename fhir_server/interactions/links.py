@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fhir_server.errors import FhirError, Kind
+from fhir_server.fhir import json
 from fhir_server.fhir.definitions import ElementDefinition, type_definition
 from fhir_server.fhir.json import Resource
 
@@ -21,11 +22,15 @@ Names = Mapping[str, str]
 _TEMPORARY: Final = ("urn:uuid:", "urn:oid:")
 _RESTFUL: Final = re.compile(r"(https?://.+)/[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64}", re.ASCII)
 _CONDITIONAL: Final = re.compile(r"[A-Z][A-Za-z]+\?.*", re.ASCII)
+_FEW: Final = 128
+"""Addresses that are looked for in a text, before it is quicker to go through its tree."""
+_ESCAPED: Final = re.compile(r'["\\\x00-\x1f]')
+"""Characters that stand otherwise in JSON."""
 _NARRATIVE_LINK: Final = re.compile(r"""(\s(?:href|src)\s*=\s*)(["'])([^"'<>]*)\2""")
 
 
 def relinked(resource: Resource, full_url: str, names: Names) -> Resource:
-    """A copy in which links to other entries say where those are stored.
+    """A copy in which links to other entries say where those are stored; itself without links.
 
     `full_url` is that of the resource's own entry: relative references stand in its place
     (https://hl7.org/fhir/R4/bundle.html#references).
@@ -34,36 +39,61 @@ def relinked(resource: Resource, full_url: str, names: Names) -> Resource:
         FhirError: INVALID, for a reference to `urn:uuid:` or `urn:oid:` that names no entry.
     """
     restful = _RESTFUL.fullmatch(full_url)
-    links = _Links(names, restful[1] if restful else "")
+    root = restful[1] if restful else ""
+    if not _may_link(resource, names, root):
+        return resource
+    links = _Links(names, root)
     return links.object(resource, resource["resourceType"], resource["resourceType"])
+
+
+def _may_link(node: Any, names: Names, root: str) -> bool:
+    """Whether there may be a link to an entry: a look at the text is no walk through the tree."""
+    text = json.encode(node)
+    if b"urn:" in text:
+        return True
+    others = [name for name in names if not name.startswith(_TEMPORARY)]
+    if len(others) > _FEW:
+        return True
+    return any(
+        _ESCAPED.search(name) or name.encode() in text or (root and name.startswith(root))
+        for name in others
+    )
 
 
 def conditional_references(node: Any, place: str) -> Iterator[tuple[str, str]]:
     """References of the form `Type?criteria`, each with its place."""
+    return _conditional(node, place) if b"?" in json.encode(node) else iter(())
+
+
+def _conditional(node: Any, place: str) -> Iterator[tuple[str, str]]:
     if isinstance(node, dict):
         text = node.get("reference")
         if isinstance(text, str) and _CONDITIONAL.fullmatch(text):
             yield text, f"{place}.reference"
         for name, value in node.items():
-            yield from conditional_references(value, f"{place}.{name}")
+            yield from _conditional(value, f"{place}.{name}")
     elif isinstance(node, list):
         for index, item in enumerate(node):
-            yield from conditional_references(item, f"{place}[{index}]")
+            yield from _conditional(item, f"{place}[{index}]")
 
 
 def with_types(node: Any, names: Names) -> Any:
     """A copy whose references to entries tell the types of those, for a check before it is stored.
 
-    Nothing is known yet of the shape of what came in.
+    Nothing is known yet of the shape of what came in; without such references, it comes back.
     """
+    return _with_types(node, names) if _may_link(node, names, "") else node
+
+
+def _with_types(node: Any, names: Names) -> Any:
     if isinstance(node, dict):
         return {
             name: names.get(value, value)
             if name == "reference" and isinstance(value, str)
-            else with_types(value, names)
+            else _with_types(value, names)
             for name, value in node.items()
         }
-    return [with_types(item, names) for item in node] if isinstance(node, list) else node
+    return [_with_types(item, names) for item in node] if isinstance(node, list) else node
 
 
 @dataclass(frozen=True, slots=True)

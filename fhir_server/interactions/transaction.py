@@ -72,8 +72,12 @@ async def _worked_ahead(session: Session, plan: Sequence[Planned]) -> list[Plann
             request = await item.interaction.worked_ahead(session, request)
         if request.ahead is not None:
             held += len(request.ahead.source.body)
-        known.append(replace(item, request=request))
+        known.append(_having(item, request))
     return known
+
+
+def _having(item: Planned, request: Request) -> Planned:
+    return item if item.request is request else replace(item, request=request)
 
 
 def _planned(request: Request) -> list[Planned]:
@@ -117,7 +121,7 @@ async def _settled(session: Session, plan: Sequence[Planned]) -> list[Planned]:
     errors: list[FhirError] = []
     for item in plan:
         try:
-            known.append(replace(item, request=await settled(item.request, session, settler)))
+            known.append(_having(item, await settled(item.request, session, settler)))
         except FhirError as error:
             errors.append(placed(error, item.index))
     _raise_all(errors)
@@ -151,11 +155,10 @@ def _prepared(index: int, entry: Resource, outer: Request, types: Names) -> Plan
                 f"{item.interaction.code} may not be an entry of a transaction",
             )
         # As if it were small: what it refers to gets its names later, and a draft would be in vain.
-        request = replace(item.request, size=0)
-        if item.interaction.code == "create":
-            request = replace(request, id=new_id())
+        is_create = item.interaction.code == "create"
+        request = item.request.having(size=0, id=new_id() if is_create else item.request.id)
         known = _checked(item.interaction, request, types)
-        return replace(item, request=replace(known, size=item.request.size))
+        return _having(item, known.having(size=item.request.size))
     except FhirError as error:
         raise placed(error, index) from None
 
@@ -165,9 +168,9 @@ def _checked(interaction: Interaction, request: Request, types: Names) -> Reques
     given = request.resource
     if given is None or not types or interaction.code not in _LINKED:
         return interaction.prepared(request)
-    seen = interaction.prepared(replace(request, resource=with_types(given, types)))
+    seen = interaction.prepared(request.having(resource=with_types(given, types)))
     named = {} if seen.resource is None else {"id": seen.resource.get("id")}
-    return replace(seen, resource={**given, **named} if named.get("id") else given)
+    return seen.having(resource={**given, **named} if named.get("id") else given)
 
 
 def _refuse_same_identity_twice(plan: Sequence[Planned]) -> None:
@@ -260,7 +263,7 @@ async def _performed(unit: SessionUnit, item: Planned, names: Names) -> Answer:
 async def _resolved(unit: SessionUnit, item: Planned) -> Planned:
     """Conditions are decided before anything is written."""
     try:
-        return replace(item, request=await item.interaction.resolved(unit, item.request))
+        return _having(item, await item.interaction.resolved(unit, item.request))
     except FhirError as error:
         raise placed(error, item.index) from None
 
@@ -323,7 +326,7 @@ async def _require_still_unmatched(unit: SessionUnit, item: Planned) -> None:
     if item.interaction.code not in _LINKED or item.request.matched is not None:
         return
     # Without the resource: under which id it would be stored is decided already.
-    asked = replace(item.request, resource=None)
+    asked = item.request.having(resource=None)
     found = (await item.interaction.resolved(unit, asked)).matched
     if found is not None:
         raise FhirError.at(
@@ -338,7 +341,7 @@ def _with_links(item: Planned, names: Names) -> Request:
     # What a read or deletion brings along is neither checked nor used.
     if item.request.resource is None or item.interaction.code not in _LINKED:
         return item.request
-    return replace(item.request, resource=relinked(item.request.resource, item.full_url, names))
+    return item.request.having(resource=relinked(item.request.resource, item.full_url, names))
 
 
 def _shown(answer: Answer, item: Planned) -> Answer:

@@ -1,7 +1,6 @@
 """Records of one commit, for operations: found as dicts, saved only where they changed."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -100,10 +99,10 @@ class Lookup:
             FhirError: as of `find`, where all are asked for.
         """
         named = ReferenceTo("patient", (patient, f"{self._base}/{patient}"))
-        query = Query(resource_type, And((named, *further)) if further else named)
+        where = And((named, *further)) if further else named
         if not latest:
-            return await self._all(query)
-        page = await self._data.search(replace(query, sort=(by,)), latest)
+            return await self._all(Query(resource_type, where))
+        page = await self._data.search(Query(resource_type, where, (by,)), latest)
         return [_decoded(version.body) for version in page.matches]
 
     async def by_identifier(
@@ -148,7 +147,8 @@ class Records(Lookup):
 
     def __init__(self, unit: SessionUnit, *, base: str, now: int, checker: Checker) -> None:
         super().__init__(unit, base=base, now=now)
-        self._unit = unit
+        self.unit: Final = unit
+        """The commit, as its reader may see it."""
         self._checker = checker
         self._written = len(unit.touched)
         self._got: dict[tuple[str, str], Resource | None] = {}
@@ -183,8 +183,8 @@ class Records(Lookup):
 
     def _forget_written(self) -> None:
         """Whoever wrote it. What somebody may see can hang on anything that is written."""
-        written = self._unit.touched[self._written :]
-        if written and not self._unit.is_open:
+        written = self.unit.touched[self._written :]
+        if written and not self.unit.is_open:
             self._got.clear()
             self._found.clear()
         for one in written:
@@ -194,7 +194,7 @@ class Records(Lookup):
 
     async def remind(self, patient_id: str, at: int | None) -> None:
         """Have the rules look at the patient's record again when that moment comes; None: never."""
-        await self._unit.remind(patient_id, at)
+        await self.unit.remind(patient_id, at)
 
     async def save(self, resource: Resource) -> Resource:
         """Write a version, unless it would say what the current one says; the stored resource.
@@ -217,13 +217,21 @@ class Records(Lookup):
         return await self._put({"id": new_id(), **resource}, "POST")
 
     async def _put(self, resource: Resource, method: str) -> Resource:
-        findings = await self._checker.check_all(resource, self._unit.terminology())
+        findings = await self._checker.check_all(resource, self.unit.terminology())
         if findings.errors:
             kind = Kind.INVALID if findings.breaks_definition else Kind.PROFILE
             raise FhirError.of(kind, findings.errors)
-        if told := await unfit(resource, self._unit, self._base):
+        if told := await unfit(resource, self.unit, self._base):
             raise FhirError.of(Kind.PROFILE, told)
         return await self._write(resource, method)
+
+    async def make(self, resource: Resource) -> Resource:
+        """Write what the service puts together of its own words, and of what is stored already.
+
+        It is not checked: whether it is sound hangs on nothing that anybody sends. The tests
+        of the operations check whatever is written so.
+        """
+        return await self._write(resource, "PUT")
 
     async def amend(self, resource: Resource) -> Resource:
         """Write a version of what is stored, whichever rules it breaks by now; as it is stored.
@@ -233,7 +241,7 @@ class Records(Lookup):
         return await self._write(resource, "PUT")
 
     async def _write(self, resource: Resource, method: str) -> Resource:
-        stored = await self._unit.put(localised(resource, self._base), method)
+        stored = await self.unit.put(localised(resource, self._base), method)
         saved = _decoded(stored.body)
         self.saved.append(saved)
         return saved

@@ -109,6 +109,9 @@ class ServiceRules:
     ) -> None:
         self._rules: Final = tuple(rules)
         self.types: Final = frozenset(name for rule in self._rules for name in rule.on)
+        self._guards = [(rule.on, rule.guard) for rule in self._rules if rule.guard]
+        self._follows = [(rule.on, rule.follow) for rule in self._rules if rule.follow]
+        self._takes = [(rule.on, rule.taken) for rule in self._rules if rule.taken]
         self._base = base
         self._clock = clock
         self._checker = checker
@@ -140,14 +143,15 @@ class ServiceRules:
 
     async def take(self, unit: SessionUnit) -> None:
         """Ask the rules about what was taken as it is."""
-        service, records = unit.for_rules(), self._records(unit)
+        records = self._records(unit)
+        service = records.unit
         found = [await _read(service, one, None) for one in unit.taken()]
         changes = [
             Change(*sides, records, records.now, self._pathway, unit.caller)
             for sides in found
             if sides is not None
         ]
-        for taken, change in self._asked(changes, lambda rule: rule.taken):
+        for taken, change in _asked(self._takes, changes):
             await taken(change)
 
     def _records(self, unit: SessionUnit) -> Records:
@@ -158,7 +162,7 @@ class ServiceRules:
         self, unit: SessionUnit, records: Records, told: object, turns: range
     ) -> list[str]:
         """Ask the rules until nothing more follows; turn 0 has what was written by no rule."""
-        service, now = unit.for_rules(), records.now
+        service, now = records.unit, records.now
         said: list[str] = []
         for turn in turns:
             found = [await _read(service, one, told) for one in unit.taken()]
@@ -178,7 +182,7 @@ class ServiceRules:
     async def _guard(self, changes: Sequence[Change]) -> None:
         """Raise with everything that any rule misses."""
         missing: list[Issue] = []
-        for guard, change in self._asked(changes, lambda rule: rule.guard):
+        for guard, change in _asked(self._guards, changes):
             try:
                 await guard(change)
             except FhirError as error:
@@ -190,17 +194,18 @@ class ServiceRules:
 
     async def _follow(self, changes: Sequence[Change]) -> list[str]:
         said: list[str] = []
-        for follow, change in self._asked(changes, lambda rule: rule.follow):
+        for follow, change in _asked(self._follows, changes):
             said += await follow(change)
         return said
 
-    def _asked(
-        self, changes: Sequence[Change], function: Callable[[Rule], F | None]
-    ) -> Iterator[tuple[F, Change]]:
-        for rule in self._rules:
-            found = function(rule)
-            if found is not None:
-                yield from ((found, change) for change in changes if change.type in rule.on)
+
+def _asked(
+    functions: Iterable[tuple[Sequence[str], F]], changes: Sequence[Change]
+) -> list[tuple[F, Change]]:
+    """Each function with each change that it looks at."""
+    return [
+        (function, change) for on, function in functions for change in changes if change.type in on
+    ]
 
 
 class _AsItIs:

@@ -3,7 +3,7 @@
 Source: https://hl7.org/fhir/R4/search.html#table (how each data type is searched).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -27,7 +27,8 @@ from fhir_server.search.values import (
     to_float,
 )
 
-Convert = Callable[[Any], Iterator[PlainValue]]
+Convert = Callable[[Any], Iterable[PlainValue]]
+_Few = Sequence[PlainValue]
 
 
 def converter(kind: str, route: Route) -> Convert | None:
@@ -49,9 +50,8 @@ def _texts(*names: str) -> Convert:
     return convert
 
 
-def _string(value: Any) -> Iterator[PlainValue]:
-    if isinstance(value, str):
-        yield StringValue(fold(value), value)
+def _string(value: Any) -> _Few:
+    return (StringValue(fold(value), value),) if isinstance(value, str) else ()
 
 
 def _presence(value: Any) -> Iterator[PlainValue]:
@@ -63,9 +63,8 @@ def _code_converter(element: ElementDefinition) -> Convert:
     codes = required_codes(element.value_set) if element.value_set else None
     systems = {code: system for system, members in (codes or {}).items() for code in members}
 
-    def convert(value: Any) -> Iterator[PlainValue]:
-        if isinstance(value, str):
-            yield TokenValue(systems.get(value, ""), value)
+    def convert(value: Any) -> _Few:
+        return (TokenValue(systems.get(value, ""), value),) if isinstance(value, str) else ()
 
     return convert
 
@@ -77,22 +76,23 @@ def _plain_token(value: Any) -> Iterator[PlainValue]:
         yield TokenValue("", value)
 
 
-def _coding(value: Any) -> Iterator[PlainValue]:
-    if isinstance(value, dict):
-        system, code = _text(value, "system"), _text(value, "code")
-        if system or code:
-            yield TokenValue(system, code)
+def _coding(value: Any) -> _Few:
+    if not isinstance(value, dict):
+        return ()
+    system, code = _text(value, "system"), _text(value, "code")
+    return (TokenValue(system, code),) if system or code else ()
 
 
-def _concept(value: Any) -> Iterator[PlainValue]:
+def _concept(value: Any) -> _Few:
     codings = value.get("coding") if isinstance(value, dict) else None
-    for coding in codings if isinstance(codings, list) else ():
-        yield from _coding(coding)
+    if not isinstance(codings, list):
+        return ()
+    return [token for coding in codings for token in _coding(coding)]
 
 
-def _identifier(value: Any) -> Iterator[PlainValue]:
-    if isinstance(value, dict) and (text := _text(value, "value")):
-        yield TokenValue(_text(value, "system"), text)
+def _identifier(value: Any) -> _Few:
+    text = _text(value, "value") if isinstance(value, dict) else ""
+    return (TokenValue(_text(value, "system"), text),) if text else ()
 
 
 def _contact(value: Any) -> Iterator[PlainValue]:
@@ -100,27 +100,28 @@ def _contact(value: Any) -> Iterator[PlainValue]:
         yield TokenValue("", text)
 
 
-def _display(value: Any) -> Iterator[PlainValue]:
+def _display(value: Any) -> _Few:
+    return _folded(_text(value, "display")) if isinstance(value, dict) else ()
+
+
+def _folded(text: str) -> _Few:
     """`:text` compares beginnings, so the text as written is not kept."""
-    folded = fold(_text(value, "display")) if isinstance(value, dict) else ""
-    if folded:
-        yield StringValue(folded, "")
+    folded = fold(text) if text else ""
+    return (StringValue(folded, ""),) if folded else ()
 
 
-def _concept_text(value: Any) -> Iterator[PlainValue]:
+def _concept_text(value: Any) -> _Few:
     if not isinstance(value, dict):
-        return
-    folded = fold(_text(value, "text"))
-    if folded:
-        yield StringValue(folded, "")
+        return ()
     codings = value.get("coding")
+    found = [*_folded(_text(value, "text"))]
     for coding in codings if isinstance(codings, list) else ():
-        yield from _display(coding)
+        found += _display(coding)
+    return found
 
 
-def _identifier_text(value: Any) -> Iterator[PlainValue]:
-    if isinstance(value, dict) and (folded := fold(_text(_object(value, "type"), "text"))):
-        yield StringValue(folded, "")
+def _identifier_text(value: Any) -> _Few:
+    return _folded(_text(_object(value, "type"), "text")) if isinstance(value, dict) else ()
 
 
 def _typed_identifier(value: Any) -> Iterator[PlainValue]:
@@ -137,24 +138,22 @@ def of_type(code: str, value: str) -> str:
     return f"{code}\x1f{value}"
 
 
-def _referred_identifier(value: Any) -> Iterator[PlainValue]:
-    if isinstance(value, dict):
-        yield from _identifier(value.get("identifier"))
+def _referred_identifier(value: Any) -> _Few:
+    return _identifier(value.get("identifier")) if isinstance(value, dict) else ()
 
 
-def _reference(value: Any) -> Iterator[PlainValue]:
-    if isinstance(value, dict) and (text := _text(value, "reference")):
-        yield from _target(text)
+def _reference(value: Any) -> _Few:
+    text = _text(value, "reference") if isinstance(value, dict) else ""
+    return _target(text) if text else ()
 
 
-def _target(text: str) -> Iterator[PlainValue]:
-    if text.startswith("#"):
-        return
+def _target(text: str) -> _Few:
+    if text[0] == "#":
+        return ()
     local = parse_relative(text)
-    if local is None:
-        yield ReferenceValue(text)
-    else:
-        yield ReferenceValue(str(local), local.version or "")
+    if local is None or local.version is None:
+        return (ReferenceValue(text),)
+    return (ReferenceValue(str(local), local.version),)
 
 
 def _resource_within(value: Any) -> Iterator[PlainValue]:
@@ -186,19 +185,18 @@ def _canonical_uri(value: Any) -> Iterator[PlainValue]:
             yield UriValue(url)
 
 
-def _date(value: Any) -> Iterator[PlainValue]:
-    if found := _interval(value):
-        yield DateValue(*found)
+def _date(value: Any) -> _Few:
+    found = _interval(value)
+    return (DateValue(*found),) if found else ()
 
 
-def _period(value: Any) -> Iterator[PlainValue]:
+def _period(value: Any) -> _Few:
     if not isinstance(value, dict):
-        return
+        return ()
     start, end = _interval(value.get("start")), _interval(value.get("end"))
     low, high = start.low if start else EARLIEST, end.high if end else LATEST
     # One that ends before it starts (invariant per-1) is no time at all.
-    if (start or end) and low < high:
-        yield DateValue(low, high)
+    return (DateValue(low, high),) if (start or end) and low < high else ()
 
 
 def _timing(value: Any) -> Iterator[PlainValue]:

@@ -5,10 +5,10 @@ only the walk along the routes whose first property is there.
 Source: https://hl7.org/fhir/R4/search.html#table (how each data type is searched).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from fhir_server.fhir.compartments import memberships
 from fhir_server.fhir.definitions import (
@@ -33,22 +33,25 @@ CONTENT: Final = 5
 """Counts the changes of what is extracted: a store with an older number is indexed anew."""
 
 
-class Extractor(NamedTuple):
+Found = dict[tuple[str, IndexValue], None]
+"""Pairs of index code and value, each once."""
+Extractor = Callable[[Any, Found], None]
+"""Puts what comes of one property's value to what was found."""
+Extractors = Mapping[str, tuple[Extractor, ...]]
+"""By the first property of their routes."""
+
+
+def _extractor(route: Route, converts: tuple[tuple[str, Convert], ...]) -> Extractor:
     """What stands at the end of the route gives values for each of the codes."""
+    walk = route.walk()
 
-    route: Route
-    converts: tuple[tuple[str, Convert], ...]
-
-    def add(self, resource: Mapping[str, Any], found: dict[tuple[str, IndexValue], None]) -> None:
-        """Put the pairs of code and value to those that were found, each once."""
-        for value in self.route.values(resource):
-            for code, convert in self.converts:
+    def add(held: Any, found: Found) -> None:
+        for value in walk(held):
+            for code, convert in converts:
                 for converted in convert(value):
                     found[code, converted] = None
 
-
-Extractors = Mapping[str, tuple[Extractor, ...]]
-"""By the first property of their routes."""
+    return add
 
 
 def extract(resource: Mapping[str, Any]) -> list[tuple[str, IndexValue]]:
@@ -102,18 +105,29 @@ def _memberships(
 ) -> list[tuple[str, IndexValue]]:
     """Values of the pseudo-parameters `{Patient}` and so on: the compartments it is in."""
     members: list[tuple[str, IndexValue]] = []
+    referring = _referring(resource_type)
+    references = [
+        (code, value.target)
+        for code, value in found
+        if code in referring and isinstance(value, ReferenceValue)
+    ]
     for compartment, codes in memberships(resource_type):
         if "{def}" in codes and isinstance(resource_id, str):
             own = ReferenceValue(f"{compartment}/{resource_id}")
             members.append((f"{{{compartment}}}", own))
-        for code, value in found:
-            if code not in codes or not isinstance(value, ReferenceValue):
-                continue
+        for code, target in references:
             # Of an address elsewhere, only a search with that server's base can say whose it is.
-            place, slash, _ = value.target.rpartition("/")
-            if slash and (place == compartment or place.endswith(f"/{compartment}")):
-                members.append((f"{{{compartment}}}", ReferenceValue(value.target)))
+            place, slash, _ = target.rpartition("/")
+            is_there = place == compartment or place.endswith(f"/{compartment}")
+            if slash and is_there and code in codes:
+                members.append((f"{{{compartment}}}", ReferenceValue(target)))
     return members
+
+
+@cache
+def _referring(resource_type: str) -> frozenset[str]:
+    """The parameters by which it can be in a compartment."""
+    return frozenset(code for _, codes in memberships(resource_type) for code in codes)
 
 
 @cache
@@ -180,19 +194,17 @@ def extractors(parameters: Iterable[SearchParameter], resource_type: str) -> Ext
             if convert is not None:
                 beside = BESIDE.get((parameter.type, route.type), {}).items()
                 more = ((f"{parameter.index}:{modifier}", other) for modifier, other in beside)
-                one = Extractor(route, ((parameter.index, convert), *more))
+                one = _extractor(route, ((parameter.index, convert), *more))
                 table.setdefault(route.steps[0].name, []).append(one)
     return {name: tuple(found) for name, found in table.items()}
 
 
-def extracted(
-    resource: Mapping[str, Any], by_property: Extractors
-) -> dict[tuple[str, IndexValue], None]:
-    """Pairs of index code and value, each once."""
-    found: dict[tuple[str, IndexValue], None] = {}
-    for name in resource:
-        for extractor in by_property.get(name, ()):
-            extractor.add(resource, found)
+def extracted(resource: Mapping[str, Any], by_property: Extractors) -> Found:
+    found: Found = {}
+    for name, held in resource.items():
+        if held is not None:
+            for add in by_property.get(name, ()):
+                add(held, found)
     return found
 
 

@@ -31,7 +31,8 @@ _LEFT_OUT_OF: Final[Mapping[str, frozenset[str]]] = {
 }
 
 _Texts = list[str]
-_Reading = Callable[[Any, _Texts], None]
+_Reading = Callable[[Any, _Texts], None] | str
+"""How a property is read; by its type's name, where it is an object or several."""
 
 
 def texts(resource: Mapping[str, Any]) -> Iterator[tuple[str, TextValue]]:
@@ -71,7 +72,7 @@ def _members(type_name: str) -> Mapping[str, _Reading]:
         if reading is not None:
             found[name] = reading
         if element.type != "Resource" and type_definition(element.type).kind == "primitive":
-            found[f"_{name}"] = _object_reading("Element")
+            found[f"_{name}"] = "Element"
     return found
 
 
@@ -83,27 +84,22 @@ def _reading(type_name: str) -> _Reading | None:
     if type_name == "Resource":
         return _read_resource
     primitive = type_definition(type_name).kind == "primitive"
-    return None if primitive else _object_reading(type_name)
-
-
-@cache
-def _object_reading(type_name: str) -> _Reading:
-    def read(value: Any, found: _Texts) -> None:
-        if isinstance(value, list):
-            for one in value:
-                read(one, found)
-        elif isinstance(value, dict):
-            _read_members(value, found, _members(type_name))
-
-    return read
+    return None if primitive else type_name
 
 
 def _read_members(node: Mapping[str, Any], found: _Texts, members: Mapping[str, _Reading]) -> None:
     for name, value in node.items():
         reading = members.get(name)
-        if reading is _read_string and type(value) is str:
+        if reading is None:
+            continue
+        if isinstance(reading, str):
+            inner = _members(reading)
+            for one in value if isinstance(value, list) else (value,):
+                if isinstance(one, dict):
+                    _read_members(one, found, inner)
+        elif reading is _read_string and isinstance(value, str):
             found.append(value)
-        elif reading is not None:
+        else:
             reading(value, found)
 
 

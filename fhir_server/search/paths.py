@@ -18,6 +18,7 @@ from typing import Any, Final
 from fhir_server.fhir.definitions import ElementDefinition, is_resource_type, type_definition
 
 Filter = Callable[[Any], bool]
+Walk = Callable[[Any], list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,28 +41,40 @@ class Route:
 
     def values(self, resource: Any) -> list[Any]:
         """What stands at the end of the route, arrays flattened."""
-        found = [resource]
-        for step in self.steps:
-            found = _into(found, step)
-            if not found:
-                break
-        return found
+        return _along(self.steps, [resource])
+
+    def walk(self) -> Walk:
+        """As `values`, of what the first property of the route holds, which is not null."""
+        first, *further = self.steps
+        rest = tuple(further)
+        if first.keep is None and first.index is None:
+            return (lambda held: _along(rest, _items(held))) if rest else _items
+        return lambda held: _along(self.steps, [{first.name: held}])
 
 
-def _into(found: list[Any], step: Step) -> list[Any]:
-    name, keep, index = step.name, step.keep, step.index
-    reached: list[Any] = []
-    for node in found:
-        inner = node.get(name) if isinstance(node, dict) else None
-        if inner is None:
-            continue
-        items = inner if isinstance(inner, list) else [inner]
-        if index is not None:
-            items = items[index : index + 1]
-        reached += items
-    if keep is not None:
-        return [item for item in reached if item is not None and keep(item)]
-    return [item for item in reached if item is not None] if None in reached else reached
+def _along(steps: tuple[Step, ...], found: list[Any]) -> list[Any]:
+    """In one function: each resource that is written goes along a dozen routes."""
+    for step in steps:
+        name, keep, index = step.name, step.keep, step.index
+        reached: list[Any] = []
+        for node in found:
+            inner = node.get(name) if isinstance(node, dict) else None
+            if inner is None:
+                continue
+            items = inner if isinstance(inner, list) else [inner]
+            reached += items if index is None else items[index : index + 1]
+        if None in reached:
+            reached = [item for item in reached if item is not None]
+        found = reached if keep is None else [item for item in reached if keep(item)]
+        if not found:
+            break
+    return found
+
+
+def _items(held: Any) -> list[Any]:
+    if not isinstance(held, list):
+        return [held]
+    return [item for item in held if item is not None] if None in held else held
 
 
 class UnknownPath(ValueError):
@@ -274,13 +287,16 @@ def _has(field: str, text: str) -> Filter:
 def _refers_to(type_name: str) -> Filter:
     """Without reading the target: its type stands in the reference or in `Reference.type`."""
     pattern = re.compile(rf"(?:.*/)?{type_name}/[A-Za-z0-9\-.]{{1,64}}(?:/_history/.*)?")
+    local = re.compile(rf"{type_name}/[A-Za-z0-9\-.]{{1,64}}")
 
     def refers(item: Any) -> bool:
         if not isinstance(item, dict):
             return False
         reference = item.get("reference")
-        if isinstance(reference, str) and pattern.fullmatch(reference):
-            return True
+        if isinstance(reference, str):
+            # The form of nearly all of them: the other begins by looking at the end of the text.
+            found = local.fullmatch(reference) or pattern.fullmatch(reference)
+            return found is not None or item.get("type") == type_name
         return item.get("type") == type_name
 
     return refers

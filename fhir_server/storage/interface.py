@@ -121,7 +121,7 @@ def unchanged(draft: Draft, current: StoredVersion) -> bool:
 
 
 def _ordered(body: bytes) -> bytes:
-    return json.encode_ordered(json.decode(body))
+    return json.encode_ordered(json.decode_own(body))
 
 
 @dataclass(frozen=True, slots=True)

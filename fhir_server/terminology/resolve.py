@@ -14,15 +14,20 @@ from fhir_server.search.ast import (
     Chain,
     Contains,
     Has,
+    IdIn,
     InValueSet,
+    Missing,
     Node,
     Not,
     Or,
     Queries,
     Query,
+    ReferenceTo,
     Search,
     Subsumes,
     Terminological,
+    TokenIn,
+    TokenIs,
 )
 from fhir_server.terminology.codes import CodeSet
 from fhir_server.terminology.library import Library, Reads
@@ -30,6 +35,8 @@ from fhir_server.terminology.outside import Outside
 from fhir_server.terminology.packaged import NONE, Packaged
 from fhir_server.terminology.service import MAX_CODES, Terminology
 
+_PLAIN: Final = frozenset({TokenIs, TokenIn, ReferenceTo, IdIn, Missing})
+"""The commonest of those that need no terminology service, and hold no others."""
 _TIMES: Final = 10
 """How often the same codes may stand in one query: once for each type that a chain may mean."""
 Resolved = Mapping[Terminological, CodeSet]
@@ -78,7 +85,8 @@ def _terminological(node: Node) -> Iterator[Terminological]:
             yield node
         case And(nodes) | Or(nodes):
             for inner in nodes:
-                yield from _terminological(inner)
+                if type(inner) not in _PLAIN:
+                    yield from _terminological(inner)
         case Not(inner) | Chain(node=inner) | Has(node=inner) | Contains(node=inner):
             yield from _terminological(inner)
 

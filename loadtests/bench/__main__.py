@@ -4,6 +4,7 @@
 """
 
 import tempfile
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ import click
 
 from loadtests import access, checking
 from loadtests.bench import bulk, data, growth, report, writes
-from loadtests.bench.asking import Target
+from loadtests.bench.asking import Refused, Target
 from loadtests.bench.cases import CASES, Case
 from loadtests.bench.passes import Passes, Row, Terms
 from loadtests.bench.servers import Options, Ours, Peer, Served, bare, ours
@@ -49,38 +50,59 @@ def main(**told: Any) -> None:
     if told["grows"]:
         growth.measured(options, terms, told["results"], told["only"])
         return
+    if not _chosen(told["only"]):
+        names = ", ".join(case.name for case in CASES)
+        raise click.UsageError(f"No case has '{told['only']}' in its name: {names}")
     peer = Target(told["peer"].rstrip("/"), told["peer_token"]) if told["peer"] else None
-    _table(options, terms, told["only"], peer, told["results"])
-    if not told["only"] and not told["quick"] and peer is None:
-        checking.report()
-        access.report(blocks=5)
+    figures: dict[str, Any] = {"options": str(options), "terms": asdict(terms)}
+    with report.printed() as text:
+        try:
+            _table(options, terms, told["only"], peer, figures)
+            if not told["only"] and not told["quick"] and peer is None:
+                checking.report()
+                access.report(blocks=5)
+        finally:  # what came before it broke off, or was interrupted, is kept
+            path = report.save(told["results"], "bench", {**figures, "printed": text.getvalue()})
+    click.echo(path)
 
 
-def _table(options: Options, terms: Terms, only: str, peer: Target | None, results: Path) -> None:
+def _chosen(only: str) -> list[Case]:
+    return [case for case in CASES if only.lower() in case.name.lower()]
+
+
+def _table(
+    options: Options, terms: Terms, only: str, peer: Target | None, figures: dict[str, Any]
+) -> None:
     click.echo(report.described(terms, options))
+    cases = _chosen(only)
+    click.echo(report.expected(terms, options.resources, cases, 2 if peer else 1))
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
         server = running.enter_context(ours(options, Path(folder)))
-        _beginning(server)
+        figures |= _beginning(server)
         servers: list[Served] = [server, *([_loaded(peer, options.resources)] if peer else [])]
         passes = Passes(
             running.enter_context(bare()), servers, server.data, terms, token=options.token
         )
-        rows = _rows(passes, only, len(servers))
+        rows = _rows(passes, cases, len(servers), figures)
         for line in report.compared(rows):
             click.echo(line)
-        most = 1 / passes.cpu_of_generator if passes.cpu_of_generator else 0
-        click.echo(f"the load generator itself: at most about {most:.0f} requests a second")
-        click.echo(f"memory after the cases: {server.megabytes():.0f} MB")
-        beside = [] if only else _beside(server, servers, Path(folder), terms)
-    told = {"options": str(options), "terms": asdict(terms), "rows": report.figures(rows)}
-    path = report.save(results, "bench", {**told, "bulk": bulk.figures(beside)})
-    click.echo(f"{report.tally([row for row in rows if row.server == server.name])}\n{path}")
+        if passes.cpu_of_generator:
+            most = 1 / passes.cpu_of_generator
+            click.echo(f"the load generator itself: at most about {most:.0f} requests a second")
+        figures["megabytes_after"] = server.megabytes()
+        click.echo(f"memory after the cases: {figures['megabytes_after']:.0f} MB")
+        if not only:
+            figures["bulk"] = bulk.figures(_beside(server, servers, Path(folder), terms))
+    click.echo(report.tally([row for row in rows if row.server == server.name]))
 
 
-def _beginning(server: Ours) -> None:
+def _beginning(server: Ours) -> dict[str, float]:
     """How long a start takes, the store being there, and the memory after it."""
     server.stop()
-    click.echo(f"start to first answer: {server.start():.2f} s, {server.megabytes():.0f} MB")
+    found = {"seconds_to_start": server.start(), "megabytes_at_start": server.megabytes()}
+    seconds, megabytes = found.values()
+    click.echo(f"start to first answer: {seconds:.2f} s, {megabytes:.0f} MB")
+    return found
 
 
 def _loaded(target: Target, resources: int) -> Peer:
@@ -91,31 +113,37 @@ def _loaded(target: Target, resources: int) -> Peer:
     return Peer(target)
 
 
-def _rows(passes: Passes, only: str, servers: int) -> list[Row]:
+def _rows(
+    passes: Passes, cases: Iterable[Case], servers: int, figures: dict[str, Any]
+) -> list[Row]:
     rows: list[Row] = []
     click.echo(report.heading())
-    for case in filter(lambda one: _wanted(one, only), CASES):
+    for case in cases:
         measured = passes.measure(case)
         for row in measured:
             click.echo(report.line(row, servers=servers))
         rows += measured
+        figures["rows"] = report.figures(rows)
     return rows
-
-
-def _wanted(case: Case, only: str) -> bool:
-    return only.lower() in case.name.lower()
 
 
 def _beside(server: Ours, servers: list[Served], place: Path, terms: Terms) -> list[bulk.Bulk]:
     """What is no case of the table."""
     server.renew()
     rows = [bulk.export(one.target, f"export, {one.name}") for one in servers]
-    rows.append(bulk.loading(server.options, place / "load", _LOADED))
+    _told("load", lambda: rows.append(bulk.loading(server.options, place / "load", _LOADED)))
     for row in rows:
         click.echo(str(row))
-    for line in writes.told(server, terms):
-        click.echo(line)
+    _told("durable creates", lambda: click.echo("\n".join(writes.told(server, terms))))
     return rows
+
+
+def _told(what: str, measure: Callable[[], object]) -> None:
+    """What cannot be measured is left out, and the rest goes on."""
+    try:
+        measure()
+    except (Refused, OSError, EOFError, ValueError, click.ClickException) as error:
+        click.echo(f"{what}: left out: {error}")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ from loadtests.client import Make, load
 
 NOISE: Final = 1.15
 """What two measurements of the same may differ by."""
+_FEWEST: Final = 300
+"""Resources of the smaller store: fewer have no page of plans."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +203,13 @@ WITHIN: Final = (
 def measured(options: Options, terms: Terms, results: Path, only: str = "") -> None:
     """Print the lines, and save them."""
     large = options.resources
-    small = max(1000, large // 10)
+    small = max(_FEWEST, large // 10)
+    if small * 2 > large:
+        raise click.UsageError(f"--growth needs --resources of {_FEWEST * 2} at the least")
+    lines = (*_whole(small, large), *WITHIN)
+    if not any(only.lower() in line.name.lower() for line in lines):
+        names = ", ".join(line.name for line in lines)
+        raise click.UsageError(f"No line has '{only}' in its name: {names}")
     click.echo(f"{options}; cost as processor time of the server for a request")
     click.echo(f"{'':34}{'x10':>6}{'log':>8}")
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
@@ -214,8 +222,8 @@ def measured(options: Options, terms: Terms, results: Path, only: str = "") -> N
             grown += _told(line, servers, terms, only)
         for line in WITHIN:
             grown += _told(line, dict.fromkeys(line.sizes, servers[large]), terms, only)
-    lines = [one.figures() for one in grown]
-    path = report.save(results, "growth", {"terms": asdict(terms), "lines": lines})
+    figures = [one.figures() for one in grown]
+    path = report.save(results, "growth", {"terms": asdict(terms), "lines": figures})
     worse = ", ".join(one.name for one in grown if not one.is_sound)
     click.echo(f"worse than logarithmic: {worse or 'none'}\n{path}")
 
@@ -232,6 +240,8 @@ def _told(line: Line, servers: Mapping[int, Ours], terms: Terms, only: str) -> I
         grown = Grown(line.name, _costs(line, servers, terms))
     except Refused as refusal:
         grown = Grown(line.name, {}, str(refusal))
+    except (OSError, EOFError, ValueError) as error:
+        grown = Grown(line.name, {}, f"broke off: {error!r}")
     click.echo(str(grown))
     yield grown
 

@@ -16,6 +16,8 @@ from loadtests.bench.servers import Served
 from loadtests.client import Make, Run, load
 
 _HEAD: Final = b"\r\n\r\n"
+_STANDS_STILL: Final = 60.0
+"""Seconds beyond a pass after which a server that has not answered is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,18 +134,23 @@ class Passes:
 
     def _round(self, case: Case, chosen: Sequence[_Measured]) -> None:
         for one in chosen:
-            if one.row.refused:
-                continue
-            if case.writes:
+            if not one.row.refused and case.writes:
                 self._prepare(case, one, first=False)
             if one.row.refused or one.make is None:
                 continue
-            reference = self._of_bare(one)
-            base = one.served.target.base
-            self._load(base, one.make, self._terms.warm)
-            run = self._load(base, one.make, self._terms.seconds)
-            one.row.runs.append(run)
-            one.row.of_bare.append(run.rate / reference.rate)
+            try:
+                self._pass(one, one.make)
+            except (OSError, EOFError, ValueError) as error:
+                one.row.refused = f"broke off: {error!r}"
+
+    def _pass(self, one: _Measured, make: Make) -> None:
+        """Raises OSError, EOFError, ValueError: the connections were closed, or stood still."""
+        reference = self._of_bare(one)
+        base = one.served.target.base
+        self._load(base, make, self._terms.warm)
+        run = self._load(base, make, self._terms.seconds)
+        one.row.runs.append(run)
+        one.row.of_bare.append(run.rate / max(reference.rate, 1e-9))
 
     def _of_bare(self, one: _Measured) -> Run:
         urlopen(f"{self._bare}/size?{one.row.answered}").close()  # noqa: S310 - a loopback address
@@ -153,8 +160,11 @@ class Passes:
         return run
 
     def _load(self, base: str, make: Make, seconds: float) -> Run:
-        connections = self._terms.connections
-        return asyncio.run(load(base, make, connections=connections, seconds=seconds))
+        return asyncio.run(self._loaded(base, make, seconds))
+
+    async def _loaded(self, base: str, make: Make, seconds: float) -> Run:
+        async with asyncio.timeout(seconds + _STANDS_STILL):
+            return await load(base, make, connections=self._terms.connections, seconds=seconds)
 
 
 def _describe(row: Row, sent: bytes, reply: Reply) -> None:

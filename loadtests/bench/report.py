@@ -1,17 +1,21 @@
 """The table of the bench for people, and its figures as JSON for whatever reads them."""
 
+import io
 import json
 import os
 import platform
 import sqlite3
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from textwrap import fill
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
+from loadtests.bench.cases import Case
 from loadtests.bench.passes import Row, Terms
 from loadtests.client import Run
 
@@ -53,6 +57,40 @@ def described(terms: Terms, options: object) -> str:
         f"{told}\n{options}; {terms.connections} connections, {terms.rounds} passes of "
         f"{terms.seconds:g} s after {terms.warm:g} s of warm-up\n{METHOD}"
     )
+
+
+_BUILT: Final = 500
+"""Resources a second that a store is filled with, at the least."""
+_BESIDE: Final = 180.0
+"""Seconds for all that is no case of the table."""
+
+
+def expected(terms: Terms, resources: int, cases: Sequence[Case], servers: int) -> str:
+    """How long it takes where the machine does nothing else."""
+    each = terms.rounds * (2 * terms.seconds + terms.warm) * servers
+    renewed = sum(2.0 * (terms.rounds + 1) for case in cases if case.writes)
+    seconds = each * len(cases) + renewed + resources / _BUILT + _BESIDE
+    return f"{len(cases)} cases; it takes up to about {seconds / 60 + 1:.0f} minutes"
+
+
+class _Twice(io.StringIO):
+    """Keeps what it passes on."""
+
+    def __init__(self, further: TextIO) -> None:
+        super().__init__()
+        self._further = further
+
+    def write(self, text: str) -> int:
+        self._further.write(text)
+        self._further.flush()
+        return super().write(text)
+
+
+@contextmanager
+def printed() -> Iterator[io.StringIO]:
+    """What is printed meanwhile."""
+    with redirect_stdout(_Twice(sys.stdout)) as text:
+        yield text
 
 
 _HEADS: Final = ("a second", "entries/s", "of bare", "target", "", "of fh.res", "p50 ms", "p95")

@@ -40,6 +40,12 @@ class Answer:
         return found
 
 
+GOALS_WITH_PLANS: Final = "goals with plans"
+CONFLICTS: Final = "conflicts"
+COUNTING: Final = "counting"
+"""What a server may lack: `_include` of goals, 412 for an old version in If-Match, and versions
+counted for each resource (https://hl7.org/fhir/R4/resource.html#Meta asks for no numbers)."""
+
 Check = Callable[[Answer], None]
 """Raises Wrong."""
 
@@ -92,9 +98,11 @@ class Actor:
     Args:
         mine: young people whose records this identity may see.
         hidden: some whose records it must not see; none where nobody knows what a server hides.
-        pools: shared by all that act for the same identity in this process.
+        pools: shared by all in this process that act for the same person or organisation, which
+            in a small region may be known as several clients.
         receivers: where notices may be sent, by what becomes of them there.
         part: which part of so many this process has: two never take the same young person.
+        lacks: what the server cannot, and is not asked for.
     """
 
     ask: Ask
@@ -106,10 +114,12 @@ class Actor:
     pools: dict[str, Pool] = field(default_factory=dict)
     receivers: Mapping[str, str] = field(default_factory=dict)
     part: tuple[int, int] = (0, 1)
+    lacks: Sequence[str] = ()
 
     def pool(self, what: str, wanted: Callable[[Person], bool]) -> Pool:
-        """Those of mine who are wanted, under one name for all of this identity."""
-        name = f"{self.identity.name} {what}"
+        """Those of mine who are wanted, under one name for all to whom they are the same."""
+        own = self.identity
+        name = f"{own.kind} {own.user or own.ods} {what}"
         if name not in self.pools:
             which, count = self.part
             self.pools[name] = Pool([one for one in self.mine if wanted(one)][which::count])
@@ -144,6 +154,7 @@ class Scenario:
         play: one action; raises Wrong.
         operations: those that it needs; without them it is left out.
         own: whether it needs identities as this project's server knows them.
+        interactions: those that it needs, as a CapabilityStatement names them, by type.
     """
 
     name: str
@@ -154,6 +165,7 @@ class Scenario:
     play: Callable[[Actor], None]
     operations: tuple[str, ...] = ()
     own: bool = True
+    interactions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def at_peak(self, register: int) -> float:
         """Actions a second in the busiest hour of a register of that size."""
@@ -220,25 +232,40 @@ def is_about(person: Person, kind: str) -> Check:
     return check
 
 
-def version(answer: Answer) -> int:
-    """The number in the ETag, by https://hl7.org/fhir/R4/http.html#versioning."""
+def version(answer: Answer) -> str:
+    """What the ETag says, by https://hl7.org/fhir/R4/http.html#versioning."""
     told = answer.headers.get("etag", "").removeprefix("W/").strip('"')
-    if not told.isdigit():
+    if not told:
         raise Wrong("no ETag with a version")
-    return int(told)
+    return told
 
 
-def moved_on_from(before: int) -> Check:
+def is_first(actor: Actor) -> Check:
+    """The resource is new, and in the answer."""
+
+    def check(answer: Answer) -> None:
+        _require_same(answer)
+        if COUNTING not in actor.lacks and version(answer) != "1":
+            raise Wrong("a new resource with an old version")
+
+    return check
+
+
+def moved_on_from(before: str, actor: Actor) -> Check:
     """The version is the next one, in the header as in the body."""
 
     def check(answer: Answer) -> None:
         now = version(answer)
-        if now != before + 1:
+        if now == before or (COUNTING not in actor.lacks and int(now) != int(before) + 1):
             raise Wrong(f"version {now} after {before}")
-        if str(now) != answer.json().get("meta", {}).get("versionId"):
-            raise Wrong("ETag and versionId differ")
+        _require_same(answer)
 
     return check
+
+
+def _require_same(answer: Answer) -> None:
+    if version(answer) != answer.json()["meta"]["versionId"]:
+        raise Wrong("ETag and versionId differ")
 
 
 def says_what_is_wrong(answer: Answer) -> None:
@@ -253,5 +280,9 @@ def _words(issue: Json) -> Any:
     return issue.get("diagnostics") or issue.get("details", {}).get("text")
 
 
-def if_match(number: int) -> dict[str, str]:
-    return {"If-Match": f'W/"{number}"'}
+WHOLE: Final = {"Prefer": "return=representation"}
+"""https://hl7.org/fhir/R4/http.html#ops: without it a server may answer without the resource."""
+
+
+def if_match(told: str) -> dict[str, str]:
+    return {"If-Match": f'W/"{told}"', **WHOLE}

@@ -9,6 +9,7 @@ from typing import Any, Final
 from loadtests.scenarios.acting import Actor, Answer, Check, Scenario, Wrong
 
 _TYPES: Final = ("CarePlan", "Goal", "CareTeam")
+_LINES: Final = {"Accept": "application/fhir+ndjson"}
 _LOOKS: Final = 120
 _EACH: Final = 0.5
 """Seconds between two looks."""
@@ -24,7 +25,7 @@ def play(actor: Actor) -> None:
     try:
         manifest = _waited(actor, job)
         for file in manifest["output"]:
-            actor.ask("export: file", "GET", file["url"], check=_holds(file))
+            actor.ask("export: file", "GET", file["url"], headers=_LINES, check=_holds(file))
     finally:
         actor.ask("export: clear away", "DELETE", job, expect=(200, 202, 204))
 

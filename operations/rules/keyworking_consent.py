@@ -28,8 +28,9 @@ async def guard(change: Change) -> None:
     """
     if not _is_keyworking(change) or _ends(change.after):
         return
-    for side in (change.before, change.after):
-        if side is not None and await _has_ended(change, patient_in(side)):
+    sides = (side for side in (change.before, change.after) if side is not None)
+    for patient_id in dict.fromkeys(map(patient_in, sides)):
+        if await _has_ended(change, patient_id):
             raise FhirError.at(
                 Kind.BUSINESS_RULE,
                 f"{change.type}.subject",

@@ -10,10 +10,20 @@ from typing import Final
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.rules import Change
+from fhir_server.search.ast import TokenIs
 from operations._consenting import is_parents
 from operations._event import Told
 from operations._overdue import next_moment
-from operations._person import INPATIENT_CLASSES, codes, has_code, is_rating, status_of
+from operations._person import (
+    INPATIENT_CLASSES,
+    OPEN_TASK,
+    any_of,
+    codes,
+    has_code,
+    is_open_plan,
+    is_rating,
+    status_of,
+)
 from operations._plan import plan_id
 from operations._record import SELF_HARM, Record, patient_in, record_of, task_code
 from operations._tasks import fit
@@ -25,6 +35,10 @@ ON: Final = (
 )
 _SETTLED: Final = "timers"
 _PLAN_FOR_HOME: Final = (canonicals.CARE_PLAN_CATEGORY, "keyworking-plan")
+_IS_TO_BE_BEGUN: Final = (
+    TokenIs("code", canonicals.TASK, "planning-visit"),
+    any_of("status", OPEN_TASK),
+)
 _LOOKED_AT: Final[Mapping[str, Sequence[str]]] = {
     "CarePlan": ("subject", "encounter", "author", "status"),
     "Condition": ("subject", "code", "clinicalStatus"),
@@ -117,6 +131,8 @@ async def _concerns(change: Change) -> bool:
     before, after = _looked_at(change.before), _looked_at(change.after)
     if change.type == "Patient":
         return change.before is not None and before != after
+    if before == [] == after and change.type == "CarePlan":
+        return await _concerns_home(change)
     if change.type != "Encounter":
         return before != after
     if change.id in await _news(change):
@@ -125,6 +141,22 @@ async def _concerns(change: Change) -> bool:
         side is not None and _is_inpatient(side) for side in (change.before, change.after)
     )
     return before != after and (is_stay or await _hangs_on(change))
+
+
+async def _concerns_home(change: Change) -> bool:
+    """Whether a plan for home is there no more, or is there now and somebody is to begin one."""
+    before, after = _home_of(change.before), _home_of(change.after)
+    if before == after or before:
+        return before != after
+    asked = ("Task", f"Patient/{after}", *_IS_TO_BE_BEGUN)
+    return bool(await change.records.about(*asked, latest=1))
+
+
+def _home_of(plan: Resource | None) -> str:
+    """Whose open plan for home it is; '' for any other."""
+    if plan is None or not has_code(plan.get("category"), *_PLAN_FOR_HOME):
+        return ""
+    return patient_in(plan) if is_open_plan(plan) else ""
 
 
 async def _hangs_on(change: Change) -> bool:
@@ -146,7 +178,7 @@ def _looked_at(resource: Resource | None) -> list[object]:
 def _matters(resource: Resource) -> bool:
     kind = resource["resourceType"]
     if kind == "CarePlan":
-        return "encounter" in resource or has_code(resource.get("category"), *_PLAN_FOR_HOME)
+        return "encounter" in resource
     if kind == "Flag":
         return is_rating(resource)
     if kind == "Task":

@@ -232,3 +232,20 @@ async def test_many_rows_do_not_wait() -> None:
     await trail.flushed()
     assert store.commits == 11
     await trail.stop()
+
+
+async def test_a_row_that_somebody_waits_for_goes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as the end of the server: others that could share the commit are not waited for."""
+    monkeypatch.setattr("fhir_server.access.audit.trail._WITHIN", 3600.0)
+    store = _Slow()
+    trail = Trail(store)  # type: ignore[arg-type]
+    trail.start()
+    async with asyncio.timeout(60):
+        for number in range(3):
+            trail.put(AuditRow("caller", "read"))
+            await asyncio.sleep(0.01)
+            assert store.commits == number, "nobody waits yet"
+            await trail.flushed()
+        trail.put(AuditRow("caller", "read"))
+        await trail.stop()
+    assert (store.commits, trail.behind) == (4, 0)

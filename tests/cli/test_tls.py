@@ -274,7 +274,7 @@ def test_a_port_that_speaks_tls_survives_who_does_not(tmp_path: Path, authority:
             b"",
             b"x" * 65_536,
         ):
-            with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
                 connection.sendall(nonsense)
         base = f"https://127.0.0.1:{port}/fhir"
         assert httpx.get(f"{base}/metadata", verify=_trusting(authority)).status_code == 200

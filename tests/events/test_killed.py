@@ -52,7 +52,7 @@ def processes(tmp_path: Path, port: int) -> Iterator[list[ServerProcess]]:
 
 
 def _client(server: ServerProcess) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=server.base + "/", timeout=20)
+    return httpx.AsyncClient(base_url=server.base + "/", timeout=120)
 
 
 async def _rated(client: httpx.AsyncClient, first: int) -> None:

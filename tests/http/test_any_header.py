@@ -208,7 +208,7 @@ def test_any_bytes_on_the_wire_are_answered_or_dropped(
     other = data.draw(
         st.binary(max_size=12) | st.sampled_from([b"\r\n", b"\n", b"\x00", b": ", b"0"])
     )
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         with suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(whole[:start] + other + whole[end:])
             connection.shutdown(socket.SHUT_WR)

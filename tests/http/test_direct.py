@@ -16,8 +16,8 @@ from fhir_server.access.caller import ANONYMOUS
 from fhir_server.access.policy import OpenPolicy
 from fhir_server.access.session import Session, SessionUnit
 from fhir_server.app import Application, create_app
+from fhir_server.fhir.references import new_id
 from fhir_server.http.direct import at_once
-from fhir_server.http.middleware import new_id
 from fhir_server.http.render import http_time
 from fhir_server.http.wire import Protocol
 from fhir_server.settings import Settings

@@ -72,7 +72,7 @@ async def test_content_of_a_binary_is_never_run(client: httpx.AsyncClient) -> No
 
 
 def test_what_the_wire_refuses_has_them_too(server: ServerProcess) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         connection.sendall(b"NONSENSE\r\n\r\n")
         head = connection.recv(4096).decode().partition("\r\n\r\n")[0]
     lines = head.split("\r\n")

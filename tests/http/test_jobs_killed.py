@@ -38,7 +38,7 @@ def processes(tmp_path: Path) -> Iterator[list[ServerProcess]]:
 
 
 def _client(server: ServerProcess) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=server.base + "/", timeout=20)
+    return httpx.AsyncClient(base_url=server.base + "/", timeout=120)
 
 
 def _patients(count: int) -> bytes:

@@ -1,13 +1,12 @@
 """SIGKILL in the middle of many writers: what was acknowledged is there, nothing is half there.
 
-Three rounds on one store, 20 with `HYPOTHESIS_PROFILE=nightly`:
+Three rounds on a SQLite store and one on MongoDB, 20 with `HYPOTHESIS_PROFILE=nightly`:
 https://www.sqlite.org/atomiccommit.html and
 https://www.mongodb.com/docs/manual/core/transactions/ are the promises that the stores build on,
 https://hl7.org/fhir/R4/http.html#transaction the one that the server gives.
 """
 
 import asyncio
-import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -19,12 +18,13 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from tests.stores import KINDS, store_at
+from tests.stores import KINDS, MONGODB, NIGHTLY, SQLITE, store_at
 from tests.support import ServerProcess, body, opened, stored_versions
 
 SYSTEM: Final = "http://example.org/kill"
 WRITERS: Final = 32
-ROUNDS: Final = 20 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 3
+ROUNDS: Final = {SQLITE: 20 if NIGHTLY else 3, MONGODB: 20 if NIGHTLY else 1}
+"""A server of MongoDB for tests is slow."""
 SECONDS_OF_WRITING: Final = 0.7
 """At the least: until each writer has come through once, on a slow machine too."""
 PATIENCE: Final = 120.0
@@ -43,9 +43,16 @@ class Written:
 
 
 @pytest.fixture(params=KINDS)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def kind(request: pytest.FixtureRequest) -> str:
+    """Of the store."""
+    found: str = request.param
+    return found
+
+
+@pytest.fixture
+def store(kind: str, tmp_path: Path) -> str:
     """Its address."""
-    return store_at(tmp_path / "killed.db", request.param)
+    return store_at(tmp_path / "killed.db", kind)
 
 
 @pytest.fixture
@@ -58,10 +65,10 @@ def killed(store: str, tmp_path: Path) -> Iterator[ServerProcess]:
 
 
 async def test_every_acknowledged_write_is_there_and_nothing_is_half_there(
-    killed: ServerProcess, store: str
+    killed: ServerProcess, store: str, kind: str
 ) -> None:
     written = Written()
-    for turn in range(ROUNDS):
+    for turn in range(ROUNDS[kind]):
         killed.start()
         await _write_until_killed(killed, written, turn)
         killed.start()
@@ -73,7 +80,7 @@ async def test_every_acknowledged_write_is_there_and_nothing_is_half_there(
             await _create(client, written, f"{turn}-after")
         killed.stop()
         await _versions_have_no_gaps(store)
-    assert len(written.marks) > ROUNDS * WRITERS
+    assert len(written.marks) > ROUNDS[kind] * WRITERS
 
 
 def _client(server: ServerProcess) -> httpx.AsyncClient:

@@ -28,7 +28,7 @@ LARGE: Final[Resource] = {
 OTHER: Final[Resource] = {"resourceType": "Basic", "id": "other", "code": {"text": "small"}}
 SUBJECT: Final = {"reference": "Patient/synthetic"}
 PATCH: Final = [{"op": "add", "path": "/subject", "value": SUBJECT}]
-_PATIENCE: Final = 10.0
+_PATIENCE: Final = 60.0
 
 
 class _Gate:

@@ -1,6 +1,7 @@
 """How often one client may ask: 429 with Retry-After, https://www.rfc-editor.org/rfc/rfc6585#section-4"""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -106,7 +107,10 @@ def test_a_client_with_a_token_is_one_wherever_it_asks_from() -> None:
     named_like_an_address.admit("app", "10.0.0.1")
 
 
-async def test_too_many_requests_are_told_when_to_come_again(settings: Settings) -> None:
+async def test_too_many_requests_are_told_when_to_come_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fhir_server.http.rates.Buckets", partial(Buckets, clock=Clock()))
     async with served(settings, max_rate=0.5, max_burst=3) as client:
         for _ in range(3):
             assert (await client.get("Patient/nobody")).status_code == 404
@@ -120,11 +124,17 @@ async def test_too_many_requests_are_told_when_to_come_again(settings: Settings)
         assert health.status_code == 200, "who watches over the server is not counted"
 
 
-async def test_the_wait_is_over_when_it_was_said(settings: Settings) -> None:
+async def test_the_wait_is_over_when_it_was_said(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("fhir_server.http.rates.Buckets", partial(Buckets, clock=clock))
     async with served(settings, max_rate=1.0, max_burst=1) as client:
         assert (await client.get("Patient/nobody")).status_code == 404
+        assert (await client.get("Patient/nobody")).headers["retry-after"] == "1"
+        clock.now += 0.9
         assert (await client.get("Patient/nobody")).status_code == 429
-        await asyncio.sleep(1.1)
+        clock.now += 0.125
         assert (await client.get("Patient/nobody")).status_code == 404
 
 

@@ -13,6 +13,7 @@ from fhir_server.access.policy import Caller, OpenPolicy
 from fhir_server.access.session import Memo, Session, SessionUnit
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import nhs_number
+from fhir_server.storage.clock import MovableClock
 from fhir_server.storage.interface import Store
 from tests.conftest import Restrict
 from tests.http.test_includes import OneOf, flag
@@ -287,10 +288,11 @@ def test_a_server_that_was_killed_still_knows_it(server: ServerProcess) -> None:
 
 
 async def test_after_its_time_the_id_is_as_new(tmp_path: Path) -> None:
-    async with client_of(tmp_path, repeat_lifetime=1) as client:
+    clock = tmp_path / "clock"
+    async with client_of(tmp_path, repeat_lifetime=600, movable_clock=clock) as client:
         first = await client.post("Patient", **named(PATIENT, "r1"))
         assert same(await client.post("Patient", **named(PATIENT, "r1")), first)
-        await asyncio.sleep(1.1)
+        MovableClock(clock).move_by(601_000_000)
         again = await client.post("Patient", **named(OTHER, "r1"))
         assert again.headers["location"] != first.headers["location"]
 

@@ -1,7 +1,7 @@
 """search: https://hl7.org/fhir/R4/http.html#search, https://hl7.org/fhir/R4/search.html"""
 
-import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -11,6 +11,7 @@ from fhir.resources.R4B.bundle import Bundle
 
 from fhir_server.app import create_app
 from fhir_server.settings import Settings
+from fhir_server.storage.clock import MovableClock
 from tests.support import FORM, assert_outcome, create, exact, found_ids, put
 
 
@@ -293,8 +294,10 @@ async def test_refuses_a_page_link_with_further_criteria(client: httpx.AsyncClie
     assert_outcome(response, 400, "invalid", "takes no other parameters", "http._page")
 
 
-async def test_a_page_link_is_gone_after_its_time(settings: Settings) -> None:
-    app = create_app(settings.model_copy(update={"page_lifetime": 1}))
+async def test_a_page_link_is_gone_after_its_time(settings: Settings, tmp_path: Path) -> None:
+    clock = tmp_path / "clock"
+    update = {"page_lifetime": 600, "movable_clock": clock}
+    app = create_app(settings.model_copy(update=update))
     transport = httpx.ASGITransport(app=app)
     async with (
         app.router.lifespan_context(app),
@@ -303,7 +306,7 @@ async def test_a_page_link_is_gone_after_its_time(settings: Settings) -> None:
         await _people(client, 3)
         link = _links((await client.get("Patient?_count=1")).json())["next"]
         assert (await client.get(link)).status_code == 200
-        await asyncio.sleep(2.05)
+        MovableClock(clock).move_by(602_000_000)
         assert_outcome(await client.get(link), 410, "deleted", "search again", "http._page")
 
 

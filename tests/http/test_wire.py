@@ -34,7 +34,7 @@ def _sent(server: ServerProcess, *parts: bytes, cut_off: bool = False) -> bytes:
         b"POST /fhir/Patient HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         b"Content-Type: application/fhir+json\r\n"
     )
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         # It may answer and go before it has read what is too large.
         with suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(head + b"".join(parts))
@@ -119,7 +119,7 @@ def test_refuses_headers_that_two_readers_could_read_in_two_ways(
 
 
 def test_dots_in_the_address_lead_nowhere(server: ServerProcess) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         connection.sendall(
             b"GET /fhir/Patient/../metadata HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
         )
@@ -128,7 +128,7 @@ def test_dots_in_the_address_lead_nowhere(server: ServerProcess) -> None:
 
 def _answered(server: ServerProcess, raw: bytes) -> tuple[bytes, Any]:
     """The head of the answer, and the JSON behind it."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         with suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(raw)
         head, _, content = _received(connection).partition(b"\r\n\r\n")
@@ -209,7 +209,7 @@ def test_nonsense_behind_a_request_is_not_taken_for_its_refusal(
     raw = _patient(mark)
     head = b"POST /fhir/Patient HTTP/1.1\r\nHost: x\r\nContent-Type: application/fhir+json\r\n"
     whole = head + b"Content-Length: %d\r\n\r\n" % len(raw) + raw
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         connection.sendall(whole + b"nonsense\r\n\r\n")
         answer = b""
         while part := connection.recv(ENOUGH):  # until the server closes

@@ -1,17 +1,25 @@
 """The bench's own parts: what it asks, counts, judges and tells; its figures are for people."""
 
 import asyncio
+import itertools
 import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from loadtests.arrivals import Arrival, arrive
+from loadtests.bench import __main__ as bench
 from loadtests.bench import elsewhere, report
 from loadtests.bench.asking import Refused, Reply, Target, ask, raw, tried
-from loadtests.bench.cases import CASES
+from loadtests.bench.cases import CASES, Case
 from loadtests.bench.data import MANY, Data, bundles
 from loadtests.bench.growth import Grown
 from loadtests.bench.passes import Passes, Row, Terms
@@ -149,6 +157,81 @@ def test_requests_that_cannot_be_measured_are_refused_with_the_reason() -> None:
     assert Reply(502, {}, b"<html>").why == "502 <html>"
     with pytest.raises(Refused, match="no answer"):
         ask(b"GET / HTTP/1.1\r\n\r\n", "http://127.0.0.1:1")
+
+
+@contextmanager
+def _rude(answers: int) -> Iterator[str]:
+    """A server that closes connections without a word after so many answers."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    left = itertools.count(answers, -1)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                with connection, suppress(ConnectionError):
+                    while connection.recv(65536) and next(left) > 0:
+                        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    Thread(target=serve, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/fhir"
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+
+
+def test_a_server_that_breaks_off_is_left_out_and_the_bench_goes_on() -> None:
+    terms = Terms(rounds=2, seconds=0.02, connections=1, warm=0.0)
+    case = Case("rude", lambda _, target: lambda _: raw("GET", target, ""))
+    with _rude(1) as rude, _rude(10**9) as polite, bare() as base:
+        servers = [Peer(Target(rude), "rude"), Peer(Target(polite), "polite")]
+        broken, whole = Passes(base, servers, Data(), terms, token=False).measure(case)
+    assert broken.refused.startswith("broke off: ")
+    assert "left out: broke off" in report.line(broken)
+    assert whole.refused == ""
+    assert len(whole.runs) == 2
+    assert report.figures([broken, whole])[0]["refused"] == broken.refused
+
+
+def test_how_long_it_takes_is_said_before() -> None:
+    told = [report.expected(Terms(rounds), 10_000, CASES, 1) for rounds in (5, 50)]
+    short, long = (int(one.split()[-2]) for one in told)
+    assert told[0].startswith(f"{len(CASES)} cases")
+    assert 5 < short < 15
+    assert long > short + 25
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--only", "raed"), "No case has 'raed' in its name: read, vread, "),
+        (("--growth", "--only", "raed"), "No line has 'raed' in its name: resources: read, "),
+        (("--growth", "--resources", "500"), "--growth needs --resources of 600 at the least"),
+    ],
+)
+def test_a_bench_of_nothing_is_refused(words: tuple[str, ...], said: str) -> None:
+    ran = CliRunner().invoke(bench.main, words)
+    assert ran.exit_code == 2
+    assert said in ran.stderr
+
+
+def test_what_is_printed_is_kept_also_of_a_bench_that_breaks_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*words: Any) -> None:
+        words[-1]["rows"] = ["those so far"]
+        click.echo("a line")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "_table", broken)
+    ran = CliRunner().invoke(bench.main, ["--results", str(tmp_path)])
+    assert ran.exit_code == 1
+    assert "a line" in ran.stdout
+    (saved,) = tmp_path.glob("bench-*.json")
+    told = json.loads(saved.read_text())
+    assert told["rows"] == ["those so far"]
+    assert told["printed"] == "a line\n"
 
 
 def test_each_case_is_taken_by_a_server_and_counted(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The report: one file, drawn by itself, that says what was measured."""
 
 import json
+import math
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -28,6 +29,7 @@ PLAN: Final = Plan(
     clients=[],
     scenarios=["partners", "commissioner"],
     steps=[Step(5, 10.0), Step(20, 10.0)],
+    workers=1,
 )
 
 
@@ -52,7 +54,7 @@ def run(tmp_path: Path) -> Run:
     steps = [{"at": START, "users": 5}, {"at": START + 10, "users": 20}]
     (tmp_path / "steps.ndjson").write_text("\n".join(map(json.dumps, steps)))
     (tmp_path / "notices.json").write_text('{"quick": 7}')
-    return runs.read(tmp_path, thresholds.read(), workers=1)
+    return runs.read(tmp_path, thresholds.read())
 
 
 def _told(run: Run) -> Told:
@@ -84,12 +86,42 @@ def test_the_page_is_one_file_that_fetches_nothing(run: Run) -> None:
 def test_the_page_says_what_was_missed_and_what_one_more_worker_gave(run: Run) -> None:
     page = report.page(_told(run))
     assert "Thresholds: <span class='missed'>missed</span>" in page
-    assert "2 workers carry 1.00 times what 1 carries" in page
+    assert "2 workers carry 1.00 times what 1 worker carries" in page
+    assert "2 workers carry 1.00 times" in report.in_words(_told(run))[-1]
+    enough = replace(run.capacity, knee=replace(run.capacity.knee, found=False))
+    more = report.page(_told(replace(run, capacity=enough)))
+    assert "What 2 workers gave cannot be told, as no step was too much for 1 worker" in more
     assert "<strong>1 worker</strong> carries 10 requests a second" in page
     assert "<strong>2 workers</strong> carry 10 requests a second" in page
     assert "status 500" in page
     assert "Left out: a: because" in page
     assert "quick: 7" in page
+
+
+def test_the_first_line_says_whether_the_region_fits(run: Run) -> None:
+    told = _told(run)
+    fits, missed = report.answer(told)
+    assert fits.startswith("The region fits: the busiest hour of its 400 young people takes 2.00%")
+    assert "errors of the server's own (5xx)" in missed
+    assert f"<strong>{fits}</strong>" in report.page(told)
+    share = [replace(one, found=0.7) for one in told.held if one.what == thresholds.SHARE]
+    (tight,) = report.answer(replace(told, held=share))
+    assert tight.startswith("The region does not fit: ")
+    assert "takes 70% of what 1 worker carries, at most 50% is allowed" in tight
+    (unknown,) = report.answer(replace(told, held=[replace(share[0], found=math.inf)]))
+    assert (
+        unknown == "Whether the region fits cannot be told: 1 worker did not carry the first step."
+    )
+
+
+def test_each_plot_names_its_axes_and_draws_its_limit(run: Run) -> None:
+    page = report.page(replace(_told(run), p95_ms=500.0))
+    for drawing in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
+        words = {one.text for one in ElementTree.fromstring(drawing).iter("text")}  # noqa: S314
+        assert words & {"users", "seconds"}
+        assert words & {"a second", "ms", "cores", "MB"}
+    assert page.count('class="limit"') == 1
+    assert "20 users</text>" in page
 
 
 def test_other_work_on_the_machine_is_told_of(run: Run) -> None:

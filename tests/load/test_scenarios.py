@@ -5,11 +5,12 @@ server; so the two are compared here once in full.
 """
 
 import json
+import re
 import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import chdir
+from contextlib import chdir, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,10 +21,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fhir_server.region import Asked
-from loadtests import foreign, load, plan, serving
+from loadtests import foreign, load, plan, serving, thresholds
 from loadtests.people import Identity
 from loadtests.plan import Client, Plan, Step
 from loadtests.playing import Asker, Judge, Stage
+from loadtests.samples import Sample
 from loadtests.scenarios import ALL, BY_NAME
 from loadtests.scenarios.acting import Actor, Answer, Scenario, Wrong, all_among, resources, subject
 from loadtests.serving import CannotRun
@@ -60,6 +62,9 @@ class Played:
         if fault:
             self.faults.append(f"{name}: {fault}: {response.text[:300]}")
         return answer
+
+    def lost(self, name: str, fault: str) -> None:
+        self.faults.append(f"{name}: {fault}")
 
 
 @dataclass
@@ -195,6 +200,96 @@ def test_a_page_with_somebody_elses_record_is_a_failure(world: World) -> None:
 _SCOPES: Final = ("system/*.rs",)
 
 
+@dataclass
+class Broken(Played):
+    """As of a server that is broken: what is asked is changed before it gets there."""
+
+    breaks: Callable[[str, dict[str, str]], str] = field(kw_only=True)
+    samples: list[Sample] = field(default_factory=list)
+
+    def __call__(
+        self,
+        name: str,
+        method: str,
+        url: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        judge: Judge,
+    ) -> Answer:
+        def judged(answer: Answer) -> str:
+            fault = judge(answer)
+            self.samples.append(Sample(0.0, "broken", name, 1.0, answer.status, fault))
+            return fault
+
+        changed = dict(headers)
+        broken = self.breaks(url, changed)
+        return super().__call__(name, method, broken, body, changed, judged)
+
+
+def _of_another(world: World) -> Callable[[str, dict[str, str]], str]:
+    """Whoever is asked for, the plans of one and the same are answered."""
+    (one, *_) = world.stage().cast().concerned(world.client("partner").identity)
+
+    def breaks(url: str, headers: dict[str, str]) -> str:
+        del headers
+        return re.sub(r"patient=[^&]+", f"patient={one.id}", url)
+
+    return breaks
+
+
+def _without_consent(world: World) -> Callable[[str, dict[str, str]], str]:
+    """Everybody sees what a token of a load test sees."""
+    tokens = world.stage().tokens_of(world.client("exporter"))
+    assert tokens is not None
+
+    def breaks(url: str, headers: dict[str, str]) -> str:
+        headers["Authorization"] = f"Bearer {tokens.current()}"
+        return url
+
+    return breaks
+
+
+def _without_if_match(world: World) -> Callable[[str, dict[str, str]], str]:
+    """Whatever version is named, it is taken for the newest."""
+
+    def breaks(url: str, headers: dict[str, str]) -> str:
+        if "If-Match" in headers:
+            token = {"Authorization": headers["Authorization"]}
+            headers["If-Match"] = world.transport.client.get(url, headers=token).headers["etag"]
+        return url
+
+    return breaks
+
+
+@pytest.mark.parametrize(
+    ("name", "breaking", "fault"),
+    [
+        ("partners", _of_another, "plans with goals of one: the record of another young person"),
+        ("partners", _without_consent, "hidden: search: answered what must be refused"),
+        ("partners", _without_consent, "page of plans: a record that is not for this caller"),
+        ("keyworkers", _without_if_match, "goal: conflict: answered what must be refused"),
+    ],
+)
+def test_a_server_that_is_broken_on_purpose_misses_the_threshold_of_wrong_answers(
+    world: World,
+    name: str,
+    breaking: Callable[[World], Callable[[str, dict[str, str]], str]],
+    fault: str,
+) -> None:
+    transport = Broken(world.transport.client, breaks=breaking(world))
+    stage, scenario = world.stage(), BY_NAME[name]
+    actors = [stage.actor(scenario, transport) for _ in world.plan.clients_of(scenario.kind)]
+    for actor in actors * 60:
+        with suppress(Wrong):
+            scenario.play(actor)
+        if any(f"{one.name}: {one.fault}" == fault for one in transport.samples):
+            break
+    else:
+        pytest.fail("nobody has seen it")
+    bounds = thresholds.read()["always"]
+    assert sum(map(thresholds.wrong, transport.samples)) > bounds["wrong"]
+
+
 def test_tokens_are_used_again_and_renewed_in_time(world: World) -> None:
     client = world.client("partner")
     whole = (world.plan.token_url, client.client_id, Path(client.key), client.identity.scopes)
@@ -237,10 +332,14 @@ def test_on_another_server_what_it_cannot_do_is_left_out_with_a_line(world: Worl
     )
     found = foreign.look(known, REGION)
     assert found.token_url == world.plan.token_url
-    assert found.scenarios == ["partners", "keyworkers", "night_export"]
+    assert found.scenarios == ["partners", "night_export"]
     assert [line.partition(":")[0] for line in found.left_out] == [
-        *("morning_rush", "inpatient_units", "commissioner", "subscribers", "wild_retries")
+        *("keyworkers", "morning_rush", "inpatient_units", "commissioner", "subscribers"),
+        "wild_retries",
     ]
+    assert found.left_out[0] == "keyworkers: the token is for reading alone (system/*.rs)"
+    assert found.lacks == ["counting"], "plans come with their goals, and conflicts are refused"
+    assert found.calls_itself == ""
     stage = world.stage(clients=[found.client], hides=False)
     transport = Played(world.transport.client)
     for scenario in (BY_NAME["partners"], BY_NAME["night_export"]):

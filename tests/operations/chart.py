@@ -10,6 +10,7 @@ from fhir.resources.R4B import get_fhir_model_class
 from fhir_server.fhir import canonicals, nhs_number
 from fhir_server.fhir.json import decode_resource
 from fhir_server.storage.interface import Store
+from fhir_server.validation.checker import standard_checker
 from tests.operations.messages import JSON
 from tests.support import body, exact, put, stored_versions
 
@@ -332,6 +333,15 @@ async def require_typed(store: Store) -> None:
         if not version.deleted:
             model = get_fhir_model_class(version.type)
             model.model_validate(decode_resource(version.body))
+
+
+async def require_sound(store: Store) -> None:
+    """What rules and messages put together keeps every rule, whether it was checked or not."""
+    checker = standard_checker()
+    for version in await stored_versions(store):
+        if version.type in ("Binary", "Task") and not version.deleted:
+            found = checker.check(decode_resource(version.body), expected_type=version.type)
+            assert not found.errors, version.body
 
 
 def ended(day: str) -> JSON:

@@ -8,7 +8,7 @@ import pytest
 from fhir_server.app import create_app
 from fhir_server.settings import Settings
 from fhir_server.storage.interface import Store
-from tests.operations.chart import Chart, require_typed
+from tests.operations.chart import Chart, require_sound, require_typed
 
 
 @pytest.fixture
@@ -16,6 +16,7 @@ async def unknown(client: httpx.AsyncClient, store: Store) -> AsyncIterator[Char
     """Of somebody whom the server does not know yet."""
     yield Chart(client, store)
     await require_typed(store)
+    await require_sound(store)
 
 
 @pytest.fixture

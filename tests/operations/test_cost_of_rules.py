@@ -170,3 +170,15 @@ async def test_a_long_history_makes_no_write_dearer(
     more = range(2 * FEW, 6 * FEW)
     await questions.put(unknown.store, *(one for each in more for one in history(each)))
     assert await costs(unknown, 2) == short
+
+
+async def test_a_plan_for_home_asks_for_the_consent_and_whether_one_is_missed(
+    unknown: Chart,
+) -> None:
+    await begin(unknown)
+    await unknown.consent("keyworking")
+    await involve(unknown)
+    for title in ("Our plan", "Our own plan"):
+        with counting(unknown.store) as asked:
+            await unknown.write(plan(1, title=title))
+        assert sum(asked) <= 6, title

@@ -187,6 +187,18 @@ async def test_of_somebody_without_a_plan_for_home_asks_to_begin_one(
     # Who has a plan is not asked: see what follows a discharge above.
 
 
+@pytest.mark.parametrize("element", ["status", "category"])
+async def test_a_plan_for_home_that_is_there_no_more_is_to_be_begun_again(
+    chart: Chart, stay: Spell, element: str
+) -> None:
+    (plan,) = [one for one in await chart.all("CarePlan") if "encounter" not in one]
+    await chart.tell(stay.discharge(HOME))
+    assert "planning-visit" not in await chart.dues()
+    other = [concept(canonicals.CARE_PLAN_CATEGORY, "transition-plan")]
+    await chart.write({**plan, element: "revoked" if element == "status" else other})
+    assert "planning-visit" in await chart.dues()
+
+
 @pytest.mark.parametrize("state", ["planning", "step-down", "awaiting-allocation"])
 async def test_leaves_any_other_state(unknown: Chart, state: str) -> None:
     await unknown.open(state=state)

@@ -21,6 +21,7 @@ from tests.search.shelf import Shelf
 from tests.search.test_parameters import again
 from tests.storage.backends import BACKENDS
 from tests.storage.questions import BASE, NOW, put
+from tests.stores import NIGHTLY
 
 Asked = list[tuple[str, str]]
 
@@ -51,10 +52,10 @@ async def test_an_added_parameter_finds_what_r4_s_own_finds(
         await put(store, *resources[20:])
         stored = [json.decode_resource(one.body) for _, one in await store.changes(0, 1000)]
         known = await store.parameters()
-        found = [
-            await compare(store, known, resource_type, stored, random_of(n)) for n in range(150)
-        ]
-        assert sum(found) > 20, "of the searches that some but not all resources match"
+        asked = range(150 if backend == "sqlite" or NIGHTLY else 50)
+        found = [await compare(store, known, resource_type, stored, random_of(n)) for n in asked]
+        told_apart = sum(found)
+        assert told_apart > len(asked) / 8, "of the searches that some but not all resources match"
     finally:
         await store.close()
 

@@ -257,7 +257,7 @@ async def test_what_never_ends_could_not_be_checked(write: Write, says: str) -> 
         outside = Outside(base, patience=2.0)
         with pytest.raises(FhirError, match=says):
             await outside.ask("ValueSet/$validate-code")
-        assert monotonic() - begun < 4
+        assert monotonic() - begun < 20
         library = Library(Nowhere(), Packaged([HERE]))
         settler = Settler(Terminology(library, outside=outside))
         (issue,) = await settler.issues([BINDING])

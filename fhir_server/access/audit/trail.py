@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Final
 
@@ -20,7 +21,7 @@ _log: Final = logging.getLogger(__name__)
 MOST: Final = 10_000
 """Rows that may wait."""
 _WITHIN: Final = 0.05
-"""Seconds that a row waits, so that others share its commit."""
+"""Seconds that a row waits, so that others share its commit; unless somebody waits for it."""
 _AT_ONCE: Final = 500
 """Rows of one commit."""
 _PAUSE: Final = 0.5
@@ -47,6 +48,7 @@ class Trail:
         self._kept = 0
         self._failing = False
         self._woken = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._moved = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
 
@@ -95,6 +97,8 @@ class Trail:
             FhirError: UNAVAILABLE when the store does not take it.
         """
         until = self._put
+        if self._waiting:
+            self._hurried.set()
         async with self._moved:
             await self._moved.wait_for(lambda: self._kept >= until or self._failing)
         if self._kept < until:
@@ -104,7 +108,7 @@ class Trail:
         while True:
             await self._woken.wait()
             if not self.strict:
-                await asyncio.sleep(_WITHIN)
+                await self._gather()
             self._woken.clear()
             await self._flush()
             # A commit costs as much as many rows: those that came meanwhile wait for others.
@@ -112,6 +116,12 @@ class Trail:
                 await self._flush()
             if self._waiting:
                 self._woken.set()
+
+    async def _gather(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_WITHIN):
+                await self._hurried.wait()
+        self._hurried.clear()
 
     async def _flush(self) -> None:
         """The rows that have waited longest; they wait on where it fails."""

@@ -5,9 +5,9 @@ where it begins is the last row that retention took out.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fhir_server.storage.audited import (
     AuditEntry,
@@ -46,18 +46,60 @@ _BEFORE: Final = """
 """
 
 
+class _Told(NamedTuple):
+    """A row as it is written: its text, and the numbers that it is found by."""
+
+    at: int
+    text: bytes
+    names: set[int]
+
+
+class Tail:
+    """Rows of the commits of one group, which are put at the end of the chain together.
+
+    That is before the group is committed, so each is on disk with what it tells of, or not at all.
+    """
+
+    def __init__(self) -> None:
+        self._rows: list[_Told] = []
+
+    def add(self, at: int, rows: Iterable[AuditRow]) -> None:
+        """Encoded at once: what cannot be is its own commit's failure."""
+        self._rows += [_told(at, row) for row in rows]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def cut(self, length: int = 0) -> None:
+        """Take back all but so many."""
+        del self._rows[length:]
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        if self._rows:
+            _append(connection, self._rows)
+            self.cut()
+
+
 def append(connection: sqlite3.Connection, at: int, rows: Sequence[AuditRow]) -> None:
     """The rows at the end of the chain."""
+    _append(connection, [_told(at, row) for row in rows])
+
+
+def _told(at: int, row: AuditRow) -> _Told:
+    return _Told(at, encode(row), {*map(number_of, names_of(row))})
+
+
+def _append(connection: sqlite3.Connection, rows: Iterable[_Told]) -> None:
+    """Each with the time of its commit, or that of the row before it."""
     head = end(connection, _HEAD)
-    number, at, digest = head.number, max(at, head.at), head.hash
+    number, at, digest = head.number, head.at, head.hash
     entries: list[tuple[Any, ...]] = []
     names: list[tuple[int, int]] = []
     for row in rows:
-        told = encode(row)
-        number += 1
-        digest = hash_of(digest, number, at, told)
-        entries.append((number, at, told, digest))
-        names += {(number_of(name), number) for name in names_of(row)}
+        number, at = number + 1, max(at, row.at)
+        digest = hash_of(digest, number, at, row.text)
+        entries.append((number, at, row.text, digest))
+        names += [(name, number) for name in row.names]
     connection.executemany(_INSERT, entries)
     connection.executemany(_NAME, names)
     _set_end(connection, _HEAD, Link(number, at, digest))

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from fhir_server.storage.groups import Groups, Pending, runner_is_cancelled
 from fhir_server.storage.interface import Unit
+from fhir_server.storage.sqlite.audit import Tail
 from fhir_server.storage.sqlite.faults import is_damage, unwritable
 
 _BUSY_WAIT: Final = 0.002
@@ -21,6 +22,7 @@ class Committer:
     """Runs commits on one connection, in groups, one group at a time.
 
     Args:
+        tail: what the units leave for the audit.
         rolled_back: told when something was taken back.
         patience: seconds to wait for another process's commit.
         require_there: raises FhirError where the connection's file is not the store's any more.
@@ -30,12 +32,14 @@ class Committer:
         self,
         connection: sqlite3.Connection,
         unit: Callable[[], Unit],
+        tail: Tail,
         rolled_back: Callable[[], None],
         patience: float,
         require_there: Callable[[], None],
     ) -> None:
         self._connection = connection
         self._unit = unit
+        self._tail = tail
         self._rolled_back = rolled_back
         self._patience = patience
         self._require_there = require_there
@@ -67,6 +71,7 @@ class Committer:
             self._require_there()
             for pending in group:
                 await self._in_savepoint(pending)
+            self._tail.write(self._connection)
             cancelled = await self._to_disk()
             self._require_there()
         except BaseException:
@@ -113,6 +118,7 @@ class Committer:
         if pending.gone:
             return
         self._connection.execute("SAVEPOINT one")
+        told = len(self._tail)
         try:
             pending.result = await pending.work(self._unit())
         except (Exception, asyncio.CancelledError) as error:
@@ -123,10 +129,12 @@ class Committer:
             pending.error = _refusal(error)
             self.spoilt = self.spoilt or is_damage(error)
             self._connection.execute("ROLLBACK TO one")
+            self._tail.cut(told)
             self._rolled_back()
         self._connection.execute("RELEASE one")
 
     def _roll_back(self) -> None:
+        self._tail.cut()
         self._rolled_back()
         try:
             if self._connection.in_transaction:

@@ -8,13 +8,21 @@ from typing import Any, Final
 
 _STATEMENTS: Final = 256
 _BUSY_WAIT: Final = 0.005
+MAIN_PAGES: Final = 8 * 1024
+SIDE_PAGES: Final = 2 * 1024
+"""KiB of the file that a connection may keep: the two that do most of the work, and the others."""
 _SETTING: Final = "SELECT value FROM setting WHERE name = ?"
 
 
 def connect(
-    path: Path, *, new: bool = False, read_only: bool = False, busy_timeout_ms: int = 5_000
+    path: Path,
+    *,
+    new: bool = False,
+    read_only: bool = False,
+    busy_timeout_ms: int = 5_000,
+    pages: int = MAIN_PAGES,
 ) -> sqlite3.Connection:
-    """A connection to the file, which is made where it may be `new`.
+    """A connection to the file, which is made where it may be `new`, with so many KiB of `pages`.
 
     Otherwise it must be there: an empty one in place of a file that was moved away would be
     taken for the store.
@@ -29,7 +37,7 @@ def connect(
     pragmas: list[tuple[str, Any]] = [
         ("busy_timeout", busy_timeout_ms),
         ("synchronous", "FULL"),
-        ("cache_size", -16_000),
+        ("cache_size", -pages),
         ("temp_store", "MEMORY"),
         ("query_only", int(read_only)),
     ]

@@ -6,7 +6,7 @@ with a probability of 3e-8.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
@@ -29,10 +29,11 @@ from fhir_server.search.values import (
 )
 from fhir_server.storage.sqlite.fulltext import FulltextWriter
 
-_Row = tuple[int, int, int, Any, Any, str | None, str | None, str | None]
+_Row = tuple[int, int, int, Any, Any, str | None]
 _StringRow = tuple[int, int, int, str, str]
 
 Hash = Callable[[str], int]
+_Columns = tuple[Any, Any, str | None]
 
 
 def keyed_hash(secret: bytes) -> Hash:
@@ -53,6 +54,8 @@ class ParameterNumbers:
 
     def __init__(self) -> None:
         self._numbers: dict[tuple[str, str], int] = {}
+        self.age = 0
+        """How often they were forgotten: what was made of a number may be of another one since."""
 
     def known(self, connection: sqlite3.Connection, resource_type: str, code: str) -> int:
         """The number, or 0 when no resource has ever had a value for it."""
@@ -61,7 +64,10 @@ class ParameterNumbers:
 
     def assigned(self, connection: sqlite3.Connection, resource_type: str, code: str) -> int:
         """The number, new if need be; `connection` is in a write transaction."""
-        number = self.known(connection, resource_type, code)
+        number = self._numbers.get((resource_type, code))
+        if number:
+            return number
+        number = self._load(connection, resource_type, code)
         if number:
             return number
         # Not remembered here: the transaction that gives it may yet be rolled back.
@@ -72,6 +78,7 @@ class ParameterNumbers:
 
     def forget(self) -> None:
         """After a rollback, which may have taken numbers back."""
+        self.age += 1
         self._numbers.clear()
 
     def _load(self, connection: sqlite3.Connection, resource_type: str, code: str) -> int:
@@ -84,7 +91,13 @@ class ParameterNumbers:
         return int(row[0])
 
 
-_INSERT: Final = "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT: Final = """
+    INSERT INTO entry (rid, parameter, ordinal, low, high, text) VALUES (?, ?, ?, ?, ?, ?)
+"""
+_SET_UNIT: Final = """
+    UPDATE entry SET system = ?, unit = ? WHERE rid = ? AND parameter = ? AND ordinal = ?
+"""
+"""Of quantities, which are few: a NULL for all others costs more than its column."""
 _INSERT_STRING: Final = "INSERT INTO entry_string VALUES (?, ?, ?, ?, ?)"
 
 _CONTAINED: Final = "SELECT rid FROM contained WHERE container = ?"
@@ -116,15 +129,21 @@ class EntryWriter:
         rows: list[_Row] = []
         strings: list[_StringRow] = []
         within: list[tuple[str, ContainedValue]] = []
-        found = list(values)
-        self._fulltext.write(connection, rid, _texts(found))
-        for ordinal, code, value in _flat(found, within):
-            number = self._numbers.assigned(connection, resource_type, code)
-            if isinstance(value, StringValue):
-                strings.append((rid, number, ordinal, value.text, value.exact))
+        texts: list[tuple[str, TextValue]] = []
+        units: list[tuple[str, str, int, int, int]] = []
+        hashed, numbers = self._hashed, self._numbers
+        for ordinal, code, value in _flat(values, within, texts):
+            number = numbers.assigned(connection, resource_type, code)
+            if type(value) is StringValue:
+                strings.append((rid, number, ordinal, *value))
             else:
-                rows.append((rid, number, ordinal, *self._columns(value)))
+                rows.append((rid, number, ordinal, *_COLUMNS[type(value)](hashed, value)))
+                if type(value) is QuantityValue:
+                    units.append((value.system, value.unit, rid, number, ordinal))
+        self._fulltext.write(connection, rid, texts)
         connection.executemany(_INSERT, rows)
+        if units:
+            connection.executemany(_SET_UNIT, units)
         if strings:
             connection.executemany(_INSERT_STRING, strings)
         for kind, one in within:
@@ -150,29 +169,38 @@ class EntryWriter:
             connection.execute("DELETE FROM entry WHERE rid = ? AND parameter = ?", pair)
             connection.execute("DELETE FROM entry_string WHERE rid = ? AND parameter = ?", pair)
 
-    def _columns(self, value: PlainValue) -> tuple[Any, Any, str | None, str | None, str | None]:
-        hashed = self._hashed
-        match value:
-            case TokenValue(system, code):
-                return hashed(code), hashed(system), code, None, None
-            case ReferenceValue(target, version):
-                return hashed(target), hashed(version), target, None, None
-            case DateValue(low, high):
-                return low, high, None, None, None
-            case UriValue(uri):
-                return hashed(uri), 0, uri, None, None
-            case NumberValue(low_number, high_number):
-                return low_number, high_number, None, None, None
-            case PositionValue(latitude, longitude):
-                return latitude, longitude, None, None, None
-            case QuantityValue(low_number, high_number, system, code, unit):
-                return low_number, high_number, code, system, unit
-            case StringValue():
-                raise TypeError("strings have a table of their own")
+
+def _of_token(hashed: Hash, value: TokenValue) -> _Columns:
+    system, code = value
+    return hashed(code), hashed(system), code
 
 
-def _texts(values: Iterable[tuple[str, IndexValue]]) -> list[tuple[str, TextValue]]:
-    return [(code, value) for code, value in values if isinstance(value, TextValue)]
+def _of_reference(hashed: Hash, value: ReferenceValue) -> _Columns:
+    target, version = value
+    return hashed(target), hashed(version), target
+
+
+def _of_uri(hashed: Hash, value: UriValue) -> _Columns:
+    return hashed(value.uri), 0, value.uri
+
+
+def _of_quantity(_: Hash, value: QuantityValue) -> _Columns:
+    return value.low, value.high, value.code
+
+
+def _of_range(_: Hash, value: DateValue | NumberValue | PositionValue) -> _Columns:
+    low, high = value
+    return low, high, None
+
+
+_COLUMNS: Final[Mapping[type, Callable[[Hash, Any], _Columns]]] = {
+    TokenValue: _of_token,
+    ReferenceValue: _of_reference,
+    UriValue: _of_uri,
+    QuantityValue: _of_quantity,
+    **dict.fromkeys((DateValue, NumberValue, PositionValue), _of_range),
+}
+"""What a row says of each kind of value; strings have a table of their own."""
 
 
 GROUP: Final = 16
@@ -191,20 +219,22 @@ def remove_entries(connection: sqlite3.Connection, rid: int) -> list[int]:
 
 
 def _flat(
-    values: Iterable[tuple[str, IndexValue]], within: list[tuple[str, ContainedValue]]
+    values: Iterable[tuple[str, IndexValue]],
+    within: list[tuple[str, ContainedValue]],
+    texts: list[tuple[str, TextValue]],
 ) -> Iterator[tuple[int, str, PlainValue]]:
     """With an ordinal; what belongs to one element of a composite shares its upper bits.
 
-    Contained resources are put `within`.
+    Contained resources are put `within`, words to the `texts`.
     """
     for ordinal, (code, value) in enumerate(values):
-        if isinstance(value, ContainedValue):
+        if isinstance(value, CompositeValue):
+            for index, part in enumerate(value.parts):
+                for number, one in enumerate(part[: 1 << GROUP]):
+                    yield (ordinal << GROUP) + number, component(code, index), one
+        elif isinstance(value, TextValue):
+            texts.append((code, value))
+        elif isinstance(value, ContainedValue):
             within.append((code, value))
-        if isinstance(value, ContainedValue | TextValue):
-            continue
-        if not isinstance(value, CompositeValue):
+        else:
             yield ordinal, code, value
-            continue
-        for index, part in enumerate(value.parts):
-            for number, one in enumerate(part[: 1 << GROUP]):
-                yield (ordinal << GROUP) + number, component(code, index), one

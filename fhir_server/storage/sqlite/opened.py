@@ -20,8 +20,9 @@ from typing import Final, TypeVar
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.storage.interface import Memo, StoredVersion
+from fhir_server.storage.sqlite.audit import Tail
 from fhir_server.storage.sqlite.committer import Committer
-from fhir_server.storage.sqlite.connect import connect, secret_of
+from fhir_server.storage.sqlite.connect import MAIN_PAGES, SIDE_PAGES, connect, secret_of
 from fhir_server.storage.sqlite.entries import EntryWriter, ParameterNumbers, keyed_hash
 from fhir_server.storage.sqlite.faults import unopened, unreadable
 from fhir_server.storage.sqlite.reader import ConnectionReader
@@ -68,13 +69,13 @@ class Opened:
         self.writer.execute("PRAGMA busy_timeout = 0")
         hashed = keyed_hash(index_secret)
 
-        def open_reader(patience: float) -> ConnectionReader:
-            connection = connect(path, read_only=True)
+        def open_reader(patience: float, pages: int = SIDE_PAGES) -> ConnectionReader:
+            connection = connect(path, read_only=True, pages=pages)
             return ConnectionReader(connection, hashed, ParameterNumbers(), patience)
 
-        self._open_reader: OpenReader = open_reader
+        self._open_reader = open_reader
         self._patience = terms.patience
-        self._reader: ConnectionReader | None = open_reader(terms.patience)
+        self._reader: ConnectionReader | None = open_reader(terms.patience, MAIN_PAGES)
         self._pools: dict[tuple[int, float], Readers] = {}
         self._inodes = self._found()
         self.committer = self._committer(ParameterNumbers(), hashed, terms)
@@ -85,9 +86,11 @@ class Opened:
         entries = EntryWriter(hashed, numbers)
         patience = min(terms.patience, _PATIENCE_INSIDE)
         inside = ConnectionReader(self.writer, hashed, numbers, patience, writes=True)
+        tail = Tail()
         return Committer(
             self.writer,
-            lambda: SqliteUnit(self.writer, inside, entries, terms.clock()),
+            lambda: SqliteUnit(self.writer, inside, entries, tail, terms.clock()),
+            tail,
             inside.forget,
             terms.write_patience,
             self._require_there,
@@ -137,7 +140,7 @@ class Opened:
     def reader(self) -> ConnectionReader:
         """The loop's own."""
         if self._reader is None:
-            self._reader = self._open_reader(self._patience)
+            self._reader = self._open_reader(self._patience, MAIN_PAGES)
         return self._reader
 
     def pool(self, most: int, patience: float) -> "Readers":

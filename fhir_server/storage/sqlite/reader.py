@@ -5,10 +5,11 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from fhir_server.errors import FhirError, Kind
-from fhir_server.search.ast import KeptQuery, Queries, Search
+from fhir_server.search.ast import KeptQuery, Queries, Query, Search
 from fhir_server.search.geography import metres
 from fhir_server.search.parameters import ParameterSet, is_added
 from fhir_server.storage.audited import AuditEntry, AuditQuery, Link
@@ -26,6 +27,7 @@ from fhir_server.storage.sqlite.compile import FOUND, Compiler, SeveralCompiler,
 from fhir_server.storage.sqlite.entries import Hash, ParameterNumbers
 from fhir_server.storage.sqlite.history import history
 from fhir_server.storage.sqlite.parameters import StoredParameters
+from fhir_server.storage.sqlite.shapes import Shapes
 from fhir_server.storage.sqlite.sql import Lists
 from fhir_server.storage.sqlite.unchanged import Unchanged
 
@@ -46,6 +48,7 @@ _BODIES: Final = """
     SELECT seq, version, updated, method, body FROM version
     WHERE seq IN (SELECT value FROM json_each(?))
 """
+_BODY: Final = "SELECT version, updated, method, body FROM version WHERE seq = ?"
 _CHANGES: Final = """
     SELECT v.seq, r.type, r.id, v.version, v.updated, v.method, v.body
     FROM version v JOIN resource r ON r.rid = v.rid
@@ -105,6 +108,7 @@ class ConnectionReader:
         self._kept: dict[int, _Kept] = {}
         self._unmet = False
         """Whether the last statement asks for a parameter that had no number."""
+        self._shapes = Shapes(hashed, numbers)
         connection.create_function("is_listed", 2, self._lists.has, deterministic=True)
         connection.create_function("keyed_hash", 1, hashed, deterministic=True)
         connection.create_function("metres", 4, metres, deterministic=True)
@@ -150,9 +154,12 @@ class ConnectionReader:
             NotBrief: where it is asked `briefly`, and takes longer.
         """
         added: set[str] = set()
-        if isinstance(query, KeptQuery) and after is until is None:
+        sql = None
+        if after is None and until is None and isinstance(query, KeptQuery):
             sql = self._again(query, count, added)
-        else:
+        elif after is None and until is None and isinstance(query, Query):
+            sql = self._shapes.page(query, count, self._compiled)
+        if sql is None:
             sql = self._compiler(query, added).page(count, after, until)
         rows = self._rows(sql, briefly)
         self._require_searchable(added)
@@ -231,11 +238,25 @@ class ConnectionReader:
         """What the rows of a page stand for, in their order."""
         if not found:
             return []
+        if len(found) == 1:
+            one = found[0]
+            row = self._connection.execute(_BODY, (one[0],)).fetchone()
+            return [StoredVersion(one[2], one[3], *row)]
         rows = self._connection.execute(_BODIES, (json.dumps([row[0] for row in found]),))
         told = {row[0]: row[1:] for row in rows}
         return [StoredVersion(row[2], row[3], *told[row[0]]) for row in found]
 
-    def _compiler(self, query: Search, added: set[str]) -> Compiler | SeveralCompiler:
+    def _compiled(self, query: Query) -> tuple[Sql, bool]:
+        """The SQL of its first page, and whether it says all: no parameter that may come or go."""
+        added: set[str] = set()
+        numbers: list[int] = []
+        compiler = self._compiler(query, added, numbers)
+        sql = compiler.page(0, None)
+        return sql, not added and all(numbers) and not self._lists
+
+    def _compiler(
+        self, query: Search, added: set[str], numbers: list[int] | None = None
+    ) -> Compiler | SeveralCompiler:
         """`added` is told what the query asks of parameters that were added at run time."""
 
         def number(resource_type: str, code: str) -> int:
@@ -243,6 +264,8 @@ class ConnectionReader:
                 added.add(code)
             found = self._numbers.known(self._connection, resource_type, code)
             self._unmet |= not found
+            if numbers is not None:
+                numbers.append(found)
             return found
 
         self._lists.clear()
@@ -255,13 +278,13 @@ class ConnectionReader:
         if briefly:
             # What a statement that is known again took before counts for the first look (VM_STEP
             # of https://www.sqlite.org/c3ref/c_stmtstatus_counter.html): only the second ends it.
-            return self._until(sql, itertools.count().__next__, _BRIEF_STEPS, NotBrief())
+            return self._until(sql, itertools.count().__next__, _BRIEF_STEPS, NotBrief)
         deadline = time.monotonic() + self._patience
-        late = OutOfTime(self._patience)
+        late = partial(OutOfTime, self._patience)
         return self._until(sql, lambda: time.monotonic() > deadline, _PROGRESS_STEPS, late)
 
     def _until(
-        self, sql: Sql, is_over: Callable[[], int], steps: int, ended: Exception
+        self, sql: Sql, is_over: Callable[[], int], steps: int, ended: Callable[[], Exception]
     ) -> list[Any]:
         """Its rows; each so many steps it is looked whether the time is over."""
         self._connection.set_progress_handler(is_over, steps)
@@ -272,7 +295,7 @@ class ConnectionReader:
                 raise _too_deep() from None
             if "interrupted" not in str(error):
                 raise
-            raise ended from None
+            raise ended() from None
         finally:
             self._connection.set_progress_handler(None, 0)
 

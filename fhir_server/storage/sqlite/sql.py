@@ -30,6 +30,9 @@ class Lists:
     def __init__(self) -> None:
         self._lists: list[frozenset[str]] = []
 
+    def __len__(self) -> int:
+        return len(self._lists)
+
     def clear(self) -> None:
         """Before the next statement."""
         self._lists.clear()

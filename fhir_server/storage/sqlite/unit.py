@@ -35,6 +35,8 @@ _POINT: Final = """
 _VERSION: Final = """
     INSERT INTO version (rid, version, updated, method, body) VALUES (?, ?, ?, ?, ?)
 """
+_MOST_KEPT: Final = 256
+"""Current versions that a commit remembers."""
 
 
 class SqliteUnit:
@@ -45,16 +47,31 @@ class SqliteUnit:
         connection: sqlite3.Connection,
         reader: ConnectionReader,
         entries: EntryWriter,
+        tail: audit.Tail,
         now: int,
     ) -> None:
         self._connection = connection
         self._reader = reader
         self._entries = entries
+        self._tail = tail
         self._now = now
         self._known: ParameterSet | None = None
+        self._current: dict[tuple[str, str], StoredVersion | None] = {}
 
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
-        return self._reader.read(resource_type, resource_id)
+        return self._read(resource_type, resource_id)
+
+    def _read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
+        """Once: nobody else writes meanwhile, and access, rules and store each ask for it."""
+        key = (resource_type, resource_id)
+        if key not in self._current:
+            self._keep(key, self._reader.read(resource_type, resource_id))
+        return self._current[key]
+
+    def _keep(self, key: tuple[str, str], found: StoredVersion | None) -> None:
+        if len(self._current) >= _MOST_KEPT:
+            self._current.clear()
+        self._current[key] = found
 
     async def vread(
         self, resource_type: str, resource_id: str, version: int
@@ -103,7 +120,7 @@ class SqliteUnit:
         memos.forget(self._connection, space, prefix)
 
     async def put(self, draft: Draft, method: str) -> StoredVersion:
-        current = self._reader.read(draft.type, draft.id)
+        current = self._read(draft.type, draft.id)
         if current is not None and unchanged(draft, current):
             return current
         rid, version, updated = self._next(draft.type, draft.id, is_new=current is None)
@@ -124,7 +141,7 @@ class SqliteUnit:
         return stored
 
     async def audit(self, *rows: AuditRow) -> None:
-        audit.append(self._connection, self._now, rows)
+        self._tail.add(self._now, rows)
 
     def _parameters(self) -> ParameterSet:
         """Read once a commit: no other one comes in between."""
@@ -144,10 +161,11 @@ class SqliteUnit:
         return rid, version + 1, max(self._now, updated + 1)
 
     def _append(self, rid: int, stored: StoredVersion) -> None:
+        self._keep((stored.type, stored.id), stored)
         cursor = self._connection.execute(
             _VERSION, (rid, stored.version, stored.last_updated, stored.method, stored.body)
         )
         self._connection.execute(
             _POINT,
-            (stored.version, cursor.lastrowid, stored.last_updated, stored.deleted, rid),
+            (stored.version, cursor.lastrowid, stored.last_updated, int(stored.deleted), rid),
         )

@@ -1,0 +1,121 @@
+"""Load from several processes, as the compose profile `load` starts them, but without docker.
+
+The options are those of the compose file, the rest that of the image: a leader and its workers run
+here as they would there, for some seconds, and their raw data comes to one report.
+"""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, Final
+
+import yaml
+from click.testing import CliRunner
+
+from fhir_server.region import Asked
+from loadtests import load
+from loadtests.people import Identity
+from loadtests.plan import VARIABLE, Client, Plan, Step
+from tests.support import REPOSITORY, free_port
+
+SERVICES: Final = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())["services"]
+IMAGE: Final = (REPOSITORY / "deploy" / "load.Dockerfile").read_text()
+LEADER, WORKER = SERVICES["load-leader"], SERVICES["load-worker"]
+ANYBODY: Final = Client(Identity("all", "anyone", "", ()), "", "")
+
+
+def _words(service: dict[str, Any], workers: int, port: int) -> list[str]:
+    """Its command, filled in as compose does it, on a port of the test's own."""
+    filled = [re.sub(r"\$\{LOAD_WORKERS:-\d\}", str(workers), word) for word in service["command"]]
+    leads = "--master" in filled
+    return [*filled, "--master-bind-port" if leads else "--master-port", str(port)]
+
+
+def _entry() -> list[str]:
+    """The image's entry point, with this folder in place of that in which the image has it."""
+    (told,) = re.findall(r"^ENTRYPOINT (.*)$", IMAGE, re.MULTILINE)
+    words: list[str] = json.loads(told)
+    assert words[0] == "locust"
+    return [sys.executable, "-m", *(one.replace("/opt/load", str(REPOSITORY)) for one in words)]
+
+
+@contextmanager
+def _empty() -> Iterator[str]:
+    """A server that finds nothing: each answer is wrong, and counted."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/fhir"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_what_the_image_is_made_of_is_there() -> None:
+    for service in (LEADER, WORKER):
+        assert (REPOSITORY / service["build"]["dockerfile"]).read_text() == IMAGE
+    lines = [line.split()[1:-1] for line in IMAGE.splitlines() if line.startswith("COPY ")]
+    copied = {place for line in lines for place in line}
+    assert {"pyproject.toml", "fhir_server", "profiles", "terminology", "loadtests"} <= copied
+    assert all((REPOSITORY / place).exists() for place in copied)
+    assert f"{VARIABLE}=/load/plan.json" in IMAGE
+
+
+def test_the_page_for_kubernetes_has_the_options_of_the_compose_file() -> None:
+    page = (REPOSITORY / "docs" / "load-testing.md").read_text()
+    (own,) = re.findall(r"The leader has `([^`]+)`", page)
+    given = shlex.split(own)
+    assert [one for one in given if one.startswith("--")] == [
+        one for one in LEADER["command"] if one.startswith("--") and "bind" not in one
+    ]
+    assert "args: [--worker, --master-host, load-leader]" in page
+    assert WORKER["command"][:2] == ["--worker", "--master-host"]
+
+
+def test_a_leader_and_two_workers_make_one_report(tmp_path: Path) -> None:
+    asked = Asked(register=2, as_of=datetime.now(UTC).date())
+    with _empty() as base:
+        plan = Plan(base, "", ".", asked, [ANYBODY], ["keyworkers", "partners"], [Step(4, 3.0)])
+        plan.write(tmp_path / "plan.json")
+        environment = {
+            **os.environ,
+            VARIABLE: str(tmp_path / "plan.json"),
+            "PYTHONPATH": str(REPOSITORY),
+        }
+        port = free_port()
+        commands = [[*_entry(), *_words(one, 2, port)] for one in (LEADER, WORKER, WORKER)]
+        started = [
+            subprocess.Popen(one, env=environment, stderr=subprocess.PIPE) for one in commands
+        ]
+        ends = [(one.communicate(timeout=60)[1][-800:], one.returncode) for one in started]
+    assert [status for _, status in ends] == [0, 0, 0], ends
+    made = [path for path in tmp_path.glob("samples-*.ndjson") if path.stat().st_size]
+    assert len(made) == 2, "each worker has written its own"
+    ran = CliRunner().invoke(load.main, ["report", str(tmp_path), "--to", str(tmp_path / "to")])
+    assert ran.exit_code == 1, ran.output
+    (run,) = json.loads((tmp_path / "to" / "report.json").read_text())["runs"]
+    lines = sum(len(path.read_text().splitlines()) for path in made)
+    assert sum(one["requests"] for one in run["requests"]) == lines > 0
+    assert {one["fault"] for one in run["faults"]} <= {"status 404", "status 501"}
