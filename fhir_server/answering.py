@@ -8,7 +8,6 @@ from cryptography.fernet import Fernet
 from fhir_server.access.audit.record import Record
 from fhir_server.access.audit.trail import Trail
 from fhir_server.access.decision import Decisions
-from fhir_server.access.facts import kept
 from fhir_server.access.following import Rules
 from fhir_server.access.policy import Caller
 from fhir_server.access.session import Session, of_all_callers
@@ -172,10 +171,12 @@ def short_way(
     if not isinstance(store, SqliteStore) or settings.audit == "strict" or settings.server_timing:
         return None
     scopes = scopes_of(settings)
-    reader = AtOnce(store, None if asker is None else (kept.STATE, kept.STATE_KEY))
+    reader = AtOnce(store, watches=asker is not None)
 
     def open_session(caller: Caller) -> Session:
-        return session(settings, reader, caller, decisions, general.server.rules, scopes)
+        found = session(settings, reader, caller, decisions, general.server.rules, scopes)
+        found.beside = reader
+        return found
 
     edge = Edge(settings.cors_origins, secure=settings.base.startswith("https:"))
     known = None if asker is None else asker.known

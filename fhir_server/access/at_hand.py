@@ -86,6 +86,11 @@ class AtHand:
             return shelf
         return await self._brought(reader)
 
+    @property
+    def as_stored(self) -> bytes:
+        """The state that the shelf was of when the store was last asked, as it is stored."""
+        return self._told[0]
+
     def is_of(self, told: Memo | None) -> bool:
         """Whether the shelf that is here is of the state that the store told."""
         known = self._told

@@ -7,13 +7,15 @@ in deciding denies.
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 from fhir_server.access import masking, membership
+from fhir_server.access.as_stored import behind, mark_of
 from fhir_server.access.caller import Caller, Grant, Role
 from fhir_server.access.decision import DENIED, Area, Decision, Decisions, Gathered, Sight
+from fhir_server.access.decisions import TableDecisions
 from fhir_server.access.glass import opened
 from fhir_server.access.labels import IS_TEST_DATA, has_own_mark, is_own, is_test_data
 from fhir_server.access.membership import Standing
@@ -25,22 +27,25 @@ from fhir_server.errors import FhirError
 from fhir_server.fhir import json
 from fhir_server.search.ast import (
     Everything,
+    KeptQuery,
     Node,
     Not,
     Nothing,
+    Query,
+    Search,
     conjunction,
     disjunction,
 )
-from fhir_server.search.rewrite import Targets, Used
+from fhir_server.search.rewrite import Targets, Used, guarded, is_plain
 from fhir_server.search.rewrite import used as used_by
-from fhir_server.storage.interface import Reader
+from fhir_server.storage.interface import Reader, StoredVersion
 
+T = TypeVar("T")
 _KEYWORKER: Final = (2, 15)
 _BREAK_GLASS: Final = 1
 _COLOUR_ALONE: Final = frozenset({Sight.COLOUR})
-_FEW: Final = 8
 _MOST_MADE: Final = 2000
-"""Patients who are asked for by name, and terms, that are kept with one caller's decisions."""
+"""Searches and terms that are kept with one caller's decisions."""
 _log: Final = logging.getLogger(__name__)
 
 ScopeTerms = Callable[[Caller, str, str], Node]
@@ -83,6 +88,7 @@ class ConsentPolicy:
         self._scopes = scopes
         self._is_load_test: Final = Role.LOAD_TEST in caller.roles
         self._read_scopes: dict[str, tuple[Node, bool]] = {}
+        self._marks: Final[dict[str, bytes]] = {}
         self.glass: Final[dict[str, str]] = {}
         """Why the glass was broken, by the ids of the patients for whom that decided."""
 
@@ -98,6 +104,31 @@ class ConsentPolicy:
         except Exception:
             _log.exception("What a caller may read could not be decided: nothing")
             return {}
+
+    def seen_as_before(self, state: bytes, version: StoredVersion) -> StoredVersion | None:
+        """A current version as it is seen, by what was decided and looked into before.
+
+        None where that does not say it, so that it has to be decided: of what is hidden, or
+        about nobody or several, or was not asked for at this state of the facts.
+
+        Args:
+            state: of the facts, as it was stored when the version was read.
+        """
+        mark = self._marks.get(version.type)
+        if mark is None:
+            mark = self._marks[version.type] = self._mark(version.type)
+        one = behind(mark, version.body) if mark else ""
+        decisions = self._decisions
+        if not one or not isinstance(decisions, TableDecisions):
+            return None
+        shown = decisions.as_before(state, self._caller, one, self._clock())
+        return None if shown is None else shown.through(version, masks=not self._caller.user)
+
+    def _mark(self, resource_type: str) -> bytes:
+        """By what a resource says whom it is about; empty where that is not all that decides."""
+        if self._is_load_test or not self._read_scope(resource_type)[1]:
+            return b""  # criteria may look at anything
+        return mark_of(resource_type)
 
     async def sight_as_stored(self, reader: Reader, resource_type: str, body: bytes) -> Sight:
         """As `sight`: whose it is decides, and nearly always nothing else."""
@@ -297,7 +328,7 @@ def _whole(allowed: bool) -> Sight:
     return Sight.ALL if allowed else Sight.NONE
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class ConsentTerms:
     """What one caller may find at one moment."""
 
@@ -312,6 +343,29 @@ class ConsentTerms:
             return self._allowed(resource_type, used, targets)
         used = used | used_by(scope)
         return conjunction(self._allowed(resource_type, used, targets), scope)
+
+    def narrowed(self, search: Search) -> Search:
+        """As `guarded`; the same object for what was asked before, of the same decisions.
+
+        It hangs on these, on who asks and on what was granted, and on no moment.
+        """
+        known, caller = self.known, self.caller
+        if not isinstance(known, Gathered) or not is_plain(search):
+            return guarded(search, self.readable)
+        key = (search, caller.name, caller.patient)
+        kept: tuple[object, Query] | None = known.made.get(key)
+        if kept is None or kept[0] is not caller.grants:
+            asked = guarded(search, self.readable)
+            again = KeptQuery(asked.resource_type, asked.where, asked.sort)
+            kept = self._keep(known, key, (caller.grants, again))
+        return kept[1]
+
+    def _keep(self, known: Gathered, key: Hashable, made: T) -> T:
+        """With the decisions, as long as there are not too many."""
+        if len(known.made) >= _MOST_MADE:
+            known.made.clear()
+        known.made[key] = made
+        return made
 
     def masks(self, resource_type: str) -> bool:
         return Sight.COLOUR in self._sights(resource_type)
@@ -353,16 +407,15 @@ class ConsentTerms:
     def _of_patients(self, resource_type: str, used: Used, asked: frozenset[str] | None) -> Node:
         """About these patients and nobody else, and of each what was decided about them.
 
-        It is kept with the decisions: there may be thousands, and a few are asked for often.
+        Of all it is kept with the decisions, as there may be thousands; of a few who are asked for
+        it is made anew, where the search itself was not kept.
         """
-        if not isinstance(self.known, Gathered) or len(asked or ()) > _FEW:
+        if asked is not None or not isinstance(self.known, Gathered):
             return self._within(resource_type, used, asked)
-        key = (resource_type, masking.is_public(resource_type, used), asked)
+        key = (resource_type, masking.is_public(resource_type, used))
         found: Node | None = self.known.made.get(key)
         if found is None:
-            if len(self.known.made) >= _MOST_MADE:
-                self.known.made.clear()
-            found = self.known.made[key] = self._within(resource_type, used, asked)
+            found = self._keep(self.known, key, self._within(resource_type, used, None))
         return found
 
     def _within(self, resource_type: str, used: Used, asked: frozenset[str] | None) -> Node:

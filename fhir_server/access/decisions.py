@@ -18,6 +18,7 @@ from fhir_server.access.facts import kept
 from fhir_server.access.facts.parts import ALWAYS, REGISTER, Span, keeping
 from fhir_server.access.facts.record import Facts
 from fhir_server.access.identities import Identities, identities
+from fhir_server.access.sight import Shown
 from fhir_server.access.table import Explanation, Held, decide, explained
 from fhir_server.errors import FhirError
 from fhir_server.fhir.references import is_id
@@ -38,21 +39,26 @@ class _Known(NamedTuple):
     window: Span
 
 
-class _Made(NamedTuple):
+@dataclass(slots=True)
+class _Made:
     """A decision with what it was made of: the very objects, which are never changed."""
 
-    decision: Decision
-    window: Span
-    """In which neither the facts nor who the caller is change by time."""
+    shown: Shown
+    """What it shows, shared by all decisions that are equal."""
+    low: int
+    high: int
+    """Between them neither the facts nor who the caller is change by time."""
     facts: Facts
     who: Identities
+    state: bytes = b""
+    """The last state of the facts, as it is stored, at which it was decided by these."""
 
     def holds(self, shelf: Shelf, caller: Caller, patient_id: str, now: int) -> bool:
         """Whether it would be decided by the same objects again."""
         return (
             shelf.patients.get(patient_id) is self.facts
             and shelf.callers.get((caller.user, caller.organisation)) is self.who
-            and self.window.covers(now)
+            and self.low <= now < self.high
         )
 
 
@@ -83,6 +89,8 @@ class TableDecisions:
         """By what a decision depends on, and the ids of patients."""
         self._number = 0
         """Of all those."""
+        self._shown: dict[Decision, Shown] = {}
+        """By the decisions that they are of."""
         self._met: dict[int, tuple[Caller, dict[str, _Made]]] = {}
         """The same for callers who are the very object that asked before."""
 
@@ -110,7 +118,8 @@ class TableDecisions:
                 told = await reader.memo(kept.STATE, kept.STATE_KEY)
                 shelf = self._at_hand.here
                 if self._at_hand.is_of(told) and known.holds(shelf, caller, patient_id, now):
-                    return known.decision
+                    known.state = self._at_hand.as_stored
+                    return known.shown.decision
             case = await self._case(reader, caller, patient_id, now)
             return DENIED if case is None else self._made(case, caller)
         except FhirError:
@@ -118,6 +127,20 @@ class TableDecisions:
         except Exception as error:
             _log.error("Access could not be decided: %s", type(error).__name__)
             return DENIED
+
+    def as_before(self, state: bytes, caller: Caller, patient_id: str, now: int) -> Shown | None:
+        """What the decision shows that was made before; None where it has to be decided.
+
+        Args:
+            state: of the facts, as it is stored at this moment. Each change of a fact makes it
+                another one that was never there, so at the same one the same is decided as long
+                as no moment passes at which time changes anything.
+        """
+        met = self._met.get(id(caller))
+        made = met[1].get(patient_id) if met is not None and met[0] is caller else None
+        if made is None or made.state != state or not made.low <= now < made.high:
+            return None
+        return made.shown
 
     def _before(self, caller: Caller) -> dict[str, _Made]:
         """What was decided for whoever is as the caller in all that a decision depends on."""
@@ -134,9 +157,12 @@ class TableDecisions:
         if self._number >= _MOST_MADE:
             self._decided_before.clear()
             self._met.clear()
+            self._shown.clear()
             self._number = 0
         window = _shared([case.facts.window(case.now), case.who.window])
-        self._before(caller)[case.patient_id] = _Made(decision, window, case.facts, case.who)
+        shown = self._shown.setdefault(decision, Shown(decision))
+        low, high = window.low, window.high
+        self._before(caller)[case.patient_id] = _Made(shown, low, high, case.facts, case.who)
         self._number += 1
         return decision
 

@@ -5,7 +5,7 @@ What a caller may not see answers exactly as what is not there, whichever way it
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from fhir_server.access import masking, membership, targets
 from fhir_server.access.audit.record import Record
@@ -18,7 +18,6 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.search.ast import Nothing, Queries, Query, Search
 from fhir_server.search.parameters import ParameterSet
-from fhir_server.search.rewrite import guarded
 from fhir_server.storage.interface import (
     HistoryEntry,
     HistoryOf,
@@ -36,6 +35,13 @@ from fhir_server.terminology.service import Terminology
 
 _MOST_LOOKED_AT: Final = 20_000
 """Versions of one history among which those that may be seen are looked for."""
+
+
+class Beside(Protocol):
+    """A store that reads the state of the facts with each resource."""
+
+    beside: bytes | None
+    """How that state was stored at the very moment at which a resource was read last."""
 
 
 class GuardedReader:
@@ -59,6 +65,8 @@ class GuardedReader:
         self.record: Record | None = None
         """Of the request, where it leaves a row in the audit when it is answered."""
         self._own: Final = own_prefix(caller.name)
+        self.beside: Beside | None = None
+        """The same reader, where it reads the state of the facts with each resource."""
 
     def begin(self) -> None:
         """Another request of the same caller begins."""
@@ -102,8 +110,16 @@ class GuardedReader:
         """The current version or deletion, None where there is none that the caller may see."""
         found = await self._reader.read(resource_type, resource_id)
         if self._rule is not None:
-            found = await self._seen(self._rule, resource_type, found)
+            seen = self._seen_as_before(found)
+            found = seen or await self._seen(self._rule, resource_type, found)
         return self._noted(found)
+
+    def _seen_as_before(self, found: StoredVersion | None) -> StoredVersion | None:
+        """A current version as the caller sees it, where it need not be decided anew."""
+        if self.beside is None or found is None or not isinstance(self._rule, ConsentPolicy):
+            return None
+        state = self.beside.beside
+        return None if state is None else self._rule.seen_as_before(state, found)
 
     async def vread(
         self, resource_type: str, resource_id: str, version: int
@@ -181,8 +197,7 @@ class GuardedReader:
             return await self._reader.search(_but_the_audit(known), count, after, until)
         terms = await self._rule.terms(self._reader)
         known = await targets.asked(known, self._is_seen_now)
-        asked = guarded(known, terms.readable)
-        found = await self._reader.search(asked, count, after, until)
+        found = await self._reader.search(terms.narrowed(known), count, after, until)
         types = {one.type for one in found.matches}
         page = _masked(terms, found, types)
         if targets.TYPE not in types:
@@ -196,7 +211,7 @@ class GuardedReader:
             return await self._reader.total(_but_the_audit(known))
         terms = await self._rule.terms(self._reader)
         known = await targets.asked(known, self._is_seen_now)
-        return await self._reader.total(guarded(known, terms.readable))
+        return await self._reader.total(terms.narrowed(known))
 
     def shows(self, versions: Iterable[StoredVersion]) -> None:
         """Of all that was read, the answer holds these: the audit names them and no others."""
@@ -296,7 +311,7 @@ def _masked(terms: Terms, page: Page, types: Collection[str]) -> Page:
         return page
     covered = {name for name in masks if terms.masks_all(name)}
     if len(covered) == len(types):
-        return Page([masking.masked(match) for match in page.matches], page.after)
+        return Page(masking.masked_page(page.matches), page.after)
     seen = [
         match if match.type not in masks else _masked_one(terms, match, covered)
         for match in page.matches

@@ -6,7 +6,7 @@ nobody finds, sorts or counts. Of Flags it shows the ratings that hold now, and 
 project's own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -91,29 +91,35 @@ def is_shown(resource: Mapping[str, Any]) -> bool:
 
 def masked(version: StoredVersion) -> StoredVersion:
     """The version as it is seen through the mask; its number and time stay."""
-    key = (version.type, version.id, version.version)
-    known = _known.get(key)
-    if known is not None and _is_same(known[0], version):
+    known = _known.get(version[:_NAME])
+    if known is not None and known[0] == version:
         return known[1]
-    covered = _covered(version)
+    resource = json.decode_own(version.body)
+    covered = _covered(version, resource)
     if len(version.body) <= _LARGE:
         if len(_known) >= _MOST_KNOWN:
             _known.clear()
-        _known[key] = (version, covered)
+        _known[version[:_NAME]] = (version, covered, is_shown(resource))
     return covered
 
 
-def _is_same(one: StoredVersion, other: StoredVersion) -> bool:
-    """Whether one of that name is the same in all else: a process may have several stores."""
-    return (
-        one.body == other.body
-        and one.last_updated == other.last_updated
-        and one.method == other.method
-    )
+def masked_before(version: StoredVersion) -> StoredVersion | None:
+    """As `masked`, of one that was masked before and is shown; None where that is not known."""
+    known = _known.get(version[:_NAME])
+    return known[1] if known is not None and known[2] and known[0] == version else None
 
 
-def _covered(version: StoredVersion) -> StoredVersion:
-    body = json.encode(masked_resource(json.decode_own(version.body)))
+def masked_page(versions: Iterable[StoredVersion]) -> list[StoredVersion]:
+    """As `masked`, of all of a page."""
+    found = [(version, _known.get(version[:_NAME])) for version in versions]
+    return [
+        known[1] if known is not None and known[0] == version else masked(version)
+        for version, known in found
+    ]
+
+
+def _covered(version: StoredVersion, resource: Mapping[str, Any]) -> StoredVersion:
+    body = json.encode(masked_resource(resource))
     return StoredVersion(
         version.type, version.id, version.version, version.last_updated, version.method, body
     )
@@ -122,8 +128,13 @@ def _covered(version: StoredVersion) -> StoredVersion:
 _LARGE: Final = 8192
 """Bytes of a version that is masked anew each time."""
 _MOST_KNOWN: Final = 4096
-_known: Final[dict[tuple[str, str, int], tuple[StoredVersion, StoredVersion]]] = {}
-"""Versions by name, as they are stored and as they are masked."""
+_known: Final[dict[tuple[str, str, int], tuple[StoredVersion, StoredVersion, bool]]] = {}
+"""Versions by name, as they are stored and as they are masked, and whether they are shown.
+
+That it is the same in all else is looked at each time: a process may have several stores.
+"""
+_NAME: Final = 3
+"""Members of a version that name it: its type, id and number."""
 
 
 def masked_resource(resource: Mapping[str, Any]) -> Resource:

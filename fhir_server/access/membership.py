@@ -267,6 +267,11 @@ def _plain_id(reference: str) -> str:
     return plain[1] if plain else ""
 
 
+def element_of(resource_type: str) -> str:
+    """As `_element`, of any type: '' also for those that are in nobody's record."""
+    return _element(resource_type) if resource_type in _RECORD else ""
+
+
 @cache
 def _element(resource_type: str) -> str:
     """The element that alone says whom resources of the type are about; '' where others may."""

@@ -13,9 +13,9 @@ from fhir_server.access.caller import Caller
 from fhir_server.access.decision import Sight
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
-from fhir_server.search.ast import Everything, Node, Nothing
+from fhir_server.search.ast import Everything, Node, Nothing, Search
 from fhir_server.search.match import match
-from fhir_server.search.rewrite import Targets, Used
+from fhir_server.search.rewrite import Targets, Used, guarded
 from fhir_server.storage.interface import Reader
 
 __all__ = [
@@ -46,6 +46,9 @@ class Terms(Protocol):
 
     def readable(self, resource_type: str, used: Used, targets: Targets, /) -> Node:
         """The resources of the type that may be found by such values, among such."""
+
+    def narrowed(self, search: Search) -> Search:
+        """The search among what may be found."""
 
     def masks(self, resource_type: str) -> bool:
         """Whether of some of them only a part may be seen."""
@@ -182,6 +185,9 @@ class _FixedTerms:
 
     def readable(self, resource_type: str, used: Used, targets: Targets, /) -> Node:  # noqa: ARG002
         return self._policy.readable(resource_type)
+
+    def narrowed(self, search: Search) -> Search:
+        return guarded(search, self.readable)
 
     def masks(self, resource_type: str) -> bool:  # noqa: ARG002
         return False

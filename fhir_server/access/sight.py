@@ -4,10 +4,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from fhir_server.access import masking, membership
+from fhir_server.access.as_stored import category_marks, has_one
 from fhir_server.access.decision import Decision, Sight
 from fhir_server.access.labels import labels_of
 from fhir_server.fhir import canonicals
 from fhir_server.search.ast import Node, Not, TokenIn, conjunction
+from fhir_server.storage.interface import StoredVersion
 
 _PLAN: Final = "CarePlan"
 
@@ -67,6 +69,41 @@ def detail(decision: Decision, resource_type: str, sight: Sight) -> Node:
     if decision.without_labels:
         nodes.append(Not(TokenIn("_security", decision.without_labels)))
     return conjunction(*nodes)
+
+
+class Shown:
+    """What one decision shows, worked out once for each type."""
+
+    __slots__ = ("_ways", "decision")
+
+    def __init__(self, decision: Decision) -> None:
+        self.decision: Final = decision
+        self._ways: Final[dict[str, tuple[Sight, tuple[bytes, ...]]]] = {}
+        """The sight of a type, and what its resources must have in them one of; none of sight
+        where that hangs on more."""
+
+    def through(self, version: StoredVersion, *, masks: bool) -> StoredVersion | None:
+        """The version as it is seen; None where that has to be looked into.
+
+        Args:
+            masks: whether what is seen in part is so for sure, and by no broken glass in full.
+        """
+        way = self._ways.get(version.type)
+        if way is None:
+            way = self._ways[version.type] = _way(self.decision, version.type)
+        sight, marks = way
+        if sight is Sight.ALL:
+            return version if not marks or has_one(marks, version.body) else None
+        return masking.masked_before(version) if sight is Sight.COLOUR and masks else None
+
+
+def _way(decision: Decision, resource_type: str) -> tuple[Sight, tuple[bytes, ...]]:
+    sight = sight_of_type(decision, resource_type)
+    if decision.without_labels:
+        return Sight.NONE, ()
+    if resource_type == _PLAN and decision.plan_categories:
+        return sight, category_marks(decision.plan_categories)
+    return sight, ()
 
 
 def _pairs(codes: Iterable[str]) -> frozenset[tuple[str, str]]:

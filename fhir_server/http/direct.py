@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import product
 from typing import Any, Final, NamedTuple, TypeVar
 
-from fhir_server.access.audit.record import Record, of_caller, of_read
+from fhir_server.access.audit.record import Record, of_read, teller
 from fhir_server.access.caller import ANONYMOUS, Caller
 from fhir_server.access.session import Session, StoredVersion, current
 from fhir_server.errors import FhirError, Kind
@@ -132,7 +132,8 @@ class Direct:
         endpoint, resource_type = self._endpoint, self._types.get(asked[2])
         if resource_type is None or not _takes_json(told):
             return None
-        caller = await self._caller(told)
+        known = self._known
+        caller = ANONYMOUS if known is None else await known(told.get(b"authorization", b""))
         if caller is None:
             return None
         headers, kept = _forwarded(told), self._kept(caller)
@@ -182,12 +183,6 @@ class Direct:
             record.close(status, str(error))
         return status, answer
 
-    async def _caller(self, told: Told) -> Caller | None:
-        if self._known is None:
-            return ANONYMOUS
-        authorization = told.get(b"authorization")
-        return None if authorization is None else await self._known(authorization)
-
     def _kept(self, caller: Caller) -> "_Kept":
         kept = self._callers.get(id(caller))
         if kept is None or kept.caller is not caller:
@@ -220,7 +215,7 @@ class _Kept:
     def __init__(self, caller: Caller, session: Session) -> None:
         self.caller: Final = caller
         self.session: Final = session
-        self.told: Final = of_caller(caller)
+        self.told: Final = teller(caller)
         self._readable: Final[dict[str, Server]] = {}
 
     def may_read(self, server: Server, resource_type: str) -> bool:

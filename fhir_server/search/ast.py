@@ -344,6 +344,11 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptQuery(Query):
+    """One that comes again as the very same object: what a store makes of it may be kept."""
+
+
+@dataclass(frozen=True, slots=True)
 class Queries:
     """A search of several resource types as one: each has its own criteria, all one order."""
 

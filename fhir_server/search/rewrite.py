@@ -8,7 +8,7 @@ mask covers.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, Protocol, TypeGuard
+from typing import Final, Protocol, TypeGuard, overload
 
 from fhir_server.search.ast import (
     And,
@@ -39,6 +39,7 @@ Targets = Mapping[str, frozenset[str]]
 
 
 _NOTHING: Final[Used] = frozenset()
+_FEW: Final = 8
 _PLAIN: Final = (Everything, ReferenceTo, TokenIs)
 """What most searches are made of: these lead nowhere else."""
 
@@ -48,11 +49,29 @@ class Readable(Protocol):
         """The resources of a type that the caller may read, when they are asked for so."""
 
 
+@overload
+def guarded(query: Query, readable: Readable) -> Query: ...
+@overload
+def guarded(query: Search, readable: Readable) -> Search: ...
 def guarded(query: Search, readable: Readable) -> Search:
     """The query among what may be read, by what may be read."""
     if isinstance(query, Queries):
         return replace(query, parts=tuple(_guarded(part, readable) for part in query.parts))
     return _guarded(query, readable)
+
+
+def is_plain(search: Search) -> TypeGuard[Query]:
+    """Whether it is of one type, and leads to no others: as short as most are."""
+    if not isinstance(search, Query) or len(search.sort) > _FEW:
+        return False
+    nodes = _conjuncts(search.where)
+    return len(nodes) <= _FEW and all(map(_is_short, nodes))
+
+
+def _is_short(node: Node) -> bool:
+    if isinstance(node, ReferenceTo):
+        return len(node.targets) <= _FEW
+    return isinstance(node, _PLAIN)
 
 
 def _guarded(query: Query, readable: Readable) -> Query:

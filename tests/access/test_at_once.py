@@ -12,18 +12,25 @@ from typing import Final
 import pytest
 
 from fhir_server.access import masking, membership
-from fhir_server.access.caller import Caller, own_prefix
-from fhir_server.access.consent_policy import ConsentPolicy
+from fhir_server.access.as_stored import behind, mark_of
+from fhir_server.access.caller import Caller, Grant, own_prefix
+from fhir_server.access.consent_policy import _MOST_MADE, ConsentPolicy, ConsentTerms
+from fhir_server.access.decision import Gathered
 from fhir_server.access.decisions import TableDecisions
 from fhir_server.access.facts import remaking
 from fhir_server.access.glass import memo
 from fhir_server.access.masking import masked
 from fhir_server.access.session import Session
+from fhir_server.access.tokens.terms import terms
+from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.definitions import resource_types
+from fhir_server.fhir.references import is_id
 from fhir_server.search.ast import Query, ReferenceTo
 from fhir_server.storage.clock import system_clock
 from fhir_server.storage.interface import Store, StoredVersion, Unit
+from fhir_server.storage.sqlite.at_once import AtOnce
+from fhir_server.storage.sqlite.store import SqliteStore
 from tests.access.deciding import about
 from tests.access.following import delete, write
 from tests.access.people import (
@@ -54,15 +61,31 @@ class Asking:
     def __init__(self, store: Store, now: int = NOW) -> None:
         self._store = store
         self._decisions = TableDecisions()
+        self._kept: dict[int, Session] = {}
         self.now = now
 
     async def sees(self, caller: Caller) -> list[bool]:
-        """Whether a Goal can be read, is found by its patient, among all, and is counted."""
-        policy = ConsentPolicy(self._decisions, caller, lambda: self.now)
-        session = Session(self._store, caller, policy)
-        found = await session.read("Goal", "g")
+        """Whether a Goal can be read, also in the short way, is found by its patient and among
+        all."""
+        session = Session(self._store, caller, self._policy(caller))
+        # The short way first: it may take nothing for decided that was decided just now.
+        reads = [
+            await read_plainly(self._plainly(caller), session),
+            await session.read("Goal", "g"),
+        ]
         pages = [await session.search(query, 10) for query in (OF_ONE, ALL)]
-        return [found is not None, *(bool(page.matches) for page in pages)]
+        return [*(one is not None for one in reads), *(bool(page.matches) for page in pages)]
+
+    def _policy(self, caller: Caller) -> ConsentPolicy:
+        return ConsentPolicy(self._decisions, caller, lambda: self.now)
+
+    def _plainly(self, caller: Caller) -> Session:
+        """The caller's session of plain reads, which is kept."""
+        found = self._kept.get(id(caller))
+        if found is None:
+            found = self._kept[id(caller)] = plainly(self._store, caller, self._policy(caller))
+        found.begin()
+        return found
 
     async def opens(self, caller: Caller) -> bool:
         told = {tuple(await self.sees(caller)) for _ in range(3)}
@@ -70,6 +93,26 @@ class Asking:
         (one,) = told
         assert len(set(one)) == 1, one
         return one[0]
+
+
+def plainly(store: Store, caller: Caller, policy: ConsentPolicy) -> Session:
+    """A session of plain reads: with SQLite, the state of the facts is read beside."""
+    if not isinstance(store, SqliteStore):
+        return Session(store, caller, policy)
+    reader = AtOnce(store, watches=True)
+    found = Session(reader, caller, policy)
+    found.beside = reader
+    return found
+
+
+async def read_plainly(plain: Session, session: Session) -> StoredVersion | None:
+    """The Goal in the short way; in the general one where the store has to be waited for."""
+    try:
+        return await plain.read("Goal", "g")
+    except FhirError as error:
+        if error.kind is not Kind.UNAVAILABLE:
+            raise
+        return await session.read("Goal", "g")
 
 
 async def started(store: Store, *more: dict[str, object]) -> Asking:
@@ -159,6 +202,49 @@ async def test_broken_glass_closes_without_a_commit(store: Store) -> None:
     assert not await asking.opens(doctor)
 
 
+async def test_what_one_token_was_granted_is_not_what_the_other_was(store: Store) -> None:
+    """Of one user, and so of the same decisions: what is kept of a search is of the token."""
+    asking = await started(store, episode("Practitioner/kw"), consent())
+    both = [
+        replace(KEYWORKER, grants=(Grant("user", "Goal", frozenset("rs"), criteria),))
+        for criteria in ((), (("_id", "other"),))
+    ]
+    for _ in range(3):
+        for caller, wanted in zip(both, (True, False), strict=True):
+            policy = ConsentPolicy(asking._decisions, caller, lambda: NOW, terms)
+            session = Session(store, caller, policy)
+            plain = plainly(store, caller, policy)
+            for _ in range(2):
+                assert (await read_plainly(plain, session) is not None) is wanted
+            for query in (OF_ONE, ALL):
+                assert bool((await session.search(query, 10)).matches) is wanted
+    again = [await policy.terms(store) for _ in range(2)]
+    assert again[0].narrowed(ALL) is again[1].narrowed(ALL)
+
+
+@pytest.mark.sqlite_alone
+async def test_criteria_of_a_token_are_looked_at_in_the_short_way_too(store: Store) -> None:
+    asking = await started(store, about("Goal", "h", "1"), episode("Practitioner/kw"), consent())
+    granted = (Grant("user", "Goal", frozenset("rs"), (("_id", "g"),)),)
+    caller = replace(KEYWORKER, grants=granted)
+    policy = ConsentPolicy(asking._decisions, caller, lambda: NOW, terms)
+    session, plain = Session(store, caller, policy), plainly(store, caller, policy)
+    for _ in range(3):
+        assert await read_plainly(plain, session) is not None
+        assert await session.read("Goal", "g") is not None
+        assert await plain.read("Goal", "h") is None
+
+
+async def test_searches_that_are_kept_are_bounded(store: Store) -> None:
+    asking = await started(store, episode("Practitioner/kw"), consent())
+    told = await asking._policy(KEYWORKER).terms(store)
+    assert isinstance(told, ConsentTerms)
+    assert isinstance(told.known, Gathered)
+    for number in range(_MOST_MADE + 10):
+        told.narrowed(Query("Goal", ReferenceTo("patient", (f"Patient/{number}",))))
+    assert len(told.known.made) <= _MOST_MADE
+
+
 # What is decoded of a resource
 
 
@@ -203,8 +289,11 @@ def assert_looked_at(wholes: Sequence[dict[str, object]]) -> None:
         name = str(whole["resourceType"])
         told = membership.looked_at(name, json.encode(whole))
         assert membership.patients_of(told) == membership.patients_of(whole), whole
-        one = membership.patient_as_stored(name, json.encode(whole))
+        body = json.encode(whole)
+        one = membership.patient_as_stored(name, body)
         assert not one or membership.patients_of(whole) == {one}, whole
+        read = behind(mark_of(name), body) if mark_of(name) else ""
+        assert not is_id(read) or membership.patients_of(whole) == {read}, whole
         for element in ("resourceType", "id", "meta", "status", "category", "code"):
             if element in told or membership.standing(name) is membership.Standing.RECORD:
                 assert told.get(element) == whole.get(element), whole

@@ -195,24 +195,43 @@ def _of_caller(
     return {"caller": bounded(name, 400), **said}
 
 
+def teller(caller: Caller) -> tuple[Any, ...]:
+    """What `of_caller` says, as the members stand in a row: the first, and those in the middle."""
+    row = AuditRow(action="", **of_caller(caller))
+    return row.caller, *(getattr(row, name) for name in _WHO)
+
+
+_WHO: Final = ("client", "user", "organisation", "roles", "purpose", "break_glass")
+
+
 def of_read(
-    caller: Mapping[str, Any], request_id: str, address: str, asked: str, found: StoredVersion
+    caller: tuple[Any, ...], request_id: str, address: str, asked: str, found: StoredVersion
 ) -> AuditRow:
     """The row of a read that shows one version, as `Record.close` makes it.
 
+    The members go by their places, which takes half of the time.
+
     Args:
-        caller: `of_caller`.
+        caller: `teller`.
         asked: what can be printed, and is short.
     """
     patients = [found.id] if found.type == "Patient" else [*_referred(found.body)][:MOST_TARGETS]
+    name, client, user, organisation, roles, purpose, broken = caller
     return AuditRow(
-        action="read",
-        request_id=request_id,
-        targets=(name_of(found),),
-        patients=tuple(patients),
-        address=address,
-        asked=asked,
-        **caller,
+        name,
+        "read",
+        request_id,
+        (name_of(found),),
+        0,
+        tuple(patients),
+        client,
+        user,
+        organisation,
+        roles,
+        purpose,
+        broken,
+        address,
+        asked,
     )
 
 

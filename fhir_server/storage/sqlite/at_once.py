@@ -9,6 +9,7 @@ from typing import Final
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.storage.interface import Memo, StoredVersion
+from fhir_server.storage.sqlite import memos
 from fhir_server.storage.sqlite.opened import Opened
 from fhir_server.storage.sqlite.store import SqliteStore
 
@@ -17,40 +18,32 @@ class AtOnce(SqliteStore):
     """The same store. Resources by id and a few memos are read; all else is UNAVAILABLE.
 
     Args:
-        watched: space and key of the memo that is asked for after each read of a resource.
+        watches: whether `memos.WATCHED` is asked for after each read of a resource.
     """
 
-    def __init__(self, store: SqliteStore, watched: tuple[str, str] | None = None) -> None:
+    def __init__(self, store: SqliteStore, *, watches: bool = False) -> None:
         self._path, self._terms = store._path, store._terms
         self._place, self._pool, self._brief = store._place, store._pool, 0
-        self._watched: Final = watched
-        self._last: Memo | None = None
+        self._watches: Final = watches
         self._is_fresh = False
-        """Whether `last` is as it was with the resource that was read last."""
+        """Whether `beside` has not been asked for since."""
+        self.beside: bytes | None = None
+        """What that memo held then; None where it was not asked for, or is not there."""
 
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
-        if self._watched is None:
+        if not self._watches:
             return await super().read(resource_type, resource_id)
-        self._is_fresh = False
+        self._is_fresh, self.beside = False, None
         opened = self._place.at_hand() or await self._current()
-        now = self._terms.clock()
-        found, value = opened.read_beside((resource_type, resource_id), self._watched, now)
-        if found is not None:
-            self._keep(value)
+        found, self.beside = opened.read_beside(resource_type, resource_id)
+        self._is_fresh = found is not None
         return found
-
-    def _keep(self, value: bytes | None) -> None:
-        if value is None or self._watched is None:
-            self._last = None
-        elif self._last is None or self._last.value != value:
-            self._last = Memo(*self._watched, value)
-        self._is_fresh = True
 
     async def memo(self, space: str, key: str) -> Memo | None:
         """Once after each read, as that found it; any further time as it is by then."""
-        if self._is_fresh and (space, key) == self._watched:
-            self._is_fresh = False
-            return self._last
+        if self._is_fresh and (space, key) == memos.WATCHED:
+            self._is_fresh, value = False, self.beside
+            return None if value is None else Memo(space, key, value)
         return await super().memo(space, key)
 
     async def _current(self) -> Opened:

@@ -78,8 +78,8 @@ class ParameterNumbers:
 
     def forget(self) -> None:
         """After a rollback, which may have taken numbers back."""
-        self.age += 1
         self._numbers.clear()
+        self.age += 1  # the last of it: whoever took a number meanwhile sees that it has changed
 
     def _load(self, connection: sqlite3.Connection, resource_type: str, code: str) -> int:
         row = connection.execute(

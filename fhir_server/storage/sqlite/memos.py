@@ -9,7 +9,12 @@ _ALIVE: Final = "(expires = 0 OR expires > ?)"
 _ONE: Final = (
     f"SELECT space, key, value, expires FROM memo WHERE space = ? AND key = ? AND {_ALIVE}"
 )
-VALUE: Final = f"SELECT value FROM memo WHERE space = ? AND key = ? AND {_ALIVE}"
+WATCHED: Final = ("access-state", "state")
+"""Space and key of the memo that is read with each resource; it never expires."""
+WATCHED_VALUE: Final = """
+    SELECT value FROM memo INDEXED BY memo_watched
+    WHERE space = 'access-state' AND key = 'state' AND expires = 0
+"""
 _SEVERAL: Final = f"""
     SELECT space, key, value, expires FROM memo
     WHERE space = ? AND key >= ? AND key < ? AND key > ? AND {_ALIVE} ORDER BY key LIMIT ?

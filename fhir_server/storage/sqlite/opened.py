@@ -115,11 +115,11 @@ class Opened:
             raise self._unreadable(error) from error
 
     def read_beside(
-        self, name: tuple[str, str], memo: tuple[str, str], now: int
+        self, resource_type: str, resource_id: str
     ) -> tuple[StoredVersion | None, bytes | None]:
         """As `ConnectionReader.read_beside`; raises as `now`."""
         try:
-            return (self._reader or self.reader()).read_beside(name, memo, now)
+            return (self._reader or self.reader()).read_beside(resource_type, resource_id)
         except sqlite3.Error as error:
             raise self._unreadable(error) from error
 

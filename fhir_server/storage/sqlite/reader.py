@@ -5,10 +5,10 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fhir_server.errors import FhirError, Kind
-from fhir_server.search.ast import Search
+from fhir_server.search.ast import KeptQuery, Search
 from fhir_server.search.geography import metres
 from fhir_server.search.parameters import ParameterSet
 from fhir_server.storage.audited import AuditEntry, AuditQuery, Link
@@ -26,7 +26,7 @@ from fhir_server.storage.sqlite.compile import FOUND, Sql
 from fhir_server.storage.sqlite.entries import Hash, ParameterNumbers
 from fhir_server.storage.sqlite.history import history
 from fhir_server.storage.sqlite.parameters import StoredParameters
-from fhir_server.storage.sqlite.questions import Questions
+from fhir_server.storage.sqlite.questions import Asked, Questions
 from fhir_server.storage.sqlite.sql import Lists, among
 from fhir_server.storage.sqlite.unchanged import Unchanged
 
@@ -35,7 +35,7 @@ _READ: Final = """
     FROM resource r JOIN version v ON v.seq = r.seq WHERE r.type = ? AND r.id = ?
 """
 _READ_BESIDE: Final = f"""
-    SELECT ({memos.VALUE}), v.version, v.updated, v.method, v.body
+    SELECT ({memos.WATCHED_VALUE}), v.version, v.updated, v.method, v.body
     FROM resource r JOIN version v ON v.seq = r.seq WHERE r.type = ? AND r.id = ?
 """
 _VREAD: Final = """
@@ -61,12 +61,23 @@ FEW: Final = 100
 _PROGRESS_STEPS: Final = 20_000
 """Virtual machine instructions between two looks at the clock."""
 _BRIEF_STEPS: Final = 10_000
-"""Virtual machine instructions of a search that is brief, up to twice as many: half a millisecond
-or less."""
+"""Virtual machine instructions of a search that is brief, a quarter of a millisecond or so; it is
+ended before it has had twice as many."""
+_MOST_KEPT: Final = 500
+"""Statements that are kept."""
 
 
 class NotBrief(Exception):
     """What was asked takes more than a moment."""
+
+
+class _Kept(NamedTuple):
+    """A statement, and what it was made of."""
+
+    query: KeptQuery
+    most: int
+    asked: Asked
+    lists: tuple[frozenset[str], ...]
 
 
 class ConnectionReader:
@@ -86,13 +97,17 @@ class ConnectionReader:
         writes: bool = False,
     ) -> None:
         self._connection = connection
-        self._numbers = numbers
         self._patience = patience
         self._stored_parameters = StoredParameters()
         self._unchanged = None if writes else Unchanged(connection, self._stored_parameters)
-        lists = Lists()
-        self._questions = Questions(hashed, partial(numbers.known, connection), lists)
-        connection.create_function("is_listed", 2, lists.has, deterministic=True)
+        self._numbers = numbers
+        self._lists = Lists()
+        self._unmet = False
+        """Whether a parameter was asked for that has no number."""
+        self._questions = Questions(hashed, self._number, self._lists)
+        self._kept: dict[int, _Kept] = {}
+        self._age = numbers.age
+        connection.create_function("is_listed", 2, self._lists.has, deterministic=True)
         connection.create_function("keyed_hash", 1, hashed, deterministic=True)
         connection.create_function("metres", 4, metres, deterministic=True)
 
@@ -101,14 +116,17 @@ class ConnectionReader:
         return None if row is None else StoredVersion(resource_type, resource_id, *row)
 
     def read_beside(
-        self, name: tuple[str, str], memo: tuple[str, str], now: int
+        self, resource_type: str, resource_id: str
     ) -> tuple[StoredVersion | None, bytes | None]:
-        """A resource by type and id, and what a memo holds at that very moment.
+        """A resource, and what the memo that is watched holds at that very moment.
 
         None for a resource that is not there, and then for the memo too.
         """
-        row = self._connection.execute(_READ_BESIDE, (*memo, now, *name)).fetchone()
-        return (None, None) if row is None else (StoredVersion(*name, *row[1:]), row[0])
+        row = self._connection.execute(_READ_BESIDE, (resource_type, resource_id)).fetchone()
+        if row is None:
+            return None, None
+        told, *version = row
+        return StoredVersion(resource_type, resource_id, *version), told
 
     def vread(self, resource_type: str, resource_id: str, version: int) -> StoredVersion | None:
         row = self._connection.execute(_VREAD, (resource_type, resource_id, version)).fetchone()
@@ -133,7 +151,7 @@ class ConnectionReader:
         Raises:
             NotBrief: where it is asked `briefly`, and takes longer.
         """
-        asked = self._questions.page(query, count + 1, after, until)
+        asked = self._asked(query, count + 1, after, until)
         rows = [] if asked.sql is None else self._rows(asked.sql, briefly)
         self._require_searchable(asked.added)
         shown = rows[:count]
@@ -141,6 +159,35 @@ class ConnectionReader:
             matches=self._versions(shown),
             after=(*shown[-1][len(FOUND) :], shown[-1][1]) if len(rows) > count > 0 else None,
         )
+
+    def _asked(
+        self, query: Search, most: int, after: Position | None, until: Position | None
+    ) -> Asked:
+        if after is None and until is None and isinstance(query, KeptQuery):
+            return self._again(query, most)
+        return self._questions.page(query, most, after, until)
+
+    def _again(self, query: KeptQuery, most: int) -> Asked:
+        """The statement of a first page, as it was made before where nothing in it may change.
+
+        That a parameter was never met, or was added at run time, may: both are asked for anew. So
+        may all numbers after a rollback, whosever it was.
+        """
+        if self._age != self._numbers.age:
+            self._age = self._numbers.age
+            self._kept.clear()
+        kept = self._kept.get(id(query))
+        if kept is not None and kept.query is query and kept.most == most:
+            self._lists.put_back(kept.lists)
+            return kept.asked
+        self._unmet = False
+        self._lists.clear()
+        asked = self._questions.page(query, most, None, None)
+        if not asked.added and not self._unmet and self._age == self._numbers.age:
+            if len(self._kept) >= _MOST_KEPT:
+                self._kept.clear()
+            self._kept[id(query)] = _Kept(query, most, asked, self._lists.taken())
+        return asked
 
     def total(self, query: Search, *, briefly: bool = False) -> int:
         asked = self._questions.total(query)
@@ -203,11 +250,16 @@ class ConnectionReader:
         told = {row[0]: row[1:] for row in rows}
         return [StoredVersion(row[2], row[3], *told[row[0]]) for row in found]
 
+    def _number(self, resource_type: str, code: str) -> int:
+        found = self._numbers.known(self._connection, resource_type, code)
+        self._unmet |= not found
+        return found
+
     def _rows(self, sql: Sql, briefly: bool) -> list[Any]:
         """Its rows, unless that takes too long."""
         if briefly:
-            # SQLite goes on counting where a statement ended when it was last run, so its first
-            # question may come after a step or two.
+            # What a statement that is known again took before counts for the first look (VM_STEP
+            # of https://www.sqlite.org/c3ref/c_stmtstatus_counter.html): only the second ends it.
             return self._until(sql, itertools.count().__next__, _BRIEF_STEPS, NotBrief)
         deadline = time.monotonic() + self._patience
         late = partial(OutOfTime, self._patience)

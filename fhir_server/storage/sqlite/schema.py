@@ -148,6 +148,11 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         PRIMARY KEY (name, number)
     ) WITHOUT ROWID;
     """,
+    """
+    -- The one memo that is read with each resource: beside thousands of others, to find it takes
+    -- as long as to find the resource.
+    CREATE INDEX memo_watched ON memo (key, expires, value) WHERE space = 'access-state';
+    """,
 )
 """Forward only; the file's `user_version` counts those that it has had. What the index holds is
 counted apart (`reindex`): it changes without the tables."""

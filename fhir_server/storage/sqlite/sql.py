@@ -1,7 +1,7 @@
 """Pieces of SQL with their arguments."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -67,6 +67,13 @@ class Lists:
     def clear(self) -> None:
         """Before the next statement."""
         self._lists.clear()
+
+    def taken(self) -> tuple[frozenset[str], ...]:
+        """Those of the statement that was made last, to be put back before it is run again."""
+        return tuple(self._lists)
+
+    def put_back(self, lists: Iterable[frozenset[str]]) -> None:
+        self._lists[:] = lists
 
     def add(self, texts: tuple[str, ...]) -> int:
         self._lists.append(_as_set(texts))
