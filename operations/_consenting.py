@@ -156,6 +156,9 @@ def is_parents(consent: Resource) -> bool:
     return basis == "parental-responsibility"
 
 
+_DECIDED: Final = frozenset({"active", "rejected", "inactive"})
+
+
 def own_since(record: Record, day: date) -> bool:
     """Whether there is an active consent from then on that is no parent's."""
     return any(status_of(one) == "active" for one in _own_since(record, day))
@@ -172,10 +175,10 @@ def decided_since(record: Record, day: date, birthday: date) -> bool:
 
 
 def _own_since(record: Record, day: date) -> Iterator[Resource]:
-    """What was agreed to or refused from then on, by no parent."""
+    """What was agreed to or refused from then on, by no parent; it may have ended since."""
     for one in record.consents:
         given = day_of(one.get("dateTime"))
-        counts = status_of(one) in ("active", "rejected") and not is_parents(one)
+        counts = status_of(one) in _DECIDED and not is_parents(one)
         if counts and given is not None and given >= day:
             yield one
 

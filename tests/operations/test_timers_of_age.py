@@ -147,6 +147,8 @@ async def test_t_proxy_16_asks_until_all_that_a_parent_agreed_to_is_decided(
     await own(unknown, "register")
     assert await dues(unknown, "T-PROXY-16") == []
     assert await dues(unknown, "T-PROXY-16", "completed") == [days_ago(1)]
+    await own(unknown, "keyworking", status="inactive")
+    assert await dues(unknown, "T-PROXY-16") == [], "they were asked, and said yes for a time"
 
 
 async def test_a_no_of_their_own_at_16_ends_the_rating_that_a_parent_agreed_to(
