@@ -310,7 +310,9 @@ async def test_filters_are_as_many_as_parameters_may_be(client: httpx.AsyncClien
     one = {"name": "_typeFilter", "valueString": "Patient?active=true"}
     asked = {"resourceType": "Parameters", "parameter": [one] * 101}
     refused = await client.post("$export", **with_body(asked))
-    assert_outcome(refused, 403, "too-costly", "101 filters; 100 are allowed", "Parameters.parameter[100]")
+    assert_outcome(
+        refused, 403, "too-costly", "101 filters; 100 are allowed", "Parameters.parameter[100]"
+    )
 
 
 async def test_it_is_answered_later_or_not_at_all(client: httpx.AsyncClient) -> None:
