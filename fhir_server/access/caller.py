@@ -26,6 +26,8 @@ class Role(Enum):
     LOAD_TEST = "load-test"
     """A system that works with test data alone (row 14)."""
 
+    __hash__ = object.__hash__  # a member is one object; Enum hashes its name anew each time
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:

@@ -21,6 +21,8 @@ class Sight(Enum):
     """That there is a rating and its colour; of the child, who it is."""
     ALL = 2
 
+    __hash__ = object.__hash__  # as of `Role`
+
 
 class Area(Enum):
     """The columns of the table: each resource type of a patient's record belongs to one."""

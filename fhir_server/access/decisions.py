@@ -245,9 +245,23 @@ _UNDECIDED: Final = Explanation(Held(DENIED), ((0, "the facts cannot be read"),)
 
 
 def _key(caller: Caller) -> tuple[object, ...]:
-    """All that a decision depends on."""
-    rights = (creates_stays(caller), keeps_records(caller))
-    return (caller.user, caller.organisation, caller.roles, caller.purpose, rights)
+    """All that a decision depends on.
+
+    Asked with each request, so what was made of the very same roles and grants is found again.
+    """
+    roles, grants = caller.roles, caller.grants
+    by = (caller.user, caller.organisation, caller.purpose, id(roles), id(grants))
+    known = _keys.get(by)
+    if known is None or known[0] is not roles or known[1] is not grants:
+        if len(_keys) >= _MOST_CALLERS:
+            _keys.clear()
+        rights = (creates_stays(caller), keeps_records(caller))
+        key = (caller.user, caller.organisation, roles, caller.purpose, rights)
+        known = _keys[by] = (roles, grants, key)
+    return known[2]
+
+
+_keys: Final[dict[tuple[object, ...], tuple[object, object, tuple[object, ...]]]] = {}
 
 
 async def _who(reader: Reader, shelf: Shelf, caller: Caller, now: int) -> Identities:

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -40,7 +41,7 @@ from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.discharge import DISCHARGE_ITEMS
 from fhir_server.fhir.json import Resource
 from fhir_server.storage.clock import MovableClock
-from tests.cli.printed import KEYWORKING, environment
+from tests.cli.printed import environment
 from tests.stores import sqlite_alone
 
 pytestmark = sqlite_alone  # the demo's own server has no other store
@@ -256,11 +257,19 @@ def test_options_that_do_not_fit_are_said(words: list[str], said: str) -> None:
     assert said in ran.stderr
 
 
+_LISTENS: Final = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+_LISTENING: Final = [
+    *(sys.executable, "-c"),
+    f"import signal; {_LISTENS}; from fhir_server.cli import main; main()",
+]
+"""To Ctrl-C, also where the tests run in the background, in which a shell has it ignored."""
+
+
 @pytest.mark.skipif(not Path(CHILDREN.format(os.getpid())).exists(), reason="no children told")
 def test_nothing_is_left_of_a_demo_that_is_broken_off(tmp_path: Path) -> None:
     """Neither a process nor a file."""
     demo = subprocess.Popen(
-        [*KEYWORKING, "demo", "--pace", "60"],
+        [*_LISTENING, "demo", "--pace", "60"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=tmp_path,

@@ -53,7 +53,8 @@ async def test_an_event_is_asked_for_again_where_a_clients_own_criteria_are_refu
             refused = await client.post("$process-message", **body(stay.admit()))
             assert_outcome(refused, 503, "transient", "send it again")
             assert "retry-after" in refused.headers
-            patient = (await client.post("Patient", **body({"resourceType": "Patient"}))).json()
+            named = {"resourceType": "Patient", "identifier": [{"system": "s", "value": "2"}]}
+            patient = (await client.post("Patient", **body(named))).json()
             plain = {
                 "resourceType": "Encounter",
                 "status": "in-progress",
