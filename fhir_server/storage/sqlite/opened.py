@@ -130,6 +130,13 @@ class Opened:
         except sqlite3.Error as error:
             raise self._unreadable(error) from error
 
+    def memos(self, space: str, prefix: str, count: int, after: str, now: int) -> list[Memo]:
+        """As `memo`, of several."""
+        try:
+            return (self._reader or self.reader()).memos(space, prefix, count, after, now)
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from error
+
     def _unreadable(self, error: sqlite3.Error) -> FhirError:
         """What it is told as; the connection may keep what it has read of a damaged file."""
         if self._reader is not None:

@@ -121,9 +121,10 @@ class SqliteStore:
         self, space: str, prefix: str = "", count: int = 100, after: str = ""
     ) -> Sequence[Memo]:
         now = self._terms.clock()
-        place = self._beside if count <= FEW else self._elsewhere
-        found: list[Memo] = await place(lambda one: one.memos(space, prefix, count, after, now))
-        return found
+        if count > FEW:
+            return await self._elsewhere(lambda one: one.memos(space, prefix, count, after, now))
+        opened = self._place.lately() or await self._current()
+        return opened.memos(space, prefix, count, after, now)
 
     async def audited(self, asked: AuditQuery, count: int) -> Sequence[AuditEntry]:
         return await self._elsewhere(lambda reader: reader.audited(asked, count))
