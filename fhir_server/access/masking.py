@@ -6,7 +6,7 @@ nobody finds, sorts or counts. Of Flags it shows the ratings that hold now, and 
 project's own.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -91,7 +91,7 @@ def is_shown(resource: Mapping[str, Any]) -> bool:
 
 def masked(version: StoredVersion) -> StoredVersion:
     """The version as it is seen through the mask; its number and time stay."""
-    known = _known.get(version[:_NAME])
+    known = _known.get(version.body)
     if known is not None and known[0] == version:
         return known[1]
     resource = json.decode_own(version.body)
@@ -99,23 +99,23 @@ def masked(version: StoredVersion) -> StoredVersion:
     if len(version.body) <= _LARGE:
         if len(_known) >= _MOST_KNOWN:
             _known.clear()
-        _known[version[:_NAME]] = (version, covered, is_shown(resource))
+        _known[version.body] = (version, covered, is_shown(resource))
     return covered
 
 
 def masked_before(version: StoredVersion) -> StoredVersion | None:
     """As `masked`, of one that was masked before and is shown; None where that is not known."""
-    known = _known.get(version[:_NAME])
+    known = _known.get(version.body)
     return known[1] if known is not None and known[2] and known[0] == version else None
 
 
-def masked_page(versions: Iterable[StoredVersion]) -> list[StoredVersion]:
+def masked_page(versions: Sequence[StoredVersion]) -> list[StoredVersion]:
     """As `masked`, of all of a page."""
-    found = [(version, _known.get(version[:_NAME])) for version in versions]
-    return [
-        known[1] if known is not None and known[0] == version else masked(version)
-        for version, known in found
-    ]
+    found = [_known.get(version.body) for version in versions]
+    before = [known for known in found if known is not None]
+    if len(before) == len(found) and [known[0] for known in before] == versions:
+        return [known[1] for known in before]
+    return [masked(version) for version in versions]
 
 
 def _covered(version: StoredVersion, resource: Mapping[str, Any]) -> StoredVersion:
@@ -128,13 +128,11 @@ def _covered(version: StoredVersion, resource: Mapping[str, Any]) -> StoredVersi
 _LARGE: Final = 8192
 """Bytes of a version that is masked anew each time."""
 _MOST_KNOWN: Final = 4096
-_known: Final[dict[tuple[str, str, int], tuple[StoredVersion, StoredVersion, bool]]] = {}
-"""Versions by name, as they are stored and as they are masked, and whether they are shown.
+_known: Final[dict[bytes, tuple[StoredVersion, StoredVersion, bool]]] = {}
+"""Versions by their content, as they are stored and as they are masked, and whether they are shown.
 
-That it is the same in all else is looked at each time: a process may have several stores.
+That the rest is the same too is looked at each time: a process may have several stores.
 """
-_NAME: Final = 3
-"""Members of a version that name it: its type, id and number."""
 
 
 def masked_resource(resource: Mapping[str, Any]) -> Resource:

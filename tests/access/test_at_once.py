@@ -331,7 +331,7 @@ def test_what_is_kept_of_masked_versions_is_bounded() -> None:
     assert len(masking._known) <= masking._MOST_KNOWN
     long = flag("long", "red", 1, note="x" * masking._LARGE)
     assert masked(long) == masked(long)
-    assert not [one for one in masking._known if "long" in one]
+    assert not [one for one in masking._known if b"long" in one]
 
 
 def flag(own: str, colour: str, version: int, **more: object) -> StoredVersion:
