@@ -79,13 +79,24 @@ class Pool:
     free: list[Person]
 
     @contextmanager
-    def taken(self, chance: random.Random, count: int = 1) -> Iterator[list[Person]]:
-        """At most so many of them, perhaps none."""
+    def taken(
+        self, chance: random.Random, count: int = 1, *, whole: bool = False
+    ) -> Iterator[list[Person]]:
+        """At most so many of them, perhaps none.
+
+        Args:
+            whole: what is begun with them has to be ended: where it breaks off, they do not come
+                back, as nobody knows how it stands with them.
+        """
         some = [self._pick(chance) for _ in range(min(count, len(self.free)))]
+        back = some
         try:
             yield some
+        except BaseException:
+            back = [] if whole else some
+            raise
         finally:
-            self.free.extend(some)
+            self.free.extend(back)
 
     def _pick(self, chance: random.Random) -> Person:
         return self.free.pop(chance.randrange(len(self.free)))

@@ -20,7 +20,8 @@ def play(actor: Actor) -> None:
         actor.ask_for_what_is_hidden()
     pool = actor.pool("to be admitted", lambda one: one.at_home)
     count = _BURST if actor.one_in(5) else 1
-    with pool.taken(actor.chance, count) as people:
+    # A stay whose discharge was refused goes on, and the unit sees the plans by right.
+    with pool.taken(actor.chance, count, whole=True) as people:
         spells = [_spell(actor, person) for person in people]
         if actor.one_in(5):
             _late(actor, spells)

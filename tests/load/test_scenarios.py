@@ -5,6 +5,7 @@ server; so the two are compared here once in full.
 """
 
 import json
+import random
 import re
 import shlex
 import time
@@ -27,7 +28,16 @@ from loadtests.plan import Client, Plan, Step
 from loadtests.playing import Asker, Judge, Stage
 from loadtests.samples import Sample
 from loadtests.scenarios import ALL, BY_NAME
-from loadtests.scenarios.acting import Actor, Answer, Scenario, Wrong, all_among, resources, subject
+from loadtests.scenarios.acting import (
+    Actor,
+    Answer,
+    Pool,
+    Scenario,
+    Wrong,
+    all_among,
+    resources,
+    subject,
+)
 from loadtests.serving import CannotRun
 from loadtests.tokens import NoToken, Tokens
 from loadtests.watching import Receivers, machine, receiving, used
@@ -288,6 +298,17 @@ def test_a_server_that_is_broken_on_purpose_misses_the_threshold_of_wrong_answer
         pytest.fail("nobody has seen it")
     bounds = thresholds.read()["always"]
     assert sum(map(thresholds.wrong, transport.samples)) > bounds["wrong"]
+
+
+def test_who_is_in_a_stay_that_broke_off_is_not_admitted_again(world: World) -> None:
+    """The unit sees their plans by right, as the discharge was refused."""
+    actor = world.stage().actor(BY_NAME["inpatient_units"], world.transport)
+    for whole in (False, True):
+        free = actor.pool("to be admitted", lambda one: one.at_home).free
+        pool, before = Pool(list(free)), len(free)
+        with suppress(Wrong), pool.taken(random.Random(1), 1, whole=whole):  # noqa: S311
+            raise Wrong("admission: status 503")
+        assert len(pool.free) == (before - 1 if whole else before)
 
 
 def test_tokens_are_used_again_and_renewed_in_time(world: World) -> None:
