@@ -446,19 +446,6 @@ async def test_refuses_an_index_of_a_newer_release(path: Path) -> None:
         SqliteStore(path)
 
 
-async def test_a_brief_search_stays_brief_however_often_it_is_asked(path: Path) -> None:
-    """SQLite counts the steps of a statement from run to run, not anew in each."""
-    store = SqliteStore(path)
-    try:
-        await put(store, *(patient(f"p{n}", f"Ash{n}") for n in range(20)))
-        reader = store._place.last.reader()
-        one = query("Patient?family=ash")
-        for _ in range(300):
-            assert len(reader.search(one, 20, None, briefly=True).matches) == 20
-    finally:
-        await store.close()
-
-
 async def test_a_search_of_many_steps_is_not_brief(path: Path) -> None:
     store = SqliteStore(path)
     try:
