@@ -6,7 +6,7 @@ elsewhere are fetched one after the other, each as a whole before its first line
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from typing import Any, Final
@@ -14,7 +14,7 @@ from typing import Any, Final
 from fhir_operations._fetch import fetched
 from fhir_operations._inlet import Inlet
 from fhir_server.access.session import Session, SessionUnit
-from fhir_server.errors import FhirError, Kind
+from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.outcomes import outcome
 from fhir_server.jobs import desk
@@ -27,6 +27,8 @@ _MOST_FILES: Final = 100
 _LINES_AT_ONCE: Final = 16
 _BYTES_AT_ONCE: Final = 256 * 1024
 """Of lines that one commit stores: everybody else's commits wait for it."""
+_MOST_WARNED: Final = 1000
+"""Lines whose warnings are told."""
 _KINDS: Final = ("created", "updated", "unchanged", "refused")
 _EXTENSION: Final = "https://keyworking.example/fhir/import-counts"
 
@@ -113,7 +115,9 @@ class _Place:
     """Lines that are done with."""
     counts: tuple[int, ...] = (0,) * len(_KINDS)
     files: int = 0
-    """Of refusals."""
+    """Of what is told of lines."""
+    warned: int = 0
+    """Lines that were stored with a warning."""
 
 
 @dataclass(slots=True)
@@ -132,6 +136,7 @@ class _Line:
     number: int
     write: Write | None
     refusal: FhirError | None = None
+    warnings: tuple[Issue, ...] = ()
 
 
 async def step(task: Task) -> None:
@@ -155,7 +160,7 @@ def _moved(job: Job, place: _Place, inputs: int) -> Job:
     done = False
     if place.line >= (place.lines or 0):
         done = place.input + 1 == inputs
-        place = _Place(place.input + 1, counts=place.counts, files=place.files)
+        place = replace(place, input=place.input + 1, lines=None, part=0, offset=0, line=0)
     return replace(
         job,
         place=asdict(place),
@@ -203,13 +208,14 @@ async def _commit(task: Task, further: _Place, ready: Sequence[_Line]) -> None:
 
     async def change(unit: SessionUnit) -> Job:
         came = [await _store(unit, line) for line in ready]
-        refused = [line for line, what in came if what == "refused"]
         counts = tuple(
             before + sum(what == kind for _, what in came)
             for kind, before in zip(_KINDS, further.counts, strict=True)
         )
-        files = await _tell(unit, job, further.files, refused, urls[further.input])
-        return _moved(task.work.job, replace(further, counts=counts, files=files), len(urls))
+        told, warned = _told(came, further.warned, urls[further.input])
+        files = await _tell(unit, job, further.files, told)
+        place = replace(further, counts=counts, files=files, warned=warned)
+        return _moved(task.work.job, place, len(urls))
 
     await task.work.commit("import", change)
 
@@ -254,7 +260,8 @@ async def _ready(task: Task, lines: Sequence[bytes], before: int) -> AsyncIterat
 
 async def _checked(task: Task, raw: bytes, number: int) -> _Line:
     try:
-        return _Line(number, await task.prepare(json.decode_resource(raw)))
+        ready = await task.prepare(json.decode_resource(raw))
+        return _Line(number, ready.write, warnings=tuple(filter(_is_of_profile, ready.told)))
     except FhirError as error:
         if error.kind is Kind.UNAVAILABLE:
             raise
@@ -273,11 +280,32 @@ async def _store(unit: SessionUnit, line: _Line) -> tuple[_Line, str]:
         return replace(line, refusal=error), "refused"
 
 
-async def _tell(unit: SessionUnit, job: Job, files: int, refused: Sequence[_Line], url: str) -> int:
-    """Write the refusals to the last file of them, or to a new one; how many files there are."""
-    if not refused:
+def _is_of_profile(issue: Issue) -> bool:
+    """What R4 itself recommends, such as a narrative, would be told of every line."""
+    return issue.severity == "warning" and issue.profile is not None
+
+
+def _told(came: Sequence[tuple[_Line, str]], warned: int, url: str) -> tuple[list[bytes], int]:
+    """Refusals, and warnings of what is stored, in the order of the lines.
+
+    Args:
+        warned: lines before these whose warnings were told; how many there are then is told too.
+    """
+    told: list[bytes] = []
+    for line, what in came:
+        if what == "refused":
+            told.append(_outcome(line, url))
+        elif line.warnings and warned < _MOST_WARNED:
+            told.append(_warning(line, url))
+            warned += 1
+    return told, warned
+
+
+async def _tell(unit: SessionUnit, job: Job, files: int, told: Sequence[bytes]) -> int:
+    """Write it to the last file of it, or to a new one; how many files there are."""
+    if not told:
         return files
-    content = b"".join(_outcome(line, url) + b"\n" for line in refused)
+    content = b"".join(one + b"\n" for one in told)
     name = _file(files)
     before = await unit.memo(FILES, f"{job.id}/{name}") if files else None
     if before is None or len(before.value) + len(content) > PART:
@@ -294,8 +322,17 @@ def _file(number: int) -> str:
 
 
 def _outcome(line: _Line, url: str) -> bytes:
-    """The refusal, with the number of the line and, of several files, which one it was."""
+    """The refusal."""
     error = line.refusal or FhirError(Kind.INTERNAL, "The server failed at this line")
+    return json.encode(outcome(_placed(error.issues, line, url), default_code=error.kind.code))
+
+
+def _warning(line: _Line, url: str) -> bytes:
+    """What is to be known of a line that is stored."""
+    return json.encode(outcome(_placed(line.warnings, line, url), default_code="informational"))
+
+
+def _placed(issues: Iterable[Issue], line: _Line, url: str) -> list[Issue]:
+    """With the number of the line and, of several files, which one it was."""
     where = ", ".join([*([url] if url else []), *([f"Line {line.number}"] if line.number else [])])
-    issues = [replace(one, text=f"{where}: {one.text}") for one in error.issues]
-    return json.encode(outcome(issues, default_code=error.kind.code))
+    return [replace(one, text=f"{where}: {one.text}") for one in issues]

@@ -1,15 +1,12 @@
 """How FHIR is answered: what interactions know of the server, the ways of requests, and jobs."""
 
 import asyncio
-import base64
-
-from cryptography.fernet import Fernet
 
 from fhir_server.access.audit.record import Record
 from fhir_server.access.audit.trail import Trail
+from fhir_server.access.caller import Caller, Stands, unchanged
 from fhir_server.access.decision import Decisions
 from fhir_server.access.following import Rules
-from fhir_server.access.policy import Caller
 from fhir_server.access.session import Session, of_all_callers
 from fhir_server.access.tokens.authentication import Authenticator
 from fhir_server.checking import checker
@@ -30,6 +27,7 @@ from fhir_server.jobs.runner import Runner
 from fhir_server.jobs.runner import Terms as JobTerms
 from fhir_server.operation.registry import Operations
 from fhir_server.operation.rules import ServiceRules
+from fhir_server.operation.seal import Seal
 from fhir_server.operation.wired import wired
 from fhir_server.outgoing import Outgoing
 from fhir_server.search.parse import Limits
@@ -41,7 +39,7 @@ from fhir_server.storage.interface import Store
 from fhir_server.storage.sqlite.at_once import AtOnce
 from fhir_server.storage.sqlite.store import SqliteStore
 from fhir_server.storage.timed import timed
-from fhir_server.trusting import authentication, smart_configuration, standing
+from fhir_server.trusting import smart_configuration
 
 
 async def fhir_server(
@@ -52,7 +50,7 @@ async def fhir_server(
 ) -> Server:
     """What interactions know of the server; `woken` is set when a job is started."""
     wake = (woken or asyncio.Event()).set
-    pages = Fernet(base64.urlsafe_b64encode(await store.secret("pages")))
+    pages = Seal(await store.secret("pages"))
     return Server(
         base=settings.base,
         clock=settings.clock,
@@ -121,9 +119,9 @@ def ways(
     decisions: Decisions,
     trail: Trail | None,
     bounds: Rates,
+    asker: Authenticator | None,
 ) -> tuple[FhirEndpoint, Answers | None]:
     """The general way of FHIR requests, and the short one of plain reads."""
-    asker = authentication(settings, server.clock, store)
     general = endpoint(settings, store, server, decisions, asker, trail, bounds)
     return general, short_way(settings, store, general, decisions, asker)
 
@@ -139,10 +137,13 @@ def endpoint(
 ) -> FhirEndpoint:
     scopes = scopes_of(settings)
     measured = timed(store) if settings.server_timing else store
+    epochs = store if isinstance(store, SqliteStore) else None
 
     def open_session(request: HttpRequest) -> Session:
         caller = request.caller.asking(request.request_id)
-        return session(settings, measured, caller, decisions, server.rules, scopes)
+        found = session(settings, measured, caller, decisions, server.rules, scopes)
+        found.epochs = epochs
+        return found
 
     trusted = () if settings.public_base else settings.trusted_proxies
     return FhirEndpoint(
@@ -167,7 +168,8 @@ def short_way(
     decisions: Decisions,
     asker: Authenticator | None,
 ) -> Answers | None:
-    """That of plain reads; None where the store or the audit is waited for, or time is told."""
+    """That of plain reads and searches; None where the store or the audit is waited for, or time
+    is told."""
     if not isinstance(store, SqliteStore) or settings.audit == "strict" or settings.server_timing:
         return None
     scopes = scopes_of(settings)
@@ -175,12 +177,19 @@ def short_way(
 
     def open_session(caller: Caller) -> Session:
         found = session(settings, reader, caller, decisions, general.server.rules, scopes)
-        found.beside = reader
+        found.beside = found.epochs = reader
+        return found
+
+    searched = AtOnce(store)
+
+    def open_search(caller: Caller) -> Session:
+        found = session(settings, searched, caller, decisions, general.server.rules, scopes)
+        found.epochs = searched
         return found
 
     edge = Edge(settings.cors_origins, secure=settings.base.startswith("https:"))
     known = None if asker is None else asker.known
-    return Direct(general, open_session, known, edge).answer
+    return Direct(general, open_session, open_search, known, edge).answer
 
 
 def runner(
@@ -190,6 +199,7 @@ def runner(
     woken: asyncio.Event,
     decisions: Decisions,
     trail: Trail | None = None,
+    stands: Stands = unchanged,
 ) -> Runner:
     """What works at jobs in this process, each in a session of its caller."""
     patient = store.patient(settings.job_patience)
@@ -209,5 +219,5 @@ def runner(
         server.clock,
         JobTerms(settings.job_concurrency, settings.job_lease),
         woken,
-        standing(settings, store),
+        stands,
     )

@@ -6,7 +6,7 @@ Its parts are put together beside it: `keeping` the store and the audit, `trusti
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.routing import WebSocketRoute
 
-from fhir_server import beside, noticing
+from fhir_server import arenas, beside, noticing
 from fhir_server.access.decisions import TableDecisions
 from fhir_server.access.ledger import Ledger
 from fhir_server.answering import fhir_server, http_limits, runner, ways
@@ -37,9 +37,10 @@ from fhir_server.operation.wired import wired
 from fhir_server.setting_groups.around import client_rates
 from fhir_server.setting_groups.consent import terms_of
 from fhir_server.settings import PATH, Settings, refuse_unknown_variables
+from fhir_server.storage.interface import Store
 from fhir_server.terminology.held import SHELF
 from fhir_server.timing import scheduler
-from fhir_server.trusting import authority, smart_configuration, standing
+from fhir_server.trusting import authentication, authority, smart_configuration, standing
 
 ANONYMOUS: Final = "anonymous"
 SMART: Final = f"{PATH}/.well-known/smart-configuration"
@@ -56,11 +57,11 @@ class Application(FastAPI):
     edge: Edge = Edge()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
+        if scope["type"] in ("http", "websocket"):
             send = self.edge.sending(scope, send)
-            if self.edge.is_preflight(scope):
-                await self.edge.answer_preflight(send)
-                return
+        if scope["type"] == "http" and self.edge.is_preflight(scope):
+            await self.edge.answer_preflight(send)
+            return
         if self.fhir is not None and scope["type"] == "http" and _is_fhir(scope["raw_path"]):
             await self.fhir(scope, receive, send)
         else:
@@ -87,7 +88,11 @@ def create_app(settings: Settings | None = None) -> Application:
     SHELF.allow(settings.terminology_memory)
 
     app = Application(
-        lifespan=_lifespan(settings, operations), docs_url=None, redoc_url=None, openapi_url=None
+        lifespan=_lifespan(settings, operations),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,  # it would send a form with its assertion to what `Host` says
     )
     app.limits = http_limits(settings)
     app.edge = Edge(settings.cors_origins, secure=settings.base.startswith("https:"))
@@ -100,6 +105,7 @@ def create_app(settings: Settings | None = None) -> Application:
     app.add_api_route("/health/live", beside.live, include_in_schema=False)
     app.add_api_route("/health/ready", beside.ready_check(app), include_in_schema=False)
     app.router.routes.append(WebSocketRoute(f"{PATH}/{WEBSOCKET_PATH}", websocket))
+    app.router.routes.append(WebSocketRoute("/{path:path}", beside.no_websocket))
     if settings.authorisation_server:
         app.router.routes.extend(
             authorisation_routes(
@@ -121,16 +127,17 @@ def _lifespan(
         woken = asyncio.Event()
         server = await fhir_server(settings, store, operations, woken)
         app.state.server = server
-        trail = audit_trail(settings, store)
+        app.state.trail = trail = audit_trail(settings, store)
         decisions = TableDecisions(terms_of(settings))
         bounds = client_rates(settings)
-        app.fhir, app.direct = ways(settings, store, server, decisions, trail, bounds)
-        app.state.trail = trail
+        asker = authentication(settings, server.clock, store)
+        stands = standing(settings, server.clock, store, asker)
+        app.fhir, app.direct = ways(settings, store, server, decisions, trail, bounds, asker)
         app.state.gate = Gate(bounds, Proxies(settings.trusted_proxies), trail)
         follower = syslog_follower(settings, store)
         app.state.store = store
         app.state.authority = authority(settings, Ledger(store))
-        jobs = runner(settings, store, server, woken, decisions, trail)
+        jobs = runner(settings, store, server, woken, decisions, trail, stands)
         app.state.jobs = jobs
         jobs.start()
         timers = scheduler(store, server) if settings.scheduler else None
@@ -139,15 +146,13 @@ def _lifespan(
             timers.start()
         sockets = app.state.sockets = Sockets()
         sessions = partial(session, settings, store, decisions=decisions)
-        stands = standing(settings, store)
         notices = dispatcher(settings, store, sessions, sockets, stands)
         app.state.binding = Binding(store, noticing.terms(settings), notices.me, stands)
         notices.start()
-        facts = asyncio.create_task(complete_facts(settings, store))
+        by_the_way = _by_the_way(settings, store)
         yield
         app.fhir, app.direct = None, None
-        facts.cancel()
-        await asyncio.gather(facts, return_exceptions=True)
+        await _ended(by_the_way)
         if timers is not None:
             await timers.stop()
         await notices.stop()
@@ -159,3 +164,15 @@ def _lifespan(
         await store.close()
 
     return lifespan
+
+
+def _by_the_way(settings: Settings, store: Store) -> asyncio.Future[Any]:
+    """What nobody waits for."""
+    work = complete_facts(settings, store), arenas.giving_back()
+    return asyncio.gather(*work, return_exceptions=True)
+
+
+async def _ended(work: asyncio.Future[Any]) -> None:
+    work.cancel()
+    with suppress(asyncio.CancelledError):
+        await work

@@ -8,6 +8,8 @@ import click
 
 _STORE = click.option("--store", help="The store; by default that of the settings.")
 
+_FILE = click.Path(path_type=Path)
+
 
 @click.group()
 def audit() -> None:
@@ -17,16 +19,18 @@ def audit() -> None:
 @audit.command()
 @_STORE
 @click.option("--anchor", help="A place of the chain that an earlier run has printed.")
-def verify(store: str | None, anchor: str | None) -> None:
+@click.option("--sign", type=_FILE, help="A private key, which signs the anchor that is printed.")
+@click.option("--key", type=_FILE, help="A key set: the --anchor is one that a key of it signed.")
+def verify(store: str | None, anchor: str | None, sign: Path | None, key: Path | None) -> None:
     """Go through the chain of hashes: say the first row that is missing, changed or elsewhere.
 
     Keep the anchor that is printed apart from the store: a chain that was made anew as a whole
     shows by it alone. Exit status: 1 when the chain is broken, 2 when it could not be read.
     """
-    from fhir_server.auditing import CannotAudit, verify
+    from fhir_server.auditing import CannotAudit, Signing, verify
 
     try:
-        whole = verify(store, anchor, say=click.echo)
+        whole = verify(store, anchor, say=click.echo, signing=Signing(sign, key))
     except CannotAudit as error:
         _fail(str(error))
     sys.exit(0 if whole else 1)

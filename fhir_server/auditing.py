@@ -2,31 +2,50 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import Final, TextIO, TypeVar
 
 from fhir_server.access.audit import exporting
 from fhir_server.access.audit.chain import Verdict, anchor, read_anchor
 from fhir_server.access.audit.chain import verify as verified
+from fhir_server.authorisation.signatures import is_signed_by, read
 from fhir_server.errors import FhirError
 from fhir_server.fhir.dates import interval
 from fhir_server.keeping import open_store
+from fhir_server.registering import CannotRegister, read_keys, signed_with
 from fhir_server.settings import Settings, read_settings, sqlite_path, store_name
-from fhir_server.storage.audited import AuditRow
+from fhir_server.storage.audited import AuditRow, Link
 from fhir_server.storage.interface import Store, Unit
 from fhir_server.storage.mongo.address import is_mongo
 
 T = TypeVar("T")
 Say = Callable[[str], None]
+_SIGNED: Final = "keyworking-audit-anchor"
+"""The `typ` of an anchor that is signed: nothing else that the key signs is one."""
 
 
 class CannotAudit(Exception):
     """It is not done; the text says why, on one line."""
 
 
-def verify(store: str | None, known: str | None, *, say: Say) -> bool:
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """Files of keys: the private one that signs the anchor, and the set that one is verified by."""
+
+    private: Path | None = None
+    public: Path | None = None
+
+
+NOT_SIGNED: Final = Signing()
+
+
+def verify(
+    store: str | None, known: str | None, *, say: Say, signing: Signing = NOT_SIGNED
+) -> bool:
     """
     Returns:
         Whether the chain is whole.
@@ -36,11 +55,32 @@ def verify(store: str | None, known: str | None, *, say: Say) -> bool:
     """
     settings = _settings(store)
     with _one_line("The audit cannot be verified"):
-        place = None if known is None else read_anchor(known)
+        place = None if known is None else _place(known, signing.public)
         verdict = asyncio.run(_with_store(settings, lambda found: verified(found, place)))
     for line in _result(verdict):
         say(line)
+    if signing.private is not None and not verdict.fault:
+        with _one_line("The anchor cannot be signed"):
+            told = {"anchor": anchor(verdict.end), "iat": int(time.time())}
+            say(f"Signed: {signed_with(signing.private, told, _SIGNED)}")
     return not verdict.fault
+
+
+def _place(known: str, keys: Path | None) -> Link:
+    """The place of an anchor; with keys, of one that one of them has signed.
+
+    Raises:
+        ValueError, CannotRegister.
+    """
+    if keys is None:
+        return read_anchor(known)
+    found, named = read(known), read_keys(keys)
+    is_signed = any(
+        key["kid"] == found.header.get("kid") and is_signed_by(found, key) for key in named
+    )
+    if not is_signed or found.header.get("typ") != _SIGNED:
+        raise ValueError(f"the anchor is none that a key of {keys} has signed")
+    return read_anchor(str(found.claims.get("anchor")))
 
 
 def _result(verdict: Verdict) -> Iterator[str]:
@@ -130,5 +170,5 @@ def _one_line(what: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise CannotAudit(f"{what}: interrupted") from None
-    except (OSError, RuntimeError, ValueError, FhirError) as error:
+    except (OSError, RuntimeError, ValueError, FhirError, CannotRegister) as error:
         raise CannotAudit(f"{what}: {error}") from None

@@ -6,9 +6,11 @@ from fastapi import FastAPI, Response
 from fastapi import Request as HttpQuestion
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.websockets import WebSocket
 
 from fhir_server.access.tokens.smart import SmartConfiguration
 from fhir_server.errors import FhirError, Kind
+from fhir_server.events.binding import WEBSOCKET_PATH
 from fhir_server.http import render
 from fhir_server.http.middleware import VARY
 from fhir_server.settings import PATH
@@ -22,6 +24,14 @@ async def outside(request: HttpQuestion, error: Exception) -> Response:
     answered = render.error(FhirError(kind, text))
     headers = {**answered.headers, "vary": VARY, **(error.headers or {})}
     return Response(answered.body, answered.status, headers)
+
+
+async def no_websocket(socket: WebSocket) -> None:
+    """A websocket that is asked for where there is none."""
+    text = f"There is no websocket at {socket.url.path}; there is one at {PATH}/{WEBSOCKET_PATH}"
+    answered = render.error(FhirError(Kind.NOT_FOUND, text))
+    headers = {**answered.headers, "vary": VARY}
+    await socket.send_denial_response(Response(answered.body, answered.status, headers))
 
 
 def smart(told: SmartConfiguration | None) -> Any:

@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from fhir_server.access.consent_policy import ConsentPolicy, ScopeTerms
+from fhir_server.access.consent_policy import ConsentPolicy
+from fhir_server.access.consent_terms import ScopeTerms
 from fhir_server.access.decision import Decisions
 from fhir_server.access.following import NO_RULES, Rules
 from fhir_server.access.policy import Caller, ClosedPolicy, OpenPolicy, Rule

@@ -33,12 +33,17 @@ class Imported:
 
     counts: Counter[str] = field(default_factory=Counter)
     refusals: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """Of lines that are stored."""
 
     def lines(self) -> Iterator[str]:
         """For people."""
         for name in ("created", "updated", "unchanged", "refused"):
             yield f"{name.capitalize()}: {self.counts[name]}"
         yield from (f"  {refusal}" for refusal in self.refusals)
+        if self.warnings:
+            yield f"Warnings of what is stored: {len(self.warnings)}"
+            yield from (f"  {warning}" for warning in self.warnings)
 
 
 def import_files(paths: Sequence[Path], server: str, token: str = "") -> Imported:
@@ -92,7 +97,17 @@ def _import(client: httpx.Client, base: str, path: Path, imported: Imported, sho
     imported.counts.update(manifest.get("extension", {}).get(_COUNTS, {}))
     for file in manifest.get("error", ()):
         for outcome in client.get(file["url"]).iter_lines():
-            imported.refusals += [f"{path}: {text}" for text in _texts(outcome)]
+            told = imported.warnings if _is_stored(outcome) else imported.refusals
+            told += [f"{path}: {text}" for text in _texts(outcome)]
+
+
+def _is_stored(outcome: str) -> bool:
+    """Whether it only warns."""
+    try:
+        issues = json.decode(outcome.encode()).get("issue", ())
+    except (FhirError, AttributeError):
+        return False
+    return all(issue.get("severity") == "warning" for issue in issues)
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

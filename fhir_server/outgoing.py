@@ -12,6 +12,7 @@ import ipaddress
 import re
 import socket
 import ssl
+import sys
 import zlib
 from collections.abc import (
     AsyncIterator,
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """The addresses of a host."""
 
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+"""httpx goes without its command line, which would load rich and pygments: 3 MB of each process."""
 _PORTS: Final = {"http": 80, "https": 443}
 _ASCII: Final = re.compile(r"[\x21-\x5b\x5d-\x7e]+")
 """No blanks, line breaks, backslashes or letters beyond ASCII: readers differ about them."""

@@ -120,9 +120,6 @@ def assertion(client: str, key: Path, audience: str) -> str:
     Raises:
         CannotRegister: there is no private key in it.
     """
-    private = _json(key)
-    if not isinstance(private, dict) or not {"d", "kid", "alg"} <= private.keys():
-        raise CannotRegister(f"{key} is no private JSON Web Key with kid and alg")
     now = int(time.time())
     claims = {
         "iss": client,
@@ -132,8 +129,20 @@ def assertion(client: str, key: Path, audience: str) -> str:
         "exp": now + _LIFE,
         "jti": secrets.token_urlsafe(24),
     }
+    return signed_with(key, claims)
+
+
+def signed_with(key: Path, claims: Mapping[str, Any], typ: str = "JWT") -> str:
+    """The claims, signed with the private key of the file.
+
+    Raises:
+        CannotRegister: there is no private key in it.
+    """
+    private = _json(key)
+    if not isinstance(private, dict) or not {"d", "kid", "alg"} <= private.keys():
+        raise CannotRegister(f"{key} is no private JSON Web Key with kid and alg")
     try:
-        return signed(claims, private)
+        return signed(claims, private, typ)
     except Exception as error:
         raise CannotRegister(f"{key}: nothing can be signed with it: {error}") from None
 

@@ -21,6 +21,7 @@ import uvicorn
 from fhir_server import arenas, logs
 from fhir_server.app import Application, create_app
 from fhir_server.errors import FhirError
+from fhir_server.http.handshakes import Handshake
 from fhir_server.http.websockets import MOST_BYTES
 from fhir_server.http.wire import Protocol
 from fhir_server.keeping import open_store
@@ -42,6 +43,12 @@ _OPEN: Final = """
   *  For trying out with synthetic people only; it listens on loopback only. *
   ****************************************************************************
 """
+_NO_REGISTER: Final = (
+    "Warning: KEYWORKING_REGISTER_ORGANISATION is not set. The record of a child of whom a message "
+    "alone tells is then kept by the sender, or by whom the message names: who sends a unit's "
+    "messages and runs the administrators' client of that organisation learns whether a child was "
+    "known. Name the organisation that holds the register."
+)
 
 
 class BadSettings(Exception):
@@ -63,6 +70,8 @@ def serve(options: Mapping[str, object], *, synthetic_caseload: bool) -> None:
         asyncio.run(_publish(settings))
     if settings.auth == "none":
         click.secho(_OPEN, fg="yellow", bold=True, err=True)
+    elif not settings.register_organisation:
+        click.secho(_NO_REGISTER, fg="yellow", err=True)
     lines: list[str] = []
     if synthetic_caseload:
         lines = _loaded(settings)
@@ -183,7 +192,7 @@ def _run(settings: Settings, application: Application, lines: list[str]) -> None
         "server_header": False,
         "proxy_headers": False,  # whom to believe, the settings say
         "http": Protocol,
-        "ws": "websockets-sansio",
+        "ws": Handshake,
         "ws_max_size": MOST_BYTES,
         "timeout_graceful_shutdown": 10,
     }

@@ -19,7 +19,7 @@ from fhir_server.access.tokens.smart import SmartConfiguration
 from fhir_server.access.tokens.sources import Load, LoadedKeys, from_file, from_url
 from fhir_server.authorisation.authority import Authority, Terms
 from fhir_server.authorisation.fetching import KeySets
-from fhir_server.authorisation.registered import Registered
+from fhir_server.authorisation.registered import Elsewhere, Registered
 from fhir_server.settings import Settings
 from fhir_server.storage.interface import Reader, Store
 
@@ -35,9 +35,14 @@ def authentication(
     return Authenticator(trust(settings, reader), clock)
 
 
-def standing(settings: Settings, store: Store) -> Stands:
+def standing(
+    settings: Settings, clock: Callable[[], int], store: Store, asker: Authenticator | None
+) -> Stands:
     """What says what is left of a caller by now, for work that outlives a token."""
-    return Registered(Ledger(store), settings.authorisation).caller
+    elsewhere = Elsewhere(clock, settings.token_outlived)
+    if asker is not None:
+        elsewhere = replace(elsewhere, stands=asker.stands)
+    return Registered(Ledger(store), settings.authorisation, elsewhere).caller
 
 
 def trust(settings: Settings, reader: Reader) -> Trust:

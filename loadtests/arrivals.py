@@ -5,6 +5,7 @@ People do not wait for each other. Times are counted from when a request was due
 """
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,6 +20,9 @@ _PATIENCE: Final = 30.0
 """Seconds until whoever asks gives up."""
 _MOST_CONNECTIONS: Final = 1000
 """Opened before the start, as clients keep theirs: a storm of new ones is another question."""
+_KEPT: Final = 3.0
+"""Seconds after which a connection is not used again: the server closes those on which nothing was
+asked for five, and a request that meets that on its way gets no answer."""
 BROKEN: Final = 0
 """The status of what was not answered."""
 
@@ -54,7 +58,8 @@ class _Connections:
     def __init__(self, base: str) -> None:
         parts = urlsplit(base)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
-        self._idle: deque[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = deque()
+        self._idle: deque[tuple[asyncio.StreamReader, asyncio.StreamWriter, float]] = deque()
+        """Each with when it was used last; nobody closes those that never were."""
         self._room = asyncio.Semaphore(_MOST_CONNECTIONS)
 
     async def exchange(self, sent: bytes) -> bytes:
@@ -70,24 +75,27 @@ class _Connections:
             at = head.lower().find(b"content-length: ")
             if at >= 0:
                 await reader.readexactly(int(head[at + 16 : head.index(b"\r\n", at)]))
-            self._idle.append((reader, writer))
+            self._idle.append((reader, writer, time.monotonic()))
             return head
 
     async def _one(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """One that the server has not closed because nothing was asked for too long."""
+        """One that the server has not closed because nothing was asked for too long, and is not
+        about to."""
         while self._idle:
-            reader, writer = self._idle.pop()
+            reader, writer, used = self._idle.pop()
             if not (reader.at_eof() or writer.is_closing()):
-                return reader, writer
+                if time.monotonic() - used < _KEPT:
+                    return reader, writer
+                writer.close()
         return await asyncio.open_connection(self._host, self._port, limit=2**20)
 
     async def open(self, count: int) -> None:
         for _ in range(min(count, _MOST_CONNECTIONS)):
             made = await asyncio.open_connection(self._host, self._port, limit=2**20)
-            self._idle.append(made)
+            self._idle.append((*made, math.inf))
 
     def close(self) -> None:
-        for _, writer in self._idle:
+        for _, writer, _ in self._idle:
             writer.close()
 
 

@@ -45,6 +45,11 @@ class Measured:
         return (self.requests - self.faults) / self.seconds
 
     @property
+    def each(self) -> float:
+        """Milliseconds of the server's processor time for a request."""
+        return self.cores / self.rate * 1000 if self.requests else float("nan")
+
+    @property
     def fault_share(self) -> float:
         return self.faults / self.requests if self.requests else 0.0
 
@@ -202,4 +207,4 @@ def numbers(step: Measured) -> dict[str, Any]:
     """For a file of raw data."""
     names = ("users", "seconds", "requests", "p50", "p95", "p99", "faults", "cores", "megabytes")
     told = {name: getattr(step, name) for name in names}
-    return told | {"store": step.store, "rate": step.rate}
+    return told | {"store": step.store, "rate": step.rate, "each": step.each}

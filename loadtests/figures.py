@@ -35,8 +35,10 @@ def _lines(told: Told) -> Iterator[str]:
     yield from map(_capacity, told.runs)
     yield ""
     times = ("p50 ms", "p95 ms", "p99 ms")
-    yield _row("workers", "users", "a second", *times, "wrong", "cores", "MB", "store ms")
-    yield _row(*["---"] * 10)
+    yield _row(
+        "workers", "users", "a second", *times, "wrong", "cores", "ms of a core", "MB", "store ms"
+    )
+    yield _row(*["---"] * 11)
     for run in told.runs:
         yield from _steps(run)
 
@@ -56,8 +58,8 @@ def _steps(run: Run) -> Iterator[str]:
         yield _row(
             *(str(run.workers or "–"), str(step.users), f"{step.rate:.0f}"),
             *(f"{one:.0f}" for one in (step.p50, step.p95, step.p99)),
-            *(f"{step.fault_share:.2%}", _number(step.cores, 2), _number(step.megabytes, 0)),
-            _number(step.store, 1),
+            *(f"{step.fault_share:.2%}", _number(step.cores, 2), _number(step.each, 1)),
+            *(_number(step.megabytes, 0), _number(step.store, 1)),
         )
 
 

@@ -37,8 +37,9 @@ no table.</li>
 <li>p95: 95 of 100 requests were answered within it. Times are those of the client.</li>
 <li>Wrong: an answer with another status than it has to have, with somebody else's record, with
 something that consent hides, with a version that has not moved by one, or none at all.</li>
-<li>Cores and MB: of all processes of the server together. Store ms: how long a request waited for
-the store, on the average, as far as the server tells it.</li>
+<li>Cores and MB: of all processes of the server together. Ms of a core: processor time of the
+server for a request, in which the load generator has no part. Store ms: how long a request waited
+for the store, on the average, as far as the server tells it.</li>
 <li>The knee: the first step that is too much. What a server carries is the rate of right answers of
 the best step before it.</li>
 <li>More, with the limits of the method: docs/capacity.md and docs/load-testing.md.</li></ul>
@@ -197,6 +198,22 @@ def _gained(first: Run, more: Run) -> str:
     return (
         f"{more.workers} workers carry {least}{times:.2f} times what {_title(first)} carries. "
         "The load generator ran on the same machine and had its part of it."
+        f"{_alike(first, more)}"
+    )
+
+
+def _alike(first: Run, more: Run) -> str:
+    """What a request costs where the load was the same, and both carried it: of this the load
+    generator takes nothing."""
+    users = min(first.capacity.knee.users, more.capacity.knee.users)
+    found = [step for run in (first, more) for step in run.steps if step.users == users]
+    if len(found) != 2 or not all(math.isfinite(step.each) for step in found):
+        return ""
+    one, other = found
+    return (
+        f" With {users} users a request took {one.each:.1f} ms of a core with {_title(first)} and "
+        f"{other.each:.1f} with {more.workers}, and {_ms(one.store)} and {_ms(other.store)} ms at "
+        "the store, waiting included."
     )
 
 
@@ -222,17 +239,19 @@ def _title(run: Run) -> str:
 
 def _in_words(run: Run) -> str:
     capacity, found = run.capacity, run.capacity.knee
+    title = _title(run).capitalize()
+    where = " on this machine" if run.workers else ""
     least = "" if found.found else "at least "
     carry = "carry" if run.workers > 1 else "carries"
     peak = f"{capacity.peak_rate:.2f} requests a second"
     why = f" The knee: {escape(found.why)}." if found.found else " No step was too much."
     if not found.rate:
-        return f"<strong>{_title(run)}</strong> did not carry the first step.{why}"
+        return f"<strong>{title}</strong> did not carry the first step.{why}"
     return (
-        f"<strong>{_title(run)}</strong> {carry} {least}{found.rate:.0f} requests a second "
+        f"<strong>{title}</strong> {carry} {least}{found.rate:.0f} requests a second "
         f"({found.users} users). The busiest hour of {run.plan.asked.young_people} young people is "
         f"{peak}: {capacity.share:.2%} of that, or {least}{capacity.regions:.0f} boards of this "
-        f"size on this machine.{why}"
+        f"size{where}.{why}"
     )
 
 
@@ -253,12 +272,15 @@ def _run(run: Run) -> Iterator[str]:
     yield from _plots(run)
     yield "</div><h3>Steps</h3>"
     yield _table(
-        ("users", "a second", "p50 ms", "p95 ms", "p99 ms", "wrong", "cores", "MB", "store ms"),
+        (
+            *("users", "a second", "p50 ms", "p95 ms", "p99 ms", "wrong", "cores"),
+            *("ms of a core", "MB", "store ms"),
+        ),
         [
             [
                 *(str(step.users), f"{step.rate:.1f}", *map(_ms, (step.p50, step.p95, step.p99))),
-                *(f"{step.fault_share:.2%}", _number(step.cores), _number(step.megabytes)),
-                _ms(step.store),
+                *(f"{step.fault_share:.2%}", _number(step.cores), _ms(step.each)),
+                *(_number(step.megabytes), _ms(step.store)),
             ]
             for step in run.steps
         ],

@@ -87,6 +87,15 @@ def unclear_legal_status(message: Resource) -> str | None:
     return next(filter(None, map(unclear_status, stays)), None)
 
 
+def other_event(adt: Er7) -> str:
+    """The event in EVN-1, where it is not that of MSH-9, which counts; else ''.
+
+    EVN-1 is there for older receivers alone: https://usnistgov.github.io/v2plusDemo/segment-definition/EVN.html.
+    """
+    told = adt.text("EVN", 1)
+    return "" if told == adt.text("MSH", 9, 2) else told
+
+
 class _Mapping:
     def __init__(self, adt: Er7, header: Header, sender: str | None, legal_status: str) -> None:
         self._adt = adt

@@ -1,27 +1,27 @@
 """Due dates: working days, hours, months, birthdays.
 
-Bank holidays are those of England (https://www.gov.uk/bank-holidays), by the library `holidays`.
+Bank holidays are those of England (https://www.gov.uk/bank-holidays).
 """
 
 from datetime import date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Final
 
-import holidays
-
 from fhir_server.fhir.dates import LOCAL
+from operations._bank_holidays import is_bank_holiday
 from operations._person import local_time
 
 MICROSECONDS: Final = timedelta(microseconds=1)
-_BANK_HOLIDAYS: Final = holidays.country_holidays("GB", subdiv="ENG", language="en_GB")
 
 
 def due_text(due: int | date) -> str:
     return local_time(due) if isinstance(due, int) else due.isoformat()
 
 
+@lru_cache(maxsize=4096)
 def is_working_day(day: date) -> bool:
     """Monday to Friday, but for England's bank holidays."""
-    return day.weekday() < 5 and day not in _BANK_HOLIDAYS
+    return day.weekday() < 5 and not is_bank_holiday(day)
 
 
 def working_days_after(day: date, count: int) -> date:

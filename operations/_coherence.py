@@ -7,8 +7,7 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import interval
 from operations._identity import identifiers_of
 from operations._message import Message, Part, Trigger
-from operations._person import UNDONE_STAY, local_time, status_of
-from operations._record import CLOCKS_DIFFER
+from operations._person import CLOCKS_DIFFER, UNDONE_STAY, local_time, status_of
 
 _SENDERS: Final = ("Organization", "Practitioner", "PractitionerRole")
 _ADMITTED: Final = frozenset({"arrived", "triaged", "in-progress", "onleave"})

@@ -21,8 +21,8 @@ class Told:
     """A Reference to who sends it."""
     as_stay: frozenset[str]
     """Statuses of an Encounter of any class that its trigger makes a stay in hospital."""
-    aftercare: bool = False
-    """Whether a legal status was told at any time that gives a right to aftercare."""
+    aftercare: bool | None = None
+    """Whether all legal statuses that were told give a right to aftercare; None: not known."""
     begun: int | None = None
     """When the admission was, in microseconds, where one was told of a stay that is over."""
 
@@ -43,8 +43,8 @@ class Event:
     """Whether there is a consent to be on the register."""
     pathway: Pathway
     """The numbers that due dates and holds are reckoned with."""
-    aftercare: bool = False
-    """Whether a right to aftercare was told that the stay itself does not show any more."""
+    aftercare: bool | None = None
+    """Whether there is a right to aftercare by all that was told; None where that is not known."""
     was_death: bool = False
     """Whether the stay was known to have ended with death before this was told."""
 

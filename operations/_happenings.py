@@ -11,12 +11,19 @@ from dataclasses import dataclass, fields, replace
 from typing import Final
 
 from fhir_server.access.labels import is_test_data
-from fhir_server.fhir import json
+from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import Records, reference_to, stable_id
 from operations._message import Message, Trigger
-from operations._person import OPEN_STAY, UNDONE_STAY, since, status_of
-from operations._plan import gives_aftercare
+from operations._person import (
+    INPATIENT_CLASSES,
+    OPEN_STAY,
+    UNDONE_STAY,
+    has_code,
+    since,
+    status_of,
+)
+from operations._plan import right_to_aftercare
 
 _RANKS: Final = {
     Trigger.PREADMIT: 0,
@@ -87,8 +94,8 @@ class Outcome:
     stay: Resource
     happening: Happening
     """Whose words it is told in."""
-    aftercare: bool
-    """Whether a legal status that gives a right to aftercare was told at any time."""
+    aftercare: bool | None
+    """Whether there is a right to aftercare by all that was told; None where that is not known."""
     as_stay: frozenset[str]
     """Statuses in which the stay is one in hospital, whatever its class."""
     begun: int | None
@@ -98,18 +105,29 @@ class Outcome:
 def outcome_of(happenings: Collection[Happening]) -> Outcome:
     """A pure function of the set; at least one is given."""
     last, status = _last(happenings)
-    stay = {**last.stay, "status": status}
     admissions = [one for one in happenings if one.trigger is Trigger.ADMIT]
     over = status == "finished"
     ways = {one.trigger for one in happenings}
+    as_stay = frozenset(OPEN_STAY if Trigger.ADMIT in ways else ()) | frozenset(
+        {"finished"} if Trigger.DISCHARGE in ways else ()
+    )
     return Outcome(
-        stay=stay,
+        stay=_admitted({**last.stay, "status": status}, as_stay),
         happening=last,
-        aftercare=any(gives_aftercare(one.stay) for one in happenings),
-        as_stay=frozenset(OPEN_STAY if Trigger.ADMIT in ways else ())
-        | frozenset({"finished"} if Trigger.DISCHARGE in ways else ()),
+        aftercare=right_to_aftercare(*(one.stay for one in happenings)),
+        as_stay=as_stay,
         begun=max(admissions, key=lambda one: one.said).effect if admissions and over else None,
     )
+
+
+def _admitted(stay: Resource, as_stay: Collection[str]) -> Resource:
+    """The stay, with what notices know it by where its class says that it is none."""
+    is_told = status_of(stay) in as_stay
+    known = stay.get("class", {}).get("code") in INPATIENT_CLASSES
+    if not is_told or known or has_code(stay.get("type"), canonicals.STAY_TYPE, "admitted"):
+        return stay
+    kind = {"coding": [{"system": canonicals.STAY_TYPE, "code": "admitted"}]}
+    return {**stay, "type": [*stay.get("type", ()), kind]}
 
 
 def _last(happenings: Collection[Happening]) -> tuple[Happening, str]:

@@ -18,7 +18,7 @@ from fhir_server.fhir.dates import interval
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import localised, parse_local, parse_relative
 from fhir_server.operation.records import stable_id
-from operations._record import CLOCKS_DIFFER
+from operations._person import CLOCKS_DIFFER
 
 DAVINCI_EVENT: Final = "http://hl7.org/fhir/us/davinci-alerts/CodeSystem/notification-event"
 

@@ -13,8 +13,8 @@ from operations._ageing import (
     exit_months,
 )
 from operations._calendar import days_after, midnight, working_days_after
-from operations._person import covers, has_code, local_day, since, status_of
-from operations._record import CLOCKS_DIFFER, Record, due_of, end_of, is_open, task_code
+from operations._person import CLOCKS_DIFFER, covers, has_code, local_day, since, status_of
+from operations._record import Record, due_of, end_of, is_open, task_code
 from operations._work import Work, task_id
 
 _OVERDUE: Final[Resource] = {

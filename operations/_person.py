@@ -1,16 +1,19 @@
 """What the records say of one young person, as the rules ask for it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import date, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import LOCAL, interval, moment
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
-from fhir_server.operation.records import Lookup, reference_to
+from fhir_server.operation.records import Lookup, Records, reference_to
 from fhir_server.search.ast import Missing, Node, Not, ReferenceTo, SortKey, TokenIs, disjunction
 
+CLOCKS_DIFFER: Final = 3_600_000_000
+"""How far ahead what has happened may lie, in microseconds."""
 OPEN_STAY: Final = ("arrived", "triaged", "in-progress", "onleave")
 UNDONE_STAY: Final = ("cancelled", "entered-in-error")
 INPATIENT_CLASSES: Final = ("IMP", "ACUTE", "NONAC")
@@ -113,7 +116,9 @@ class Person:
         return await self._about("Encounter")
 
     async def open_stays(self) -> list[Resource]:
-        found = await self._about("Encounter", any_of("status", OPEN_STAY))
+        """Stays that have begun; one that is to begin has nobody in hospital yet."""
+        told = await self._about("Encounter", any_of("status", OPEN_STAY))
+        found = [one for one in told if begun(one) <= self.now + CLOCKS_DIFFER]
         inpatient = [one for one in found if one["class"].get("code") in INPATIENT_CLASSES]
         if len(inpatient) == len(found):
             return inpatient
@@ -163,8 +168,7 @@ class Person:
         ]
 
     async def _consents(self, category: str, *statuses: str) -> list[Resource]:
-        of_category = TokenIs("category", canonicals.CONSENT_CATEGORY, category)
-        return await self._about("Consent", of_category, any_of("status", statuses))
+        return await self._about("Consent", *_of_consents(category, *statuses))
 
     async def episode(self) -> Resource | None:
         """The keyworking involvement that is going on, the newest if there are several."""
@@ -264,6 +268,24 @@ class Person:
 
     async def _about(self, resource_type: str, *further: Node) -> list[Resource]:
         return await self._records.about(resource_type, self.reference, *further)
+
+
+async def ask_consent_ended(records: Records, patients: Collection[str], category: str) -> None:
+    """Ask once for what `consent_ended` asks of each of several patients, by their ids."""
+    people = [
+        Person(records, {"resourceType": "Patient", "id": one}, records.now) for one in patients
+    ]
+    names = [person.reference for person in people]
+    await records.about_each("Consent", names, *_of_consents(category, "active"))
+    others = [person.reference for person in people if not await person.consented(category)]
+    if len(others) > 1:
+        ended = _of_consents(category, "rejected", "inactive")
+        await records.about_each("Consent", others, *ended)
+
+
+def _of_consents(category: str, *statuses: str) -> tuple[Node, Node]:
+    of_category = TokenIs("category", canonicals.CONSENT_CATEGORY, category)
+    return of_category, any_of("status", statuses)
 
 
 async def person_named(records: Lookup, resource: Resource | None, now: int) -> Person | None:
@@ -377,11 +399,13 @@ def with_extension(resource: Resource, value: Resource) -> Resource:
     return {**resource, "extension": [*others, value]}
 
 
+@lru_cache(maxsize=1024)
 def local_day(at: int) -> date:
     """The day in England."""
     return moment(at).astimezone(LOCAL).date()
 
 
+@lru_cache(maxsize=1024)
 def local_time(at: int) -> str:
     """A FHIR dateTime in England's time, to the second."""
     found: datetime = moment(at).astimezone(LOCAL)

@@ -6,12 +6,14 @@ https://www.gov.uk/government/publications/discharge-from-mental-health-inpatien
 
 from collections.abc import Mapping
 from datetime import date, timedelta
+from itertools import chain
 from typing import Final
 
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.discharge import DISCHARGE_ITEMS, DischargeItem
 from fhir_server.fhir.json import Resource
-from fhir_server.operation.records import Records, reference_to, stable_id
+from fhir_server.fhir.references import parse_relative
+from fhir_server.operation.records import Lookup, Records, reference_to, stable_id
 from operations._person import (
     Person,
     code_in,
@@ -26,6 +28,7 @@ from operations._person import (
     with_extension,
     without_end,
 )
+from operations._sound import PERFORMERS, is_name
 
 _AFTERCARE_STATUSES: Final = frozenset({"03", "09", "10", "15", "16", "17", "18", "37", "38"})
 """Legal statuses after which section 117 of the Mental Health Act gives a right to aftercare:
@@ -35,6 +38,9 @@ LEGAL_STATUSES: Final = _AFTERCARE_STATUSES | {
     *("31", "32", "35", "36", "98", "99"),
 }
 """All of UK Core's."""
+
+_NOT_KNOWN: Final = "99"
+"""A legal status that says that nobody knows it."""
 
 _ITEMS: Final = {item.code: item for item in DISCHARGE_ITEMS}
 DONE: Final = ("completed", "cancelled", "entered-in-error")
@@ -46,25 +52,41 @@ def plan_id(stay: Resource) -> str:
     return stable_id("discharge-plan", stay["id"])
 
 
-async def open_plan(records: Records, person: Person, stay: Resource, admitted: int) -> Resource:
-    """A draft of the plan for this stay, which has none."""
-    return await records.save(await draft_plan(person, stay, admitted))
+async def open_plan(
+    records: Records, person: Person, stay: Resource, admitted: int, *, right: bool | None
+) -> Resource:
+    """A draft of the plan for this stay, which has none; `right` as `right_to_aftercare` says."""
+    plan = await draft_plan(person, stay, admitted, right=right)
+    return await records.save(plan, is_sound=_is_sound(plan))
 
 
-async def note_aftercare(
-    records: Records, plan: Resource, stay: Resource, *, told: bool = False
-) -> bool:
-    """Note on the stay's plan a right to aftercare that has come up since; whether it has.
+def _is_sound(plan: Resource) -> bool:
+    """Whether a plan of the fourteen items takes over nothing but names from others."""
+    performers = chain.from_iterable(
+        activity["detail"].get("performer", ()) for activity in plan["activity"]
+    )
+    return (
+        all(is_name(one, PERFORMERS) for one in performers)
+        and all(is_name(one, {"Condition"}) for one in plan.get("addresses", ()))
+        and all(is_name(one, {"Goal"}) for one in plan.get("goal", ()))
+    )
 
-    It stays, whatever the legal status becomes: what counts is any time during the stay. `told`
-    is whether somebody has told of one that the stay no longer has.
+
+async def note_aftercare(records: Records, plan: Resource, *, right: bool | None) -> bool:
+    """Note on the stay's plan what has come up since of a right to aftercare; whether there is one.
+
+    It stays, whatever the legal status becomes: what counts is any time during the stay. That
+    there is none is noted where nobody has said anything yet.
+
+    Args:
+        right: by all that was told, as `right_to_aftercare` says.
     """
-    known = extension(plan, canonicals.SECTION_117_EXTENSION) or {}
-    if known.get("valueBoolean") is True or not (told or gives_aftercare(stay)):
+    known = has_section_117(plan)
+    if known is True or right is None or right is known:
         return False
-    right = {"url": canonicals.SECTION_117_EXTENSION, "valueBoolean": True}
-    await records.save(with_extension(plan, right))
-    return True
+    if right or known is None:
+        await records.save(with_extension(plan, _section_117(right=right)))
+    return right
 
 
 async def end_plan(records: Records, plan: Resource, left: int) -> None:
@@ -102,7 +124,9 @@ async def plan_of(person: Person, stay: Resource) -> Resource | None:
     return next(iter(await person.discharge_plans_of(stay)), None)
 
 
-async def draft_plan(person: Person, stay: Resource, admitted: int) -> Resource:
+async def draft_plan(
+    person: Person, stay: Resource, admitted: int, *, right: bool | None
+) -> Resource:
     keyworking, team = await person.keyworking_plan_at(admitted), await person.care_team()
     day = local_day(admitted)
     plan: Resource = {
@@ -126,7 +150,7 @@ async def draft_plan(person: Person, stay: Resource, admitted: int) -> Resource:
         plan["careTeam"] = [{"reference": reference_to(team)}]
     owners = await _owners(person, team)
     plan["activity"] = [_activity(item, day, owners) for item in DISCHARGE_ITEMS]
-    return plan if unclear_status(stay) else with_extension(plan, _section_117(stay))
+    return plan if right is None else with_extension(plan, _section_117(right=right))
 
 
 async def _owners(person: Person, team: Resource | None) -> Mapping[str, Resource]:
@@ -207,22 +231,44 @@ def _day(text: str | None) -> date | None:
     return date.fromisoformat(whole) if len(whole) == len("2026-05-01") else None
 
 
-def _section_117(stay: Resource) -> Resource:
-    return {
-        "url": canonicals.SECTION_117_EXTENSION,
-        "valueBoolean": gives_aftercare(stay),
-    }
+def _section_117(*, right: bool) -> Resource:
+    return {"url": canonicals.SECTION_117_EXTENSION, "valueBoolean": right}
 
 
-def gives_aftercare(stay: Resource) -> bool:
-    """Whether its legal status gives a right to aftercare under section 117."""
-    return any(status in _AFTERCARE_STATUSES for status in _legal_statuses(stay))
+def right_to_aftercare(*stays: Resource) -> bool | None:
+    """Whether there is one under section 117 by the legal statuses of a stay, told once or more.
+
+    None where that is not known: none is told, or one that is no code or says that nobody knows.
+    """
+    told = [status for stay in stays for status in _legal_statuses(stay)]
+    if any(status in _AFTERCARE_STATUSES for status in told):
+        return True
+    known = all(status in LEGAL_STATUSES and status != _NOT_KNOWN for status in told)
+    return False if told and known else None
 
 
 def unclear_status(stay: Resource) -> str | None:
     """A legal status that is none, while no other gives a right to aftercare."""
     unknown = [one for one in _legal_statuses(stay) if one not in LEGAL_STATUSES]
-    return unknown[0] if unknown and not gives_aftercare(stay) else None
+    return unknown[0] if unknown and not right_to_aftercare(stay) else None
+
+
+def not_understood(status: str) -> str:
+    return (
+        f"The legal status {status} is not understood: it is no code of "
+        f"{canonicals.LEGAL_STATUS_CLASSIFICATION}"
+    )
+
+
+def what_is_missing(stay: Resource) -> str:
+    """Why nobody can say whether there is a right to aftercare."""
+    if status := unclear_status(stay):
+        why = not_understood(status)
+    elif _legal_statuses(stay):
+        why = f"A legal status of the stay is told as not known ({_NOT_KNOWN})"
+    else:
+        why = "No legal status of the stay is told"
+    return f"{why}. Whether it gives a right to aftercare under section 117 is left open"
 
 
 def _legal_statuses(stay: Resource) -> list[str]:
@@ -258,6 +304,17 @@ def has_section_117(plan: Resource) -> bool | None:
     """Whether there is a right to aftercare; None where that is not told."""
     found = extension(plan, canonicals.SECTION_117_EXTENSION) or {}
     return found.get("valueBoolean")
+
+
+async def aftercare(lookup: Lookup, plan: Resource) -> Resource:
+    """The parameter of an answer that tells it, or what is missing to know it."""
+    right = has_section_117(plan)
+    if right is not None:
+        return {"name": "section-117", "valueBoolean": right}
+    local = parse_relative(plan.get("encounter", {}).get("reference", ""))
+    stay = await lookup.get("Encounter", local.id) if local and local.type == "Encounter" else None
+    why = what_is_missing(stay) if stay else "The plan does not say whether there is a right"
+    return {"name": "section-117-missing", "valueString": why}
 
 
 def delay_reasons(plan: Resource) -> list[Resource]:

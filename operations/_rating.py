@@ -27,6 +27,7 @@ from operations._person import (
     with_extension,
     without_end,
 )
+from operations._sound import PROFESSIONALS, are, is_name
 
 _TITLES: Final = {
     canonicals.RED: "Red: high risk of going into hospital",
@@ -92,7 +93,7 @@ async def undo_ratings(event: Event) -> list[str]:
     past = [flag for flag in await event.person.ratings() if flag["id"] in ours]
     dead = any(_end_reason(flag) == "deceased" for flag in past)
     for flag in past:
-        await event.records.save(with_extension(flag, _reason("added-in-error")))
+        await event.records.amend(with_extension(flag, _reason("added-in-error")))
     await _straighten(event)
     if not (said or dead) or await event.person.active_ratings():
         return said
@@ -105,12 +106,12 @@ async def undo_discharge(event: Event) -> list[str]:
     wrong = await event.records.get("Flag", red)
     said = await _end_in_error(event, {red})
     if wrong is not None and _end_reason(wrong) == "superseded":
-        await event.records.save(with_extension(wrong, _reason("added-in-error")))
+        await event.records.amend(with_extension(wrong, _reason("added-in-error")))
         await _straighten(event)
     before = await _blue_of(event)
     ended = before is not None and _end_reason(before) in ("superseded", "deceased")
     if before is not None and ended and not await event.person.active_ratings():
-        await event.records.save(_going_on(before))
+        await event.records.amend(_going_on(before))
         return [*said, f"The rating is blue again: {reference_to(before)}"]
     if before is None and wrong is not None:
         await _end_otherwise(event, begun(wrong), event.at)
@@ -122,7 +123,7 @@ async def _end_in_error(event: Event, ours: Collection[str]) -> list[str]:
     said = []
     for flag in await event.person.active_ratings():
         if flag["id"] in ours:
-            await event.records.save(_ended(flag, event.person.now, "added-in-error"))
+            await event.records.amend(_ended(flag, event.person.now, "added-in-error"))
             colour = colour_of(flag)
             said.append(
                 f"The rating {colour} was added in error and has ended: {reference_to(flag)}"
@@ -154,7 +155,7 @@ async def _end_otherwise(event: Event, ended: int, at: int) -> None:
         over = since(flag.get("period", {}).get("end"))
         gave_way = _end_reason(flag) in ("superseded", "deceased") and over == ended
         if status_of(flag) == "inactive" and gave_way and begun(flag) <= at:
-            await event.records.save(_ended(flag, at, "superseded"))
+            await event.records.amend(_ended(flag, at, "superseded"))
 
 
 def _counts(flag: Resource) -> bool:
@@ -185,7 +186,7 @@ async def _give_back(event: Event, ours: Collection[str]) -> str:
     if not before:
         return "There was no rating before; somebody has to rate again"
     last = max(before, key=lambda flag: since(flag.get("period", {}).get("end")))
-    saved = await event.records.save(_going_on(last))
+    saved = await event.records.amend(_going_on(last))
     return f"The rating is {colour_of(saved)} again, as before the stay: {reference_to(saved)}"
 
 
@@ -197,7 +198,7 @@ async def give_back_after_death(records: Records, person: Person) -> list[str]:
     last = max(ended, key=lambda flag: since(flag.get("period", {}).get("end")))
     if colour_of(last) == canonicals.BLUE and not await person.open_stays():
         return ["The rating was blue, and there is no stay now; somebody has to rate again"]
-    saved = await records.save(_going_on(last))
+    saved = await records.amend(_going_on(last))
     return [f"The rating is {colour_of(saved)} again: {reference_to(saved)}"]
 
 
@@ -221,7 +222,7 @@ async def end_ratings(
     """
     why = _reason(reason, text, avoided=avoided)
     return [
-        await records.save(with_extension(_ended(flag, at, reason), why))
+        await records.amend(with_extension(_ended(flag, at, reason), why))
         for flag in await person.active_ratings()
     ]
 
@@ -252,8 +253,11 @@ async def _replace(event: Event, flag: Resource) -> str:
             await _straighten(event)
             return f"A later rating stands: {colour_of(other)} ({reference_to(other)})"
     for other in others:
-        await records.save(superseded(other, flag))
-    await records.save(_redated(known, flag) if known else flag)
+        await records.amend(superseded(other, flag))
+    if known is None:
+        await records.save(flag, is_sound=_is_sound(flag))
+    else:
+        await records.save(_redated(known, flag))
     await _straighten(event)
     return f"The rating is {colour_of(flag)}: {reference_to(flag)}"
 
@@ -269,7 +273,7 @@ async def _straighten(event: Event) -> None:
     for flag, following in pairwise(past):
         over = since(flag.get("period", {}).get("end"))
         if _end_reason(flag) == "superseded" and over in of_stays and over != begun(following):
-            await event.records.save(superseded(flag, following))
+            await event.records.amend(superseded(flag, following))
 
 
 def _is_of_a_stay(flag: Resource) -> bool:
@@ -282,7 +286,7 @@ async def _left_off(event: Event, flag: Resource) -> str:
     if colour_of(flag) != canonicals.BLUE:
         for other in await event.person.active_ratings():
             if belongs_to(other, event.stay):
-                await event.records.save(_ended(other, begun(flag), "consent-withdrawn"))
+                await event.records.amend(_ended(other, begun(flag), "consent-withdrawn"))
     return (
         f"The rating would be {colour_of(flag)}; it is not put on the register, because no "
         "consent to be on it is recorded"
@@ -359,6 +363,11 @@ def rated(colour: str, person: Person, start: str, author: Resource) -> Resource
         "period": {"start": start},
         "author": author if _leads_somewhere(author) else _NOT_TOLD,
     }
+
+
+def _is_sound(flag: Resource) -> bool:
+    """Whether who rated and when, all that is not the service's own, is as a rating has it."""
+    return is_name(flag["author"], PROFESSIONALS) and are("dateTime", flag["period"]["start"])
 
 
 def _leads_somewhere(author: Resource) -> bool:

@@ -20,6 +20,7 @@ from fhir_server.search.ast import And, Node, ReferenceTo, TokenIs, disjunction
 from operations._calendar import MICROSECONDS, birthday
 from operations._leaving import died, left_for_hospital
 from operations._person import (
+    CLOCKS_DIFFER,
     INPATIENT_CLASSES,
     OPEN_STAY,
     OPEN_TASK,
@@ -37,8 +38,6 @@ from operations._person import (
     status_of,
 )
 
-CLOCKS_DIFFER: Final = 3_600_000_000
-"""How far ahead what has happened may lie, in microseconds."""
 _EARLIEST: Final = interval("1900").low
 _LATEST: Final = interval("2200").low
 """Due dates that are reckoned from beyond these could leave the calendar."""
@@ -89,7 +88,7 @@ class Record:
     def reference(self) -> str:
         return reference_to(self.patient)
 
-    @property
+    @cached_property
     def today(self) -> date:
         return local_day(self.now)
 

@@ -43,11 +43,13 @@ async def admitted(event: Event) -> list[str]:
     records, person = event.records, event.person
     rating = await _rating.rate_blue(event)
     known = await _plan.plan_of(person, event.stay)
-    plan = known or await _plan.open_plan(records, person, event.stay, event.at)
+    plan = known or await _plan.open_plan(
+        records, person, event.stay, event.at, right=event.aftercare
+    )
     said = [
         rating,
         f"The discharge plan is {status_of(plan)}: {reference_to(plan)}",
-        *_unclear_status(event),
+        *_unknown_right(event, plan),
     ]
     if known is not None:
         # Told again: by now the pathway may have gone on from in-hospital.
@@ -55,15 +57,17 @@ async def admitted(event: Event) -> list[str]:
     return said + await _move_to(event, "in-hospital", _INVOLVED)
 
 
-def _unclear_status(event: Event) -> list[str]:
+def _unknown_right(event: Event, plan: Resource) -> list[str]:
+    said = _plan.has_section_117(plan)
+    if event.aftercare is not None or said is True:
+        return []
+    if said is None:
+        return [_plan.what_is_missing(event.stay)]
     status = _plan.unclear_status(event.stay)
     if status is None:
         return []
-    return [
-        f"The legal status {status} is not understood: it is no code of "
-        f"{canonicals.LEGAL_STATUS_CLASSIFICATION}. Whether it gives a right to aftercare under "
-        "section 117 is left open"
-    ]
+    denied = "The plan says that there is no right to aftercare under section 117: look at it again"
+    return [f"{_plan.not_understood(status)}. {denied}"]
 
 
 async def corrected(event: Event) -> list[str]:
@@ -71,7 +75,7 @@ async def corrected(event: Event) -> list[str]:
     plan = await _plan.plan_of(event.person, event.stay)
     if plan is None:
         return []
-    if not await _plan.note_aftercare(event.records, plan, event.stay, told=event.aftercare):
+    if not await _plan.note_aftercare(event.records, plan, right=event.aftercare):
         return []
     return [f"There is a right to aftercare under section 117: {reference_to(plan)}"]
 
@@ -105,7 +109,11 @@ async def _admitted_late(admission: Event, discharge: Event) -> list[str]:
     """Word of the admission comes after that of the discharge: what it would have brought."""
     if await _rating.note_blue(admission, discharge):
         plan = await _plan.open_plan(
-            admission.records, admission.person, admission.stay, admission.at
+            admission.records,
+            admission.person,
+            admission.stay,
+            admission.at,
+            right=admission.aftercare,
         )
         return [
             f"The discharge plan is {status_of(plan)}: {reference_to(plan)}",

@@ -27,8 +27,10 @@ _HOSPITAL: Final = frozenset(
 _FOLLOW_UP: Final = frozenset({"T-FU-48", "T-FU-72", "T-FU-7D", "T-RED-HOLD"})
 """What has no point any more once the young person is back; the plan is to be shared still."""
 _REVIEWS: Final = frozenset({"T-REVIEW-RED", "T-REVIEW-AMBER", "T-REVIEW-GREEN"})
+_RETENTION: Final = "T-RETENTION"
+"""Not asked for any more of somebody living who is referred or rated again."""
 _AFTER_DEATH: Final = frozenset(
-    {"bereavement", "root-cause-analysis", "review-break-glass", "T-RETENTION"}
+    {"bereavement", "root-cause-analysis", "review-break-glass", _RETENTION}
 )
 DIED: Final = "The young person has died"
 _OF_ANOTHER: Final = CODE
@@ -81,7 +83,7 @@ async def _meet(records: Records, record: Record, known: Resource) -> str:
         return ""
     at = local_time(record.now)
     period = {**known.get("executionPeriod", {}), "end": at}
-    await records.save({**_ended(record, known, "completed", _MET), "executionPeriod": period})
+    await records.amend({**_ended(record, known, "completed", _MET), "executionPeriod": period})
     return f"{_MET}: {known['description']}: Task/{known['id']}"
 
 
@@ -102,7 +104,7 @@ async def _ask_again(records: Records, record: Record, work: Work, known: Resour
         task = {"owner": owner, **task}
     if task == known:
         return ""
-    await records.save(marked(task, record.now) if "businessStatus" in task else task)
+    await records.amend(marked(task, record.now) if "businessStatus" in task else task)
     return work.said
 
 
@@ -146,7 +148,7 @@ async def _end(records: Records, record: Record, ids: Set[str]) -> list[str]:
     """End what is not asked for any more, saying why; how many there were of each reason."""
     counts: dict[str, int] = {}
     for task, reason in _over(record, ids):
-        await records.save(_ended(record, task, "cancelled", reason))
+        await records.amend(_ended(record, task, "cancelled", reason))
         counts[reason] = counts.get(reason, 0) + 1
     return [f"{reason}: tasks that are cancelled: {count}" for reason, count in counts.items()]
 
@@ -166,7 +168,7 @@ def _why_over(record: Record, task: Resource) -> str:
     code = task_code(task) or ""
     if not code or code == _OF_ANOTHER:
         return ""
-    if code in _AFTER_DEATH:
+    if code in _AFTER_DEATH and (record.dead or code != _RETENTION):
         return _IN_ERROR if _is_of_undone(record, task) else ""
     if record.dead:
         return DIED
@@ -224,7 +226,7 @@ async def _mark(records: Records, record: Record) -> list[str]:
             continue
         current = await records.get("Task", task["id"])
         if current is not None and is_open(current):
-            await records.save(marked(current, record.now))
+            await records.amend(marked(current, record.now))
             said.append(f"Overdue: Task/{task['id']}")
     return said
 

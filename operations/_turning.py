@@ -18,7 +18,7 @@ async def end_parents_consents(records: Records, record: Record) -> list[str]:
         return []
     ended = [one for one in record.consents if is_parents(one) and status_of(one) == "active"]
     for consent in ended:
-        await records.save({**with_extension(consent, _reason()), "status": "inactive"})
+        await records.amend({**with_extension(consent, _reason()), "status": "inactive"})
     return [
         f"A parent's consent has ended with the 16th birthday: {reference_to(one)}" for one in ended
     ]

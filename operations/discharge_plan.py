@@ -14,12 +14,13 @@ from fhir_server.operation.api import Call
 from fhir_server.operation.records import Lookup, Records
 from operations._person import Person, begun, code_in, status_of
 from operations._plan import (
+    aftercare,
     draft_plan,
-    has_section_117,
     items,
     open_items,
     plan_of,
     planned_discharge,
+    right_to_aftercare,
 )
 from operations._record import is_open
 from operations.admission_risk import person_of
@@ -41,8 +42,7 @@ async def run(call: Call) -> Resource:
     ]
     if date := planned_discharge(plan):
         found.append({"name": "planned-discharge", "valueDate": date})
-    if (aftercare := has_section_117(plan)) is not None:
-        found.append({"name": "section-117", "valueBoolean": aftercare})
+    found.append(await aftercare(Lookup(call.session, base=call.base, now=call.now), plan))
     found += [{"name": "open", "part": _item(item)} for item in still_open]
     found += [{"name": "task", "resource": task} for task in await person.tasks() if is_open(task)]
     found += [{"name": "goal", "resource": goal} for goal in await _goals(call, plan)]
@@ -62,7 +62,8 @@ async def _opened(call: Call, person: Person) -> Resource | None:
             return None
         stay = max(stays, key=begun)
         at = begun(stay) if begun(stay) > 0 else call.now
-        plan = await records.create(await draft_plan(now, stay, at))
+        right = right_to_aftercare(stay)
+        plan = await records.create(await draft_plan(now, stay, at, right=right))
         await unit.settle()
         return await records.get("CarePlan", plan["id"]) or plan
 

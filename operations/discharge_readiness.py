@@ -13,7 +13,7 @@ from fhir_server.operation.records import Lookup
 from operations._calendar import working_days_after
 from operations._checklist import Item, Readiness, readiness, today_of
 from operations._person import Person, has_code, local_day
-from operations._plan import delay_reasons, has_section_117, planned_discharge, ready_day
+from operations._plan import aftercare, delay_reasons, planned_discharge, ready_day
 
 SCOPES = ("CarePlan.r", "Patient.r")
 
@@ -23,7 +23,8 @@ async def run(call: Call) -> Resource:
     plan = await plan_in(lookup, call)
     person = await person_in(lookup, plan, call.now)
     found = await readiness(lookup, person, plan)
-    parameters = [*_shares(found), *_dates(call, person, plan)]
+    right = await aftercare(lookup, plan)
+    parameters = [*_shares(found), *_dates(call, person, plan, right)]
     parameters += [
         {"name": "blocker", "part": _blocker(item, today_of(person))} for item in found.blockers
     ]
@@ -70,12 +71,11 @@ def _shares(found: Readiness) -> list[dict[str, Any]]:
     ]
 
 
-def _dates(call: Call, person: Person, plan: Resource) -> list[dict[str, Any]]:
+def _dates(call: Call, person: Person, plan: Resource, right: Resource) -> list[dict[str, Any]]:
     told: list[dict[str, Any]] = []
     if planned := planned_discharge(plan):
         told.append({"name": "planned-discharge", "valueDate": planned})
-    if (aftercare := has_section_117(plan)) is not None:
-        told.append({"name": "section-117", "valueBoolean": aftercare})
+    told.append(right)
     if ready := ready_day(plan):
         told += _waiting(call, person, plan, ready)
     return told

@@ -6,7 +6,7 @@ else: for them there is no such patient (docs/access.md).
 
 from typing import Any, Final
 
-from fhir_server.access.caller import Caller
+from fhir_server.access.caller import Caller, Role
 from fhir_server.access.decision import Decision, Sight
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.dates import instant
@@ -51,7 +51,8 @@ def _other(call: Call) -> Caller | None:
     """
     user = str(call.parameters.one("caller") or "")
     organisation = str(call.parameters.one("organisation") or "")
-    if not user and not organisation:
+    roles = _roles(call)
+    if not user and not organisation and not roles:
         return None
     named = parse_relative(user)
     if user and (named is None or named.type not in _USERS or named.version is not None):
@@ -62,7 +63,21 @@ def _other(call: Call) -> Caller | None:
         )
     purpose = str(call.parameters.one("purpose") or "")
     name = f"{user}@{organisation}"
-    return Caller(name, user=user, organisation=organisation, purpose=purpose)
+    return Caller(name, user=user, organisation=organisation, roles=roles, purpose=purpose)
+
+
+def _roles(call: Call) -> frozenset[Role]:
+    """
+    Raises:
+        FhirError: INVALID.
+    """
+    told = frozenset(map(str, call.parameters.all("role")))
+    known = {role.value: role for role in Role}
+    unknown = sorted(told - known.keys())
+    if unknown:
+        text = f"'{unknown[0]}' is no role of a token; {', '.join(known)} are"
+        raise FhirError.at(Kind.INVALID, "http.role", text)
+    return frozenset(known[one] for one in told)
 
 
 def _allowed(decision: Decision) -> list[dict[str, Any]]:

@@ -17,8 +17,8 @@ from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call
 from fhir_server.operation.parameters import Inputs
 from operations import process_message
-from operations._adt import event_message, place_of, unclear_legal_status
-from operations._er7 import MEDIA_TYPE, Header, Refused, acknowledgement, read
+from operations._adt import event_message, other_event, place_of, unclear_legal_status
+from operations._er7 import MEDIA_TYPE, Er7, Header, Refused, acknowledgement, read
 
 SCOPES = process_message.SCOPES
 AS_SERVICE: Final = process_message.AS_SERVICE
@@ -46,20 +46,24 @@ async def run(call: Call) -> Resource:
     except Refused as refused:
         return _answer(call, header, [refused])
     wrong = await _processed(call, bundle)
-    return _answer(call, header, wrong, _left_open(bundle, call.pathway.v2_legal_status))
+    return _answer(call, header, wrong, _left_open(adt, bundle, call.pathway.v2_legal_status))
 
 
-def _left_open(bundle: Resource, place: str) -> str:
-    """What is stored, and not understood."""
-    status = unclear_legal_status(bundle)
-    return f"; the legal status '{status[:20]}' in {place} is not understood" if status else ""
+def _left_open(adt: Er7, bundle: Resource, place: str) -> str:
+    """What is stored, and not understood or in doubt."""
+    said = ""
+    if other := other_event(adt):
+        said += f" as {adt.text('MSH', 9, 2)} of MSH-9; EVN-1 says '{other[:20]}'"
+    if status := unclear_legal_status(bundle):
+        said += f"; the legal status '{status[:20]}' in {place} is not understood"
+    return said
 
 
 async def _processed(call: Call, bundle: Resource) -> Sequence[Refused]:
     """Process it as a message; why it was refused."""
     asked = replace(call, parameters=Inputs({"content": [bundle]}))
     try:
-        await process_message.run(asked)
+        await process_message.run(asked, is_checked=False)
     except FhirError as error:
         if error.kind not in _TOLD or isinstance(call.session, SessionUnit):
             raise  # what a larger commit holds is not to be kept by half

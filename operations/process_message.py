@@ -29,6 +29,7 @@ from operations._message import Message, Part, Trigger, read, unversioned
 from operations._own import OwnFinder, require_own_terms
 from operations._person import OPEN_STAY, UNDONE_STAY, Person, refers, since, status_of
 from operations._sender import brief, require_sender
+from operations._sound import PROFESSIONALS, are, is_as_sent, is_identifier, is_name
 from operations._stay import may_follow
 from operations._whose import require_own
 
@@ -47,7 +48,8 @@ _MASTER: Final = frozenset(
 """Kept as they are when they are known already: an event is no correction of demographics."""
 
 
-async def run(call: Call) -> Resource:
+async def run(call: Call, *, is_checked: bool = True) -> Resource:
+    """`is_checked`: the message was found sound, as what an operation gets in FHIR is."""
     is_open, caller = call.session.is_open, call.session.caller
     sender = "" if is_open else _sender(caller)
     message = read(call.parameters.one("content"), call.now, call.base, sender)
@@ -64,7 +66,8 @@ async def run(call: Call) -> Resource:
             await require_sender(records, message, caller, call.inpatient_units)
             register = call.pathway.register_organisation
             finder = OwnFinder(records, message, caller.organisation, register)
-        return await _Processing(unit, records, message, finder, call.now).run()
+        processing = _Processing(unit, records, message, finder, call.now, is_checked=is_checked)
+        return await processing.run()
 
     action = f"process-message {message.trigger.value}"
     answer = await call.as_service().commit(action, work)
@@ -96,13 +99,21 @@ class _Processing:
     """One message in one commit."""
 
     def __init__(
-        self, unit: SessionUnit, records: Records, message: Message, finder: Finder, now: int
+        self,
+        unit: SessionUnit,
+        records: Records,
+        message: Message,
+        finder: Finder,
+        now: int,
+        *,
+        is_checked: bool,
     ) -> None:
         self._unit = unit
         self._records = records
         self._message = message
         self._finder = finder
         self._now = now
+        self._is_checked = is_checked
         self._names: dict[str, str] = {}
 
     async def run(self) -> Resource:
@@ -232,8 +243,9 @@ class _Processing:
                 return known
             resource = await self._finder.first(resource)
         linked = await self._linked(resource, part)
+        is_sound = self._is_checked and is_as_sent(linked, part.resource)
         try:
-            return await self._records.save(linked)
+            return await self._records.save(linked, is_sound=is_sound)
         except FhirError as error:
             raise _located(error, part) from error
 
@@ -265,9 +277,13 @@ class _Processing:
         saved = [one for one in self._records.saved if one["resourceType"] != "Binary"]
         written = [*map(_versioned, saved), *self._unit.followed]
         answer = {**outcome(issues, default_code="informational"), "id": self._message.id}
-        await self._records.save(answer)
-        await self._records.save(self._receipt(written, person))
-        return await self._records.get("OperationOutcome", self._message.id) or answer
+        texts = are("string", *(one["diagnostics"] for one in answer["issue"]))
+        stored = await self._records.save(answer, is_sound=texts)
+        receipt = self._receipt(written, person)
+        (agent,) = receipt["agent"]
+        is_sound = is_name(agent["who"], PROFESSIONALS) and is_identifier(self._message.name)
+        await self._records.save(receipt, is_sound=is_sound)
+        return stored
 
     def _receipt(self, written: list[str], patient: Resource) -> Resource:
         """https://hl7.org/fhir/R4/provenance.html: whose message made which versions."""

@@ -2,6 +2,8 @@
 
 import gc
 import os
+import shutil
+import sys
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import Final, Protocol
@@ -17,9 +19,12 @@ from fhir_server.http.messages import HttpRequest
 from fhir_server.settings import Settings
 from fhir_server.storage.interface import Store
 from tests.mongo import stop_mongo
-from tests.places import write_to_memory
+from tests.places import share_bytecode, write_to_memory
 from tests.stores import KINDS, MONGODB, on_both, on_store, store_at
 from tests.support import ServerProcess
+
+# Each request of httpx asks whether it runs under Trio, and looks for that through all of the path.
+sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 
 # A change is judged by the same examples each time; the nightly form looks for new ones. How
 # long one takes is the machine's business.
@@ -29,6 +34,7 @@ _PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")
 hypothesis.settings.load_profile(_PROFILE)
 if _PROFILE == "default":
     write_to_memory()
+_BYTECODE: Final = share_bytecode()
 
 # Made once: to read the environment takes a quarter of a server's start.
 _SMALL: Final = Settings(
@@ -47,6 +53,11 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
         gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    if _BYTECODE is not None:
+        shutil.rmtree(_BYTECODE, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -56,6 +56,7 @@ _CENTRAL: Final = frozenset(
 sqlite_alone: Final = pytest.mark.sqlite_alone
 """The test looks into the file of a SQLite store, or needs what only that backend has."""
 
+_PATIENCE_INSIDE: Final = 20.0
 _chosen = KINDS[0]
 _made: Final[list[str]] = []
 """MongoDB databases that stand for a place, and are not dropped yet."""
@@ -83,9 +84,12 @@ def store_at(place: Path, kind: str | None = None) -> str:
     if (kind or _chosen) == SQLITE:
         return f"sqlite:///{place}"
     # Here: the driver is half a second.
+    from fhir_server.storage.mongo import store
     from tests.mongo import mongo_url
     from tests.storage.backends import database_of
 
+    # What a search within a commit may take is 1 s, which says more of this machine than of it.
+    store.PATIENCE_INSIDE = _PATIENCE_INSIDE  # type: ignore[attr-defined]
     name = database_of(place)
     if name not in _made:
         _made.append(name)
@@ -110,7 +114,8 @@ def _drop_from(number: int) -> None:
         from pymongo import MongoClient
 
         from tests.mongo import mongo_url
+        from tests.storage.backends import drop
 
         with MongoClient[dict[str, Any]](mongo_url("admin"), timeoutMS=90_000) as client:
             while number < len(_made):
-                client.drop_database(_made.pop())
+                drop(client, _made.pop())

@@ -91,6 +91,11 @@ class AtHand:
         """The state that the shelf was of when the store was last asked, as it is stored."""
         return self._told[0]
 
+    @property
+    def is_as_told(self) -> bool:
+        """Whether the shelf that is here is of the state that is `as_stored`."""
+        return self.here.state is self._told[1]
+
     def is_of(self, told: Memo | None) -> bool:
         """Whether the shelf that is here is of the state that the store told."""
         known = self._told
@@ -99,8 +104,9 @@ class AtHand:
     async def _brought(self, reader: Reader) -> Shelf | None:
         """The shelf, brought to what the store has come to."""
         for _ in range(_TRIES):
-            reached = await kept.state(reader)
-            if not reached.usable:
+            told = await reader.memo(kept.STATE, kept.STATE_KEY)
+            reached = State() if told is None else kept.state_of(told.value)
+            if told is None or not reached.usable:
                 return None
             shelf, before = self.here, self.here.state
             if reached == before:
@@ -116,6 +122,7 @@ class AtHand:
                 self.here = Shelf(reached)
             else:
                 shelf.drop(changed, reached)
+            self._told = (told.value, reached)
             return self.here
         self.here = Shelf(reached)
         return self.here

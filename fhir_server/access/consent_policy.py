@@ -7,36 +7,30 @@ in deciding denies.
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Hashable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 from fhir_server.access import masking, membership
 from fhir_server.access.as_stored import behind, mark_of
 from fhir_server.access.caller import Caller, Grant, Role
-from fhir_server.access.decision import DENIED, Area, Decision, Decisions, Gathered, Sight
+from fhir_server.access.consent_terms import ConsentTerms, ScopeTerms, every_scope
+from fhir_server.access.decision import DENIED, Area, Decision, Decisions, Sight
 from fhir_server.access.decisions import TableDecisions
 from fhir_server.access.glass import opened
-from fhir_server.access.labels import IS_TEST_DATA, has_own_mark, is_own, is_test_data
+from fhir_server.access.kept_terms import Epochs, KeptTerms
+from fhir_server.access.labels import has_own_mark, is_test_data
 from fhir_server.access.membership import Standing
 from fhir_server.access.policy import Terms, covers, refusal
-from fhir_server.access.sight import detail, sight_alone, sight_of, sight_of_type
+from fhir_server.access.sight import sight_alone, sight_of
 from fhir_server.access.table import Explanation, Held
 from fhir_server.access.writing import Writing, require_outcome, require_write
 from fhir_server.errors import FhirError
 from fhir_server.fhir import json
 from fhir_server.search.ast import (
     Everything,
-    KeptQuery,
     Node,
-    Not,
-    Nothing,
-    Query,
-    Search,
-    conjunction,
-    disjunction,
 )
-from fhir_server.search.rewrite import Targets, Used, guarded, is_plain
 from fhir_server.search.rewrite import used as used_by
 from fhir_server.storage.interface import Reader, StoredVersion
 
@@ -48,9 +42,6 @@ _MOST_MADE: Final = 2000
 """Searches and terms that are kept with one caller's decisions."""
 _log: Final = logging.getLogger(__name__)
 
-ScopeTerms = Callable[[Caller, str, str], Node]
-"""What the scopes of a caller leave of a type, for one of the letters c, r, u, d and s."""
-
 
 @runtime_checkable
 class Explains(Protocol):
@@ -59,12 +50,6 @@ class Explains(Protocol):
     async def explain(
         self, reader: Reader, caller: Caller, patient_id: str, now: int
     ) -> Explanation: ...
-
-
-def every_scope(caller: Caller, resource_type: str, letter: str) -> Node:
-    """Of callers whose scopes are not looked at."""
-    del caller, resource_type, letter
-    return Everything()
 
 
 class ConsentPolicy:
@@ -89,12 +74,48 @@ class ConsentPolicy:
         self._is_load_test: Final = Role.LOAD_TEST in caller.roles
         self._read_scopes: dict[str, tuple[Node, bool]] = {}
         self._marks: Final[dict[str, bytes]] = {}
+        self._terms_at_hand = (
+            decisions.terms_at_hand if isinstance(decisions, TableDecisions) else None
+        )
         self.glass: Final[dict[str, str]] = {}
         """Why the glass was broken, by the ids of the patients for whom that decided."""
 
     async def terms(self, reader: Reader) -> Terms:
         """What may be found at this moment; nothing where that cannot be told."""
         return ConsentTerms(self._caller, self._scopes, await self._known_or_nobody(reader))
+
+    def kept_terms(self) -> tuple[Terms, KeptTerms | None] | None:
+        """As `make_terms`, of what was made before; None where there is none, or its time is over.
+
+        Whether a commit has changed them is looked at when they were asked by (`still`).
+        """
+        if self._terms_at_hand is None:
+            return None
+        kept = self._terms_at_hand.find(self._caller, self._scopes, self._clock())
+        return None if kept is None else (kept.terms, kept)
+
+    async def make_terms(self, reader: Reader, store: Epochs) -> tuple[Terms, KeptTerms | None]:
+        """As `terms`; and the same, kept, where it can be told how long they hold."""
+        epoch, now = store.epoch(), self._clock()
+        terms = ConsentTerms(self._caller, self._scopes, await self._known_or_nobody(reader))
+        decisions, at_hand = self._decisions, self._terms_at_hand
+        if at_hand is None or not isinstance(decisions, TableDecisions):
+            return terms, None
+        moment = decisions.moment(self._caller, terms.known)
+        if moment is None or epoch is None or not moment[1].covers(now):
+            return terms, None
+        state, span = moment
+        kept = KeptTerms(terms, state, max(now, span.low), span.high, epoch)
+        at_hand.keep(kept)
+        return terms, kept
+
+    async def still(self, reader: Reader, store: Epochs, kept: KeptTerms) -> bool:
+        """Whether what was just found by these terms may be shown."""
+        if await kept.hold(reader, store):
+            return True
+        if self._terms_at_hand is not None:
+            self._terms_at_hand.forget(kept)
+        return False
 
     async def _known_or_nobody(self, reader: Reader) -> Mapping[Decision, frozenset[str]]:
         try:
@@ -219,13 +240,15 @@ class ConsentPolicy:
         if not isinstance(self._decisions, Explains):
             return None
         mine = await self.about(reader, patient_id)
+        if other is None and mine.row == _BREAK_GLASS:
+            return Explanation(Held(mine), ())
         if Role.AUDITOR in self._caller.roles or mine.row in _KEYWORKER:
             caller = self._caller if other is None else other
             return await self._decisions.explain(reader, caller, patient_id, self._clock())
         if other is not None or mine.sight(Area.PERSON) is Sight.NONE:
             return None
         held = Held(mine)
-        if mine.sight(Area.RISK) is Sight.ALL and mine.row != _BREAK_GLASS:
+        if mine.sight(Area.RISK) is Sight.ALL:
             whole = await self._decisions.explain(reader, self._caller, patient_id, self._clock())
             held = whole.held
         return Explanation(held, ())
@@ -326,130 +349,3 @@ def _something(known: Mapping[Decision, frozenset[str]]) -> dict[Decision, froze
 
 def _whole(allowed: bool) -> Sight:
     return Sight.ALL if allowed else Sight.NONE
-
-
-@dataclass(slots=True)
-class ConsentTerms:
-    """What one caller may find at one moment."""
-
-    caller: Caller
-    scopes: ScopeTerms
-    known: Mapping[Decision, frozenset[str]] = field(default_factory=dict)
-
-    def readable(self, resource_type: str, used: Used, targets: Targets, /) -> Node:
-        scope = self.scopes(self.caller, resource_type, "s")
-        # Whoever asks for a token chooses its criteria: they too find nothing by what is masked.
-        if isinstance(scope, Everything):
-            return self._allowed(resource_type, used, targets)
-        used = used | used_by(scope)
-        return conjunction(self._allowed(resource_type, used, targets), scope)
-
-    def narrowed(self, search: Search) -> Search:
-        """As `guarded`; the same object for what was asked before, of the same decisions.
-
-        It hangs on these, on who asks and on what was granted, and on no moment.
-        """
-        known, caller = self.known, self.caller
-        if not isinstance(known, Gathered) or not is_plain(search):
-            return guarded(search, self.readable)
-        key = (search, caller.name, caller.patient)
-        kept: tuple[object, Query] | None = known.made.get(key)
-        if kept is None or kept[0] is not caller.grants:
-            asked = guarded(search, self.readable)
-            again = KeptQuery(asked.resource_type, asked.where, asked.sort)
-            kept = self._keep(known, key, (caller.grants, again))
-        return kept[1]
-
-    def _keep(self, known: Gathered, key: Hashable, made: T) -> T:
-        """With the decisions, as long as there are not too many."""
-        if len(known.made) >= _MOST_MADE:
-            known.made.clear()
-        known.made[key] = made
-        return made
-
-    def masks(self, resource_type: str) -> bool:
-        return Sight.COLOUR in self._sights(resource_type)
-
-    def masks_all(self, resource_type: str) -> bool:
-        return self._sights(resource_type) == _COLOUR_ALONE
-
-    def _sights(self, resource_type: str) -> frozenset[Sight]:
-        """How much is seen of what is found, of a type that is masked for somebody."""
-        if not masking.is_masked_type(resource_type) or Role.LOAD_TEST in self.caller.roles:
-            return frozenset()
-        made = self.known.made if isinstance(self.known, Gathered) else {}
-        found: frozenset[Sight] | None = made.get(resource_type)
-        if found is None:
-            each = frozenset(sight_of_type(one, resource_type) for one in self.known)
-            found = made[resource_type] = each - {Sight.NONE}
-        return found
-
-    def sight(self, resource: Mapping[str, Any]) -> Sight:
-        found = [self._sight_within(one, resource) for one in membership.patients_of(resource)]
-        return min(found, key=lambda sight: sight.value, default=Sight.NONE)
-
-    def _sight_within(self, patient_id: str, resource: Mapping[str, Any]) -> Sight:
-        decisions = (one for one, ids in self.known.items() if patient_id in ids)
-        return sight_of(next(decisions, DENIED), resource)
-
-    def _allowed(self, resource_type: str, used: Used, targets: Targets) -> Node:
-        standing = membership.standing(resource_type)
-        if standing is Standing.AUDIT:
-            return Nothing()
-        if Role.LOAD_TEST in self.caller.roles:
-            return IS_TEST_DATA
-        if standing is Standing.OWN:
-            return is_own(self.caller.name)
-        if standing is not Standing.RECORD:
-            return Everything() if standing is Standing.SHARED else Nothing()
-        return self._of_patients(resource_type, used, membership.asked_for(resource_type, targets))
-
-    def _of_patients(self, resource_type: str, used: Used, asked: frozenset[str] | None) -> Node:
-        """About these patients and nobody else, and of each what was decided about them.
-
-        Of all it is kept with the decisions, as there may be thousands; of a few who are asked for
-        it is made anew, where the search itself was not kept.
-        """
-        if asked is not None or not isinstance(self.known, Gathered):
-            return self._within(resource_type, used, asked)
-        key = (resource_type, masking.is_public(resource_type, used))
-        found: Node | None = self.known.made.get(key)
-        if found is None:
-            found = self._keep(self.known, key, self._within(resource_type, used, None))
-        return found
-
-    def _within(self, resource_type: str, used: Used, asked: frozenset[str] | None) -> Node:
-        groups = self._groups(resource_type, used, asked)
-        if not groups:
-            return Nothing()
-        details = [(node, refs) for node, refs in groups if not isinstance(node, Everything)]
-        everyone = groups[0][1] if len(groups) == 1 else [one for _, refs in groups for one in refs]
-        within = membership.about_only(resource_type, everyone)
-        if len(groups) == 1:
-            # Said so, it is tried of each and leads no search: it holds of nearly all.
-            return conjunction(within, *(Not(Not(node)) for node, _ in details))
-        return conjunction(
-            within,
-            *(
-                disjunction(Not(membership.about_any(resource_type, refs)), node)
-                for node, refs in details
-            ),
-        )
-
-    def _groups(
-        self, resource_type: str, used: Used, asked: frozenset[str] | None
-    ) -> list[tuple[Node, tuple[str, ...]]]:
-        """The patients of whom something is seen, as references, by what else must hold.
-
-        Of those who are asked for, where that is so few.
-        """
-        found: dict[Node, list[str]] = {}
-        for decision, patients in self.known.items():
-            ids = patients if asked is None else patients & asked
-            sight = sight_of_type(decision, resource_type)
-            if sight is Sight.COLOUR and not masking.is_public(resource_type, used):
-                continue
-            if ids and sight is not Sight.NONE:
-                further = detail(decision, resource_type, sight)
-                found.setdefault(further, []).extend(membership.references_to(ids))
-        return [(further, tuple(refs)) for further, refs in found.items()]

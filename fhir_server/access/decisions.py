@@ -18,6 +18,7 @@ from fhir_server.access.facts import kept
 from fhir_server.access.facts.parts import ALWAYS, REGISTER, Span, keeping
 from fhir_server.access.facts.record import Facts
 from fhir_server.access.identities import Identities, identities
+from fhir_server.access.kept_terms import TermsAtHand
 from fhir_server.access.sight import Shown
 from fhir_server.access.table import Explanation, Held, decide, explained
 from fhir_server.errors import FhirError
@@ -93,6 +94,8 @@ class TableDecisions:
         """By the decisions that they are of."""
         self._met: dict[int, tuple[Caller, dict[str, _Made]]] = {}
         """The same for callers who are the very object that asked before."""
+        self.terms_at_hand: Final = TermsAtHand()
+        """What these decisions come to in searches."""
 
     async def known(
         self, reader: Reader, caller: Caller, now: int
@@ -109,6 +112,19 @@ class TableDecisions:
         except Exception as error:
             _log.error("Access could not be decided: %s", type(error).__name__)
             return {}
+
+    def moment(
+        self, caller: Caller, known: Mapping[Decision, frozenset[str]]
+    ) -> tuple[bytes, Span] | None:
+        """The state of the facts, as it is stored, by which all this was decided, and the time.
+
+        None for what was not decided by the facts that are at hand now.
+        """
+        at_hand = self._at_hand
+        told: _Told | None = at_hand.here.answers.get(_key(caller))
+        if told is None or told.gathered is not known or told.stale or not at_hand.is_as_told:
+            return None
+        return at_hand.as_stored, _shared((told.window, told.who.window))
 
     async def about(self, reader: Reader, caller: Caller, patient_id: str, now: int) -> Decision:
         """What was decided holds as long as the facts that it was decided by are at hand."""

@@ -3,15 +3,16 @@
 What a caller may not see answers exactly as what is not there, whichever way it is asked for.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, Protocol, Self
+from typing import Final, Protocol, Self, TypeVar
 
 from fhir_server.access import masking, membership, targets
 from fhir_server.access.audit.record import Record
-from fhir_server.access.caller import Caller, own_prefix
+from fhir_server.access.caller import Caller, Role, own_prefix
 from fhir_server.access.consent_policy import ConsentPolicy
 from fhir_server.access.decision import Sight
+from fhir_server.access.kept_terms import Epochs
 from fhir_server.access.policy import AUDITED, Rule, Terms
 from fhir_server.access.table import Explanation
 from fhir_server.errors import FhirError, Kind
@@ -33,6 +34,8 @@ from fhir_server.terminology.packaged import NONE, Packaged
 from fhir_server.terminology.resolve import resolved
 from fhir_server.terminology.service import Terminology
 
+T = TypeVar("T")
+_TRIES: Final = 3
 _MOST_LOOKED_AT: Final = 20_000
 """Versions of one history among which those that may be seen are looked for."""
 
@@ -67,6 +70,8 @@ class GuardedReader:
         self._own: Final = own_prefix(caller.name)
         self.beside: Beside | None = None
         """The same reader, where it reads the state of the facts with each resource."""
+        self.epochs: Epochs | None = None
+        """The same reader, where it tells whether anybody has committed."""
 
     def begin(self) -> None:
         """Another request of the same caller begins."""
@@ -171,6 +176,10 @@ class GuardedReader:
         seen = [(entry, await self._seen_before(rule, entry.stored)) for entry in entries]
         return [replace(entry, stored=stored) for entry, stored in seen if stored is not None]
 
+    def _service_rule(self) -> Rule | None:
+        """What bounds the service's own rights: a load test keeps its bounds."""
+        return self._rule if Role.LOAD_TEST in self.caller.roles else None
+
     def _copied(self) -> Self:
         """As `copy.copy`, at a tenth of its price: each commit that rules look at needs one."""
         other = object.__new__(type(self))
@@ -192,13 +201,13 @@ class GuardedReader:
     async def _page(
         self, query: Search, count: int, after: Position | None, until: Position | None
     ) -> Page:
-        known = await self._known(query)
         if self._rule is None:
+            known = await self._known(query)
             return await self._reader.search(_but_the_audit(known), count, after, until)
-        terms = await self._rule.terms(self._reader)
-        known = await targets.asked(known, self._is_seen_now)
-        found = await self._reader.search(terms.narrowed(known), count, after, until)
-        types = {one.type for one in found.matches}
+        terms, found = await self._within(
+            self._rule, query, lambda asked: self._reader.search(asked, count, after, until)
+        )
+        types = _types(query, found)
         page = _masked(terms, found, types)
         if targets.TYPE not in types:
             return page
@@ -206,12 +215,37 @@ class GuardedReader:
         return replace(page, matches=told)
 
     async def total(self, query: Search) -> int:
-        known = await self._known(query)
         if self._rule is None:
-            return await self._reader.total(_but_the_audit(known))
-        terms = await self._rule.terms(self._reader)
-        known = await targets.asked(known, self._is_seen_now)
-        return await self._reader.total(terms.narrowed(known))
+            return await self._reader.total(_but_the_audit(await self._known(query)))
+        return (await self._within(self._rule, query, self._reader.total))[1]
+
+    async def _within(
+        self, rule: Rule, query: Search, ask: Callable[[Search], Awaitable[T]]
+    ) -> tuple[Terms, T]:
+        """What is found of the query within what the caller may find, and the terms of that.
+
+        Where the store tells of commits, both are of one state of all that decides: what was found
+        while that changed is forgotten. Nobody waits for a store in which it changes all the time.
+        """
+        store = self.epochs
+        if store is None or not isinstance(rule, ConsentPolicy):
+            terms = await rule.terms(self._reader)
+            return terms, await ask(await self._narrowed(terms, query))
+        for _ in range(_TRIES):
+            terms, kept = rule.kept_terms() or await rule.make_terms(self._reader, store)
+            found = await ask(await self._narrowed(terms, query))
+            if kept is None or getattr(found, "epoch", None) is kept.epoch:
+                break
+            if await rule.still(self._reader, store, kept):
+                break
+        return terms, found
+
+    async def _narrowed(self, terms: Terms, query: Search) -> Search:
+        again = terms.as_before(query)
+        if again is not None:
+            return again
+        known = await targets.asked(await self._known(query), self._is_seen_now)
+        return terms.narrowed(known)
 
     def shows(self, versions: Iterable[StoredVersion]) -> None:
         """Of all that was read, the answer holds these: the audit names them and no others."""
@@ -304,12 +338,19 @@ class GuardedReader:
         return sight if sight is Sight.ALL else Sight.NONE
 
 
+def _types(query: Search, page: Page) -> Collection[str]:
+    """Those of what may be on the page."""
+    if isinstance(query, Query):
+        return (query.resource_type,)
+    return {one.type for one in page.matches}
+
+
 def _masked(terms: Terms, page: Page, types: Collection[str]) -> Page:
     """The page, with what is seen in part as it is seen, by what it was found by."""
-    masks = {name for name in types if terms.masks(name)}
+    masks = [name for name in types if terms.masks(name)]
     if not masks:
         return page
-    covered = {name for name in masks if terms.masks_all(name)}
+    covered = [name for name in masks if terms.masks_all(name)]
     if len(covered) == len(types):
         return Page(masking.masked_page(page.matches), page.after)
     seen = [

@@ -50,6 +50,9 @@ class Terms(Protocol):
     def narrowed(self, search: Search) -> Search:
         """The search among what may be found."""
 
+    def as_before(self, search: Search) -> Search | None:
+        """The same of what was asked before, whatever else has to be looked up for it."""
+
     def masks(self, resource_type: str) -> bool:
         """Whether of some of them only a part may be seen."""
 
@@ -188,6 +191,9 @@ class _FixedTerms:
 
     def narrowed(self, search: Search) -> Search:
         return guarded(search, self.readable)
+
+    def as_before(self, search: Search) -> Search | None:  # noqa: ARG002
+        return None
 
     def masks(self, resource_type: str) -> bool:  # noqa: ARG002
         return False

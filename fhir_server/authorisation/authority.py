@@ -36,9 +36,9 @@ _log: Final = logging.getLogger(__name__)
 _GRANT: Final = "client_credentials"
 _TYPE: Final = "at+jwt"
 _SPARE: Final = 60
+"""Seconds for which a token is remembered after it expired, for clocks that differ."""
 _REMEMBERED: Final = 90 * 24 * 3600 * 1_000_000
 """Microseconds for which a revoked token is known as one; what it began looks every few seconds."""
-"""Seconds for which a token is remembered after it expired, for clocks that differ."""
 _MOST_KEYS: Final = 100
 
 

@@ -70,8 +70,8 @@ def read(token: str) -> Signed:
     signed = Signed(header, claims, token)
     if not signed.algorithm:
         raise ValueError(f"its alg is not one of {NAMES}")
-    if "crit" in header:
-        raise ValueError("its header has crit, and no extension is known here")
+    if "crit" in header or "b64" in header:
+        raise ValueError("its header has crit or b64, and no extension is known here")
     return signed
 
 

@@ -121,6 +121,7 @@ def addressed(person: YoungPerson) -> list[Reference]:
 
 def _keyworking_plan(person: YoungPerson) -> CarePlan:
     start = person.began(pathway.PLANNING)
+    in_effect = person.timeline.began(pathway.PLAN_ACTIVE) or start
     return CarePlan(
         id=f"{person.id}-plan",
         meta=TEST_DATA,
@@ -130,7 +131,7 @@ def _keyworking_plan(person: YoungPerson) -> CarePlan:
         category=[coded(canonicals.CARE_PLAN_CATEGORY, "keyworking-plan")],
         title=f"{person.given}'s plan",
         subject=reference(person.patient),
-        period=days(start, person.timeline.latest if _closed(person) else None),
+        period=days(in_effect, person.timeline.latest if _closed(person) else None),
         author=reference(service.keyworker(person.serial)),
         careTeam=[reference(f"CareTeam/{person.id}-team")],
         addresses=addressed(person),

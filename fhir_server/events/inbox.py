@@ -8,6 +8,7 @@ from typing import Final
 from uuid import UUID, uuid5
 
 from fhir_server.access.labels import as_test_data, is_test_data
+from fhir_server.access.masking import is_masked_type
 from fhir_server.access.membership import patients_of
 from fhir_server.events.notification import Told
 from fhir_server.events.record import Record
@@ -15,6 +16,8 @@ from fhir_server.events.topics import TOPICS
 from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.dates import instant
 from fhir_server.fhir.json import Resource
+from fhir_server.fhir.summary import SUBSETTED
+from fhir_server.storage.interface import StoredVersion
 
 _NAMESPACE: Final = UUID("0d1c54f2-3c0c-5f52-9a5c-2f9b1ce0c0de")
 _CATEGORY: Final = "http://terminology.hl7.org/CodeSystem/communication-category"
@@ -44,6 +47,16 @@ def communication(record: Record, told: Told, now: int) -> Resource:
     if labels:  # whoever may not see the one for them does not learn of it by the other
         message["meta"] = {"security": labels}
     return as_test_data(message) if is_test_data(about) else message
+
+
+def is_masked(shown: StoredVersion) -> bool:
+    """Whether they see no more of it than the colour: then they read no message about it either.
+
+    It would be in the record, and say that somebody was told who was not.
+    """
+    if not is_masked_type(shown.type):
+        return False
+    return SUBSETTED in json.decode_own(shown.body).get("meta", {}).get("tag", ())
 
 
 def _topic(record: Record) -> Resource:

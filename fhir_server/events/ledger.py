@@ -116,7 +116,7 @@ class Ledger:
 
     async def _post(self, unit: Unit, record: Record, told: Sequence[Told]) -> None:
         for one in told:
-            if one.shown is not None:
+            if one.shown is not None and not inbox.is_masked(one.shown):
                 message = inbox.communication(record, one, self._terms.clock())
                 stored = await unit.put(Draft(message), "PUT")
                 await follow(unit, stored, message)

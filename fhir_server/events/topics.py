@@ -16,6 +16,7 @@ Before = Mapping[str, Any] | None
 _OPEN: Final = frozenset({"arrived", "triaged", "in-progress", "onleave"})
 _INPATIENT: Final = frozenset({"IMP", "ACUTE", "NONAC"})
 """https://terminology.hl7.org/CodeSystem-v3-ActCode.html"""
+_ADMITTED: Final = (canonicals.STAY_TYPE, "admitted")
 _OVERDUE: Final = (canonicals.BUSINESS_STATUS, "overdue")
 
 
@@ -78,6 +79,9 @@ def _is_open_stay(encounter: Before) -> bool:
 
 
 def _is_stay(encounter: Side) -> bool:
+    """By its class, or because an admission was told of it."""
+    if _ADMITTED in _codings(encounter.get("type", [])):
+        return True
     return encounter.get("class", {}).get("code") in _INPATIENT
 
 

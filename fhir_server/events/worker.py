@@ -31,7 +31,8 @@ _PAGES: Final = 5
 """Of the outbox, that one turn looks through."""
 _WITHDRAWN: Final = (
     "The client that wrote the subscription may not do any more what it might: it is removed, "
-    "disabled or registered otherwise. Once that is put right, $resume goes on"
+    "disabled or registered otherwise; or its token, of an issuer elsewhere, is revoked or expired "
+    "long ago. Once that is put right, $resume goes on"
 )
 _FAR: Final = 1000
 """Changes that are looked at once more after a restart, at the most."""

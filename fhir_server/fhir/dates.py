@@ -131,4 +131,11 @@ def moment(since_epoch: int) -> datetime:
 
 def instant(since_epoch: int) -> str:
     """A FHIR instant in UTC with microseconds, as in `meta.lastUpdated`."""
-    return moment(since_epoch).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    seconds, microseconds = divmod(min(max(since_epoch, _FIRST), _LAST), 1_000_000)
+    return f"{_second(seconds)}.{microseconds:06}Z"
+
+
+@lru_cache(maxsize=64)
+def _second(since_epoch: int) -> str:
+    """Many are told in one second."""
+    return moment(since_epoch * 1_000_000).replace(tzinfo=None).isoformat()

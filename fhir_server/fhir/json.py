@@ -70,7 +70,8 @@ def decode(raw: bytes, max_depth: int = MAX_DEPTH) -> Any:
         refuse_depth(value, max_depth)
     # Decoding keeps the last of two equal names. When writing the value gives the same text
     # back, nothing was dropped; only otherwise is the slower look worth its price.
-    if encode(value) != msgspec.json.format(raw, indent=-1):
+    again = encode(value)
+    if again != raw and again != msgspec.json.format(raw, indent=-1):
         _refuse_duplicates(raw)
     return value
 
@@ -195,19 +196,17 @@ class Template:
     __slots__ = ("_head", "_tail")
 
     def __init__(self, resource: Mapping[str, Any]) -> None:
-        meta = {
-            name: value
-            for name, value in resource.get("meta", {}).items()
-            if name not in ("versionId", "lastUpdated")
-        }
-        rest = {
-            name: value
-            for name, value in resource.items()
-            if name not in ("resourceType", "id", "meta")
-        }
-        opening = encode({"resourceType": resource["resourceType"], "id": resource["id"]})
-        self._head: Final = opening[:-1] + b',"meta":{"versionId":"'
+        rest = dict(resource)
+        opening = {"resourceType": rest.pop("resourceType"), "id": rest.pop("id")}
+        meta = dict(rest.pop("meta", {}))
+        meta.pop("versionId", None)
+        meta.pop("lastUpdated", None)
+        self._head: Final = encode(opening)[:-1] + b',"meta":{"versionId":"'
         self._tail: Final = b'"' + _continued(meta) + _continued(rest)
+
+    def holds(self, text: bytes) -> bool:
+        """Whether the text stands anywhere in the JSON but for type and id."""
+        return text in self._tail
 
     def render(self, version: int, last_updated: str) -> bytes:
         """The bytes that are stored and sent, with `meta.versionId` and `meta.lastUpdated`."""

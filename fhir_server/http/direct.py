@@ -1,4 +1,5 @@
-"""The short way for what is asked most: one resource by its id, asked in plain words.
+"""The short way for what is asked most: one resource by its id, or a search of one type, in plain
+words.
 
 The general way (`endpoint`) makes a task, a scope and a request, and passes each middleware, which
 costs more than the read itself. Here the answer is written as soon as the headers are read. What is
@@ -16,6 +17,7 @@ from itertools import product
 from typing import Any, Final, NamedTuple, TypeVar
 
 from fhir_server.access.audit.record import Record, of_read, teller
+from fhir_server.access.audit.trail import Trail
 from fhir_server.access.caller import ANONYMOUS, Caller
 from fhir_server.access.session import Session, StoredVersion, current
 from fhir_server.errors import FhirError, Kind
@@ -32,12 +34,13 @@ from fhir_server.http.middleware import (
     plain_id,
     requests_log,
 )
-from fhir_server.http.negotiate import Format, accepted
+from fhir_server.http.negotiate import PLAIN, Format, accepted, presentation
+from fhir_server.http.query import names_token, parameters_of
 from fhir_server.http.render import http_time
-from fhir_server.interactions.exchange import Server
-from fhir_server.interactions.permission import may_read
-from fhir_server.interactions.routing import Router
-from fhir_server.interactions.table import READ
+from fhir_server.interactions.exchange import Request, Server
+from fhir_server.interactions.permission import may
+from fhir_server.interactions.routing import Interaction, Router
+from fhir_server.interactions.table import READ, SEARCH
 
 T = TypeVar("T")
 Headers = Sequence[tuple[bytes, bytes]]
@@ -45,7 +48,17 @@ Headers = Sequence[tuple[bytes, bytes]]
 Told = Mapping[bytes, bytes]
 Known = Callable[[bytes], Awaitable[Caller | None]]
 """From `Authorization` to who sent the same before; None where that has to be looked into."""
-Written = tuple[int, bytes]
+
+
+class Written(NamedTuple):
+    """An answer: its status, what is sent behind the HTTP server's own headers, and what it cost,
+    as a number of plain reads."""
+
+    status: int
+    rest: bytes
+    cost: int = 1
+
+
 Answers = Callable[[bytes, Headers, int, str], Written | None]
 """As `Direct.answer`."""
 OpenSession = Callable[[Caller], Session]
@@ -67,16 +80,29 @@ _TAKEN: Final = frozenset(
 _NOT_THERE: Final = (Kind.NOT_FOUND, Kind.GONE)
 _LARGE: Final = 64 * 1024
 """Bytes of a body that is better sent, or compressed, while the loop goes on."""
+_SEARCH: Final = 8
+"""What a search costs, in reads."""
+_MOST_WAITED: Final = 1000
+"""Searches that are known to take the general way."""
+_TWICE: Final = 2
+_ONCE_IN: Final = 16
+"""Times that such a search is asked for, for each time that it is begun here again."""
 _MOST_CALLERS: Final = 1000
 """Whose sessions are kept."""
+_QUERY: Final = rb"[A-Za-z0-9_.~%&=:,|*+!$'()@/;-]+"
+_LARGEST: Final = 1024 * 1024
+"""Bytes of a page that is written at once, where it is not compressed."""
+_TERMINOLOGY: Final = (":in", ":not-in", ":above", ":below", "_filter")
+"""Ends of parameters for which another server may have to be asked."""
 
 
 class Direct:
-    """Answers plain reads.
+    """Answers plain reads and searches.
 
     Args:
         endpoint: the general way.
         open_session: makes the session of a caller, which is kept as long as the caller is known.
+        open_search: the same of one that searches.
         known: says whose a token is that was verified before; None where nobody is asked.
         edge: what stands on every answer.
     """
@@ -85,17 +111,23 @@ class Direct:
         self,
         endpoint: FhirEndpoint,
         open_session: OpenSession,
+        open_search: OpenSession,
         known: Known | None = None,
         edge: Edge | None = None,
     ) -> None:
         self._endpoint: Final = endpoint
         self._open_session: Final = open_session
+        self._open_search: Final = open_search
         self._known: Final = known
         self._callers: Final[dict[int, _Kept]] = {}
         self._address: Final = re.compile(
-            rb"%b(/([A-Za-z]{1,64})/([A-Za-z0-9.-]{1,64}))" % re.escape(endpoint.path.encode())
+            rb"%b(/([A-Za-z]{1,64})(?:/([A-Za-z0-9.-]{1,64})|\?(%b)))"
+            % (re.escape(endpoint.path.encode()), _QUERY)
         )
-        self._types: Final = _read_types(endpoint.server.router)
+        self._types: Final = _types(endpoint.server.router, "/{}/1", READ)
+        self._searched: Final = _types(endpoint.server.router, "/{}", SEARCH)
+        self._waited: Final[dict[int, int]] = {}
+        """How often searches, by their hashes, were asked for since they were answered here."""
         made = edge or Edge()
         self._heads: Final = {
             one: _head(made, shown=one[0], encoded=one[1], correlated=one[2])
@@ -121,30 +153,37 @@ class Direct:
         if requests_log.isEnabledFor(logging.INFO):
             return None
         try:
-            return at_once(self._read(address, told, peer))
+            if address[4] is None:
+                return at_once(self._read(address, told, peer))
+            return at_once(self._search(address, told, peer))
         except FhirError:
             return None
         except Exception:
-            _log.exception("A read took the general way")
+            _log.exception("A read or search took the general way")
             return None
 
-    async def _read(self, asked: re.Match[bytes], told: Told, peer: str) -> Written | None:
-        endpoint, resource_type = self._endpoint, self._types.get(asked[2])
-        if resource_type is None or not _takes_json(told):
-            return None
-        known = self._known
+    async def _asking(self, asked: re.Match[bytes], told: Told, peer: str) -> "_Asking | None":
+        """Who asks, who has a turn; None for who is not known."""
+        endpoint, known = self._endpoint, self._known
         caller = ANONYMOUS if known is None else await known(told.get(b"authorization", b""))
         if caller is None:
             return None
         headers, kept = _forwarded(told), self._kept(caller)
         address, server = endpoint.address_of(peer, headers), endpoint.server_of(peer, headers)
-        if not kept.may_read(server, resource_type):
-            return None
         if endpoint.trail is not None:
             endpoint.trail.require_open()
         endpoint.rates.require_turn(caller.client, address)  # which is taken with the answer
         request_id = _id_in(told, b"x-request-id") or new_id()
-        asking = _Asking(kept, request_id, address, f"GET {asked[1].decode()}")
+        return _Asking(kept, request_id, address, f"GET {asked[1].decode()}", server)
+
+    async def _read(self, asked: re.Match[bytes], told: Told, peer: str) -> Written | None:
+        resource_type = self._types.get(asked[2])
+        if resource_type is None or not _takes_json(told):
+            return None
+        asking = await self._asking(asked, told, peer)
+        if asking is None or not asking.kept.may(READ.code, asking.server, resource_type):
+            return None
+        kept = asking.kept
         kept.session.begin()
         try:
             found = await current(kept.session, resource_type, asked[3].decode())
@@ -163,25 +202,73 @@ class Direct:
         trail = self._endpoint.trail
         self._endpoint.rates.admit(asking.kept.caller.client, asking.address)
         if trail is not None:
-            trail.put(of_read(asking.kept.told, *asking[1:], found))
-        return 200, answer
+            trail.put(of_read(asking.kept.told, *asking[1:4], found))
+        return Written(200, answer)
 
     async def _refused(
         self, error: FhirError, name: tuple[str, str], told: Told, asking: "_Asking"
     ) -> Written | None:
         """What is not there, or hidden: in the same way, so that it takes the same time."""
-        kept, request_id, address, asked = asking
-        if kept.session.glass:
+        if asking.kept.session.glass:
             return None
         status, trail = error.kind.status, self._endpoint.trail
         answer = await self._written(render.error(error).body, (), told, asking)
-        self._endpoint.rates.admit(kept.caller.client, address)
+        self._endpoint.rates.admit(asking.kept.caller.client, asking.address)
         if trail is not None:
-            record = Record(trail, asked, address)
-            record.request_id, record.caller = request_id, kept.caller
+            record = asking.record(trail)
             record.begin(READ.code, *name)
             record.close(status, str(error))
-        return status, answer
+        return Written(status, answer)
+
+    async def _search(self, asked: re.Match[bytes], told: Told, peer: str) -> Written | None:
+        resource_type, query = self._searched.get(asked[2]), asked[4].decode()
+        if resource_type is None or (self._known is not None and names_token(query)):
+            return None
+        if not self._endpoint.has_turn:
+            return None
+        parameters = parameters_of(query, self._endpoint.limits)
+        accept = _text(told, b"accept")
+        look = presentation({} if accept is None else {"accept": accept}, parameters)
+        if look is not PLAIN or any(name.endswith(_TERMINOLOGY) for name, _ in parameters):
+            return None
+        asking = await self._asking(asked, told, peer)
+        if asking is None or not asking.kept.may(SEARCH.code, asking.server, resource_type):
+            return None
+        if self._is_long(hash(asked[0])):
+            return None
+        request = Request(asking.server, resource_type, parameters=parameters)
+        written = await self._found(request, told, asking)
+        if written is not None:
+            self._waited.pop(hash(asked[0]), None)
+        return written
+
+    def _is_long(self, search: int) -> bool:
+        """Whether it was begun here before, in vain: it is tried twice, and then once in a while.
+
+        It counts as in vain until it is answered.
+        """
+        if len(self._waited) >= _MOST_WAITED:
+            self._waited.clear()
+        times = self._waited[search] = self._waited.get(search, 0) + 1
+        return times > _TWICE and times % _ONCE_IN != 0
+
+    async def _found(self, request: Request, told: Told, asking: "_Asking") -> Written | None:
+        """The page that a search finds."""
+        session, trail = asking.kept.searching(self._open_search), self._endpoint.trail
+        session.begin()
+        record = session.record = None if trail is None else asking.record(trail)
+        try:
+            answer = await SEARCH.perform(session.answering(), request)
+        finally:
+            session.record = None
+        if session.glass or len(answer.body) > _LARGEST:
+            return None
+        written = await self._written(answer.body, (), told, asking)
+        self._endpoint.rates.admit(asking.kept.caller.client, asking.address)
+        if record is not None:
+            record.begin(SEARCH.code, request.resource_type)
+            record.close(answer.status)
+        return Written(answer.status, written, _SEARCH)
 
     def _kept(self, caller: Caller) -> "_Kept":
         kept = self._callers.get(id(caller))
@@ -210,21 +297,29 @@ class _Kept:
     One read ends before the next begins, so the session has one record at a time.
     """
 
-    __slots__ = ("_readable", "caller", "session", "told")
+    __slots__ = ("_granted", "_search", "caller", "session", "told")
 
     def __init__(self, caller: Caller, session: Session) -> None:
         self.caller: Final = caller
         self.session: Final = session
         self.told: Final = teller(caller)
-        self._readable: Final[dict[str, Server]] = {}
+        self._search: Session | None = None
+        self._granted: Final[dict[tuple[str, str], Server]] = {}
 
-    def may_read(self, server: Server, resource_type: str) -> bool:
-        """As `permission.may_read`: at one address, scopes come to the same each time."""
-        if self._readable.get(resource_type) is server:
+    def may(self, code: str, server: Server, resource_type: str) -> bool:
+        """As `permission.may`: at one address, scopes come to the same each time."""
+        if self._granted.get((code, resource_type)) is server:
             return True
-        found = may_read(server, self.caller, resource_type)
+        found = may(server, self.caller, code, resource_type)
         if found:
-            self._readable[resource_type] = server
+            self._granted[code, resource_type] = server
+        return found
+
+    def searching(self, open_session: OpenSession) -> Session:
+        """The session of searches, which is made for the first."""
+        found = self._search
+        if found is None:
+            found = self._search = open_session(self.caller)
         return found
 
 
@@ -235,6 +330,13 @@ class _Asking(NamedTuple):
     request_id: str
     address: str
     asked: str
+    server: Server
+
+    def record(self, trail: Trail) -> Record:
+        """What the audit will say of it."""
+        record = Record(trail, self.asked, self.address)
+        record.request_id, record.caller = self.request_id, self.kept.caller
+        return record
 
 
 def at_once(work: Coroutine[Any, Any, T]) -> T | None:
@@ -270,13 +372,14 @@ def _takes_json(told: Told) -> bool:
     return accept is None or accepted(accept) is Format.JSON
 
 
-@lru_cache(4)
-def _read_types(router: Router) -> Mapping[bytes, str]:
-    """The types that are read as any other: not the audit, and no Binary, which has forms."""
+@lru_cache(8)
+def _types(router: Router, place: str, wanted: Interaction) -> Mapping[bytes, str]:
+    """The types of which that is at such a place, as of any other: not the audit, and no Binary,
+    which has forms."""
     return {
         name.encode(): name
         for name in resource_types()
-        if name != "Binary" and router.match("GET", f"/{name}/1").interaction is READ
+        if name != "Binary" and router.match("GET", place.format(name)).interaction is wanted
     }
 
 

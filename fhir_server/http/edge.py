@@ -16,6 +16,8 @@ Send = Callable[[Any], Awaitable[None]]
 Raw = tuple[tuple[bytes, bytes], ...]
 Headers = list[tuple[bytes, bytes]]
 
+_BEGINNINGS: Final = ("http.response.start", "websocket.http.response.start")
+"""Of answers; the second of one in the place of a websocket."""
 _POLICY: Final = b"content-security-policy"
 _ALWAYS: Final[Raw] = (
     (b"x-content-type-options", b"nosniff"),
@@ -70,7 +72,7 @@ class Edge:
         crossing = self._crossing(scope)
 
         async def sent(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] in _BEGINNINGS:
                 message["headers"] = self.complete(message["headers"], crossing)
             await send(message)
 

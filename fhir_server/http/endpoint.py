@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
-from urllib.parse import unquote, unquote_plus, urlencode
+from urllib.parse import urlencode
 
 from fhir_server.access.audit.record import Record
 from fhir_server.access.audit.trail import Trail
@@ -14,7 +14,6 @@ from fhir_server.access.tokens.problems import in_address
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import xml
 from fhir_server.fhir.json import Resource, decode, decode_resource
-from fhir_server.fhir.queries import pairs_of
 from fhir_server.http import binary, render
 from fhir_server.http.headers import read as read_headers
 from fhir_server.http.limits import HttpLimits
@@ -29,6 +28,7 @@ from fhir_server.http.negotiate import (
     sent,
 )
 from fhir_server.http.proxies import Proxies
+from fhir_server.http.query import names_token, parameters_of
 from fhir_server.http.rates import Rates
 from fhir_server.http.server_timing import telling
 from fhir_server.http.turns import Turns
@@ -52,8 +52,6 @@ _LARGE: Final = 64 * 1024
 """Bytes of XML that are read beside the loop, which goes on meanwhile."""
 _NDJSON: Final = (NDJSON, "application/ndjson", "application/x-ndjson")
 _FORM: Final = "application/x-www-form-urlencoded"
-_IN_ADDRESS: Final = "access_token"
-"""https://www.rfc-editor.org/rfc/rfc6750#section-2.3"""
 _BODILESS: Final = ("GET", "HEAD", "DELETE", "OPTIONS")
 _OF_SEVERAL: Final = ("search-system", "search-compartment")
 """Searches whose form may name types."""
@@ -128,6 +126,11 @@ class FhirEndpoint:
                 request.record = _record(self.trail, request)
         await _send(await handle(request), send, bodiless=request.method == "HEAD")
 
+    @property
+    def has_turn(self) -> bool:
+        """Whether whoever asks now would wait for nobody."""
+        return self._turns.is_free
+
     def address_of(self, peer: str, headers: Mapping[str, str]) -> str:
         """The client's own, as far as proxies that are trusted tell it."""
         return self._addresses.client(peer, headers) if self._addresses else peer
@@ -147,7 +150,7 @@ class FhirEndpoint:
 
     async def _require_caller(self, http: HttpRequest, authenticate: Authenticate) -> None:
         """Who asks, before anything of what is asked is looked at."""
-        if _names_token(http.query):
+        if names_token(http.query):
             raise in_address()
         found = await authenticate(http.headers.get("authorization"), http.request_id)
         http.caller = found.asking(http.request_id)
@@ -210,13 +213,13 @@ class FhirEndpoint:
             operation=match.operation,
             member=match.member,
             method=http.method,
-            parameters=_query(http.query, http.limits),
+            parameters=parameters_of(http.query, http.limits),
             if_none_exist=http.headers.get("if-none-exist"),
         )
         require_scopes(http.caller, match.interaction.code, asked)
 
     async def _request(self, http: HttpRequest, server: Server, match: Match) -> Request:
-        parameters = _query(http.query, http.limits)
+        parameters = parameters_of(http.query, http.limits)
         resource, patch, lines, repeated, raw = None, None, None, None, b""
         if http.method not in _BODILESS:
             if match.interaction.code.startswith("search-"):
@@ -261,14 +264,6 @@ class FhirEndpoint:
 def _record(trail: Trail, http: HttpRequest) -> Record:
     query = f"?{http.query}" if http.query else ""
     return Record(trail, f"{http.method} {http.path or '/'}{query}", http.address)
-
-
-def _names_token(query: str) -> bool:
-    """Whether a parameter has that name, percent-encoded or plain."""
-    if "%" not in query and _IN_ADDRESS not in query:
-        return False
-    names = (part.partition("=")[0] for part in query.split("&"))
-    return any(unquote_plus(name) == _IN_ADDRESS for name in names)
 
 
 def _is_open(http: HttpRequest) -> bool:
@@ -323,29 +318,7 @@ async def _form(http: HttpRequest) -> list[tuple[str, str]]:
         raise FhirError.at(
             Kind.UNSUPPORTED_MEDIA_TYPE, "http.Content-Type", f"_search takes a body of {_FORM}"
         )
-    return _query(raw.decode("latin-1"), http.limits)
-
-
-def _query(text: str, limits: HttpLimits) -> list[tuple[str, str]]:
-    """Names and values, decoded as UTF-8.
-
-    Raises:
-        FhirError: INVALID for escapes that are not UTF-8 and for control characters;
-            TOO_COSTLY for too many.
-    """
-    if not text:
-        return []
-    count = text.count("&") + 1
-    if count > limits.max_parameters:
-        most = limits.max_parameters
-        raise FhirError(Kind.TOO_COSTLY, f"{count} parameters; {most} are allowed")
-    try:
-        found = pairs_of(text)
-    except ValueError as error:
-        raise FhirError(Kind.INVALID, f"The query string cannot be read: {error}") from None
-    if "\x00" in unquote(text):
-        raise FhirError(Kind.INVALID, "The query string holds a NUL character")
-    return found
+    return parameters_of(raw.decode("latin-1"), http.limits)
 
 
 async def _send(answer: HttpAnswer, send: Send, *, bodiless: bool) -> None:

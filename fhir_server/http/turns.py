@@ -46,6 +46,11 @@ class Turns:
         self._hopeless_until = 0.0
 
     @property
+    def is_free(self) -> bool:
+        """Whether there is a turn at once, and nobody waits for one."""
+        return not self._bounded or self._free > 0
+
+    @property
     def is_hopeless(self) -> bool:
         """Whether who comes now would wait in vain: the queue is full, or somebody has given up
         a moment ago. To find that out by waiting would cost the server more."""

@@ -28,7 +28,8 @@ _UNREADABLE: Final = (
 )
 
 _MOST_AT_ONCE: Final = 50
-"""Short answers to what came in together; each of the rest gives others their turn."""
+"""Plain reads, or what costs as much, that are answered at once of what came in together; each of
+the rest gives others their turn."""
 _SLICE: Final = 4096
 """Bytes of requests that are parsed in one turn: what came in together may be 64 times that."""
 
@@ -180,8 +181,8 @@ class Protocol(HttpToolsProtocol):
         found = self._direct(self.url, self.headers, self._header_bytes, peer)
         if found is None:
             return False
-        self._at_once += 1
-        status, rest = found
+        status, rest, cost = found
+        self._at_once += cost
         self.transport.write(self._beginning(status) + rest)
         self.on_response_complete()
         return True
@@ -222,11 +223,12 @@ class Protocol(HttpToolsProtocol):
             return
         if cycle is None or cycle.response_complete or not cycle.response_started:
             refusal = self._refusal or FhirError(Kind.MALFORMED, _UNREADABLE)
-            self.transport.write(_written(refusal, self._edge))
+            self.transport.write(written(refusal, self._edge))
         self.transport.close()
 
 
-def _written(refusal: FhirError, edge: Edge) -> bytes:
+def written(refusal: FhirError, edge: Edge) -> bytes:
+    """An answer that ends the connection, made before there is a request to answer."""
     answered = render.error(refusal)
     headers = {
         **answered.headers,

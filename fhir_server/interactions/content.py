@@ -6,7 +6,7 @@ from dataclasses import replace
 from fhir_server.access.session import Data, Draft, SessionUnit, StoredVersion
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import json
-from fhir_server.fhir.json import Resource
+from fhir_server.fhir.json import Resource, Template
 from fhir_server.fhir.outcomes import outcome
 from fhir_server.fhir.references import localised
 from fhir_server.fhir.summary import refuse_subset
@@ -110,7 +110,10 @@ def _refuse(issues: Iterable[Issue]) -> None:
 
 def draft(resource: Resource, server: Server) -> Draft:
     """The resource, ready to be written."""
-    return Draft(localised(resource, server.base))
+    template = Template(resource)
+    if template.holds(server.base.encode()):
+        return Draft(localised(resource, server.base))
+    return Draft(resource, template)
 
 
 def drafted(request: Request) -> Request:

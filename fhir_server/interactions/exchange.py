@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from cryptography.fernet import Fernet
-
 from fhir_server.access.following import NO_RULES, Rules
 from fhir_server.access.session import Draft, StoredVersion
 from fhir_server.access.tokens.smart import SmartConfiguration
@@ -14,6 +12,7 @@ from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir.json import Resource
 from fhir_server.jobs.desk import Desk
 from fhir_server.operation.pathway import Pathway
+from fhir_server.operation.seal import Seal
 from fhir_server.outgoing import NOWHERE, Outgoing
 from fhir_server.search.parse import Limits
 from fhir_server.validation.checker import Checker, standard_checker
@@ -36,7 +35,7 @@ class Server:
     """The FHIR base address that clients use, without a slash at its end."""
     clock: Callable[[], int]
     """Microseconds since the epoch."""
-    pages: Fernet
+    pages: Seal
     """Seals the links of paging."""
     router: "Router"
     operations: "Operations"

@@ -98,6 +98,7 @@ async def _leads(
 ) -> Leads:
     if sum(len(version.body) for version in sources) < _LARGE:
         return leads(sources, includes, around, seen)
+    await asyncio.sleep(0)  # whoever cannot wait ends here, before it begins
     return await asyncio.to_thread(leads, sources, includes, around, seen)
 
 

@@ -92,14 +92,64 @@ def _but(node: Node, ids: Collection[str]) -> Node:
     return conjunction(node, Not(IdIn(tuple(sorted(ids))))) if ids else node
 
 
+class _Led(NamedTuple):
+    """Where one reference, or all those of one resource, lead."""
+
+    names: frozenset[tuple[str, str]]
+    canonical: bool = False
+    """Whether something else has to be searched for besides."""
+
+
 class _Way(NamedTuple):
     """What one parameter leads to; of `targets`, None is any type."""
 
     parameter: SearchParameter
     routes: Sequence[tuple[Route, Convert]]
     targets: tuple[str | None, ...]
-    followed: set[str]
+    followed: dict[str, _Led]
     """References that need not be followed again, as they are written."""
+
+
+_MOST: Final = 2048
+"""Versions whose references are remembered."""
+_SMALL: Final = 4096
+"""Bytes of those."""
+
+
+_MOST_ASKED: Final = 100
+"""Lists of includes for which they are."""
+_Asked = tuple[tuple[Include, ...], str]
+
+
+class _Before:
+    """Where versions were found to lead, by their text, which says their type too."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._known: dict[_Asked, tuple[ParameterSet, dict[bytes, _Led]]] = {}
+
+    def of(self, includes: Sequence[Include], around: Around) -> dict[bytes, _Led]:
+        """By what is asked of them; to be added to with `keep`."""
+        asked = (tuple(includes), around.base)
+        found = self._known.get(asked)
+        if found is None or found[0] is not around.known:
+            if len(self._known) >= _MOST_ASKED:
+                self._known.clear()
+            found = self._known[asked] = (around.known, {})
+        return found[1]
+
+    def keep(self, led: dict[bytes, _Led], version: StoredVersion, one: _Led) -> None:
+        if one.canonical or len(version.body) > _SMALL:
+            return
+        self._size += 1
+        if self._size > _MOST:
+            self._known.clear()
+            self._size = 0
+            return
+        led[version.body] = one
+
+
+_before: Final = _Before()
 
 
 class _Onwards:
@@ -108,6 +158,7 @@ class _Onwards:
     def __init__(self, around: Around, includes: Sequence[Include]) -> None:
         self._around = around
         self._includes = includes
+        self._before = _before.of(includes, around)
         self.names: set[tuple[str, str]] = set()
         self._canonical: dict[tuple[str, str, str], list[str]] = {}
         """Ids of resources with canonical references: by the target's type, their own, the
@@ -116,20 +167,29 @@ class _Onwards:
         """Of the resources of each type, and the members that they begin with."""
 
     def add(self, version: StoredVersion) -> None:
+        led = self._before.get(version.body)
+        if led is None:
+            led = self._led(version)
+            _before.keep(self._before, version, led)
+        self.names |= led.names
+
+    def _led(self, version: StoredVersion) -> _Led:
         if version.type not in self._ways:
             found = [*self._ways_from(version.type)]
             begun = {route.steps[0].name: None for way in found for route, _ in way.routes}
             self._ways[version.type] = found, tuple(begun)
-        ways, names = self._ways[version.type]
+        ways, members = self._ways[version.type]
         if not ways:
-            return
-        members = json.decode_members(version.body, names)
-        for way in ways:
-            for route, convert in way.routes:
-                for value in route.values(members):
-                    told = value.get("reference") if isinstance(value, dict) else None
-                    if not isinstance(told, str) or told not in way.followed:
-                        self._follow_value(version, way, convert, value)
+            return _Led(frozenset())
+        told = json.decode_members(version.body, members)
+        led = [
+            self._along(version, way, convert, value)
+            for way in ways
+            for route, convert in way.routes
+            for value in route.values(told)
+        ]
+        names = frozenset().union(*[one.names for one in led])
+        return _Led(names, any(one.canonical for one in led))
 
     def _ways_from(self, resource_type: str) -> "Iterator[_Way]":
         """No more of a resource is read than the parameters that are asked for look at."""
@@ -138,31 +198,38 @@ class _Onwards:
             codes = (_ANY, parameter.code)
             targets = tuple({one.target: None for one in asked if one.code in codes})
             if targets:
-                yield _Way(parameter, ways_of(parameter, resource_type), targets, set())
+                yield _Way(parameter, ways_of(parameter, resource_type), targets, {})
+
+    def _along(self, version: StoredVersion, way: _Way, convert: Convert, value: Any) -> _Led:
+        """Most resources of a page refer to the same few."""
+        told = value.get("reference") if isinstance(value, dict) else None
+        if not isinstance(told, str):
+            return self._follow_value(version, way, convert, value)
+        led = way.followed.get(told)
+        if led is None:
+            led = way.followed[told] = self._follow_value(version, way, convert, value)
+        return led
 
     def _follow_value(
         self, version: StoredVersion, way: _Way, convert: Convert, value: Any
-    ) -> None:
-        """Most resources of a page refer to the same few."""
+    ) -> _Led:
+        names: set[tuple[str, str]] = set()
+        canonical = False
         for found in convert(value):
             if isinstance(found, ReferenceValue):
+                local = parse_local(found.target, self._around.base)
+                canonical |= local is None
                 for target in way.targets:
-                    self._follow(version, way.parameter, found, target)
-        if isinstance(value, dict) and isinstance(told := value.get("reference"), str):
-            way.followed.add(told)
+                    if local is None:
+                        self._look_for(version, way.parameter, target)
+                    elif target in (None, local.type):
+                        names.add((local.type, local.id))
+        return _Led(frozenset(names), canonical)
 
-    def _follow(
-        self,
-        version: StoredVersion,
-        parameter: SearchParameter,
-        value: ReferenceValue,
-        target: str | None,
+    def _look_for(
+        self, version: StoredVersion, parameter: SearchParameter, target: str | None
     ) -> None:
-        local = parse_local(value.target, self._around.base)
-        if local is not None:
-            if target in (None, local.type):
-                self.names.add((local.type, local.id))
-            return
+        """What a canonical reference of the version leads to."""
         if not refers(parameter, version.type):
             for name in targets_of(parameter, version.type):
                 if target in (None, name):

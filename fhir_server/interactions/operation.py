@@ -32,7 +32,7 @@ from fhir_server.jobs import desk
 from fhir_server.jobs.desk import Asking
 from fhir_server.jobs.record import REQUEST, Job
 from fhir_server.jobs.runner import Step, Work
-from fhir_server.operation.api import Call, Task, Write, Written
+from fhir_server.operation.api import Call, Prepared, Task, Written
 from fhir_server.operation.parameters import Inputs, from_body, from_query
 from fhir_server.operation.registry import Operation
 from fhir_server.validation.report import Question
@@ -187,11 +187,11 @@ def _step(operation: Operation, server: Server) -> Step:
     return step
 
 
-def _preparing(server: Server, session: Session) -> Callable[[Resource], Awaitable[Write]]:
-    async def prepare(resource: Resource) -> Write:
+def _preparing(server: Server, session: Session) -> Callable[[Resource], Awaitable[Prepared]]:
+    async def prepare(resource: Resource) -> Prepared:
         name, size = _type_of(resource), len(json.encode(resource))
         request = Request(server=server, resource_type=name, resource=resource, size=size)
-        await settled(await checking(request, checked), session)
+        told = (await settled(await checking(request, checked), session)).told
         whole = _with_id(resource)
         ready = draft(whole, server)
 
@@ -203,7 +203,7 @@ def _preparing(server: Server, session: Session) -> Callable[[Resource], Awaitab
                 return "created"
             return "unchanged" if stored.version == current.version else "updated"
 
-        return write
+        return Prepared(write, told)
 
     return prepare
 

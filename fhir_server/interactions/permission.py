@@ -67,9 +67,13 @@ def require_scopes(caller: Caller, code: str, request: Request, *also: tuple[str
         raise _insufficient(missing)
 
 
-def may_read(server: Server, caller: Caller, resource_type: str) -> bool:
-    """Whether `require_scopes` lets a read of the type pass."""
-    return server.open_access or granted(caller, resource_type, _SIMPLE["read"], server.base)
+def may(server: Server, caller: Caller, code: str, resource_type: str) -> bool:
+    """Whether `require_scopes` lets an interaction pass that needs one letter of the type alone.
+
+    Args:
+        code: of the interaction, such as `read`.
+    """
+    return server.open_access or granted(caller, resource_type, _SIMPLE[code], server.base)
 
 
 def _insufficient(missing: Mapping[str, Iterable[str]]) -> FhirError:

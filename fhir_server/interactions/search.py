@@ -4,7 +4,7 @@ https://hl7.org/fhir/R4/http.html#search, https://hl7.org/fhir/R4/search.html
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, Final, NamedTuple, TypedDict
 
 from fhir_server.access.session import Data, Page, Position, StoredVersion
 from fhir_server.errors import FhirError, Issue, Kind
@@ -20,11 +20,14 @@ from fhir_server.interactions import paging
 from fhir_server.interactions.contained import alone
 from fhir_server.interactions.exchange import Answer, Request, Server
 from fhir_server.interactions.include import Included, Place, included
+from fhir_server.search.again import Read
 from fhir_server.search.ast import ReferenceTo
 from fhir_server.search.chains import forms
 from fhir_server.search.limits import Limits
 from fhir_server.search.parameters import ParameterSet
-from fhir_server.search.parse import SearchRequest, parse, parse_several
+from fhir_server.search.parse import SearchRequest, parse_several
+
+_read: Final = Read()
 
 
 class _Begin(NamedTuple):
@@ -39,7 +42,7 @@ class _Begin(NamedTuple):
 
 async def perform(data: Data, request: Request) -> Answer:
     parameters, begin = _page_asked_for(data, request)
-    search = parse(request.resource_type, parameters, **await _reading(data, request))
+    search = _read.parse(request.resource_type, parameters, **await _reading(data, request))
     return await _answer(data, request, search, begin)
 
 

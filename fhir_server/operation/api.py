@@ -35,7 +35,7 @@ from datetime import datetime
 from typing import Any
 
 from fhir_server.access.session import Session, SessionUnit
-from fhir_server.errors import FhirError, Kind
+from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.dates import moment
 from fhir_server.fhir.json import Resource
@@ -171,6 +171,14 @@ Write = Callable[[SessionUnit], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)
+class Prepared:
+    """A resource that may come in, and what its check has to say of it all the same."""
+
+    write: Write
+    told: tuple[Issue, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """What a step of an operation's job gets."""
 
@@ -181,7 +189,7 @@ class Task:
     now: int
     """Microseconds since the epoch."""
     limits: Limits
-    prepare: Callable[[Resource], Awaitable[Write]]
+    prepare: Callable[[Resource], Awaitable[Prepared]]
     """Checks a resource as any that comes in; what comes back stores it in a commit, with the
     id that it has, or a new one."""
     import_from: Outgoing = NOWHERE

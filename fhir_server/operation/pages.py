@@ -1,25 +1,24 @@
 """Links to further pages: sealed, so that nobody reads, edits or prolongs them.
 
-The seal is Fernet's authenticated encryption with a key that all processes on the store share.
+All processes on the store share the secret of the seal (`seal`).
 What a caller may see is decided anew on each page: the link holds a place, not a right. It is
 good for the caller to whom it was given, at its address, for its time.
 """
 
-import base64
 import json
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cryptography.fernet import Fernet, InvalidToken
-
 from fhir_server.errors import FhirError, Kind
+from fhir_server.operation.seal import NotSealed, Seal, SealedBefore
 
 _LONG: Final = 1024
 """Bytes of a state from which on it is packed: a search by POST may be long."""
 _LONGEST: Final = 60_000
 """Bytes of a token; clients and proxies in between take no longer address."""
+_json: Final = json.JSONEncoder(separators=(",", ":"))
 _FORM: Final = 2
 """Of what is sealed, and of the states in it: counts their changes from release to release."""
 
@@ -28,7 +27,7 @@ _FORM: Final = 2
 class Pages:
     """Makes and opens the links that one caller gets of one server."""
 
-    seal: Fernet
+    seal: Seal
     base: str
     caller: str
     clock: Callable[[], int]
@@ -44,9 +43,9 @@ class Pages:
         Raises:
             FhirError: TOO_COSTLY for a state that no address could hold.
         """
-        plain = json.dumps([_FORM, self.caller, address, state], separators=(",", ":")).encode()
+        plain = _json.encode([_FORM, self.caller, address, state]).encode()
         packed = zlib.compress(plain) if len(plain) > _LONG else plain
-        sealed = self.seal.encrypt_at_time(packed, self.clock() // 1_000_000)
+        sealed = self.seal.sealed(packed, self.clock() // 1_000_000)
         if len(sealed) > _LONGEST:
             raise FhirError(
                 Kind.TOO_COSTLY,
@@ -54,8 +53,7 @@ class Pages:
                 "fewer values, or for all in one page with _count",
             )
         place = address and f"/{address}"
-        # Of base64, as it stands in an address, the padding alone has a meaning there.
-        return f"{self.base}{place}?_page={sealed.decode().replace('=', '%3D')}"
+        return f"{self.base}{place}?_page={sealed}"
 
     def opened(self, address: str, token: str) -> Any:
         """The state in a token that `link` made for the same caller and address.
@@ -65,10 +63,10 @@ class Pages:
                 caller or address; GONE for one that is too old, or of another release.
         """
         try:
-            _require_as_made(token)
-            plain = self.seal.decrypt(token)
-            made = self.seal.extract_timestamp(token)
-        except (InvalidToken, ValueError, TypeError):
+            plain, made = self.seal.opened(token)
+        except SealedBefore:
+            raise _gone("The link to this page is one of another release") from None
+        except NotSealed:
             raise _refused("The link to this page is not one that the server gave") from None
         # JSON begins with a bracket, what is packed does not.
         form, *rest = json.loads(plain if plain.startswith(b"[") else zlib.decompress(plain))
@@ -82,16 +80,6 @@ class Pages:
         if self.clock() // 1_000_000 - made > self.lifetime:
             raise _gone(f"The link to this page was good for {self.lifetime} s")
         return state
-
-
-def _require_as_made(token: str) -> None:
-    """Base64 is read generously: what is none of it would pass as if it were not there.
-
-    Raises:
-        ValueError.
-    """
-    if base64.urlsafe_b64encode(base64.urlsafe_b64decode(token)).decode() != token:
-        raise ValueError("not as it was made")
 
 
 def _gone(text: str) -> FhirError:

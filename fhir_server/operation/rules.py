@@ -10,6 +10,10 @@ never about what a rule did.
 `async def follow(change: Change) -> list[str]` writes what follows with `change.records`, and says
 in words what that was. What it writes is looked at in turn, until nothing more follows.
 
+`async def ahead(changes: Sequence[Change]) -> None` is asked before, where several changes of its
+types are looked at together: it may ask once, with `change.records.about_each`, for what guard and
+follow would ask of each. It decides nothing.
+
 `async def due(change: Change) -> list[str]` writes what time alone brings about: it is given the
 patient for whom a rule has asked for that moment, with `change.records.remind`.
 
@@ -31,9 +35,8 @@ from typing import Final, TypeVar
 
 from fhir_server.access.caller import Caller
 from fhir_server.access.following import Rules, Written
-from fhir_server.access.session import SessionUnit, StoredVersion
+from fhir_server.access.session import SessionUnit
 from fhir_server.errors import FhirError, Issue, Kind
-from fhir_server.fhir import json
 from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.pathway import Pathway
@@ -81,6 +84,7 @@ class Change:
 
 Guard = Callable[[Change], Awaitable[None]]
 Follow = Callable[[Change], Awaitable[list[str]]]
+Ahead = Callable[[Sequence[Change]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ class Rule:
     follow: Follow | None = None
     due: Follow | None = None
     taken: Guard | None = None
+    ahead: Ahead | None = None
 
 
 class ServiceRules:
@@ -112,6 +117,7 @@ class ServiceRules:
         self._guards = [(rule.on, rule.guard) for rule in self._rules if rule.guard]
         self._follows = [(rule.on, rule.follow) for rule in self._rules if rule.follow]
         self._takes = [(rule.on, rule.taken) for rule in self._rules if rule.taken]
+        self._aheads = [(rule.on, rule.ahead) for rule in self._rules if rule.ahead]
         self._base = base
         self._clock = clock
         self._checker = checker
@@ -145,7 +151,7 @@ class ServiceRules:
         """Ask the rules about what was taken as it is."""
         records = self._records(unit)
         service = records.unit
-        found = [await _read(service, one, None) for one in unit.taken()]
+        found = [await _read(service, one, None, records) for one in unit.taken()]
         changes = [
             Change(*sides, records, records.now, self._pathway, unit.caller)
             for sides in found
@@ -165,7 +171,7 @@ class ServiceRules:
         service, now = records.unit, records.now
         said: list[str] = []
         for turn in turns:
-            found = [await _read(service, one, told) for one in unit.taken()]
+            found = [await _read(service, one, told, records) for one in unit.taken()]
             changes = [
                 Change(*sides, records, now, self._pathway, unit.caller, turn > 0, told)
                 for sides in found
@@ -173,11 +179,18 @@ class ServiceRules:
             ]
             if not changes:
                 return said
+            await self._look_ahead(changes)
             if turn == 0:
                 await self._guard(changes)
             said += await self._follow(changes)
         names = ", ".join(f"{change.type}/{change.id}" for change in changes)
         raise FhirError(Kind.TOO_COSTLY, f"What follows does not come to an end: {names}")
+
+    async def _look_ahead(self, changes: Sequence[Change]) -> None:
+        for on, ahead in self._aheads:
+            concerned = [change for change in changes if change.type in on]
+            if len(concerned) > 1:
+                await ahead(concerned)
 
     async def _guard(self, changes: Sequence[Change]) -> None:
         """Raise with everything that any rule misses."""
@@ -227,7 +240,7 @@ class _AsItIs:
 
 
 async def _read(
-    unit: SessionUnit, written: Written, told: object
+    unit: SessionUnit, written: Written, told: object, records: Records
 ) -> tuple[str, str, Resource | None, Resource | None] | None:
     """Both sides of a change; None where nothing came of it, and nothing more is told."""
     before, after = written.before, written.after
@@ -235,12 +248,8 @@ async def _read(
         after = await unit.read(written.type, written.id)
     if told is None and (after and after.version) == (before and before.version):
         return None
-    sides = _decoded(before), _decoded(after)
+    sides = records.decoded(before), records.decoded(after)
     return None if sides == (None, None) else (written.type, written.id, *sides)
-
-
-def _decoded(version: StoredVersion | None) -> Resource | None:
-    return None if version is None or version.deleted else json.decode_own(version.body)
 
 
 def _told_of(change: Change, error: FhirError) -> Iterator[Issue]:
@@ -276,15 +285,16 @@ def _rule(name: str, module: ModuleType) -> Rule:
     if not (isinstance(on, tuple) and on and all(map(_is_type, on))):
         raise BadOperation(f'{name} has no ON, a tuple of resource types such as ("Encounter",)')
     guard, follow = (getattr(module, one, None) for one in ("guard", "follow"))
-    due, taken = (getattr(module, one, None) for one in ("due", "taken"))
+    due, taken, ahead = (getattr(module, one, None) for one in ("due", "taken", "ahead"))
     functions = [one for one in (guard, follow, due, taken) if one is not None]
-    if not functions or not all(map(inspect.iscoroutinefunction, functions)):
+    known = functions if ahead is None else [*functions, ahead]
+    if not functions or not all(map(inspect.iscoroutinefunction, known)):
         raise BadOperation(
             f"{name} is no rule: it has an 'async def guard(change)', an 'async def "
             "follow(change)', an 'async def due(change)'; the name of a module that is no rule "
             "begins with '_'"
         )
-    return Rule(name, on, guard, follow, due, taken)
+    return Rule(name, on, guard, follow, due, taken, ahead)
 
 
 def _is_type(name: object) -> bool:

@@ -389,4 +389,12 @@ def disjunction(*nodes: Node) -> Node:
 
 def component(code: str, index: int) -> str:
     """The code under which a backend keeps a component of a composite parameter."""
-    return f"{code}${index}"
+    return f"{code}{_COMPONENT}{index}"
+
+
+def is_component(code: str) -> bool:
+    """Whether values under the code are of a component of a composite parameter."""
+    return _COMPONENT in code
+
+
+_COMPONENT: Final = "$"

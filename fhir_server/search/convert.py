@@ -5,6 +5,7 @@ Source: https://hl7.org/fhir/R4/search.html#table (how each data type is searche
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any, Final
 
 from fhir_server.fhir.dates import EARLIEST, LATEST, Interval, interval
@@ -29,6 +30,8 @@ from fhir_server.search.values import (
 
 Convert = Callable[[Any], Iterable[PlainValue]]
 _Few = Sequence[PlainValue]
+_SHORT: Final = 128
+"""Characters of a reference that may be kept."""
 
 
 def converter(kind: str, route: Route) -> Convert | None:
@@ -61,10 +64,16 @@ def _presence(value: Any) -> Iterator[PlainValue]:
 def _code_converter(element: ElementDefinition) -> Convert:
     """Codes under a required binding carry the system that the value set gives them."""
     codes = required_codes(element.value_set) if element.value_set else None
-    systems = {code: system for system, members in (codes or {}).items() for code in members}
+    known = {
+        code: (TokenValue(system, code),)
+        for system, members in (codes or {}).items()
+        for code in members
+    }
 
     def convert(value: Any) -> _Few:
-        return (TokenValue(systems.get(value, ""), value),) if isinstance(value, str) else ()
+        if not isinstance(value, str):
+            return ()
+        return known.get(value) or (TokenValue("", value),)
 
     return convert
 
@@ -139,12 +148,15 @@ def of_type(code: str, value: str) -> str:
 
 
 def _referred_identifier(value: Any) -> _Few:
-    return _identifier(value.get("identifier")) if isinstance(value, dict) else ()
+    inner = value.get("identifier") if isinstance(value, dict) else None
+    return () if inner is None else _identifier(inner)
 
 
 def _reference(value: Any) -> _Few:
-    text = _text(value, "reference") if isinstance(value, dict) else ""
-    return _target(text) if text else ()
+    text = value.get("reference") if isinstance(value, dict) else None
+    if not text or not isinstance(text, str):
+        return ()
+    return _known_target(text) if len(text) <= _SHORT else _target(text)
 
 
 def _target(text: str) -> _Few:
@@ -154,6 +166,10 @@ def _target(text: str) -> _Few:
     if local is None or local.version is None:
         return (ReferenceValue(text),)
     return (ReferenceValue(str(local), local.version),)
+
+
+_known_target: Final = lru_cache(maxsize=4096)(_target)
+"""The same few are met in what belongs together."""
 
 
 def _resource_within(value: Any) -> Iterator[PlainValue]:

@@ -20,7 +20,7 @@ from fhir_server.fhir.definitions import (
 from fhir_server.search.composites import Composite, composites
 from fhir_server.search.convert import BESIDE, CODED, CODED_TYPES, Convert, converter
 from fhir_server.search.fulltext import texts
-from fhir_server.search.paths import Route, UnknownPath, routes
+from fhir_server.search.paths import Route, Step, UnknownPath, along, routes
 from fhir_server.search.values import (
     ContainedValue,
     IndexValue,
@@ -41,14 +41,52 @@ Extractors = Mapping[str, tuple[Extractor, ...]]
 """By the first property of their routes."""
 
 
-def _extractor(route: Route, converts: tuple[tuple[str, Convert], ...]) -> Extractor:
-    """What stands at the end of the route gives values for each of the codes."""
-    walk = route.walk()
+_Converts = tuple[tuple[str, Convert], ...]
+"""What makes values, by index code."""
+_Ways = list[tuple[tuple[Step, ...], _Converts]]
+"""What is left of routes, and what is made of what stands at their ends."""
+
+
+def _extractor(ways: _Ways) -> Extractor:
+    """What comes of ways that begin at one place; a step that they share is taken once."""
+    here = tuple(pair for steps, converts in ways if not steps for pair in converts)
+    below = {name: _extractor(inner) for name, inner in _by_step(ways).items()}
+    choosing = [_choosing(steps, converts) for steps, converts in ways if _chooses(steps)]
 
     def add(held: Any, found: Found) -> None:
-        for value in walk(held):
-            for code, convert in converts:
+        for value in held if isinstance(held, list) else (held,):
+            for code, convert in here if value is not None else ():
                 for converted in convert(value):
+                    found[code, converted] = None
+            if below and isinstance(value, dict):
+                for name, inner in value.items():
+                    if name in below and inner is not None:
+                        below[name](inner, found)
+            for choose in choosing:
+                choose(value, found)
+
+    return add
+
+
+def _by_step(ways: _Ways) -> dict[str, _Ways]:
+    """What is left after the next step, by its name, of those that take all that stands there."""
+    found: dict[str, _Ways] = {}
+    for steps, converts in ways:
+        if steps and not _chooses(steps):
+            found.setdefault(steps[0].name, []).append((steps[1:], converts))
+    return found
+
+
+def _chooses(steps: tuple[Step, ...]) -> bool:
+    """Whether the next step leaves out some of what stands there."""
+    return bool(steps) and (steps[0].keep is not None or steps[0].index is not None)
+
+
+def _choosing(steps: tuple[Step, ...], converts: _Converts) -> Extractor:
+    def add(value: Any, found: Found) -> None:
+        for end in along(steps, [value]):
+            for code, convert in converts:
+                for converted in convert(end):
                     found[code, converted] = None
 
     return add
@@ -105,29 +143,27 @@ def _memberships(
 ) -> list[tuple[str, IndexValue]]:
     """Values of the pseudo-parameters `{Patient}` and so on: the compartments it is in."""
     members: list[tuple[str, IndexValue]] = []
-    referring = _referring(resource_type)
-    references = [
-        (code, value.target)
-        for code, value in found
-        if code in referring and isinstance(value, ReferenceValue)
-    ]
-    for compartment, codes in memberships(resource_type):
+    compartments, referring = _referring(resource_type)
+    for compartment, codes in compartments.items():
         if "{def}" in codes and isinstance(resource_id, str):
             own = ReferenceValue(f"{compartment}/{resource_id}")
             members.append((f"{{{compartment}}}", own))
-        for code, target in references:
-            # Of an address elsewhere, only a search with that server's base can say whose it is.
-            place, slash, _ = target.rpartition("/")
-            is_there = place == compartment or place.endswith(f"/{compartment}")
-            if slash and is_there and code in codes:
-                members.append((f"{{{compartment}}}", ReferenceValue(target)))
+    for code, value in found:
+        if code not in referring or type(value) is not ReferenceValue:
+            continue
+        # Of an address elsewhere, only a search with that server's base can say whose it is.
+        place, slash, _ = value.target.rpartition("/")
+        compartment = place.rpartition("/")[2]
+        if slash and code in compartments.get(compartment, ()):
+            members.append((f"{{{compartment}}}", ReferenceValue(value.target)))
     return members
 
 
 @cache
-def _referring(resource_type: str) -> frozenset[str]:
-    """The parameters by which it can be in a compartment."""
-    return frozenset(code for _, codes in memberships(resource_type) for code in codes)
+def _referring(resource_type: str) -> tuple[Mapping[str, frozenset[str]], frozenset[str]]:
+    """The compartments that it can be in, each with the parameters by which; all of those."""
+    found = dict(memberships(resource_type))
+    return found, frozenset(code for codes in found.values() for code in codes)
 
 
 @cache
@@ -187,16 +223,24 @@ def _by_property(resource_type: str) -> Extractors:
 
 def extractors(parameters: Iterable[SearchParameter], resource_type: str) -> Extractors:
     """What the parameters take from a resource of the type, by the property where it begins."""
-    table: dict[str, list[Extractor]] = {}
+    ways: _Ways = []
     for parameter in parameters:
         for route in routes_of(parameter, resource_type):
             convert = converter(parameter.type, route)
             if convert is not None:
                 beside = BESIDE.get((parameter.type, route.type), {}).items()
                 more = ((f"{parameter.index}:{modifier}", other) for modifier, other in beside)
-                one = _extractor(route, ((parameter.index, convert), *more))
-                table.setdefault(route.steps[0].name, []).append(one)
+                ways.append((route.steps, ((parameter.index, convert), *more)))
+    table = {name: [_extractor(inner)] for name, inner in _by_step(ways).items()}
+    for steps, converts in ways:
+        if _chooses(steps):
+            table.setdefault(steps[0].name, []).append(_of_property(steps, converts))
     return {name: tuple(found) for name, found in table.items()}
+
+
+def _of_property(steps: tuple[Step, ...], converts: _Converts) -> Extractor:
+    name, choose = steps[0].name, _choosing(steps, converts)
+    return lambda held, found: choose({name: held}, found)
 
 
 @lru_cache(maxsize=4096)

@@ -92,13 +92,13 @@ def _read_members(node: Mapping[str, Any], found: _Texts, members: Mapping[str, 
         reading = members.get(name)
         if reading is None:
             continue
-        if isinstance(reading, str):
+        if reading is _read_string:
+            _read_string(value, found)
+        elif isinstance(reading, str):
             inner = _members(reading)
             for one in value if isinstance(value, list) else (value,):
-                if isinstance(one, dict):
+                if isinstance(one, dict) and not inner.keys().isdisjoint(one):
                     _read_members(one, found, inner)
-        elif reading is _read_string and isinstance(value, str):
-            found.append(value)
         else:
             reading(value, found)
 

@@ -18,7 +18,6 @@ from typing import Any, Final
 from fhir_server.fhir.definitions import ElementDefinition, is_resource_type, type_definition
 
 Filter = Callable[[Any], bool]
-Walk = Callable[[Any], list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +40,11 @@ class Route:
 
     def values(self, resource: Any) -> list[Any]:
         """What stands at the end of the route, arrays flattened."""
-        return _along(self.steps, [resource])
-
-    def walk(self) -> Walk:
-        """As `values`, of what the first property of the route holds, which is not null."""
-        first, *further = self.steps
-        rest = tuple(further)
-        if first.keep is None and first.index is None:
-            return (lambda held: _along(rest, _items(held))) if rest else _items
-        return lambda held: _along(self.steps, [{first.name: held}])
+        return along(self.steps, [resource])
 
 
-def _along(steps: tuple[Step, ...], found: list[Any]) -> list[Any]:
-    """In one function: each resource that is written goes along a dozen routes."""
+def along(steps: tuple[Step, ...], found: list[Any]) -> list[Any]:
+    """What stands at the end of the steps; in one function, as much is found by it."""
     for step in steps:
         name, keep, index = step.name, step.keep, step.index
         reached: list[Any] = []
@@ -69,12 +60,6 @@ def _along(steps: tuple[Step, ...], found: list[Any]) -> list[Any]:
         if not found:
             break
     return found
-
-
-def _items(held: Any) -> list[Any]:
-    if not isinstance(held, list):
-        return [held]
-    return [item for item in held if item is not None] if None in held else held
 
 
 class UnknownPath(ValueError):

@@ -64,6 +64,8 @@ def is_plain(search: Search) -> TypeGuard[Query]:
     """Whether it is of one type, and leads to no others: as short as most are."""
     if not isinstance(search, Query) or len(search.sort) > _FEW:
         return False
+    if isinstance(search.where, Everything):
+        return True
     nodes = _conjuncts(search.where)
     return len(nodes) <= _FEW and all(map(_is_short, nodes))
 

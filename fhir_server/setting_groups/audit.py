@@ -15,7 +15,8 @@ class AuditSettings(BaseSettings):
     audit_queue: Annotated[int, Field(ge=10)] = 10_000
     """Rows of reads and refusals that may wait to be written; beyond, requests are refused."""
     audit_syslog: str = ""
-    """Where rows are sent as syslog messages besides: `tcp://host:port` or `unix:///dev/log`."""
+    """Where rows are sent as syslog messages besides: `tls://host:port`, `tcp://host:port` or
+    `unix:///dev/log`."""
 
     def require_audit(self, auth: str | None) -> None:
         """Raises ValueError where there has to be an audit, and is none."""
@@ -26,10 +27,12 @@ class AuditSettings(BaseSettings):
     @classmethod
     def _require_receiver(cls, address: str) -> str:
         parts = urlsplit(address)
-        to_host = parts.scheme == "tcp" and parts.hostname and parts.port and not parts.path
+        streams = parts.scheme in ("tls", "tcp")
+        to_host = streams and parts.hostname and parts.port and not parts.path
         if address and not to_host and not (parts.scheme == "unix" and parts.path):
             raise ValueError(
-                f"'{address}' is no receiver; tcp://127.0.0.1:601 or unix:///dev/log are"
+                f"'{address}' is no receiver; tls://logs.example.nhs.uk:6514, tcp://127.0.0.1:601 "
+                "or unix:///dev/log are"
             )
         return address
 

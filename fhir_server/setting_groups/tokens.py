@@ -39,6 +39,9 @@ class TokenSettings(BaseSettings):
     """Characters of a token."""
     token_cache: Annotated[int, Field(ge=0, le=3600)] = 300
     """Seconds for which a verified token is not verified again; never beyond its own end."""
+    token_outlived: Annotated[int, Field(ge=0, le=3660 * 24 * 3600)] = 90 * 24 * 3600
+    """Seconds for which what a token of that issuer began, a job or notices, goes on after it has
+    expired."""
     introspection_url: str = ""
     """Where the issuer is asked about opaque tokens (RFC 7662); https."""
     introspection_client: str = ""

@@ -5,8 +5,8 @@ rows) lands together or not at all, and whatever the work reads, it reads inside
 commit comes between a condition and the write that hangs on it.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from fhir_server.fhir import json
@@ -70,10 +70,15 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Matches in order; `after` is where the next page begins, None on the last."""
+    """Matches in order; `after` is where the next page begins, None on the last.
+
+    `epoch`: where the store tells it, another object once anybody has committed
+    since they were found.
+    """
 
     matches: Sequence[StoredVersion]
     after: Position | None
+    epoch: object | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +102,12 @@ class Draft:
 
     __slots__ = ("id", "resource", "template", "type", "values")
 
-    def __init__(self, resource: Mapping[str, Any]) -> None:
+    def __init__(self, resource: Mapping[str, Any], template: Template | None = None) -> None:
+        """`template` is that of the same resource, where it is there already."""
         self.type: str = resource["resourceType"]
         self.id: str = resource["id"]
         self.resource: Final = resource
-        self.template = Template(resource)
+        self.template = template or Template(resource)
         self.values: list[tuple[str, IndexValue]] = [
             pair for pair in extract(resource) if pair[0] != "_lastUpdated"
         ]
@@ -199,6 +205,14 @@ class Unit(Reader, Protocol):
         """Write the next version of the draft's resource, its first where there is none.
 
         Where the current version says the same, nothing is written, and it is what comes back.
+        """
+
+    async def referring(
+        self, types: Collection[str], code: str, targets: Sequence[str]
+    ) -> frozenset[str]:
+        """Of which of the types something refers to a target by that parameter, as it is now.
+
+        One question in place of a search for each: of the other types, such a search finds nothing.
         """
 
     async def delete(self, resource_type: str, resource_id: str) -> StoredVersion:

@@ -6,7 +6,7 @@ import os
 import platform
 import sqlite3
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -70,7 +70,8 @@ def expected(terms: Terms, resources: int, cases: Sequence[Case], servers: int) 
     each = terms.rounds * (2 * terms.seconds + terms.warm) * servers
     renewed = sum(2.0 * (terms.rounds + 1) for case in cases if case.writes)
     seconds = each * len(cases) + renewed + resources / _BUILT + _BESIDE
-    return f"{len(cases)} cases; it takes up to about {seconds / 60 + 1:.0f} minutes"
+    several = "s" if len(cases) > 1 else ""
+    return f"{len(cases)} case{several}; it takes up to about {seconds / 60 + 1:.0f} minutes"
 
 
 class _Twice(io.StringIO):
@@ -93,11 +94,28 @@ def printed() -> Iterator[io.StringIO]:
         yield text
 
 
-_HEADS: Final = ("a second", "entries/s", "of bare", "target", "", "of fh.res", "p50 ms", "p95")
+_COLUMNS: Final = {
+    "a second": 9,
+    "entries/s": 10,
+    "of bare": 8,
+    "target": 7,
+    "": 7,
+    "of fh.res": 10,
+    "p50 ms": 7,
+    "p95": 7,
+    "p99": 7,
+    "failed": 7,
+}
+"""Heads and their widths: with the name before them, what fits a terminal of 100 columns."""
+_NAME: Final = 21
+
+
+def _columns(cells: Iterable[str]) -> str:
+    return "".join(f"{cell:>{width}}" for cell, width in zip(cells, _COLUMNS.values(), strict=True))
 
 
 def heading() -> str:
-    return f"{'':22}{''.join(f'{head:>10}' for head in _HEADS)}{'p99':>10}{'failed':>8}"
+    return f"{'':{_NAME}}{_columns(_COLUMNS)}"
 
 
 def line(row: Row, *, servers: int = 1) -> str:
@@ -112,10 +130,14 @@ def line(row: Row, *, servers: int = 1) -> str:
         "" if row.target is None else f"{row.target:g}",
         row.verdict,
         "" if row.of_elsewhere is None else f"{row.of_elsewhere:.2f}",
-        *(f"{row.percentile(percent):.2f}" for percent in (50, 95, 99)),
+        *(_short(row.percentile(percent)) for percent in (50, 95, 99)),
+        str(row.failed),
     ]
-    width = 22 if servers == 1 else 34
-    return f"{name:{width}}{''.join(f'{cell:>10}' for cell in cells)}{row.failed:8}"
+    return f"{name:{_NAME if servers == 1 else 34}}{_columns(cells)}"
+
+
+def _short(milliseconds: float) -> str:
+    return f"{milliseconds:.2f}" if milliseconds < 100 else f"{milliseconds:.0f}"
 
 
 def compared(rows: Sequence[Row]) -> Iterator[str]:

@@ -141,9 +141,18 @@ async def _planned(move: Move) -> list[str]:
             await move.records.save({**goal, "lifecycleStatus": "active"})
     said = await _complete(move, "planning-visit")
     if status_of(plan) == "draft" and (teams := plan.get("careTeam") or move.episode.get("team")):
-        await move.records.save({**plan, "status": "active", "careTeam": teams})
+        told = {"status": "active", "careTeam": teams, "period": _in_effect(plan, move)}
+        await move.records.save({**plan, **told})
         said.append(f"The plan is active: {reference_to(plan)}")
     return said
+
+
+def _in_effect(plan: Resource, move: Move) -> Resource:
+    """When a plan that was a draft is followed; a start that somebody has set by hand stays."""
+    period: Resource = plan.get("period", {})
+    if period.get("start") != plan.get("created", "")[:10]:
+        return period
+    return {**period, "start": local_day(move.now).isoformat()}
 
 
 def _is_of(plan: Resource, goal: Resource) -> bool:

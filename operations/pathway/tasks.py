@@ -50,7 +50,7 @@ async def cancel(records: Records, person: Person, tasks: Iterable[Resource], re
     found = [task for task in tasks if is_open(task)]
     for task in found:
         ended = {"status": "cancelled", "statusReason": {"text": reason}}
-        await records.save({**task, **ended, "lastModified": local_time(person.now)})
+        await records.amend({**task, **ended, "lastModified": local_time(person.now)})
     return len(found)
 
 

@@ -27,7 +27,7 @@ from operations._person import (
     local_time,
     status_of,
 )
-from operations._plan import note_aftercare, ready_day, redated
+from operations._plan import note_aftercare, ready_day, redated, right_to_aftercare
 from operations._work import Work, task_of
 
 ON: Final = ("CarePlan",)
@@ -77,10 +77,11 @@ async def follow(change: Change) -> list[str]:
     person, stay = await _person(change, plan), await _stay(change, plan)
     if person is None:
         return []
-    said = await _dated(change, plan) if is_open_plan(plan) else []
+    is_dated = change.by_rule and change.before is None  # the plan that an admission opens
+    said = await _dated(change, plan) if is_open_plan(plan) and not is_dated else []
     plan = await change.records.get("CarePlan", change.id) or plan
     if stay is not None and is_open_plan(plan):
-        await note_aftercare(change.records, plan, stay)
+        await note_aftercare(change.records, plan, right=right_to_aftercare(stay))
     return said + await _ask_why(change, person, plan, stay)
 
 

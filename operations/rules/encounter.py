@@ -15,6 +15,7 @@ from fhir_server.operation.rules import Change
 from operations._event import Event, Told
 from operations._leaving import died
 from operations._person import (
+    CLOCKS_DIFFER,
     INPATIENT_CLASSES,
     OPEN_STAY,
     UNDONE_STAY,
@@ -22,7 +23,7 @@ from operations._person import (
     since,
     status_of,
 )
-from operations._plan import plan_id
+from operations._plan import plan_id, right_to_aftercare
 from operations._stay import admitted, corrected, discharged, may_follow, reopened, undone
 
 ON: Final = ("Encounter",)
@@ -30,8 +31,6 @@ _DECISIVE: Final = ("status", "class", "subject", "period", "hospitalization", "
 """Elements that effects are made from; a change of others has none."""
 _LONG_AGO: Final = interval("1900").low
 """Due dates that are reckoned from before that could leave the calendar."""
-_CLOCKS_DIFFER: Final = 3_600_000_000
-"""How far ahead what has happened may lie, in microseconds."""
 _UNKNOWN: Final[Resource] = {"display": "Not told"}
 
 
@@ -82,7 +81,7 @@ async def follow(change: Change) -> list[str]:
     status = "" if change.after is None else status_of(event.stay)
     if status in ("", *UNDONE_STAY):
         return await undone(event)
-    happened = _LONG_AGO <= event.at <= change.now + _CLOCKS_DIFFER
+    happened = _LONG_AGO <= event.at <= change.now + CLOCKS_DIFFER
     if not happened or await _died_elsewhere(event):
         return await corrected(event)
     if status in OPEN_STAY:
@@ -114,7 +113,7 @@ async def _event(change: Change) -> Event | None:
         told.author if told else stay.get("serviceProvider", _UNKNOWN),
         await person.consented("register"),
         change.pathway,
-        told is not None and told.aftercare,
+        told.aftercare if told else right_to_aftercare(stay),
         change.before is not None and died(change.before),
     )
 

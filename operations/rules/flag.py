@@ -127,7 +127,7 @@ async def follow(change: Change) -> list[str]:
 
 
 async def _end(change: Change, flag: Resource, by: Resource) -> str:
-    ended = await change.records.save(superseded(flag, by))
+    ended = await change.records.amend(superseded(flag, by))
     return f"The rating {colour_of(flag)} is superseded by {colour_of(by)}: {reference_to(ended)}"
 
 

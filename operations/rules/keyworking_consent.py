@@ -4,13 +4,14 @@ The state of the involvement is kept. To end a plan or a goal is no keyworking, 
 as does the discharge plan, which the hospital owes whatever is agreed with the keyworker.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.rules import Change
-from operations._person import Person, has_code, status_of
+from operations._person import Person, ask_consent_ended, has_code, status_of
 from operations._record import patient_in
 from operations.pathway.guards import is_over_goal
 
@@ -20,16 +21,22 @@ _OVER_PLAN: Final = ("completed", "revoked", "entered-in-error")
 _CONSENT: Final = "keyworking"
 
 
+async def ahead(changes: Sequence[Change]) -> None:
+    asked = [change for change in changes if _is_asked(change)]
+    patients = {one for change in asked for one in _whose(change) if one}
+    if len(patients) > 1:
+        await ask_consent_ended(changes[0].records, sorted(patients), _CONSENT)
+
+
 async def guard(change: Change) -> None:
     """Raise for a plan or a goal of keyworking without consent that was there once.
 
     Raises:
         FhirError: BUSINESS_RULE.
     """
-    if not _is_keyworking(change) or _ends(change.after):
+    if not _is_asked(change):
         return
-    sides = (side for side in (change.before, change.after) if side is not None)
-    for patient_id in dict.fromkeys(map(patient_in, sides)):
+    for patient_id in _whose(change):
         if await _has_ended(change, patient_id):
             raise FhirError.at(
                 Kind.BUSINESS_RULE,
@@ -45,6 +52,15 @@ async def _has_ended(change: Change, patient_id: str) -> bool:
     if not patient_id or not await person.consent_ended(_CONSENT):
         return False
     return await change.records.get("Patient", patient_id) is not None
+
+
+def _is_asked(change: Change) -> bool:
+    return _is_keyworking(change) and not _ends(change.after)
+
+
+def _whose(change: Change) -> Iterable[str]:
+    sides = (side for side in (change.before, change.after) if side is not None)
+    return dict.fromkeys(map(patient_in, sides))
 
 
 def _is_keyworking(change: Change) -> bool:

@@ -20,12 +20,10 @@ from operations._death import closed_by_death, reinvolved
 from operations._doubt import ask_who
 from operations._identity import numbers, plain_number, reliable
 from operations._leaving import died
-from operations._person import Person, status_of
+from operations._person import CLOCKS_DIFFER, Person, status_of
 from operations._rating import give_back_after_death
 
 ON: Final = ("Patient",)
-_CLOCKS_DIFFER: Final = 3_600_000_000
-"""How far ahead what has happened may lie, in microseconds."""
 _CHANGED: Final = "See whether the young person is still who they were"
 _SHARED: Final = "Find out whether two records are of one young person"
 
@@ -38,7 +36,7 @@ async def guard(change: Change) -> None:
     """
     told = (change.after or {}).get("deceasedDateTime")
     known = (change.before or {}).get("deceasedDateTime")
-    if told and told != known and interval(told).low > change.now + _CLOCKS_DIFFER:
+    if told and told != known and interval(told).low > change.now + CLOCKS_DIFFER:
         text = f"'{told}' is to come: a death is recorded once it has happened"
         raise FhirError.at(Kind.BUSINESS_RULE, "Patient.deceased", text)
 

@@ -61,6 +61,14 @@ _LOOKED_AT: Final[Mapping[str, Sequence[str]]] = {
 """By type, the elements that tasks are made from; a change of others changes none."""
 
 
+async def ahead(changes: Sequence[Change]) -> None:
+    plans = [change for change in changes if change.type == "CarePlan"]
+    patients = {f"Patient/{one}" for change in plans if (one := _is_new_for(change))}
+    if len(patients) > 1:
+        asked = ("Task", sorted(patients), *_IS_TO_BE_BEGUN)
+        await changes[0].records.about_each(*asked, latest=1)
+
+
 async def follow(change: Change) -> list[str]:
     """Make the tasks fit, unless nothing was written since they were."""
     if not await _concerns(change):
@@ -145,11 +153,16 @@ async def _concerns(change: Change) -> bool:
 
 async def _concerns_home(change: Change) -> bool:
     """Whether a plan for home is there no more, or is there now and somebody is to begin one."""
-    before, after = _home_of(change.before), _home_of(change.after)
-    if before == after or before:
-        return before != after
-    asked = ("Task", f"Patient/{after}", *_IS_TO_BE_BEGUN)
+    new = _is_new_for(change)
+    if not new:
+        return _home_of(change.before) != _home_of(change.after)
+    asked = ("Task", f"Patient/{new}", *_IS_TO_BE_BEGUN)
     return bool(await change.records.about(*asked, latest=1))
+
+
+def _is_new_for(change: Change) -> str:
+    """Whose open plan for home it has become; '' where it was one before, or is none."""
+    return "" if _home_of(change.before) else _home_of(change.after)
 
 
 def _home_of(plan: Resource | None) -> str:

@@ -17,6 +17,7 @@ from fhir_server.fhir.json import Resource
 from fhir_server.http.messages import HttpRequest
 from fhir_server.settings import Settings
 from fhir_server.storage.clock import system_clock
+from fhir_server.storage.sqlite.store import SqliteStore
 from tests.access.deciding import NURSE, Decided
 from tests.storage.conftest import backend, store
 
@@ -67,7 +68,9 @@ async def by_table(app: Application, settings: Settings) -> ByTable:
         def open_session(request: HttpRequest) -> Session:
             asking = replace(caller, request_id=request.request_id)
             policy = ConsentPolicy(decisions, asking, clock)
-            return Session(app.state.store, asking, policy, rules=app.state.server.rules)
+            found = Session(app.state.store, asking, policy, rules=app.state.server.rules)
+            found.epochs = app.state.store if isinstance(app.state.store, SqliteStore) else None
+            return found
 
         assert app.fhir is not None
         app.fhir._open_session = open_session

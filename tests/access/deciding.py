@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from fhir_server.access.caller import Caller, Role
-from fhir_server.access.consent_policy import ConsentPolicy, ScopeTerms, every_scope
+from fhir_server.access.consent_policy import ConsentPolicy
+from fhir_server.access.consent_terms import ScopeTerms, every_scope
 from fhir_server.access.decision import DENIED, Area, Decision, Right, Sight
 from fhir_server.access.session import Session
 from fhir_server.fhir import canonicals

@@ -3,7 +3,6 @@
 Each test first asks, so that whatever may be kept is kept; then it asks again.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,8 @@ import pytest
 from fhir_server.access import masking, membership
 from fhir_server.access.as_stored import behind, mark_of
 from fhir_server.access.caller import Caller, Grant, own_prefix
-from fhir_server.access.consent_policy import _MOST_MADE, ConsentPolicy, ConsentTerms
+from fhir_server.access.consent_policy import ConsentPolicy
+from fhir_server.access.consent_terms import _MOST_MADE, ConsentTerms
 from fhir_server.access.decision import Gathered
 from fhir_server.access.decisions import TableDecisions
 from fhir_server.access.facts import remaking
@@ -46,6 +46,7 @@ from tests.access.people import (
     somebody,
     team,
 )
+from tests.clock import go_ahead
 from tests.storage.backends import Backend
 from tests.support import caseload, official_examples
 
@@ -53,6 +54,7 @@ KEYWORKER: Final = somebody("Practitioner/kw", "X1")
 NURSE: Final = somebody("Practitioner/nurse", "X1")
 OF_ONE: Final = Query("Goal", ReferenceTo("patient", ("Patient/1", "http://here/Patient/1")))
 ALL: Final = Query("Goal")
+HOUR: Final = 3600 * 1_000_000
 
 
 class Asking:
@@ -67,7 +69,7 @@ class Asking:
     async def sees(self, caller: Caller) -> list[bool]:
         """Whether a Goal can be read, also in the short way, is found by its patient and among
         all."""
-        session = Session(self._store, caller, self._policy(caller))
+        session = telling(Session(self._store, caller, self._policy(caller)), self._store)
         # The short way first: it may take nothing for decided that was decided just now.
         reads = [
             await read_plainly(self._plainly(caller), session),
@@ -101,8 +103,14 @@ def plainly(store: Store, caller: Caller, policy: ConsentPolicy) -> Session:
         return Session(store, caller, policy)
     reader = AtOnce(store, watches=True)
     found = Session(reader, caller, policy)
-    found.beside = reader
+    found.beside = found.epochs = reader
     return found
+
+
+def telling(session: Session, store: Store) -> Session:
+    """The session as the server opens it: of a store that tells of commits where it can."""
+    session.epochs = store if isinstance(store, SqliteStore) else None
+    return session
 
 
 async def read_plainly(plain: Session, session: Session) -> StoredVersion | None:
@@ -187,18 +195,20 @@ async def test_a_post_ends_without_a_commit(store: Store) -> None:
     assert not await asking.opens(NURSE)
 
 
-async def test_broken_glass_closes_without_a_commit(store: Store) -> None:
+async def test_broken_glass_closes_without_a_commit(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     doctor = somebody("Practitioner/doctor", "X1")
     asking = await started(store, organisation("x", "X1"))
     assert not await asking.opens(doctor)
 
     async def work(unit: Unit) -> None:
-        kept = memo(doctor, "1", "danger to life", system_clock() + 1_500_000)
+        kept = memo(doctor, "1", "danger to life", system_clock() + HOUR)
         await unit.keep(replace(kept, key=own_prefix(doctor.name) + kept.key))
 
     await store.commit(work)
     assert await asking.opens(doctor)
-    await asyncio.sleep(1.6)
+    go_ahead(monkeypatch, HOUR)
     assert not await asking.opens(doctor)
 
 
@@ -212,7 +222,7 @@ async def test_what_one_token_was_granted_is_not_what_the_other_was(store: Store
     for _ in range(3):
         for caller, wanted in zip(both, (True, False), strict=True):
             policy = ConsentPolicy(asking._decisions, caller, lambda: NOW, terms)
-            session = Session(store, caller, policy)
+            session = telling(Session(store, caller, policy), store)
             plain = plainly(store, caller, policy)
             for _ in range(2):
                 assert (await read_plainly(plain, session) is not None) is wanted

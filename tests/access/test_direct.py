@@ -21,6 +21,7 @@ from tests.http.wired import Wired, get
 
 pytestmark = pytest.mark.sqlite_alone
 GOAL: Final = "Goal/g"
+GOALS: Final = "Goal?subject=Patient/1&_count=5"
 EPISODE: Final = episode("Practitioner/kw", team=[{"reference": "CareTeam/t"}])
 
 
@@ -51,7 +52,17 @@ class Asking:
         found = await self.status(*headers)
         assert found in (200, 404)
         assert self.wired.short - before >= 2
+        assert await self._finds(*headers) is (found == 200)
         return found == 200
+
+    async def _finds(self, *headers: tuple[str, str]) -> bool:
+        """Whether a search shows it, in the short way too."""
+        before = self.wired.short
+        told = [await self.wired.usually(get(GOALS, *headers)) for _ in range(2)]
+        told.append(await self.wired.generally(get(GOALS, *headers)))
+        assert len({(one.answer, one.rows) for one in told}) == 1
+        assert self.wired.short - before >= 1
+        return b'/Goal/g"' in told[0].answer
 
 
 @pytest.fixture
@@ -104,6 +115,15 @@ async def test_one_token_is_nobody_elses(asking: Asking) -> None:
     name, value = token()
     assert await asking.status((name, value[:-3])) == 401
     assert await asking.is_open(token())
+
+
+async def test_whoever_may_read_may_not_search_by_that(asking: Asking) -> None:
+    reads, searches = (token(scope=f"system/*.{one}", jti=one) for one in "rs")
+    assert await asking.status(reads) == 200
+    assert await asking.status(searches) == 403
+    for told, status in ((reads, b"403"), (searches, b"200")):
+        for ask in (asking.wired.usually, asking.wired.usually, asking.wired.generally):
+            assert (await ask(get(GOALS, told))).answer[9:12] == status
 
 
 async def test_a_token_ends_when_it_expires(asking: Asking) -> None:

@@ -1,5 +1,6 @@
 """Why somebody sees what they see: told to who may know, and to nobody else."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 import httpx
@@ -19,7 +20,7 @@ from tests.access.people import (
     rule,
     team,
 )
-from tests.support import assert_outcome
+from tests.support import FHIR_JSON, assert_outcome
 
 KEYWORKER: Final = Caller("kw", user="Practitioner/kw", organisation="X99")
 TEACHER: Final = Caller("teacher", user="Practitioner/teacher", organisation="S11")
@@ -98,6 +99,31 @@ async def test_what_is_no_user_is_refused(client: httpx.AsyncClient, by_table: B
     by_table(AUDITOR, NOW)
     answer = await client.get("Patient/1/$explain-access?caller=CarePlan/1")
     assert_outcome(answer, 400, "invalid", "Practitioner/12", "http.caller")
+
+
+@pytest.mark.usefixtures("region")
+async def test_a_role_of_a_token_is_one_that_there_is(
+    client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    by_table(AUDITOR, NOW)
+    answer = await client.get("Patient/1/$explain-access?role=king")
+    assert_outcome(answer, 400, "invalid", "cetr-panel", "http.role")
+    found = await explained(client, "?role=load-test&role=auditor")
+    assert named(found, "row")[0]["valueInteger"] == 14
+
+
+@pytest.mark.usefixtures("region")
+async def test_an_auditor_who_has_broken_glass_is_told_so(
+    client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    """As the decision has it, and not what would hold without it."""
+    by_table(replace(STRANGER, organisation="S11", roles=frozenset({Role.AUDITOR})))
+    assert named(await explained(client), "row")[0]["valueInteger"] == 0
+    reason = {"name": "reason", "valueString": "life at risk, nobody else is there"}
+    sent = {"resourceType": "Parameters", "parameter": [reason]}
+    glass = await client.post("Patient/1/$break-glass", json=sent, headers=FHIR_JSON)
+    assert glass.status_code == 200, glass.text
+    assert named(await explained(client), "row")[0]["valueInteger"] == 1
 
 
 async def test_an_open_server_decides_nothing(client: httpx.AsyncClient) -> None:

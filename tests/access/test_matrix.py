@@ -10,6 +10,7 @@ import asyncio
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from tests.access.asks import CHIEF, EVERY, READS, WRITES, Ask
 from tests.access.cast import GLASS, SERVICES, Cast
 from tests.access.region import AGES, CHILDREN, GONE, Child, everything
 from tests.access.served import break_glass, copied, copy_all, served, store_all
+from tests.http.comparing import comparable
 from tests.http.wired import Wired, get
 from tests.jobs import finished
 
@@ -42,16 +44,16 @@ class Told:
     headers: Mapping[str, str]
     text: str
 
-    @property
+    @cached_property
     def whole(self) -> str:
         return f"{self.status} {self.headers} {self.text}"
 
-    @property
+    @cached_property
     def words(self) -> frozenset[str]:
         """But for those that links repeat: they were asked for by them."""
         return frozenset(re.findall(r"xq\d\d[a-z]+", _LINK.sub("", self.whole)))
 
-    @property
+    @cached_property
     def keys(self) -> frozenset[str]:
         return frozenset(re.findall(r"[xz]q\d\d", self.whole.replace("xq", "zq")))
 
@@ -359,6 +361,31 @@ async def test_the_short_way_of_reads_shows_what_the_general_one_does(
                         shown += general.answer[9:12] in (b"200", b"404", b"410")
             # Whoever broke the glass has reasons in the audit, which the general way gathers.
             assert wired.short - short == shown or caller.breaks, caller.kind
+
+
+@pytest.mark.sqlite_alone
+async def test_the_short_way_of_searches_shows_what_the_general_one_does(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    copy_all(prepared.folder, tmp_path)
+    async with served(tmp_path) as (app, _):
+        wired = Wired(app)
+        for caller in (*SERVICES, *(who(AT_LENGTH[0]) for who in (cast.patient, cast.parent))):
+            headers, short = tuple(caller.headers().items()), wired.short
+            for question in SEARCHED:
+                raw = get(question.format(p=AT_LENGTH[0].key), *headers)
+                general = comparable(app, await wired.generally(raw))
+                told = comparable(app, await wired.usually(raw))
+                assert told == general, (caller.kind, question)
+            assert wired.short > short or caller.breaks or not caller.scopes, caller.kind
+
+
+SEARCHED: Final = (
+    *("CarePlan?_count=20", "CarePlan?_count=3&_total=accurate", "Flag?_count=50&_summary=true"),
+    *("Patient?_count=5&_revinclude=Flag:subject", "Patient?_elements=id&_sort=_id&_count=100"),
+    *("CarePlan?subject=Patient/{p}&_include=CarePlan:subject", "Task?patient={p}&_count=5"),
+    *("CarePlan?subject:Patient.gender=female&_count=5", "Goal?patient=Patient/{p}&_include=*"),
+)
 
 
 def test_each_row_of_the_table_shows_something_to_somebody() -> None:

@@ -37,6 +37,9 @@ RATED: Final[dict[str, Any]] = {
     "author": ref("Practitioner/keyworker"),
 }
 
+BROKEN: Final = {**rating("f1", "1"), "category": RATED["category"]}
+"""A rating that breaks its profile: nobody gave it, at no time."""
+
 
 @pytest.fixture
 async def region(app: Application, by_table: ByTable) -> None:
@@ -250,6 +253,32 @@ async def test_a_signatory_takes_nobody_off_and_sets_nothing_lower_that_is_held(
     sent = json.encode({"resourceType": "Parameters", "parameter": made})
     removed = await client.post("Patient/1/$remove-rating", content=sent, headers=FHIR_JSON)
     assert_outcome(removed, 403, "forbidden", "care team")
+
+
+@pytest.mark.usefixtures("registered")
+async def test_consent_ends_whatever_is_wrong_with_the_rating(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    await stored(app, BROKEN)
+    by_table(PATIENT)
+    sent = b'{"resourceType": "Parameters"}'
+    answer = await client.post("Consent/$withdraw", content=sent, headers=FHIR_JSON)
+    assert answer.status_code == 200, answer.text
+    assert json.decode_resource((await app.state.store.read("Flag", "f1")).body)["status"] == (
+        "inactive"
+    )
+
+
+@pytest.mark.usefixtures("registered")
+async def test_class_11_a_signatory_is_not_told_what_is_wrong_with_the_rating_before(
+    app: Application, client: httpx.AsyncClient
+) -> None:
+    """Which came from elsewhere, say, and breaks its profile: a new one takes its place."""
+    await stored(app, BROKEN)
+    answer = await rate(client, override=False, rating="red")
+    assert answer.status_code == 200, answer.text
+    before = json.decode_resource((await app.state.store.read("Flag", "f1")).body)
+    assert before["status"] == "inactive"
 
 
 @pytest.mark.usefixtures("registered")

@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import httpx
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from fhir_server.access.caller import Caller
+from fhir_server.access.caller import Caller, Role
 from fhir_server.access.case import Terms
 from fhir_server.access.consent_policy import ConsentPolicy
 from fhir_server.access.decisions import TableDecisions
@@ -185,6 +186,31 @@ async def _agree(regions: Sequence[Region], caller: Caller, now: datetime) -> No
                 assert await told(client, address) <= may, address
             assert await exported(client) <= may
             await _read_each(client, regions, seen, labelled)
+            sign_in(app, Caller("auditor", roles=frozenset({Role.AUDITOR})), now)
+            for region in regions:
+                await _explained(client, region, caller, now)
+
+
+async def _explained(
+    client: httpx.AsyncClient, region: Region, caller: Caller, now: datetime
+) -> None:
+    """What an auditor is told of the caller is what is decided for them."""
+    verdict, asked = region.verdict(caller, now), as_stored(caller)
+    told = {"caller": asked.user, "organisation": asked.organisation, "purpose": asked.purpose}
+    pairs = [*told.items(), *(("role", role.value) for role in asked.roles)]
+    query = urlencode([pair for pair in pairs if pair[1]])
+    answer = await client.get(f"Patient/{region.key}/$explain-access?{query}")
+    assert answer.status_code == 200, answer.text
+    found = answer.json()["parameter"]
+    sights = [
+        {part["name"]: part["valueCode"] for part in one["part"]}
+        for one in found
+        if one["name"] == "sees"
+    ]
+    assert {one["area"]: one["sight"] for one in sights} == verdict.sees
+    assert found[0] == {"name": "row", "valueInteger": verdict.row}
+    writes = {one["valueCode"] for one in found if one["name"] == "writes"}
+    assert writes == verdict.writes | verdict.rights
 
 
 async def _read_each(

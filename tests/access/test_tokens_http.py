@@ -5,19 +5,21 @@ The policy is that of the scopes alone: what is refused here, no consent can giv
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import openapi_spec_validator
 import pytest
+from fastapi.routing import APIRoute
 from fhir.resources.R4B.capabilitystatement import CapabilityStatement
+from starlette.routing import Route, WebSocketRoute
 
 from fhir_server.app import Application, create_app
 from fhir_server.errors import FhirError, Kind
 from fhir_server.interactions.table import ROUTER
 from fhir_server.settings import Settings
 from tests.access.issuing import ISSUER
-from tests.access.tokened import BASIC, INVALID, app, bearing, client, settings
+from tests.access.tokened import BASIC, INVALID, PATIENT, app, bearing, client, settings
 from tests.support import assert_outcome, body, outcome_issues
 
 __all__ = ["app", "client", "settings"]
@@ -46,6 +48,44 @@ async def test_class_26_without_a_token_everything_is_401_on_every_route(
             found = await client.request(route.method, path, headers=headers)
             assert_outcome(found, 401, "login", "token")
             assert found.headers["www-authenticate"].startswith('Bearer realm="fhir"')
+
+
+BESIDE: Final = {
+    **dict.fromkeys(("GET /health/live", "GET /health/ready", "GET /openapi.json"), 200),
+    "GET /fhir/.well-known/smart-configuration": 200,
+    **dict.fromkeys(("GET /auth/jwks", "GET /.well-known/oauth-authorization-server/auth"), 200),
+    **dict.fromkeys(("POST /auth/token", "POST /auth/revoke", "POST /auth/introspect"), 401),
+    "websocket /fhir/ws": 101,
+    "websocket /{path:path}": 404,
+}
+"""What stands beside the FHIR interface, and what it is for whoever comes with nothing. The
+websocket tells nothing until it is bound: tests/events/test_withdrawn.py, tests/http/test_edge.py
+for the others."""
+
+
+def _beside(app: Application) -> set[str]:
+    found = set()
+    for route in app.router.routes:
+        assert isinstance(route, Route | WebSocketRoute | APIRoute), "another sort of route"
+        methods = ["websocket"] if isinstance(route, WebSocketRoute) else route.methods or ()
+        found |= {f"{method} {route.path}" for method in methods if method != "HEAD"}
+    return found
+
+
+async def test_class_26_what_stands_beside_fhir_has_a_row_and_tells_strangers_nothing_of_anybody(
+    app: Application, client: httpx.AsyncClient, settings: Settings
+) -> None:
+    assert _beside(app) == BESIDE.keys()
+    root = settings.base.removesuffix("/fhir")
+    form = {"grant_type": "client_credentials", "token": "x"}
+    for name, status in BESIDE.items():
+        method, _, path = name.partition(" ")
+        if method == "websocket":
+            continue
+        sent = form if method == "POST" else None
+        found = await client.request(method, root + path, data=sent)
+        assert found.status_code == status, (name, found.text)
+        assert PATIENT["id"] not in found.text.split('"')
 
 
 async def test_class_26_what_is_not_there_is_401_too(client: httpx.AsyncClient) -> None:

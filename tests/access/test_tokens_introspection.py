@@ -175,6 +175,46 @@ async def test_a_jwt_is_asked_about_where_there_are_no_keys(issuer: IssuerProces
     assert found.client == "camhs-app"
 
 
+@pytest.mark.parametrize("jti", ["token-1", ...])
+async def test_class_26_the_issuer_is_asked_again_for_what_goes_on(
+    issuer: IssuerProcess, jti: Any
+) -> None:
+    """At most so often, also without an id of the token, until it has expired."""
+    clock = Clock()
+    tell(issuer, jti=jti)
+    asked = asking(issuer, clock, introspection_cache=30)
+    shown = (await asked.caller(f"Bearer {OPAQUE}")).token
+    assert OPAQUE not in shown
+    clock.seconds += 29
+    assert await asked.stands(shown)
+    assert len(issuer.asked) == 1
+    clock.seconds += 1
+    assert [await asked.stands(shown) for _ in range(3)] == [True] * 3
+    assert len(issuer.asked) == 2
+    issuer.status = 500
+    clock.seconds += 30
+    with pytest.raises(FhirError) as caught:
+        await asked.stands(shown)
+    assert caught.value.kind is Kind.UNAVAILABLE
+    issuer.status = 200
+    tell(issuer, active=False)
+    assert [await asked.stands(shown) for _ in range(3)] == [False] * 3
+    assert len(issuer.asked) == 4
+    assert OPAQUE not in repr(asked._shown)
+
+
+async def test_nobody_is_asked_about_what_has_expired_or_was_not_shown_here(
+    issuer: IssuerProcess,
+) -> None:
+    clock = Clock()
+    asked = asking(issuer, clock, introspection_cache=30)
+    shown = (await asked.caller(f"Bearer {OPAQUE}")).token
+    tell(issuer, active=False)
+    clock.seconds += 300
+    assert [await asked.stands(one) for one in (shown, "another", "")] == [True] * 3
+    assert len(issuer.asked) == 1
+
+
 def test_the_secret_is_in_no_representation() -> None:
     told = Introspection("https://idp.example", "c", "s3cret", Expected("i", "a"), Outgoing())
     assert "s3cret" not in repr(told)

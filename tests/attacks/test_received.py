@@ -109,14 +109,14 @@ async def test_29_what_is_received_never_passes_for_the_server_s_own(world: Worl
         "_history",
     ],
 )
-async def test_8_what_is_received_comes_along_with_nothing(world: World, address: str) -> None:
+async def test_08_what_is_received_comes_along_with_nothing(world: World, address: str) -> None:
     sender = replace(MEMBER, scopes=FULL)
     assert (await world.ask(sender, "POST", "AuditEvent", event(A))).status_code == 201
     for who in (KEYWORKER, sender):
         assert '"resourceType":"AuditEvent"' not in (await world.get(who, address)).text
 
 
-async def test_9_what_is_received_finds_nobody(world: World) -> None:
+async def test_09_what_is_received_finds_nobody(world: World) -> None:
     """Whether there is one about a child, or a chain through it, tells nothing."""
     sender = replace(MEMBER, scopes=FULL)
     for patient in (A, hidden(A)):
@@ -128,7 +128,7 @@ async def test_9_what_is_received_finds_nobody(world: World) -> None:
     assert refused.status_code == 400, refused.text
 
 
-async def test_8_a_provenance_in_a_header_is_checked_as_any_write(world: World) -> None:
+async def test_08_a_provenance_in_a_header_is_checked_as_any_write(world: World) -> None:
     writer = replace(KEYWORKER, scopes=FULL)
     made = await world.ask(writer, "POST", "CarePlan", plan(MINE), headers=said())
     assert made.status_code == 201, made.text

@@ -1,14 +1,18 @@
 """`keyworking audit verify`: what is done to the rows behind the server's back shows."""
 
 import asyncio
+import base64
 import hashlib
+import json
 import os
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from jose import jws
 
 from fhir_server.cli import main
+from fhir_server.registering import make_pair, signed_with
 from fhir_server.storage.audited import AuditRow
 from fhir_server.storage.sqlite.backup import back_up
 from fhir_server.storage.sqlite.prune import Retention, prune
@@ -61,6 +65,44 @@ def test_a_chain_that_nobody_touched_is_whole(path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert f"Rows 1 to {COUNT} are as they were written." in result.stdout
     assert verify(path, "--anchor", anchor_of(result)).exit_code == 0
+
+
+def test_an_anchor_may_be_signed_and_is_taken_by_its_key_alone(path: Path, tmp_path: Path) -> None:
+    keys = {name: make_pair(name, tmp_path, "ES384") for name in ("auditor", "another")}
+    private, public = keys["auditor"]
+    said = verify(path, "--sign", str(private)).stdout
+    plain, _, signed = said.rpartition("Signed: ")
+    mine = ("--key", str(public))
+    assert verify(path, "--anchor", signed.strip(), *mine).exit_code == 0
+    assert jws.get_unverified_header(signed.strip())["typ"] == "keyworking-audit-anchor"
+    assert jws.verify(signed.strip(), json.loads(public.read_bytes()), ["ES384"])
+    head, claims, signature = signed.strip().split(".")
+    moved = base64.urlsafe_b64encode(b'{"anchor":"1:%s"}' % (b"0" * 64)).decode().rstrip("=")
+    token = signed_with(private, {"anchor": anchor_of(verify(path))})
+    for other in (
+        f"{head}.{moved}.{signature}",
+        verify(path, "--sign", str(keys["another"][0])).stdout.rpartition("Signed: ")[2].strip(),
+        plain.rpartition("Anchor: ")[2].strip(),
+        token,
+        f"{head}.{claims}",
+    ):
+        refused = verify(path, "--anchor", other, *mine)
+        assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1), other
+    damage(path, "UPDATE audit SET hash = zeroblob(32) WHERE number = 6")
+    broken = verify(path, "--anchor", signed.strip(), *mine, "--sign", str(private))
+    assert broken.exit_code == 1
+    assert "Signed" not in broken.stdout
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"kid": "a"}', '{"d": "x", "kid": "a", "alg": "ES384"}']
+)
+def test_what_cannot_sign_is_told_on_one_line(path: Path, tmp_path: Path, content: str) -> None:
+    key = tmp_path / "key.json"
+    key.write_text(content)
+    for more in (("--sign", str(key)), ("--anchor", "a.b.c", "--key", str(key))):
+        result = verify(path, *more)
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
 
 
 _SWAP = """

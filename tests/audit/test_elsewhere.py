@@ -5,8 +5,10 @@ import csv
 import json
 import socket
 import sqlite3
+import ssl
 import stat
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from fhir_server.storage.audited import AuditQuery, AuditRow
 from fhir_server.storage.clock import system_clock
 from fhir_server.storage.interface import Store
 from tests.audit.test_chain import _no_settings_but_the_test_s_own, path, verify
+from tests.cli.test_tls import Authority
 from tests.storage.test_contract_audit import add
 
 __all__ = ["_no_settings_but_the_test_s_own", "path"]
@@ -112,8 +115,8 @@ class _Listener:
         self.messages: list[str] = []
         self._server: asyncio.Server | None = None
 
-    async def start(self, port: int = 0) -> int:
-        self._server = await asyncio.start_server(self._read, "127.0.0.1", port)
+    async def start(self, port: int = 0, secured: ssl.SSLContext | None = None) -> int:
+        self._server = await asyncio.start_server(self._read, "127.0.0.1", port, ssl=secured)
         return int(self._server.sockets[0].getsockname()[1])
 
     async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -156,6 +159,31 @@ async def test_each_row_is_a_message_in_the_order_of_the_chain(store: Store) -> 
     assert "\n" not in third
     await follower.stop()
     await listener.stop()
+
+
+async def test_over_tls_the_receiver_shows_who_it_is(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, known, other = 1_000_000_000, Authority(tmp_path), Authority(tmp_path, "Another")
+    monkeypatch.setenv("SSL_CERT_FILE", str(known.file))
+    await add(store, AuditRow("a", "read"))
+    for authority in (other, known):
+        secured = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        secured.load_cert_chain(*authority.issue(f"syslog {authority.file.stem}"))
+        listener = _Listener()
+        port = await listener.start(secured=secured)
+        now += 16_000_000  # so long the one before would be waited for
+        follower = Follower(store, Receiver(f"tls://127.0.0.1:{port}"), partial(int, now))
+        if authority is other:
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await follower.step()
+            assert listener.messages == []
+        else:
+            await follower.step()
+            await until(1, listener.messages)
+        await follower.stop()
+        await listener.stop()
+    assert [row.caller for row in listener.rows()] == ["a"]
 
 
 async def test_rows_wait_for_a_receiver_that_is_away(store: Store) -> None:

@@ -16,7 +16,7 @@ from fhir_server.access.issued import is_revoked
 from fhir_server.access.ledger import Ledger
 from fhir_server.authorisation import clients
 from fhir_server.authorisation.authority import Authority, Terms
-from fhir_server.authorisation.registered import Registered
+from fhir_server.authorisation.registered import Elsewhere, Registered
 from fhir_server.storage.audited import AuditQuery
 from fhir_server.storage.interface import Store
 from tests.authorisation.machines import BASE, DROPPED, Machine, assert_refused, pair
@@ -199,7 +199,7 @@ async def test_what_a_token_began_ends_with_it_also_once_it_has_expired(
         )
         for token in told
     ]
-    registered = Registered(ledger, terms.base)
+    registered = Registered(ledger, terms.base, Elsewhere(lambda: 0, 0))
     assert [await registered.caller(one) for one in callers] == callers
     answer = await client.post(REVOKE, data=asking(ward, told[0]))
     assert answer.status_code == 200

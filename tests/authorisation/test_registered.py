@@ -9,10 +9,12 @@ import pytest
 from fhir_server.access.caller import Caller, Grant, Role
 from fhir_server.access.ledger import Ledger
 from fhir_server.authorisation import clients
-from fhir_server.authorisation.registered import Registered
+from fhir_server.authorisation.registered import Elsewhere, Registered
 from tests.authorisation.machines import Machine
 
 ISSUER: Final = "https://fhir.example/auth"
+NOW: Final = 1_790_000_000
+ELSEWHERE: Final = Elsewhere(lambda: NOW * 1_000_000, 3600)
 GRANTS: Final = (
     Grant("system", "CarePlan", frozenset("rs")),
     Grant("system", "Flag", frozenset("r")),
@@ -41,15 +43,15 @@ async def changed(ledger: Ledger, client_id: str, **more: object) -> None:
 
 
 async def test_a_client_that_is_still_registered_goes_on(ledger: Ledger, caller: Caller) -> None:
-    assert await Registered(ledger, ISSUER).caller(caller) == caller
+    assert await Registered(ledger, ISSUER, ELSEWHERE).caller(caller) == caller
 
 
 async def test_scopes_that_were_taken_away_are_gone(ledger: Ledger, caller: Caller) -> None:
     await changed(ledger, caller.client, scopes="system/Flag.rs")
-    left = await Registered(ledger, ISSUER).caller(caller)
+    left = await Registered(ledger, ISSUER, ELSEWHERE).caller(caller)
     assert left == replace(caller, grants=GRANTS[1:])
     await changed(ledger, caller.client, scopes="system/Patient.r")
-    assert await Registered(ledger, ISSUER).caller(caller) is None
+    assert await Registered(ledger, ISSUER, ELSEWHERE).caller(caller) is None
 
 
 @pytest.mark.parametrize("how", ["disabled", "removed", "organisation", "role"])
@@ -65,12 +67,32 @@ async def test_whoever_would_get_no_such_token_does_nothing(
             await changed(ledger, caller.client, ods_code="Y11")
         case "role":
             await changed(ledger, caller.client, roles=())
-    assert await Registered(ledger, ISSUER).caller(caller) is None
+    assert await Registered(ledger, ISSUER, ELSEWHERE).caller(caller) is None
 
 
 async def test_callers_of_other_issuers_are_as_their_tokens_said(
     ledger: Ledger, caller: Caller
 ) -> None:
     await clients.remove(ledger, caller.client)
-    assert await Registered(ledger, "").caller(caller) == caller
-    assert await Registered(ledger, "https://other.example").caller(caller) == caller
+    for issuer in ("", "https://other.example"):
+        assert await Registered(ledger, issuer, ELSEWHERE).caller(caller) == caller
+
+
+@pytest.mark.parametrize(("expires", "goes_on"), [(NOW - 3599, True), (NOW - 3600, False)])
+async def test_class_26_what_another_issuers_token_began_ends_some_time_after_it(
+    ledger: Ledger, caller: Caller, expires: int, goes_on: bool
+) -> None:
+    of_another = replace(caller, expires=expires)
+    left = await Registered(ledger, "https://other.example", ELSEWHERE).caller(of_another)
+    assert left == (of_another if goes_on else None)
+
+
+async def test_class_26_what_another_issuers_token_began_ends_where_the_issuer_says_no(
+    ledger: Ledger, caller: Caller
+) -> None:
+    async def stands(token: str) -> bool:
+        return token == "good"
+
+    registered = Registered(ledger, "", replace(ELSEWHERE, stands=stands))
+    good, bad = (replace(caller, token=name) for name in ("good", "bad"))
+    assert [await registered.caller(one) for one in (good, bad, caller)] == [good, None, caller]

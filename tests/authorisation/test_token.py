@@ -206,6 +206,7 @@ FORGED: Final[dict[str, tuple[Callable[[Machine], str], str]]] = {
     ),
     "a kid that is no text": (lambda ward: _with_header(ward.assertion(), kid=1), "its kid"),
     "crit": (lambda ward: ward.assertion({"crit": ["b64"], "b64": False}), "header has crit"),
+    "b64": (lambda ward: ward.assertion({"b64": False}), "header has crit or b64"),
     "an access token's typ": (lambda ward: ward.assertion({"typ": "at+jwt"}), "its typ is JWT"),
     "two parts": (lambda ward: ward.assertion().rpartition(".")[0], "not a signed JSON Web Token"),
     "what is no base64": (lambda _: "Y.Y.Y", "not base64url"),

@@ -1,9 +1,11 @@
-"""However many threads a server has, they share two arenas of the allocator."""
+"""However many threads a server has, they share two arenas of the allocator; and what these have
+free goes back to the system."""
 
 import ctypes
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -48,3 +50,36 @@ def test_threads_share_two_arenas_unless_the_operator_says_otherwise() -> None:
         pytest.skip("another allocator than glibc's")
     assert _arenas() <= 2
     assert _arenas(MALLOC_ARENA_MAX="8") > 2
+
+
+_FREED: Final = """
+import asyncio, ctypes, os
+from contextlib import suppress
+from fhir_server import arenas
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+def megabytes():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+held = [libc.malloc(4360) for _ in range(8000)]
+for one in held:
+    ctypes.memset(one, 1, 4360)
+last = held.pop()
+for one in held:
+    libc.free(one)
+before = megabytes()
+arenas._EVERY = 0.01
+async def a_while():
+    with suppress(TimeoutError):
+        await asyncio.wait_for(arenas.giving_back(), 0.5)
+asyncio.run(a_while())
+print(before - megabytes())
+"""
+
+
+def test_what_is_free_before_something_in_use_goes_back_to_the_system() -> None:
+    if not hasattr(ctypes.CDLL(None), "malloc_trim") or not Path("/proc/self/statm").exists():
+        pytest.skip("another allocator than glibc's, or no Linux")
+    told = subprocess.run(
+        [sys.executable, "-c", _FREED], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    assert float(told) > 20, told

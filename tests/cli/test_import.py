@@ -8,7 +8,10 @@ import httpx
 from click.testing import CliRunner, Result
 
 from fhir_server.cli import main
+from fhir_server.fhir import json
 from tests.support import ServerProcess, free_port
+
+PROFILES = Path(__file__).parents[2] / "profiles"
 
 
 def _import(base: str, *paths: Path) -> Result:
@@ -42,6 +45,19 @@ def test_refused_lines_are_listed_with_their_file_and_number(
     assert "Created: 1" in result.output
     assert "Refused: 1" in result.output
     assert f"{path}: Patient.gendr: Line 2: " in result.output
+
+
+def test_warnings_of_what_is_stored_are_listed_and_are_no_failure(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    path = tmp_path / "limited.ndjson"
+    example = PROFILES / "kw-consent/examples/invalid-kw-consent-17.json"
+    resource = json.decode_resource(example.read_bytes()) | {"id": uuid4().hex}
+    path.write_bytes(_patients(uuid4().hex) + json.encode(resource))
+    result = _import(server.base, path)
+    assert result.exit_code == 0, result.output
+    assert "Refused: 0\nWarnings of what is stored: 1\n" in result.output
+    assert f"{path}: Consent.provision: Line 2: " in result.output
 
 
 def test_a_file_that_is_refused_ends_it(server: ServerProcess, tmp_path: Path) -> None:

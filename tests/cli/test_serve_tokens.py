@@ -146,6 +146,8 @@ def test_it_serves_whoever_shows_a_token_and_nobody_else(
     port = free_port()
     outside = {k: v for k, v in os.environ.items() if not k.startswith("KEYWORKING_")}
     told = {"ISSUER": ISSUER, "JWKS": str(keys), "PUBLISH": "false"}
+    if workers == "2":
+        told["REGISTER_ORGANISATION"] = "X99"
     process = subprocess.Popen(
         [*SERVE, "--auth", "token", "--port", str(port), "--workers", workers],
         cwd=tmp_path,
@@ -170,6 +172,7 @@ def test_it_serves_whoever_shows_a_token_and_nobody_else(
         process.terminate()
         _, said = process.communicate(timeout=_PATIENCE)
     assert b"NO TOKENS" not in said
+    assert (b"KEYWORKING_REGISTER_ORGANISATION is not set" in said) == (workers == "1")
     assert b"the token is refused: its signature is wrong" in said
     assert not any(part in said.decode() for part in sent.split("."))
 

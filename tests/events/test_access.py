@@ -43,10 +43,12 @@ from tests.events.receiving import (
 )
 from tests.storage.conftest import backend, store
 from tests.stores import store_at
-from tests.support import assert_outcome, body, create
+from tests.support import assert_outcome, body, create, stored_versions
 
 __all__ = ["backend", "store"]
 
+CLINIC: Final = "ZZK06"
+"""ODS code of who has signed the register, and is in no care team."""
 TODAY: Final = datetime.now(UTC).date()
 BORN: Final = f"{TODAY.year - 17}-01-01"
 GIVEN: Final = (TODAY - timedelta(days=2)).isoformat()
@@ -75,6 +77,7 @@ async def app(tmp_path: Path, receiver: Receiver) -> AsyncIterator[Application]:
         jwks=str(keys),
         store=store_at(tmp_path / "test.db"),
         notices_to=(receiver.origin,),
+        register_signatories=(f"{CLINIC}=health",),
         **QUICK,
     )
     application = create_app(settings)
@@ -86,8 +89,10 @@ async def app(tmp_path: Path, receiver: Receiver) -> AsyncIterator[Application]:
         yield application
 
 
-def _as(app: Application, user: str, scopes: str = "system/*.cruds") -> httpx.AsyncClient:
-    headers = bearing(scopes, ods_code="X99", **({"fhirUser": user} if user else {}))
+def _as(
+    app: Application, user: str, scopes: str = "system/*.cruds", code: str = "X99"
+) -> httpx.AsyncClient:
+    headers = bearing(scopes, ods_code=code, **({"fhirUser": user} if user else {}))
     transport = httpx.ASGITransport(app=app)
     return httpx.AsyncClient(
         transport=transport, base_url="http://127.0.0.1:8080/fhir/", headers=headers
@@ -280,6 +285,33 @@ async def test_an_inbox_is_communications_to_its_owner(
     assert len(await messages()) == 1
     hidden = await stranger.get("Communication?_summary=count")
     assert hidden.json()["total"] == 0, "nobody is told of what they may not see"
+
+
+async def test_who_sees_the_colour_alone_is_told_by_a_hook_and_not_by_an_inbox(
+    app: Application, receiver: Receiver
+) -> None:
+    """A message to them would be in the record, and they could not read it."""
+    given = consent("register", basis="consent", outcome=None, dateTime=GIVEN)
+    await stored(app, {**given, "id": "r"})
+    inbox: dict[str, Any] = {"type": "message", "_type": {"extension": [INBOX]}}
+    async with _as(app, "Practitioner/doctor", code=CLINIC) as doctor:
+        made = await create(doctor, subscription("rating-changed", content="", **inbox))
+        assert await has_status(doctor, made["id"], "active")
+        hook = subscription("rating-changed", receiver.origin, "full-resource")
+        await subscribed(doctor, hook)
+        await stored(app, flag("f", "1", author={"reference": "Practitioner/secret"}))
+        [notice] = await until(lambda: receiver.events)
+        [shown] = notice.resources
+        assert shown["code"]["coding"][0]["code"] == "red"
+        assert "author" not in shown
+
+        async def told() -> bool:
+            status = (await doctor.get(f"Subscription/{made['id']}/$events")).text
+            return "Flag/f" in status
+
+        await until(told)
+        types = {version.type for version in await stored_versions(app.state.store)}
+        assert "Communication" not in types
 
 
 @pytest.mark.parametrize(

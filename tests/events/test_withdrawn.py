@@ -6,7 +6,7 @@ The client is the built-in authorisation server's, which knows what it may have 
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -24,13 +24,21 @@ from fhir_server.authorisation import clients
 from fhir_server.settings import Settings
 from tests.access.conftest import stored
 from tests.access.deciding import about
-from tests.access.issuing import ISSUER, key_document, rsa_signer, token
+from tests.access.issuing import ISSUER, IssuerProcess, claims, key_document, rsa_signer, token
 from tests.access.people import child, consent, member, ods, team
 from tests.authorisation.machines import DROPPED, Machine
-from tests.events.receiving import QUICK, Quiet, Receiver, subscribed, subscription, until
+from tests.events.receiving import (
+    QUICK,
+    Quiet,
+    Receiver,
+    has_status,
+    subscribed,
+    subscription,
+    until,
+)
 from tests.jobs import finished
 from tests.stores import store_at
-from tests.support import assert_outcome, free_port
+from tests.support import assert_outcome, create, free_port
 
 SCOPES: Final = "system/*.cruds"
 TODAY: Final = datetime.now(UTC).date()
@@ -92,7 +100,14 @@ async def _until_closed(socket: ClientConnection) -> list[str]:
 
 
 @pytest.fixture
-async def region(tmp_path: Path, receiver: Receiver) -> AsyncIterator[Region]:
+def asked() -> Iterator[IssuerProcess]:
+    """Who says whether an opaque token is good."""
+    with IssuerProcess().running() as process:
+        yield process
+
+
+@pytest.fixture
+async def region(tmp_path: Path, receiver: Receiver, asked: IssuerProcess) -> AsyncIterator[Region]:
     keys = tmp_path / "keys.json"
     keys.write_bytes(key_document(rsa_signer().jwk()))
     settings = Settings(
@@ -103,6 +118,11 @@ async def region(tmp_path: Path, receiver: Receiver) -> AsyncIterator[Region]:
         notices_to=(receiver.origin,),
         issuer=ISSUER,
         jwks=str(keys),
+        introspection_url=asked.url,
+        introspection_client="fhir",
+        introspection_secret="s3cret",
+        introspection_cache=1,
+        token_outlived=5,
         **QUICK,
     )
     app = create_app(settings)
@@ -204,6 +224,44 @@ async def test_class_30_one_of_another_issuers_token_ends_when_that_expires(regi
             await _until_closed(socket)
         await second.send(f"bind-with-token {late}")
         assert "forbidden" in str(await second.recv())
+    assert await region.error(made) == ""
+
+
+async def test_class_30_a_subscription_of_another_issuer_is_suspended_some_time_after_its_token(
+    region: Region, receiver: Receiver
+) -> None:
+    """Which has expired already, as far as clocks may differ; $resume goes on with that of then."""
+    now = int(time.time())
+    told: dict[str, Any] = {"iat": now - 90, "scope": SCOPES, "ods_code": "X99", "aud": region.base}
+    region.client.headers["authorization"] = f"Bearer {token(**told, exp=now - 15)}"
+    wanted = subscription("CarePlan?status=active", receiver.origin)
+    made = (await create(region.client, wanted))["id"]
+    await until(lambda: region.error(made))
+    assert "of an issuer elsewhere, is revoked or expired" in await region.error(made)
+    assert receiver.got == []
+    region.client.headers["authorization"] = f"Bearer {token(**told, exp=now + 300)}"
+    assert (await region.client.post(f"Subscription/{made}/$resume")).status_code == 200
+    await until(lambda: has_status(region.client, made, "active"))
+    await region.write("CarePlan", "first")
+    await until(lambda: receiver.focuses == ["CarePlan/first"])
+
+
+async def test_class_30_a_websocket_ends_where_the_issuer_says_no_to_its_token(
+    region: Region, asked: IssuerProcess
+) -> None:
+    """Of an opaque token, which has its issuer to be asked about until it expires."""
+    now = int(time.time())
+    told = claims(aud=region.base, iat=now, nbf=now, exp=now + 300, scope=SCOPES, ods_code="X99")
+    asked.answer = json.dumps({"active": True, **told}).encode()
+    region.client.headers["authorization"] = "Bearer 0paque"
+    made = await subscribed(region.client, subscription("plan-changed", type="websocket"))
+    url, bound = await _binding(region, made)
+    async with connect(url, proxy=None) as socket:
+        await socket.send(f"bind-with-token {bound}")
+        assert "handshake" in str(await socket.recv())
+        asked.answer = b'{"active": false}'
+        assert await _until_closed(socket) == []
+        assert socket.close_code == 1000
     assert await region.error(made) == ""
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from fhir_server.settings import Settings
 from tests.http.serving import served
-from tests.support import FHIR_JSON, ServerProcess, body
+from tests.support import FHIR_JSON, ServerProcess, assert_outcome, body
 
 APP: Final = "https://app.example.nhs.uk"
 OTHER: Final = "http://localhost:3000"
@@ -36,6 +36,7 @@ PLACES: Final = [
     ("GET", "/openapi.json", 200),
     ("GET", "/nowhere", 404),
     ("POST", "/health/live", 405),
+    ("POST", "/auth/token/", 404),
     ("TRACE", "Patient", 405),
 ]
 
@@ -78,6 +79,65 @@ def test_what_the_wire_refuses_has_them_too(server: ServerProcess) -> None:
     lines = head.split("\r\n")
     assert lines[0] == "HTTP/1.1 400 Bad Request"
     assert {f"{name}: {value}" for name, value in ALWAYS.items()} <= set(lines)
+
+
+HANDSHAKE: Final = (
+    "GET /fhir/Patient HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+def _shaken(server: ServerProcess, sent: str) -> tuple[list[str], str]:
+    """The head and the body of what comes until the connection ends."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(sent.encode())
+        answer = b""
+        while piece := connection.recv(4096):
+            answer += piece
+    head, _, told = answer.decode().partition("\r\n\r\n")
+    return head.split("\r\n"), told
+
+
+def test_a_websocket_that_there_is_not_is_refused_with_them(server: ServerProcess) -> None:
+    lines, told = _shaken(server, HANDSHAKE)
+    assert lines[0] == "HTTP/1.1 404 Not Found"
+    assert {f"{name}: {value}" for name, value in ALWAYS.items()} <= set(lines)
+    assert "There is no websocket at /fhir/Patient; there is one at /fhir/ws" in told
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ("Host: a\r\n", f"Host: a\r\nX: {'a' * 8200}\r\n"),
+        ("/Patient", f"/ws?{'a' * 8200}"),
+        ("Host: a\r\n", "Host: a\r\n" + "X: a\r\n" * 130),
+        ("Host: a\r\n", "Host: a\r\nContent-Length: 4\r\n"),
+    ],
+    ids=["header", "address", "headers", "body"],
+)
+def test_class_25_a_handshake_that_is_none_is_answered_and_ends(
+    server: ServerProcess, good: str, bad: str
+) -> None:
+    """It was left open without a word, and the server could not stop in order because of it."""
+    lines, told = _shaken(server, HANDSHAKE.replace(good, bad))
+    assert lines[0] == "HTTP/1.1 400 Bad Request"
+    assert {f"{name}: {value}" for name, value in ALWAYS.items()} <= set(lines)
+    assert '"resourceType":"OperationOutcome"' in told
+
+
+async def test_class_25_nobody_is_sent_to_where_the_host_header_says(
+    client: httpx.AsyncClient, settings: Settings
+) -> None:
+    """A slash too many was a redirect to `Host`: with the form and its assertion."""
+    root = settings.base.removesuffix("/fhir")
+    for method, place in (
+        ("POST", "/auth/token/"),
+        ("GET", "/auth/jwks/"),
+        ("GET", "/health/live/"),
+    ):
+        answer = await client.request(method, root + place, headers={"host": "evil.example"})
+        assert_outcome(answer, 404, "not-found", place)
+        assert "location" not in answer.headers
 
 
 @pytest.mark.parametrize(

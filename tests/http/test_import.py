@@ -12,6 +12,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
+from fhir_operations import _import
 from fhir_server.access.policy import Policy
 from fhir_server.app import Application
 from fhir_server.fhir import json
@@ -30,6 +31,7 @@ from tests.support import (
 )
 
 NDJSON: Final = {"content-type": "application/fhir+ndjson"}
+PROFILES: Final = Path(__file__).parents[2] / "profiles"
 COUNTS: Final = "https://keyworking.example/fhir/import-counts"
 
 
@@ -166,6 +168,47 @@ async def test_a_line_is_refused_as_an_update_of_it_is(client: httpx.AsyncClient
         for issue, line_issue in zip(refused.json()["issue"], told["issue"], strict=True):
             text = f"Line {number}: {issue.pop('diagnostics')}"
             assert line_issue == {**issue, "diagnostics": text}
+
+
+def _limited_consent() -> dict[str, Any]:
+    """One that is limited by dates of the data, which grants nothing here."""
+    path = PROFILES / "kw-consent/examples/invalid-kw-consent-17.json"
+    found: dict[str, Any] = json.decode_resource(path.read_bytes())
+    return found
+
+
+async def test_a_line_that_is_stored_with_a_warning_of_a_profile_is_told(
+    client: httpx.AsyncClient,
+) -> None:
+    """As `return=OperationOutcome` tells it of an update; what R4 recommends is not told."""
+    consent = _limited_consent()
+    manifest = await _imported(client, _ndjson([*_patients(2), consent]))
+    assert manifest["extension"][COUNTS] == {
+        "created": 3,
+        "updated": 0,
+        "unchanged": 0,
+        "refused": 0,
+    }
+    (told,) = await lines(client, manifest["error"])
+    (issue,) = told["issue"]
+    assert (issue["severity"], issue["expression"]) == ("warning", ["Consent.provision"])
+    sent = body(consent)
+    prefer = {"prefer": "return=OperationOutcome", "if-match": 'W/"1"'}
+    headers = {**sent.pop("headers"), **prefer}
+    updated = await client.put(f"Consent/{consent['id']}", **sent, headers=headers)
+    warned = [one["diagnostics"] for one in updated.json()["issue"] if one["severity"] == "warning"]
+    assert len(warned) == 2, "dom-6 of R4 beside it"
+    assert issue["diagnostics"] in [f"Line 3: {one}" for one in warned if "kw-consent-17" in one]
+
+
+async def test_warnings_of_so_many_lines_are_told(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_import, "_MOST_WARNED", 20)
+    many = [{**_limited_consent(), "id": f"c{number}"} for number in range(30)]
+    manifest = await _imported(client, _ndjson(many))
+    assert manifest["extension"][COUNTS]["created"] == 30
+    assert [file["count"] for file in manifest["error"]] == [20]
 
 
 async def test_many_refusals_share_files(client: httpx.AsyncClient) -> None:

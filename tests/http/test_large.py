@@ -12,7 +12,7 @@ import pytest
 
 from fhir_server.access.policy import Caller, OpenPolicy
 from fhir_server.access.session import Session, SessionUnit
-from fhir_server.fhir.json import Resource
+from fhir_server.fhir.json import Resource, Template
 from fhir_server.operation.records import Records
 from fhir_server.storage.interface import Draft, Store
 from fhir_server.validation.checker import Checker, Findings, standard_checker
@@ -296,9 +296,9 @@ async def test_a_large_resource_is_made_ready_to_be_written_beside_the_loop(
     threads: list[int] = []
     make = Draft.__init__
 
-    def noted(draft: Draft, given: Resource) -> None:
+    def noted(draft: Draft, given: Resource, template: Template | None = None) -> None:
         threads.append(threading.get_ident())
-        make(draft, given)
+        make(draft, given, template)
 
     monkeypatch.setattr(Draft, "__init__", noted)
     created = await client.post("Basic", **body(resource))
@@ -314,9 +314,9 @@ async def test_an_entry_of_a_transaction_is_made_ready_once(
     made: list[Resource] = []
     make = Draft.__init__
 
-    def noted(draft: Draft, given: Resource) -> None:
+    def noted(draft: Draft, given: Resource, template: Template | None = None) -> None:
         made.append(given)
-        make(draft, given)
+        make(draft, given, template)
 
     monkeypatch.setattr(Draft, "__init__", noted)
     stored = await client.post("", **body(_entry("PUT", LARGE, "transaction")))

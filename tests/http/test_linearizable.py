@@ -19,12 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.linearizable import UNKNOWN, Kind, Operation, applied, is_linearizable
-from tests.stores import KINDS, MONGODB, NIGHTLY, SQLITE, store_at
+from tests.stores import KINDS, NIGHTLY, store_at
 from tests.support import ServerProcess, body, put
 
 CLIENTS: Final = 10
-ROUNDS: Final = {SQLITE: 20 if NIGHTLY else 3, MONGODB: 20 if NIGHTLY else 1}
-"""A server of MongoDB for tests is slow."""
+ROUNDS: Final = 20 if NIGHTLY else 1
 OPERATIONS: Final = 20
 
 
@@ -176,7 +175,7 @@ class Register:
 
 @pytest.mark.parametrize(
     ("servers", "round_"),
-    [(kind, number) for kind in KINDS for number in range(ROUNDS[kind])],
+    [(kind, number) for kind in KINDS for number in range(ROUNDS)],
     indirect=["servers"],
     scope="module",
 )

@@ -15,6 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from loadtests import arrivals
 from loadtests.arrivals import Arrival, arrive
 from loadtests.bench import __main__ as bench
 from loadtests.bench import elsewhere, report
@@ -136,6 +137,38 @@ def test_it_is_as_before_from_the_second_on_in_which_nothing_is_refused_or_late(
     assert recovered(before, after) == 4
     late = [replace(one, milliseconds=900.0) if one.due < 7 else one for one in after]
     assert recovered(before, late) == 7
+
+
+def test_a_connection_that_the_server_may_be_closing_is_not_used_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+    opened = []
+
+    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(writer)
+        while await reader.read(100):
+            writer.write(answer)
+        writer.close()
+
+    async def asked() -> list[int]:
+        server = await asyncio.start_server(served, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        counts = []
+        for patience in (60.0, 0.0):
+            monkeypatch.setattr(arrivals, "_KEPT", patience)
+            connections = arrivals._Connections(f"http://127.0.0.1:{port}")
+            opened.clear()
+            await connections.open(1)
+            for _ in range(3):
+                assert await connections.exchange(b"GET / HTTP/1.1\r\n\r\n") == answer
+            counts.append(len(opened))
+            connections.close()
+        server.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in opened))
+        return counts
+
+    assert asyncio.run(asked()) == [1, 3]
 
 
 def test_memory_that_rises_is_seen_and_noise_is_not() -> None:

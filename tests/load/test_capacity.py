@@ -114,6 +114,7 @@ def test_the_beginning_of_a_step_is_not_measured() -> None:
     first, second = measured([Began(0.0, 5), Began(10.0, 9)], 20.0, samples, uses)
     assert (first.users, first.requests, first.seconds, first.p50) == (5, 2, 7.5, 20)
     assert first.cores == pytest.approx(0.5)
+    assert first.each == pytest.approx(0.5 / (2 / 7.5) * 1000)
     assert first.megabytes == 90
     assert (second.users, second.requests) == (9, 1)
     assert math.isnan(second.cores)

@@ -7,7 +7,6 @@ here as they would there, for some seconds, and their raw data comes to one repo
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from tests.support import REPOSITORY, free_port
 
 SERVICES: Final = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())["services"]
 IMAGE: Final = (REPOSITORY / "deploy" / "load.Dockerfile").read_text()
+KUBERNETES: Final = REPOSITORY / "deploy" / "load.kubernetes.yaml"
 LEADER, WORKER = SERVICES["load-leader"], SERVICES["load-worker"]
 ANYBODY: Final = Client(Identity("all", "anyone", "", ()), "", "")
 
@@ -83,15 +83,32 @@ def test_what_the_image_is_made_of_is_there() -> None:
     assert f"{VARIABLE}=/load/plan.json" in IMAGE
 
 
-def test_the_page_for_kubernetes_has_the_options_of_the_compose_file() -> None:
-    page = (REPOSITORY / "docs" / "load-testing.md").read_text()
-    (own,) = re.findall(r"The leader has `([^`]+)`", page)
-    given = shlex.split(own)
-    assert [one for one in given if one.startswith("--")] == [
-        one for one in LEADER["command"] if one.startswith("--") and "bind" not in one
-    ]
-    assert "args: [--worker, --master-host, load-leader]" in page
-    assert WORKER["command"][:2] == ["--worker", "--master-host"]
+def test_the_pods_on_kubernetes_have_the_options_of_the_compose_file() -> None:
+    claim, service, leader, worker = yaml.safe_load_all(KUBERNETES.read_text())
+    name, pods = service["metadata"]["name"], [_pod(one) for one in (leader, worker)]
+    leads, follows = (pod["containers"][0]["args"] for pod in pods)
+    assert leads == _without_address(_words(LEADER, worker["spec"]["parallelism"], 0)[:-2])
+    assert follows == ["--worker", "--master-host", name]
+    assert WORKER["command"][:2] == follows[:2]
+    assert service["spec"]["selector"] == leader["spec"]["template"]["metadata"]["labels"]
+    assert [one["port"] for one in service["spec"]["ports"]] == [5557], "Locust's own"
+    for pod in pods:
+        (container,) = pod["containers"]
+        assert pod["volumes"][0]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+        assert f"USER {pod['securityContext']['runAsUser']}:" in IMAGE
+        assert {one["mountPath"] for one in container["volumeMounts"]} == {"/load", "/tmp"}  # noqa: S108
+        assert container["securityContext"]["readOnlyRootFilesystem"] is LEADER["read_only"] is True
+
+
+def _pod(job: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = job["spec"]["template"]["spec"]
+    return found
+
+
+def _without_address(words: list[str]) -> list[str]:
+    """On the loopback of one machine the leader listens there; in a pod it is asked from others."""
+    place = words.index("--master-bind-host")
+    return words[:place] + words[place + 2 :]
 
 
 def test_a_leader_and_two_workers_make_one_report(tmp_path: Path) -> None:

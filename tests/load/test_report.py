@@ -87,7 +87,12 @@ def test_the_page_says_what_was_missed_and_what_one_more_worker_gave(run: Run) -
     page = report.page(_told(run))
     assert "Thresholds: <span class='missed'>missed</span>" in page
     assert "2 workers carry 1.00 times what 1 worker carries" in page
-    assert "2 workers carry 1.00 times" in report.in_words(_told(run))[-1]
+    gained = report.in_words(_told(run))[-1]
+    assert "2 workers carry 1.00 times" in gained
+    assert (
+        "With 5 users a request took 50.0 ms of a core with 1 worker and 50.0 with 2, "
+        "and 5.0 and 5.0 ms at the store"
+    ) in gained
     enough = replace(run.capacity, knee=replace(run.capacity.knee, found=False))
     more = report.page(_told(replace(run, capacity=enough)))
     assert "What 2 workers gave cannot be told, as no step was too much for 1 worker" in more
@@ -147,6 +152,7 @@ def test_what_was_not_measured_is_null_for_programs(run: Run) -> None:
     unknown = replace(run, steps=[replace(one, cores=float("nan")) for one in run.steps])
     told = report.numbers(Told([unknown], [], "2 cores", "2026-06-01"))
     assert json.loads(json.dumps(told, allow_nan=False))["runs"][0]["steps"][0]["cores"] is None
+    assert "of a core with" not in report.in_words(replace(_told(unknown), held=[]))[-1]
 
 
 def test_figures_are_written_between_the_marks_of_a_page(run: Run) -> None:

@@ -1,6 +1,7 @@
 """One young person's record on the server: written beforehand, looked at afterwards."""
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -335,11 +336,16 @@ async def require_typed(store: Store) -> None:
             model.model_validate(decode_resource(version.body))
 
 
+_STABLE: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
+"""Ids of what the service puts together: of the rest, a test may have written what it likes."""
+
+
 async def require_sound(store: Store) -> None:
     """What rules and messages put together keeps every rule, whether it was checked or not."""
     checker = standard_checker()
     for version in await stored_versions(store):
-        if version.type in ("Binary", "Task") and not version.deleted:
+        ours = version.type in ("Binary", "Task") or _STABLE.fullmatch(version.id)
+        if ours and not version.deleted:
             found = checker.check(decode_resource(version.body), expected_type=version.type)
             assert not found.errors, version.body
 

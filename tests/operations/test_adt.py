@@ -13,6 +13,7 @@ from hypothesis import settings as trying
 from hypothesis import strategies as st
 
 from fhir_server.app import create_app
+from fhir_server.events.topics import topics_of
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import LOCAL
 from fhir_server.settings import Settings
@@ -89,6 +90,30 @@ async def test_an_admission_is_acknowledged_and_has_its_effects(chart: Chart, ve
     assert stay["serviceProvider"]["identifier"]["value"] == "ZZK03"
     assert (await chart.colour(), await chart.state()) == ("blue", "in-hospital")
     assert "T-CETR-POSTADM" in await chart.dues()
+
+
+async def test_an_admission_of_any_class_is_one_for_notices_too(chart: Chart) -> None:
+    """PV1-2 is E where somebody was admitted from A&E; the rating is blue, so all are told."""
+    told = []
+    for event, at in (("A08", ADMITTED), ("A01", ADMITTED + timedelta(hours=1)), ("A03", HOME)):
+        end = {"pv1_45": stamp(HOME)} if event == "A03" else {}
+        await accept(chart, adt(event, chart.nhs_number, at, pv1_2="E", **end))
+        told.append(await chart.stay())
+    assert [one["class"]["code"] for one in told] == ["EMER"] * 3
+    befores = (None, *told[:-1])
+    topics = [topics_of(now, before) for now, before in zip(told, befores, strict=True)]
+    assert topics == [frozenset(), {"admitted"}, {"discharged"}]
+    assert await chart.colour() == "red"
+
+
+async def test_an_event_that_contradicts_itself_is_taken_by_msh_9_and_told(chart: Chart) -> None:
+    answer = await send(chart, adt("A01", chart.nhs_number, ADMITTED, evn_1="A03"))
+    said = "Processed as A01 of MSH-9; EVN-1 says 'A03'"
+    assert (answer.msa.msa_1.to_er7(), answer.msa.msa_3.to_er7()) == ("AA", said)
+    assert await chart.colour() == "blue"
+    agreed = await send(chart, adt("A02", chart.nhs_number, ADMITTED))
+    untold = await send(chart, adt("A08", chart.nhs_number, ADMITTED, evn_1=""))
+    assert {one.msa.msa_3.to_er7() for one in (agreed, untold)} == {"Processed"}
 
 
 @pytest.mark.parametrize(
@@ -205,7 +230,7 @@ async def test_a_local_legal_status_is_kept_and_told_to_be_open(told_in_zmh: Cha
 
 async def test_without_a_field_that_is_set_no_legal_status_is_read(chart: Chart) -> None:
     await accept(chart, with_status(adt("A01", chart.nhs_number, ADMITTED), "ZMH|1|03"))
-    assert await aftercare(chart) == [False]
+    assert await aftercare(chart) == []
     assert "extension" not in await chart.stay()
 
 

@@ -4,17 +4,20 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+import httpx
 import pytest
 
+from fhir_server.access.session import SessionUnit
 from fhir_server.fhir import canonicals
 from fhir_server.search.ast import Search
 from fhir_server.storage.interface import Page, Position, Store, StoredVersion, Unit
 from operations import _person, _record
 from operations._work import task_id
 from tests.operations.chart import Chart, concept
-from tests.operations.messages import JSON
-from tests.operations.timing import begin, days_ago, in_days, involve
+from tests.operations.messages import JSON, Spell
+from tests.operations.timing import NOW, begin, days_ago, in_days, involve
 from tests.storage import questions
+from tests.support import body
 
 DONE: Final = ("root-cause-analysis", "T-CAREPLAN-SHARE", "T-FU-72", "T-FU-7D", "T-RED-HOLD")
 FEW: Final = 2
@@ -182,3 +185,58 @@ async def test_a_plan_for_home_asks_for_the_consent_and_whether_one_is_missed(
         with counting(unknown.store) as asked:
             await unknown.write(plan(1, title=title))
         assert sum(asked) <= 6, title
+
+
+async def test_a_transaction_of_plans_asks_for_all_of_them_at_once(unknown: Chart) -> None:
+    async def searches(count: int) -> int:
+        people = [f"person-{count}-{number}" for number in range(count)]
+        resources = [{"resourceType": "Patient", "id": one} for one in people]
+        await questions.put(unknown.store, *resources)
+        subjects = [{"subject": {"reference": f"Patient/{one}"}} for one in people]
+        plans = [plan(count * 100 + at, **subject) for at, subject in enumerate(subjects)]
+        with monitored() as asked:
+            await together(unknown, plans)
+        return len(asked)
+
+    assert await searches(2) == await searches(5)
+
+
+async def test_one_question_for_several_finds_whose_consent_has_ended(unknown: Chart) -> None:
+    await begin(unknown)
+    await unknown.consent("keyworking", status="inactive")
+    await unknown.write({"resourceType": "Patient", "id": "other"})
+    plans = [plan(1, subject={"reference": "Patient/other"}), plan(2)]
+    refused = await together(unknown, plans)
+    assert refused.status_code == 422
+    assert "CarePlan/plan-2" in refused.text
+    assert "CarePlan/plan-1" not in refused.text
+
+
+async def test_what_there_is_nothing_of_is_not_searched_for(unknown: Chart) -> None:
+    with monitored() as asked:
+        await unknown.tell(Spell(unknown.nhs_number, NOW).admit())
+    assert len(asked) <= 9, asked
+
+
+@contextmanager
+def monitored() -> Iterator[list[str]]:
+    """The types that rules search in meanwhile."""
+    asked: list[str] = []
+    search = SessionUnit.search
+
+    async def noted(unit: SessionUnit, query: Any, *more: Any) -> Page:
+        asked.append(query.resource_type)
+        return await search(unit, query, *more)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(SessionUnit, "search", noted)
+        yield asked
+
+
+async def together(chart: Chart, resources: list[JSON]) -> httpx.Response:
+    entries = [
+        {"resource": one, "request": {"method": "PUT", "url": f"CarePlan/{one['id']}"}}
+        for one in resources
+    ]
+    bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+    return await chart.client.post("", **body(bundle))

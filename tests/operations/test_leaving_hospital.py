@@ -9,6 +9,7 @@ import pytest
 
 from fhir_server.fhir import canonicals
 from operations._calendar import working_days_after
+from operations._checklist import Item
 from tests.operations.chart import KEYWORKER, Chart, code_of, concept
 from tests.operations.leaving import (
     ADMITTED,
@@ -26,7 +27,7 @@ from tests.operations.leaving import (
     with_item,
     with_value,
 )
-from tests.operations.messages import JSON, Spell
+from tests.operations.messages import JSON, Spell, detained
 from tests.operations.parameters import definition, problems
 from tests.support import assert_outcome, body, exact, write_over
 
@@ -221,6 +222,17 @@ async def test_dp_mdt_is_done_when_every_role_is_there(chart: Chart) -> None:
     await gather_team(chart, *(role for role in TEAM if role != "camhs"))
     blocker = (await ready(chart))[1]["dp-mdt"]
     assert blocker["why"] == "Not in the team, and nobody says why: camhs"
+    involvement = "EpisodeOfCare/involvement"
+    etag = (await chart.client.get(involvement)).headers["etag"]
+    await chart.client.delete(involvement, headers={"If-Match": etag})
+    await gather_team(chart, *(role for role in TEAM if role not in ("camhs", "keyworker")))
+    blocker = (await ready(chart))[1]["dp-mdt"]
+    assert blocker["why"] == "Not in the team, and nobody says why: camhs, keyworker"
+
+
+def test_an_item_is_overdue_from_the_day_after() -> None:
+    item = Item("dp-home", "Home", "not-started", "CarePlan.activity[5]", due="2026-06-15")
+    assert [item.is_overdue(day) for day in ("2026-06-15", "2026-06-16")] == [False, True]
 
 
 @pytest.mark.usefixtures("stay")
@@ -337,6 +349,48 @@ async def test_a_task_that_was_taken_up_is_left_alone(chart: Chart) -> None:
     await chart.write({**task, "status": "in-progress"})
     await chart.write(with_item(plan, "dp-ra", status="in-progress"))
     assert (await chart.tasks())["delay-reason"]["status"] == "in-progress"
+
+
+@pytest.mark.parametrize(
+    ("legal_status", "missing"),
+    [
+        (None, "No legal status of the stay is told"),
+        ("99", "A legal status of the stay is told as not known (99)"),
+    ],
+)
+async def test_section_117_is_left_open_while_the_legal_status_is_not_known(
+    chart: Chart, legal_status: str | None, missing: str
+) -> None:
+    stay = Spell(chart.nhs_number, ADMITTED, legal_status=legal_status)
+    assert any(missing in text for text in await chart.tell(stay.admit()))
+    found = (await ready(chart))[0]
+    assert "section-117" not in found
+    assert missing in found["section-117-missing"]
+    shown = (await chart.client.get(f"{chart.patient}/$discharge-plan")).json()["parameter"]
+    assert {"name": "section-117-missing", "valueString": found["section-117-missing"]} in shown
+    # Somebody who knows says that there is none.
+    with_right = with_value(
+        await plan_of(chart), canonicals.SECTION_117_EXTENSION, valueBoolean=False
+    )
+    await chart.write(with_right)
+    assert (await ready(chart))[0]["section-117"] is False
+
+
+async def test_section_117_is_denied_as_soon_as_the_legal_status_is_told(chart: Chart) -> None:
+    stay = Spell(chart.nhs_number, ADMITTED, legal_status=None)
+    await chart.tell(stay.admit())
+    await chart.tell(stay.update(extension=[detained("02")]))
+    assert (await ready(chart))[0]["section-117"] is False
+
+
+async def test_a_status_that_is_not_understood_is_told_where_section_117_was_denied(
+    chart: Chart,
+) -> None:
+    stay = Spell(chart.nhs_number, ADMITTED, legal_status="02")
+    await chart.tell(stay.admit())
+    said = await chart.tell(stay.admit(extension=[detained("77")]))
+    assert any("77 is not understood" in one and "look at it again" in one for one in said)
+    assert (await ready(chart))[0]["section-117"] is False
 
 
 async def test_section_117_follows_any_legal_status_of_the_stay(chart: Chart) -> None:

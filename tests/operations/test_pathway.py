@@ -256,8 +256,24 @@ async def test_plan_active_makes_the_plan_and_its_goals_active(unknown: Chart, w
     goal = (await unknown.client.get("Goal/goal")).json()
     await unknown.write({**goal, "lifecycleStatus": "proposed"})
     assert_moved(await way(unknown, "plan-active"))
-    assert (await unknown.client.get("CarePlan/plan")).json()["status"] == "active"
+    active = (await unknown.client.get("CarePlan/plan")).json()
+    assert (active["status"], active["period"]) == ("active", plan["period"])
     assert (await unknown.client.get("Goal/goal")).json()["lifecycleStatus"] == "active"
+
+
+async def test_plan_active_is_when_the_plan_that_the_service_has_begun_comes_into_effect(
+    unknown: Chart,
+) -> None:
+    """Else the days from the first visit to the plan would be none, whoever is visited."""
+    await unknown.open(state="planning")
+    plan = (await unknown.client.get("CarePlan/plan")).json()
+    ten_days_ago = NOW - timedelta(days=10)
+    begun = {"period": {"start": ten_days_ago.date().isoformat()}}
+    drafted = {**plan, **begun, "status": "draft", "created": ten_days_ago.isoformat()}
+    await unknown.write(drafted)
+    assert_moved(await by_operation(unknown, "plan-active"))
+    active = (await unknown.client.get("CarePlan/plan")).json()
+    assert active["period"] == {"start": NOW.date().isoformat()}
 
 
 @every_way

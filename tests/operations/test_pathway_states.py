@@ -160,7 +160,50 @@ def test_referred_goes_on_to_consent_pending_only_while_the_referral_stands() ->
 
 def test_awaiting_allocation_needs_the_legal_basis() -> None:
     moves = involvement("consent-pending"), involvement("awaiting-allocation")
-    assert "no legal basis" in texts(missing(case(consents=[{"status": "active"}]), *moves))
+    without: JSON = {"status": "active"}
+    assert "no legal basis" in texts(missing(case(consents=[without]), *moves))
+    given = {**without, "policyRule": {"text": "consent"}}
+    assert missing(case(consents=[without, given]), *moves) == [], "one that has it is enough"
+
+
+@pytest.mark.parametrize(
+    ("element", "told"),
+    [
+        ("Goal.description", {"description": {"text": "Cook tea"}}),
+        ("Goal.target.measure", {"target": [{"dueDate": "2026-09-30"}]}),
+        ("Goal.target.dueDate", {"target": [{"measure": {"text": "Teas cooked"}}]}),
+        ("Goal.addresses", {"addresses": []}),
+        ("Goal.lifecycleStatus", {"lifecycleStatus": "proposed"}),
+    ],
+)
+def test_plan_active_needs_each_part_of_a_smart_goal(element: str, told: JSON) -> None:
+    goal = {
+        "resourceType": "Goal",
+        "lifecycleStatus": "accepted",
+        "description": {"text": "I want to cook tea for my nan"},
+        "target": [{"measure": {"text": "Teas cooked"}, "dueDate": "2026-09-30"}],
+        "addresses": [{"reference": "Condition/eating"}],
+    }
+    moves = involvement("planning"), involvement("plan-active")
+    places = [
+        {issue.expression for issue in missing(case(plan_goals=[one]), *moves)}
+        for one in (goal, {**goal, **told})
+    ]
+    assert places[1] - places[0] == {element}
+
+
+def test_discharge_planning_needs_the_plan_of_the_stay_that_goes_on() -> None:
+    stay = {"resourceType": "Encounter", "id": "now", "status": "in-progress"}
+    moves = involvement("in-hospital"), involvement("discharge-planning")
+
+    def plan(of: str) -> JSON:
+        hangs_on = {"reference": f"Encounter/{of}"}
+        return {"resourceType": "CarePlan", "status": "active", "encounter": hangs_on}
+
+    before = case(open_stays=[stay], discharge_plans=[plan("before")])
+    assert "discharge plan is not active" in texts(missing(before, *moves))
+    both = case(open_stays=[stay], discharge_plans=[plan("before"), plan("now")])
+    assert missing(both, *moves) == []
 
 
 def test_everything_that_is_missing_is_told_at_once_and_where() -> None:

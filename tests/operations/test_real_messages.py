@@ -10,6 +10,7 @@ import httpx
 import pytest
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 
+from fhir_server.fhir import canonicals
 from fhir_server.fhir.references import rewrite
 from fhir_server.storage.interface import Store
 from tests.operations.chart import everything, require_typed
@@ -80,6 +81,9 @@ def resources(sent: bytes, resource_type: str | None = None) -> list[JSON]:
     ]
 
 
+_ADMITTED: Final = {"coding": [{"system": canonicals.STAY_TYPE, "code": "admitted"}]}
+
+
 async def stored_by_content(client: httpx.AsyncClient, sent: bytes) -> dict[str, JSON]:
     """By fullUrl, what was stored of each entry: it says what was sent, but for references."""
     receipts = exact(await client.get("Provenance"))["entry"]
@@ -102,8 +106,7 @@ async def stored_by_content(client: httpx.AsyncClient, sent: bytes) -> dict[str,
         names |= {url: address, f"{resource['resourceType']}/{resource.get('id')}": address}
     for url, resource in entries.items():
         expected = without_server_parts(rewrite(resource, names.get))
-        found = without_server_parts(by_url[url])
-        found.pop("episodeOfCare", None)
+        found = _as_told(by_url[url])
         assert _to_the_digit(found) == _to_the_digit(expected)
     return by_url
 
@@ -120,6 +123,14 @@ def _to_the_digit(resource: JSON) -> str:
 
 def _without_references(resource: JSON) -> JSON:
     anonymous = rewrite(resource, lambda _: "-")
-    found: JSON = without_server_parts(anonymous)
+    return _as_told(anonymous)
+
+
+def _as_told(resource: JSON) -> JSON:
+    """Without what the service adds to a stay: its involvement, and that it was an admission."""
+    found: JSON = without_server_parts(resource)
     found.pop("episodeOfCare", None)
+    if resource["resourceType"] == "Encounter":
+        told = [one for one in found.pop("type", []) if one != _ADMITTED]
+        found |= {"type": told} if told else {}
     return found

@@ -359,7 +359,6 @@ async def test_a_patient_at_whom_the_rules_fail_does_not_hold_others_up(
     assert await worker.work() == 1, "it is tried again"
 
 
-@pytest.mark.sqlite_alone
 def test_a_server_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     clock = MovableClock(tmp_path / "clock")
     environment = {"KEYWORKING_MOVABLE_CLOCK": str(tmp_path / "clock")}
@@ -374,6 +373,24 @@ def test_a_server_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
         asyncio.run(_await_all(process.base))
     finally:
         process.stop()
+
+
+def test_of_two_servers_the_other_takes_over_from_one_that_was_killed(tmp_path: Path) -> None:
+    clock = MovableClock(tmp_path / "clock")
+    environment = {"KEYWORKING_MOVABLE_CLOCK": str(tmp_path / "clock")}
+    both = [ServerProcess(tmp_path / "s.db", tmp_path / f"{n}", **environment) for n in range(2)]
+    try:
+        for process in both:
+            process.start()
+        asyncio.run(_rate_all(both[1].base))
+        clock.move_by(40 * DAY)
+        time.sleep(0.1)  # the first to start leads, and may have begun
+        both[0].kill()
+        clock.move_by(60_000_000)  # whoever led is not waited for any longer
+        asyncio.run(_await_all(both[1].base))
+    finally:
+        for process in both:
+            process.stop()
 
 
 _PEOPLE = 12

@@ -68,6 +68,16 @@ async def home(chart: Chart, stay: Spell) -> str:
     return (HOME.date() + timedelta(days=14)).isoformat()
 
 
+async def test_a_stay_that_is_to_begin_holds_no_rating(chart: Chart) -> None:
+    ahead = Spell(chart.nhs_number, NOW + timedelta(days=5)).encounter()
+    await chart.write({**ahead, "id": "ahead", "subject": {"reference": chart.patient}})
+    assert code_of(flag_of(await rate(chart, "green"))["code"]) == "green"
+    suggested = await chart.client.get(f"{chart.patient}/$admission-risk")
+    assert "R-BLUE-INPATIENT" not in suggested.text
+    opened = await chart.client.post(f"{chart.patient}/$discharge-plan")
+    assert_outcome(opened, 404, "not-found", "has no discharge plan")
+
+
 # Giving a rating -------------------------------------------------------------------------------
 
 

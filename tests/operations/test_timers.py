@@ -13,7 +13,17 @@ from fhir_server.fhir import canonicals
 from operations._calendar import is_working_day
 from tests.operations.chart import KEYWORKER, Chart, concept
 from tests.operations.messages import JSON, Spell
-from tests.operations.timing import NOW, TODAY, begin, complete, days_ago, dues, in_days, timers
+from tests.operations.timing import (
+    NOW,
+    TODAY,
+    begin,
+    complete,
+    days_ago,
+    due,
+    dues,
+    in_days,
+    timers,
+)
 
 
 async def refer(chart: Chart, **elements: Any) -> JSON:
@@ -90,7 +100,7 @@ async def test_t_dsr_review_referral_is_due_after_four_weeks_and_met_by_a_rating
     await begin(unknown)
     await refer(unknown)
     assert await dues(unknown, "T-DSR-REVIEW-REFERRAL") == ["2026-04-29"]
-    await unknown.rate("green", "2026-03-31")
+    await unknown.rate("green", "2026-04-01")  # the day of the referral, which may rest on it
     assert await dues(unknown, "T-DSR-REVIEW-REFERRAL") == ["2026-04-29"]
     await unknown.rate("amber", "2026-04-20")
     assert await dues(unknown, "T-DSR-REVIEW-REFERRAL", "completed") == ["2026-04-29"]
@@ -164,6 +174,16 @@ async def test_t_cetr_community_is_not_for_somebody_reviewed_lately(unknown: Cha
     assert await dues(unknown, "T-CETR-COMMUNITY") == []
 
 
+async def test_t_cetr_community_is_not_for_somebody_in_hospital(unknown: Chart) -> None:
+    """Red still, as nobody has agreed to the register: the review is one in hospital."""
+    await begin(unknown)
+    await unknown.rate("red", days_ago(3))
+    await unknown.tell(Spell(unknown.nhs_number, NOW).admit())
+    assert await unknown.colour() == "red"
+    assert await dues(unknown, "T-CETR-COMMUNITY") == []
+    assert await dues(unknown, "T-CETR-POSTADM") == [in_days(14)]
+
+
 async def test_t_laep_is_due_the_next_working_day_where_an_admission_is_imminent(
     unknown: Chart,
 ) -> None:
@@ -222,6 +242,18 @@ async def test_t_cetr_repeat_is_reckoned_from_the_last_review(chart: Chart, spel
     assert len(await timers(chart, "T-CETR-REPEAT", "cancelled")) == 1
 
 
+async def test_t_cetr_repeat_is_reckoned_from_a_review_in_hospital_not_the_one_before(
+    chart: Chart, spell: Spell
+) -> None:
+    await chart.reviewed("T-CETR-COMMUNITY", days_ago(50))
+    await chart.tell(spell.admit())
+    (repeat,) = await timers(chart, "T-CETR-REPEAT")
+    from_before = due(repeat)
+    await complete(chart, repeat, days_ago(1))
+    (again,) = await dues(chart, "T-CETR-REPEAT")
+    assert date.fromisoformat(again) - date.fromisoformat(from_before) > timedelta(days=45)
+
+
 async def test_t_dplan_start_is_due_on_the_day_and_met_when_somebody_leads(
     chart: Chart, spell: Spell
 ) -> None:
@@ -244,6 +276,18 @@ async def test_t_careplan_share_t_fu_72_t_fu_7d_and_t_red_hold_are_of_coming_hom
     found = [await dues(chart, code) for code in codes]
     after = [(NOW + timedelta(days=days)).date().isoformat() for days in (1, 3, 7, 14)]
     assert [each[0][:10] for each in found] == after
+
+
+async def test_t_red_hold_is_met_by_no_rating_of_the_days_in_which_red_is_held(
+    chart: Chart, spell: Spell
+) -> None:
+    home = NOW - timedelta(days=15)
+    await chart.tell(spell.admit())
+    await chart.tell(spell.discharge(home))
+    await chart.rate("red", (home + timedelta(days=4)).isoformat())
+    assert await dues(chart, "T-RED-HOLD") == [days_ago(1)], "nobody has looked since it is over"
+    await chart.rate("amber", days_ago(0))
+    assert await dues(chart, "T-RED-HOLD", "completed") == [days_ago(1)]
 
 
 async def test_t_fu_48_follows_a_risk_that_is_noted_after_the_discharge(

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from fhir_server.access.caller import ANONYMOUS
 from fhir_server.access.facts.record import birthday as birthday_for_access
+from fhir_server.access.policy import OpenPolicy
+from fhir_server.access.session import Session, SessionUnit
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import LATEST
 from operations._calendar import birthday, working_days_after
@@ -104,8 +107,9 @@ async def test_t_proxy_review_is_told_ahead_and_due_on_the_13th_birthday(unknown
 
 @pytest.mark.parametrize("birth_date", [born(13, -40), born(16), "2013"])
 async def test_t_proxy_review_is_not_for_another_age(unknown: Chart, birth_date: str) -> None:
+    """By a consent from before the 13th birthday, where that has been."""
     await begin(unknown, birthDate=birth_date)
-    await by_parent(unknown)
+    await by_parent(unknown, dateTime=days_ago(4 * 365))
     assert await dues(unknown, "T-PROXY-REVIEW") == []
 
 
@@ -135,6 +139,22 @@ async def test_t_proxy_16_ends_a_parent_s_consent_and_has_the_young_person_asked
 async def own(chart: Chart, category: str, **elements: Any) -> None:
     """What the young person says for themselves, beside what a parent said."""
     await chart.consent(category, id=f"own-{category}", dateTime=days_ago(0), **elements)
+
+
+async def test_t_proxy_16_ends_a_consent_that_fits_no_profile_of_today(unknown: Chart) -> None:
+    """What was stored before a rule came, or elsewhere, holds up nobody's birthday."""
+    await begin(unknown, birthDate=born(16, -10))
+    consent = await by_parent(unknown)
+    old = {name: value for name, value in consent.items() if name != "organization"}
+
+    async def work(unit: SessionUnit) -> None:
+        await unit.put(old, "PUT")
+
+    await Session(unknown.store, ANONYMOUS, OpenPolicy()).commit("set up", work)
+    patient = (await unknown.client.get(unknown.patient)).json()
+    await unknown.write({**patient, "birthDate": born(16, 1)})
+    (consent,) = await unknown.all("Consent")
+    assert consent["status"] == "inactive"
 
 
 async def test_t_proxy_16_asks_until_all_that_a_parent_agreed_to_is_decided(
@@ -251,6 +271,18 @@ async def test_t_retention_has_the_record_archived_and_later_removed(unknown: Ch
 async def test_t_retention_is_not_for_an_involvement_that_goes_on(unknown: Chart) -> None:
     await begin(unknown)
     await involve(unknown)
+    assert await dues(unknown, "T-RETENTION") == []
+
+
+async def test_t_retention_is_not_for_somebody_who_is_rated_still(unknown: Chart) -> None:
+    await test_t_retention_has_the_record_archived_and_later_removed(unknown)
+    await unknown.rate("green", days_ago(1))
+    assert await dues(unknown, "T-RETENTION") == []
+
+
+async def test_t_retention_ends_with_a_new_involvement(unknown: Chart) -> None:
+    await test_t_retention_has_the_record_archived_and_later_removed(unknown)
+    await involve(unknown, id="again")
     assert await dues(unknown, "T-RETENTION") == []
 
 

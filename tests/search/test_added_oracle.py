@@ -52,7 +52,7 @@ async def test_an_added_parameter_finds_what_r4_s_own_finds(
         await put(store, *resources[20:])
         stored = [json.decode_resource(one.body) for _, one in await store.changes(0, 1000)]
         known = await store.parameters()
-        asked = range(150 if backend == "sqlite" or NIGHTLY else 50)
+        asked = range(150 if NIGHTLY else 75 if backend == "sqlite" else 40)
         found = [await compare(store, known, resource_type, stored, random_of(n)) for n in asked]
         told_apart = sum(found)
         assert told_apart > len(asked) / 8, "of the searches that some but not all resources match"

@@ -71,11 +71,16 @@ def _drop_all_but(name: str) -> None:
     if done:
         with MongoClient[dict[str, Any]](mongo_url("admin")) as client:
             for other in done:
-                # A drop waits for the transactions of processes that were killed.
-                sessions = [one["session"] for one in client[other].writer.find()]
-                client.admin.command({"killSessions": sessions})
-                client.drop_database(other)
+                drop(client, other)
                 del _left[other]
+
+
+def drop(client: MongoClient[dict[str, Any]], name: str) -> None:
+    """A drop waits for the transactions of processes that were killed: they are ended first."""
+    sessions = [one["session"] for one in client[name].writer.find()]
+    if sessions:
+        client.admin.command({"killSessions": sessions})
+    client.drop_database(name)
 
 
 def _audited_mongo(place: Path) -> list[str]:

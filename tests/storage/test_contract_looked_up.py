@@ -115,3 +115,22 @@ async def test_a_commit_that_is_taken_back_leaves_nothing_contained(store: Store
     assert await containing(store, Everything()) == []
     await put(store, with_goal("2", {"lifecycleStatus": "active"}))
     assert await containing(store, TokenIs("lifecycle-status", None, "active")) == ["2"]
+
+
+# Of which types there is something
+
+
+async def test_a_commit_tells_of_which_types_something_refers_to_a_target(store: Store) -> None:
+    def about(kind: str, element: str, whose: str) -> dict[str, Any]:
+        return {"resourceType": kind, "id": whose, element: {"reference": f"Patient/{whose}"}}
+
+    types, both = ("Consent", "Flag", "Goal", "Task"), ["Patient/1", "http://here/Patient/1"]
+
+    async def asked(unit: Unit) -> list[frozenset[str]]:
+        before = await unit.referring(types, "patient", both)
+        await unit.put(Draft(about("Goal", "subject", "1")), "PUT")
+        await unit.delete("Flag", "1")
+        return [before, await unit.referring(types, "patient", both)]
+
+    await put(store, about("Flag", "subject", "1"), about("Consent", "patient", "2"))
+    assert await store.commit(asked) == [{"Flag"}, {"Goal"}]

@@ -64,11 +64,7 @@ async def assert_found(store: Store, key: str, newest: int) -> None:
 
 @pytest.mark.parametrize(
     ("backend", "round_"),
-    [
-        (name, number)
-        for name in sorted(BACKENDS)
-        for number in range(3 if name == "sqlite" or NIGHTLY else 1)
-    ],
+    [(name, number) for name in sorted(BACKENDS) for number in range(3 if NIGHTLY else 1)],
 )
 async def test_an_acknowledged_commit_survives_the_death_of_the_process(
     backend: str, round_: int, tmp_path: Path

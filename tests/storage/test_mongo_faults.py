@@ -31,7 +31,7 @@ from tests.storage.crash_writer import TYPES, WRITERS, resources
 from tests.storage.questions import found, patient, put, query
 from tests.support import assert_outcome, body
 
-ROUNDS: Final = 20 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 3
+ROUNDS: Final = 20 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 1
 
 
 @pytest.fixture

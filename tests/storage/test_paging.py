@@ -105,8 +105,16 @@ ASKED: Final = [
 of_each_sort: Final = pytest.mark.parametrize(("backend", "sort"), ASKED, indirect=["backend"])
 
 
-@of_each_sort
-@pytest.mark.parametrize("criterion", ["", "&active=true"])
+@pytest.mark.parametrize(
+    ("backend", "sort", "criterion"),
+    [
+        (name, sort, criterion)
+        for name, sort in ASKED
+        for criterion in ("", "&active=true")
+        if not criterion or NIGHTLY or (name == "sqlite" and sort in FEW_SORTS)
+    ],
+    indirect=["backend"],
+)
 async def test_pages_give_each_resource_once_while_others_are_written(
     store: Store, steady_ones: int, sort: str, criterion: str
 ) -> None:

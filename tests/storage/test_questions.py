@@ -1,7 +1,10 @@
 """What is asked of SQLite does not depend on what was asked before, nor on how it is compiled."""
 
+import gc
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
+from types import TracebackType
 from typing import Any, Final
 
 import pytest
@@ -14,7 +17,9 @@ from fhir_server.search.ast import (
     Chain,
     Contains,
     DateCompares,
+    Differs,
     IdIn,
+    Not,
     Prefix,
     Query,
     ReferenceTo,
@@ -25,10 +30,12 @@ from fhir_server.search.ast import (
     TokenIs,
     UriBelow,
     conjunction,
+    disjunction,
 )
 from fhir_server.search.parse import parse
 from fhir_server.storage.interface import Position
 from fhir_server.storage.sqlite.compile import Compiler
+from fhir_server.storage.sqlite.places import Parting
 from fhir_server.storage.sqlite.questions import _MOST, Questions
 from fhir_server.storage.sqlite.sql import Lists, Place, Sql
 from fhir_server.terminology.resolve import _terminological
@@ -186,14 +193,14 @@ def test_what_is_asked_by_added_parameters_is_told_each_time() -> None:
 @pytest.mark.parametrize(
     "asked",
     [
-        Query("Task", ReferenceTo("patient", tuple(f"Patient/{n}" for n in range(1_200)))),
+        Query("Task", ReferenceTo("patient", tuple(f"Patient/{n}" for n in range(900)))),
         Query("Task", IdIn(tuple(map(str, range(101))))),
         Query("Patient", Contains("Task", TokenIs("status", None, "a"))),
         Query("Task", TokenIn("code", frozenset((f"urn:{n}", "x") for n in range(200)))),
         Query("Task", And((TokenIs("code", None, "a"), UriBelow("_source", "urn:x")))),
         query("Task?_content=calm"),
     ],
-    ids=["thousands", "just too many", "contained", "a value set", "a stem", "words"],
+    ids=["hundreds", "just too many", "contained", "a value set", "a stem", "words"],
 )
 def test_what_has_no_form_is_compiled_with_its_values(asked: Query) -> None:
     questions = Questions(hashed, Numbers(), Lists())
@@ -234,3 +241,69 @@ def test_searches_that_differ_in_values_alone_are_one_statement() -> None:
         assert found.sql is not None
         texts.add(found.sql.text)
     assert len(texts) == len(questions._known) == 1
+
+
+def _thousands(first: int) -> ReferenceTo:
+    return ReferenceTo("patient", tuple(f"Patient/{n}" for n in range(first, first + 1_200)))
+
+
+_LISTED: Final = IdIn(tuple(map(str, range(5_000))))
+_SPLIT: Final = disjunction(Not(_thousands(0)), TokenIs("status", None, "a"))
+
+
+@pytest.mark.parametrize(
+    "wheres",
+    [
+        (_thousands(0), _thousands(7), _thousands(0)),
+        (conjunction(_thousands(0), _LISTED), conjunction(_thousands(3), _LISTED)),
+        (conjunction(_thousands(0), _SPLIT), conjunction(_thousands(9), _SPLIT)),
+        (disjunction(_thousands(0), _thousands(1)),),
+        (Differs("patient", _thousands(0)),),
+    ],
+    ids=["one", "two", "what a policy asks", "alternatives", "negated"],
+)
+def test_lists_of_thousands_come_to_the_same(wheres: tuple[Any, ...]) -> None:
+    """As a policy has them: each is one value, whether it leads a search or is looked up in."""
+    kept, now = Lists(), Lists()
+    questions = Questions(hashed, Numbers(), kept)
+    for where in wheres:
+        asked = Query("Task", where)
+        for sort in ((), (SortKey("code", "token"),)):
+            now.clear()
+            expected = Compiler(replace(asked, sort=sort), hashed, Numbers(), now).page(21, None)
+            assert questions.page(replace(asked, sort=sort), 21, None, None).sql == expected
+            assert kept.taken() == now.taken()
+        now.clear()
+        assert questions.total(asked).sql == Compiler(asked, hashed, Numbers(), now).total()
+        assert kept.taken() == now.taken()
+
+
+def test_what_has_no_form_holds_nothing_of_those_who_asked() -> None:
+    """It is remembered that it has none; to raise one error again would keep all who were told."""
+    questions = Questions(hashed, Numbers(), Lists())
+    asked = Query("Task", _thousands(0))
+    questions.total(asked)
+    gc.collect()
+    before = _tracebacks()
+    for _ in range(50):
+        questions.total(asked)
+    assert _tracebacks() <= before + 5
+
+
+def _tracebacks() -> int:
+    return sum(type(one) is TracebackType for one in gc.get_objects())
+
+
+def test_searches_within_other_thousands_are_one_statement() -> None:
+    questions = Questions(hashed, Numbers(), Lists())
+    pages = [questions.page(Query("Task", _thousands(n)), 21, None, None).sql for n in range(5)]
+    assert len({page.text for page in pages if page}) == len(questions._known) == 1
+
+
+def test_texts_that_are_the_same_have_one_place_however_they_are_met() -> None:
+    parting = Parting()
+    many = tuple(map(str, range(10)))
+    first = parting.texts(many)
+    assert [*first] == [*parting.texts(many)], "met before"
+    assert [*parting.texts((*many[:5], "x", "x", "y", *many[5:]))][:5] == [*first][:5]
+    assert parting.values == [*many, "x", "y"]

@@ -306,8 +306,8 @@ async def test_every_resource_is_found_that_others_wrote_meanwhile(
     """Two processes write without pause, and know of the parameter only by the store."""
     backend = BACKENDS[name]
     store = await backend.open(tmp_path)
-    least = backend.fewer(1500, 60) + 30
-    more = backend.fewer(300, 40)
+    least = backend.fewer(600, 60) + 30
+    more = backend.fewer(90, 20)
     try:
         await put(store, *(one for n in range(30) for one in resources(f"old{n}", 1)))
         await put(store, *(patient(f"p{n}", identifier=own(f"p{n}")) for n in range(least - 30)))

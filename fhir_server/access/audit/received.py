@@ -8,6 +8,7 @@ which no client can take off, so neither passes for the other.
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -32,9 +33,12 @@ def source_of(caller: Caller) -> str:
     return f"{CLIENT}/{quote(caller.client or caller.name, safe='')}"
 
 
-def is_from(caller: Caller) -> Node:
-    """What the same client has sent before."""
-    return And((IS_RECEIVED, UriIs("_source", source_of(caller))))
+def among(query: Query, sender: Caller | None = None) -> Query:
+    """The query, of what was taken in alone; of one sender, what the same client has sent."""
+    terms: list[Node] = [query.where, IS_RECEIVED]
+    if sender is not None:
+        terms.append(UriIs("_source", source_of(sender)))
+    return replace(query, where=And(tuple(terms)))
 
 
 def marked(resource: Mapping[str, Any], caller: Caller) -> Resource:

@@ -24,6 +24,10 @@ _MOST_ASKED: Final = 2000
 """Characters of what was asked."""
 _MOST_SAID: Final = 500
 """Characters of a refusal."""
+_MOST_LOOKED_AT: Final = 2048
+"""Versions that were looked through for patients, of which that is remembered."""
+_SMALL: Final = 4096
+"""Bytes of those."""
 _NAMED: Final = b'"reference":"Patient/'
 _ID: Final = re.compile(rb'([A-Za-z0-9.-]{1,64})[/"]')
 _BY_ITSELF: Final = re.compile(rb'"resourceType":"Patient","id":"([A-Za-z0-9.-]{1,64})"')
@@ -270,8 +274,14 @@ def patients_of(versions: Iterable[StoredVersion]) -> list[str]:
         if one.type == "Patient":
             found[one.id] = None
         else:
-            found.update(_referred(one.body))
+            found.update(_again(one.body) if len(one.body) <= _SMALL else _referred(one.body))
     return [*found][:MOST_TARGETS]
+
+
+@lru_cache(maxsize=_MOST_LOOKED_AT)
+def _again(body: bytes) -> dict[str, None]:
+    """As `_referred`; pages show the same versions over and over, as the very same objects."""
+    return _referred(body)
 
 
 def _referred(body: bytes) -> dict[str, None]:

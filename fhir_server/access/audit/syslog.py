@@ -2,15 +2,18 @@
 
 One process at a time follows the chain, whichever wrote its rows. How far it came is kept, so a
 receiver that is away gets them later; where a process ends in between, some come twice. Over TCP
-each message has its length before it (RFC 6587 section 3.4.1); a local socket takes datagrams.
+and TLS each message has its length before it (RFC 6587 section 3.4.1, RFC 5425 section 4.3); a
+local socket takes datagrams.
 """
 
 import asyncio
 import json
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Final
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -48,7 +51,7 @@ def message(entry: AuditEntry, host: str) -> bytes:
 
 
 class Receiver:
-    """Where messages go: `tcp://host:port` or `unix:///path`."""
+    """Where messages go: `tls://host:port`, `tcp://host:port` or `unix:///path`."""
 
     def __init__(self, address: str) -> None:
         self._parts = urlsplit(address)
@@ -58,17 +61,23 @@ class Receiver:
     async def send(self, messages: Sequence[bytes]) -> None:
         """Raises OSError or TimeoutError where it does not take them."""
         async with asyncio.timeout(_PATIENCE):
-            if self._parts.scheme == "tcp":
-                await self._stream(messages)
-            else:
+            if self._parts.scheme == "unix":
                 await self._datagrams(messages)
+            else:
+                await self._stream(messages)
 
     async def _stream(self, messages: Sequence[bytes]) -> None:
         if self._writer is None or self._writer.is_closing():
             host, port = self._parts.hostname, self._parts.port
-            _, self._writer = await asyncio.open_connection(host, port)
+            secured = self._trust if self._parts.scheme == "tls" else None
+            _, self._writer = await asyncio.open_connection(host, port, ssl=secured)
         self._writer.write(b"".join(b"%d %s" % (len(one), one) for one in messages))
         await self._writer.drain()
+
+    @cached_property
+    def _trust(self) -> ssl.SSLContext:
+        """The authorities that the machine knows, and the receiver's name: RFC 5425 section 5."""
+        return ssl.create_default_context()
 
     async def _datagrams(self, messages: Sequence[bytes]) -> None:
         if self._socket is None:

@@ -29,6 +29,8 @@ _log: Final = logging.getLogger(__name__)
 _BEARER: Final = re.compile(r"(?i:bearer) +([A-Za-z0-9\-._~+/]+=*)", re.ASCII)
 _KEPT: Final = 10_000
 """Tokens that are known again."""
+_SHOWN: Final = 2_000
+"""Tokens of which the issuer may be asked for work that goes on: in memory alone."""
 
 
 class Revocations(Protocol):
@@ -70,6 +72,15 @@ class _Known:
     """Seconds since the epoch."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    token: str = field(repr=False)
+    expires: int
+    asked: int
+    """Seconds since the epoch, as `expires`."""
+    is_good: bool = True
+
+
 class Authenticator:
     """Says who a request is from.
 
@@ -81,6 +92,8 @@ class Authenticator:
         self._trust = trust
         self._clock = clock
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._shown: OrderedDict[str, _Shown] = OrderedDict()
+        """By what their callers have as the id of the token."""
 
     async def caller(self, authorization: str | None, request_id: str = "") -> Caller:
         """Who sent that header, without the id of their request.
@@ -118,6 +131,39 @@ class Authenticator:
             return known.caller
         return None if await revocations.revoked(known.issuer, known.jti) else known.caller
 
+    async def stands(self, token: str) -> bool:
+        """Whether the issuer still says that a token is good: asked anew after a while.
+
+        Of those that were asked about when they were shown to this process, until they expire;
+        about any other nobody can be asked.
+
+        Args:
+            token: its id, as its caller has it.
+
+        Raises:
+            FhirError: UNAVAILABLE.
+        """
+        shown, now = self._shown.get(token), self._clock() // 1_000_000
+        if shown is None or now >= shown.expires:
+            self._shown.pop(token, None)
+            return True
+        if shown.is_good and now - shown.asked >= self._trust.introspection_cache:
+            shown = self._shown[token] = replace(
+                shown, asked=now, is_good=await self._is_good(shown.token, now)
+            )
+        return shown.is_good
+
+    async def _is_good(self, token: str, now: int) -> bool:
+        assert self._trust.introspection is not None  # noqa: S101 - nothing was asked about else
+        try:
+            await self._trust.introspection.claims(token, now)
+        except BadToken:
+            return False
+        except CannotVerify as reason:
+            _log.warning("Whether a token is still good cannot be asked: %s", reason)
+            raise not_now() from None
+        return True
+
     async def _verified(self, authorization: str) -> Caller:
         """Known again by the digest of the header, whose form need not be looked at once more."""
         digest, now = sha256(authorization.encode()).digest(), self._clock() // 1_000_000
@@ -150,8 +196,15 @@ class Authenticator:
         if trust.introspection is None:
             raise BadToken("it is no JWT, and there is nobody to ask about others")
         claims, until = await trust.introspection.claims(token, now)
-        jti = token_id(claims) if "jti" in claims else ""
-        return self._caller(claims, jti, min(until, now + trust.introspection_cache))
+        jti = (
+            token_id(claims) if "jti" in claims else f"sha256:{sha256(token.encode()).hexdigest()}"
+        )
+        known = self._caller(claims, jti, min(until, now + trust.introspection_cache))
+        self._shown[jti] = _Shown(token, claims["exp"], now)
+        self._shown.move_to_end(jti)
+        while len(self._shown) > _SHOWN:
+            self._shown.popitem(last=False)
+        return replace(known, caller=replace(known.caller, token=jti))
 
     def _caller(self, claims: Claims, jti: str, until: int) -> _Known:
         issuer = str(claims["iss"])

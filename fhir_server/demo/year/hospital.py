@@ -97,6 +97,9 @@ def discharge_plan(year: Year) -> Resource:
     return first(plans, "There is no discharge plan")
 
 
+_MISSING: Final = "section-117-missing"
+
+
 def way_home(year: Year) -> None:
     year.go_on(76, 11)
     line, plan = year.ask(KEYWORKER), discharge_plan(year)
@@ -124,9 +127,22 @@ def way_home(year: Year) -> None:
     year.go_on(92)
     asked = year.operate(KEYWORKER, f"{address}/$confirm-discharge", destination=Code("19"))
     year.refused(KEYWORKER, "is pressed to send Skye home early", asked, 422, "dp-funding")
-    for day, upto in ((99, 9), (106, 14)):
-        year.go_on(day, 15)
-        _work_at(year, address, upto)
+    year.go_on(99, 15)
+    _decide_aftercare(year, address)
+    _work_at(year, address, 9)
+    year.go_on(106, 15)
+    _work_at(year, address, 14)
+
+
+def _decide_aftercare(year: Year, address: str) -> None:
+    """The ward's messages have no legal status, so the server leaves it open."""
+    plan, line = year.read(address), year.ask(KEYWORKER)
+    missing = readings.parameter(line.get(f"{address}/$discharge-readiness").resource, _MISSING)
+    require(missing is not None, "The right to aftercare is known though nobody has told")
+    none = {"url": canonicals.SECTION_117_EXTENSION, "valueBoolean": False}
+    answer = line.put({**plan, "extension": [*plan["extension"], none]}, held(plan))
+    told = "has asked the ward: Skye is there informally, so no right to aftercare (section 117)"
+    year.deed(KEYWORKER, told, answer)
 
 
 def _work_at(year: Year, address: str, upto: int) -> None:

@@ -89,6 +89,7 @@ def front_door(place: Place, port: int, told: str) -> Settings:
         inpatient_units=WARDS,
         register_signatories=SIGNATORIES,
         notices_to=(told,),
+        token_outlived=2 * 366 * 24 * 3600,  # nobody writes a subscription anew in a demo
         notice_every=0.2,
         notice_retry_first=0.5,
         publish=False,

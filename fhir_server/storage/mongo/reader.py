@@ -4,11 +4,11 @@ Faults of MongoDB come out as they are; whoever holds the transaction knows what
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from fhir_server.errors import FhirError, Kind
-from fhir_server.search.ast import Search
+from fhir_server.search.ast import Queries, Query, ReferenceTo, Search
 from fhir_server.search.parameters import ParameterSet
 from fhir_server.storage.audited import AuditEntry, AuditQuery, Link
 from fhir_server.storage.interface import (
@@ -99,6 +99,15 @@ class TransactionReader:
         compiler = Compiler(await resolved(query, self._aggregate))
         counted = await self._aggregate([{"$match": compiler.filter}, {"$count": "matches"}])
         return int(counted[0]["matches"]) if counted else 0
+
+    async def referring(
+        self, types: Collection[str], code: str, targets: Sequence[str]
+    ) -> frozenset[str]:
+        """See `Unit.referring`."""
+        to = ReferenceTo(code, tuple(targets))
+        asked = Compiler(Queries(tuple(Query(name, to) for name in types))).filter
+        found = await self._aggregate([{"$match": asked}, {"$group": {"_id": "$type"}}])
+        return frozenset(one["_id"] for one in found)
 
     async def parameters(self) -> ParameterSet:
         return await self._parameters.current(self._within)

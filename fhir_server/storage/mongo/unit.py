@@ -1,6 +1,6 @@
 """One commit under way: reads see what the transaction and the batch hold."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from typing import TypeVar
 
 from pymongo.errors import PyMongoError
@@ -72,6 +72,12 @@ class MongoUnit:
     async def total(self, query: Search) -> int:
         await self._asked(self._batch.write_out())
         return await self._asked(self._reader.total(query))
+
+    async def referring(
+        self, types: Collection[str], code: str, targets: Sequence[str]
+    ) -> frozenset[str]:
+        await self._asked(self._batch.write_out())
+        return await self._asked(self._reader.referring(types, code, targets))
 
     async def parameters(self) -> ParameterSet:
         return await self._asked(self._batch.parameters())

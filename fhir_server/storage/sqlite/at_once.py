@@ -5,17 +5,30 @@ read in the same question as the resource, of the same state of the file: to ask
 takes nearly as long as to find the resource.
 """
 
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
 from fhir_server.errors import FhirError, Kind
-from fhir_server.storage.interface import Memo, StoredVersion
+from fhir_server.search.ast import Search
+from fhir_server.storage.interface import (
+    HistoryEntry,
+    HistoryOf,
+    Memo,
+    Page,
+    Position,
+    StoredVersion,
+)
 from fhir_server.storage.sqlite import memos
 from fhir_server.storage.sqlite.opened import Opened
+from fhir_server.storage.sqlite.reader import ConnectionReader, NotBrief
 from fhir_server.storage.sqlite.store import SqliteStore
+
+T = TypeVar("T")
 
 
 class AtOnce(SqliteStore):
-    """The same store. Resources by id and a few memos are read; all else is UNAVAILABLE.
+    """The same store. Resources by id, a few memos and what a brief search finds are read; all else
+    is UNAVAILABLE.
 
     Args:
         watches: whether `memos.WATCHED` is asked for after each read of a resource.
@@ -24,6 +37,8 @@ class AtOnce(SqliteStore):
     def __init__(self, store: SqliteStore, *, watches: bool = False) -> None:
         self._path, self._terms = store._path, store._terms
         self._place, self._pool, self._brief = store._place, store._pool, 0
+        self._store: Final = store
+        self.long = None
         self._watches: Final = watches
         self._is_fresh = False
         """Whether `beside` has not been asked for since."""
@@ -46,5 +61,47 @@ class AtOnce(SqliteStore):
             return None if value is None else Memo(space, key, value)
         return await super().memo(space, key)
 
+    async def search(
+        self,
+        query: Search,
+        count: int,
+        after: Position | None = None,
+        until: Position | None = None,
+    ) -> Page:
+        try:
+            found = await super().search(query, count, after, until)
+        except NotBrief:
+            self._store.long = query  # who asks goes the general way now
+            raise _waited_for() from None
+        if query is self._store.long:
+            self._store.long = None
+        return found
+
+    async def total(self, query: Search) -> int:
+        try:
+            return await super().total(query)
+        except NotBrief:
+            raise _waited_for() from None
+
+    async def history(
+        self,
+        scope: HistoryOf,  # noqa: ARG002
+        count: int,  # noqa: ARG002
+        before: int | None = None,  # noqa: ARG002
+    ) -> Sequence[HistoryEntry]:
+        raise _waited_for()
+
+    async def _soon(self, job: Callable[[ConnectionReader, bool], T], *, try_here: bool) -> T:
+        if not try_here:
+            raise _waited_for()
+        return await self._here(lambda reader: job(reader, True))
+
+    async def _elsewhere(self, job: Callable[[ConnectionReader], T]) -> T:  # noqa: ARG002
+        raise _waited_for()
+
     async def _current(self) -> Opened:
-        raise FhirError(Kind.UNAVAILABLE, "The store would have to be waited for")
+        raise _waited_for()
+
+
+def _waited_for() -> FhirError:
+    return FhirError(Kind.UNAVAILABLE, "The store would have to be waited for")

@@ -1,7 +1,11 @@
 """Group commit: everyone who waits shares one fsync.
 
-The statements of a group run on the event loop, each commit in a savepoint of its own; only
-BEGIN's wait and COMMIT leave it. While a COMMIT is under way, the next group gathers by itself.
+The statements of a group run on the event loop; only BEGIN's wait and COMMIT leave it. While a
+COMMIT is under way, the next group gathers by itself.
+
+A savepoint for each commit of a group costs a copy of all pages that it writes to, and few fail
+once they have written. So there is none at first; where one fails, the group is taken back and run
+again with savepoints, as are the commits that come next (docs/decisions/0048).
 """
 
 import asyncio
@@ -16,6 +20,10 @@ from fhir_server.storage.sqlite.audit import Tail
 from fhir_server.storage.sqlite.faults import is_damage, unwritable
 
 _BUSY_WAIT: Final = 0.002
+MOST_REDONE: Final = 1000
+"""Rows that a group may have written without a savepoint: as many again would take little."""
+WARY: Final = 256
+"""Commits that have a savepoint of their own after one has failed."""
 
 
 class Committer:
@@ -44,6 +52,7 @@ class Committer:
         self._patience = patience
         self._require_there = require_there
         self._succeeded = 0.0
+        self._wary = 0
         self.spoilt = False
         """Whether the connection is of no more use: it is in a transaction that it could not end,
         or may keep what it has read of a damaged file."""
@@ -69,8 +78,7 @@ class Committer:
         await self._begin()
         try:
             self._require_there()
-            for pending in group:
-                await self._in_savepoint(pending)
+            await self._run(group)
             self._tail.write(self._connection)
             cancelled = await self._to_disk()
             self._require_there()
@@ -114,11 +122,51 @@ class Committer:
             else:
                 return
 
+    async def _run(self, group: Sequence[Pending]) -> None:
+        """Each in its turn; none leaves anything behind that has failed."""
+        begun = self._written()
+        for number, pending in enumerate(group, 1):
+            before = self._written()
+            if self._wary or before[0] - begun[0] > MOST_REDONE:
+                await self._in_savepoint(pending)
+                continue
+            await self._outcome(pending)
+            if pending.error is not None and self._written() != before:
+                await self._begin_again()
+                if before != begun:
+                    # Its error may come of what they have written: it runs again with them.
+                    self._wary = WARY
+                    for one in group[:number]:
+                        await self._in_savepoint(one)
+                begun = self._written()
+
+    def _written(self) -> tuple[int, int]:
+        """Rows that the connection has ever changed, and those that wait for the audit."""
+        return self._connection.total_changes, len(self._tail)
+
+    async def _begin_again(self) -> None:
+        """As if nothing of the group had been done."""
+        self._connection.execute("ROLLBACK")
+        self._tail.cut()
+        self._rolled_back()
+        await self._begin()
+
     async def _in_savepoint(self, pending: Pending) -> None:
-        if pending.gone:
-            return
+        self._wary = max(0, self._wary - 1)
         self._connection.execute("SAVEPOINT one")
         told = len(self._tail)
+        await self._outcome(pending)
+        if pending.error is not None:
+            self._connection.execute("ROLLBACK TO one")
+            self._tail.cut(told)
+            self._rolled_back()
+        self._connection.execute("RELEASE one")
+
+    async def _outcome(self, pending: Pending) -> None:
+        """Run it, if anybody waits for it still; its result, or the error that is its own."""
+        pending.result = pending.error = None
+        if pending.gone:
+            return
         try:
             pending.result = await pending.work(self._unit())
         except (Exception, asyncio.CancelledError) as error:
@@ -128,10 +176,6 @@ class Committer:
                 raise
             pending.error = _refusal(error)
             self.spoilt = self.spoilt or is_damage(error)
-            self._connection.execute("ROLLBACK TO one")
-            self._tail.cut(told)
-            self._rolled_back()
-        self._connection.execute("RELEASE one")
 
     def _roll_back(self) -> None:
         self._tail.cut()

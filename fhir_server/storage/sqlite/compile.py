@@ -11,8 +11,9 @@ from fhir_server.storage.sqlite.leading import leader
 from fhir_server.storage.sqlite.sql import Lists, joined
 from fhir_server.storage.sqlite.sql import Sql as Sql
 
-FOUND: Final = ("seq", "rid", "type", "id")
+FOUND: Final = ("seq", "rid", "type", "id", "updated")
 """The columns of a match before those that it is sorted by."""
+_COLUMNS_FOUND: Final = ", ".join(f"r.{name}" for name in FOUND)
 
 
 class Compiler:
@@ -43,7 +44,7 @@ class Compiler:
         where = joined(" AND ", conditions) if conditions else Sql("1")
         keys = "".join(f", {self._place(i)} AS s{i}" for i in range(len(self._query.sort)))
         return Sql(
-            f"SELECT r.seq, r.rid, r.type, r.id{keys} FROM {source.text} r WHERE {where.text}"
+            f"SELECT {_COLUMNS_FOUND}{keys} FROM {source.text} r WHERE {where.text}"
             f" ORDER BY {self._order()} LIMIT ?",
             [*source.arguments, *where.arguments, most],
         )
@@ -60,8 +61,7 @@ class Compiler:
         columns = "".join(f", {key.text} AS k{i}" for i, key in enumerate(keys))
         return Sql(
             # The LIMIT keeps SQLite from working the columns out again wherever they are named.
-            f"(SELECT r.seq, r.rid, r.type, r.id{columns} FROM resource r"
-            f" WHERE {where.text} LIMIT -1)",
+            f"(SELECT {_COLUMNS_FOUND}{columns} FROM resource r WHERE {where.text} LIMIT -1)",
             [arg for key in keys for arg in key.arguments] + where.arguments,
         )
 

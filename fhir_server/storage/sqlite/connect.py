@@ -8,9 +8,11 @@ from typing import Any, Final
 
 _STATEMENTS: Final = 256
 _BUSY_WAIT: Final = 0.005
-MAIN_PAGES: Final = 8 * 1024
-SIDE_PAGES: Final = 2 * 1024
-"""KiB of the file that a connection may keep: the two that do most of the work, and the others."""
+WRITER_PAGES: Final = 8 * 1024
+READER_PAGES: Final = 4 * 1024
+SIDE_PAGES: Final = 1024
+"""KiB of the file that a connection may keep: the writer, the loop's reader, and the others. What a
+reader keeps is for nothing once somebody has written; the system has the file in memory anyhow."""
 _SETTING: Final = "SELECT value FROM setting WHERE name = ?"
 
 
@@ -20,7 +22,7 @@ def connect(
     new: bool = False,
     read_only: bool = False,
     busy_timeout_ms: int = 5_000,
-    pages: int = MAIN_PAGES,
+    pages: int = WRITER_PAGES,
 ) -> sqlite3.Connection:
     """A connection to the file, which is made where it may be `new`, with so many KiB of `pages`.
 

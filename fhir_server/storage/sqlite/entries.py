@@ -7,6 +7,7 @@ with a probability of 3e-8.
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
@@ -29,8 +30,9 @@ from fhir_server.search.values import (
 )
 from fhir_server.storage.sqlite.fulltext import FulltextWriter
 
-_Row = tuple[int, int, int, Any, Any, str | None]
 _StringRow = tuple[int, int, int, str, str]
+_Place = tuple[int, int]
+"""Parameter and ordinal."""
 
 Hash = Callable[[str], int]
 _Columns = tuple[Any, Any, str | None]
@@ -91,14 +93,26 @@ class ParameterNumbers:
         return int(row[0])
 
 
-_INSERT: Final = """
-    INSERT INTO entry (rid, parameter, ordinal, low, high, text) VALUES (?, ?, ?, ?, ?, ?)
-"""
+_AT_ONCE: Final = 32
+"""Rows of one statement: one for each costs half as much again. Each number is a text of its own,
+and SQLite compiles it once."""
+_INSERT: Final = tuple(
+    "INSERT OR FAIL INTO entry (rid, parameter, ordinal, low, high, text) VALUES "
+    + ", ".join(["(?, ?, ?, ?, ?, ?)"] * count)
+    for count in range(_AT_ONCE + 1)
+)
+"""By the number of rows. OR FAIL, as whoever fails takes back all of the commit: to be able to take
+back the statement alone, SQLite would copy each page that it changes."""
 _SET_UNIT: Final = """
     UPDATE entry SET system = ?, unit = ? WHERE rid = ? AND parameter = ? AND ordinal = ?
 """
 """Of quantities, which are few: a NULL for all others costs more than its column."""
 _INSERT_STRING: Final = "INSERT INTO entry_string VALUES (?, ?, ?, ?, ?)"
+
+_THERE: Final = "SELECT parameter, ordinal, low, high, text, system, unit FROM entry WHERE rid = ?"
+_STRINGS_THERE: Final = "SELECT parameter, ordinal, text, exact FROM entry_string WHERE rid = ?"
+_TAKE_OUT: Final = "DELETE FROM entry WHERE rid = ? AND parameter = ? AND ordinal = ?"
+_TAKE_OUT_STRING: Final = "DELETE FROM entry_string WHERE rid = ? AND parameter = ? AND ordinal = ?"
 
 _CONTAINED: Final = "SELECT rid FROM contained WHERE container = ?"
 _INSERT_CONTAINED: Final = """
@@ -126,28 +140,56 @@ class EntryWriter:
         resource_type: str,
         values: Iterable[tuple[str, IndexValue]],
     ) -> None:
-        rows: list[_Row] = []
-        strings: list[_StringRow] = []
-        within: list[tuple[str, ContainedValue]] = []
-        texts: list[tuple[str, TextValue]] = []
-        units: list[tuple[str, str, int, int, int]] = []
-        hashed, numbers = self._hashed, self._numbers
-        for ordinal, code, value in _flat(values, within, texts):
+        """Of a resource that has no entries."""
+        self._put(connection, self._rows(connection, rid, resource_type, values))
+
+    def rewrite(
+        self,
+        connection: sqlite3.Connection,
+        rid: int,
+        resource_type: str,
+        values: Iterable[tuple[str, IndexValue]],
+    ) -> None:
+        """In the place of those of the version before: most stay as they are."""
+        rows = self._rows(connection, rid, resource_type, values)
+        if rows.within or connection.execute(_CONTAINED, (rid,)).fetchone():
+            self.remove(connection, rid)
+        else:
+            rows.leave_out_what_is_there(connection)
+            if not rows.texts:
+                self._fulltext.remove(connection, rid)
+        self._put(connection, rows)
+
+    def _rows(
+        self,
+        connection: sqlite3.Connection,
+        rid: int,
+        resource_type: str,
+        values: Iterable[tuple[str, IndexValue]],
+    ) -> "_Rows":
+        rows = _Rows(rid, resource_type)
+        columns, strings, hashed, numbers = rows.columns, rows.strings, self._hashed, self._numbers
+        for ordinal, code, value in _flat(values, rows.within, rows.texts):
             number = numbers.assigned(connection, resource_type, code)
             if type(value) is StringValue:
                 strings.append((rid, number, ordinal, *value))
             else:
-                rows.append((rid, number, ordinal, *_COLUMNS[type(value)](hashed, value)))
+                columns += (rid, number, ordinal, *_COLUMNS[type(value)](hashed, value))
                 if type(value) is QuantityValue:
-                    units.append((value.system, value.unit, rid, number, ordinal))
-        self._fulltext.write(connection, rid, texts)
-        connection.executemany(_INSERT, rows)
-        if units:
-            connection.executemany(_SET_UNIT, units)
-        if strings:
-            connection.executemany(_INSERT_STRING, strings)
-        for kind, one in within:
-            self._write_contained(connection, rid, f"{resource_type}{kind}", one)
+                    rows.units[number, ordinal] = value.system, value.unit
+        return rows
+
+    def _put(self, connection: sqlite3.Connection, rows: "_Rows") -> None:
+        rid = rows.rid
+        self._fulltext.write(connection, rid, rows.texts)
+        _insert(connection, rows.columns)
+        if rows.units:
+            told = [(*unit, rid, *place) for place, unit in rows.units.items()]
+            connection.executemany(_SET_UNIT, told)
+        if rows.strings:
+            connection.executemany(_INSERT_STRING, rows.strings)
+        for kind, one in rows.within:
+            self._write_contained(connection, rid, f"{rows.resource_type}{kind}", one)
 
     def _write_contained(
         self, connection: sqlite3.Connection, container: int, kind: str, one: ContainedValue
@@ -168,6 +210,61 @@ class EntryWriter:
             pair = rid, self._numbers.known(connection, resource_type, code)
             connection.execute("DELETE FROM entry WHERE rid = ? AND parameter = ?", pair)
             connection.execute("DELETE FROM entry_string WHERE rid = ? AND parameter = ?", pair)
+
+
+@dataclass(slots=True)
+class _Rows:
+    """What is to be written of one resource; `columns` are six of each row of `entry`."""
+
+    rid: int
+    resource_type: str
+    columns: list[Any] = field(default_factory=list)
+    units: dict[_Place, tuple[str, str]] = field(default_factory=dict)
+    """System and unit of those that are quantities."""
+    strings: list[_StringRow] = field(default_factory=list)
+    within: list[tuple[str, ContainedValue]] = field(default_factory=list)
+    texts: list[tuple[str, TextValue]] = field(default_factory=list)
+
+    def leave_out_what_is_there(self, connection: sqlite3.Connection) -> None:
+        """Nothing is left of the resource's entries but what is to be there, in its place."""
+        rid, units = (self.rid,), self.units
+        told: list[Any] = self.columns
+        wanted: dict[_Place, tuple[Any, ...]] = {
+            (place := (told[at + 1], told[at + 2])): (
+                *told[at + 3 : at + 6],
+                *units.get(place, (None, None)),
+            )
+            for at in range(0, len(told), 6)
+        }
+        there = {(one[0], one[1]): one[2:] for one in connection.execute(_THERE, rid)}
+        _take_out(connection, _TAKE_OUT, self.rid, there, wanted)
+        missing = [place for place, row in wanted.items() if there.get(place) != row]
+        self.columns = [one for at in missing for one in (self.rid, *at, *wanted[at][:3])]
+        self.units = {place: units[place] for place in missing if place in units}
+        strings: dict[_Place, tuple[Any, ...]] = {(s[1], s[2]): s[3:] for s in self.strings}
+        there = {(one[0], one[1]): one[2:] for one in connection.execute(_STRINGS_THERE, rid)}
+        _take_out(connection, _TAKE_OUT_STRING, self.rid, there, strings)
+        self.strings = [s for s in self.strings if there.get((s[1], s[2])) != s[3:]]
+
+
+def _take_out(
+    connection: sqlite3.Connection,
+    statement: str,
+    rid: int,
+    there: Mapping[_Place, tuple[Any, ...]],
+    wanted: Mapping[_Place, tuple[Any, ...]],
+) -> None:
+    gone = [(rid, *place) for place, row in there.items() if wanted.get(place) != row]
+    if gone:
+        connection.executemany(statement, gone)
+
+
+def _insert(connection: sqlite3.Connection, columns: list[Any]) -> None:
+    """Rows of `entry`, six columns each."""
+    most = 6 * _AT_ONCE
+    for start in range(0, len(columns), most):
+        some = columns if len(columns) <= most else columns[start : start + most]
+        connection.execute(_INSERT[len(some) // 6], some)
 
 
 def _of_token(hashed: Hash, value: TokenValue) -> _Columns:

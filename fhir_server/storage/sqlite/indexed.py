@@ -1,7 +1,8 @@
 """What the index holds of one resource, beside what it should hold.
 
 What it should hold is written by the writer itself, into a database in memory; then both are read
-in the same way. Ordinals of added parameters are left out: they depend on when it was indexed.
+in the same way. Ordinals count where they tell which values are of one element of a composite;
+others, and those of added parameters, depend on when and by which release it was indexed.
 """
 
 import sqlite3
@@ -9,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
+from fhir_server.search.ast import is_component
 from fhir_server.search.parameters import is_added
 from fhir_server.search.values import IndexValue
 from fhir_server.storage.sqlite.entries import IS_CONTAINED, EntryWriter, Hash, ParameterNumbers
@@ -83,7 +85,8 @@ def _rows(
         for resource_type, code, ordinal, *columns in connection.execute(sql, (rid,)):
             named = f"'{code}'"
             if code is None or not is_added(code):
-                yield (place, named, kind, resource_type, ordinal, *columns)
+                group = ordinal if code is None or is_component(code) else None
+                yield (place, named, kind, resource_type, group, *columns)
             elif holds(code):
                 yield (place, named, kind, resource_type, None, *columns)
     for columns in connection.execute(_WORDS, (rid,)):

@@ -26,7 +26,7 @@ from fhir_server.search.ast import (
     UriIs,
 )
 from fhir_server.storage.sqlite.predicates import AnyOf
-from fhir_server.storage.sqlite.sql import MANY
+from fhir_server.storage.sqlite.sql import MANY, THOUSANDS
 
 LEADERS: Final = (
     TokenIs,
@@ -40,7 +40,6 @@ LEADERS: Final = (
 )
 _LEADING: Final = (*LEADERS, Chain, Has, CompositeMatches, Contains, TextMatches)
 _UNFIT: Final = 100
-_THOUSANDS: Final = 1000
 
 
 def asked(node: CompositeMatches) -> list[int]:
@@ -63,7 +62,7 @@ def leader(node: Node, *, some: bool = False) -> Node | None:
 def _names_thousands(node: Node) -> bool:
     match node:
         case ReferenceTo(targets=names) | IdIn(ids=names):
-            return len(names) > _THOUSANDS
+            return len(names) > THOUSANDS
         case _:
             return False
 

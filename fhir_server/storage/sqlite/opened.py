@@ -22,12 +22,13 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.storage.interface import Memo, StoredVersion
 from fhir_server.storage.sqlite.audit import Tail
 from fhir_server.storage.sqlite.committer import Committer
-from fhir_server.storage.sqlite.connect import MAIN_PAGES, SIDE_PAGES, connect, secret_of
+from fhir_server.storage.sqlite.connect import READER_PAGES, SIDE_PAGES, connect, secret_of
 from fhir_server.storage.sqlite.entries import EntryWriter, ParameterNumbers, keyed_hash
 from fhir_server.storage.sqlite.faults import unopened, unreadable
 from fhir_server.storage.sqlite.reader import ConnectionReader
 from fhir_server.storage.sqlite.reindex import bring_up_to_date
 from fhir_server.storage.sqlite.schema import migrate
+from fhir_server.storage.sqlite.shown import Shown
 from fhir_server.storage.sqlite.unit import SqliteUnit
 
 T = TypeVar("T")
@@ -71,11 +72,12 @@ class Opened:
 
         def open_reader(patience: float, pages: int = SIDE_PAGES) -> ConnectionReader:
             connection = connect(path, read_only=True, pages=pages)
-            return ConnectionReader(connection, hashed, ParameterNumbers(), patience)
+            shown = Shown() if pages == READER_PAGES else None
+            return ConnectionReader(connection, hashed, ParameterNumbers(), patience, shown=shown)
 
         self._open_reader = open_reader
         self._patience = terms.patience
-        self._reader: ConnectionReader | None = open_reader(terms.patience, MAIN_PAGES)
+        self._reader: ConnectionReader | None = open_reader(terms.patience, READER_PAGES)
         self._pools: dict[tuple[int, float], Readers] = {}
         self._inodes = self._found()
         self.committer = self._committer(ParameterNumbers(), hashed, terms)
@@ -137,6 +139,13 @@ class Opened:
         except sqlite3.Error as error:
             raise self._unreadable(error) from error
 
+    def epoch(self) -> object | None:
+        """As `ConnectionReader.epoch`, of the loop's own; raises as `now`."""
+        try:
+            return (self._reader or self.reader()).epoch()
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from error
+
     def _unreadable(self, error: sqlite3.Error) -> FhirError:
         """What it is told as; the connection may keep what it has read of a damaged file."""
         if self._reader is not None:
@@ -147,7 +156,7 @@ class Opened:
     def reader(self) -> ConnectionReader:
         """The loop's own."""
         if self._reader is None:
-            self._reader = self._open_reader(self._patience, MAIN_PAGES)
+            self._reader = self._open_reader(self._patience, READER_PAGES)
         return self._reader
 
     def pool(self, most: int, patience: float) -> "Readers":

@@ -34,7 +34,7 @@ from fhir_server.search.ast import (
     TokenLike,
     UriIs,
 )
-from fhir_server.storage.sqlite.sql import MANY, Place
+from fhir_server.storage.sqlite.sql import MANY, THOUSANDS, ListPlace, Place, Unfit
 
 Form = Any
 """Of a node: `(class, member, ...)`, or the node itself where all of it decides: then it is short,
@@ -42,10 +42,9 @@ as forms are kept."""
 
 _PLACES: Final = tuple(map(Place, range(MANY)))
 """More than so many values may be told to SQLite as lists, which are compiled with them."""
-
-
-class Unfit(Exception):
-    """The question is compiled with its values."""
+_LISTS: Final = tuple(map(ListPlace, range(MANY)))
+_TOGETHER: Final = 4
+"""Texts beyond which it pays to look at all at once."""
 
 
 class Parting:
@@ -85,6 +84,25 @@ class Parting:
         if known is None:
             known = self._texts[text] = self.place(text)
         return known
+
+    def texts(self, several: tuple[str, ...]) -> tuple[Place, ...] | ListPlace:
+        """As `text` of each; of thousands, as a policy may name them, the list is one value.
+
+        Raises:
+            Unfit.
+        """
+        begin = len(self.values)
+        if len(several) > THOUSANDS and begin < MANY:
+            self.values.append(several)
+            return _LISTS[begin]
+        end = begin + len(several)
+        if len(several) > _TOGETHER and end <= MANY and self._texts.keys().isdisjoint(several):
+            places = dict(zip(several, _PLACES[begin:end], strict=True))
+            if len(places) == len(several):
+                self._texts.update(places)
+                self.values += several
+                return _PLACES[begin:end]
+        return tuple([self.text(one) for one in several])
 
     def position(self, position: tuple[Any, ...] | None) -> Form:
         """Raises: Unfit."""
@@ -131,11 +149,10 @@ class Parting:
         return node
 
     def _ids(self, node: IdIn) -> Form:
-        return (IdIn, tuple([self.text(one) for one in node.ids]))
+        return (IdIn, self.texts(node.ids))
 
     def _reference(self, node: ReferenceTo) -> Form:
-        targets = tuple([self.text(one) for one in node.targets])
-        return (ReferenceTo, node.code, targets, self._stated(node.version))
+        return (ReferenceTo, node.code, self.texts(node.targets), self._stated(node.version))
 
     def _token(self, node: TokenIs | TokenLike) -> Form:
         return (type(node), node.code, self._optional(node.system), self._optional(node.token))

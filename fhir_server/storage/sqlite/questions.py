@@ -27,8 +27,8 @@ from fhir_server.storage.sqlite.compile import Compiler, SeveralCompiler
 from fhir_server.storage.sqlite.conditions import NumberOf
 from fhir_server.storage.sqlite.entries import Hash
 from fhir_server.storage.sqlite.leading import conjuncts
-from fhir_server.storage.sqlite.places import Form, Parting, Unfit, written
-from fhir_server.storage.sqlite.sql import Later, Lists, Place, Sql
+from fhir_server.storage.sqlite.places import Form, Parting, written
+from fhir_server.storage.sqlite.sql import Later, ListPlace, Lists, Place, Sql, Unfit
 
 _MOST: Final = 500
 """Forms that are kept: of a few kB each, for each connection."""
@@ -65,6 +65,10 @@ class _Template(NamedTuple):
     """Parameters that have a value wherever something is found."""
 
 
+_UNFIT: Final = _Template("", (), (), ())
+"""Of a form whose values decide: it is known by it, and compiled with them each time."""
+
+
 class Questions:
     """Of one connection, and so of one thread at a time."""
 
@@ -83,10 +87,9 @@ class Questions:
             try:
                 where = parting.form(query.where)
                 ends = (parting.place(most), parting.position(after), parting.position(until))
+                return self._filled((query.resource_type, where, query.sort, ends), parting.values)
             except Unfit:
                 pass
-            else:
-                return self._filled((query.resource_type, where, query.sort, ends), parting.values)
         return self._whole(query, lambda compiler: compiler.page(most, after, until))
 
     def total(self, query: Search) -> Asked:
@@ -94,11 +97,11 @@ class Questions:
         if isinstance(query, Query):
             parting = Parting()
             try:
-                where = parting.form(query.where)
+                return self._filled(
+                    (query.resource_type, parting.form(query.where)), parting.values
+                )
             except Unfit:
                 pass
-            else:
-                return self._filled((query.resource_type, where), parting.values)
         return self._whole(query, lambda compiler: compiler.total())
 
     def _whole(self, query: Search, compile_: Callable[[Compiler | SeveralCompiler], Sql]) -> Asked:
@@ -117,18 +120,30 @@ class Questions:
         return Asked(compile_(Compiler(query, self._hashed, number, self._lists)), added)
 
     def _filled(self, form: Form, values: _Values) -> Asked:
+        """Raises: Unfit."""
         template = self._known.get(form)
         if template is None:
-            template = self._template(*form)
-            if len(self._known) >= _MOST:
-                self._known.clear()
-            if len(template.text) <= _LONG:
-                self._known[form] = template
+            template = self._made(form)
+        if template is _UNFIT:
+            raise Unfit
         number = self._number
         for one in template.needed:
             if not number(*one):
                 return Asked(None, template.added)
+        self._lists.clear()
         return Asked(Sql(template.text, [fill(values) for fill in template.fills]), template.added)
+
+    def _made(self, form: Form) -> _Template:
+        """What comes of a form that is met for the first time."""
+        try:
+            made = self._template(*form)
+        except Unfit:
+            made = _UNFIT
+        if len(self._known) >= _MOST:
+            self._known.clear()
+        if len(made.text) <= _LONG:
+            self._known[form] = made
+        return made
 
     def _template(
         self, resource_type: str, where: Form, sort: Any = (), ends: Form = None
@@ -153,6 +168,9 @@ class Questions:
         match argument:
             case Place(number):
                 return itemgetter(number)
+            case ListPlace(number):
+                add = self._lists.add
+                return lambda values: add(values[number])
             case Later(make, Place(number)):
                 return lambda values: make(values[number])
             case _Numbered(resource_type, code):

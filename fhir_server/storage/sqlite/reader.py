@@ -27,7 +27,8 @@ from fhir_server.storage.sqlite.entries import Hash, ParameterNumbers
 from fhir_server.storage.sqlite.history import history
 from fhir_server.storage.sqlite.parameters import StoredParameters
 from fhir_server.storage.sqlite.questions import Asked, Questions
-from fhir_server.storage.sqlite.sql import Lists, among
+from fhir_server.storage.sqlite.shown import Shown
+from fhir_server.storage.sqlite.sql import Lists, among, joined
 from fhir_server.storage.sqlite.unchanged import Unchanged
 
 _READ: Final = """
@@ -49,6 +50,7 @@ _BODIES: Final = """
 _TOLD: Final = 25
 """Versions that are asked for one by one: the text of each number of them is a statement."""
 _BODY: Final = "SELECT version, updated, method, body FROM version WHERE seq = ?"
+_REFERRING: Final = "SELECT DISTINCT parameter FROM entry"
 _CHANGES: Final = """
     SELECT v.seq, r.type, r.id, v.version, v.updated, v.method, v.body
     FROM version v JOIN resource r ON r.rid = v.rid
@@ -85,6 +87,7 @@ class ConnectionReader:
 
     Args:
         writes: whether the connection does; then it remembers no memos, which it may have changed.
+        shown: remembers versions of pages; for the connection that is asked for most.
     """
 
     def __init__(
@@ -95,11 +98,14 @@ class ConnectionReader:
         patience: float,
         *,
         writes: bool = False,
+        shown: Shown | None = None,
     ) -> None:
         self._connection = connection
+        self._shown = shown
         self._patience = patience
         self._stored_parameters = StoredParameters()
         self._unchanged = None if writes else Unchanged(connection, self._stored_parameters)
+        self._hashed = hashed
         self._numbers = numbers
         self._lists = Lists()
         self._unmet = False
@@ -158,6 +164,7 @@ class ConnectionReader:
         return Page(
             matches=self._versions(shown),
             after=(*shown[-1][len(FOUND) :], shown[-1][1]) if len(rows) > count > 0 else None,
+            epoch=self.epoch(),
         )
 
     def _asked(
@@ -195,6 +202,18 @@ class ConnectionReader:
         self._require_searchable(asked.added)
         return int(rows[0][0])
 
+    def referring(
+        self, types: Collection[str], code: str, targets: Sequence[str]
+    ) -> frozenset[str]:
+        """See `Unit.referring`."""
+        numbers = {self._numbers.known(self._connection, name, code): name for name in types}
+        numbers.pop(0, None)
+        which = among("parameter", [*numbers])
+        to = among("low", [self._hashed(target) for target in targets])
+        asked = joined(" AND ", [which, to])
+        rows = self._connection.execute(f"{_REFERRING} WHERE {asked.text}", asked.arguments)
+        return frozenset(numbers[number] for (number,) in rows)
+
     def parameters(self) -> ParameterSet:
         if self._unchanged is not None:
             return self._unchanged.parameters()
@@ -231,6 +250,10 @@ class ConnectionReader:
             return [*self._unchanged.memos(space, prefix, count, after, now)]
         return memos.several(self._connection, space, prefix, count, after, now)
 
+    def epoch(self) -> object | None:
+        """Another object once anybody has committed; None where that is not looked at."""
+        return None if self._unchanged is None else self._unchanged.epoch()
+
     def audited(self, asked: AuditQuery, count: int) -> list[AuditEntry]:
         return audit.find(self._connection, asked, count)
 
@@ -239,16 +262,28 @@ class ConnectionReader:
 
     def _versions(self, found: Sequence[Any]) -> list[StoredVersion]:
         """What the rows of a page stand for, in their order."""
+        shown = self._shown
+        if shown is None:
+            told = self._read_versions(found)
+            return [told[row[0]] for row in found]
+        known = [shown.of(row) for row in found]
+        told = self._read_versions([row for row, one in zip(found, known, strict=True) if not one])
+        for number, version in told.items():
+            shown.keep(number, version)
+        return [one or told[row[0]] for row, one in zip(found, known, strict=True)]
+
+    def _read_versions(self, found: Sequence[Any]) -> dict[int, StoredVersion]:
+        """By the numbers of their rows."""
         if not found:
-            return []
+            return {}
         if len(found) == 1:
             one = found[0]
             row = self._connection.execute(_BODY, (one[0],)).fetchone()
-            return [StoredVersion(one[2], one[3], *row)]
+            return {one[0]: StoredVersion(one[2], one[3], *row)}
         numbers = among("seq", [row[0] for row in found], _TOLD)
         rows = self._connection.execute(f"{_BODIES} WHERE {numbers.text}", numbers.arguments)
         told = {row[0]: row[1:] for row in rows}
-        return [StoredVersion(row[2], row[3], *told[row[0]]) for row in found]
+        return {row[0]: StoredVersion(row[2], row[3], *told[row[0]]) for row in found}
 
     def _number(self, resource_type: str, code: str) -> int:
         found = self._numbers.known(self._connection, resource_type, code)

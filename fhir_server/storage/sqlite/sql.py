@@ -1,13 +1,16 @@
 """Pieces of SQL with their arguments."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 MANY: Final = 100
 """Beyond so many, alternatives are not walked one by one, and lists are one JSON argument:
 SQLite bounds the selects of a UNION, the depth of an expression and the number of variables."""
+
+THOUSANDS: Final = 1000
+"""Beyond so many, alternatives do not lead a search of which the first rows are enough."""
 
 
 class Place:
@@ -27,6 +30,27 @@ class Place:
 
     def __bool__(self) -> bool:
         raise TypeError("whether there is a value is said by the form")
+
+
+class Unfit(Exception):
+    """The question is compiled with its values."""
+
+
+class ListPlace:
+    """Where a list of thousands stands: no more is known of it than that it is so long."""
+
+    __match_args__ = ("number",)
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number: Final = number
+
+    def __len__(self) -> int:
+        return THOUSANDS + 1
+
+    def __iter__(self) -> Iterator[str]:
+        """Raises: Unfit, as what is in the list would decide."""
+        raise Unfit
 
 
 class Later(NamedTuple):
@@ -76,6 +100,7 @@ class Lists:
         self._lists[:] = lists
 
     def add(self, texts: tuple[str, ...]) -> int:
+        """Its number."""
         self._lists.append(_as_set(texts))
         return len(self._lists) - 1
 
@@ -83,8 +108,9 @@ class Lists:
         """The SQL function `is_listed`."""
         return text in self._lists[number]
 
-    def holds(self, column: str, texts: tuple[str, ...]) -> Sql:
-        return Sql(f"is_listed(?, {column})", [self.add(texts)])
+    def holds(self, column: str, texts: tuple[str, ...] | ListPlace) -> Sql:
+        listed = texts if isinstance(texts, ListPlace) else self.add(texts)
+        return Sql(f"is_listed(?, {column})", [listed])
 
 
 def _as_set(texts: tuple[str, ...]) -> frozenset[str]:
@@ -130,5 +156,5 @@ def every(parts: Sequence[Sql]) -> Sql:
 def among(column: str, values: Sequence[Any], most: int = MANY) -> Sql:
     """One of the values, told one by one where they are no more than `most`."""
     if len(values) > most:
-        return Sql(f"{column} IN (SELECT value FROM json_each(?))", [json.dumps(values)])
+        return Sql(f"{column} IN (SELECT value FROM json_each(?))", [json.dumps([*values])])
     return Sql(f"{column} IN ({', '.join('?' * len(values))})", list(values))

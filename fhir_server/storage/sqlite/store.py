@@ -71,6 +71,8 @@ class SqliteStore:
         self._place = Place(path, self._terms)
         self._pool = (_READERS, patience)
         self._brief = 0
+        self.long: Search | None = None
+        """A search that was just found to take more than a moment: it is not tried again here."""
 
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
         opened = self._place.at_hand() or await self._current()
@@ -98,7 +100,7 @@ class SqliteStore:
     ) -> Page:
         return await self._soon(
             lambda reader, briefly: reader.search(query, count, after, until, briefly=briefly),
-            try_here=count <= FEW and isinstance(query, Query),
+            try_here=count <= FEW and isinstance(query, Query) and query is not self.long,
         )
 
     async def total(self, query: Search) -> int:
@@ -125,6 +127,15 @@ class SqliteStore:
             return await self._elsewhere(lambda one: one.memos(space, prefix, count, after, now))
         opened = self._place.lately() or await self._current()
         return opened.memos(space, prefix, count, after, now)
+
+    def epoch(self) -> object | None:
+        """Another object once any process has committed; None while the file is not open.
+
+        Whoever finds the same one after a question has the answer of a store that nobody has
+        changed since.
+        """
+        opened = self._place.lately()
+        return None if opened is None else opened.epoch()
 
     async def audited(self, asked: AuditQuery, count: int) -> Sequence[AuditEntry]:
         return await self._elsewhere(lambda reader: reader.audited(asked, count))

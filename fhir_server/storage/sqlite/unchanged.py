@@ -30,8 +30,14 @@ class Unchanged:
         self._cursor = connection.cursor()
         self._stored = parameters
         self._version = -1
+        self._epoch = object()
         self._parameters: ParameterSet | None = None
         self._memos: dict[tuple[object, ...], _Answer] = {}
+
+    def epoch(self) -> object:
+        """Another object once anybody has committed."""
+        self._look()
+        return self._epoch
 
     def parameters(self) -> ParameterSet:
         self._look()
@@ -70,4 +76,5 @@ class Unchanged:
         (version,) = self._cursor.execute(_VERSION).fetchone()
         if version != self._version or len(self._memos) > _MOST:
             self._version, self._parameters = version, None
+            self._epoch = object()
             self._memos.clear()

@@ -1,7 +1,7 @@
 """One commit under way on the writer's connection."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from fhir_server.fhir.dates import instant
@@ -95,6 +95,11 @@ class SqliteUnit:
     async def total(self, query: Search) -> int:
         return self._reader.total(query)
 
+    async def referring(
+        self, types: Collection[str], code: str, targets: Sequence[str]
+    ) -> frozenset[str]:
+        return self._reader.referring(types, code, targets)
+
     async def parameters(self) -> ParameterSet:
         return self._parameters()
 
@@ -125,12 +130,11 @@ class SqliteUnit:
             return current
         rid, version, updated = self._next(draft.type, draft.id, is_new=current is None)
         body = draft.template.render(version, instant(updated))
-        if version > 1:
-            self._entries.remove(self._connection, rid)
         stored = StoredVersion(draft.type, draft.id, version, updated, method, body)
         self._append(rid, stored)
         values = [*draft.values, *self._parameters().values(draft.resource)]
-        self._entries.write(self._connection, rid, draft.type, values)
+        write = self._entries.rewrite if version > 1 else self._entries.write
+        write(self._connection, rid, draft.type, values)
         return stored
 
     async def delete(self, resource_type: str, resource_id: str) -> StoredVersion:
