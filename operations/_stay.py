@@ -6,7 +6,7 @@ from typing import Final
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
-from operations import _plan, _rating
+from operations import _aftercare, _plan, _rating
 from operations._death import closed_by_death, reinvolved, state_at_home
 from operations._event import Event
 from operations._leaving import died, is_understood, left_for_hospital
@@ -49,35 +49,34 @@ async def admitted(event: Event) -> list[str]:
     said = [
         rating,
         f"The discharge plan is {status_of(plan)}: {reference_to(plan)}",
-        *_unknown_right(event, plan),
+        *await _right_noted(event, plan),
     ]
     if known is not None:
-        # Told again: by now the pathway may have gone on from in-hospital.
-        return said + await corrected(event)
+        return said  # told again: by now the pathway may have gone on from in-hospital
     return said + await _move_to(event, "in-hospital", _INVOLVED)
 
 
-def _unknown_right(event: Event, plan: Resource) -> list[str]:
-    said = _plan.has_section_117(plan)
-    if event.aftercare is not None or said is True:
-        return []
+async def _right_noted(event: Event, plan: Resource) -> list[str]:
+    """Note what is known by now of a right to aftercare; what was done, or is open, in words."""
+    noted = await _aftercare.note_right(event.records, plan, right=event.aftercare)
+    said = _aftercare.has_section_117(noted)
+    if said:
+        is_news = not _aftercare.has_section_117(plan)
+        right = f"There is a right to aftercare under section 117: {reference_to(plan)}"
+        return [right] if is_news else []
     if said is None:
-        return [_plan.what_is_missing(event.stay)]
-    status = _plan.unclear_status(event.stay)
+        return [_aftercare.what_is_missing(event.stay)]
+    status = _aftercare.unclear_status(event.stay)
     if status is None:
         return []
     denied = "The plan says that there is no right to aftercare under section 117: look at it again"
-    return [f"{_plan.not_understood(status)}. {denied}"]
+    return [f"{_aftercare.not_understood(status)}. {denied}"]
 
 
 async def corrected(event: Event) -> list[str]:
     """What more is known of a stay; what was done, in words."""
     plan = await _plan.plan_of(event.person, event.stay)
-    if plan is None:
-        return []
-    if not await _plan.note_aftercare(event.records, plan, right=event.aftercare):
-        return []
-    return [f"There is a right to aftercare under section 117: {reference_to(plan)}"]
+    return [] if plan is None else await _right_noted(event, plan)
 
 
 async def reopened(event: Event) -> list[str]:
