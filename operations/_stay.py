@@ -41,6 +41,9 @@ def may_follow(known: str, told: str) -> bool:
 async def admitted(event: Event) -> list[str]:
     """Blue, the plan, the pathway; what was done, in words."""
     records, person = event.records, event.person
+    if status_of(event.stay) in OPEN_STAY:  # who was there then did not come home from elsewhere
+        for end in await _ended_since(event):
+            await _rate_end(end)
     rating = await _rating.rate_blue(event)
     known = await _plan.plan_of(person, event.stay)
     plan = known or await _plan.open_plan(
@@ -125,35 +128,36 @@ async def _left(event: Event) -> list[str]:
     if died(event.stay):
         return await _died(event)
     person, said = event.person, await _reinvolved(event)
-    last = await _last_over(person) or event.stay
-    if _end_of(last) > event.at and not (left_for_hospital(last) or await person.open_stays()):
-        return [*said, *await _home_since(event, last)]
-    if left_for_hospital(event.stay):
-        said += await _back_in_hospital(event)
-        return [*said, f"The young person goes to another hospital: {await _rating_stays(person)}"]
-    if stays := await person.open_stays():
-        if all(begun(stay) > event.at for stay in stays):  # in between they were at home
-            await _rating.rate_red_after_discharge(event)
-        return [*said, f"Another stay is open: {await _rating_stays(person)}"]
+    ends = [event, *await _ended_since(event)]
+    rated = [await _rate_end(end) for end in ends]
+    goes_on = left_for_hospital(ends[-1].stay)
+    if goes_on or await person.open_stays():
+        if rated[0] and not await _came_home(event):  # a discharge home was told by mistake
+            said += [*rated[0], *await _move_to(event, "in-hospital", _INVOLVED)]
+        where = "The young person goes to another hospital" if goes_on else "Another stay is open"
+        return [*said, f"{where}: {await _rating_stays(person)}"]
     unclear = [] if is_understood(event.stay) else [_UNCLEAR]
-    rating = await _rating.rate_red_after_discharge(event)
-    return [*said, *unclear, rating, *await _move_to(event, "plan-active", _IN_HOSPITAL)]
+    return [*said, *unclear, *rated[-1], *await _move_to(event, "plan-active", _IN_HOSPITAL)]
 
 
-async def _home_since(event: Event, last: Resource) -> list[str]:
-    """Word of an earlier stay came after that of one that has ended at home since."""
-    if left_for_hospital(event.stay):
-        await _rating.undo_discharge(event)
-    else:
-        await _rating.rate_red_after_discharge(event)
-    rating = await _rating.rate_red_after_discharge(replace(event, stay=last, at=_end_of(last)))
-    return [rating, *await _move_to(event, "plan-active", _IN_HOSPITAL)]
+async def _ended_since(event: Event) -> list[Event]:
+    """The ends of other stays that came after this, of which word came before; in their order."""
+    over = [one for one in await event.person.stays() if status_of(one) == "finished"]
+    others = [one for one in over if one["id"] != event.stay["id"] and not died(one)]
+    ends = [replace(event, stay=one, at=_end_of(one)) for one in sorted(others, key=_end_of)]
+    return [end for end in ends if end.at > event.at]
 
 
-async def _back_in_hospital(event: Event) -> list[str]:
-    """What a discharge home has brought is taken back, where it was told by mistake."""
-    said = await _rating.undo_discharge(event)
-    return [*said, *await _move_to(event, "in-hospital", _INVOLVED)] if said else []
+async def _rate_end(end: Event) -> list[str]:
+    """Red from then on, where they came home; else what that brought is taken back; in words."""
+    if await _came_home(end):
+        return [await _rating.rate_red_after_discharge(end)]
+    return await _rating.undo_discharge(end)
+
+
+async def _came_home(end: Event) -> bool:
+    stays = await end.person.open_stays()
+    return not left_for_hospital(end.stay) and all(begun(stay) > end.at for stay in stays)
 
 
 _UNCLEAR: Final = (
