@@ -1,6 +1,7 @@
 """What an admission and a discharge bring about, besides the stay itself."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Final
 
 from fhir_server.fhir import canonicals
@@ -41,9 +42,8 @@ def may_follow(known: str, told: str) -> bool:
 async def admitted(event: Event) -> list[str]:
     """Blue, the plan, the pathway; what was done, in words."""
     records, person = event.records, event.person
-    if status_of(event.stay) in OPEN_STAY:  # who was there then did not come home from elsewhere
-        for end in await _ended_since(event):
-            await _rate_end(end)
+    if status_of(event.stay) in OPEN_STAY:
+        await _rate_ends_since(event)
     rating = await _rating.rate_blue(event)
     known = await _plan.plan_of(person, event.stay)
     plan = known or await _plan.open_plan(
@@ -140,12 +140,25 @@ async def _left(event: Event) -> list[str]:
     return [*said, *unclear, *rated[-1], *await _move_to(event, "plan-active", _IN_HOSPITAL)]
 
 
+async def _rate_ends_since(event: Event) -> None:
+    """Who is here did not come home from elsewhere meanwhile; who never was may have."""
+    for end in await _ended_since(event):
+        await _rate_end(end)
+
+
 async def _ended_since(event: Event) -> list[Event]:
     """The ends of other stays that came after this, of which word came before; in their order."""
     over = [one for one in await event.person.stays() if status_of(one) == "finished"]
     others = [one for one in over if one["id"] != event.stay["id"] and not died(one)]
     ends = [replace(event, stay=one, at=_end_of(one)) for one in sorted(others, key=_end_of)]
-    return [end for end in ends if end.at > event.at]
+    return [end for end in ends if end.at > event.at and await _had_effects(end)]
+
+
+async def _had_effects(end: Event) -> bool:
+    """Not so a stay that was first recorded when it had been over for long."""
+    held = timedelta(days=end.pathway.red_hold_days) // timedelta(microseconds=1)
+    recent = end.at > end.person.now - held
+    return recent or await _plan.plan_of(end.person, end.stay) is not None
 
 
 async def _rate_end(end: Event) -> list[str]:
@@ -187,10 +200,11 @@ async def undone(event: Event) -> list[str]:
     records, person = event.records, event.person
     said = await _rating.undo_ratings(event)
     said += await _reinvolved(event)
+    await _rate_ends_since(event)
     plan = await _plan.plan_of(person, event.stay)
-    if plan is None:
+    if plan is None and not event.went_on:
         return said
-    if is_open_plan(plan):
+    if plan is not None and is_open_plan(plan):
         said.append(await _plan.revoke_plan(records, plan))
     if await person.open_stays():
         return said

@@ -14,7 +14,7 @@ from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.rules import Change
 from operations._event import Event, Told
 from operations._happenings import known_right
-from operations._leaving import died
+from operations._leaving import died, left_for_hospital
 from operations._person import (
     CLOCKS_DIFFER,
     INPATIENT_CLASSES,
@@ -115,7 +115,8 @@ async def _event(change: Change) -> Event | None:
         await person.consented("register"),
         change.pathway,
         await known_right(change.records, stay, told),
-        change.before is not None and died(change.before),
+        was_death=change.before is not None and died(change.before),
+        went_on=change.before is not None and left_for_hospital(change.before),
     )
 
 
