@@ -39,7 +39,9 @@ HOME: Final = 12
 DIED: Final = 14
 EVENTS: Final = len(course(Spell("9990000158", ADMITTED)))
 AGAIN: Final = EVENTS
-AT_LAST: Final = EVENTS + 7
+HOME_AGAIN: Final = AGAIN + 4
+REOPENED: Final = AGAIN + 5
+AT_LAST: Final = AGAIN + 7
 ALL: Final = len(courses("9990000158"))
 SHAPES: Final = ("nhs", "davinci", "v2")
 ODD: Final = (None, (), ("02",), ("77",), ("99",), ("03",), ("01", "77"), ("20",))
@@ -58,8 +60,8 @@ def orders(draw: st.DrawFn) -> Order:
     if draw(st.booleans()):  # nobody is admitted after death, or twice at a time
         chosen = chosen - {DIED} | {HOME, AGAIN}
         chosen |= draw(st.sets(st.integers(AGAIN + 1, AT_LAST - 1), max_size=4))
-        if draw(st.booleans()):
-            chosen |= {AGAIN + 4, AT_LAST + 1}
+        if draw(st.booleans()):  # nor before that one has ended
+            chosen = chosen - {REOPENED} | {HOME_AGAIN, AT_LAST + 1}
             chosen |= draw(st.sets(st.integers(AT_LAST, ALL - 1), max_size=3))
     told = {
         one: Manner(draw(st.sampled_from(SHAPES)), draw(st.sampled_from(ODD)))
@@ -97,6 +99,11 @@ def test_ends_alike_in_any_order(order: Order) -> None:
         [16, 20, 1, 8, 13, 12],
         [12, 22, 17, 16, 13, 1],
         [9, 20, 22, 19, 12, 1, 16],
+        # Of three.
+        [16, 20, 25, 1, 17, 24, 12],
+        [1, 24, 20, 16, 18, 12],
+        [8, 26, 1, 15, 23, 17, 24, 22, 20, 16],
+        [15, 12, 16, 25, 1, 20, 27, 24],
         # The word that came last says nothing of the legal status.
         [8, 1],
     ],
