@@ -184,7 +184,7 @@ def short_way(
 
     def open_search(caller: Caller) -> Session:
         found = session(settings, searched, caller, decisions, general.server.rules, scopes)
-        found.epochs = searched
+        found.epochs = found.watched = searched
         return found
 
     edge = Edge(settings.cors_origins, secure=settings.base.startswith("https:"))
