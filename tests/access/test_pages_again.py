@@ -53,7 +53,7 @@ SEARCHES: Final = (
     "Task?_count=0&_total=accurate",
     "Patient?name=Anna&_revinclude=Flag:subject&_count=5",
 )
-WHO: Final = {
+WHO: Final[dict[str, dict[str, Any]]] = {
     "keyworker": {},
     "nurse": {"fhirUser": "Practitioner/nurse"},
     "stranger": {"fhirUser": "Practitioner/stranger"},
@@ -198,7 +198,7 @@ async def test_whatever_is_written_a_page_is_of_now(
     random = chances(int(os.environ.get("SEED", "7")))
     async with world_of(tmp_path, auth, monkeypatch) as world:
         tokens = {who: token(jti=who, **told) for who, told in WHO.items() if auth == "token"}
-        pairs = [(one, who) for one in SEARCHES for who in tokens or {"": None}]
+        pairs = [(one, who) for one in SEARCHES for who in [*tokens] or [""]]
         often = random.sample(pairs, min(len(pairs), 2 * ASKED))
         breaker = await world.caller_of(tokens["stranger"]) if tokens else None
         for _ in range(STEPS):
