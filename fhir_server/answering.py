@@ -188,8 +188,7 @@ def short_way(
         return found
 
     edge = Edge(settings.cors_origins, secure=settings.base.startswith("https:"))
-    known = None if asker is None else asker.known
-    return Direct(general, open_session, open_search, known, edge).answer
+    return Direct(general, open_session, open_search, asker, edge).answer
 
 
 def runner(
