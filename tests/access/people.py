@@ -1,5 +1,6 @@
 """Synthetic people and papers for tests of access: small resources, each as one call."""
 
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from fhir_server.access.caller import Caller, Grant
@@ -12,6 +13,8 @@ TWELVE, FOURTEEN, FIFTEEN, SEVENTEEN, NINETEEN = (
     *("2014-05-04", "2012-05-04", "2011-05-04", "2009-05-04", "2007-05-04"),
 )
 """Birth dates: how old somebody is at `NOW`."""
+_NEXT_YEAR: Final = f"{datetime.now(UTC).year + 1}-03-01"
+"""Consent stands at `NOW`, and whenever tests are run that go by the server's own clock."""
 TREAT: Final = "TREAT"
 SENDS: Final = (Grant("system", "Encounter", frozenset("cru")),)
 
@@ -165,7 +168,7 @@ def consent(
         "performer": [ref(performer)],
         "policyRule": coded(system, basis),
         "sourceAttachment": {"title": "Minutes"},
-        "provision": rule(period={"start": "2026-03-02", "end": "2027-03-01"}),
+        "provision": rule(period={"start": "2026-03-02", "end": _NEXT_YEAR}),
         **found,
         **rest,
     }
