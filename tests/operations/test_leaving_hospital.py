@@ -384,16 +384,6 @@ async def test_section_117_is_denied_as_soon_as_the_legal_status_is_told(chart: 
     assert (await ready(chart))[0]["section-117"] is False
 
 
-async def test_a_status_that_is_not_understood_is_told_where_section_117_was_denied(
-    chart: Chart,
-) -> None:
-    stay = Spell(chart.nhs_number, ADMITTED, legal_status="02")
-    await chart.tell(stay.admit())
-    said = await chart.tell(stay.admit(extension=[detained("77")]))
-    assert any("77 is not understood" in one and "look at it again" in one for one in said)
-    assert (await ready(chart))[0]["section-117"] is False
-
-
 async def test_section_117_follows_any_legal_status_of_the_stay(chart: Chart) -> None:
     await chart.tell(Spell(chart.nhs_number, ADMITTED, legal_status="03").admit())
     assert (await ready(chart))[0]["section-117"] is True
