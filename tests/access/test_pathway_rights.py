@@ -155,6 +155,23 @@ async def test_who_keeps_the_record_refers_and_is_told_nothing_of_it(
     assert task["code"]["coding"][0]["code"] == "obtain-consent"
 
 
+async def test_a_referral_that_is_bound_to_fail_does_not_tell_what_is_hidden(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    """Who signs the register sees the colour alone: neither an involvement nor a diagnosis."""
+    agreed = consent("register", "consent", outcome=None, id="r")
+    under_way = involvement("referred", "planned")
+    await stored(app, child("1", SEVENTEEN), organisation("s", "S11"), agreed, _rated("green"))
+    await stored(app, under_way)
+    by_table(SOCIAL)
+    answer = await ask(client, "Patient/1/$refer", host=ods("X99"))
+    assert_outcome(answer, 422, "business-rule", "The rating is green", "Flag.code")
+    assert len(answer.json()["issue"]) == 1
+    await stored(app, _rated("red"))
+    answer = await ask(client, "Patient/1/$refer", host=ods("X99"))
+    assert_outcome(answer, 422, "business-rule", "is referred already", "EpisodeOfCare")
+
+
 def _rated(colour: str) -> Resource:
     category = [coded(canonicals.FLAG_CATEGORY, canonicals.DSR_ADMISSION_RISK)]
     told = rating("f", "1", category=category, period={"start": "2026-03-02"})

@@ -317,6 +317,9 @@ async def test_who_sees_the_colour_alone_is_told_by_a_hook_and_not_by_an_inbox(
         ("Flag?code=red", True, True),
         ("Flag?author=Practitioner/secret", True, False),
         ("Flag?author=Practitioner/other", False, False),
+        # Else it would tell whether there is an author: so whoever does not see is always told.
+        ("Flag?author:missing=true", False, True),
+        ("Flag?author:missing=false", True, False),
     ],
 )
 async def test_criteria_do_not_tell_what_is_masked(
