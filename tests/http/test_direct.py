@@ -113,14 +113,14 @@ class Served:
         """The answers of both ways, each with all turns left, of which both take as many."""
 
         async def ask() -> tuple[Told, Told]:
-            general, taken = await self.wired.generally(raw), self._refilled()
+            general, taken = await self.wired.generally(raw), self.refilled()
             usual = await self.wired.usually(raw)
-            assert self._refilled() == taken
+            assert self.refilled() == taken
             return general, usual
 
         return self.runner.run(ask())
 
-    def _refilled(self) -> dict[str, float]:
+    def refilled(self) -> dict[str, float]:
         """What was left of the turns of each who asked, which all have again."""
         assert self.app.fhir is not None
         buckets = self.app.fhir.rates._requests
