@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from fhir_server.access import membership, moments
 from fhir_server.access.audit import received
@@ -114,6 +114,10 @@ class SessionUnit(GuardedReader):
         elevated._is_rule = True
         elevated.record = None
         return elevated
+
+    def shared(self, kind: type[T]) -> T:
+        """The one of its kind that an operation and the rules of this commit have together."""
+        return cast("T", self.done.shared.setdefault(kind, kind()))
 
     async def remind(self, patient_id: str, at: int | None) -> None:
         """Have the service's rules look at the patient when that moment comes; None: never.
