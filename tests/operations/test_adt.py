@@ -318,8 +318,9 @@ async def test_takes_a_binary_and_parameters_and_the_sender_s_code(chart: Chart)
     assert (await chart.stay())["status"] == "finished"
 
 
-async def test_what_is_no_message_is_refused(client: httpx.AsyncClient) -> None:
-    answer = await client.post("$process-adt", content=b"hello", headers={"Content-Type": ER7})
+@pytest.mark.parametrize("sent", [b"hello", b"MSH\r|^~\\&|PAS|ZZK03\r", b"MSH|^~\\&\nPID|1\r"])
+async def test_what_is_no_message_is_refused(client: httpx.AsyncClient, sent: bytes) -> None:
+    answer = await client.post("$process-adt", content=sent, headers={"Content-Type": ER7})
     assert answer.status_code == 400
     assert "MSH" in answer.text
 

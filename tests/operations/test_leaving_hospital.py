@@ -29,6 +29,7 @@ from tests.operations.leaving import (
 )
 from tests.operations.messages import JSON, Spell, detained
 from tests.operations.parameters import definition, problems
+from tests.operations.timing import born
 from tests.support import assert_outcome, body, exact, write_over
 
 
@@ -194,11 +195,11 @@ async def test_dp_mdt(chart: Chart) -> None:
     await _item(chart, "dp-mdt")
 
 
-@pytest.mark.parametrize(("born", "mandatory"), [("2008-01-01", True), ("2005-01-01", False)])
+@pytest.mark.parametrize(("age", "mandatory"), [(18, True), (19, False)])
 async def test_dp_education_is_mandatory_below_19(
-    unknown: Chart, born: str, *, mandatory: bool
+    unknown: Chart, age: int, *, mandatory: bool
 ) -> None:
-    await unknown.open(born=born)
+    await unknown.open(born=born(age, 100))
     await unknown.tell(Spell(unknown.nhs_number, ADMITTED).admit())
     values, blockers = await ready(unknown)
     assert ("dp-education" in blockers) is mandatory
