@@ -67,11 +67,12 @@ class Wired:
 
     async def generally(self, raw: bytes, peer: str = "127.0.0.1") -> Told:
         """The answer of the general way."""
-        short, self._app.direct = self._app.direct, None
+        ways = self._app.direct, self._app.writes
+        self._app.direct = self._app.writes = None
         try:
             return await self.usually(raw, peer)
         finally:
-            self._app.direct = short
+            self._app.direct, self._app.writes = ways
 
     async def usually(self, raw: bytes, peer: str = "127.0.0.1") -> Told:
         """The answer as a server gives it."""
@@ -133,6 +134,16 @@ class Wired:
 
 def _idless(row: AuditRow) -> AuditRow:
     return msgspec.structs.replace(row, request_id="")
+
+
+def send(method: str, path: str, body: bytes, *headers: tuple[str, str]) -> bytes:
+    """A request with a body, whose type and length it tells."""
+    told = (("Content-Type", "application/fhir+json"), ("Content-Length", str(len(body))))
+    own = {name.lower() for name, _ in headers}
+    return (
+        get(path, *(one for one in told if one[0].lower() not in own), *headers, method=method)
+        + body
+    )
 
 
 def get(path: str, *headers: tuple[str, str], method: str = "GET") -> bytes:
