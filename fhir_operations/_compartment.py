@@ -36,7 +36,12 @@ def types_in(compartment: str) -> tuple[str, ...]:
 def member(compartment: str, focus: StoredVersion | None) -> Node:
     """In the compartment of that resource, or in any that the caller may see."""
     names = None if focus is None else (f"{compartment}/{focus.id}",)
-    return _about(f"{{{compartment}}}", compartment, names)
+    return _about(membership(compartment), compartment, names)
+
+
+def membership(compartment: str) -> str:
+    """The pseudo-parameter that finds who is in such a compartment."""
+    return f"{{{compartment}}}"
 
 
 def beside(resource_type: str, compartment: str, focus: StoredVersion | None) -> Node:

@@ -5,14 +5,14 @@ it is about, the compartment type by type in the store's own order, then what th
 the order of type and id. So what is not written meanwhile comes once, whoever else writes.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fhir_operations._asked import Asked, asked, pairs_of
 from fhir_operations._bundle import searchset
 from fhir_operations._care_dates import cared_for
-from fhir_operations._compartment import beside, member, types_in
+from fhir_operations._compartment import beside, member, membership, types_in
 from fhir_operations._referred import TooMany, looked_up, referred
 from fhir_server.access.session import Position, StoredVersion, current
 from fhir_server.errors import Issue
@@ -93,6 +93,8 @@ class _Walk:
         self._steps = (*(name for name in self._types if wanted.wants(name)), _REFERRED)
         self._begins = False
         """Whether the page is the first."""
+        self._there: Collection[str] | None = None
+        """Types of which there are members, once that was asked."""
 
     async def page(self, place: Place | None) -> tuple[Shown, Place | None]:
         """What is on the page, and where the next one begins; None after the last."""
@@ -114,11 +116,25 @@ class _Walk:
             found = await self._referred(room, after or "", shown)
             return None if found is None else (_REFERRED, found)
         position: Position | None = None if after is None else tuple(after)
+        if not await self._has(step):
+            return self._following(step)
         page = await self._session.search(self._query(step), room, position)
         shown.matches += page.matches
         if page.after is not None:
             return step, page.after
+        return self._following(step)
+
+    def _following(self, step: str) -> Place:
         return self._steps[self._steps.index(step) + 1], None
+
+    async def _has(self, resource_type: str) -> bool:
+        """Whether there can be members of the type: of most of the 66 there are none."""
+        if self._focus is None:
+            return True
+        if self._there is None:
+            code, names = membership(self._name), [f"{self._name}/{self._focus.id}"]
+            self._there = await self._session.referring(self._types, code, names)
+        return resource_type in self._there
 
     def _itself(self) -> Sequence[StoredVersion]:
         focus = self._focus
@@ -171,7 +187,7 @@ class _Walk:
             for version in shown.matches:
                 yield version
             return
-        for name in self._types:
+        for name in [name for name in self._types if await self._has(name)]:
             async for version in walked(self._session, self._members(name)):
                 yield version
 

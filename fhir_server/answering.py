@@ -124,7 +124,7 @@ def ways(
 ) -> tuple[FhirEndpoint, Answers | None, DirectWrites | None]:
     """The general way of FHIR requests, and the short ones of plain reads and of plain writes."""
     general = endpoint(settings, store, server, decisions, asker, trail, bounds)
-    writes = DirectWrites(general, None if asker is None else asker.known)
+    writes = DirectWrites(general, asker)
     reads = short_way(settings, store, general, decisions, asker)
     return general, reads, None if settings.server_timing else writes
 
@@ -187,12 +187,11 @@ def short_way(
 
     def open_search(caller: Caller) -> Session:
         found = session(settings, searched, caller, decisions, general.server.rules, scopes)
-        found.epochs = searched
+        found.epochs = found.watched = searched
         return found
 
     edge = Edge(settings.cors_origins, secure=settings.base.startswith("https:"))
-    known = None if asker is None else asker.known
-    return Direct(general, open_session, open_search, known, edge).answer
+    return Direct(general, open_session, open_search, asker, edge).answer
 
 
 def runner(

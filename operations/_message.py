@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import Final
 
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import canonicals, json
@@ -156,7 +156,7 @@ def read(bundle: Resource, received: int, base: str, sender: str = "") -> Messag
         raise _wrong(
             "Bundle.type", f"The Bundle is a '{bundle.get('type')}'; 'message' is expected"
         )
-    digest = hashlib.sha256(_canonical(bundle)).hexdigest()
+    digest = hashlib.sha256(json.encode_ordered(bundle)).hexdigest()
     bundle = localised(bundle, base)
     header, *others = parts = list(_parts(bundle, base))
     _require_distinct(parts)
@@ -326,17 +326,6 @@ def _timestamp(bundle: Resource, received: int) -> int:
 def _moment(encounter: Resource, end: str, otherwise: int) -> int:
     text = encounter.get("period", {}).get(end)
     return interval(text).low if text else otherwise
-
-
-def _canonical(value: Any) -> bytes:
-    """JSON with sorted names: the same for the same content."""
-    return json.encode(_sorted(value))
-
-
-def _sorted(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _sorted(value[name]) for name in sorted(value)}
-    return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
 def _wrong(expression: str, text: str) -> FhirError:

@@ -1,8 +1,8 @@
 """What the records say of one young person, as the rules ask for it."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from datetime import date, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from fhir_server.fhir import canonicals
@@ -27,12 +27,13 @@ OPEN_TASK: Final = (
 COLOURS: Final = (canonicals.RED, canonicals.AMBER, canonicals.GREEN, canonicals.BLUE)
 
 
-def any_of(parameter: str, codes: Iterable[str]) -> Node:
+@cache
+def any_of(parameter: str, *codes: str) -> Node:
     """The criterion that a token is one of these codes, of whichever system."""
     return disjunction(*(TokenIs(parameter, None, code) for code in codes))
 
 
-IS_INPATIENT: Final = any_of("class", INPATIENT_CLASSES)
+IS_INPATIENT: Final = any_of("class", *INPATIENT_CLASSES)
 _IS_DISCHARGE_PLAN: Final = TokenIs("category", canonicals.CARE_PLAN_CATEGORY, "discharge-plan")
 _MOST_STAYS: Final = 20
 """Of one young person that are looked at, when all that are open are among them."""
@@ -87,7 +88,7 @@ class Person:
         found = await self._records.about(*asked, latest=_MOST_STAYS, by=_BEGUN)
         if len(found) < _MOST_STAYS:
             return found
-        known, is_open = {one["id"] for one in found}, any_of("status", OPEN_STAY)
+        known, is_open = {one["id"] for one in found}, any_of("status", *OPEN_STAY)
         going_on = await self._records.about(*asked, is_open)
         return [*found, *(one for one in going_on if one["id"] not in known)]
 
@@ -101,7 +102,7 @@ class Person:
         if len(found) < _MOST_PLANS:
             return found
         stays = tuple(map(reference_to, await self.latest_inpatient()))
-        matters = disjunction(any_of("status", _OPEN_PLAN), ReferenceTo("encounter", stays))
+        matters = disjunction(any_of("status", *_OPEN_PLAN), ReferenceTo("encounter", stays))
         known = {one["id"] for one in found}
         others = await self._about("CarePlan", *asked, matters)
         return [*found, *(one for one in others if one["id"] not in known)]
@@ -117,7 +118,7 @@ class Person:
 
     async def open_stays(self) -> list[Resource]:
         """Stays that have begun; one that is to begin has nobody in hospital yet."""
-        told = await self._about("Encounter", any_of("status", OPEN_STAY))
+        told = await self._about("Encounter", any_of("status", *OPEN_STAY))
         found = [one for one in told if begun(one) <= self.now + CLOCKS_DIFFER]
         inpatient = [one for one in found if one["class"].get("code") in INPATIENT_CLASSES]
         if len(inpatient) == len(found):
@@ -174,7 +175,7 @@ class Person:
         """The keyworking involvement that is going on, the newest if there are several."""
         episodes = [
             episode
-            for episode in await self._about("EpisodeOfCare", any_of("status", _INVOLVED))
+            for episode in await self._about("EpisodeOfCare", any_of("status", *_INVOLVED))
             if has_code(episode.get("type"), canonicals.EPISODE_TYPE, "keyworking")
         ]
         return max(episodes, key=begun, default=None)
@@ -218,7 +219,7 @@ class Person:
     async def has_keyworking_plan(self) -> bool:
         """Whether one is open, however many there are."""
         kind = TokenIs("category", canonicals.CARE_PLAN_CATEGORY, "keyworking-plan")
-        is_open = any_of("status", _OPEN_PLAN)
+        is_open = any_of("status", *_OPEN_PLAN)
         return bool(await self._records.about("CarePlan", self.reference, kind, is_open, latest=1))
 
     async def keyworking_plan_at(self, at: int) -> Resource | None:
@@ -226,12 +227,12 @@ class Person:
         there = await self.keyworking_plan()
         if there is not None:
             return there
-        completed = await self.plans("keyworking-plan", any_of("status", ["completed"]))
+        completed = await self.plans("keyworking-plan", any_of("status", "completed"))
         over = [plan for plan in completed if covers(plan.get("period"), at)]
         return max(over, key=begun, default=None)
 
     async def has_active_plan(self, category: str) -> bool:
-        return bool(await self.plans(category, any_of("status", ["active"])))
+        return bool(await self.plans(category, any_of("status", "active")))
 
     async def goals(self) -> list[Resource]:
         return await self._about("Goal")
@@ -240,10 +241,10 @@ class Person:
         return await self._about("Task")
 
     async def open_tasks(self) -> list[Resource]:
-        return await self._about("Task", any_of("status", OPEN_TASK))
+        return await self._about("Task", any_of("status", *OPEN_TASK))
 
     async def care_team(self) -> Resource | None:
-        teams = await self._about("CareTeam", any_of("status", ["active"]))
+        teams = await self._about("CareTeam", any_of("status", "active"))
         return next(iter(teams), None)
 
     async def answers(self) -> Resource | None:
@@ -264,7 +265,7 @@ class Person:
         return await self._about("CarePlan", kind, *further)
 
     async def open_plans(self, category: str) -> list[Resource]:
-        return await self.plans(category, any_of("status", _OPEN_PLAN))
+        return await self.plans(category, any_of("status", *_OPEN_PLAN))
 
     async def _about(self, resource_type: str, *further: Node) -> list[Resource]:
         return await self._records.about(resource_type, self.reference, *further)
@@ -286,7 +287,7 @@ async def ask_consent_ended(records: Records, patients: Collection[str], categor
 @lru_cache(64)
 def _of_consents(category: str, *statuses: str) -> tuple[Node, Node]:
     of_category = TokenIs("category", canonicals.CONSENT_CATEGORY, category)
-    return of_category, any_of("status", statuses)
+    return of_category, any_of("status", *statuses)
 
 
 async def person_named(records: Lookup, resource: Resource | None, now: int) -> Person | None:

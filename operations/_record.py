@@ -52,10 +52,8 @@ _OF_SELF_HARM: Final = TokenIs("code", *SELF_HARM)
 _REVIEWS: Final = ("T-CETR-COMMUNITY", "T-CETR-POSTADM", "T-CETR-REPEAT")
 _DECISIVE: Final = any_of(
     "code",
-    (
-        *(*_REVIEWS, "T-OVERSIGHT-VISIT", "T-CONSENT-RECHECK", "T-RETENTION", "bereavement"),
-        *("T-REVIEW-RED", "T-REVIEW-AMBER", "T-REVIEW-GREEN"),
-    ),
+    *(*_REVIEWS, "T-OVERSIGHT-VISIT", "T-CONSENT-RECHECK", "T-RETENTION", "bereavement"),
+    *("T-REVIEW-RED", "T-REVIEW-AMBER", "T-REVIEW-GREEN"),
 )
 """Tasks of which it matters later that they were completed, and when."""
 
@@ -342,12 +340,12 @@ async def record_of(
         encounters=encounters,
         consents=await records.about("Consent", name),
         episodes=await records.about("EpisodeOfCare", name),
-        requests=await records.about("ServiceRequest", name, any_of("status", ["active"])),
+        requests=await records.about("ServiceRequest", name, any_of("status", "active")),
         plans=plans,
         has_plan=came_home and await person.has_keyworking_plan(),
         tasks=tasks,
         conditions=await records.about("Condition", name, _OF_SELF_HARM),
-        teams=await records.about("CareTeam", name, any_of("status", ["active"])),
+        teams=await records.about("CareTeam", name, any_of("status", "active")),
         answers=await person.answers(),
         news=news,
     )
@@ -359,7 +357,7 @@ async def _tasks(records: Records, person: Person) -> list[Resource]:
     found = await records.about(*asked, latest=_MOST_TASKS)
     if len(found) < _MOST_TASKS:
         return found
-    still = await records.about(*asked, any_of("status", OPEN_TASK))
+    still = await records.about(*asked, any_of("status", *OPEN_TASK))
     decided = await records.about(*asked, await _decides(person), latest=_MOST_TASKS)
     return [*{task["id"]: task for task in (*found, *decided, *still)}.values()]
 
@@ -368,7 +366,7 @@ async def _decides(person: Person) -> Node:
     """Whether a Task that is over may be asked for: of reviews, or about what goes on now."""
     going_on = [*await person.latest_inpatient(), *await person.active_ratings()]
     focus = ReferenceTo("focus", tuple(map(reference_to, going_on)))
-    return disjunction(And((_DECISIVE, any_of("status", ["completed"]))), focus)
+    return disjunction(And((_DECISIVE, any_of("status", "completed"))), focus)
 
 
 async def _encounters(

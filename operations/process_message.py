@@ -123,6 +123,7 @@ class _Processing:
             return answered
         known = await self._finder.stay()
         patient = await self._finder.patient(known)
+        self._records.expect_questions(reference_to(patient))
         self._require_same_stay(known, patient)
         ids = [(part, await self._id(part, patient, known)) for part in self._message.parts]
         for part, resource_id in ids:

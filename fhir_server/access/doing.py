@@ -34,6 +34,8 @@ class Done:
     """The AuditEvents of clients that it stored, as its row tells of them."""
     followed: list[StoredVersion] = field(default_factory=list)
     """Of `touched`, what the service's rules wrote."""
+    shared: dict[type, object] = field(default_factory=dict)
+    """What an operation and the rules have together, by its type."""
 
     @property
     def told(self) -> str:

@@ -34,6 +34,8 @@ from fhir_server.terminology.packaged import NONE, Packaged
 from fhir_server.terminology.resolve import resolved
 from fhir_server.terminology.service import Terminology
 
+SEEN_IN_PART: Final = masking.TYPES | {targets.TYPE}
+"""Types of which some callers see less than is stored."""
 T = TypeVar("T")
 _TRIES: Final = 3
 _MOST_LOOKED_AT: Final = 20_000
@@ -218,6 +220,17 @@ class GuardedReader:
         if self._rule is None:
             return await self._reader.total(_but_the_audit(await self._known(query)))
         return (await self._within(self._rule, query, self._reader.total))[1]
+
+    async def referring(
+        self, types: Collection[str], code: str, targets: Sequence[str]
+    ) -> frozenset[str]:
+        """Of which of the types something may refer to a target by that search parameter.
+
+        Where a policy decides what is seen, of all: what there is, it does not say.
+        """
+        if self._rule is not None:
+            return frozenset(types)
+        return await self._reader.referring(types, code, targets)
 
     async def _within(
         self, rule: Rule, query: Search, ask: Callable[[Search], Awaitable[T]]

@@ -1,8 +1,8 @@
 """A commit under way, as a caller may make it: what is written, and what it needs for that."""
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from fhir_server.access import membership, moments
 from fhir_server.access.audit import received
@@ -115,6 +115,10 @@ class SessionUnit(GuardedReader):
         elevated.record = None
         return elevated
 
+    def shared(self, kind: type[T]) -> T:
+        """The one of its kind that an operation and the rules of this commit have together."""
+        return cast("T", self.done.shared.setdefault(kind, kind()))
+
     async def remind(self, patient_id: str, at: int | None) -> None:
         """Have the service's rules look at the patient when that moment comes; None: never.
 
@@ -138,17 +142,6 @@ class SessionUnit(GuardedReader):
         asked = await moments.of(self._unit, patient_id)
         if asked is not None and asked < at:
             await moments.keep(self._unit, patient_id, at)
-
-    async def referring(
-        self, types: Collection[str], code: str, targets: Sequence[str]
-    ) -> frozenset[str]:
-        """Of which of the types something may refer to a target by that search parameter.
-
-        Where a policy decides what is seen, of all: what there is, it does not say.
-        """
-        if self._rule is not None:
-            return frozenset(types)
-        return await self._unit.referring(types, code, targets)
 
     async def keep(self, memo: Memo) -> None:
         """Keep the caller's memo, in place of one with the same key."""

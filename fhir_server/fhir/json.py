@@ -33,13 +33,17 @@ _MOST_NOUGHTS: Final = 40
 
 def encode(value: Any) -> bytes:
     """JSON in UTF-8; a small decimal has its noughts, 0.0000001 and not 1E-7."""
-    raw = _encoder.encode(value)
-    return _encoder.encode(_spelt_out(value)) if b"E-" in raw and _SMALL.search(raw) else raw
+    return _encoded(value, _encoder)
 
 
 def encode_ordered(value: Any) -> bytes:
     """JSON whose bytes are the same for the same members, in whatever order they came."""
-    return _ordered_encoder.encode(value)
+    return _encoded(value, _ordered_encoder)
+
+
+def _encoded(value: Any, encoder: msgspec.json.Encoder) -> bytes:
+    raw = encoder.encode(value)
+    return encoder.encode(_spelt_out(value)) if b"E-" in raw and _SMALL.search(raw) else raw
 
 
 def _spelt_out(value: Any) -> Any:

@@ -11,8 +11,8 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import localised, new_id
+from fhir_server.operation.remembered import MOST, WRITTEN, Question, Remembered
 from fhir_server.search.ast import (
-    LAST_UPDATED,
     And,
     Node,
     Query,
@@ -26,8 +26,6 @@ from fhir_server.validation.beside import unfit
 from fhir_server.validation.checker import Checker
 
 _NAMESPACE = UUID("5f2d4c1e-6a37-5d0b-9c41-8b6f0a3e7d92")
-_MOST = 1000
-"""Resources of one kind about one person that a rule looks at."""
 _TOGETHER = 40
 """Patients who are asked about in one question, each by two names."""
 _OFTEN = 3
@@ -39,8 +37,6 @@ _OF_A_PATIENT: Final = (
 """Types that operations ask about; of others nothing is known beforehand."""
 _AT_ONCE = 100
 """Resources of a long walk that are in memory at one time."""
-_WRITTEN: Final = SortKey(LAST_UPDATED, "date", descending=True)
-_Asked = tuple[str, tuple[Node, ...], int, SortKey]
 
 
 @lru_cache(maxsize=4096)
@@ -92,7 +88,7 @@ class Lookup:
         patient: str,
         *further: Node,
         latest: int = 0,
-        by: SortKey = _WRITTEN,
+        by: SortKey = WRITTEN,
     ) -> list[Resource]:
         """Those about a patient, `Patient/id`, of which all `further` criteria hold as well.
 
@@ -103,12 +99,16 @@ class Lookup:
         Raises:
             FhirError: as of `find`, where all are asked for.
         """
-        named = ReferenceTo("patient", (patient, f"{self._base}/{patient}"))
+        named = ReferenceTo("patient", self._names(patient))
         where = And((named, *further)) if further else named
         if not latest:
             return await self._all(Query(resource_type, where))
         page = await self._data.search(Query(resource_type, where, (by,)), latest)
         return [_decoded(version.body) for version in page.matches]
+
+    def _names(self, patient: str) -> tuple[str, ...]:
+        """By which references name the patient."""
+        return patient, f"{self._base}/{patient}"
 
     async def by_identifier(
         self, resource_type: str, identifiers: Iterable[Mapping[str, Any]]
@@ -135,10 +135,10 @@ class Lookup:
             yield _decoded(version.body)
 
     async def _all(self, query: Query) -> list[Resource]:
-        page = await self._data.search(query, _MOST)
+        page = await self._data.search(query, MOST)
         if page.after is not None:
             raise FhirError(
-                Kind.TOO_COSTLY, f"More than {_MOST} {query.resource_type} are concerned"
+                Kind.TOO_COSTLY, f"More than {MOST} {query.resource_type} are concerned"
             )
         return [_decoded(version.body) for version in page.matches]
 
@@ -146,8 +146,8 @@ class Lookup:
 class Records(Lookup):
     """Reads and writes of one commit.
 
-    Nobody else writes meanwhile: what rules ask for again is kept until something of its type is
-    written. What is given out is the same each time, and never changed in place.
+    Nobody else writes meanwhile: what is asked for again is known. What is given out is the same
+    each time, and never changed in place.
     """
 
     def __init__(self, unit: SessionUnit, *, base: str, now: int, checker: Checker) -> None:
@@ -155,25 +155,24 @@ class Records(Lookup):
         self.unit: Final = unit
         """The commit, as its reader may see it."""
         self._checker = checker
-        self._written = len(unit.touched)
+        self._written = 0
         self._got: dict[tuple[str, str], Resource | None] = {}
-        self._found: dict[str, dict[_Asked, list[Resource]]] = {}
-        self._versions: dict[tuple[str, str, int], Resource] = {}
-        self._asked_about: dict[str, int] = {}
-        """How many questions there were about each patient."""
-        self._without: dict[str, set[str]] = {}
-        """By patient, types of which there is nothing about them, once there were several."""
+        self._remembered = unit.shared(Remembered) if unit.is_open else Remembered()
         self.saved: list[Resource] = []
         """What was written, in order."""
         self.at_hand: dict[str, object] = {}
         """Whatever a rule leaves for its next look in this commit."""
 
     async def get(self, resource_type: str, resource_id: str) -> Resource | None:
-        self._forget_written()
+        self._take_in_written()
         key = resource_type, resource_id
         if key not in self._got:
             self._got[key] = self.decoded(await self.unit.read(*key))
         return self._got[key]
+
+    def expect_questions(self, patient: str) -> None:
+        """There will be many about this patient, `Patient/id`."""
+        self._remembered.asked.setdefault(patient, _OFTEN - 1)
 
     async def about(
         self,
@@ -181,29 +180,33 @@ class Records(Lookup):
         patient: str,
         *further: Node,
         latest: int = 0,
-        by: SortKey = _WRITTEN,
+        by: SortKey = WRITTEN,
     ) -> list[Resource]:
-        self._forget_written()
-        of_type = self._found.setdefault(resource_type, {})
-        key = (patient, further, latest, by)
-        if key not in of_type:
-            if await self._is_without(patient, resource_type):
-                return []
+        self._take_in_written()
+        question = Question(resource_type, patient, further, latest, by)
+        found = await self._known(question)
+        if found is None:
             asked = super().about(resource_type, patient, *further, latest=latest, by=by)
-            of_type[key] = await asked
-        return [*of_type[key]]
+            found = await asked
+            self._remembered.keep(question, found)
+        return [*found]
 
-    async def _is_without(self, patient: str, resource_type: str) -> bool:
-        """Whether there is nothing of the type about the patient, whatever else is asked.
+    async def _known(self, question: Question) -> list[Resource] | None:
+        """What was asked before, or is known to be all that there is.
 
         Who asks often is spared what would find nothing; once or twice, the search is cheaper.
         """
-        asked = self._asked_about[patient] = self._asked_about.get(patient, 0) + 1
-        if asked == _OFTEN:
-            names = (patient, f"{self._base}/{patient}")
-            there = await self.unit.referring(_OF_A_PATIENT, "patient", names)
-            self._without[patient] = {*_OF_A_PATIENT} - there
-        return resource_type in self._without.get(patient, ())
+        remembered, patient = self._remembered, question.patient
+        names = self._names(patient)
+        found = remembered.answer(question, names)
+        if found is not None:
+            return found
+        asked = remembered.asked[patient] = remembered.asked.get(patient, 0) + 1
+        if asked != _OFTEN:
+            return None
+        there = await self.unit.referring(_OF_A_PATIENT, "patient", names)
+        remembered.keep_absent(patient, {*_OF_A_PATIENT} - there)
+        return remembered.answer(question, names)
 
     async def about_each(
         self, resource_type: str, patients: Collection[str], *further: Node, latest: int = 0
@@ -216,19 +219,19 @@ class Records(Lookup):
         for first in range(0, len(asked), _TOGETHER):
             some = asked[first : first + _TOGETHER]
             found = await self._found_together(resource_type, some, further, latest)
-            of_type = self._found.setdefault(resource_type, {})
             for patient, resources in found.items():
                 kept = resources[:latest] if latest else resources
-                of_type[(patient, further, latest, _WRITTEN)] = kept
+                question = Question(resource_type, patient, further, latest, WRITTEN)
+                self._remembered.keep(question, kept)
 
     async def _found_together(
         self, resource_type: str, patients: Sequence[str], further: tuple[Node, ...], latest: int
     ) -> dict[str, list[Resource]]:
-        self._forget_written()
-        names = {name: one for one in patients for name in (one, f"{self._base}/{one}")}
+        self._take_in_written()
+        names = {name: one for one in patients for name in self._names(one)}
         where = And((ReferenceTo("patient", tuple(names)), *further))
-        order = (_WRITTEN,) if latest else ()
-        page = await self._data.search(Query(resource_type, where, order), _MOST)
+        order = (WRITTEN,) if latest else ()
+        page = await self._data.search(Query(resource_type, where, order), MOST)
         found: dict[str, list[Resource]] = {patient: [] for patient in patients}
         for version in page.matches:
             resource = _decoded(version.body)
@@ -238,19 +241,18 @@ class Records(Lookup):
             found[whose].append(resource)
         return {} if page.after else found
 
-    def _forget_written(self) -> None:
+    def _take_in_written(self) -> None:
         """Whoever wrote it. What somebody may see can hang on anything that is written."""
-        written = self.unit.touched[self._written :]
-        if written and not self.unit.is_open:
+        touched = self.unit.touched
+        if self._written == len(touched):
+            return
+        if not self.unit.is_open:
             self._got.clear()
-            self._found.clear()
-            self._without.clear()
-        for one in written:
+            self._remembered.forget()
+        for one in touched[self._written :]:
             self._got.pop((one.type, one.id), None)
-            self._found.pop(one.type, None)
-            for types in self._without.values():
-                types.discard(one.type)
-        self._written += len(written)
+        self._remembered.take_in(touched)
+        self._written = len(touched)
 
     async def remind(self, patient_id: str, at: int | None) -> None:
         """Have the rules look at the patient's record again when that moment comes; None: never."""
@@ -310,7 +312,8 @@ class Records(Lookup):
 
     async def _write(self, resource: Resource, method: str) -> Resource:
         stored = await self.unit.put(localised(resource, self._base), method)
-        saved = self._versions[stored.type, stored.id, stored.version] = _decoded(stored.body)
+        saved = _decoded(stored.body)
+        self._remembered.versions[stored.type, stored.id, stored.version] = saved
         self.saved.append(saved)
         return saved
 
@@ -318,9 +321,7 @@ class Records(Lookup):
         """What a version says, once where it was written here; None for a deletion."""
         if version is None or version.deleted:
             return None
-        key = (version.type, version.id, version.version)
-        known = self._versions.get(key) if self.unit.is_open else None
-        return _decoded(version.body) if known is None else known
+        return self._remembered.decoded(version) if self.unit.is_open else _decoded(version.body)
 
 
 def _decoded(body: bytes) -> Resource:

@@ -183,6 +183,14 @@ class Reader(Protocol):
     async def total(self, query: Search) -> int:
         """How many resources match."""
 
+    async def referring(
+        self, types: Collection[str], code: str, targets: Sequence[str]
+    ) -> frozenset[str]:
+        """Of which of the types something refers to a target by that parameter, as it is now.
+
+        One question in place of a search for each: of the other types, such a search finds nothing.
+        """
+
     async def parameters(self) -> ParameterSet:
         """The search parameters by now, whichever process changed them last.
 
@@ -205,14 +213,6 @@ class Unit(Reader, Protocol):
         """Write the next version of the draft's resource, its first where there is none.
 
         Where the current version says the same, nothing is written, and it is what comes back.
-        """
-
-    async def referring(
-        self, types: Collection[str], code: str, targets: Sequence[str]
-    ) -> frozenset[str]:
-        """Of which of the types something refers to a target by that parameter, as it is now.
-
-        One question in place of a search for each: of the other types, such a search finds nothing.
         """
 
     async def delete(self, resource_type: str, resource_id: str) -> StoredVersion:

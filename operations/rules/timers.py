@@ -37,7 +37,7 @@ _SETTLED: Final = "timers"
 _PLAN_FOR_HOME: Final = (canonicals.CARE_PLAN_CATEGORY, "keyworking-plan")
 _IS_TO_BE_BEGUN: Final = (
     TokenIs("code", canonicals.TASK, "planning-visit"),
-    any_of("status", OPEN_TASK),
+    any_of("status", *OPEN_TASK),
 )
 _LOOKED_AT: Final[Mapping[str, Sequence[str]]] = {
     "CarePlan": ("subject", "encounter", "author", "status"),

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -88,6 +88,23 @@ class Wired:
         answer = _TIMED.sub(b"", _MADE.sub(b"", transport.written))
         told = (row if row.request_id.encode() in raw else _idless(row) for row in rows)
         return Told(answer, tuple(told), transport.closed)
+
+    async def in_turn(self, raws: Iterable[bytes | Callable[[], object]]) -> list[bytes]:
+        """The answers to requests that come on one connection, one after the other; what stands
+        between them is done then."""
+        protocol, transport = self.connected()
+        answers: list[bytes] = []
+        for raw in raws:
+            if not isinstance(raw, bytes):
+                raw()
+                continue
+            transport.written = b""
+            protocol.data_received(raw)
+            while protocol.server_state.tasks:
+                await asyncio.gather(*protocol.server_state.tasks)
+            answers.append(_TIMED.sub(b"", _MADE.sub(b"", transport.written)))
+        protocol.connection_lost(None)
+        return answers
 
     def connected(self, peer: str = "127.0.0.1") -> tuple[Protocol, Transport]:
         """A connection on which nothing was sent yet."""

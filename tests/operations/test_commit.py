@@ -102,7 +102,7 @@ async def test_stores_nothing_when_one_of_its_effects_cannot_be(
     """The stay and the rating are written by then: the fault comes up at the tasks."""
     await chart.tell(stay.admit())
     before = await everything(chart.store)
-    monkeypatch.setattr("fhir_server.operation.records._MOST", 4)
+    monkeypatch.setattr("fhir_server.operation.records.MOST", 4)
     monkeypatch.setattr("operations._record._MOST_TASKS", 4)
     response = await post(chart, stay.discharge(HOME))
     assert_outcome(response, 403, "too-costly", "More than 4 Task are concerned")

@@ -1,6 +1,6 @@
 """Reads that a secondary may answer, where a setting allows it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from fhir_server.search.ast import Search
@@ -52,6 +52,11 @@ class LaggingReader:
 
     async def total(self, query: Search) -> int:
         return await self._behind.total(query)
+
+    async def referring(
+        self, types: Collection[str], code: str, targets: Sequence[str]
+    ) -> frozenset[str]:
+        return await self._behind.referring(types, code, targets)
 
     async def parameters(self) -> ParameterSet:
         return await self._primary.parameters()

@@ -103,7 +103,7 @@ class TransactionReader:
     async def referring(
         self, types: Collection[str], code: str, targets: Sequence[str]
     ) -> frozenset[str]:
-        """See `Unit.referring`."""
+        """See `Reader.referring`."""
         to = ReferenceTo(code, tuple(targets))
         asked = Compiler(Queries(tuple(Query(name, to) for name in types))).filter
         found = await self._aggregate([{"$match": asked}, {"$group": {"_id": "$type"}}])

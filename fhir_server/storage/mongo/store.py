@@ -3,7 +3,7 @@
 import copy
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Protocol, TypeVar
 
@@ -139,6 +139,11 @@ class MongoStore:
 
     async def total(self, query: Search) -> int:
         return await self._at_once(lambda reader: reader.total(query))
+
+    async def referring(
+        self, types: Collection[str], code: str, targets: Sequence[str]
+    ) -> frozenset[str]:
+        return await self._at_once(lambda reader: reader.referring(types, code, targets))
 
     async def changes(self, after: int, count: int) -> Sequence[tuple[int, StoredVersion]]:
         return await self._at_once(lambda reader: reader.changes(after, count))

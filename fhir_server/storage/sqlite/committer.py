@@ -20,7 +20,7 @@ from fhir_server.storage.sqlite.audit import Tail
 from fhir_server.storage.sqlite.faults import is_damage, unwritable
 
 _BUSY_WAIT: Final = 0.002
-MOST_REDONE: Final = 1000
+MOST_REDONE: Final = 8000
 """Rows that a group may have written without a savepoint: as many again would take little."""
 WARY: Final = 256
 """Commits that have a savepoint of their own after one has failed."""

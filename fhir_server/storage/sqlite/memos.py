@@ -30,7 +30,7 @@ _SWEEP: Final = """
         SELECT rowid FROM memo WHERE expires > 0 AND expires <= ? LIMIT 8
     )
 """
-"""More than one for each that is kept, so what has expired is never long in the file."""
+"""More than one for each that is kept and will expire: none is long in the file."""
 
 
 def one(connection: sqlite3.Connection, space: str, key: str, now: int) -> Memo | None:
@@ -46,7 +46,8 @@ def several(
 
 
 def keep(connection: sqlite3.Connection, memo: Memo, now: int) -> None:
-    connection.execute(_SWEEP, (now,))
+    if memo.expires:
+        connection.execute(_SWEEP, (now,))
     connection.execute(_KEEP, (memo.space, memo.key, memo.value, memo.expires))
 
 

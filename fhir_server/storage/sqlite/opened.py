@@ -12,7 +12,7 @@ import os
 import queue
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,6 +150,13 @@ class Opened:
         """As `ConnectionReader.epoch`, of the loop's own; raises as `now`."""
         try:
             return (self._reader or self.reader()).epoch()
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from error
+
+    def generation(self, types: Collection[str]) -> int | None:
+        """As `ConnectionReader.generation`, of the loop's own; raises as `now`."""
+        try:
+            return (self._reader or self.reader()).generation(types)
         except sqlite3.Error as error:
             raise self._unreadable(error) from error
 

@@ -28,7 +28,7 @@ from fhir_server.storage.sqlite.history import history
 from fhir_server.storage.sqlite.parameters import StoredParameters
 from fhir_server.storage.sqlite.questions import Asked, Questions
 from fhir_server.storage.sqlite.shown import Shown
-from fhir_server.storage.sqlite.sql import Lists, among, joined
+from fhir_server.storage.sqlite.sql import Lists, among
 from fhir_server.storage.sqlite.unchanged import Unchanged
 
 _READ: Final = """
@@ -50,7 +50,11 @@ _BODIES: Final = """
 _TOLD: Final = 25
 """Versions that are asked for one by one: the text of each number of them is a statement."""
 _BODY: Final = "SELECT version, updated, method, body FROM version WHERE seq = ?"
-_REFERRING: Final = "SELECT DISTINCT parameter FROM entry"
+_REFERRING: Final = """
+    SELECT p.type FROM parameter p WHERE p.code = ? AND {of_types} AND EXISTS
+        (SELECT 1 FROM entry e WHERE e.parameter = p.number AND {to_targets})
+"""
+"""EXISTS, as one who has very many of a type is found with the first of them."""
 _CHANGES: Final = """
     SELECT v.seq, r.type, r.id, v.version, v.updated, v.method, v.body
     FROM version v JOIN resource r ON r.rid = v.rid
@@ -205,14 +209,12 @@ class ConnectionReader:
     def referring(
         self, types: Collection[str], code: str, targets: Sequence[str]
     ) -> frozenset[str]:
-        """See `Unit.referring`."""
-        numbers = {self._numbers.known(self._connection, name, code): name for name in types}
-        numbers.pop(0, None)
-        which = among("parameter", [*numbers])
-        to = among("low", [self._hashed(target) for target in targets])
-        asked = joined(" AND ", [which, to])
-        rows = self._connection.execute(f"{_REFERRING} WHERE {asked.text}", asked.arguments)
-        return frozenset(numbers[number] for (number,) in rows)
+        """See `Reader.referring`."""
+        of_types = among("p.type", [*types])
+        to_targets = among("e.low", [self._hashed(target) for target in targets])
+        sql = _REFERRING.format(of_types=of_types.text, to_targets=to_targets.text)
+        asked = (code, *of_types.arguments, *to_targets.arguments)
+        return frozenset(name for (name,) in self._connection.execute(sql, asked))
 
     def parameters(self) -> ParameterSet:
         if self._unchanged is not None:
@@ -253,6 +255,10 @@ class ConnectionReader:
     def epoch(self) -> object | None:
         """Another object once anybody has committed; None where that is not looked at."""
         return None if self._unchanged is None else self._unchanged.epoch()
+
+    def generation(self, types: Collection[str]) -> int | None:
+        """Another number once a resource of the types was changed; None as of `epoch`."""
+        return None if self._unchanged is None else self._unchanged.generation(types)
 
     def audited(self, asked: AuditQuery, count: int) -> list[AuditEntry]:
         return audit.find(self._connection, asked, count)

@@ -7,7 +7,7 @@ import asyncio
 import copy
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
@@ -108,6 +108,11 @@ class SqliteStore:
             lambda reader, briefly: reader.total(query, briefly=briefly),
             try_here=isinstance(query, Query),
         )
+
+    async def referring(
+        self, types: Collection[str], code: str, targets: Sequence[str]
+    ) -> frozenset[str]:
+        return await self._here(lambda reader: reader.referring(types, code, targets))
 
     async def parameters(self) -> ParameterSet:
         return await self._beside(lambda reader: reader.parameters())
