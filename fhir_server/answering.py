@@ -12,6 +12,7 @@ from fhir_server.access.tokens.authentication import Authenticator
 from fhir_server.checking import checker
 from fhir_server.deciding import scopes_of, session
 from fhir_server.http.direct import Answers, Direct
+from fhir_server.http.direct_writes import DirectWrites
 from fhir_server.http.edge import Edge
 from fhir_server.http.endpoint import FhirEndpoint
 from fhir_server.http.limits import HttpLimits
@@ -120,10 +121,12 @@ def ways(
     trail: Trail | None,
     bounds: Rates,
     asker: Authenticator | None,
-) -> tuple[FhirEndpoint, Answers | None]:
-    """The general way of FHIR requests, and the short one of plain reads."""
+) -> tuple[FhirEndpoint, Answers | None, DirectWrites | None]:
+    """The general way of FHIR requests, and the short ones of plain reads and of plain writes."""
     general = endpoint(settings, store, server, decisions, asker, trail, bounds)
-    return general, short_way(settings, store, general, decisions, asker)
+    writes = DirectWrites(general, None if asker is None else asker.known)
+    reads = short_way(settings, store, general, decisions, asker)
+    return general, reads, None if settings.server_timing else writes
 
 
 def endpoint(
@@ -184,12 +187,11 @@ def short_way(
 
     def open_search(caller: Caller) -> Session:
         found = session(settings, searched, caller, decisions, general.server.rules, scopes)
-        found.epochs = searched
+        found.epochs = found.watched = searched
         return found
 
     edge = Edge(settings.cors_origins, secure=settings.base.startswith("https:"))
-    known = None if asker is None else asker.known
-    return Direct(general, open_session, open_search, known, edge).answer
+    return Direct(general, open_session, open_search, asker, edge).answer
 
 
 def runner(

@@ -25,6 +25,7 @@ from fhir_server.describing import description
 from fhir_server.events.binding import WEBSOCKET_PATH, Binding
 from fhir_server.events.sockets import Sockets
 from fhir_server.http.direct import Answers
+from fhir_server.http.direct_writes import DirectWrites
 from fhir_server.http.edge import Edge
 from fhir_server.http.endpoint import FhirEndpoint
 from fhir_server.http.limits import HttpLimits
@@ -52,6 +53,8 @@ class Application(FastAPI):
     fhir: FhirEndpoint | None = None
     direct: Answers | None = None
     """The short way of plain reads, which the HTTP server takes before it makes a task."""
+    writes: DirectWrites | None = None
+    """That of plain creates and updates."""
     limits: HttpLimits = HttpLimits()
     """Those that hold already while a request is read."""
     edge: Edge = Edge()
@@ -63,7 +66,8 @@ class Application(FastAPI):
             await self.edge.answer_preflight(send)
             return
         if self.fhir is not None and scope["type"] == "http" and _is_fhir(scope["raw_path"]):
-            await self.fhir(scope, receive, send)
+            if self.writes is None or not await self.writes.answer(scope, receive, send):
+                await self.fhir(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
@@ -132,7 +136,8 @@ def _lifespan(
         bounds = client_rates(settings)
         asker = authentication(settings, server.clock, store)
         stands = standing(settings, server.clock, store, asker)
-        app.fhir, app.direct = ways(settings, store, server, decisions, trail, bounds, asker)
+        found = ways(settings, store, server, decisions, trail, bounds, asker)
+        app.fhir, app.direct, app.writes = found
         app.state.gate = Gate(bounds, Proxies(settings.trusted_proxies), trail)
         follower = syslog_follower(settings, store)
         app.state.store = store
@@ -151,7 +156,7 @@ def _lifespan(
         notices.start()
         by_the_way = _by_the_way(settings, store)
         yield
-        app.fhir, app.direct = None, None
+        app.fhir = app.direct = app.writes = None
         await _ended(by_the_way)
         if timers is not None:
             await timers.stop()

@@ -156,15 +156,27 @@ def _paths(tokens: dict[str, str]) -> Iterator[Asked]:
     yield _by("keyworker: read", _reads(range(20)), keyworker)
     yield _by("keyworker: search of one", one, keyworker)
     yield _by("keyworker: page of 20", [_SEARCH], keyworker)
+    yield _by("keyworker: page, anew", _anew(_SEARCH), keyworker)
     yield _by("unit: read", _reads(range(10)), unit)
     yield _by("unit: search of one", one, unit)
     yield _by("unit: page of 20", [_SEARCH], unit)
+    yield _by("unit: page, anew", _anew(_SEARCH), unit)
     yield _by("signatory: read", flags, signatory)
     yield _by("signatory: search of one", [f"Flag?patient=p{n}" for n in range(1000)], signatory)
-    yield _by("signatory: page of 20", ["Flag?_count=20"], signatory)
+    yield _by("signatory: page of 20", [_FLAGS], signatory)
+    yield _by("signatory: page, anew", _anew(_FLAGS), signatory)
     yield _by("signatory: by colour", [_COLOUR], signatory)
 
 
+_FLAGS: Final = "Flag?_count=20"
+
+
+def _anew(search: str) -> list[str]:
+    """In other words each time: more than any server remembers, or knows to be asked again."""
+    return [f"{search}&_id:not=x{number}" for number in range(_OTHER_WORDS)]
+
+
+_OTHER_WORDS: Final = 4000
 _COLOUR: Final = "Flag?code=red&status=active&_count=20"
 
 

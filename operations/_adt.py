@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
+from operations._aftercare import LEGAL_STATUSES, unclear_status
 from operations._er7 import REQUIRED, Er7, Header, Refused, time_of
-from operations._plan import LEGAL_STATUSES, unclear_status
 
 _STATUSES: Final = {
     "A01": "in-progress",

@@ -151,9 +151,10 @@ def read(raw: bytes) -> tuple[Header, Callable[[], Er7]]:
     Raises:
         Refused: there is no header to answer to; the second raises it for all else.
     """
-    if not raw.startswith(b"MSH") or len(raw) < 9:
+    first = re.split(rb"[\r\n]", raw, maxsplit=1)[0]
+    if not first.startswith(b"MSH") or len(first) < 9:
         raise Refused("MSH", "100", "The message does not begin with a segment MSH", rejected=True)
-    fields = _header_fields(raw)
+    fields = _header_fields(first)
     component = fields[1][:1] or "^"
     header = Header(
         application=fields[2],
@@ -167,12 +168,11 @@ def read(raw: bytes) -> tuple[Header, Callable[[], Er7]]:
     return header, lambda: _parsed(raw, header, fields[17])
 
 
-def _header_fields(raw: bytes) -> list[str]:
+def _header_fields(first: bytes) -> list[str]:
     """Of MSH, in its own character set where that is known: an acknowledgement says them again.
 
     What would be taken for the end of a field or of a frame there is left out.
     """
-    first = re.split(rb"[\r\n]", raw, maxsplit=1)[0]
     parts = [*first.split(first[3:4]), *[b""] * 18]
     charset = _CHARSETS.get(_charset_name(parts[17].decode("ascii", "replace")), "utf-8")
     texts = (part.decode(charset, "replace") for part in parts)

@@ -47,6 +47,8 @@ class Event:
     """Whether there is a right to aftercare by all that was told; None where that is not known."""
     was_death: bool = False
     """Whether the stay was known to have ended with death before this was told."""
+    went_on: bool = False
+    """Whether it was known to have led to another hospital."""
 
     @property
     def day(self) -> date:

@@ -14,6 +14,8 @@ from fhir_server.access.labels import is_test_data
 from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import Records, reference_to, stable_id
+from operations._aftercare import right_to_aftercare
+from operations._event import Told
 from operations._message import Message, Trigger
 from operations._person import (
     INPATIENT_CLASSES,
@@ -23,7 +25,6 @@ from operations._person import (
     since,
     status_of,
 )
-from operations._plan import right_to_aftercare
 
 _RANKS: Final = {
     Trigger.PREADMIT: 0,
@@ -212,6 +213,11 @@ class Journal:
         kept.append(replace(happening, seen=len(kept)))
         return kept
 
+    async def all(self) -> list[Happening]:
+        """All that was kept."""
+        kept, _ = await self._read()
+        return kept
+
     async def keep(self, happenings: Collection[Happening], stay: Resource | None) -> None:
         """Keep them, and which version of the Encounter was made from them."""
         made = stay["meta"]["versionId"] if stay else ""
@@ -237,6 +243,18 @@ class Journal:
             return [Happening(**row) for row in rows], str(content["version"])
         except (KeyError, TypeError, ValueError):
             return [], ""  # somebody has written over it, on a server that is open to all
+
+
+async def known_right(records: Records, stay: Resource, told: object) -> bool | None:
+    """Whether there is a right to aftercare by all that was told of a stay, and by what it says.
+
+    Args:
+        told: what the message says that this follows from, if one does.
+    """
+    if isinstance(told, Told) and told.stay_id == stay["id"]:
+        return told.aftercare
+    happenings = await Journal(records, stay["id"]).all()
+    return right_to_aftercare(stay, *(one.stay for one in happenings))
 
 
 def _plain(known: Resource, kept: Sequence[Happening], following: Happening) -> Happening:

@@ -1,19 +1,29 @@
 """A tally as a MeasureReport: https://hl7.org/fhir/R4/measurereport.html."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import instant
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.pathway import Pathway
-from operations._suppression import is_share_small, is_small, kept_back
+from operations._oversight import IN_TIME, WAYS
 from operations._tally import Period, Sum, Tally
+from operations._telling import Parts, Telling
 from operations.caseload import load_of
 
 _POPULATION: Final = "http://terminology.hl7.org/CodeSystem/measure-population"
 MEASURE: Final = f"{canonicals.KW}/Measure/oversight"
 """Defines each group: `profiles/measures/oversight.json`."""
+COUNTED: Final = (
+    *("admissions", "admissions-avoided", "clinically-ready", "consents", "episodes", "goals"),
+    "tasks-overdue",
+)
+SHARES: Final = (
+    *("admissions-without-cetr", "readmissions-30", "readmissions-90"),
+    *(f"in-time-{code}" for code in IN_TIME),
+)
+DAYS: Final = ("length-of-stay", "days-clinically-ready", *WAYS)
 _NESTED: Final = {"readmissions-30": "readmissions-90"}
 """Shares of the same whole, of which the one is a part of the other."""
 _HIDDEN: Final = {
@@ -26,13 +36,12 @@ _HIDDEN: Final = {
 }
 
 
-def report(tally: Tally, period: Period, now: int, bounds: Pathway) -> Resource:
-    least = bounds.small_number
+def report(tally: Tally, period: Period, now: int, bounds: Pathway, telling: Telling) -> Resource:
     groups = [
-        *(_counted(name, tally, least) for name in sorted(tally.counts)),
-        *(_share(name, tally, least) for name in sorted(tally.shares)),
-        *(_days(name, tally, least) for name in sorted(tally.days)),
-        _caseloads(tally, bounds),
+        *(_counted(name, tally, telling) for name in _names(tally.counts, COUNTED, telling)),
+        *(_share(name, tally, telling) for name in _names(tally.shares, SHARES, telling)),
+        *(_days(name, tally, telling) for name in _names(tally.days, DAYS, telling)),
+        _caseloads(tally, bounds, telling.staff),
     ]
     return {
         "resourceType": "MeasureReport",
@@ -45,97 +54,87 @@ def report(tally: Tally, period: Period, now: int, bounds: Pathway) -> Resource:
     }
 
 
-def _counted(name: str, tally: Tally, least: int) -> Resource:
-    total = tally.counts[name]
-    hidden = is_small(total, least)
+def _names(found: Iterable[str], every: Iterable[str], telling: Telling) -> list[str]:
+    return sorted(every if telling.none_is_few else found)
+
+
+def _counted(name: str, tally: Tally, telling: Telling) -> Resource:
     strata = {by: parts for (measure, by), parts in sorted(tally.parts.items()) if measure == name}
+    return _group(name, tally.counts.get(name, 0), strata, telling)
+
+
+def _group(name: str, total: int, strata: Mapping[str, Parts], telling: Telling) -> Resource:
+    told = telling.count(total)
     group: Resource = {
         "code": _measure(name),
-        "population": [_population("initial-population", None if hidden else total)],
+        "population": [_population("initial-population", told)],
     }
-    if strata and not hidden:
-        group["stratifier"] = [_stratifier(by, parts, least) for by, parts in strata.items()]
+    divided = [_stratifier(by, telling.parts(parts)) for by, parts in strata.items()]
+    if told is not None and (shown := [one for one in divided if one["stratum"]]):
+        group["stratifier"] = shown
     return group
 
 
-def _stratifier(by: str, parts: Mapping[str, int], least: int) -> Resource:
-    back = kept_back(parts, least)
+def _stratifier(by: str, told: Mapping[str, int | None]) -> Resource:
     found: list[dict[str, Any]] = [
         {
             "value": {"text": stratum},
-            "population": [
-                _population("initial-population", None if stratum in back else parts[stratum])
-            ],
+            "population": [_population("initial-population", told[stratum])],
         }
-        for stratum in sorted(parts)
+        for stratum in sorted(told)
     ]
     return {"code": [_stratum_code(by)], "stratum": found}
 
 
-def _share(name: str, tally: Tally, least: int) -> Resource:
-    part, whole = tally.shares[name]
-    hidden = is_share_small(part, whole, least) or _is_told_by_another(name, tally, least)
+def _share(name: str, tally: Tally, telling: Telling) -> Resource:
+    part, whole = tally.shares.get(name, (0, 0))
+    wider = tally.shares.get(_NESTED.get(name, ""))
+    told = telling.share(part, whole, wider[0] if wider else None)
+    numerator, denominator = told or (None, None)
     group: Resource = {
         "code": _measure(name),
         "population": [
-            _population("numerator", None if hidden else part),
-            _population("denominator", None if hidden else whole),
+            _population("numerator", numerator),
+            _population("denominator", denominator),
         ],
     }
-    if whole and not hidden:
-        group["measureScore"] = {"value": round(100 * part / whole, 1), "unit": "%"}
+    if numerator is not None and denominator:
+        group["measureScore"] = {"value": round(100 * numerator / denominator, 1), "unit": "%"}
     return group
 
 
-def _is_told_by_another(name: str, tally: Tally, least: int) -> bool:
-    """Whether the difference between this share and the wider one is a small number."""
-    wider = tally.shares.get(_NESTED.get(name, ""))
-    return wider is not None and is_small(wider[0] - tally.shares[name][0], least)
-
-
-def _days(name: str, tally: Tally, least: int) -> Resource:
-    found = tally.days[name]
-    hidden = is_small(found[1], least)
+def _days(name: str, tally: Tally, telling: Telling) -> Resource:
+    found = tally.days.get(name, Sum())
+    told = telling.count(found.count)
     strata = {by: parts for (measure, by), parts in tally.day_parts.items() if measure == name}
-    group: Resource = {"code": _measure(name), **_mean(found, hidden=hidden)}
-    if strata and not hidden:
-        group["stratifier"] = [
-            _day_stratifier(by, parts, least) for by, parts in sorted(strata.items())
-        ]
+    group: Resource = {"code": _measure(name), **_mean(found, told, telling)}
+    divided = [_day_stratifier(by, parts, telling) for by, parts in sorted(strata.items())]
+    if told is not None and (shown := [one for one in divided if one["stratum"]]):
+        group["stratifier"] = shown
     return group
 
 
-def _day_stratifier(by: str, parts: Mapping[str, Sum], least: int) -> Resource:
-    back = kept_back({stratum: count for stratum, (_, count) in parts.items()}, least)
+def _day_stratifier(by: str, parts: Mapping[str, Sum], telling: Telling) -> Resource:
+    told = telling.parts({stratum: found.count for stratum, found in parts.items()})
     found = [
-        {"value": {"text": stratum}, **_mean(parts[stratum], hidden=stratum in back)}
-        for stratum in sorted(parts)
+        {"value": {"text": stratum}, **_mean(parts[stratum], told[stratum], telling)}
+        for stratum in sorted(told)
     ]
     return {"code": [_stratum_code(by)], "stratum": found}
 
 
-def _mean(found: Sum, *, hidden: bool) -> Resource:
-    total, count = found
-    told: Resource = {"population": [_population("measure-population", None if hidden else count)]}
-    if count and not hidden:
-        told["measureScore"] = {"value": round(total / count, 1), "unit": "days"}
-    return told
+def _mean(found: Sum, told: int | None, telling: Telling) -> Resource:
+    group: Resource = {"population": [_population("measure-population", told)]}
+    if told:
+        group["measureScore"] = {"value": telling.mean(found), "unit": "days"}
+    return group
 
 
-def _caseloads(tally: Tally, bounds: Pathway) -> Resource:
-    """Of keyworkers, who are not kept back: their numbers are no secret."""
+def _caseloads(tally: Tally, bounds: Pathway, telling: Telling) -> Resource:
     loads = {"green": 0, "amber": 0, "red": 0}
     for count in tally.keyworkers.values():
         loads[load_of(count, bounds)] += 1
-    found = [
-        {"value": {"text": load}, "population": [_population("initial-population", count)]}
-        for load, count in loads.items()
-    ]
-    return {
-        "code": _measure("caseloads"),
-        "population": [_population("initial-population", len(tally.keyworkers))],
-        "stratifier": [{"code": [_stratum_code("load")], "stratum": found}],
-    }
+    return _group("caseloads", len(tally.keyworkers), {"load": loads}, telling)
 
 
 def _measure(name: str) -> Resource:

@@ -40,6 +40,11 @@ IN_TIME: Final = (
     *("T-CETR-POSTADM", "T-CETR-REPEAT", "T-OVERSIGHT-VISIT", "T-CAREPLAN-SHARE"),
     *("T-FU-48", "T-FU-72", "T-FU-7D"),
 )
+WAYS: Final = (
+    *("referral-to-consent", "referral-to-allocation", "referral-to-first-visit"),
+    *("referral-to-plan", "consent-to-allocation", "allocation-to-first-visit"),
+    "first-visit-to-plan",
+)
 AGE_BANDS: Final = ((11, "0-10"), (14, "11-13"), (18, "14-17"), (26, "18-25"))
 """The first age that is beyond each."""
 _ETHNICITY: Final = "https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-EthnicCategory"

@@ -284,6 +284,7 @@ async def ask_consent_ended(records: Records, patients: Collection[str], categor
         await records.about_each("Consent", others, *ended)
 
 
+@lru_cache(64)
 def _of_consents(category: str, *statuses: str) -> tuple[Node, Node]:
     of_category = TokenIs("category", canonicals.CONSENT_CATEGORY, category)
     return of_category, any_of("status", *statuses)

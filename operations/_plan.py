@@ -12,8 +12,8 @@ from typing import Final
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.discharge import DISCHARGE_ITEMS, DischargeItem
 from fhir_server.fhir.json import Resource
-from fhir_server.fhir.references import parse_relative
-from fhir_server.operation.records import Lookup, Records, reference_to, stable_id
+from fhir_server.operation.records import Records, reference_to, stable_id
+from operations._aftercare import with_right
 from operations._person import (
     Person,
     code_in,
@@ -25,22 +25,9 @@ from operations._person import (
     local_day,
     local_time,
     status_of,
-    with_extension,
     without_end,
 )
 from operations._sound import PERFORMERS, is_name
-
-_AFTERCARE_STATUSES: Final = frozenset({"03", "09", "10", "15", "16", "17", "18", "37", "38"})
-"""Legal statuses after which section 117 of the Mental Health Act gives a right to aftercare:
-detention under sections 3, 37, 45A, 47 and 48 in the codes of UK Core."""
-LEGAL_STATUSES: Final = _AFTERCARE_STATUSES | {
-    *("01", "02", "04", "05", "06", "07", "08", "12", "13", "14", "19", "20"),
-    *("31", "32", "35", "36", "98", "99"),
-}
-"""All of UK Core's."""
-
-_NOT_KNOWN: Final = "99"
-"""A legal status that says that nobody knows it."""
 
 _ITEMS: Final = {item.code: item for item in DISCHARGE_ITEMS}
 DONE: Final = ("completed", "cancelled", "entered-in-error")
@@ -70,23 +57,6 @@ def _is_sound(plan: Resource) -> bool:
         and all(is_name(one, {"Condition"}) for one in plan.get("addresses", ()))
         and all(is_name(one, {"Goal"}) for one in plan.get("goal", ()))
     )
-
-
-async def note_aftercare(records: Records, plan: Resource, *, right: bool | None) -> bool:
-    """Note on the stay's plan what has come up since of a right to aftercare; whether there is one.
-
-    It stays, whatever the legal status becomes: what counts is any time during the stay. That
-    there is none is noted where nobody has said anything yet.
-
-    Args:
-        right: by all that was told, as `right_to_aftercare` says.
-    """
-    known = has_section_117(plan)
-    if known is True or right is None or right is known:
-        return False
-    if right or known is None:
-        await records.save(with_extension(plan, _section_117(right=right)))
-    return right
 
 
 async def end_plan(records: Records, plan: Resource, left: int) -> None:
@@ -150,7 +120,7 @@ async def draft_plan(
         plan["careTeam"] = [{"reference": reference_to(team)}]
     owners = await _owners(person, team)
     plan["activity"] = [_activity(item, day, owners) for item in DISCHARGE_ITEMS]
-    return plan if right is None else with_extension(plan, _section_117(right=right))
+    return with_right(plan, right=right)
 
 
 async def _owners(person: Person, team: Resource | None) -> Mapping[str, Resource]:
@@ -231,57 +201,6 @@ def _day(text: str | None) -> date | None:
     return date.fromisoformat(whole) if len(whole) == len("2026-05-01") else None
 
 
-def _section_117(*, right: bool) -> Resource:
-    return {"url": canonicals.SECTION_117_EXTENSION, "valueBoolean": right}
-
-
-def right_to_aftercare(*stays: Resource) -> bool | None:
-    """Whether there is one under section 117 by the legal statuses of a stay, told once or more.
-
-    None where that is not known: none is told, or one that is no code or says that nobody knows.
-    """
-    told = [status for stay in stays for status in _legal_statuses(stay)]
-    if any(status in _AFTERCARE_STATUSES for status in told):
-        return True
-    known = all(status in LEGAL_STATUSES and status != _NOT_KNOWN for status in told)
-    return False if told and known else None
-
-
-def unclear_status(stay: Resource) -> str | None:
-    """A legal status that is none, while no other gives a right to aftercare."""
-    unknown = [one for one in _legal_statuses(stay) if one not in LEGAL_STATUSES]
-    return unknown[0] if unknown and not right_to_aftercare(stay) else None
-
-
-def not_understood(status: str) -> str:
-    return (
-        f"The legal status {status} is not understood: it is no code of "
-        f"{canonicals.LEGAL_STATUS_CLASSIFICATION}"
-    )
-
-
-def what_is_missing(stay: Resource) -> str:
-    """Why nobody can say whether there is a right to aftercare."""
-    if status := unclear_status(stay):
-        why = not_understood(status)
-    elif _legal_statuses(stay):
-        why = f"A legal status of the stay is told as not known ({_NOT_KNOWN})"
-    else:
-        why = "No legal status of the stay is told"
-    return f"{why}. Whether it gives a right to aftercare under section 117 is left open"
-
-
-def _legal_statuses(stay: Resource) -> list[str]:
-    return [
-        code
-        for outer in stay.get("extension", ())
-        if outer.get("url") == canonicals.LEGAL_STATUS_EXTENSION
-        for inner in outer.get("extension", ())
-        if inner.get("url") == "legalStatusClassification"
-        for _, code in codes(inner.get("valueCodeableConcept"))
-    ]
-
-
 def open_items(plan: Resource) -> list[Resource]:
     """Details of the activities that are not done."""
     details = (activity.get("detail") for activity in plan.get("activity", ()))
@@ -298,23 +217,6 @@ def ready_day(plan: Resource) -> date | None:
     """The day since which the young person is ready to leave."""
     found = extension(plan, canonicals.CLINICALLY_READY_EXTENSION) or {}
     return _day(found.get("valueDate"))
-
-
-def has_section_117(plan: Resource) -> bool | None:
-    """Whether there is a right to aftercare; None where that is not told."""
-    found = extension(plan, canonicals.SECTION_117_EXTENSION) or {}
-    return found.get("valueBoolean")
-
-
-async def aftercare(lookup: Lookup, plan: Resource) -> Resource:
-    """The parameter of an answer that tells it, or what is missing to know it."""
-    right = has_section_117(plan)
-    if right is not None:
-        return {"name": "section-117", "valueBoolean": right}
-    local = parse_relative(plan.get("encounter", {}).get("reference", ""))
-    stay = await lookup.get("Encounter", local.id) if local and local.type == "Encounter" else None
-    why = what_is_missing(stay) if stay else "The plan does not say whether there is a right"
-    return {"name": "section-117-missing", "valueString": why}
 
 
 def delay_reasons(plan: Resource) -> list[Resource]:

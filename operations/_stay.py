@@ -1,12 +1,13 @@
 """What an admission and a discharge bring about, besides the stay itself."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Final
 
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
-from operations import _plan, _rating
+from operations import _aftercare, _plan, _rating
 from operations._death import closed_by_death, reinvolved, state_at_home
 from operations._event import Event
 from operations._leaving import died, is_understood, left_for_hospital
@@ -41,6 +42,8 @@ def may_follow(known: str, told: str) -> bool:
 async def admitted(event: Event) -> list[str]:
     """Blue, the plan, the pathway; what was done, in words."""
     records, person = event.records, event.person
+    if status_of(event.stay) in OPEN_STAY:
+        await _rate_ends_since(event)
     rating = await _rating.rate_blue(event)
     known = await _plan.plan_of(person, event.stay)
     plan = known or await _plan.open_plan(
@@ -49,35 +52,34 @@ async def admitted(event: Event) -> list[str]:
     said = [
         rating,
         f"The discharge plan is {status_of(plan)}: {reference_to(plan)}",
-        *_unknown_right(event, plan),
+        *await _right_noted(event, plan),
     ]
     if known is not None:
-        # Told again: by now the pathway may have gone on from in-hospital.
-        return said + await corrected(event)
+        return said  # told again: by now the pathway may have gone on from in-hospital
     return said + await _move_to(event, "in-hospital", _INVOLVED)
 
 
-def _unknown_right(event: Event, plan: Resource) -> list[str]:
-    said = _plan.has_section_117(plan)
-    if event.aftercare is not None or said is True:
-        return []
+async def _right_noted(event: Event, plan: Resource) -> list[str]:
+    """Note what is known by now of a right to aftercare; what was done, or is open, in words."""
+    noted = await _aftercare.note_right(event.records, plan, right=event.aftercare)
+    said = _aftercare.has_section_117(noted)
+    if said:
+        is_news = not _aftercare.has_section_117(plan)
+        right = f"There is a right to aftercare under section 117: {reference_to(plan)}"
+        return [right] if is_news else []
     if said is None:
-        return [_plan.what_is_missing(event.stay)]
-    status = _plan.unclear_status(event.stay)
+        return [_aftercare.what_is_missing(event.stay)]
+    status = _aftercare.unclear_status(event.stay)
     if status is None:
         return []
     denied = "The plan says that there is no right to aftercare under section 117: look at it again"
-    return [f"{_plan.not_understood(status)}. {denied}"]
+    return [f"{_aftercare.not_understood(status)}. {denied}"]
 
 
 async def corrected(event: Event) -> list[str]:
     """What more is known of a stay; what was done, in words."""
     plan = await _plan.plan_of(event.person, event.stay)
-    if plan is None:
-        return []
-    if not await _plan.note_aftercare(event.records, plan, right=event.aftercare):
-        return []
-    return [f"There is a right to aftercare under section 117: {reference_to(plan)}"]
+    return [] if plan is None else await _right_noted(event, plan)
 
 
 async def reopened(event: Event) -> list[str]:
@@ -126,35 +128,49 @@ async def _left(event: Event) -> list[str]:
     if died(event.stay):
         return await _died(event)
     person, said = event.person, await _reinvolved(event)
-    last = await _last_over(person) or event.stay
-    if _end_of(last) > event.at and not (left_for_hospital(last) or await person.open_stays()):
-        return [*said, *await _home_since(event, last)]
-    if left_for_hospital(event.stay):
-        said += await _back_in_hospital(event)
-        return [*said, f"The young person goes to another hospital: {await _rating_stays(person)}"]
-    if stays := await person.open_stays():
-        if all(begun(stay) > event.at for stay in stays):  # in between they were at home
-            await _rating.rate_red_after_discharge(event)
-        return [*said, f"Another stay is open: {await _rating_stays(person)}"]
+    ends = [event, *await _ended_since(event)]
+    rated = [await _rate_end(end) for end in ends]
+    goes_on = left_for_hospital(ends[-1].stay)
+    if goes_on or await person.open_stays():
+        if rated[0] and not await _came_home(event):  # a discharge home was told by mistake
+            said += [*rated[0], *await _move_to(event, "in-hospital", _INVOLVED)]
+        where = "The young person goes to another hospital" if goes_on else "Another stay is open"
+        return [*said, f"{where}: {await _rating_stays(person)}"]
     unclear = [] if is_understood(event.stay) else [_UNCLEAR]
-    rating = await _rating.rate_red_after_discharge(event)
-    return [*said, *unclear, rating, *await _move_to(event, "plan-active", _IN_HOSPITAL)]
+    return [*said, *unclear, *rated[-1], *await _move_to(event, "plan-active", _IN_HOSPITAL)]
 
 
-async def _home_since(event: Event, last: Resource) -> list[str]:
-    """Word of an earlier stay came after that of one that has ended at home since."""
-    if left_for_hospital(event.stay):
-        await _rating.undo_discharge(event)
-    else:
-        await _rating.rate_red_after_discharge(event)
-    rating = await _rating.rate_red_after_discharge(replace(event, stay=last, at=_end_of(last)))
-    return [rating, *await _move_to(event, "plan-active", _IN_HOSPITAL)]
+async def _rate_ends_since(event: Event) -> None:
+    """Who is here did not come home from elsewhere meanwhile; who never was may have."""
+    for end in await _ended_since(event):
+        await _rate_end(end)
 
 
-async def _back_in_hospital(event: Event) -> list[str]:
-    """What a discharge home has brought is taken back, where it was told by mistake."""
-    said = await _rating.undo_discharge(event)
-    return [*said, *await _move_to(event, "in-hospital", _INVOLVED)] if said else []
+async def _ended_since(event: Event) -> list[Event]:
+    """The ends of other stays that came after this, of which word came before; in their order."""
+    over = [one for one in await event.person.stays() if status_of(one) == "finished"]
+    others = [one for one in over if one["id"] != event.stay["id"] and not died(one)]
+    ends = [replace(event, stay=one, at=_end_of(one)) for one in sorted(others, key=_end_of)]
+    return [end for end in ends if end.at > event.at and await _had_effects(end)]
+
+
+async def _had_effects(end: Event) -> bool:
+    """Not so a stay that was first recorded when it had been over for long."""
+    held = timedelta(days=end.pathway.red_hold_days) // timedelta(microseconds=1)
+    recent = end.at > end.person.now - held
+    return recent or await _plan.plan_of(end.person, end.stay) is not None
+
+
+async def _rate_end(end: Event) -> list[str]:
+    """Red from then on, where they came home; else what that brought is taken back; in words."""
+    if await _came_home(end):
+        return [await _rating.rate_red_after_discharge(end)]
+    return await _rating.undo_discharge(end)
+
+
+async def _came_home(end: Event) -> bool:
+    stays = await end.person.open_stays()
+    return not left_for_hospital(end.stay) and all(begun(stay) > end.at for stay in stays)
 
 
 _UNCLEAR: Final = (
@@ -184,10 +200,11 @@ async def undone(event: Event) -> list[str]:
     records, person = event.records, event.person
     said = await _rating.undo_ratings(event)
     said += await _reinvolved(event)
+    await _rate_ends_since(event)
     plan = await _plan.plan_of(person, event.stay)
-    if plan is None:
+    if plan is None and not event.went_on:
         return said
-    if is_open_plan(plan):
+    if plan is not None and is_open_plan(plan):
         said.append(await _plan.revoke_plan(records, plan))
     if await person.open_stays():
         return said

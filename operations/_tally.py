@@ -34,8 +34,15 @@ class Told:
 
 Record = Mapping[str, Sequence[Told]]
 """The resources about one young person, by type."""
-Sum = tuple[float, int]
-"""Days together, and of how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Days together, of how many, and the most of one of them."""
+
+    total: float = 0.0
+    count: int = 0
+    longest: float = 0.0
 
 
 @dataclass(slots=True)
@@ -71,5 +78,5 @@ class Tally:
 
 
 def _more(so_far: Sum | None, low: int, high: int) -> Sum:
-    total, count = so_far or (0.0, 0)
-    return total + (high - low) / DAY, count + 1
+    before, days = so_far or Sum(), (high - low) / DAY
+    return Sum(before.total + days, before.count + 1, max(before.longest, days))

@@ -18,7 +18,14 @@ from operations._overdue import escalations, is_overdue, marked
 from operations._person import local_name, local_time, refers, since, status_of
 from operations._record import Record, due_of, is_open, task_code
 from operations._wanted import wanted
-from operations._work import Work, is_made_of_names, task_id, task_of
+from operations._work import (
+    OF_THE_REGISTER,
+    Work,
+    is_made_of_names,
+    register_keeper,
+    task_id,
+    task_of,
+)
 
 _HOSPITAL: Final = frozenset(
     {"contact-hospital", "T-OVERSIGHT-VISIT", "T-CETR-POSTADM", "T-CETR-REPEAT", "T-DPLAN-START"}
@@ -27,6 +34,7 @@ _HOSPITAL: Final = frozenset(
 _FOLLOW_UP: Final = frozenset({"T-FU-48", "T-FU-72", "T-FU-7D", "T-RED-HOLD"})
 """What has no point any more once the young person is back; the plan is to be shared still."""
 _REVIEWS: Final = frozenset({"T-REVIEW-RED", "T-REVIEW-AMBER", "T-REVIEW-GREEN"})
+_WITHOUT_KEYWORKING: Final = OF_THE_REGISTER | {"escalation"}
 _RETENTION: Final = "T-RETENTION"
 """Not asked for any more of somebody living who is referred or rated again."""
 _AFTER_DEATH: Final = frozenset(
@@ -239,5 +247,8 @@ def _task(record: Record, work: Work) -> Resource:
 
 
 def _owner(record: Record, work: Work) -> Resource | None:
+    """The keyworker; once keyworking is over, the keeper of the register, of what runs on."""
+    if record.episode is None and work.code in _WITHOUT_KEYWORKING:
+        return register_keeper(record.numbers) or work.owner
     found: Resource | None = work.owner or (record.episode or {}).get("careManager")
     return found

@@ -5,13 +5,30 @@ Codes are those of the code systems `timer` and `task` in terminology/.
 
 from dataclasses import dataclass
 from datetime import date
+from typing import Final
 
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
+from fhir_server.operation.pathway import Numbers
 from fhir_server.operation.records import stable_id
 from operations._calendar import due_text
 from operations._person import local_time
+
+OF_THE_REGISTER: Final = frozenset(
+    {"T-DSR-REVIEW-REFERRAL", "T-REVIEW-RED", "T-REVIEW-AMBER", "T-REVIEW-GREEN"}
+    | {"T-CONSENT-RECHECK", "T-CETR-COMMUNITY", "T-PROXY-REVIEW", "T-PROXY-16"}
+    | {"T-TRANSITION", "T-RETENTION"}
+)
+"""Timers that run on without keyworking."""
+
+
+def register_keeper(numbers: Numbers) -> Resource | None:
+    """A Reference to the organisation that keeps the register, where it is set."""
+    code = numbers.register_organisation
+    if not code:
+        return None
+    return {"identifier": {"system": canonicals.ODS_ORGANIZATION, "value": code}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +48,7 @@ class Work:
     met: bool = False
     """Whether it has come about by itself; then it is not asked for, and ends as completed."""
     owner: Resource | None = None
-    """A Reference; without one, it is the keyworker's."""
+    """A Reference; without one, it is the keyworker's, or is nobody's but the register's."""
 
     @property
     def system(self) -> str:

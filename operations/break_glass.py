@@ -37,8 +37,9 @@ async def run(call: Call) -> Resource:
 
     async def work(unit: SessionUnit) -> Resource:
         records = Records(unit, base=call.base, now=call.now, checker=call.checker)
-        patient = await _patient(records, call)
-        await _require_few(unit, key_of(caller, str(patient["id"])))
+        several = await _patients(records, call)
+        await _require_few(unit, [key_of(caller, str(one["id"])) for one in several])
+        patient = _only(several, call)
         task = await records.save(await _task(records, patient, call, reason))
         await unit.break_glass(str(patient["id"]), reason, until)
         return _answer(patient, until, task)
@@ -66,17 +67,15 @@ def _reason(call: Call) -> str:
     return reason
 
 
-async def _patient(records: Records, call: Call) -> Resource:
+async def _patients(records: Records, call: Call) -> list[Resource]:
     """By the address, or by NHS number.
 
     Raises:
-        FhirError: INVALID, NOT_FOUND; CONFLICT where two have the number.
+        FhirError: INVALID.
     """
     if call.id:
         found = await records.get("Patient", call.id)
-        if found is None:
-            raise FhirError(Kind.NOT_FOUND, f"Patient/{call.id} is not known")
-        return found
+        return [] if found is None else [found]
     given = call.parameters.one("patient") or {}
     number = str(given.get("value", "")).replace(" ", "")
     if given.get("system") != canonicals.NHS_NUMBER or not nhs_number.is_valid(number):
@@ -85,19 +84,33 @@ async def _patient(records: Records, call: Call) -> Resource:
             "Parameters.parameter.where(name='patient')",
             f"The patient is named by NHS number, of the system {canonicals.NHS_NUMBER}",
         )
-    several = await records.by_identifier(
-        "Patient", [{"system": canonicals.NHS_NUMBER, "value": number}]
-    )
+    identifier = {"system": canonicals.NHS_NUMBER, "value": number}
+    return await records.by_identifier("Patient", [identifier])
+
+
+def _only(several: list[Resource], call: Call) -> Resource:
+    """
+    Raises:
+        FhirError: NOT_FOUND; CONFLICT where two have the number.
+    """
     if not several:
-        raise FhirError(Kind.NOT_FOUND, "No patient with this NHS number is known")
+        nobody = f"Patient/{call.id} is not" if call.id else "No patient with this NHS number is"
+        raise FhirError(Kind.NOT_FOUND, f"{nobody} known")
     if len(several) > 1:
         raise FhirError(Kind.CONFLICT, "Several patients have this NHS number; name one by its id")
     return several[0]
 
 
-async def _require_few(unit: SessionUnit, key: str) -> None:
+async def _require_few(unit: SessionUnit, keys: list[str]) -> None:
+    """Raise where no more may be broken, before it is told whether there is such a patient.
+
+    Else whoever has broken the most could ask for anybody, and no keyworker would learn of it.
+
+    Raises:
+        FhirError: TOO_COSTLY.
+    """
     opened = {one.key for one in await unit.memos(SPACE, "", MOST)}
-    if len(opened | {key}) > MOST:
+    if len(opened) >= MOST and opened.isdisjoint(keys):
         raise FhirError(
             Kind.TOO_COSTLY, f"The glass is broken for {MOST} records already; wait for one to end"
         )

@@ -20,15 +20,19 @@ from operations._record import is_open
 
 SCOPES = ("EpisodeOfCare.rs", "Patient.rs", "Task.rs")
 _OPEN: Final = "planned,waitlist,active,onhold"
+_NOT_SEEN: Final = (
+    "It is another's caseload: what you may not see of it is not counted, so the load is not told"
+)
 
 
 async def run(call: Call) -> Resource:
     lookup = Lookup(call.session, base=call.base, now=call.now)
-    episodes = await _involvements(call, lookup)
+    worker = await _worker(call, lookup)
+    episodes = await _involvements(worker, lookup)
     people = sorted({_patient_of(one, "patient") for one in episodes} - {""})
     named = {one["id"]: one for one in await _about(lookup, "Patient", "_id", people)}
     tasks = await _about(lookup, "Task", "patient", [f"Patient/{one}" for one in people])
-    found = [*_counted(len(episodes), call.pathway)]
+    found = _counted(len(episodes), call.pathway, sees_all=_is_own(call, worker))
     found += [
         {"name": "involvement", "part": _involvement(episode, named, tasks, call.now)}
         for episode in sorted(episodes, key=reference_to)
@@ -36,17 +40,32 @@ async def run(call: Call) -> Resource:
     return {"resourceType": "Parameters", "parameter": found}
 
 
-async def _involvements(call: Call, lookup: Lookup) -> list[Resource]:
-    """Those that are open, managed by the practitioner or in one of their posts.
+async def _worker(call: Call, lookup: Lookup) -> Resource:
+    """Whose caseload it is.
 
     Raises:
         FhirError: NOT_FOUND.
     """
-    itself = f"{call.resource_type}/{call.id}"
-    if await lookup.get(call.resource_type, call.id) is None:
-        raise FhirError(Kind.NOT_FOUND, f"{itself} is not known")
+    found = await lookup.get(call.resource_type, call.id)
+    if found is None:
+        raise FhirError(Kind.NOT_FOUND, f"{call.resource_type}/{call.id} is not known")
+    return found
+
+
+def _is_own(call: Call, worker: Resource) -> bool:
+    """Whether nothing of it is hidden: from a keyworker, no involvement of theirs is.
+
+    Of another's nobody is told whether anything is, as that would say that it is there.
+    """
+    own = {reference_to(worker), worker.get("practitioner", {}).get("reference")}
+    return call.session.is_open or call.session.caller.user in own
+
+
+async def _involvements(worker: Resource, lookup: Lookup) -> list[Resource]:
+    """Those that are open, managed by the practitioner or in one of their posts."""
+    itself = reference_to(worker)
     managers = [itself]
-    if call.resource_type == "Practitioner":
+    if worker["resourceType"] == "Practitioner":
         posts = await lookup.find("PractitionerRole", f"practitioner={itself}")
         managers += [reference_to(post) for post in posts]
     keyworking = f"{canonicals.EPISODE_TYPE}|keyworking"
@@ -64,11 +83,13 @@ async def _about(
     return await lookup.find(resource_type, f"{parameter}={','.join(values)}{only}")
 
 
-def _counted(count: int, bounds: Pathway) -> list[dict[str, Any]]:
+def _counted(count: int, bounds: Pathway, *, sees_all: bool) -> list[dict[str, Any]]:
+    """How many they are; how heavy that is, where it is known that they are all."""
+    load = {"name": "load", "valueCode": load_of(count, bounds)}
     return [
         {"name": "count", "valueInteger": count},
         {"name": "target", "valueInteger": bounds.caseload_target},
-        {"name": "load", "valueCode": load_of(count, bounds)},
+        load if sees_all else {"name": "not-seen", "valueString": _NOT_SEEN},
     ]
 
 

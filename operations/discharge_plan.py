@@ -12,15 +12,14 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_local
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Lookup, Records
+from operations._aftercare import aftercare
 from operations._person import Person, begun, code_in, status_of
 from operations._plan import (
-    aftercare,
     draft_plan,
     items,
     open_items,
     plan_of,
     planned_discharge,
-    right_to_aftercare,
 )
 from operations._record import is_open
 from operations.admission_risk import person_of
@@ -62,8 +61,7 @@ async def _opened(call: Call, person: Person) -> Resource | None:
             return None
         stay = max(stays, key=begun)
         at = begun(stay) if begun(stay) > 0 else call.now
-        right = right_to_aftercare(stay)
-        plan = await records.create(await draft_plan(now, stay, at, right=right))
+        plan = await records.create(await draft_plan(now, stay, at, right=None))
         await unit.settle()
         return await records.get("CarePlan", plan["id"]) or plan
 

@@ -10,10 +10,11 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Lookup
+from operations._aftercare import aftercare
 from operations._calendar import working_days_after
 from operations._checklist import Item, Readiness, readiness, today_of
 from operations._person import Person, has_code, local_day
-from operations._plan import aftercare, delay_reasons, planned_discharge, ready_day
+from operations._plan import delay_reasons, planned_discharge, ready_day
 
 SCOPES = ("CarePlan.r", "Patient.r")
 

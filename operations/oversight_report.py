@@ -34,6 +34,7 @@ from operations._measure_report import report
 from operations._oversight import AS_AT, TYPES, add
 from operations._person import local_day
 from operations._tally import Period, Tally, Told
+from operations._telling import AsTheyAre, Rounded, Telling
 
 AS_SERVICE: Final = "a report that holds counts alone"
 """Whoever oversees the service may see nobody, and so could count nobody either."""
@@ -45,7 +46,9 @@ _MOST: Final = 20_000
 
 async def run(call: Call) -> Resource:
     _require_overseer(call)
-    asked = _period(call)
+    asked, telling = _period(call), _telling(call)
+    if telling.none_is_few:
+        _require_whole(local_day(asked.low), local_day(asked.high - 1), local_day(call.now))
     period = replace(asked, high=min(asked.high, call.now))
     area = f"Organization/{call.id}" if call.id else str(call.parameters.one("area") or "")
     areas = await organisations(call, area)
@@ -60,13 +63,37 @@ async def run(call: Call) -> Resource:
             add(tally, patient, records[patient["id"]], period, call.pathway)
             await asyncio.sleep(0)  # a record is little, a region is much: others go in between
     data.shows(())
-    return report(tally, asked, call.now, call.pathway)
+    return report(tally, asked, call.now, call.pathway, telling)
 
 
 def _require_overseer(call: Call) -> None:
     if not call.session.is_open and Role.COMMISSIONER not in call.session.caller.roles:
         text = "The report is for whoever oversees the service: a token with the role commissioner"
         raise FhirError(Kind.FORBIDDEN, text)
+
+
+def _telling(call: Call) -> Telling:
+    least = call.pathway.small_number
+    return AsTheyAre(least) if call.session.is_open or least < 2 else Rounded(least)
+
+
+def _require_whole(first: date, last: date, today: date) -> None:
+    """Periods that overlap as one likes, or end today, would tell by difference when each came.
+
+    Raises:
+        FhirError: INVALID.
+    """
+    months = (last.year - first.year) * 12 + last.month - first.month + 1
+    is_of_months = first.day == 1 and (last + timedelta(days=1)).day == 1
+    is_week = first.isoweekday() == 1 and last - first == timedelta(days=6)
+    begins = {1: 1, 3: 3, 12: 1}.get(months) if is_of_months else None
+    if last < today and (is_week or (begins and (first.month - 1) % begins == 0)):
+        return
+    text = (
+        f"{first} to {last} is not allowed; a week from Monday, a month, a quarter or twelve "
+        "months that are over are, as with others one could tell by difference who it is about"
+    )
+    raise FhirError.at(Kind.INVALID, "http.end", text)
 
 
 def _period(call: Call) -> Period:

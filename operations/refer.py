@@ -128,14 +128,12 @@ async def _refer(call: Call, records: Records, person: Person, sees: _Sees) -> R
     rating = next(iter(await person.active_ratings()), None)
     needs = [one for one in await person.conditions() if is_eligible(one)]
     host = _host(call) or person.patient.get("managingOrganization")
-    issues = [
-        *_rating_lacks(rating, call.pathway, tells=sees.rating),
-        *_person_lacks(person, call.pathway),
-        *_records_lack(needs, host),
-    ]
+    rated = _rating_lacks(rating, call.pathway, tells=sees.rating)
+    recorded = _records_lack(needs, host)
     if known := await person.episode():
         where = f": {reference_to(known)}" if sees.record else ""
-        issues.append(Issue(f"The young person is referred already{where}", "EpisodeOfCare"))
+        recorded.append(Issue(f"The young person is referred already{where}", "EpisodeOfCare"))
+    issues = _told(rated, _person_lacks(person, call.pathway), recorded, sees)
     if issues or rating is None or host is None:
         raise FhirError.of(Kind.BUSINESS_RULE, issues)
     referral = await records.save(_referral(call, person, rating, needs))
@@ -147,6 +145,18 @@ async def _refer(call: Call, records: Records, person: Person, sees: _Sees) -> R
             {"name": "referral", "resource": referral},
         ],
     }
+
+
+def _told(
+    rated: list[Issue], about: list[Issue], recorded: list[Issue], sees: _Sees
+) -> list[Issue]:
+    """All that stands against it; what the caller does not see only where nothing else does.
+
+    Else a referral that is bound to be refused would ask, as often as somebody likes, who has an
+    involvement or a diagnosis.
+    """
+    seen = [*(rated if sees.rating else ()), *about, *(recorded if sees.record else ())]
+    return seen or [*rated, *recorded]
 
 
 def _rating_lacks(rating: Resource | None, pathway: Pathway, *, tells: bool) -> list[Issue]:

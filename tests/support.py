@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import date
@@ -37,6 +38,9 @@ VALID: Final = REPOSITORY / "tests" / "validation" / "valid"
 FHIR_JSON: Final = {"content-type": "application/fhir+json"}
 FORM: Final = {"content-type": "application/x-www-form-urlencoded"}
 _START_PATIENCE: Final = 60.0
+_MOST_RESERVED: Final = 64 if sys.platform == "linux" else 0
+"""Ports: more than one test asks for, and few of the files that a process may have open."""
+_reserved: Final[deque[socket.socket]] = deque()
 
 
 def official_examples(pattern: str = "*.json") -> list[Any]:
@@ -167,10 +171,20 @@ def without_server_parts(resource: dict[str, Any]) -> dict[str, Any]:
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """One that nobody else is given before the test's server listens at it.
+
+    It stays bound by a socket that does not listen. Linux then gives it to nobody who asks for any
+    port, to listen at or to connect from, and who asks for this one and sets SO_REUSEADDR, as
+    servers do, may listen at it (socket(7)). Elsewhere somebody may come first.
+    """
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(("127.0.0.1", 0))
+    _reserved.append(bound)
+    port: int = bound.getsockname()[1]
+    if len(_reserved) > _MOST_RESERVED:
+        _reserved.popleft().close()
+    return port
 
 
 class ServerProcess:

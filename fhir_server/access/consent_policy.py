@@ -69,7 +69,7 @@ class ConsentPolicy:
         self._decisions = decisions
         # Whom the glass is broken for, the memos say: never the request by itself.
         self._caller: Final = caller.breaking("")
-        self._clock = clock
+        self.clock: Final = clock
         self._scopes = scopes
         self._is_load_test: Final = Role.LOAD_TEST in caller.roles
         self._read_scopes: dict[str, tuple[Node, bool]] = {}
@@ -91,12 +91,12 @@ class ConsentPolicy:
         """
         if self._terms_at_hand is None:
             return None
-        kept = self._terms_at_hand.find(self._caller, self._scopes, self._clock())
+        kept = self._terms_at_hand.find(self._caller, self._scopes, self.clock())
         return None if kept is None else (kept.terms, kept)
 
     async def make_terms(self, reader: Reader, store: Epochs) -> tuple[Terms, KeptTerms | None]:
         """As `terms`; and the same, kept, where it can be told how long they hold."""
-        epoch, now = store.epoch(), self._clock()
+        epoch, now = store.epoch(), self.clock()
         terms = ConsentTerms(self._caller, self._scopes, await self._known_or_nobody(reader))
         decisions, at_hand = self._decisions, self._terms_at_hand
         if at_hand is None or not isinstance(decisions, TableDecisions):
@@ -142,7 +142,7 @@ class ConsentPolicy:
         decisions = self._decisions
         if not one or not isinstance(decisions, TableDecisions):
             return None
-        shown = decisions.as_before(state, self._caller, one, self._clock())
+        shown = decisions.as_before(state, self._caller, one, self.clock())
         return None if shown is None else shown.through(version, masks=not self._caller.user)
 
     def _mark(self, resource_type: str) -> bytes:
@@ -158,7 +158,7 @@ class ConsentPolicy:
                 return await self._sight(reader, json.decode_own(body))
             one = "" if self._is_load_test else membership.patient_as_stored(resource_type, body)
             if one:
-                usual = await self._decisions.about(reader, self._caller, one, self._clock())
+                usual = await self._decisions.about(reader, self._caller, one, self.clock())
                 sight = sight_alone(usual, resource_type)
                 if sight is Sight.ALL:
                     return sight
@@ -202,7 +202,7 @@ class ConsentPolicy:
         """Raise unless the table and the scopes allow the change, for both sides of it."""
         try:
             await self._require_scopes(reader, old, new)
-            asked = Writing(self._caller, self._clock(), lambda one: self.about(reader, one), fresh)
+            asked = Writing(self._caller, self.clock(), lambda one: self.about(reader, one), fresh)
             await require_write(asked, reader, old, new)
         except FhirError:
             raise
@@ -220,7 +220,7 @@ class ConsentPolicy:
 
     async def about(self, reader: Reader, patient_id: str) -> Decision:
         """What is decided about one patient."""
-        caller, now = self._caller, self._clock()
+        caller, now = self._caller, self.clock()
         if caller.user:
             reason = (await opened(reader, caller, patient_id)).get(patient_id, "")
             caller = caller.breaking(reason)
@@ -244,12 +244,12 @@ class ConsentPolicy:
             return Explanation(Held(mine), ())
         if Role.AUDITOR in self._caller.roles or mine.row in _KEYWORKER:
             caller = self._caller if other is None else other
-            return await self._decisions.explain(reader, caller, patient_id, self._clock())
+            return await self._decisions.explain(reader, caller, patient_id, self.clock())
         if other is not None or mine.sight(Area.PERSON) is Sight.NONE:
             return None
         held = Held(mine)
         if mine.sight(Area.RISK) is Sight.ALL:
-            whole = await self._decisions.explain(reader, self._caller, patient_id, self._clock())
+            whole = await self._decisions.explain(reader, self._caller, patient_id, self.clock())
             held = whole.held
         return Explanation(held, ())
 
@@ -263,7 +263,7 @@ class ConsentPolicy:
 
     async def _known(self, reader: Reader) -> Mapping[Decision, frozenset[str]]:
         """Patients by decision, those for whom the glass is broken among them."""
-        now = self._clock()
+        now = self.clock()
         told = await self._decisions.known(reader, self._caller, now)
         glass = await opened(reader, self._caller) if self._caller.user else {}
         if not glass:
@@ -315,7 +315,7 @@ class ConsentPolicy:
         self, reader: Reader, patient_id: str, resource: Mapping[str, Any]
     ) -> Sight:
         """Broken glass shows no more than all: it is looked at where anything is hidden."""
-        usual = await self._decisions.about(reader, self._caller, patient_id, self._clock())
+        usual = await self._decisions.about(reader, self._caller, patient_id, self.clock())
         sight = sight_of(usual, resource)
         if sight is Sight.ALL or not self._caller.user:
             return sight

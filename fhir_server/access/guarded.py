@@ -34,6 +34,8 @@ from fhir_server.terminology.packaged import NONE, Packaged
 from fhir_server.terminology.resolve import resolved
 from fhir_server.terminology.service import Terminology
 
+SEEN_IN_PART: Final = masking.TYPES | {targets.TYPE}
+"""Types of which some callers see less than is stored."""
 T = TypeVar("T")
 _TRIES: Final = 3
 _MOST_LOOKED_AT: Final = 20_000

@@ -30,6 +30,7 @@ _SHOWN: Final[Mapping[str, tuple[str, ...]]] = {
     "Flag": ("status", "category", "code", "subject"),
     "Patient": ("identifier", "name", "birthDate"),
 }
+TYPES: Final = frozenset(_SHOWN)
 _SYSTEMS: Final[Mapping[str, str]] = {
     "category": canonicals.FLAG_CATEGORY,
     "code": canonicals.DSR_RATING,

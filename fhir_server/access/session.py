@@ -7,8 +7,10 @@ caller may not see answers exactly as what is not there.
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
+from fhir_server.access.again import Basis, Watched, basis
 from fhir_server.access.audit import received
 from fhir_server.access.caller import Role
+from fhir_server.access.consent_policy import ConsentPolicy
 from fhir_server.access.data import Data
 from fhir_server.access.everybodys import of_all_callers
 from fhir_server.access.following import NO_RULES, Rules
@@ -38,6 +40,7 @@ from fhir_server.terminology.service import MAX_CODES
 __all__ = [
     "AuditEntry",
     "AuditQuery",
+    "Basis",
     "Data",
     "Draft",
     "HistoryEntry",
@@ -90,6 +93,8 @@ class Session(GuardedReader):
         self._keeper: Final = keeper
         self._acting_for = ""
         self._rules = rules
+        self.watched: Watched | None = None
+        """The same store, where it tells what changes."""
         super().__init__(store, caller, rule_of(policy), max_codes, outside, packaged)
 
     def answering(self) -> "Data":
@@ -106,6 +111,16 @@ class Session(GuardedReader):
         )
         reader.record = self.record
         return reader
+
+    async def basis(self) -> Basis | None:
+        """By which it is told later whether the answer that is made next is still good.
+
+        None where that cannot be told.
+        """
+        rule = self._rule
+        if self.watched is None or not (rule is None or isinstance(rule, ConsentPolicy)):
+            return None
+        return await basis(self.watched, rule)
 
     async def audited(self, asked: AuditQuery, count: int) -> Sequence[AuditEntry]:
         """Rows of the audit.

@@ -7,6 +7,7 @@ whoever chooses criteria learns nothing by them that a read would not tell.
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
+from fhir_server.access.guarded import SEEN_IN_PART
 from fhir_server.access.membership import PATIENT, patients_of
 from fhir_server.access.session import Data, Session
 from fhir_server.errors import FhirError
@@ -73,12 +74,11 @@ class Watch:
         if stored.deleted:
             return False
         known = await session.parameters()
-        if not self._matches(change.resource, known):
+        # What matches as it is stored tells of what is covered: `:missing`, `:not` match that.
+        if stored.type not in SEEN_IN_PART and not self._matches(change.resource, known):
             return False
         found = await visible(session, stored.type, stored.id, stored.version)
-        if found is None:
-            return False
-        return found.body == stored.body or self._matches(json.decode_own(found.body), known)
+        return found is not None and self._matches(json.decode_own(found.body), known)
 
     def _matches(self, resource: Mapping[str, Any], known: ParameterSet) -> bool:
         """Criteria that mean nothing any more, as their parameter is gone, match nothing."""

@@ -69,6 +69,7 @@ PLANNED_DISCHARGE_EXTENSION: Final = structure_definition("planned-discharge")
 CLINICALLY_READY_EXTENSION: Final = structure_definition("clinically-ready")
 DELAY_REASON_EXTENSION: Final = structure_definition("delay-reason")
 SECTION_117_EXTENSION: Final = structure_definition("section-117")
+SECTION_117_DERIVED_EXTENSION: Final = structure_definition("section-117-derived")
 COMPETENCE_EXTENSION: Final = structure_definition("competence")
 PARENTAL_RESPONSIBILITY_EXTENSION: Final = structure_definition("parental-responsibility")
 

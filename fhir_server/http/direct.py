@@ -11,19 +11,29 @@ test compares what they send, byte by byte, and the rows that they leave.
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import lru_cache
 from itertools import product
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
-from fhir_server.access.audit.record import Record, of_read, teller
-from fhir_server.access.audit.trail import Trail
+from fhir_server.access.audit.record import of_again, of_read
 from fhir_server.access.caller import ANONYMOUS, Caller
-from fhir_server.access.session import Session, StoredVersion, current
+from fhir_server.access.session import StoredVersion, current
+from fhir_server.access.tokens.authentication import Proven
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.definitions import resource_types
 from fhir_server.fhir.references import new_id
 from fhir_server.http import render
+from fhir_server.http.asking import (
+    TAKEN,
+    Asking,
+    Headers,
+    Kept,
+    Line,
+    OpenSession,
+    Said,
+    Words,
+)
 from fhir_server.http.edge import Edge
 from fhir_server.http.endpoint import FhirEndpoint
 from fhir_server.http.gzip import compressed
@@ -31,23 +41,27 @@ from fhir_server.http.middleware import (
     CACHE_CONTROL,
     VARY,
     is_compressed,
-    plain_id,
     requests_log,
 )
 from fhir_server.http.negotiate import PLAIN, Format, accepted, presentation
+from fhir_server.http.pages import Page, Pages
 from fhir_server.http.query import names_token, parameters_of
 from fhir_server.http.render import http_time
-from fhir_server.interactions.exchange import Request, Server
-from fhir_server.interactions.permission import may
+from fhir_server.interactions.exchange import Request
 from fhir_server.interactions.routing import Interaction, Router
 from fhir_server.interactions.table import READ, SEARCH
 
 T = TypeVar("T")
-Headers = Sequence[tuple[bytes, bytes]]
-"""As ASGI has them: names in small letters."""
-Told = Mapping[bytes, bytes]
-Known = Callable[[bytes], Awaitable[Caller | None]]
-"""From `Authorization` to who sent the same before; None where that has to be looked into."""
+
+
+class Known(Protocol):
+    """Tokens that were verified before."""
+
+    def find(self, authorization: bytes) -> Proven | None:
+        """The token in that header; None for any that has to be looked into."""
+
+    async def caller_by(self, token: Proven) -> Caller | None:
+        """Whose it is, while it is good."""
 
 
 class Written(NamedTuple):
@@ -59,29 +73,16 @@ class Written(NamedTuple):
     cost: int = 1
 
 
-Answers = Callable[[bytes, Headers, int, str], Written | None]
+Answers = Callable[[bytes, Headers, int, Line], Written | None]
 """As `Direct.answer`."""
-OpenSession = Callable[[Caller], Session]
 
 _log: Final = logging.getLogger(__name__)
-_FORWARDED: Final = frozenset(
-    {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"}
-)
-_TAKEN: Final = frozenset(
-    {
-        *(b"accept", b"accept-encoding", b"authorization", b"x-correlation-id", b"x-request-id"),
-        *_FORWARDED,
-        # Of these a read takes no notice.
-        *(b"accept-charset", b"accept-language", b"cache-control", b"connection", b"content-type"),
-        *(b"cookie", b"dnt", b"host", b"keep-alive", b"pragma", b"priority", b"referer", b"te"),
-        *(b"traceparent", b"tracestate", b"user-agent", b"via", b"x-real-ip"),
-    }
-)
 _NOT_THERE: Final = (Kind.NOT_FOUND, Kind.GONE)
 _LARGE: Final = 64 * 1024
 """Bytes of a body that is better sent, or compressed, while the loop goes on."""
 _SEARCH: Final = 8
-"""What a search costs, in reads."""
+"""What a search costs, in reads; and a page that is given again."""
+_AGAIN: Final = 2
 _MOST_WAITED: Final = 1000
 """Searches that are known to take the general way."""
 _TWICE: Final = 2
@@ -119,7 +120,7 @@ class Direct:
         self._open_session: Final = open_session
         self._open_search: Final = open_search
         self._known: Final = known
-        self._callers: Final[dict[int, _Kept]] = {}
+        self._callers: Final[dict[int, Kept]] = {}
         self._address: Final = re.compile(
             rb"%b(/([A-Za-z]{1,64})(?:/([A-Za-z0-9.-]{1,64})|\?(%b)))"
             % (re.escape(endpoint.path.encode()), _QUERY)
@@ -128,13 +129,14 @@ class Direct:
         self._searched: Final = _types(endpoint.server.router, "/{}", SEARCH)
         self._waited: Final[dict[int, int]] = {}
         """How often searches, by their hashes, were asked for since they were answered here."""
+        self._pages: Final = Pages()
         made = edge or Edge()
         self._heads: Final = {
             one: _head(made, shown=one[0], encoded=one[1], correlated=one[2])
             for one in product((False, True), repeat=3)
         }
 
-    def answer(self, url: bytes, headers: Headers, size: int, peer: str) -> Written | None:
+    def answer(self, url: bytes, headers: Headers, size: int, line: Line) -> Written | None:
         """The status, and what is sent behind the HTTP server's own headers.
 
         None where it is not for here.
@@ -142,46 +144,65 @@ class Direct:
         Args:
             url: as it came.
             size: bytes of all headers.
-            peer: the address that the connection comes from.
+            line: the connection that it came on.
         """
-        address, told = self._address.fullmatch(url), dict(headers)
-        if address is None or len(told) != len(headers) or not told.keys() <= _TAKEN:
-            return None
-        limits = self._endpoint.limits
-        if len(told) > limits.max_headers or size > limits.max_header_bytes:
-            return None
-        if requests_log.isEnabledFor(logging.INFO):
+        address = self._address.fullmatch(url)
+        if address is None or requests_log.isEnabledFor(logging.INFO):
             return None
         try:
+            said = line.said
+            if said is None or said.headers != headers:
+                said = line.said = self._said(headers, size, line.peer)
+            if said is None:
+                return None
             if address[4] is None:
-                return at_once(self._read(address, told, peer))
-            return at_once(self._search(address, told, peer))
+                return at_once(self._read(address, said))
+            return at_once(self._search(address, said))
         except FhirError:
             return None
         except Exception:
             _log.exception("A read or search took the general way")
             return None
 
-    async def _asking(self, asked: re.Match[bytes], told: Told, peer: str) -> "_Asking | None":
+    def _said(self, headers: Headers, size: int, peer: str) -> Said | None:
+        """None where the headers are not for here."""
+        told, limits = dict(headers), self._endpoint.limits
+        if len(told) != len(headers) or not told.keys() <= TAKEN:
+            return None
+        if len(told) > limits.max_headers or size > limits.max_header_bytes:
+            return None
+        return Said(headers, told, peer, self._endpoint)
+
+    async def _asking(self, asked: re.Match[bytes], said: Said) -> Asking | None:
         """Who asks, who has a turn; None for who is not known."""
-        endpoint, known = self._endpoint, self._known
-        caller = ANONYMOUS if known is None else await known(told.get(b"authorization", b""))
+        caller = ANONYMOUS if self._known is None else await self._caller(said, self._known)
         if caller is None:
             return None
-        headers, kept = _forwarded(told), self._kept(caller)
-        address, server = endpoint.address_of(peer, headers), endpoint.server_of(peer, headers)
+        kept, endpoint = said.kept, self._endpoint
+        if kept is None or kept.caller is not caller:
+            kept = said.kept = self._kept(caller)
         if endpoint.trail is not None:
             endpoint.trail.require_open()
-        endpoint.rates.require_turn(caller.client, address)  # which is taken with the answer
-        request_id = _id_in(told, b"x-request-id") or new_id()
-        return _Asking(kept, request_id, address, f"GET {asked[1].decode()}", server)
+        endpoint.rates.require_turn(caller.client, said.address)  # which is taken with the answer
+        request_id = said.request_id or new_id()
+        return Asking(kept, request_id, said.address, f"GET {asked[1].decode()}", said)
 
-    async def _read(self, asked: re.Match[bytes], told: Told, peer: str) -> Written | None:
+    @staticmethod
+    async def _caller(said: Said, known: Known) -> Caller | None:
+        """By a token that was found before on this line, or is known by its digest."""
+        if said.proven is None:
+            said.proven = known.find(said.authorization)
+        caller = None if said.proven is None else await known.caller_by(said.proven)
+        if caller is None:
+            said.proven = None
+        return caller
+
+    async def _read(self, asked: re.Match[bytes], said: Said) -> Written | None:
         resource_type = self._types.get(asked[2])
-        if resource_type is None or not _takes_json(told):
+        if resource_type is None or not _takes_json(said.accept):
             return None
-        asking = await self._asking(asked, told, peer)
-        if asking is None or not asking.kept.may(READ.code, asking.server, resource_type):
+        asking = await self._asking(asked, said)
+        if asking is None or not asking.kept.may(READ.code, said.server, resource_type):
             return None
         kept = asking.kept
         kept.session.begin()
@@ -191,56 +212,64 @@ class Direct:
             if error.kind not in _NOT_THERE:
                 raise
             name = (resource_type, asked[3].decode())
-            return await self._refused(error, name, told, asking)
-        return await self._shown(found, told, asking)
+            return await self._refused(error, name, asking)
+        return await self._shown(found, asking)
 
-    async def _shown(self, found: StoredVersion, told: Told, asking: "_Asking") -> Written | None:
+    async def _shown(self, found: StoredVersion, asking: Asking) -> Written | None:
         if len(found.body) > _LARGE or asking.kept.session.glass:
             return None
         changed = http_time(found.last_updated // 1_000_000).encode()
-        answer = await self._written(found.body, (found.version, changed), told, asking)
+        about, taken = (found.version, changed), await _as_taken(found.body, asking.said)
         trail = self._endpoint.trail
         self._endpoint.rates.admit(asking.kept.caller.client, asking.address)
         if trail is not None:
             trail.put(of_read(asking.kept.told, *asking[1:4], found))
-        return Written(200, answer)
+        return Written(200, self._written(taken[0], about, taken[1], asking))
 
     async def _refused(
-        self, error: FhirError, name: tuple[str, str], told: Told, asking: "_Asking"
+        self, error: FhirError, name: tuple[str, str], asking: Asking
     ) -> Written | None:
         """What is not there, or hidden: in the same way, so that it takes the same time."""
         if asking.kept.session.glass:
             return None
         status, trail = error.kind.status, self._endpoint.trail
-        answer = await self._written(render.error(error).body, (), told, asking)
+        body, encoded = await _as_taken(render.error(error).body, asking.said)
         self._endpoint.rates.admit(asking.kept.caller.client, asking.address)
         if trail is not None:
             record = asking.record(trail)
             record.begin(READ.code, *name)
             record.close(status, str(error))
-        return Written(status, answer)
+        return Written(status, self._written(body, (), encoded, asking))
 
-    async def _search(self, asked: re.Match[bytes], told: Told, peer: str) -> Written | None:
-        resource_type, query = self._searched.get(asked[2]), asked[4].decode()
-        if resource_type is None or (self._known is not None and names_token(query)):
+    async def _search(self, asked: re.Match[bytes], said: Said) -> Written | None:
+        resource_type = self._searched.get(asked[2])
+        if resource_type is None or not self._endpoint.has_turn:
             return None
-        if not self._endpoint.has_turn:
+        asking = await self._asking(asked, said)
+        if asking is None or not asking.kept.may(SEARCH.code, said.server, resource_type):
             return None
-        parameters = parameters_of(query, self._endpoint.limits)
-        accept = _text(told, b"accept")
-        look = presentation({} if accept is None else {"accept": accept}, parameters)
-        if look is not PLAIN or any(name.endswith(_TERMINOLOGY) for name, _ in parameters):
+        words = asking.words(asked[0])
+        page = await self._pages.find(words, asking.kept, self._endpoint.server.clock())
+        if page is not None:
+            return self._given(page, asking)
+        parameters = self._parameters(asked[4].decode(), said.accept)
+        if parameters is None or self._is_long(hash(asked[0])):
             return None
-        asking = await self._asking(asked, told, peer)
-        if asking is None or not asking.kept.may(SEARCH.code, asking.server, resource_type):
-            return None
-        if self._is_long(hash(asked[0])):
-            return None
-        request = Request(asking.server, resource_type, parameters=parameters)
-        written = await self._found(request, told, asking)
+        request = Request(said.server, resource_type, parameters=parameters)
+        written = await self._found(request, words, asking)
         if written is not None:
             self._waited.pop(hash(asked[0]), None)
         return written
+
+    def _parameters(self, query: str, accept: str | None) -> Sequence[tuple[str, str]] | None:
+        """None where they are not for here."""
+        if self._known is not None and names_token(query):
+            return None
+        parameters = parameters_of(query, self._endpoint.limits)
+        look = presentation({} if accept is None else {"accept": accept}, parameters)
+        if look is not PLAIN or any(name.endswith(_TERMINOLOGY) for name, _ in parameters):
+            return None
+        return parameters
 
     def _is_long(self, search: int) -> bool:
         """Whether it was begun here before, in vain: it is tried twice, and then once in a while.
@@ -252,10 +281,11 @@ class Direct:
         times = self._waited[search] = self._waited.get(search, 0) + 1
         return times > _TWICE and times % _ONCE_IN != 0
 
-    async def _found(self, request: Request, told: Told, asking: "_Asking") -> Written | None:
+    async def _found(self, request: Request, words: Words, asking: Asking) -> Written | None:
         """The page that a search finds."""
         session, trail = asking.kept.searching(self._open_search), self._endpoint.trail
         session.begin()
+        basis = await session.basis() if self._pages.takes(words, request.parameters) else None
         record = session.record = None if trail is None else asking.record(trail)
         try:
             answer = await SEARCH.perform(session.answering(), request)
@@ -263,80 +293,44 @@ class Direct:
             session.record = None
         if session.glass or len(answer.body) > _LARGEST:
             return None
-        written = await self._written(answer.body, (), told, asking)
+        body, encoded = await _as_taken(answer.body, asking.said)
         self._endpoint.rates.admit(asking.kept.caller.client, asking.address)
+        row = None
         if record is not None:
             record.begin(SEARCH.code, request.resource_type)
-            record.close(answer.status)
-        return Written(answer.status, written, _SEARCH)
+            row = record.close(answer.status)
+        if basis is not None and await basis.complete():
+            until = self._pages.until(request.server)
+            self._pages.keep(words, Page(asking.kept, basis, until, body, encoded, row))
+        return Written(answer.status, self._written(body, (), encoded, asking), _SEARCH)
 
-    def _kept(self, caller: Caller) -> "_Kept":
+    def _given(self, page: Page, asking: Asking) -> Written:
+        """A page that was made before."""
+        self._endpoint.rates.admit(asking.kept.caller.client, asking.address)
+        if page.row is not None and self._endpoint.trail is not None:
+            self._endpoint.trail.put(of_again(page.row, asking.request_id, asking.address))
+        return Written(200, self._written(page.body, (), page.encoded, asking), _AGAIN)
+
+    def _kept(self, caller: Caller) -> Kept:
         kept = self._callers.get(id(caller))
         if kept is None or kept.caller is not caller:
             if len(self._callers) >= _MOST_CALLERS:
                 self._callers.clear()
-            kept = self._callers[id(caller)] = _Kept(caller, self._open_session(caller))
+            kept = self._callers[id(caller)] = Kept(caller, self._open_session(caller))
         return kept
 
-    async def _written(
-        self, body: bytes, about: tuple[Any, ...], told: Told, asking: "_Asking"
-    ) -> bytes:
+    def _written(self, body: bytes, about: tuple[Any, ...], encoded: bool, asking: Asking) -> bytes:
         """Headers and body; `about` are version and time of what is shown."""
-        encoded = is_compressed(_text(told, b"accept-encoding"), body)
-        if encoded:
-            body = await compressed(body)
-        correlation = _id_in(told, b"x-correlation-id")
+        correlation = asking.said.correlation
         ids = [asking.request_id.encode(), *([correlation.encode()] if correlation else [])]
         head = self._heads[bool(about), encoded, bool(correlation)]
         return head % (*about, *ids, len(body)) + body
 
 
-class _Kept:
-    """What is the same for each read of a caller, as long as a token is known by that very object.
-
-    One read ends before the next begins, so the session has one record at a time.
-    """
-
-    __slots__ = ("_granted", "_search", "caller", "session", "told")
-
-    def __init__(self, caller: Caller, session: Session) -> None:
-        self.caller: Final = caller
-        self.session: Final = session
-        self.told: Final = teller(caller)
-        self._search: Session | None = None
-        self._granted: Final[dict[tuple[str, str], Server]] = {}
-
-    def may(self, code: str, server: Server, resource_type: str) -> bool:
-        """As `permission.may`: at one address, scopes come to the same each time."""
-        if self._granted.get((code, resource_type)) is server:
-            return True
-        found = may(server, self.caller, code, resource_type)
-        if found:
-            self._granted[code, resource_type] = server
-        return found
-
-    def searching(self, open_session: OpenSession) -> Session:
-        """The session of searches, which is made for the first."""
-        found = self._search
-        if found is None:
-            found = self._search = open_session(self.caller)
-        return found
-
-
-class _Asking(NamedTuple):
-    """One request."""
-
-    kept: _Kept
-    request_id: str
-    address: str
-    asked: str
-    server: Server
-
-    def record(self, trail: Trail) -> Record:
-        """What the audit will say of it."""
-        record = Record(trail, self.asked, self.address)
-        record.request_id, record.caller = self.request_id, self.kept.caller
-        return record
+async def _as_taken(body: bytes, said: Said) -> tuple[bytes, bool]:
+    """The body as it goes out, and whether it is compressed."""
+    encoded = is_compressed(said.accept_encoding, body)
+    return (await compressed(body), True) if encoded else (body, False)
 
 
 def at_once(work: Coroutine[Any, Any, T]) -> T | None:
@@ -350,25 +344,7 @@ def at_once(work: Coroutine[Any, Any, T]) -> T | None:
     return None
 
 
-def _text(told: Told, name: bytes) -> str | None:
-    value = told.get(name)
-    return None if value is None else value.decode("latin-1")
-
-
-def _forwarded(told: Told) -> Mapping[str, str]:
-    """What proxies say, whether they are believed or not."""
-    if _FORWARDED.isdisjoint(told):
-        return {}
-    return {one.decode(): told[one].decode("latin-1") for one in _FORWARDED & told.keys()}
-
-
-def _id_in(told: Told, name: bytes) -> str:
-    value = told.get(name)
-    return "" if value is None else plain_id(value.decode("latin-1"))
-
-
-def _takes_json(told: Told) -> bool:
-    accept = _text(told, b"accept")
+def _takes_json(accept: str | None) -> bool:
     return accept is None or accepted(accept) is Format.JSON
 
 

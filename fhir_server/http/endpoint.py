@@ -97,13 +97,19 @@ class FhirEndpoint:
         self.trail = trail
         self._addresses = addresses
         self.rates = rates or Rates()
-        self._turns = turns or Turns()
+        self.turns = turns or Turns()
         self._authenticate = authenticate
         handle = wrapped(self._interact)
         self._handle = telling(handle) if timing else handle
         self._refuse = wrapped(self._turn_away, AT_THE_DOOR)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = self.request(scope, receive)
+        handle = self._refuse if self.turns.is_hopeless else self._handle
+        await send_answer(await handle(request), send, bodiless=request.method == "HEAD")
+
+    def request(self, scope: Scope, receive: Receive) -> HttpRequest:
+        """What came in, before anything of it is looked at."""
         received = read_headers(scope["headers"])
         peer = (scope.get("client") or ("",))[0]
         request = HttpRequest(
@@ -118,25 +124,29 @@ class FhirEndpoint:
             address=self.address_of(peer, received.values),
             rates=self.rates,
         )
-        if self._turns.is_hopeless:
-            handle = self._refuse
-        else:
-            handle = self._handle
-            if self.trail is not None:
-                request.record = _record(self.trail, request)
-        await _send(await handle(request), send, bodiless=request.method == "HEAD")
+        if self.trail is not None:
+            request.record = _record(self.trail, request)
+        return request
+
+    async def refused(self, request: HttpRequest, error: BaseException) -> HttpAnswer:
+        """What is answered where a request was looked at elsewhere, and failed there."""
+
+        async def fail(_: HttpRequest) -> HttpAnswer:
+            raise error
+
+        return await wrapped(fail)(request)
 
     @property
     def has_turn(self) -> bool:
         """Whether whoever asks now would wait for nobody."""
-        return self._turns.is_free
+        return self.turns.is_free
 
     def address_of(self, peer: str, headers: Mapping[str, str]) -> str:
         """The client's own, as far as proxies that are trusted tell it."""
         return self._addresses.client(peer, headers) if self._addresses else peer
 
     async def _turn_away(self, http: HttpRequest) -> HttpAnswer:  # noqa: ARG002
-        raise self._turns.refusal()
+        raise self.turns.refusal()
 
     async def _interact(self, http: HttpRequest) -> HttpAnswer:
         if self._authenticate is not None and not _is_open(http):
@@ -173,12 +183,7 @@ class FhirEndpoint:
         return answered
 
     async def _perform(self, http: HttpRequest, match: Match) -> HttpAnswer:
-        http.match = match
-        session = self._open_session(http)
-        session.record = http.record
-        if http.record is not None:
-            http.record.caller, http.record.glass = session.caller, session.glass
-            http.record.begin(match.interaction.code, match.resource_type, match.id)
+        session = self.session(http, match)
         server = self.server_of(http.peer, http.headers)
         if not server.open_access and http.method not in _BODILESS:
             self._require_scopes(http, server, match)
@@ -189,7 +194,7 @@ class FhirEndpoint:
         own = taken is not None or match.interaction.own_media or media
         look = presentation_of_error if own else presentation
         http.look = look(http.headers, request.parameters)
-        answer = await self._turns.in_turn(
+        answer = await self.turns.in_turn(
             lambda: run_or_accept(session, match.interaction, request)
         )
         answered = render.answer(answer, server.base)
@@ -197,6 +202,16 @@ class FhirEndpoint:
         if honoured:
             answered.headers["preference-applied"] = ", ".join(honoured)
         return await _presented(answered, http.look, taken)
+
+    def session(self, http: HttpRequest, match: Match) -> Session:
+        """The caller's, for what is asked for."""
+        http.match = match
+        session = self._open_session(http)
+        session.record = http.record
+        if http.record is not None:
+            http.record.caller, http.record.glass = session.caller, session.glass
+            http.record.begin(match.interaction.code, match.resource_type, match.id)
+        return session
 
     def _require_scopes(self, http: HttpRequest, server: Server, match: Match) -> None:
         """Before the body is read; where that says what is searched, once it is known.
@@ -321,7 +336,7 @@ async def _form(http: HttpRequest) -> list[tuple[str, str]]:
     return parameters_of(raw.decode("latin-1"), http.limits)
 
 
-async def _send(answer: HttpAnswer, send: Send, *, bodiless: bool) -> None:
+async def send_answer(answer: HttpAnswer, send: Send, *, bodiless: bool = False) -> None:
     headers: Sequence[tuple[bytes, bytes]] = [
         (name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()
     ]

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.http import render
+from fhir_server.http.asking import Line
 from fhir_server.http.direct import Answers
 from fhir_server.http.edge import Edge
 from fhir_server.http.headers import too_many_bytes, url_too_long
@@ -69,6 +70,7 @@ class Protocol(HttpToolsProtocol):
         self._is_due = False
         self._is_broken = False
         """Whether something came in that cannot be parsed."""
+        self._line = Line("")
         self._added: object = None
         self._first = b""
 
@@ -80,6 +82,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline, self._rest)
+        self._line = Line(self.client[0] if self.client else "")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._rest.clear()
@@ -177,8 +180,7 @@ class Protocol(HttpToolsProtocol):
         another protocol does not follow, of which a header would tell."""
         if self._at_once >= _MOST_AT_ONCE or self._direct is None or not self._is_plain():
             return False
-        peer = self.client[0] if self.client else ""
-        found = self._direct(self.url, self.headers, self._header_bytes, peer)
+        found = self._direct(self.url, self.headers, self._header_bytes, self._line)
         if found is None:
             return False
         status, rest, cost = found

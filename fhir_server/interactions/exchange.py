@@ -152,7 +152,7 @@ class Request:
     def having(self, **members: Any) -> "Request":
         """As `dataclasses.replace` makes it, at a tenth of the price: each write needs some."""
         other = object.__new__(Request)
-        other.__dict__.update(self.__dict__, **members)
+        object.__setattr__(other, "__dict__", self.__dict__ | members)
         return other
 
 

@@ -54,7 +54,7 @@ class Read:
             lenient=lenient,
             known=known,
         )
-        if _is_kept(parameters):
+        if is_kept(parameters):
             if len(self._known) >= _MOST:
                 self._known.clear()
             self._known[key] = (limits, read)
@@ -70,6 +70,7 @@ class Read:
         return read
 
 
-def _is_kept(parameters: Sequence[tuple[str, str]]) -> bool:
+def is_kept(parameters: Sequence[tuple[str, str]]) -> bool:
+    """Whether what they mean may be remembered: it is the same at each moment, and short."""
     values = [value for _, value in parameters]
     return sum(map(len, values)) <= _LONG and not any(_ABOUT in value for value in values)

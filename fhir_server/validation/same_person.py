@@ -5,6 +5,7 @@ Source: docs/profiles/kw-care-plan.md
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -42,6 +43,8 @@ class _Told(msgspec.Struct):
 
 
 _subject_of: Final = msgspec.json.Decoder(_Told).decode
+_SMALL: Final = 4096
+"""Bytes of what is remembered as a whole."""
 _MOST: Final = 100
 """References of one resource that are followed."""
 
@@ -75,7 +78,17 @@ async def _person_of(name: str, data: Reads, base: str) -> str:
     found = await data.read(type_name, resource_id) if name else None
     if found is None or found.deleted:
         return ""
-    return local_name(_subject_of(found.body).subject, base)
+    return (_whose_again if len(found.body) <= _SMALL else _whose)(found.body, base)
+
+
+def _whose(body: bytes, base: str) -> str:
+    return local_name(_subject_of(body).subject, base)
+
+
+@lru_cache(maxsize=1024)
+def _whose_again(body: bytes, base: str) -> str:
+    """As `_whose`; plan after plan refers to the same goals and the same team."""
+    return _whose(body, base)
 
 
 def _is_of(resource: Resource, kind: _Kind) -> bool:

@@ -25,6 +25,7 @@ from operations._person import (
     with_extension,
 )
 from operations._record import is_open, task_code
+from operations._work import register_keeper
 from operations.pathway.guards import is_over_goal, lacking, status_of_goal
 from operations.pathway.states import (
     AWAITING_ALLOCATION,
@@ -39,6 +40,7 @@ from operations.pathway.states import (
     state_of,
 )
 from operations.pathway.tasks import Step, cancel, open_steps
+from operations.pathway.team import hand_back
 
 OF_KEYWORKING: Final = ("keyworking-plan", "step-down-plan", "transition-plan")
 ENDED: Final = "Keyworking has ended"
@@ -181,6 +183,7 @@ async def _steadier(move: Move) -> list[str]:
 
 
 async def _closed(move: Move) -> list[str]:
+    await hand_back(move.records, move.person, move.episode, register_keeper(move.pathway))
     return [
         *await _end_plans(move, OF_KEYWORKING, "completed"),
         *await _end_consents(move),

@@ -13,6 +13,7 @@ from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
 from operations._person import extension, local_day, local_name, refers, status_of
 from operations._record import is_open, task_code
+from operations._work import OF_THE_REGISTER
 from operations.pathway.case import Case
 from operations.pathway.states import (
     AWAITING_ALLOCATION,
@@ -52,18 +53,6 @@ _AGREED_GOAL: Final = ("accepted", "active", "on-hold")
 _MERELY_PROPOSED: Final = ("proposed", "planned")
 _SHORTEST_GOAL: Final = 10
 _STEADY: Final = (canonicals.GREEN, canonicals.AMBER)
-_OF_THE_REGISTER: Final = (
-    *("T-DSR-REVIEW-REFERRAL", "T-REVIEW-RED", "T-REVIEW-AMBER", "T-REVIEW-GREEN"),
-    *(
-        "T-CONSENT-RECHECK",
-        "T-CETR-COMMUNITY",
-        "T-PROXY-REVIEW",
-        "T-PROXY-16",
-        "T-TRANSITION",
-        "T-RETENTION",
-    ),
-)
-"""Timers that run on without keyworking."""
 
 
 def missing(case: Case, before: Resource, after: Resource) -> list[Issue]:
@@ -290,7 +279,7 @@ def of_keyworking(tasks: Sequence[Resource]) -> list[Resource]:
 
     An escalation goes with what it is about.
     """
-    runs_on = {reference_to(task) for task in tasks if task_code(task) in _OF_THE_REGISTER}
+    runs_on = {reference_to(task) for task in tasks if task_code(task) in OF_THE_REGISTER}
 
     def is_escalated(task: Resource) -> bool:
         about = local_name(task.get("focus"))

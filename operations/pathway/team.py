@@ -5,24 +5,58 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.records import Records, reference_to, stable_id
 from operations._person import Person, has_code, local_time
-from operations._record import is_open
+from operations._record import is_open, task_code
+from operations._work import OF_THE_REGISTER
 
 
 async def hand_over(
-    records: Records, person: Person, episode: Resource, before: Resource | None
+    records: Records,
+    person: Person,
+    episode: Resource,
+    before: Resource | None,
+    keeper: Resource | None,
 ) -> list[str]:
-    """Have the care team and the tasks follow a new care manager; what was done, in words."""
+    """Have the care team and the tasks follow a new care manager; what was done, in words.
+
+    Args:
+        before: the last keyworker.
+        keeper: of the register, whose what ran on without one has been.
+    """
     keyworker = episode["careManager"]
     team = await _team(records, person, episode)
     saved = await records.save(_joined(team, keyworker, person.now))
     link = {"reference": reference_to(saved)}
     if not any(_same(one, link) for one in episode.get("team", ())):
         await records.save({**episode, "team": [*episode.get("team", ()), link]})
-    for task in await person.tasks():
-        owned = before is not None and _same(task.get("owner"), before)
-        if is_open(task) and owned:
-            await records.save({**task, "owner": keyworker})
+    owned = await _tasks_of(person, before) if before else []
+    owned += await _of_the_register(person, keeper) if keeper else []
+    for task in owned:
+        await records.save({**task, "owner": keyworker})
     return [f"The keyworker is in the care team: {reference_to(saved)}"]
+
+
+async def hand_back(
+    records: Records, person: Person, episode: Resource, keeper: Resource | None
+) -> None:
+    """What runs on without keyworking is the register's, and nobody's who sees it no more.
+
+    Args:
+        keeper: of the register; None where nobody knows who that is.
+    """
+    manager = episode.get("careManager")
+    for task in await _of_the_register(person, manager) if manager else ():
+        kept = {name: value for name, value in task.items() if name != "owner"}
+        await records.amend({**kept, "owner": keeper} if keeper else kept)
+
+
+async def _of_the_register(person: Person, owner: Resource) -> list[Resource]:
+    return [one for one in await _tasks_of(person, owner) if task_code(one) in OF_THE_REGISTER]
+
+
+async def _tasks_of(person: Person, owner: Resource) -> list[Resource]:
+    """Those that are open."""
+    tasks = await person.tasks()
+    return [one for one in tasks if is_open(one) and _same(one.get("owner"), owner)]
 
 
 async def _team(records: Records, person: Person, episode: Resource) -> Resource:

@@ -14,8 +14,10 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.records import Records, reference_to, stable_id
 from fhir_server.operation.rules import Change
+from operations._aftercare import as_written, with_right
 from operations._calendar import working_days_after
 from operations._checklist import missing_roles, states_why
+from operations._happenings import known_right
 from operations._person import (
     OPEN_STAY,
     Person,
@@ -27,7 +29,7 @@ from operations._person import (
     local_time,
     status_of,
 )
-from operations._plan import note_aftercare, ready_day, redated, right_to_aftercare
+from operations._plan import ready_day, redated
 from operations._work import Work, task_of
 
 ON: Final = ("CarePlan",)
@@ -80,9 +82,16 @@ async def follow(change: Change) -> list[str]:
     is_dated = change.by_rule and change.before is None  # the plan that an admission opens
     said = await _dated(change, plan) if is_open_plan(plan) and not is_dated else []
     plan = await change.records.get("CarePlan", change.id) or plan
-    if stay is not None and is_open_plan(plan):
-        await note_aftercare(change.records, plan, right=right_to_aftercare(stay))
+    plan = await _with_right(change, plan, stay)
     return said + await _ask_why(change, person, plan, stay)
+
+
+async def _with_right(change: Change, plan: Resource, stay: Resource | None) -> Resource:
+    """The plan with a right to aftercare as a person has decided it, else as it was told."""
+    noted = plan if change.by_rule else as_written(plan, change.before)
+    if stay is not None and is_open_plan(plan):
+        noted = with_right(noted, right=await known_right(change.records, stay, change.told))
+    return plan if noted is plan else await change.records.amend(noted)
 
 
 async def _dated(change: Change, plan: Resource) -> list[str]:

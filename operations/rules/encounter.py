@@ -13,7 +13,8 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.rules import Change
 from operations._event import Event, Told
-from operations._leaving import died
+from operations._happenings import known_right
+from operations._leaving import died, left_for_hospital
 from operations._person import (
     CLOCKS_DIFFER,
     INPATIENT_CLASSES,
@@ -23,7 +24,7 @@ from operations._person import (
     since,
     status_of,
 )
-from operations._plan import plan_id, right_to_aftercare
+from operations._plan import plan_id
 from operations._stay import admitted, corrected, discharged, may_follow, reopened, undone
 
 ON: Final = ("Encounter",)
@@ -113,8 +114,9 @@ async def _event(change: Change) -> Event | None:
         told.author if told else stay.get("serviceProvider", _UNKNOWN),
         await person.consented("register"),
         change.pathway,
-        told.aftercare if told else right_to_aftercare(stay),
-        change.before is not None and died(change.before),
+        await known_right(change.records, stay, told),
+        was_death=change.before is not None and died(change.before),
+        went_on=change.before is not None and left_for_hospital(change.before),
     )
 
 

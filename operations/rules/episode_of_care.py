@@ -12,6 +12,7 @@ from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.rules import Change
 from operations._person import Person, local_time, person_named, status_of
+from operations._work import register_keeper
 from operations.pathway.case import Case, case_of
 from operations.pathway.effects import Move, follow_move
 from operations.pathway.guards import missing
@@ -85,7 +86,8 @@ async def _new_keyworker(
     manager = after.get("careManager")
     if not manager or manager == before.get("careManager") or state_of(after) not in UNDER_WAY:
         return []
-    return await hand_over(change.records, person, after, before.get("careManager"))
+    keeper = register_keeper(change.pathway)
+    return await hand_over(change.records, person, after, before.get("careManager"), keeper)
 
 
 def _with_history(change: Change, before: Resource, after: Resource) -> Resource:

@@ -1,5 +1,6 @@
 """Synthetic people and papers for tests of access: small resources, each as one call."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from fhir_server.access.caller import Caller, Grant
@@ -12,6 +13,11 @@ TWELVE, FOURTEEN, FIFTEEN, SEVENTEEN, NINETEEN = (
     *("2014-05-04", "2012-05-04", "2011-05-04", "2009-05-04", "2007-05-04"),
 )
 """Birth dates: how old somebody is at `NOW`."""
+TODAY: Final = datetime.now(UTC).date()
+"""For tests that go by the server's own clock."""
+YOUNG: Final = f"{TODAY.year - 17}-01-01"
+"""Birth date of somebody who is 17 by that clock."""
+_NEXT_YEAR: Final = f"{TODAY.year + 1}-03-01"
 TREAT: Final = "TREAT"
 SENDS: Final = (Grant("system", "Encounter", frozenset("cru")),)
 
@@ -165,10 +171,16 @@ def consent(
         "performer": [ref(performer)],
         "policyRule": coded(system, basis),
         "sourceAttachment": {"title": "Minutes"},
-        "provision": rule(period={"start": "2026-03-02", "end": "2027-03-01"}),
+        "provision": rule(period={"start": "2026-03-02", "end": _NEXT_YEAR}),
         **found,
         **rest,
     }
+
+
+def agreed(category: str = "keyworking", **rest: Any) -> Resource:
+    """The patient's own consent, of two days before today."""
+    given = (TODAY - timedelta(days=2)).isoformat()
+    return consent(category, "consent", outcome=None, **{"dateTime": given, **rest})
 
 
 def parental(category: str = "keyworking", **rest: Any) -> Resource:

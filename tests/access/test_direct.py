@@ -191,3 +191,38 @@ async def test_nothing_is_read_while_the_audit_cannot_be_written(asking: Asking)
     assert await asking.status(token()) == 503
     asking.app.state.trail._failing = False
     assert await asking.is_open(token())
+
+
+async def test_who_asked_before_on_a_line_asks_no_more_for_others(asking: Asking) -> None:
+    """All of them on one connection, as a proxy sends them."""
+    keyworker, stranger = token(jti="1"), token(fhirUser="Practitioner/stranger", jti="2")
+    revoked = set[str]()
+
+    class Revoked:
+        async def revoked(self, issuer: str, jti: str) -> bool:
+            return bool(issuer) and jti in revoked
+
+    authenticator = asking.app.fhir._authenticate.__self__  # type: ignore[union-attr]
+    object.__setattr__(authenticator._trust, "revocations", Revoked())
+    line = (keyworker,), (keyworker,), (stranger,), (keyworker,), (), (stranger,)
+    asked = [get(path, *who) for who in line for path in (GOAL, GOALS)]
+    for _ in range(2):
+        found = await asking.wired.in_turn(asked)
+        assert [one[9:12] for one in found] == [
+            *(b"200", b"200", b"200", b"200", b"404", b"200", b"200", b"200"),
+            *(b"401", b"401", b"404", b"200"),
+        ]
+        seen = [b'/Goal/g"' in one for one in found[1::2]]
+        assert seen == [True, True, False, True, False, False]
+    for path in (GOAL, GOALS):
+        thrice = [get(path, keyworker)] * 3
+        told = await asking.wired.in_turn([*thrice, lambda: revoked.add("1"), thrice[0]])
+        assert [one[9:12] for one in told] == [b"200"] * 3 + [b"401"]
+        revoked.clear()
+    clock = authenticator._clock
+
+    def expire() -> None:
+        authenticator._clock = lambda: clock() + 16 * 60 * 1_000_000
+
+    told = await asking.wired.in_turn([*[get(GOALS, keyworker)] * 3, expire, get(GOALS, keyworker)])
+    assert [one[9:12] for one in told] == [b"200"] * 3 + [b"401"]

@@ -1,7 +1,6 @@
 """Exports with tokens: the whole server, whose table decides about what is stored."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -18,17 +17,14 @@ from fhir_server.settings import Settings
 from tests.access.conftest import stored
 from tests.access.deciding import about
 from tests.access.issuing import ISSUER, key_document, rsa_signer
-from tests.access.people import child, consent, episode, organisation, ref
+from tests.access.people import YOUNG, agreed, child, episode, organisation, ref
 from tests.access.tokened import bearing
 from tests.jobs import finished, kicked_off, until
 from tests.storage.questions import delete
 from tests.stores import store_at
 
-TODAY: Final = datetime.now(UTC).date()
-BORN: Final = f"{TODAY.year - 17}-01-01"
-GIVEN: Final = (TODAY - timedelta(days=2)).isoformat()
 READS: Final = (Grant("system", "*", frozenset("rs")),)
-OWN: Final = consent(basis="consent", outcome=None, dateTime=GIVEN)
+OWN: Final = agreed()
 
 
 @pytest.fixture
@@ -41,8 +37,8 @@ async def app(tmp_path: Path) -> AsyncIterator[Application]:
         await remaking.ensure(application.state.store)
         await stored(
             application,
-            child("1", born=BORN),
-            child("2", born=BORN),
+            child("1", born=YOUNG),
+            child("2", born=YOUNG),
             episode("Practitioner/keyworker"),
             OWN,
             about("CarePlan", "c1", "1", status="active", intent="plan"),

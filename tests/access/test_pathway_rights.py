@@ -13,7 +13,7 @@ from fhir_server.fhir.json import Resource
 from fhir_server.settings import Settings
 from tests.access.conftest import ByTable, stored
 from tests.access.deciding import about, rating
-from tests.access.people import SEVENTEEN, child, coded, consent, ods, organisation, role
+from tests.access.people import YOUNG, agreed, child, coded, ods, organisation, role
 from tests.support import FHIR_JSON, assert_outcome, stored_versions
 
 HOST: Final = Caller("host", user="Practitioner/host", organisation="X99")
@@ -46,8 +46,8 @@ def involvement(state: str, status: str, **rest: Any) -> Resource:
 
 def people() -> list[Resource]:
     return [
-        child("1", SEVENTEEN),
-        consent("keyworking", "consent", outcome=None),
+        child("1", YOUNG),
+        agreed(),
         organisation("o", "X99"),
         organisation("s", "S11"),
         {"resourceType": "Practitioner", "id": "keyworker"},
@@ -104,8 +104,8 @@ async def test_who_sees_the_young_person_refers_and_nobody_else(
     category = [coded(canonicals.FLAG_CATEGORY, canonicals.DSR_ADMISSION_RISK)]
     red = rating("f", "1", category=category, period={"start": "2026-03-02"})
     need = about("Condition", "n", "1", code={"text": "Autism"})
-    agreed = consent("register", "consent", outcome=None, id="r")
-    await stored(app, *people(), red, need, agreed)
+    register = agreed("register", id="r")
+    await stored(app, *people(), red, need, register)
     for caller in (STRANGER, FAMILY, SYSTEM):
         by_table(caller)
         answer = await ask(client, "Patient/1/$refer", host=ods("X99"))
@@ -132,7 +132,7 @@ async def test_who_keeps_the_record_refers_and_is_told_nothing_of_it(
     app: Application, client: httpx.AsyncClient, by_table: ByTable
 ) -> None:
     need = about("Condition", "n", "1", code={"text": "Autism"})
-    kept = child("1", SEVENTEEN, managingOrganization=ods("X99"))
+    kept = child("1", YOUNG, managingOrganization=ods("X99"))
     # Nobody has been asked about keyworking yet.
     await stored(app, organisation("o", "X99"), kept, need, _rated("green"))
     by_table(replace(KEEPER, organisation="Y11"))
@@ -153,6 +153,23 @@ async def test_who_keeps_the_record_refers_and_is_told_nothing_of_it(
     assert made["episode"]["id"] not in answer.text
     (task,) = [one for one in await _tasks(app) if one["focus"]["reference"].startswith("Episode")]
     assert task["code"]["coding"][0]["code"] == "obtain-consent"
+
+
+async def test_a_referral_that_is_bound_to_fail_does_not_tell_what_is_hidden(
+    app: Application, client: httpx.AsyncClient, by_table: ByTable
+) -> None:
+    """Who signs the register sees the colour alone: neither an involvement nor a diagnosis."""
+    agreed = consent("register", "consent", outcome=None, id="r")
+    under_way = involvement("referred", "planned")
+    await stored(app, child("1", SEVENTEEN), organisation("s", "S11"), agreed, _rated("green"))
+    await stored(app, under_way)
+    by_table(SOCIAL)
+    answer = await ask(client, "Patient/1/$refer", host=ods("X99"))
+    assert_outcome(answer, 422, "business-rule", "The rating is green", "Flag.code")
+    assert len(answer.json()["issue"]) == 1
+    await stored(app, _rated("red"))
+    answer = await ask(client, "Patient/1/$refer", host=ods("X99"))
+    assert_outcome(answer, 422, "business-rule", "is referred already", "EpisodeOfCare")
 
 
 def _rated(colour: str) -> Resource:

@@ -14,10 +14,10 @@ from fhir_server.fhir.json import Resource
 from tests.access.conftest import ByTable, stored
 from tests.access.deciding import rating
 from tests.access.people import (
-    SEVENTEEN,
+    YOUNG,
+    agreed,
     child,
     coded,
-    consent,
     episode,
     member,
     ref,
@@ -45,12 +45,12 @@ BROKEN: Final = {**rating("f1", "1"), "category": RATED["category"]}
 async def region(app: Application, by_table: ByTable) -> None:
     await stored(
         app,
-        child("1", SEVENTEEN),
+        child("1", YOUNG),
         role("post", "Practitioner/keyworker"),
         episode("PractitionerRole/post"),
         team(member("PractitionerRole/post", "lead-professional"), member("Practitioner/camhs")),
-        consent(basis="consent", outcome=None),
-        {**consent("register", "consent", outcome=None), "id": "r"},
+        agreed(),
+        agreed("register", id="r"),
         {**rating("f1", "1"), **RATED},
         stay({"display": "Ward"}),
     )
@@ -126,7 +126,7 @@ async def test_a_clinician_of_the_care_team_rates_and_removes(
 async def test_a_keyworker_rates_no_more_once_consent_to_keyworking_has_ended(
     app: Application, client: httpx.AsyncClient
 ) -> None:
-    ended = consent(basis="consent", outcome=None, status="inactive")
+    ended = agreed(status="inactive")
     await stored(app, ended)
     assert_outcome(await rate(client), 403, "forbidden", "may not read in full")
     assert (await app.state.store.read("Flag", "f1")).version == 1
@@ -205,8 +205,8 @@ async def registered(app: Application, by_table: ByTable) -> None:
     """On the register by consent, with nobody who keyworks."""
     await stored(
         app,
-        child("1", SEVENTEEN),
-        {**consent("register", "consent", outcome=None), "id": "r"},
+        child("1", YOUNG),
+        agreed("register", id="r"),
         episode(None, status="planned"),
         team(member("Practitioner/camhs")),
     )
@@ -337,11 +337,11 @@ def _left(period: dict[str, Any]) -> Resource:
 async def test_a_signatory_rates_no_more_where_a_keyworker_does(
     app: Application, client: httpx.AsyncClient
 ) -> None:
-    await stored(app, consent(basis="consent", outcome=None), episode("Practitioner/keyworker"))
+    await stored(app, agreed(), episode("Practitioner/keyworker"))
     answer = await rate(client, override=False)
     assert_outcome(answer, 403, "forbidden", "care team")
     # Nobody is to be without anybody who rates: withdrawn, it is the register's again.
-    await stored(app, consent(basis="consent", outcome=None, status="inactive"))
+    await stored(app, agreed(status="inactive"))
     assert (await rate(client, override=False)).status_code == 200
 
 

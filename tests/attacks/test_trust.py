@@ -1,6 +1,5 @@
 """Classes 26 to 32: tokens, failures, broken glass, the audit, what is sent later, page tokens."""
 
-import asyncio
 import hashlib
 import hmac
 import json
@@ -162,7 +161,7 @@ async def test_28_glass_is_broken_for_a_reason_and_a_record_and_told_of(world: W
 
 
 async def audited(world: World, query: str) -> list[dict[str, Any]]:
-    await asyncio.sleep(0.2)
+    await world.app.state.trail.flushed()
     found = await world.get(AUDITOR, f"AuditEvent?{query}&_count=500")
     assert found.status_code == 200, found.text
     return [one["resource"] for one in found.json().get("entry", ())]

@@ -25,6 +25,7 @@ from fhir_server.storage.interface import Store
 from tests.audit.test_chain import _no_settings_but_the_test_s_own, path, verify
 from tests.cli.test_tls import Authority
 from tests.storage.test_contract_audit import add
+from tests.support import free_port
 
 __all__ = ["_no_settings_but_the_test_s_own", "path"]
 
@@ -137,7 +138,7 @@ class _Listener:
 
 
 async def until(count: int, messages: list[str]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(messages) < count:  # noqa: ASYNC110 - it grows in another task
             await asyncio.sleep(0.01)
 
@@ -187,9 +188,7 @@ async def test_over_tls_the_receiver_shows_who_it_is(
 
 
 async def test_rows_wait_for_a_receiver_that_is_away(store: Store) -> None:
-    listener = _Listener()
-    port = await listener.start()
-    await listener.stop()
+    listener, port = _Listener(), free_port()
     follower = Follower(store, Receiver(f"tcp://127.0.0.1:{port}"), system_clock)
     await add(store, AuditRow("a", "read"))
     with pytest.raises(OSError, match="onnect"):
@@ -231,7 +230,7 @@ async def test_a_server_sends_to_a_local_socket(settings: Settings, tmp_path: Pa
         app = create_app(Settings(**told))
         async with app.router.lifespan_context(app):
             await add(app.state.store, AuditRow("a", "read"))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 message = await asyncio.get_running_loop().sock_recv(local, 65_536)
     assert b"<110>1 " in message
 

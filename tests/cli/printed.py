@@ -66,7 +66,7 @@ def serving(folder: Path, auth: str, **settings: str) -> Iterator[Served]:
         yield Served(f"http://127.0.0.1:{port}/fhir", folder, log.read_text())
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def _await(log: Path, process: subprocess.Popen[bytes]) -> None:

@@ -19,10 +19,10 @@ QUICK: Final[dict[str, Any]] = {
     "notice_every": 0.02,
     "notice_retry_first": 0.05,
     "notice_retry_longest": 0.1,
-    "notice_patience": 2.0,
+    "notice_patience": 20.0,
     "notice_lease": 1.0,
 }
-"""Settings with which a test need not wait."""
+"""Settings with which a test need not wait, and a slow machine sends nothing twice."""
 
 
 @dataclass
@@ -78,13 +78,17 @@ class Got:
 
 @dataclass
 class Receiver:
-    """Answers with `status`, after `pause` seconds."""
+    """Answers with `status`, after `pause` seconds and while `opened`."""
 
     port: int
     got: list[Got] = field(default_factory=list)
     status: int = 200
     pause: float = 0.0
     refused: list[Got] = field(default_factory=list)
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.opened.set()
 
     @property
     def origin(self) -> str:
@@ -113,6 +117,7 @@ class Receiver:
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         got = Got(scope["method"], scope["path"], headers, content)
         await asyncio.sleep(self.pause)
+        await self.opened.wait()
         (self.got if self.status < 300 else self.refused).append(got)
         await send({"type": "http.response.start", "status": self.status, "headers": []})
         await send({"type": "http.response.body", "body": b""})
@@ -143,7 +148,7 @@ async def receiving(port: int = 0) -> AsyncIterator[Receiver]:
 
 
 async def until(
-    holds: Callable[[], Any | Awaitable[Any]], seconds: float = 10.0, what: str = ""
+    holds: Callable[[], Any | Awaitable[Any]], seconds: float = 60.0, what: str = ""
 ) -> Any:
     """What `holds` says, once that is true."""
     loop = asyncio.get_running_loop()

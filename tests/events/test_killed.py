@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from fhir_server.storage.clock import MovableClock
 from tests.events.receiving import (
     Receiver,
     patient,
@@ -29,10 +30,17 @@ def _process(tmp_path: Path, name: str, port: int) -> ServerProcess:
         KEYWORKING_NOTICE_EVERY="0.05",
         KEYWORKING_NOTICE_RETRY_FIRST="0.1",
         KEYWORKING_NOTICE_RETRY_LONGEST="0.2",
-        KEYWORKING_NOTICE_PATIENCE="1",
+        KEYWORKING_NOTICE_PATIENCE="20",
         KEYWORKING_NOTICE_LEASE="0.5",
+        KEYWORKING_MOVABLE_CLOCK=str(tmp_path / "clock"),
         KEYWORKING_KEYWORKING_PROFILES="false",
     )
+
+
+async def _kill(server: ServerProcess, tmp_path: Path) -> None:
+    """And what it held is held no longer."""
+    await asyncio.to_thread(server.kill)
+    MovableClock(tmp_path / "clock").move_by(60_000_000)
 
 
 @pytest.fixture
@@ -55,8 +63,8 @@ def _client(server: ServerProcess) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=server.base + "/", timeout=120)
 
 
-async def _rated(client: httpx.AsyncClient, first: int) -> None:
-    for number in range(first, first + COUNT):
+async def _rated(client: httpx.AsyncClient, first: int, count: int = COUNT) -> None:
+    for number in range(first, first + count):
         await put(client, rating("red", f"f{number:03}"))
 
 
@@ -68,7 +76,7 @@ def _told(receiver: Receiver, path: str) -> list[tuple[int, str]]:
 
 
 async def test_a_killed_server_loses_no_notice_and_keeps_their_order(
-    processes: list[ServerProcess], port: int
+    processes: list[ServerProcess], port: int, tmp_path: Path
 ) -> None:
     server, paths, turns = processes[0], ("/a", "/b"), 2
     async with receiving(port) as receiver:
@@ -78,21 +86,25 @@ async def test_a_killed_server_loses_no_notice_and_keeps_their_order(
             for path in paths:
                 wanted = subscription("rating-changed", receiver.origin + path)
                 await subscribed(client, wanted)
-        receiver.pause = 0.3  # so that it is killed while it sends
         for turn in range(turns):
+            begun = turn * COUNT
             async with _client(server) as client:
-                await _rated(client, turn * COUNT)
-            await asyncio.to_thread(server.kill)
-            assert len(_told(receiver, "/a")) < (turn + 1) * COUNT, "killed in the middle"
+                await _rated(client, begun, COUNT // 2)
+                await until(lambda begun=begun: len(_told(receiver, "/a")) > begun)  # type: ignore[misc]
+                receiver.opened.clear()  # so that it is killed while it sends
+                await _rated(client, begun + COUNT // 2, COUNT // 2)
+            await _kill(server, tmp_path)
+            assert len(_told(receiver, "/a")) < begun + COUNT, "killed in the middle"
+            receiver.opened.set()
             await asyncio.to_thread(server.start)
         expected = [(number + 1, f"Flag/f{number:03}") for number in range(turns * COUNT)]
         for path in paths:
-            await until(lambda path=path: len(_told(receiver, path)) >= len(expected), 20)  # type: ignore[misc]
+            await until(lambda path=path: len(_told(receiver, path)) >= len(expected))  # type: ignore[misc]
             assert _told(receiver, path) == expected, "each once or more, in order, no gap"
 
 
 async def test_two_processes_share_the_work_and_one_takes_over(
-    processes: list[ServerProcess], port: int
+    processes: list[ServerProcess], port: int, tmp_path: Path
 ) -> None:
     first, second = processes
     async with receiving(port) as receiver:
@@ -108,7 +120,7 @@ async def test_two_processes_share_the_work_and_one_takes_over(
         receiver.pause = 0.3
         async with _client(second) as other:
             await _rated(other, COUNT)
-            await asyncio.to_thread(first.kill)
+            await _kill(first, tmp_path)
             await until(lambda: len(_told(receiver, "/")) >= 2 * COUNT)
         numbers = [*dict.fromkeys(receiver.numbers)]
         assert numbers == [*range(1, 2 * COUNT + 1)]

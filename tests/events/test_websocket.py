@@ -66,7 +66,7 @@ async def _bound(client: httpx.AsyncClient, made: str) -> AsyncIterator[ClientCo
 
 
 async def _next(socket: ClientConnection) -> str:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return str(await socket.recv())
 
 
@@ -197,7 +197,7 @@ async def test_keyworking_serve_takes_websockets_and_logs_no_address(tmp_path: P
     process = ServerProcess(tmp_path / "served.db", tmp_path / "log")
     await asyncio.to_thread(process.start)
     try:
-        async with httpx.AsyncClient(base_url=process.base + "/") as client:
+        async with httpx.AsyncClient(base_url=process.base + "/", timeout=60) as client:
             made = (await create(client, subscription("admitted", type="websocket")))["id"]
             url, token = await _token(client, made)
             async with connect(f"{url}?patient=9990000018", proxy=None) as socket:
@@ -214,7 +214,7 @@ async def test_a_ping_alone_keeps_no_connection(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever has no token would hold as many as they like."""
-    monkeypatch.setattr("fhir_server.http.websockets._UNTIL_BOUND", 0.2)
+    monkeypatch.setattr("fhir_server.http.websockets._UNTIL_BOUND", 1.0)
     url = f"ws{str(client.base_url).removeprefix('http')}ws"
     async with connect(url, proxy=None) as socket:
         await socket.send("ping")

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fhir_server.errors import FhirError, Kind
@@ -90,6 +90,32 @@ def test_depth_is_bounded(opening: bytes) -> None:
 
 def test_brackets_in_texts_are_no_depth() -> None:
     assert decode(stdlib_json.dumps({"a": "[{" * 500}).encode()) == {"a": "[{" * 500}
+
+
+bracketed = st.sampled_from(("", "a", '"', "[", "]", "{}", "\\", "x[y", "}{", '["]'))
+nested = st.recursive(
+    st.one_of(st.none(), st.integers(), bracketed),
+    lambda inner: st.one_of(st.lists(inner), st.dictionaries(bracketed, inner)),
+    max_leaves=30,
+)
+
+
+@settings(max_examples=150)
+@given(st.lists(nested, min_size=3), st.integers(1, 12))
+def test_the_bound_is_kept_to_the_level_whatever_texts_hold(value: Any, most: int) -> None:
+    raw = stdlib_json.dumps(value).encode()
+    if _levels(value) <= most:
+        assert decode(raw, most) == value
+    else:
+        with pytest.raises(FhirError, match=f"nested deeper than {most} levels"):
+            decode(raw, most)
+
+
+def _levels(value: Any) -> int:
+    if not isinstance(value, dict | list):
+        return 0
+    inner = value.values() if isinstance(value, dict) else value
+    return 1 + max(map(_levels, inner), default=0)
 
 
 @pytest.mark.parametrize(

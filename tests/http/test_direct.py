@@ -113,14 +113,20 @@ class Served:
         """The answers of both ways, each with all turns left, of which both take as many."""
 
         async def ask() -> tuple[Told, Told]:
-            general, taken = await self.wired.generally(raw), self._refilled()
+            general, taken = await self.wired.generally(raw), self.refilled()
             usual = await self.wired.usually(raw)
-            assert self._refilled() == taken
+            assert self.refilled() == taken
             return general, usual
 
         return self.runner.run(ask())
 
-    def _refilled(self) -> dict[str, float]:
+    def wired_alone(self, raw: bytes) -> bytes:
+        """The answer of the general way, on a connection of its own."""
+        answer = self.runner.run(self.wired.generally(raw)).answer
+        self.refilled()
+        return answer
+
+    def refilled(self) -> dict[str, float]:
         """What was left of the turns of each who asked, which all have again."""
         assert self.app.fhir is not None
         buckets = self.app.fhir.rates._requests
@@ -377,6 +383,20 @@ def test_a_time_is_as_the_library_writes_it(seconds: int) -> None:
     from email.utils import formatdate
 
     assert http_time(seconds) == formatdate(seconds, usegmt=True)
+
+
+def test_what_was_said_before_on_a_line_says_nothing_of_what_comes(served: Served) -> None:
+    """Each request twice in a row on one connection, then once more after all the others."""
+    kept_open = [one for one in HEADERS if one[0] not in ("Connection", "Expect", "Upgrade")]
+    bodiless = [one for one in kept_open if one[0] not in ("Content-Length", "Transfer-Encoding")]
+    asked = [get("Goal/short", header) for header in bodiless if len(header[1]) < 1000]
+    asked += [get("Goal/short", one, other) for one, other in pairwise(bodiless[:12])]
+    asked = [raw for raw in asked if served.wired_alone(raw).startswith(STATUS)]
+    in_turn = [*(raw for raw in asked for _ in range(2)), *asked]
+    steps = (step for raw in in_turn for step in (raw, served.refilled))
+    found = served.runner.run(served.wired.in_turn(steps))
+    assert found == [served.wired_alone(raw) for raw in in_turn]
+    assert len({*found}) > 3, "else nothing here tells them apart"
 
 
 @pytest.mark.parametrize("changed", [{"audit": "strict"}, {"server_timing": True}])

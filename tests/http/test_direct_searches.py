@@ -234,14 +234,26 @@ def test_each_counts_for_the_bound_of_its_client(
     assert plain.runner.run(ask_often()) == [b"200"] * 3 + [b"429"] * 2
 
 
-def test_many_at_once_do_not_keep_others_waiting(plain: Searched) -> None:
+@pytest.mark.parametrize(
+    ("paths", "at_once"),
+    [
+        ([f"CarePlan?_id=1&_count={number}" for number in range(1, 21)], 7),
+        (["CarePlan?_id=1"] * 60, 25),
+    ],
+    ids=["anew", "again"],
+)
+def test_many_at_once_do_not_keep_others_waiting(
+    plain: Searched, paths: list[str], at_once: int
+) -> None:
     async def ask() -> None:
+        for _ in range(2):
+            await plain.wired.usually(get(paths[0]))
         protocol, transport = plain.wired.connected()
-        protocol.data_received(get("CarePlan?_id=1") * 20)
-        assert transport.written.count(b"HTTP/1.1 200 ") == 7
+        protocol.data_received(b"".join(map(get, paths)))
+        assert transport.written.count(b"HTTP/1.1 200 ") == at_once
         while protocol.tasks:
             await asyncio.gather(*protocol.tasks)
-        assert transport.written.count(b"HTTP/1.1 200 ") == 20
+        assert transport.written.count(b"HTTP/1.1 200 ") == len(paths)
         protocol.connection_lost(None)
         protocol._unset_keepalive_if_required()
 

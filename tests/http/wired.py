@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -67,11 +67,12 @@ class Wired:
 
     async def generally(self, raw: bytes, peer: str = "127.0.0.1") -> Told:
         """The answer of the general way."""
-        short, self._app.direct = self._app.direct, None
+        ways = self._app.direct, self._app.writes
+        self._app.direct = self._app.writes = None
         try:
             return await self.usually(raw, peer)
         finally:
-            self._app.direct = short
+            self._app.direct, self._app.writes = ways
 
     async def usually(self, raw: bytes, peer: str = "127.0.0.1") -> Told:
         """The answer as a server gives it."""
@@ -87,6 +88,23 @@ class Wired:
         answer = _TIMED.sub(b"", _MADE.sub(b"", transport.written))
         told = (row if row.request_id.encode() in raw else _idless(row) for row in rows)
         return Told(answer, tuple(told), transport.closed)
+
+    async def in_turn(self, raws: Iterable[bytes | Callable[[], object]]) -> list[bytes]:
+        """The answers to requests that come on one connection, one after the other; what stands
+        between them is done then."""
+        protocol, transport = self.connected()
+        answers: list[bytes] = []
+        for raw in raws:
+            if not isinstance(raw, bytes):
+                raw()
+                continue
+            transport.written = b""
+            protocol.data_received(raw)
+            while protocol.server_state.tasks:
+                await asyncio.gather(*protocol.server_state.tasks)
+            answers.append(_TIMED.sub(b"", _MADE.sub(b"", transport.written)))
+        protocol.connection_lost(None)
+        return answers
 
     def connected(self, peer: str = "127.0.0.1") -> tuple[Protocol, Transport]:
         """A connection on which nothing was sent yet."""
@@ -116,6 +134,16 @@ class Wired:
 
 def _idless(row: AuditRow) -> AuditRow:
     return msgspec.structs.replace(row, request_id="")
+
+
+def send(method: str, path: str, body: bytes, *headers: tuple[str, str]) -> bytes:
+    """A request with a body, whose type and length it tells."""
+    told = (("Content-Type", "application/fhir+json"), ("Content-Length", str(len(body))))
+    own = {name.lower() for name, _ in headers}
+    return (
+        get(path, *(one for one in told if one[0].lower() not in own), *headers, method=method)
+        + body
+    )
 
 
 def get(path: str, *headers: tuple[str, str], method: str = "GET") -> bytes:

@@ -201,9 +201,10 @@ async def test_a_lease_is_renewed_while_a_step_takes_long(
 async def test_a_cancelled_job_ends_in_the_middle_of_a_step(
     store: SqliteStore, desk: Desk, runs: Runs
 ) -> None:
-    ended = asyncio.Event()
+    begun, ended = asyncio.Event(), asyncio.Event()
 
     async def endless(work: Work) -> None:  # noqa: ARG001
+        begun.set()
         try:
             await asyncio.Event().wait()
         finally:
@@ -211,22 +212,25 @@ async def test_a_cancelled_job_ends_in_the_middle_of_a_step(
 
     job = await queued(store, desk)
     runs(endless, lease=0.1)
-    await asyncio.sleep(0.05)
+    await begun.wait()
     await desk.cancel(session(store), job.id)
-    await asyncio.wait_for(ended.wait(), 5)
+    await asyncio.wait_for(ended.wait(), 60)
 
 
 async def test_what_ends_every_process_fails_in_the_end(
     store: SqliteStore, desk: Desk, runs: Runs, clock: Clock
 ) -> None:
+    begun = asyncio.Event()
+
+    async def dies(work: Work) -> None:  # noqa: ARG001
+        begun.set()
+        await asyncio.Event().wait()
+
     job = await queued(store, desk)
-    for _ in range(6):
-
-        async def dies(work: Work) -> None:  # noqa: ARG001
-            await asyncio.Event().wait()
-
+    for _ in range(5):
+        begun.clear()
         runner = runs(dies)
-        await asyncio.sleep(0.05)
+        await begun.wait()
         for task in [*runner._running.values(), runner._watch]:
             assert task is not None
             # As a killed process: nothing is released.

@@ -3,12 +3,14 @@
 import asyncio
 import re
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import httpx
 from fhir.resources.R4B import get_fhir_model_class
 
 from fhir_server.fhir import canonicals, nhs_number
+from fhir_server.fhir.dates import LOCAL
 from fhir_server.fhir.json import decode_resource
 from fhir_server.storage.interface import Store
 from fhir_server.validation.checker import standard_checker
@@ -26,6 +28,7 @@ STANDING: Final = frozenset(
 )
 """Timers that no stay brings: they run beside (`test_timers.py`)."""
 BY_HAND: Final = frozenset({"review-red", "review-amber", "review-green"})
+_NEXT_YEAR: Final = (datetime.now(LOCAL).date() + timedelta(days=365)).isoformat()
 _TRIES: Final = 5
 """Of a message that a slow store asks for again."""
 
@@ -104,7 +107,7 @@ class Chart:
                 "policyRule": concept(canonicals.NHS_PROXY_LEGAL_BASIS, "consent"),
                 "provision": {
                     "type": "permit",
-                    "period": {"start": "2026-01-05", "end": "2027-01-04"},
+                    "period": {"start": "2026-01-05", "end": _NEXT_YEAR},
                 },
                 **elements,
             }

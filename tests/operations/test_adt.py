@@ -267,6 +267,8 @@ async def test_another_message_with_the_same_number_is_refused(chart: Chart) -> 
         ({"pv1_44": "21000101"}, "AE", "PV1^1^44"),
         ({"event": "A03", "pv1_45": "21000101"}, "AE", "PV1^1^45"),
         ({"event": "A03", "pv1_45": "20000101"}, "AE", "PV1^1^45"),
+        # What the event message breaks is found by its check alone: a code has one space at most.
+        ({"event": "A03", "pv1_37": "19  x"}, "AE", "PV1^1^37"),
         ({"charset": "EBCDIC"}, "AE", "MSH^1^18"),
         ({"version": "3.0"}, "AR", ""),
         ({"event": "A40"}, "AR", "MSH^1^9"),
@@ -316,8 +318,9 @@ async def test_takes_a_binary_and_parameters_and_the_sender_s_code(chart: Chart)
     assert (await chart.stay())["status"] == "finished"
 
 
-async def test_what_is_no_message_is_refused(client: httpx.AsyncClient) -> None:
-    answer = await client.post("$process-adt", content=b"hello", headers={"Content-Type": ER7})
+@pytest.mark.parametrize("sent", [b"hello", b"MSH\r|^~\\&|PAS|ZZK03\r", b"MSH|^~\\&\nPID|1\r"])
+async def test_what_is_no_message_is_refused(client: httpx.AsyncClient, sent: bytes) -> None:
+    answer = await client.post("$process-adt", content=sent, headers={"Content-Type": ER7})
     assert answer.status_code == 400
     assert "MSH" in answer.text
 

@@ -7,8 +7,7 @@ it had been seen, and none where it had not: what is revoked or was added in err
 import asyncio
 import json
 import re
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -20,14 +19,13 @@ from hypothesis import strategies as st
 
 from fhir_server.app import create_app
 from fhir_server.fhir import canonicals
-from fhir_server.fhir.dates import LOCAL
 from fhir_server.settings import Settings
 from tests.operations.chart import Chart, code_of
-from tests.operations.messages import JSON, Spell, detained
+from tests.operations.courses import ADMITTED, V2_LEGAL_STATUS, Manner, as_v2, course, courses
+from tests.operations.messages import JSON, Spell
+from tests.operations.test_adt import accept
 from tests.stores import NIGHTLY, fewer, store_at
 
-NOW: Final = datetime.now(LOCAL).replace(microsecond=0)
-ADMITTED: Final = NOW - timedelta(days=20)
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 BY_TIME: Final = (
     *("meta", "authoredOn", "lastModified", "created", "id", "statusReason"),
@@ -36,76 +34,41 @@ BY_TIME: Final = (
 """Of writing rather than of what happened."""
 
 
-def told(sent: JSON, days: float) -> JSON:
-    """The message as it was sent so long after the admission."""
-    return {**sent, "timestamp": (ADMITTED + timedelta(days=days)).isoformat()}
-
-
-def ward(name: str) -> list[JSON]:
-    return [{"location": {"display": name}}]
-
-
-def course(stay: Spell) -> list[JSON]:
-    """What may happen in a stay, in its order; all of it may be left out but the admission."""
-    home = ADMITTED + timedelta(days=17)
-    return [
-        told(stay.preadmit(), -1),
-        told(stay.admit(), 0),
-        told(stay.update(extension=[detained("03")]), 1),
-        told(stay.transfer(location=ward("Swift")), 2),
-        told(stay.transfer(location=ward("Swallow")), 3),
-        told(stay.event("A12", "in-progress", location=ward("Swift")), 4),
-        told(stay.event("A21", "onleave", location=ward("Swallow")), 5),
-        told(stay.event("A22", "in-progress", location=ward("Swallow")), 6),
-        told(stay.update(location=ward("Lark"), extension=None), 7),
-        told(stay.discharge(ADMITTED + timedelta(days=9)), 9),
-        told(stay.event("A13", "in-progress", location=ward("Lark")), 10),
-        told(stay.update(location=ward("Wren")), 11),
-        told(stay.discharge(home), 17),
-        told(stay.discharge(home, to="84"), 17.5),
-        told(stay.discharge(home, to="79", method="4"), 18),
-        told(stay.event("A11", "entered-in-error"), 19),
-    ]
-
-
-def course_again(nhs_number: str) -> list[JSON]:
-    """What may happen in another stay, which begins after the first has ended."""
-    stay = Spell(nhs_number, ADMITTED + timedelta(days=17.6), "again")
-    home = ADMITTED + timedelta(days=18.6)
-    return [
-        told(stay.admit(), 17.6),
-        told(stay.transfer(location=ward("Swift")), 17.8),
-        told(stay.event("A21", "onleave", location=ward("Swift")), 18),
-        told(stay.event("A22", "in-progress", location=ward("Swift")), 18.2),
-        told(stay.discharge(home), 18.6),
-        told(stay.event("A13", "in-progress", location=ward("Swift")), 18.8),
-        told(stay.event("A11", "entered-in-error"), 19.5),
-    ]
-
-
-def courses(nhs_number: str) -> list[JSON]:
-    """Of both stays."""
-    return [*course(Spell(nhs_number, ADMITTED, "spell")), *course_again(nhs_number)]
-
-
 ADMISSION: Final = 1
 HOME: Final = 12
 DIED: Final = 14
 EVENTS: Final = len(course(Spell("9990000158", ADMITTED)))
+AGAIN: Final = EVENTS
+HOME_AGAIN: Final = AGAIN + 4
+REOPENED: Final = AGAIN + 5
+AT_LAST: Final = AGAIN + 7
 ALL: Final = len(courses("9990000158"))
+SHAPES: Final = ("nhs", "davinci", "v2")
+ODD: Final = (None, (), ("02",), ("77",), ("99",), ("03",), ("01", "77"), ("20",))
+"""Legal statuses: as the course has them, none, and such as tell more or less of a right."""
+PLAIN: Final = Manner()
+
+Order = tuple[dict[int, Manner], list[int]]
 
 
 @st.composite
-def orders(draw: st.DrawFn) -> tuple[list[int], list[int]]:
+def orders(draw: st.DrawFn) -> Order:
     """Some of the courses with the admissions, and the same in any order with duplicates."""
     chosen = draw(st.sets(st.integers(0, EVENTS - 2), max_size=9)) | {ADMISSION}
     if draw(st.integers(0, 5)) == 0:
         chosen.add(EVENTS - 1)
     if draw(st.booleans()):  # nobody is admitted after death, or twice at a time
-        chosen = chosen - {DIED} | {HOME, EVENTS}
-        chosen |= draw(st.sets(st.integers(EVENTS + 1, ALL - 1), max_size=4))
+        chosen = chosen - {DIED} | {HOME, AGAIN}
+        chosen |= draw(st.sets(st.integers(AGAIN + 1, AT_LAST - 1), max_size=4))
+        if draw(st.booleans()):  # nor before that one has ended
+            chosen = chosen - {REOPENED} | {HOME_AGAIN, AT_LAST + 1}
+            chosen |= draw(st.sets(st.integers(AT_LAST, ALL - 1), max_size=3))
+    told = {
+        one: Manner(draw(st.sampled_from(SHAPES)), draw(st.sampled_from(ODD)))
+        for one in sorted(chosen)
+    }
     again = draw(st.lists(st.sampled_from(sorted(chosen)), max_size=3))
-    return sorted(chosen), draw(st.permutations([*sorted(chosen), *again]))
+    return told, draw(st.permutations([*sorted(chosen), *again]))
 
 
 @settings(
@@ -115,9 +78,9 @@ def orders(draw: st.DrawFn) -> tuple[list[int], list[int]]:
     derandomize=not NIGHTLY,
 )
 @given(orders())
-def test_ends_alike_in_any_order(order: tuple[list[int], list[int]]) -> None:
-    expected, shuffled = order
-    first, second = asyncio.run(both(expected, shuffled))
+def test_ends_alike_in_any_order(order: Order) -> None:
+    told, shuffled = order
+    first, second = asyncio.run(both([*told], shuffled, told))
     assert second == first
 
 
@@ -136,6 +99,11 @@ def test_ends_alike_in_any_order(order: tuple[list[int], list[int]]) -> None:
         [16, 20, 1, 8, 13, 12],
         [12, 22, 17, 16, 13, 1],
         [9, 20, 22, 19, 12, 1, 16],
+        # Of three.
+        [16, 20, 25, 1, 17, 24, 12],
+        [1, 24, 20, 16, 18, 12],
+        [8, 26, 1, 15, 23, 17, 24, 22, 20, 16],
+        [15, 12, 16, 25, 1, 20, 27, 24],
         # The word that came last says nothing of the legal status.
         [8, 1],
     ],
@@ -145,14 +113,21 @@ async def test_ends_alike_where_discharges_are_corrected_and_taken_back(order: l
     assert second == first
 
 
-async def both(*orders: Sequence[int]) -> list[JSON]:
-    return [await state_after(order) for order in orders]
+async def both(
+    first: Sequence[int], second: Sequence[int], told: Mapping[int, Manner] | None = None
+) -> list[JSON]:
+    return [await state_after(order, told or {}) for order in (first, second)]
 
 
-async def state_after(order: Sequence[int]) -> JSON:
+async def state_after(order: Sequence[int], told: Mapping[int, Manner]) -> JSON:
     """What the record says once these were told, on a server of its own."""
     with TemporaryDirectory() as folder:
-        own = Settings(store=store_at(Path(folder) / "own.db"), auth="none", scheduler=False)
+        own = Settings(
+            store=store_at(Path(folder) / "own.db"),
+            auth="none",
+            scheduler=False,
+            v2_legal_status=V2_LEGAL_STATUS,
+        )
         app = create_app(own)
         async with app.router.lifespan_context(app):
             transport = httpx.ASGITransport(app=app)
@@ -161,8 +136,16 @@ async def state_after(order: Sequence[int]) -> JSON:
                 await chart.open()
                 sent = courses(chart.nhs_number)
                 for index in order:
-                    await chart.tell(sent[index])
+                    await tell(chart, sent[index], told.get(index, PLAIN))
                 return await state_of(chart)
+
+
+async def tell(chart: Chart, sent: JSON, manner: Manner) -> None:
+    dressed = manner.dress(sent)
+    if manner.shape == "v2":
+        await accept(chart, as_v2(dressed))
+    else:
+        await chart.tell(dressed)
 
 
 async def state_of(chart: Chart) -> JSON:

@@ -23,6 +23,7 @@ from fhir_server.validation.structure import check_resource
 from operations._measure_report import report as report_of
 from operations._suppression import is_share_small, kept_back
 from operations._tally import Period, Tally
+from operations._telling import AsTheyAre
 from operations.oversight_report import _snapshot
 from tests.access.cast import SERVICES
 from tests.access.region import CHILDREN, SHARED
@@ -318,7 +319,7 @@ def test_a_share_tells_of_those_in_it_and_of_the_others(part: int, whole: int, s
 
 def test_the_difference_between_two_shares_tells_of_nobody() -> None:
     tally = Tally(shares={"readmissions-30": (10, 40), "readmissions-90": (12, 40)})
-    told = report_of(tally, Period(0, 1), 0, Pathway())
+    told = report_of(tally, Period(0, 1), 0, Pathway(), AsTheyAre(5))
     assert [counts(group) for group in told["group"][:2]] == [[None, None], [12, 40]]
 
 

@@ -16,8 +16,9 @@ import pytest
 from fhir_server.app import create_app
 from fhir_server.settings import Settings
 from tests.operations.chart import Chart
+from tests.operations.courses import ADMITTED, course
 from tests.operations.messages import JSON, Spell
-from tests.operations.test_any_order import ADMITTED, course, state_of
+from tests.operations.test_any_order import state_of
 from tests.stores import store_at
 from tests.support import body
 

@@ -21,8 +21,10 @@ def in_days(count: int) -> str:
 
 
 def born(years: int, days: int = 0) -> str:
-    """Of somebody whose birthday of that age was so many days ago."""
+    """Of somebody whose birthday of that age was so many days ago; for 29 February, a day more."""
     day = TODAY - timedelta(days=days)
+    if (day.month, day.day) == (2, 29):
+        day -= timedelta(days=1)
     return day.replace(year=day.year - years).isoformat()
 
 

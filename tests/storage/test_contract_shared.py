@@ -38,7 +38,7 @@ async def test_changes_give_every_version_once_in_the_order_of_the_commits(store
 
     follower = asyncio.create_task(follow(store, 120))
     await asyncio.gather(*(write(number) for number in range(60)))
-    seen = await asyncio.wait_for(follower, 10)
+    seen = await asyncio.wait_for(follower, 60)
     assert len(seen) == len(set(seen)) == 120
     assert set(seen) == set(done)
     for resource_id in {name for name, _ in seen}:

@@ -66,6 +66,11 @@ async def _is_matched(telling: Telling, amina: Child) -> None:
     assert await manager.allocates(amina, keyworker) == 1
     assert await manager.knows(amina) == set()
     assert await keyworker.state_of(amina) == "information-gathering"
+    caseload = f"{keyworker.reference}/$caseload"
+    assert papers.value(await keyworker.gets(caseload), "load") == "green"
+    named = {one["name"]: one for one in (await manager.gets(caseload))["parameter"]}
+    assert "load" not in named, "what is hidden from the manager is not counted"
+    assert "may not see" in named["not-seen"]["valueString"]
 
 
 async def _is_rung(telling: Telling, amina: Child) -> None:

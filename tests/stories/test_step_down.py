@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tests.access.people import ods
 from tests.stories import papers
 from tests.stories.beginnings import has_a_plan
 from tests.stories.papers import Child
@@ -89,3 +90,5 @@ async def _keeps_what_was(telling: Telling, cara: Child) -> None:
     due = await telling.cara.to_do(cara)
     assert due["T-REVIEW-GREEN"] == "2027-01-03"
     assert due["T-TRANSITION"] == "2026-03-30", "as long overdue as before"
+    owners = [task["owner"] for task in await telling.cara.tasks_of(cara, "T-REVIEW-GREEN")]
+    assert owners[-1] == ods(papers.SERVICE), "who keeps the register, as the keyworker sees it not"

@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from time import monotonic
 from typing import Any, Final
 
 import httpx
@@ -243,21 +242,21 @@ BINDING: Final = Question(
 
 
 @pytest.mark.parametrize(
-    ("write", "says"),
+    ("write", "patience", "says"),
     [
-        (endless, "more than 8388608 bytes"),
-        (huge, "more than 8388608 bytes"),
-        (dripping, "TimeoutError"),
+        (endless, 60.0, "more than 8388608 bytes"),
+        (huge, 60.0, "more than 8388608 bytes"),
+        (dripping, 0.5, "TimeoutError"),
     ],
 )
-async def test_what_never_ends_could_not_be_checked(write: Write, says: str) -> None:
+async def test_what_never_ends_could_not_be_checked(
+    write: Write, patience: float, says: str
+) -> None:
     """Within the time and the size that an answer may have; a resource is not refused for it."""
     async with writing(write) as (base, _):
-        begun = monotonic()
-        outside = Outside(base, patience=2.0)
+        outside = Outside(base, patience)
         with pytest.raises(FhirError, match=says):
             await outside.ask("ValueSet/$validate-code")
-        assert monotonic() - begun < 20
         library = Library(Nowhere(), Packaged([HERE]))
         settler = Settler(Terminology(library, outside=outside))
         (issue,) = await settler.issues([BINDING])

@@ -12,8 +12,8 @@ from fhir_server.terminology.known import Verdict, is_member
 from fhir_server.terminology.shipped import shipped
 from fhir_server.terminology.translation import NO_MATCH, Asked, matches
 from fhir_server.validation.structure import check_resource
+from operations._aftercare import _AFTERCARE_STATUSES
 from operations._leaving import died, left_for_hospital, was_planned
-from operations._plan import _AFTERCARE_STATUSES
 from tests.support import REPOSITORY
 
 FOLDER: Final = REPOSITORY / "terminology"

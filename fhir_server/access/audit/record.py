@@ -32,6 +32,8 @@ _NAMED: Final = b'"reference":"Patient/'
 _ID: Final = re.compile(rb'([A-Za-z0-9.-]{1,64})[/"]')
 _BY_ITSELF: Final = re.compile(rb'"resourceType":"Patient","id":"([A-Za-z0-9.-]{1,64})"')
 _OF_NOBODY: Final[Mapping[str, Any]] = {"caller": ANONYMOUS.name}
+Row = AuditRow
+"""As what answers does not see the store."""
 _SERIOUS: Final = 500
 _REFUSED: Final = 400
 
@@ -108,7 +110,7 @@ class Record:
             beyond = begin + MOST_TARGETS >= len(named) and self.shown is None
             yield structs.replace(row, further=self.further) if beyond else row
 
-    def close(self, status: int, text: str = "", body: bytes = b"") -> None:
+    def close(self, status: int, text: str = "", body: bytes = b"") -> Row | None:
         """The answer is known: unless it has a row, it gets one.
 
         Args:
@@ -116,9 +118,11 @@ class Record:
             body: where nothing is known of what it holds, it is looked through for patients.
         """
         if self.has_row:
-            return
+            return None
         self.has_row = True
-        self.trail.put(self._closing(status, text, body))
+        row = self._closing(status, text, body)
+        self.trail.put(row)
+        return row
 
     def _closing(self, status: int, text: str, body: bytes) -> AuditRow:
         if status >= _REFUSED:
@@ -237,6 +241,11 @@ def of_read(
         address,
         asked,
     )
+
+
+def of_again(row: Row, request_id: str, address: str) -> Row:
+    """The row of a request that was answered with the very same as another of that caller's."""
+    return structs.replace(row, request_id=request_id, address=address)
 
 
 def of_stranger(action: str, asked: str, address: str, text: str) -> AuditRow:

@@ -64,7 +64,9 @@ class Trust:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class Proven:
+    """A token that was verified, and until when it may be known again."""
+
     caller: Caller
     issuer: str
     jti: str
@@ -91,7 +93,7 @@ class Authenticator:
     def __init__(self, trust: Trust, clock: Callable[[], int]) -> None:
         self._trust = trust
         self._clock = clock
-        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._known: OrderedDict[bytes, Proven] = OrderedDict()
         self._shown: OrderedDict[str, _Shown] = OrderedDict()
         """By what their callers have as the id of the token."""
 
@@ -118,18 +120,21 @@ class Authenticator:
             _log.error("Request %s: %s in a token", request_id, type(error).__name__)
             raise not_good() from None
 
-    async def known(self, authorization: bytes) -> Caller | None:
-        """Who sent the same header before, if it is good still; as it came.
+    def find(self, authorization: bytes) -> Proven | None:
+        """The token in the very same header as before; as it came.
 
         None for any other, which `caller` looks into and tells of.
         """
-        known = self._known.get(sha256(authorization).digest())
-        if known is None or self._clock() >= known.until * 1_000_000:
+        return self._known.get(sha256(authorization).digest())
+
+    async def caller_by(self, token: Proven) -> Caller | None:
+        """Whose a token is that was found before; None once it has to be looked into again."""
+        if self._clock() >= token.until * 1_000_000:
             return None
         revocations = self._trust.revocations
         if type(revocations) is NoRevocations:  # for every request: not even to be awaited
-            return known.caller
-        return None if await revocations.revoked(known.issuer, known.jti) else known.caller
+            return token.caller
+        return None if await revocations.revoked(token.issuer, token.jti) else token.caller
 
     async def stands(self, token: str) -> bool:
         """Whether the issuer still says that a token is good: asked anew after a while.
@@ -176,19 +181,19 @@ class Authenticator:
             raise BadToken("it is revoked")
         return known.caller
 
-    def _at_hand(self, digest: bytes, now: int) -> _Known | None:
+    def _at_hand(self, digest: bytes, now: int) -> Proven | None:
         known = self._known.get(digest)
         if known is None or now < known.until:
             return known
         del self._known[digest]
         return None
 
-    def _keep(self, digest: bytes, known: _Known) -> None:
+    def _keep(self, digest: bytes, known: Proven) -> None:
         self._known[digest] = known
         while len(self._known) > _KEPT:
             self._known.popitem(last=False)
 
-    async def _read(self, token: str, now: int) -> _Known:
+    async def _read(self, token: str, now: int) -> Proven:
         trust = self._trust
         if is_jwt(token) and (trust.issuers or trust.introspection is None):
             claims, until = await verified(token, trust.issuers, now)
@@ -206,14 +211,14 @@ class Authenticator:
             self._shown.popitem(last=False)
         return replace(known, caller=replace(known.caller, token=jti))
 
-    def _caller(self, claims: Claims, jti: str, until: int) -> _Known:
+    def _caller(self, claims: Claims, jti: str, until: int) -> Proven:
         issuer = str(claims["iss"])
         known = self._trust.issuers.get(issuer)
         names = (known.names if known else None) or self._trust.names
         caller = caller_of(claims, names, issuer, self._trust.base)
         if known is None or not known.tells_revocations:
             caller = replace(caller, expires=claims["exp"])
-        return _Known(caller, issuer, jti, until)
+        return Proven(caller, issuer, jti, until)
 
 
 def _token(authorization: str, most: int) -> str:

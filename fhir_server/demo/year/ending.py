@@ -1,6 +1,7 @@
 """What is left of a year: the plan in plain words, the timeline, the steering group's report."""
 
 import re
+from datetime import timedelta
 from html import unescape
 from pathlib import Path
 from typing import Any, Final
@@ -83,12 +84,13 @@ def _events(answer: Exchange) -> list[dict[str, Any]]:
 
 
 def steering_group(year: Year, folder: Path) -> None:
-    """`$oversight-report` of the year: over everybody of the area, and no person in it."""
+    """`$oversight-report` of twelve whole months of the area, and no person in it."""
+    over = year.today.replace(day=1)
     answer = year.ask(COMMISSIONER).get(
         "$oversight-report",
         ("area", _AREA),
-        ("start", year.family.start.isoformat()),
-        ("end", year.today.isoformat()),
+        ("start", over.replace(year=over.year - 1).isoformat()),
+        ("end", (over - timedelta(days=1)).isoformat()),
     )
     told = year.deed(COMMISSIONER, "asks how the year was, in numbers", answer).resource
     require(told["resourceType"] == "MeasureReport", "The report is no MeasureReport")
@@ -98,8 +100,8 @@ def steering_group(year: Year, folder: Path) -> None:
     year.teller.table(("The year in numbers", ""), [(row.words, row.value) for row in rows], 4)
     kept = sum(row.value == report.FEW for row in rows)
     year.teller.note(
-        f"{kept} of the {len(rows)} measures are about fewer than {_LEAST} people, or would tell "
-        "of fewer, and are kept back; so is what says '-' below."
+        f"{kept} of the {len(rows)} measures are about fewer than {_LEAST} people, and are kept "
+        f"back; the others are to the nearest {_LEAST}, so that nobody is found by difference."
     )
     _parts(year, rows)
     page = report.page(told, _AREA_NAME, _LEAST)
@@ -115,7 +117,7 @@ def _require_nobody(told: Resource, year: Year) -> None:
 
 
 def _parts(year: Year, rows: list[report.Row]) -> None:
-    """How those with keyworking are divided; '-' is kept back."""
+    """How those with keyworking are divided; a part that is kept back is not listed."""
     parts = [part for row in rows if row.code == "episodes" for part in row.parts]
     year.teller.table(("Those with keyworking now, by", ""), parts, 4)
 

@@ -5,11 +5,12 @@ read in the same question as the resource, of the same state of the file: to ask
 takes nearly as long as to find the resource.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, TypeVar
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.search.ast import Search
+from fhir_server.search.reach import types_of
 from fhir_server.storage.interface import (
     HistoryEntry,
     HistoryOf,
@@ -44,8 +45,25 @@ class AtOnce(SqliteStore):
         """Whether `beside` has not been asked for since."""
         self.beside: bytes | None = None
         """What that memo held then; None where it was not asked for, or is not there."""
+        self.met: set[str] | None = None
+        """The types of all that is looked at, while somebody wants to know."""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the file is at its name at this moment."""
+        return self._place.at_hand() is not None
+
+    def generation(self, types: Collection[str]) -> int | None:
+        """Another number once anybody has changed a resource of these types.
+
+        None while the file is not open.
+        """
+        opened = self._place.lately()
+        return None if opened is None else opened.generation(types)
 
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
+        if self.met is not None:
+            self.met.add(resource_type)
         if not self._watches:
             return await super().read(resource_type, resource_id)
         self._is_fresh, self.beside = False, None
@@ -68,6 +86,7 @@ class AtOnce(SqliteStore):
         after: Position | None = None,
         until: Position | None = None,
     ) -> Page:
+        self._meet(query)
         try:
             found = await super().search(query, count, after, until)
         except NotBrief:
@@ -78,6 +97,7 @@ class AtOnce(SqliteStore):
         return found
 
     async def total(self, query: Search) -> int:
+        self._meet(query)
         try:
             return await super().total(query)
         except NotBrief:
@@ -101,6 +121,10 @@ class AtOnce(SqliteStore):
 
     async def _current(self) -> Opened:
         raise _waited_for()
+
+    def _meet(self, query: Search) -> None:
+        if self.met is not None:
+            self.met |= types_of(query)
 
 
 def _waited_for() -> FhirError:

@@ -17,6 +17,7 @@ from typing import Final
 
 from fhir_server.storage.checked import Report
 from fhir_server.storage.sqlite import whole, words
+from fhir_server.storage.sqlite.changed import mended
 from fhir_server.storage.sqlite.connect import connect, secret_of
 from fhir_server.storage.sqlite.entries import EntryWriter, ParameterNumbers, keyed_hash
 from fhir_server.storage.sqlite.findings import RESTORE, Fault
@@ -250,6 +251,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        mended(connection)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

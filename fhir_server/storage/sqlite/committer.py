@@ -31,6 +31,7 @@ class Committer:
 
     Args:
         tail: what the units leave for the audit.
+        begun: told when a group has begun, until whose end nobody else commits.
         rolled_back: told when something was taken back.
         patience: seconds to wait for another process's commit.
         require_there: raises FhirError where the connection's file is not the store's any more.
@@ -41,6 +42,7 @@ class Committer:
         connection: sqlite3.Connection,
         unit: Callable[[], Unit],
         tail: Tail,
+        begun: Callable[[], None],
         rolled_back: Callable[[], None],
         patience: float,
         require_there: Callable[[], None],
@@ -48,6 +50,7 @@ class Committer:
         self._connection = connection
         self._unit = unit
         self._tail = tail
+        self._begun = begun
         self._rolled_back = rolled_back
         self._patience = patience
         self._require_there = require_there
@@ -77,6 +80,7 @@ class Committer:
     async def _commit_group(self, group: Sequence[Pending]) -> None:
         await self._begin()
         try:
+            self._begun()
             self._require_there()
             await self._run(group)
             self._tail.write(self._connection)

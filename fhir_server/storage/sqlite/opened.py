@@ -12,7 +12,7 @@ import os
 import queue
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from fhir_server.storage.sqlite.committer import Committer
 from fhir_server.storage.sqlite.connect import READER_PAGES, SIDE_PAGES, connect, secret_of
 from fhir_server.storage.sqlite.entries import EntryWriter, ParameterNumbers, keyed_hash
 from fhir_server.storage.sqlite.faults import unopened, unreadable
+from fhir_server.storage.sqlite.known import Known
 from fhir_server.storage.sqlite.reader import ConnectionReader
 from fhir_server.storage.sqlite.reindex import bring_up_to_date
 from fhir_server.storage.sqlite.schema import migrate
@@ -88,12 +89,18 @@ class Opened:
         entries = EntryWriter(hashed, numbers)
         patience = min(terms.patience, _PATIENCE_INSIDE)
         inside = ConnectionReader(self.writer, hashed, numbers, patience, writes=True)
-        tail = Tail()
+        tail, known = Tail(), Known(self.writer)
+
+        def rolled_back() -> None:
+            inside.forget()
+            known.forget()
+
         return Committer(
             self.writer,
-            lambda: SqliteUnit(self.writer, inside, entries, tail, terms.clock()),
+            lambda: SqliteUnit(self.writer, inside, entries, tail, known, terms.clock()),
             tail,
-            inside.forget,
+            known.begin,
+            rolled_back,
             terms.write_patience,
             self._require_there,
         )
@@ -143,6 +150,13 @@ class Opened:
         """As `ConnectionReader.epoch`, of the loop's own; raises as `now`."""
         try:
             return (self._reader or self.reader()).epoch()
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from error
+
+    def generation(self, types: Collection[str]) -> int | None:
+        """As `ConnectionReader.generation`, of the loop's own; raises as `now`."""
+        try:
+            return (self._reader or self.reader()).generation(types)
         except sqlite3.Error as error:
             raise self._unreadable(error) from error
 

@@ -256,6 +256,10 @@ class ConnectionReader:
         """Another object once anybody has committed; None where that is not looked at."""
         return None if self._unchanged is None else self._unchanged.epoch()
 
+    def generation(self, types: Collection[str]) -> int | None:
+        """Another number once a resource of the types was changed; None as of `epoch`."""
+        return None if self._unchanged is None else self._unchanged.generation(types)
+
     def audited(self, asked: AuditQuery, count: int) -> list[AuditEntry]:
         return audit.find(self._connection, asked, count)
 

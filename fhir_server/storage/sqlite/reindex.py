@@ -25,6 +25,8 @@ _LONGEST: Final = 0.1
 _CONTENT: Final = "index:content"
 _REACHED: Final = "index:reached"
 _REMAKING: Final = "index:remaking"
+ACCOUNTS: Final = (_CONTENT, _REACHED, _REMAKING)
+"""Settings one of which changes whenever a part of the index is made anew."""
 _SETTING: Final = "SELECT value FROM setting WHERE name = ?"
 _SET: Final = "INSERT OR REPLACE INTO setting VALUES (?, ?)"
 _FIRST_CONTENT: Final = 1

@@ -6,11 +6,13 @@ half of what it takes to find a row.
 """
 
 import sqlite3
+from collections.abc import Collection
 from typing import Final
 
 from fhir_server.search.parameters import ParameterSet
 from fhir_server.storage.interface import Memo
 from fhir_server.storage.sqlite import memos
+from fhir_server.storage.sqlite.changed import Changed
 from fhir_server.storage.sqlite.parameters import StoredParameters
 
 _MOST: Final = 2000
@@ -31,6 +33,9 @@ class Unchanged:
         self._stored = parameters
         self._version = -1
         self._epoch = object()
+        self._changed = Changed(connection)
+        self._counted: object = None
+        """The epoch in which it was last looked at."""
         self._parameters: ParameterSet | None = None
         self._memos: dict[tuple[object, ...], _Answer] = {}
 
@@ -38,6 +43,14 @@ class Unchanged:
         """Another object once anybody has committed."""
         self._look()
         return self._epoch
+
+    def generation(self, types: Collection[str]) -> int:
+        """Another number once anybody has changed a resource of these types."""
+        self._look()
+        if self._counted is not self._epoch:
+            self._counted = self._epoch
+            self._changed.look()
+        return self._changed.generation(types)
 
     def parameters(self) -> ParameterSet:
         self._look()

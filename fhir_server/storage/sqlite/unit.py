@@ -21,6 +21,7 @@ from fhir_server.storage.interface import (
 )
 from fhir_server.storage.sqlite import audit, memos
 from fhir_server.storage.sqlite.entries import EntryWriter
+from fhir_server.storage.sqlite.known import UNKNOWN, Known
 from fhir_server.storage.sqlite.parameters import save
 from fhir_server.storage.sqlite.reader import ConnectionReader
 from fhir_server.storage.sqlite.reindex import step
@@ -35,8 +36,6 @@ _POINT: Final = """
 _VERSION: Final = """
     INSERT INTO version (rid, version, updated, method, body) VALUES (?, ?, ?, ?, ?)
 """
-_MOST_KEPT: Final = 256
-"""Current versions that a commit remembers."""
 
 
 class SqliteUnit:
@@ -48,30 +47,26 @@ class SqliteUnit:
         reader: ConnectionReader,
         entries: EntryWriter,
         tail: audit.Tail,
+        known: Known,
         now: int,
     ) -> None:
         self._connection = connection
         self._reader = reader
         self._entries = entries
         self._tail = tail
+        self._known = known
         self._now = now
-        self._known: ParameterSet | None = None
-        self._current: dict[tuple[str, str], StoredVersion | None] = {}
 
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
         return self._read(resource_type, resource_id)
 
     def _read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
         """Once: nobody else writes meanwhile, and access, rules and store each ask for it."""
-        key = (resource_type, resource_id)
-        if key not in self._current:
-            self._keep(key, self._reader.read(resource_type, resource_id))
-        return self._current[key]
-
-    def _keep(self, key: tuple[str, str], found: StoredVersion | None) -> None:
-        if len(self._current) >= _MOST_KEPT:
-            self._current.clear()
-        self._current[key] = found
+        found = self._known.current(resource_type, resource_id)
+        if found == UNKNOWN:
+            found = self._reader.read(resource_type, resource_id)
+            self._known.keep(resource_type, resource_id, found)
+        return found
 
     async def vread(
         self, resource_type: str, resource_id: str, version: int
@@ -90,7 +85,13 @@ class SqliteUnit:
         after: Position | None = None,
         until: Position | None = None,
     ) -> Page:
-        return self._reader.search(query, count, after, until)
+        if after is not None or until is not None:
+            return self._reader.search(query, count, after, until)
+        page = self._known.page(query, count)
+        if page is None:
+            page = self._reader.search(query, count, None)
+            self._known.keep_page(query, count, page)
+        return page
 
     async def total(self, query: Search) -> int:
         return self._reader.total(query)
@@ -105,9 +106,10 @@ class SqliteUnit:
 
     async def define(self, parameters: ParameterSet) -> None:
         save(self._connection, parameters)
-        self._known = parameters
+        self._known.forget()
 
     async def reindex(self, count: int) -> Progress:
+        self._known.forget()
         return step(self._connection, self._entries, self._parameters(), count)
 
     async def memo(self, space: str, key: str) -> Memo | None:
@@ -135,6 +137,7 @@ class SqliteUnit:
         values = [*draft.values, *self._parameters().values(draft.resource)]
         write = self._entries.rewrite if version > 1 else self._entries.write
         write(self._connection, rid, draft.type, values)
+        self._known.written(stored, values)
         return stored
 
     async def delete(self, resource_type: str, resource_id: str) -> StoredVersion:
@@ -142,16 +145,17 @@ class SqliteUnit:
         self._entries.remove(self._connection, rid)
         stored = StoredVersion(resource_type, resource_id, version, updated, "DELETE", b"")
         self._append(rid, stored)
+        self._known.written(stored, ())
         return stored
 
     async def audit(self, *rows: AuditRow) -> None:
         self._tail.add(self._now, rows)
 
     def _parameters(self) -> ParameterSet:
-        """Read once a commit: no other one comes in between."""
-        if self._known is None:
-            self._known = self._reader.parameters()
-        return self._known
+        """Read once: no commit of another connection comes in between."""
+        if self._known.parameters is None:
+            self._known.parameters = self._reader.parameters()
+        return self._known.parameters
 
     def _next(
         self, resource_type: str, resource_id: str, *, is_new: bool = False
@@ -165,7 +169,6 @@ class SqliteUnit:
         return rid, version + 1, max(self._now, updated + 1)
 
     def _append(self, rid: int, stored: StoredVersion) -> None:
-        self._keep((stored.type, stored.id), stored)
         cursor = self._connection.execute(
             _VERSION, (rid, stored.version, stored.last_updated, stored.method, stored.body)
         )
