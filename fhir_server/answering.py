@@ -124,7 +124,7 @@ def ways(
 ) -> tuple[FhirEndpoint, Answers | None, DirectWrites | None]:
     """The general way of FHIR requests, and the short ones of plain reads and of plain writes."""
     general = endpoint(settings, store, server, decisions, asker, trail, bounds)
-    writes = DirectWrites(general, None if asker is None else asker.known)
+    writes = DirectWrites(general, asker)
     reads = short_way(settings, store, general, decisions, asker)
     return general, reads, None if settings.server_timing else writes
 

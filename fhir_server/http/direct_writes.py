@@ -118,8 +118,8 @@ class DirectWrites:
         if self._known is None:
             http.caller = ANONYMOUS
             return True
-        token = http.headers.get("authorization", "")
-        caller = await self._known(token.encode("latin-1"))
+        token = self._known.find(http.headers.get("authorization", "").encode("latin-1"))
+        caller = None if token is None else await self._known.caller_by(token)
         if caller is not None:
             http.caller = caller
         return caller is not None

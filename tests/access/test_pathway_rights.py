@@ -159,9 +159,8 @@ async def test_a_referral_that_is_bound_to_fail_does_not_tell_what_is_hidden(
     app: Application, client: httpx.AsyncClient, by_table: ByTable
 ) -> None:
     """Who signs the register sees the colour alone: neither an involvement nor a diagnosis."""
-    agreed = consent("register", "consent", outcome=None, id="r")
-    under_way = involvement("referred", "planned")
-    await stored(app, child("1", SEVENTEEN), organisation("s", "S11"), agreed, _rated("green"))
+    consented, under_way = agreed("register", id="r"), involvement("referred", "planned")
+    await stored(app, child("1", YOUNG), organisation("s", "S11"), consented, _rated("green"))
     await stored(app, under_way)
     by_table(SOCIAL)
     answer = await ask(client, "Patient/1/$refer", host=ods("X99"))

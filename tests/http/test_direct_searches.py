@@ -201,7 +201,7 @@ def test_where_others_wait_a_search_waits_too(
     path, turns = "CarePlan?_id=2", Turns(1)
     assert is_short(plain, path)
     assert plain.app.fhir is not None
-    monkeypatch.setattr(plain.app.fhir, "_turns", turns)
+    monkeypatch.setattr(plain.app.fhir, "turns", turns)
     assert is_short(plain, path)
 
     async def meanwhile() -> None:
