@@ -9,10 +9,20 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import Records, reference_to
 from operations import _rating
+from operations._leaving import death_of
 from operations._person import Person, ended_period, status_of, with_extension, without_end
 from operations.pathway.reopening import reopen
 
 _STATE: Final = canonicals.PATHWAY_STATE_EXTENSION
+
+
+async def died_at(person: Person, *, but: Resource | None = None) -> int | None:
+    """When they died, by whoever tells of it first; `but` is a stay that is not asked.
+
+    Now, where nobody tells when.
+    """
+    stays = [one for one in await person.stays() if but is None or one["id"] != but["id"]]
+    return death_of(person.patient, stays, person.now)
 
 
 async def closed_by_death(records: Records, person: Person, at: int) -> list[str]:
@@ -24,6 +34,8 @@ async def closed_by_death(records: Records, person: Person, at: int) -> list[str
     said = ["The young person has died: the rating has ended, nothing is to be followed up"]
     episode = await person.episode()
     if episode is None:
+        for closed in (await person.closed_episodes("deceased"))[:1]:
+            await records.amend({**closed, "period": ended_period(closed, at)})
         return said
     await records.save(_closed(episode, at))
     return [*said, f"The involvement is closed: {reference_to(episode)}"]

@@ -5,11 +5,13 @@ for the same codes, and http://terminology.hl7.org/CodeSystem/discharge-disposit
 Vinci's senders use. Another system's 79 is something else.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from fhir_server.fhir import canonicals
+from fhir_server.fhir.dates import interval
 from fhir_server.fhir.json import Resource
-from operations._person import codes, extension
+from operations._person import codes, extension, since, status_of
 
 _DICTIONARY: Final = "https://fhir.hl7.org.uk/CodeSystem/NHSDataModelAndDictionary"
 _DESTINATIONS: Final = (canonicals.DISCHARGE_DESTINATION, f"{_DICTIONARY}-DischargeDestination")
@@ -54,6 +56,20 @@ def died(stay: Resource) -> bool:
         code == (DESTINATION_DIED if system in _DESTINATIONS else "exp")
         for system, code in _understood(stay)
     )
+
+
+def death_of(patient: Resource, stays: Iterable[Resource], now: int) -> int | None:
+    """When somebody died by what is told first; now, where it is told without a time."""
+    told = patient.get("deceasedDateTime")
+    ends = [one.get("period", {}) for one in stays if status_of(one) == "finished" and died(one)]
+    times = [
+        max(since(one.get("start")), since(one.get("end"))) if "end" in one else now for one in ends
+    ]
+    if told:
+        times.append(min(interval(told).high - 1, now))
+    elif patient.get("deceasedBoolean"):
+        times.append(now)
+    return min(times, default=None)
 
 
 def is_understood(stay: Resource) -> bool:

@@ -197,6 +197,10 @@ class Person:
         ]
         return sorted(found, key=begun, reverse=True)
 
+    async def involvement(self) -> Resource | None:
+        """The keyworking involvement that is going on, or that a death has closed."""
+        return await self.episode() or next(iter(await self.closed_episodes("deceased")), None)
+
     async def discharge_plans(self) -> list[Resource]:
         return await self.plans("discharge-plan")
 

@@ -83,6 +83,14 @@ def _status_again(plan: Resource) -> str:
     return "active" if agreed else "draft"
 
 
+async def restore_plan(records: Records, plan: Resource) -> bool:
+    """Follow it again, where it was taken back: the stay was, after all. Whether it was."""
+    if status_of(plan) != "revoked":
+        return False
+    await records.save({**plan, "status": _status_again(plan)})
+    return True
+
+
 async def revoke_plan(records: Records, plan: Resource) -> str:
     """End the plan of a stay that never was; what was done, in words."""
     await records.save({**plan, "status": "revoked"})
@@ -131,7 +139,7 @@ async def _owners(person: Person, team: Resource | None) -> Mapping[str, Resourc
             for system, code in codes(participant.get("role", [])):
                 if system == canonicals.CARE_TEAM_ROLE:
                     found.setdefault(code, participant["member"])
-    manager = (await person.episode() or {}).get("careManager")
+    manager = (await person.involvement() or {}).get("careManager")
     return found | ({"keyworker": manager} if manager else {})
 
 

@@ -12,7 +12,6 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import Records, reference_to, stable_id
 from operations._event import Event
-from operations._leaving import died
 from operations._person import (
     Person,
     begun,
@@ -91,11 +90,10 @@ async def undo_ratings(event: Event) -> list[str]:
     ours = {_id(canonicals.RED, event.stay), *([blue["id"]] if blue else [])}
     said = await _end_in_error(event, ours)
     past = [flag for flag in await event.person.ratings() if flag["id"] in ours]
-    dead = any(_end_reason(flag) == "deceased" for flag in past)
     for flag in past:
         await event.records.amend(with_extension(flag, _reason("added-in-error")))
     await _straighten(event)
-    if not (said or dead) or await event.person.active_ratings():
+    if not said or await event.person.active_ratings():
         return said
     return [*said, await _give_back(event, ours)]
 
@@ -109,12 +107,20 @@ async def undo_discharge(event: Event) -> list[str]:
         await event.records.amend(with_extension(wrong, _reason("added-in-error")))
         await _straighten(event)
     before = await _blue_of(event)
-    ended = before is not None and _end_reason(before) in ("superseded", "deceased")
+    ended = before is not None and _end_reason(before) == "superseded"
     if before is not None and ended and not await event.person.active_ratings():
         await event.records.amend(_going_on(before))
         return [*said, f"The rating is blue again: {reference_to(before)}"]
     if before is None and wrong is not None:
         await _end_otherwise(event, begun(wrong), event.at)
+    return said
+
+
+async def undo_discharge_home(event: Event) -> list[str]:
+    """As `undo_discharge`, where no admission was told either: the rating before goes on."""
+    said = await undo_discharge(event)
+    if said and not await event.person.active_ratings():
+        return [*said, await _give_back(event, {_id(canonicals.RED, event.stay)})]
     return said
 
 
@@ -131,20 +137,19 @@ async def _end_in_error(event: Event, ours: Collection[str]) -> list[str]:
     return said
 
 
-async def note_blue(admission: Event, discharge: Event) -> bool:
+async def note_blue(admission: Event) -> bool:
     """Note a blue that was over before anybody told of its beginning; whether it was.
 
-    That is so where the discharge has had its effect on the rating: red, or the end by death.
+    That is so where the discharge has had its effect on the rating.
     """
     red = await admission.records.get("Flag", _id(canonicals.RED, admission.stay))
-    dead = died(admission.stay)
-    if not admission.consented or (red is None and not dead):
+    if not admission.consented or red is None or not _counts(red):
         return False
-    over = discharge.at if red is None else begun(red)
+    over = begun(red)
     await _end_otherwise(admission, over, admission.at)
     flag = _flag(admission, canonicals.BLUE)
     blue = {**flag, "encounter": {"reference": reference_to(admission.stay)}}
-    await admission.records.save(_ended(blue, over, "deceased" if dead else "superseded"))
+    await admission.records.save(_ended(blue, over, "superseded"))
     await _straighten(admission)
     return True
 
@@ -153,7 +158,7 @@ async def _end_otherwise(event: Event, ended: int, at: int) -> None:
     """A rating that gave way to something gave way to it at another moment."""
     for flag in await event.person.ratings():
         over = since(flag.get("period", {}).get("end"))
-        gave_way = _end_reason(flag) in ("superseded", "deceased") and over == ended
+        gave_way = _end_reason(flag) == "superseded" and over == ended
         if status_of(flag) == "inactive" and gave_way and begun(flag) <= at:
             await event.records.amend(_ended(flag, at, "superseded"))
 
@@ -190,16 +195,12 @@ async def _give_back(event: Event, ours: Collection[str]) -> str:
     return f"The rating is {colour_of(saved)} again, as before the stay: {reference_to(saved)}"
 
 
-async def give_back_after_death(records: Records, person: Person) -> list[str]:
-    """The rating that a death ended which was told in error; what was done, in words."""
+async def go_on_after_death(records: Records, person: Person) -> None:
+    """Give back the rating that a death ended, until it is known again what has become of it."""
     ended = [one for one in await person.ratings() if _end_reason(one) == "deceased"]
-    if not ended or await person.active_ratings() or not await person.consented("register"):
-        return []
-    last = max(ended, key=lambda flag: since(flag.get("period", {}).get("end")))
-    if colour_of(last) == canonicals.BLUE and not await person.open_stays():
-        return ["The rating was blue, and there is no stay now; somebody has to rate again"]
-    saved = await records.amend(_going_on(last))
-    return [f"The rating is {colour_of(saved)} again: {reference_to(saved)}"]
+    if ended and not await person.active_ratings() and await person.consented("register"):
+        last = max(ended, key=lambda flag: since(flag.get("period", {}).get("end")))
+        await records.amend(_going_on(last))
 
 
 def _end_reason(flag: Resource) -> str | None:

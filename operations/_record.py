@@ -18,7 +18,7 @@ from fhir_server.operation.pathway import Numbers
 from fhir_server.operation.records import Records, reference_to
 from fhir_server.search.ast import And, Node, ReferenceTo, TokenIs, disjunction
 from operations._calendar import MICROSECONDS, birthday
-from operations._leaving import died, left_for_hospital
+from operations._leaving import death_of, died, left_for_hospital
 from operations._person import (
     CLOCKS_DIFFER,
     INPATIENT_CLASSES,
@@ -93,9 +93,13 @@ class Record:
     # Who ------------------------------------------------------------------------------------
 
     @cached_property
+    def died_at(self) -> int | None:
+        """When, by whoever tells of it first; None of those who live."""
+        return death_of(self.patient, self.stays, self.now)
+
+    @property
     def dead(self) -> bool:
-        told = self.patient.get("deceasedBoolean") or self.patient.get("deceasedDateTime")
-        return bool(told) or any(died(stay) for stay in self.stays if is_over(stay))
+        return self.died_at is not None
 
     def birthday(self, months: int) -> date | None:
         """None where the date of birth is not known to the day; one that is to come is none."""
@@ -152,6 +156,10 @@ class Record:
             and covers(one.get("provision", {}).get("period"), self.now)
         }
         return types == {"permit"}
+
+    def is_after_death(self, stay: Resource) -> bool:
+        """Whether it would have begun after a death: one of the two was told in error."""
+        return self.died_at is not None and self.admitted(stay) > self.died_at
 
     # In hospital ----------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
 from operations import _aftercare, _plan, _rating
-from operations._death import closed_by_death, reinvolved, state_at_home
+from operations._death import reinvolved, state_at_home
 from operations._event import Event
 from operations._leaving import died, is_understood, left_for_hospital
 from operations._person import (
@@ -100,16 +100,16 @@ async def discharged(event: Event, begun: int | None = None) -> list[str]:
     plan = await _plan.plan_of(event.person, event.stay)
     said = []
     if plan is None and begun is not None:
-        said = await _admitted_late(replace(event, at=begun), event)
+        said = await _admitted_late(replace(event, at=begun))
         plan = await _plan.plan_of(event.person, event.stay)
     if plan is not None:
         await _plan.end_plan(event.records, plan, event.at)
     return [*said, *await _left(event), *await corrected(event)]
 
 
-async def _admitted_late(admission: Event, discharge: Event) -> list[str]:
+async def _admitted_late(admission: Event) -> list[str]:
     """Word of the admission comes after that of the discharge: what it would have brought."""
-    if await _rating.note_blue(admission, discharge):
+    if await _rating.note_blue(admission):
         plan = await _plan.open_plan(
             admission.records,
             admission.person,
@@ -125,8 +125,8 @@ async def _admitted_late(admission: Event, discharge: Event) -> list[str]:
 
 
 async def _left(event: Event) -> list[str]:
-    if died(event.stay):
-        return await _died(event)
+    if died(event.stay):  # what follows from that is for `operations._hindsight`
+        return await _rating.undo_discharge_home(event)
     person, said = event.person, await _reinvolved(event)
     ends = [event, *await _ended_since(event)]
     rated = [await _rate_end(end) for end in ends]
@@ -151,11 +151,11 @@ async def _ended_since(event: Event) -> list[Event]:
     over = [one for one in await event.person.stays() if status_of(one) == "finished"]
     others = [one for one in over if one["id"] != event.stay["id"] and not died(one)]
     ends = [replace(event, stay=one, at=_end_of(one)) for one in sorted(others, key=_end_of)]
-    return [end for end in ends if end.at > event.at and await _had_effects(end)]
+    return [end for end in ends if end.at > event.at and await had_effects(end)]
 
 
-async def _had_effects(end: Event) -> bool:
-    """Not so a stay that was first recorded when it had been over for long."""
+async def had_effects(end: Event) -> bool:
+    """Not so that of a stay that was first recorded when it had been over for long."""
     held = timedelta(days=end.pathway.red_hold_days) // timedelta(microseconds=1)
     recent = end.at > end.person.now - held
     return recent or await _plan.plan_of(end.person, end.stay) is not None
@@ -169,7 +169,8 @@ async def _rate_end(end: Event) -> list[str]:
 
 
 async def _came_home(end: Event) -> bool:
-    stays = await end.person.open_stays()
+    """Not so who was in another hospital: who died there was, and never came home."""
+    stays = [*await end.person.open_stays(), *filter(died, await end.person.stays())]
     return not left_for_hospital(end.stay) and all(begun(stay) > end.at for stay in stays)
 
 
@@ -182,12 +183,6 @@ _UNCLEAR: Final = (
 async def _rating_stays(person: Person) -> str:
     active = await person.active_ratings()
     return f"the rating stays {colour_of(active[0])}" if active else "there is no rating"
-
-
-async def _died(event: Event) -> list[str]:
-    """The involvement closes with care: nobody is reminded, somebody speaks with the family."""
-    await _rating.undo_discharge(event)
-    return await closed_by_death(event.records, event.person, event.at)
 
 
 async def _reinvolved(event: Event) -> list[str]:

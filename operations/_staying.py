@@ -152,7 +152,12 @@ def _reviewed_before(record: Record, stay: Resource) -> tuple[int, Resource] | N
 
 
 def _brought_something(record: Record, stay: Resource) -> bool:
-    """It was known as open: of a stay that is over when it is first told, nobody asks why."""
+    """It was known as open: of a stay that is over when it is first told, nobody asks why.
+
+    Nor of one that would have begun after a death.
+    """
+    if record.is_after_death(stay):
+        return False
     return not is_over(stay) or any(refers(plan.get("encounter"), stay) for plan in record.plans)
 
 

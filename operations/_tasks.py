@@ -197,7 +197,7 @@ def _is_of_undone(record: Record, task: Resource) -> bool:
     if not focus.startswith("Encounter/"):
         return False
     stay = next((one for one in record.encounters if refers(task.get("focus"), one)), None)
-    return stay is None or status_of(stay) in _UNDONE
+    return stay is None or status_of(stay) in _UNDONE or record.is_after_death(stay)
 
 
 def _last_admission(record: Record) -> int:

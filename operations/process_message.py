@@ -263,7 +263,7 @@ class _Processing:
             return {**resource, "episodeOfCare": known["episodeOfCare"]}
         subject = unversioned(resource["subject"]["reference"])
         patient = {"resourceType": "Patient", "id": subject.split("/")[1]}
-        episode = await Person(self._records, patient, self._now).episode()
+        episode = await Person(self._records, patient, self._now).involvement()
         if episode is None:
             return resource
         return {**resource, "episodeOfCare": [{"reference": reference_to(episode)}]}

@@ -4,7 +4,9 @@ A message, a create, an update, a patch and a transaction come to the same: what
 become of the stay.
 """
 
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from fhir_server.errors import FhirError, Kind
@@ -12,8 +14,10 @@ from fhir_server.fhir.dates import interval
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.rules import Change
+from operations._death import died_at
 from operations._event import Event, Told
 from operations._happenings import known_right
+from operations._hindsight import in_hindsight
 from operations._leaving import died, left_for_hospital
 from operations._person import (
     CLOCKS_DIFFER,
@@ -21,6 +25,7 @@ from operations._person import (
     OPEN_STAY,
     UNDONE_STAY,
     Person,
+    begun,
     since,
     status_of,
 )
@@ -75,15 +80,28 @@ async def _require_succession(change: Change, known: str, told: str) -> None:
 
 
 async def follow(change: Change) -> list[str]:
-    """What the stay brings about."""
+    """What the stay brings about; where they have died, beside all else that is told of them."""
     event = await _event(change)
     if event is None:
         return []
+    elsewhere = await died_at(event.person, but=event.stay)
+    was_dead = elsewhere is not None or event.was_death
+    dies = status_of(event.stay) == "finished" and died(event.stay)
+    if not (was_dead or dies):
+        return await _effects(change, event)
+    if elsewhere is not None:
+        if begun(event.stay) > elsewhere and status_of(event.stay) not in UNDONE_STAY:
+            return await corrected(event)
+        event = replace(event, was_death=False)  # the other one stands
+    return await in_hindsight(event, partial(_effects, change, event), was_dead=was_dead)
+
+
+async def _effects(change: Change, event: Event) -> list[str]:
     status = "" if change.after is None else status_of(event.stay)
     if status in ("", *UNDONE_STAY):
         return await undone(event)
     happened = _LONG_AGO <= event.at <= change.now + CLOCKS_DIFFER
-    if not happened or await _died_elsewhere(event):
+    if not happened:
         return await corrected(event)
     if status in OPEN_STAY:
         again = change.before is not None and status_of(change.before) == "finished"
@@ -118,18 +136,6 @@ async def _event(change: Change) -> Event | None:
         was_death=change.before is not None and died(change.before),
         went_on=change.before is not None and left_for_hospital(change.before),
     )
-
-
-async def _died_elsewhere(event: Event) -> bool:
-    """Whether it is on record that they have died, and not by this stay: nothing follows any more.
-
-    A word of an earlier stay that comes late brings nobody back on the register.
-    """
-    person, stay = event.person, event.stay
-    if status_of(stay) == "finished" and died(stay):
-        return False
-    others = [one for one in await person.stays() if one["id"] != stay["id"]]
-    return person.has_died or any(status_of(one) == "finished" and died(one) for one in others)
 
 
 def _patient_id(stay: Resource) -> str:

@@ -6,6 +6,7 @@ is for the keyworker to look at: docs/decisions/0039-who-somebody-is.md.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 from fhir_server.access.labels import is_test_data
@@ -15,13 +16,12 @@ from fhir_server.fhir.dates import interval
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
 from fhir_server.operation.rules import Change
-from operations import _plan
-from operations._death import closed_by_death, reinvolved
+from operations._death import died_at, reinvolved
 from operations._doubt import ask_who
+from operations._event import Event
+from operations._hindsight import in_hindsight
 from operations._identity import numbers, plain_number, reliable
-from operations._leaving import died
-from operations._person import CLOCKS_DIFFER, Person, status_of
-from operations._rating import give_back_after_death
+from operations._person import CLOCKS_DIFFER, Person
 
 ON: Final = ("Patient",)
 _CHANGED: Final = "See whether the young person is still who they were"
@@ -48,30 +48,35 @@ async def follow(change: Change) -> list[str]:
     if change.before is None:
         return said
     person = Person(change.records, change.after, change.now)
-    if Person(change.records, change.before, change.now).has_died != person.has_died:
-        said += await (_died(change, person) if person.has_died else _lives(change, person))
+    if _death(change.before) != _death(change.after):
+        said += await _died_or_not(change, person, change.before)
     return said + await _changed(change, person, change.before)
 
 
-async def _died(change: Change, person: Person) -> list[str]:
-    told = str(person.patient.get("deceasedDateTime", ""))
-    at = min(interval(told).high - 1, change.now) if told else change.now
-    plan = await person.open_discharge_plan()
-    if plan is not None and await person.open_stays():
-        await _plan.end_plan(change.records, plan, at)
-    return await closed_by_death(change.records, person, at)
+def _death(patient: Resource) -> tuple[object, object]:
+    return patient.get("deceasedDateTime"), patient.get("deceasedBoolean") or None
+
+
+async def _died_or_not(change: Change, person: Person, before: Resource) -> list[str]:
+    """What stays have brought by what is told of a death now; one that they tell of stands."""
+    was_dead = await died_at(Person(change.records, before, change.now)) is not None
+    event = Event(
+        change.records,
+        person,
+        stay={},
+        at=change.now,
+        author={"reference": person.reference},
+        consented=await person.consented("register"),
+        pathway=change.pathway,
+    )
+    return await in_hindsight(event, partial(_lives, change, person), was_dead=was_dead)
 
 
 async def _lives(change: Change, person: Person) -> list[str]:
-    """A death that a stay still tells of stands."""
-    if any(status_of(one) == "finished" and died(one) for one in await person.stays()):
+    if await died_at(person) is not None:
         return []
     in_hospital = bool(await person.open_stays())
-    plan = await person.open_discharge_plan()
-    if plan is not None and in_hospital:
-        await _plan.resume_plan(change.records, plan)
-    said = await reinvolved(change.records, person, in_hospital=in_hospital)
-    return [*said, *await give_back_after_death(change.records, person)]
+    return await reinvolved(change.records, person, in_hospital=in_hospital)
 
 
 async def _changed(change: Change, person: Person, before: Resource) -> list[str]:

@@ -81,6 +81,7 @@ def course_at_last(nhs_number: str) -> list[JSON]:
         told(stay.discharge(home), 19.85),
         told(stay.event("A11", "cancelled"), 19.9),
         told(stay.event("A04", "in-progress"), 19.92),
+        told(stay.discharge(home, to="79", method="4"), 19.94),
     ]
 
 

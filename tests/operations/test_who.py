@@ -74,7 +74,7 @@ async def test_a_death_comes_to_the_same_whoever_tells_it(chart: Chart) -> None:
     """By the ward alone, by the Patient alone, and by both in either order."""
     spell = Spell(chart.nhs_number, HOME)
     await chart.tell(spell.admit())
-    await corrected(chart, deceasedDateTime="2026-06-04")
+    await corrected(chart, deceasedDateTime="2026-07-06")
     by_patient = await end_state(chart)
     await chart.tell(spell.discharge(HOME, to="79", method="4"))
     by_both = await end_state(chart)
