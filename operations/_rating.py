@@ -4,6 +4,7 @@ A rating is superseded, never deleted, and never given without consent to be on 
 """
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from typing import Final
@@ -12,6 +13,7 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import Records, reference_to, stable_id
 from operations._event import Event
+from operations._leaving import left_for_hospital
 from operations._person import (
     Person,
     begun,
@@ -114,6 +116,42 @@ async def undo_discharge(event: Event) -> list[str]:
     if before is None and wrong is not None:
         await _end_otherwise(event, begun(wrong), event.at)
     return said
+
+
+async def rate_by_last_open_stay(event: Event) -> None:
+    """Of stays that overlap, the blue is that of the one that began last and goes on.
+
+    One that led to another hospital does.
+    """
+    person = event.person
+    current = max(await person.open_stays(), key=_by_beginning, default=None)
+    active = await person.active_ratings()
+    if current is None or [colour_of(flag) for flag in active] != [canonicals.BLUE]:
+        return
+    (other,) = active
+    blue = await _blue_of(replace(event, stay=current))
+    if blue is None or _end_reason(blue) != "superseded":
+        return
+    over = await _given_over(event, other, blue)
+    if over is not None:
+        await event.records.amend(_ended(other, over, "superseded"))
+        await event.records.amend(_going_on(blue))
+        await _straighten(event)
+
+
+async def _given_over(event: Event, blue: Resource, to: Resource) -> int | None:
+    """When a stay's blue gives way to that of another which goes on; None where it does not."""
+    if begun(to) >= begun(blue):
+        return begun(to)
+    stays = [stay for stay in await event.person.stays() if belongs_to(blue, stay)]
+    if any(map(left_for_hospital, stays)):
+        return None
+    ends = [since(stay.get("period", {}).get("end")) for stay in stays]
+    return max(ends, default=event.at)
+
+
+def _by_beginning(stay: Resource) -> tuple[int, str]:
+    return begun(stay), str(stay["id"])
 
 
 async def undo_discharge_home(event: Event) -> list[str]:

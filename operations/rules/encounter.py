@@ -30,6 +30,7 @@ from operations._person import (
     status_of,
 )
 from operations._plan import plan_id
+from operations._rating import rate_by_last_open_stay
 from operations._stay import admitted, corrected, discharged, may_follow, reopened, undone
 
 ON: Final = ("Encounter",)
@@ -88,12 +89,18 @@ async def follow(change: Change) -> list[str]:
     was_dead = elsewhere is not None or event.was_death
     dies = status_of(event.stay) == "finished" and died(event.stay)
     if not (was_dead or dies):
-        return await _effects(change, event)
+        return await _among_stays(change, event)
     if elsewhere is not None:
         if begun(event.stay) > elsewhere and status_of(event.stay) not in UNDONE_STAY:
             return await corrected(event)
         event = replace(event, was_death=False)  # the other one stands
-    return await in_hindsight(event, partial(_effects, change, event), was_dead=was_dead)
+    return await in_hindsight(event, partial(_among_stays, change, event), was_dead=was_dead)
+
+
+async def _among_stays(change: Change, event: Event) -> list[str]:
+    said = await _effects(change, event)
+    await rate_by_last_open_stay(event)
+    return said
 
 
 async def _effects(change: Change, event: Event) -> list[str]:
