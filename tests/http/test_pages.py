@@ -10,6 +10,7 @@ import pytest
 from fhir_server.access.caller import ANONYMOUS
 from fhir_server.access.policy import OpenPolicy
 from fhir_server.access.session import Session
+from fhir_server.fhir.dates import interval
 from fhir_server.http.asking import Kept
 from fhir_server.http.pages import _MOST_MET, Page, Pages
 from fhir_server.storage.interface import Store
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.sqlite_alone
 TWO: Final = "CarePlan?_count=2&_sort=_id"
 _LINK: Final = re.compile(rb"_page=([^\"]+)\"")
 SECOND: Final = 1_000_000
+NOON: Final = interval("2026-11-23T12:00:00Z").low
 
 
 class Again(Searched):
@@ -41,12 +43,12 @@ class Again(Searched):
         assert found is not None
         return found[1]
 
-    def go_ahead(self, monkeypatch: pytest.MonkeyPatch, microseconds: int) -> None:
+    def at(self, monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
+        """The server's clock stands, so long after noon."""
         assert self.app.fhir is not None
-        server = self.app.fhir.server
-        clock = server.clock
-        later = replace(server, clock=lambda: clock() + microseconds)
-        monkeypatch.setattr(self.app.fhir, "server", later)
+        moment = NOON + seconds * SECOND
+        stands = replace(self.app.fhir.server, clock=lambda: moment)
+        monkeypatch.setattr(self.app.fhir, "server", stands)
 
 
 @pytest.fixture(scope="module")
@@ -105,13 +107,14 @@ def test_each_is_told_by_the_address_that_they_came_from(served: Again) -> None:
 def test_links_are_made_anew_before_they_are_old(
     served: Again, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    path = f"{TWO}&_elements=status"
+    served.at(monkeypatch, 0)
     for _ in range(3):
-        before = served.link()
-    assert served.link() == before
-    served.go_ahead(monkeypatch, 59 * SECOND)
-    assert served.link() == before
-    served.go_ahead(monkeypatch, 2 * SECOND)
-    assert served.link() != before
+        before = served.link(path)
+    served.at(monkeypatch, 59)
+    assert served.link(path) == before
+    served.at(monkeypatch, 60)
+    assert served.link(path) != before
 
 
 def test_what_hangs_on_the_moment_is_made_anew(served: Again) -> None:
@@ -122,13 +125,14 @@ def test_what_hangs_on_the_moment_is_made_anew(served: Again) -> None:
 def test_a_page_behind_a_link_ends_with_the_link(
     served: Again, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    served.at(monkeypatch, 0)
     path = f"CarePlan?_page={served.link(f'{TWO}&_elements=id').decode()}"
     assert served.app.fhir is not None
     lifetime = served.app.fhir.server.page_lifetime
-    served.go_ahead(monkeypatch, (lifetime - 2) * SECOND)
+    served.at(monkeypatch, lifetime)
     for _ in range(3):
         assert b"200 OK" in served.told(path).answer
-    served.go_ahead(monkeypatch, 4 * SECOND)
+    served.at(monkeypatch, lifetime + 1)
     assert b"410 Gone" in served.told(path).answer
 
 
