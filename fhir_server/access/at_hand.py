@@ -21,7 +21,7 @@ from fhir_server.access.identities import Identities
 from fhir_server.storage.interface import Memo, Reader
 
 _MOST_BYTES: Final = 32 * 1024 * 1024
-"""That facts are reckoned to take: of 6,000 patients and more."""
+"""That facts are reckoned to take: of some 4,800 patients as in the synthetic region."""
 _LEAST: Final = 1500
 """Bytes of one patient's, whatever they hold."""
 _SCAN_FROM: Final = 200

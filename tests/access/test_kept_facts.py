@@ -49,7 +49,7 @@ def test_they_say_what_was_told() -> None:
         assert frozenset(one.grantees) <= found.grantees
 
 
-def test_those_asked_for_longest_ago_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_those_kept_longest_ago_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     shelf = Shelf(State())
     shelf.keep("1", of(1))
     monkeypatch.setattr(at_hand, "_MOST_BYTES", 3 * shelf.size)
