@@ -92,7 +92,9 @@ def _told(source: Source, resource: Resource) -> tuple[str, str]:
         return ("admitted", "Admitted") if began else ("discharged", "Left hospital")
     about = _about(resource)
     if source.resource_type == "Flag" and not is_rating(resource):
-        return ("flagged", "Flag") if source.what == "rated" else ("flag-ended", "Flag ended")
+        what, text = ("flagged", "Flag") if source.what == "rated" else ("flag-ended", "Flag ended")
+        said = _in_words(resource.get("code", {}))
+        return what, f"{text}: {said}" if said else text
     return source.what, f"{source.text}: {about}" if about else source.text
 
 
@@ -119,6 +121,11 @@ def _about(resource: Resource) -> str:
             return str(described.get("text", "") if isinstance(described, dict) else described)
         case _:
             return ""
+
+
+def _in_words(concept: Resource) -> str:
+    told = [concept.get("text"), *(one.get("display") for one in concept.get("coding", ()))]
+    return str(next(filter(None, told), ""))
 
 
 def _code(concepts: Any, system: str) -> str:

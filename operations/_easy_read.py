@@ -158,9 +158,14 @@ def _next(material: Material) -> Iterator[Line]:
             yield Line(f"{said} {in_words(day)}.")
     dated = [(due, task) for task in material.tasks if is_open(task) and (due := _due(task))]
     told = [(due, TASKS[code]) for due, task in dated if (code := task_code(task)) in TASKS]
-    for due, said in sorted(set(told), key=lambda one: interval(one[0]).low)[:_MOST_TASKS]:
+    soonest: dict[str, str] = {}
+    for due, said in sorted(told, key=lambda one: interval(one[0]).low):
+        soonest.setdefault(said, due)  # nothing is said twice
+    for said, due in [*soonest.items()][:_MOST_TASKS]:
         yield Line(said)
-        yield Line(f"This should be by {in_words(due)}.")
+        is_late = interval(due).high <= material.now
+        beginning = "We are late. It should have been by" if is_late else "This should be by"
+        yield Line(f"{beginning} {in_words(due)}.")
 
 
 def _due(task: Resource) -> str:

@@ -5,7 +5,7 @@ which event came first, or how often.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import cached_property
 from typing import Final
@@ -349,6 +349,14 @@ async def record_of(
         answers=await person.answers(),
         news=news,
     )
+
+
+def with_tasks(record: Record, written: Collection[Resource]) -> Record:
+    """The record once these Tasks were written, and nothing else."""
+    if not written:
+        return record
+    tasks = {task["id"]: task for task in (*record.tasks, *written)}
+    return replace(record, tasks=[*tasks.values()])
 
 
 async def _tasks(records: Records, person: Person) -> list[Resource]:

@@ -12,7 +12,7 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.api import Call
-from fhir_server.operation.records import Lookup, reference_to
+from fhir_server.operation.records import Lookup, Once, reference_to
 from operations._appraising import Appraisal, give, reason_of
 from operations._deciding import RATES, decider, sees_colour_alone
 from operations._person import Person, colour_of, local_day, since
@@ -34,13 +34,20 @@ class _Risk:
 
 
 async def run(call: Call) -> Resource:
-    person = await person_of(call)
+    person = _asking_once(call, await person_of(call))
     risk = await _risk(call, person)
     applied = None
     if call.parameters.one("apply"):
         applied = await _apply(call, person, risk)
+        person = _asking_once(call, person)  # of what there is now
         risk = await _risk(call, person)
     return {"resourceType": "Parameters", "parameter": await _told(call, person, risk, applied)}
+
+
+def _asking_once(call: Call, person: Person) -> Person:
+    """Several rules look at the same stays and answers."""
+    once = Once(call.session, base=call.base, now=call.now)
+    return Person(once, person.patient, call.now)
 
 
 async def person_of(call: Call) -> Person:

@@ -16,7 +16,6 @@ from fhir_server.access.kept_terms import Epochs
 from fhir_server.access.policy import AUDITED, Rule, Terms
 from fhir_server.access.table import Explanation
 from fhir_server.errors import FhirError, Kind
-from fhir_server.fhir import json
 from fhir_server.search.ast import Nothing, Queries, Query, Search
 from fhir_server.search.parameters import ParameterSet
 from fhir_server.storage.interface import (
@@ -117,15 +116,20 @@ class GuardedReader:
         """The current version or deletion, None where there is none that the caller may see."""
         found = await self._reader.read(resource_type, resource_id)
         if self._rule is not None:
-            seen = self._seen_as_before(found)
+            seen = self._seen_as_before(resource_type, found)
             found = seen or await self._seen(self._rule, resource_type, found)
         return self._noted(found)
 
-    def _seen_as_before(self, found: StoredVersion | None) -> StoredVersion | None:
+    def _seen_as_before(
+        self, resource_type: str, found: StoredVersion | None
+    ) -> StoredVersion | None:
         """A current version as the caller sees it, where it need not be decided anew."""
-        if self.beside is None or found is None or not isinstance(self._rule, ConsentPolicy):
+        if self.beside is None or not isinstance(self._rule, ConsentPolicy):
             return None
         state = self.beside.beside
+        if found is None:  # what is hidden is looked at so as well, and takes the time
+            self._rule.seen_as_before(b"", membership.nobodys_version(resource_type))
+            return None
         return None if state is None else self._rule.seen_as_before(state, found)
 
     async def vread(
@@ -305,10 +309,9 @@ class GuardedReader:
     ) -> StoredVersion | None:
         """A current version as the caller sees it, None where that is not at all."""
         if current is None:
-            # What is hidden costs a decision, and a row that is found: what is not there costs the
-            # same decision, and to decode it in full takes about what finding a row does.
-            body = membership.nobodys_body(resource_type)
-            await rule.sight(self._reader, json.decode_own(body))
+            # What is hidden costs a decision, and what is not there costs the same.
+            body = membership.nobodys_version(resource_type).body
+            await rule.sight_as_stored(self._reader, resource_type, body)
             return None
         if current.body:
             sight = await rule.sight_as_stored(self._reader, current.type, current.body)

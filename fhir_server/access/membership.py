@@ -29,6 +29,7 @@ from fhir_server.search.extract import (
 )
 from fhir_server.search.rewrite import Targets
 from fhir_server.search.values import ReferenceValue
+from fhir_server.storage.interface import StoredVersion
 
 PATIENT: Final = "Patient"
 _ABOUT: Final = ("patient", "subject")
@@ -162,12 +163,13 @@ def nobodys(resource_type: str) -> Mapping[str, Any]:
 
 
 @cache
-def nobodys_body(resource_type: str) -> bytes:
+def nobodys_version(resource_type: str) -> StoredVersion:
     """The same as it would be stored, of about the size and shape that records have."""
     coding = {"system": "http://snomed.info/sct", "code": "000000000", "display": "nothing at all"}
     text = {"status": "generated", "div": "nothing at all " * 60}
     padding = {"text": text, "code": [{"coding": [coding]}] * 12}
-    return json.encode({**padding, **nobodys(resource_type)})
+    body = json.encode({**padding, **nobodys(resource_type)})
+    return StoredVersion(resource_type, "nobody", 1, 0, "PUT", body)
 
 
 def patient_of(resource: Mapping[str, Any]) -> str:

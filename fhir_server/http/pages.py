@@ -15,10 +15,11 @@ from fhir_server.http.asking import Kept, Words
 from fhir_server.interactions.exchange import Server
 from fhir_server.search.again import is_kept
 
-MOST: Final = 4 * 1024 * 1024
+MOST: Final = 2 * 1024 * 1024
 """Bytes of the pages that are remembered, of all callers."""
-_AROUND: Final = 2048
-"""Bytes that one takes besides, or so: names of what it shows, and of whom it is about."""
+_AROUND: Final = 1024
+"""Bytes that one takes besides, or so, and each name that its row of the audit has."""
+_NAME: Final = 100
 _LARGE: Final = 256 * 1024
 """Bytes of one that is not: few of those would leave no room for others."""
 _OF_LIFETIME: Final = 60
@@ -40,6 +41,11 @@ class Page:
     encoded: bool
     row: Row | None
     """What the audit says of it, but for the id of the request and the address."""
+
+    @property
+    def size(self) -> int:
+        names = 0 if self.row is None else len(self.row.targets) + len(self.row.patients)
+        return len(self.body) + _AROUND + names * _NAME
 
 
 class Pages:
@@ -84,14 +90,14 @@ class Pages:
         return server.clock() + server.page_lifetime * _MICROSECONDS // _OF_LIFETIME
 
     def keep(self, words: Words, page: Page) -> None:
-        if len(page.body) > _LARGE:
+        if page.size > _LARGE:
             return
         if words in self._pages:
             self._drop(words)
         self._pages[words] = page
-        self._size += len(page.body) + _AROUND
+        self._size += page.size
         while self._size > self._most:
             self._drop(next(iter(self._pages)))
 
     def _drop(self, words: Words) -> None:
-        self._size -= len(self._pages.pop(words).body) + _AROUND
+        self._size -= self._pages.pop(words).size

@@ -35,6 +35,7 @@ def answer(answer: Answer, base: str) -> HttpAnswer:
     return HttpAnswer(answer.status, answer.body, headers)
 
 
+@lru_cache(maxsize=4096)
 def http_time(seconds: int) -> str:
     """Seconds since the epoch as headers have them: RFC 9110 section 5.6.7."""
     day, second = divmod(seconds, 86_400)

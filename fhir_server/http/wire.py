@@ -71,6 +71,8 @@ class Protocol(HttpToolsProtocol):
         self._is_broken = False
         """Whether something came in that cannot be parsed."""
         self._line = Line("")
+        self._idle_since: float | None = None
+        """When the last answer was complete, on the loop's clock; None once more has come in."""
         self._added: object = None
         self._first = b""
 
@@ -86,7 +88,32 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._rest.clear()
+        self._end_timer()
         super().connection_lost(exc)
+
+    def _end_timer(self) -> None:
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Something comes in. The timer goes on, and finds that when it ends: to end it and to set
+        another one for each request would cost a tenth of a read."""
+        self._idle_since = None
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None:
+            return  # the answer to what came in sets it again
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._set_timer(left)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _set_timer(self, seconds: float) -> None:
+        handler = self.timeout_keep_alive_handler
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, handler)
 
     def data_received(self, data: bytes) -> None:
         if len(data) <= _SLICE and not self._rest:
@@ -122,7 +149,12 @@ class Protocol(HttpToolsProtocol):
             self.loop.call_soon(self._parse_on)
 
     def on_response_complete(self) -> None:
+        self._end_timer()  # another one is set
         super().on_response_complete()
+        self._idle_since = self.loop.time()
+        self._read_on()
+
+    def _read_on(self) -> None:
         if self.flow.read_paused and not self.transport.is_closing():
             self.flow.resume_reading()  # where the last that waited has begun
             self._go_on()
@@ -186,8 +218,16 @@ class Protocol(HttpToolsProtocol):
         status, rest, cost = found
         self._at_once += cost
         self.transport.write(self._beginning(status) + rest)
-        self.on_response_complete()
+        self._complete()
         return True
+
+    def _complete(self) -> None:
+        """As `on_response_complete`, of what was answered while nothing else was under way."""
+        self.server_state.total_requests += 1
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._set_timer(self.timeout_keep_alive)
+        self._read_on()
 
     def _is_plain(self) -> bool:
         parser, cycle = self.parser, self.cycle

@@ -143,6 +143,29 @@ class Lookup:
         return [_decoded(version.body) for version in page.matches]
 
 
+class Once(Lookup):
+    """Reads for one answer, which asks each question about a patient once."""
+
+    def __init__(self, data: Data, *, base: str, now: int) -> None:
+        super().__init__(data, base=base, now=now)
+        self._known: dict[Question, list[Resource]] = {}
+
+    async def about(
+        self,
+        resource_type: str,
+        patient: str,
+        *further: Node,
+        latest: int = 0,
+        by: SortKey = WRITTEN,
+    ) -> list[Resource]:
+        question = Question(resource_type, patient, further, latest, by)
+        found = self._known.get(question)
+        if found is None:
+            asked = super().about(resource_type, patient, *further, latest=latest, by=by)
+            found = self._known[question] = await asked
+        return [*found]
+
+
 class Records(Lookup):
     """Reads and writes of one commit.
 

@@ -5,6 +5,7 @@ A word is a run of letters and digits, folded as strings are (`values.fold`); al
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from fhir_server.search.values import fold
@@ -16,6 +17,8 @@ BREAK: Final = f" {_SIGN} "
 """Between texts that no phrase goes across. No string of FHIR holds it, and folding leaves it."""
 MARK: Final = "¶"
 """What stands for it among the words; it is none itself, so no query can name it."""
+_SHORT: Final = 2000
+"""Characters of a text whose words are remembered."""
 _WORD: Final = re.compile(rf"[^\W_]{{1,{LONGEST}}}")
 _WORD_OR_BREAK: Final = re.compile(rf"{_WORD.pattern}|{_SIGN}")
 _SEPARATORS: Final = str.maketrans(
@@ -29,7 +32,18 @@ def words(text: str) -> list[str]:
 
 def running_words(texts: Iterable[str]) -> str:
     """The words of all the texts with spaces between, `MARK` between texts; '' without words."""
-    found = " ".join(_cut(BREAK.join(dict.fromkeys(texts))))
+    text = BREAK.join(dict.fromkeys(texts))
+    return _running(text) if len(text) > _SHORT else _running_again(text)
+
+
+@lru_cache(maxsize=256)
+def _running_again(text: str) -> str:
+    """Tasks and plans that a service writes by itself say the same of everybody."""
+    return _running(text)
+
+
+def _running(text: str) -> str:
+    found = " ".join(_cut(text))
     return found.strip(BREAK).replace(_SIGN, MARK)
 
 

@@ -25,7 +25,7 @@ from operations._person import (
     status_of,
 )
 from operations._plan import plan_id
-from operations._record import SELF_HARM, Record, patient_in, record_of, task_code
+from operations._record import SELF_HARM, Record, patient_in, record_of, task_code, with_tasks
 from operations._tasks import fit
 from operations._turning import end_parents_consents, end_ratings_of_the_outgrown
 
@@ -111,9 +111,9 @@ async def _settle(change: Change, patient_id: str, *, on_time: bool) -> list[str
     said = await end_parents_consents(records, record)
     said += await end_ratings_of_the_outgrown(records, record)
     record = (await now() if said else record) or record
+    before = len(records.saved)
     told = await fit(records, record, on_time=on_time)
-    record = (await now() if told else record) or record
-    await records.remind(patient_id, next_moment(record))
+    await records.remind(patient_id, next_moment(with_tasks(record, records.saved[before:])))
     return said + told
 
 

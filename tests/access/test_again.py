@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -92,6 +92,20 @@ def read(session: Session) -> Awaitable[object]:
     return session.answering().read("Goal", "g")
 
 
+def vread(session: Session) -> Awaitable[object]:
+    return session.answering().vread("Goal", "g", 1)
+
+
+def referring(session: Session) -> Awaitable[object]:
+    reader: Any = session.answering()
+    told: Awaitable[object] = reader.referring(["Goal"], "subject", ["Patient/1"])
+    return told
+
+
+ANSWERS: Final = (found(GOALS), counted(GOALS), read, vread)
+NAMES: Final = ("found", "counted", "read", "vread")
+
+
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     store = SqliteStore(tmp_path / "fhir.db")
@@ -105,7 +119,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     await store.close()
 
 
-@pytest.mark.parametrize("answer", [found(GOALS), counted(GOALS), read], ids=str)
+@pytest.mark.parametrize("answer", ANSWERS, ids=NAMES)
 async def test_a_write_of_its_type_ends_it_whoever_writes(world: World, answer: Answer) -> None:
     for session in (world.open(), world.session()):
         for store in (world.store, world.other):
@@ -120,7 +134,7 @@ async def test_a_write_of_its_type_ends_it_whoever_writes(world: World, answer: 
             assert not await basis.holds()
 
 
-@pytest.mark.parametrize("answer", [found(GOALS), counted(GOALS), read], ids=str)
+@pytest.mark.parametrize("answer", ANSWERS[:3], ids=NAMES[:3])
 async def test_a_write_of_another_type_leaves_it(world: World, answer: Answer) -> None:
     for session in (world.open(), world.session()):
         basis = await world.made(session, answer)
@@ -140,6 +154,21 @@ async def test_a_write_of_what_it_is_led_through_ends_it(world: World, answer: A
         assert await basis.holds()
         await write(world.other, resource)
         assert not await basis.holds()
+
+
+async def test_what_is_asked_of_references_counts_too(world: World) -> None:
+    basis = await world.made(world.open(), referring)
+    await write(world.store, about("Goal", "h", "2"))
+    assert not await basis.holds()
+
+
+async def test_what_asks_the_store_for_nothing_hangs_on_no_type(world: World) -> None:
+    async def nothing(session: Session) -> object:
+        return session
+
+    basis = await world.made(world.open(), nothing)
+    await write(world.store, about("Goal", "h", "2"))
+    assert await basis.holds()
 
 
 async def test_what_the_audit_and_others_keep_leaves_it(world: World) -> None:

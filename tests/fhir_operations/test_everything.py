@@ -10,7 +10,8 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from fhir_server.search.ast import Everything, ReferenceTo
+from fhir_server.access.session import Session
+from fhir_server.search.ast import Everything, Query, ReferenceTo
 from tests.conftest import Restrict
 from tests.fhir_operations.conftest import OnePatient
 from tests.fhir_operations.record import (
@@ -89,6 +90,21 @@ async def test_each_comes_once_however_long_the_pages_are(
     shown = [name for page in found for name in names(page)]
     assert shown[0] == PATIENT
     assert Counter(shown) == Counter(MEMBERS | BESIDE)
+
+
+async def test_types_of_which_there_is_nothing_are_not_searched(
+    caseload: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, searched = Session.search, Counter[str]()
+
+    async def noted(session: Session, query: Query, *more: Any) -> Any:
+        searched[query.resource_type] += 1
+        return await search(session, query, *more)
+
+    monkeypatch.setattr(Session, "search", noted)
+    assert (await caseload.get(EVERYTHING, params={"_count": 500})).status_code == 200
+    there = {name.partition("/")[0] for name in MEMBERS | BESIDE}
+    assert searched.keys() <= there
 
 
 async def test_every_page_links_to_the_whole(caseload: httpx.AsyncClient) -> None:

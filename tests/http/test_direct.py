@@ -21,7 +21,7 @@ from fhir_server.http.direct import at_once
 from fhir_server.http.render import http_time
 from fhir_server.http.wire import Protocol
 from fhir_server.settings import Settings
-from tests.http.wired import Told, Wired, get
+from tests.http.wired import Told, Transport, Wired, get
 from tests.stores import SQLITE, store_at
 
 NIGHTLY: Final = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
@@ -230,8 +230,14 @@ def test_several_on_one_connection_are_answered_in_turn(served: Served) -> None:
         assert served.both(b"".join(several))[1].answer == expected
 
 
-def _is_timed(protocol: Protocol) -> bool:
-    return protocol.timeout_keep_alive_task is not None
+def _closes(protocol: Protocol, transport: Transport, idle: int) -> bool:
+    """Whether the connection is closed where its timer ends after so many seconds."""
+    assert protocol.timeout_keep_alive_task is not None
+    protocol.timeout_keep_alive_task.cancel()
+    protocol.timeout_keep_alive = idle
+    protocol.timeout_keep_alive_handler()
+    protocol.timeout_keep_alive = 60
+    return transport.closed
 
 
 def test_no_timer_closes_the_connection_while_a_request_is_under_way(plain: Served) -> None:
@@ -239,11 +245,32 @@ def test_no_timer_closes_the_connection_while_a_request_is_under_way(plain: Serv
         protocol, transport = plain.wired.connected()
         protocol.data_received(get("Goal/short") + get("Goal/long?_format=json"))
         assert transport.written.count(STATUS) == 1
-        assert not _is_timed(protocol)
+        assert not _closes(protocol, transport, 0)
         await asyncio.gather(*protocol.tasks)
         assert transport.written.count(STATUS) == 2
-        assert _is_timed(protocol)
+        assert _closes(protocol, transport, 0)
         protocol.connection_lost(None)
+
+    plain.runner.run(ask())
+
+
+@pytest.mark.parametrize("lost", [None, ConnectionResetError()])
+def test_a_timer_closes_a_connection_once_it_was_idle_for_long(
+    plain: Served, lost: Exception | None
+) -> None:
+    async def ask() -> None:
+        protocol, transport = plain.wired.connected()
+        for _ in range(2):
+            protocol.data_received(get("Goal/short"))
+            assert not _closes(protocol, transport, 60)
+        protocol.data_received(get("Goal/short")[:20])
+        assert not _closes(protocol, transport, 0), "more has come in"
+        protocol.data_received(get("Goal/short")[20:])
+        timer = protocol.timeout_keep_alive_task
+        assert timer is not None
+        protocol.connection_lost(lost)
+        assert timer.cancelled()
+        assert protocol.timeout_keep_alive_task is None
 
     plain.runner.run(ask())
 

@@ -155,7 +155,7 @@ def words(number: int, kept: object) -> Any:
 
 
 async def test_what_was_not_asked_for_longest_makes_room() -> None:
-    pages, kept = Pages(most=40_000), Kept(ANONYMOUS, Session(Any, ANONYMOUS))  # type: ignore[arg-type]
+    pages, kept = Pages(most=30_000), Kept(ANONYMOUS, Session(Any, ANONYMOUS))  # type: ignore[arg-type]
     for number in range(4):
         pages.keep(words(number, kept), page(kept, 8000))
         assert await pages.find(words(0, kept), kept, 0) is not None
@@ -164,7 +164,7 @@ async def test_what_was_not_asked_for_longest_makes_room() -> None:
     pages.keep(words(5, kept), page(kept, 300_000))
     assert await pages.find(words(5, kept), kept, 0) is None
     pages.keep(words(3, kept), page(kept, 7000))
-    assert pages._size == sum(len(one.body) + 2048 for one in pages._pages.values()) <= 40_000
+    assert pages._size == sum(one.size for one in pages._pages.values()) <= 30_000
 
 
 async def test_another_caller_of_the_same_number_has_no_page_of_theirs() -> None:

@@ -80,6 +80,7 @@ def course_at_last(nhs_number: str) -> list[JSON]:
         told(stay.discharge(home, to="53"), 19.8),
         told(stay.discharge(home), 19.85),
         told(stay.event("A11", "cancelled"), 19.9),
+        told(stay.event("A04", "in-progress"), 19.92),
     ]
 
 
@@ -116,8 +117,9 @@ def trigger_of(sent: JSON) -> str:
 
 
 def as_v2(sent: JSON) -> str:
-    """A message in NHS England's shape as the ADT that says the same."""
+    """A message in NHS England's shape as the ADT that says the same; a visit is told as news."""
     event, stay, young_person = trigger_of(sent), part(sent, 1), part(sent, 2)
+    event = "A08" if event == "A04" else event  # which $process-adt does not take
     visit = [*[""] * 46]
     visit[0], visit[2], visit[4] = "PV1", "P" if stay["status"] == "planned" else "I", "25"
     visit[3] = stay.get("location", ward(""))[0]["location"]["display"]

@@ -72,7 +72,7 @@ def orders(draw: st.DrawFn) -> Order:
 
 
 @settings(
-    max_examples=fewer(500 if NIGHTLY else 16, 4),
+    max_examples=fewer(500 if NIGHTLY else 12, 3),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     derandomize=not NIGHTLY,

@@ -9,10 +9,12 @@ import textstat
 from fhir.resources.R4B.bundle import Bundle
 
 from fhir_server.fhir import canonicals
+from fhir_server.fhir.dates import interval
 from operations import _easy_words as easy
+from operations._easy_read import Material, sections
 from operations._easy_words import in_words
 from tests.operations.asking import got
-from tests.operations.chart import Chart, voice
+from tests.operations.chart import Chart, concept, voice
 from tests.operations.messages import JSON
 from tests.support import REPOSITORY, assert_outcome, body, caseload, put
 
@@ -55,6 +57,31 @@ async def test_tells_the_plan_in_plain_words(chart: Chart) -> None:
     assert "We are working on it." in read.own
     assert "Someone is your keyworker." in read.own
     assert "If you are in danger, ring 999." in read.own
+
+
+def test_says_what_is_late_and_nothing_twice() -> None:
+    dues = {"T-CONSENT-RECHECK": ["2027-01-04", "2026-12-01"], "T-REVIEW-AMBER": ["2026-02-02"]}
+    tasks = [
+        {
+            "status": "requested",
+            "code": concept(canonicals.TIMER, code),
+            "restriction": {"period": {"end": due}},
+        }
+        for code, days in dues.items()
+        for due in days
+    ]
+    now = interval("2026-11-22").low
+    (following,) = [
+        one
+        for one in sections(Material({}, {}, (), (), {}, tasks, now))
+        if one.title == "What happens next"
+    ]
+    assert [line.own for line in following.lines] == [
+        "We will look at how things are going.",
+        "We are late. It should have been by Monday 2 February 2026.",
+        "We will ask if you still want our help.",
+        "This should be by Tuesday 1 December 2026.",
+    ]
 
 
 async def test_quotes_what_the_young_person_said(chart: Chart) -> None:

@@ -48,6 +48,22 @@ async def test_a_stay_is_told_with_its_ratings_and_tasks(chart: Chart) -> None:
     assert "goal-set" not in whats
 
 
+async def test_a_flag_that_rates_nobody_is_told_by_what_it_says(chart: Chart) -> None:
+    said = {"code": {"text": "Speaks by signs"}, "category": [{"text": "Adjustment"}]}
+    await chart.write(
+        {
+            "resourceType": "Flag",
+            "id": "adjustment",
+            "status": "active",
+            "subject": {"reference": chart.patient},
+            "period": {"start": "2026-01-20"},
+            **said,
+        }
+    )
+    answer = await got(chart.client, f"{chart.patient}/$timeline?start=2026-01-20&end=2026-01-20")
+    assert [parts(one)["text"] for one in named(answer, "event")] == ["Flag: Speaks by signs"]
+
+
 async def test_the_newest_first(chart: Chart) -> None:
     assert await told(chart, "_sort=-date") == (await told(chart))[::-1]
 

@@ -287,8 +287,8 @@ async def test_t_red_hold_is_met_by_no_rating_of_the_days_in_which_red_is_held(
     await chart.tell(spell.discharge(home))
     await chart.rate("red", (home + timedelta(days=4)).isoformat())
     assert await dues(chart, "T-RED-HOLD") == [days_ago(1)], "nobody has looked since it is over"
-    await chart.rate("amber", days_ago(0))
-    assert await dues(chart, "T-RED-HOLD", "completed") == [days_ago(1)]
+    await chart.rate("amber", days_ago(1))
+    assert await dues(chart, "T-RED-HOLD", "completed") == [days_ago(1)], "on that day it is over"
 
 
 async def test_t_fu_48_follows_a_risk_that_is_noted_after_the_discharge(

@@ -80,7 +80,7 @@ async def _is_reviewed(telling: Telling, gil: Child, hana: Child) -> None:
     assert await panel.knows(hana) == set()
     await telling.it_is("2026-05-12 14:00")
     await keyworker.completes(gil, "T-CETR-COMMUNITY")
-    await nurse.rates(gil, "amber", "Somebody is there at night, and he sleeps")
+    await nurse.rates(gil, "amber", "Somebody is there at night, and he sleeps", avoided=True)
 
 
 async def _moves_house(telling: Telling, hana: Child) -> None:
@@ -92,7 +92,7 @@ async def _moves_house(telling: Telling, hana: Child) -> None:
     assert "T-LAEP" not in due, "nobody speaks of a bed within two days"
     await telling.it_is("2026-05-26 10:00")
     await keyworker.completes(hana, "T-CETR-COMMUNITY")
-    await nurse.rates(hana, "amber", "She moves on Saturday")
+    await nurse.rates(hana, "amber", "She moves on Saturday", avoided=True)
 
 
 async def _stayed_at_home(telling: Telling, children: tuple[Child, ...]) -> None:
@@ -111,6 +111,7 @@ async def _is_read_in_numbers(telling: Telling) -> None:
     report = await telling.commissioner.gets("$oversight-report?start=2026-03-01&end=2026-06-30")
     measures = {one["code"]["text"]: one for one in report["group"]}
     assert _count(measures["admissions"]) == 2, "those of March"
+    assert _count(measures["admissions-avoided"]) == 2, "as the nurse declares"
     for measure in ("readmissions-30", "readmissions-90"):
         assert measures[measure]["measureScore"]["value"] == 0
     assert measures["length-of-stay"]["measureScore"]["value"] == 28

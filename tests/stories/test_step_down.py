@@ -40,6 +40,23 @@ async def _steps_down(telling: Telling, cara: Child) -> None:
     assert await keyworker.state_of(cara) == "step-down"
     for person in (telling.cara, keyworker, nurse, telling.social_worker):
         assert await person.plans_of(cara) == dict.fromkeys(_PLANS, "active")
+    await _is_read(telling, cara)
+
+
+async def _is_read(telling: Telling, cara: Child) -> None:
+    """By herself, in plain words; whoever is no part of it finds nothing there."""
+    told = [
+        papers.value({"parameter": one["part"]}, "text")
+        for one in (await telling.cara.gets(f"{cara.reference}/$timeline"))["parameter"]
+        if one["name"] == "event"
+    ]
+    assert {"Rated: green", "Plan began: Step-down plan"} <= {*told}
+    (plan,) = await telling.cara.sees("CarePlan", cara, "&category=step-down-plan")
+    read = await telling.cara.gets(f"CarePlan/{plan['id']}/$easy-read")
+    assert "Hello Cara." in str(read)
+    for address in (f"{cara.reference}/$timeline", f"CarePlan/{plan['id']}/$easy-read"):
+        with refused(404, "is not known"):
+            await telling.manager.gets(address)
 
 
 async def _comes_back(telling: Telling, cara: Child) -> None:

@@ -5,7 +5,7 @@ read in the same question as the resource, of the same state of the file: to ask
 takes nearly as long as to find the resource.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final, TypeVar
 
 from fhir_server.errors import FhirError, Kind
@@ -62,8 +62,7 @@ class AtOnce(SqliteStore):
         return None if opened is None else opened.generation(types)
 
     async def read(self, resource_type: str, resource_id: str) -> StoredVersion | None:
-        if self.met is not None:
-            self.met.add(resource_type)
+        self._meet((resource_type,))
         if not self._watches:
             return await super().read(resource_type, resource_id)
         self._is_fresh, self.beside = False, None
@@ -71,6 +70,18 @@ class AtOnce(SqliteStore):
         found, self.beside = opened.read_beside(resource_type, resource_id)
         self._is_fresh = found is not None
         return found
+
+    async def vread(
+        self, resource_type: str, resource_id: str, version: int
+    ) -> StoredVersion | None:
+        self._meet((resource_type,))
+        return await super().vread(resource_type, resource_id, version)
+
+    async def referring(
+        self, types: Collection[str], code: str, targets: Sequence[str]
+    ) -> frozenset[str]:
+        self._meet(types)
+        return await super().referring(types, code, targets)
 
     async def memo(self, space: str, key: str) -> Memo | None:
         """Once after each read, as that found it; any further time as it is by then."""
@@ -86,7 +97,8 @@ class AtOnce(SqliteStore):
         after: Position | None = None,
         until: Position | None = None,
     ) -> Page:
-        self._meet(query)
+        if self.met is not None:
+            self._meet(types_of(query))
         try:
             found = await super().search(query, count, after, until)
         except NotBrief:
@@ -97,7 +109,8 @@ class AtOnce(SqliteStore):
         return found
 
     async def total(self, query: Search) -> int:
-        self._meet(query)
+        if self.met is not None:
+            self._meet(types_of(query))
         try:
             return await super().total(query)
         except NotBrief:
@@ -122,9 +135,9 @@ class AtOnce(SqliteStore):
     async def _current(self) -> Opened:
         raise _waited_for()
 
-    def _meet(self, query: Search) -> None:
+    def _meet(self, types: Iterable[str]) -> None:
         if self.met is not None:
-            self.met |= types_of(query)
+            self.met.update(types)
 
 
 def _waited_for() -> FhirError:

@@ -52,7 +52,7 @@ class Changed:
     def generation(self, types: Collection[str]) -> int:
         """Another number once anything of these types was changed."""
         found = self._of_types
-        return max(self._of_all, *[found.get(one, 0) for one in types])
+        return max([self._of_all, *(found.get(one, 0) for one in types)])
 
     def look(self) -> None:
         """Count what has changed since the last look."""

@@ -98,13 +98,14 @@ class Known:
         """A commit has written a version with these index values."""
         name = (stored.type, stored.id)
         self.keep(*name, stored)
-        self._drop(self._holding.pop(name, ()))
+        if asked := self._holding.pop(name, None):
+            self._drop(asked)
         of_type = self._about.get(stored.type)
         if not of_type:
             return
         for code, value in values:
-            if type(value) is ReferenceValue:
-                self._drop(of_type.pop((code, value.target), ()))
+            if type(value) is ReferenceValue and (code, value.target) in of_type:
+                self._drop(of_type.pop((code, value.target)))
 
     def _drop(self, questions: Iterable[_Asked]) -> None:
         for asked in questions:
