@@ -17,7 +17,7 @@ from typing import Final
 _VARIABLE: Final = "MALLOC_ARENA_MAX"
 _M_ARENA_MAX: Final = -8
 _MOST: Final = 2
-_EVERY: Final = 30.0
+_EVERY: Final = 10.0
 """Seconds; giving back and fetching again take some milliseconds of each."""
 
 

@@ -1,8 +1,8 @@
 """How the numbers of a report are told: as they are but for small ones, or rounded.
 
-Who may see each record anyway is told the numbers themselves. Who sees nobody could take two such
-reports, of an area and of its parts or of this week and the last, and find by difference whom
-neither of them would tell of. They are told numbers of which no difference is small:
+Who sees nobody could take two reports of numbers as they are, of an area and of its parts or of
+this week and the last, and find by difference whom neither of them would tell of. A deployment may
+have them told numbers of which no difference is small:
 docs/decisions/0055-numbers-that-stand-differencing.md.
 """
 

@@ -73,8 +73,10 @@ def _require_overseer(call: Call) -> None:
 
 
 def _telling(call: Call) -> Telling:
-    least = call.pathway.small_number
-    return AsTheyAre(least) if call.session.is_open or least < 2 else Rounded(least)
+    pathway, is_open = call.pathway, call.session.is_open
+    if pathway.rounded_reports and not is_open and pathway.small_number > 1:
+        return Rounded(pathway.small_number)
+    return AsTheyAre(pathway.small_number)
 
 
 def _require_whole(first: date, last: date, today: date) -> None:

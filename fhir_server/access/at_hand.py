@@ -16,11 +16,14 @@ from fhir_server.access.facts import kept
 from fhir_server.access.facts.kept import Overfull, State
 from fhir_server.access.facts.parts import AnyPart, Contribution, Names, PatientPart
 from fhir_server.access.facts.record import Facts, facts
+from fhir_server.access.facts.sharing import Sharing
 from fhir_server.access.identities import Identities
 from fhir_server.storage.interface import Memo, Reader
 
-_MOST_PATIENTS: Final = 20_000
-"""Whose facts are kept."""
+_MOST_BYTES: Final = 32 * 1024 * 1024
+"""That facts are reckoned to take: of some 4,800 patients as in the synthetic region."""
+_LEAST: Final = 1500
+"""Bytes of one patient's, whatever they hold."""
 _SCAN_FROM: Final = 200
 """Patients from which on the facts of all are read in pages, rather than each by itself."""
 _TRIES: Final = 3
@@ -36,13 +39,28 @@ class Shelf:
     callers: dict[tuple[str, str], Identities] = field(default_factory=dict)
     answers: OrderedDict[Any, Any] = field(default_factory=OrderedDict)
     """What callers were told, by whatever names them; each has `stale`, a set of subjects."""
+    size: int = 0
+    """Bytes that `patients` are reckoned to take."""
 
     def keep(self, patient_id: str, found: Facts | None) -> None:
+        self._forget(patient_id)
         self.patients[patient_id] = found
-        for number in found.patient.numbers if found and found.patient else ():
+        self.size += _size(found)
+        for number in _numbered(found):
             self.ids_by_number.setdefault(number, set()).add(patient_id)
-        while len(self.patients) > _MOST_PATIENTS:
-            self.patients.popitem(last=False)
+        while self.size > _MOST_BYTES and len(self.patients) > 1:
+            self._forget(next(iter(self.patients)))
+
+    def _forget(self, patient_id: str) -> None:
+        if patient_id not in self.patients:
+            return
+        found = self.patients.pop(patient_id)
+        self.size -= _size(found)
+        for number in _numbered(found):
+            ids = self.ids_by_number.get(number, set())
+            ids.discard(patient_id)
+            if not ids:
+                self.ids_by_number.pop(number, None)
 
     def drop(self, changed: Names, reached: State) -> None:
         """Forget what hangs on the facts of these."""
@@ -52,11 +70,19 @@ class Shelf:
             self.callers.clear()
             self.answers.clear()
         for subject in changed:
-            self.patients.pop(subject.removeprefix("Patient/"), None)
-            for patient_id in self.ids_by_number.pop(subject, ()):
-                self.patients.pop(patient_id, None)
+            self._forget(subject.removeprefix("Patient/"))
+            for patient_id in tuple(self.ids_by_number.get(subject, ())):
+                self._forget(patient_id)
         for answer in self.answers.values():
             answer.stale.update(changed)
+
+
+def _size(found: Facts | None) -> int:
+    return _LEAST if found is None else _LEAST + found.size
+
+
+def _numbered(found: Facts | None) -> Names:
+    return found.patient.numbers if found and found.patient else ()
 
 
 class AtHand:
@@ -201,8 +227,10 @@ def gathered(told: Iterable[Contribution], own: str) -> Facts:
 
     Under an NHS number there may be another Patient with it, who is none of this one's."""
     told = [one for one in told if one.ref == own or not isinstance(one.part, PatientPart)]
-    grantees = frozenset(name for one in told for name in one.grantees)
-    return facts({one.ref: one.part for one in told}, own, grantees)
+    shared = Sharing()
+    grantees = frozenset(shared.one(name) for one in told for name in one.grantees)
+    parts = {shared.one(one.ref): shared.one(one.part) for one in told}
+    return facts(parts, own, grantees, shared.size)
 
 
 async def patient_ids(reader: Reader, subjects: Iterable[str]) -> set[str]:

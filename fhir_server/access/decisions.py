@@ -27,6 +27,7 @@ from fhir_server.storage.interface import Reader
 
 _MOST_DECISIONS: Final = 500_000
 _MOST_MADE: Final = 50_000
+_MOST_SHOWN: Final = 10_000
 _MOST_CALLERS: Final = 1000
 """That are kept at hand."""
 
@@ -176,7 +177,7 @@ class TableDecisions:
             self._shown.clear()
             self._number = 0
         window = _shared([case.facts.window(case.now), case.who.window])
-        shown = self._shown.setdefault(decision, Shown(decision))
+        shown = self._shown_of(decision)
         low, high = window.low, window.high
         self._before(caller)[case.patient_id] = _Made(shown, low, high, case.facts, case.who)
         self._number += 1
@@ -254,7 +255,16 @@ class TableDecisions:
         decision = decide(Case(patient_id, found, caller, who, now, self._terms))
         if not _shows(decision) and not found.grantees & self._sought(who, caller):
             return None
-        return _Known(decision, found.window(now))
+        return _Known(self._shown_of(decision).decision, found.window(now))
+
+    def _shown_of(self, decision: Decision) -> Shown:
+        """The same for equal decisions, of which there are few and of patients many."""
+        found = self._shown.get(decision)
+        if found is None:
+            if len(self._shown) >= _MOST_SHOWN:
+                self._shown.clear()
+            found = self._shown[decision] = Shown(decision)
+        return found
 
 
 _UNDECIDED: Final = Explanation(Held(DENIED), ((0, "the facts cannot be read"),))

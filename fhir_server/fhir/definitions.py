@@ -13,7 +13,7 @@ https://hl7.org/fhir/R4/terminologies.html#strength. The project's own search pa
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -155,11 +155,12 @@ def type_definition(name: str) -> TypeDefinition:
     )
 
 
-@cache
+@lru_cache(maxsize=32)  # those of the bases are asked for again and again
 def _type_entry(name: str) -> _TypeEntry:
     return msgspec.json.decode(_table("types")[name], type=_TypeEntry)
 
 
+@cache
 def base_type(name: str) -> str:
     """The type that it specialises: `DomainResource` of `Patient`, '' of `Element` and `Resource`.
 

@@ -113,8 +113,10 @@ class Numbers(BaseModel):
     """Where an ADT has the legal status under the Mental Health Act: a field, such as `ZMH-2`, or
     a component, such as `ZMH-2.1`. Empty: it is not read."""
     small_number: _Count = 5
-    """Counts below this are not told in reports, and others to the nearest multiple of it where
-    whoever asks sees nobody; 0 tells all as it is."""
+    """Counts below this, but for 0, are not told in reports."""
+    rounded_reports: bool = False
+    """Whether reports to whoever sees nobody have rounded numbers, of the calendar's periods alone:
+    then nobody is found by comparing them."""
 
 
 class Pathway(Numbers):

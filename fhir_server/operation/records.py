@@ -36,7 +36,7 @@ _OF_A_PATIENT: Final = (
 )
 """Types that operations ask about; of others nothing is known beforehand."""
 _AT_ONCE = 100
-"""Resources of a long walk that are in memory at one time."""
+"""Resources of a long walk that are in memory at one time, and that are asked for at first."""
 
 
 @lru_cache(maxsize=4096)
@@ -135,7 +135,9 @@ class Lookup:
             yield _decoded(version.body)
 
     async def _all(self, query: Query) -> list[Resource]:
-        page = await self._data.search(query, MOST)
+        page = await self._data.search(query, min(_AT_ONCE, MOST))
+        if page.after is not None:  # seldom: for so few, a store need not hand the search on
+            page = await self._data.search(query, MOST)
         if page.after is not None:
             raise FhirError(
                 Kind.TOO_COSTLY, f"More than {MOST} {query.resource_type} are concerned"

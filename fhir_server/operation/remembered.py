@@ -115,11 +115,13 @@ class Remembered:
     ) -> list[Resource] | None:
         """With what was written since in its place; None where that cannot be told."""
         read = reading(question.type, _ABOUT, *question.further)
-        is_full = len(found) >= (question.latest or MOST)
-        if read is None or is_full or len(since) > _MOST_PUT_RIGHT:
+        most = question.latest or MOST
+        if read is None or len(since) > _MOST_PUT_RIGHT:
             return None
         wanted = (ReferenceTo(_ABOUT.code, names), *question.further)
         for version in since:
+            if len(found) >= most:
+                return None  # there may be others behind these
             resource = None if version.deleted else self.decoded(version)
             fits = resource is not None and _fits(resource, wanted, read)
             changed = _with(question, found, version, resource if fits else None)

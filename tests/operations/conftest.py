@@ -1,14 +1,24 @@
 """A record on a real server, whose every stored version is checked at the end."""
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 
 import httpx
 import pytest
 
 from fhir_server.app import create_app
+from fhir_server.fhir.dates import LOCAL
 from fhir_server.settings import Settings
 from fhir_server.storage.interface import Store
 from tests.operations.chart import Chart, require_sound, require_typed
+from tests.operations.timing import TODAY
+
+
+@pytest.fixture(autouse=True)
+def _the_day_is_still_the_same() -> None:
+    """Tests reckon from the day on which they were read; the server from the one that it is."""
+    if datetime.now(LOCAL).date() != TODAY:
+        pytest.skip("a day has begun since the tests were read")
 
 
 @pytest.fixture

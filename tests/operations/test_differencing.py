@@ -93,7 +93,7 @@ def _one(key: str, manager: str) -> Iterator[JSON]:
 @pytest.fixture
 async def region(tmp_path: Path) -> AsyncIterator[tuple[Application, httpx.AsyncClient]]:
     """A board with three trusts: twelve young people, one, and nobody."""
-    async with served(tmp_path, keyworking_profiles=False) as (app, client):
+    async with served(tmp_path, keyworking_profiles=False, rounded_reports=True) as (app, client):
         part = {"partOf": ref("Organization/board")}
         trusts = [{**organisation(key, key.upper()), **part} for key in ("many", "one", "none")]
         people = [one for number in range(12) for one in _one(f"p{number}", "many")]

@@ -22,6 +22,7 @@ STATUSES: Final = ("draft", "active", "completed")
 ASKED: Final[tuple[tuple[str, tuple[Node, ...], int, SortKey | None], ...]] = (
     ("CarePlan", (), 0, None),
     ("CarePlan", (), 2, None),
+    ("CarePlan", (any_of("status", "active"),), 1, None),
     ("CarePlan", (any_of("status", "draft", "active"),), 0, None),
     ("CarePlan", (Not(Missing("encounter", "reference")),), 20, None),
     ("CarePlan", (Missing("encounter", "reference"), any_of("status", "active")), 2, None),
@@ -90,7 +91,7 @@ async def test_what_is_remembered_is_what_would_be_found(store: Store) -> None:
         mine.expect_questions(PEOPLE[0])
         for step in range(30):
             await require_same(rules if step % 2 else mine)
-            for _ in range(chance.randrange(3)):
+            for _ in range(chance.randrange(5)):
                 await write(unit, chance)
 
     await Session(store, ANONYMOUS, OpenPolicy()).commit("test", work)

@@ -17,6 +17,7 @@ from tests.operations.timing import (
     NOW,
     TODAY,
     begin,
+    born,
     complete,
     days_ago,
     due,
@@ -225,11 +226,12 @@ def spell(chart: Chart) -> Spell:
     return Spell(chart.nhs_number, NOW - timedelta(days=20))
 
 
-async def test_t_oversight_visit_comes_round_again(chart: Chart, spell: Spell) -> None:
-    await chart.tell(spell.admit())
-    (task,) = await timers(chart, "T-OVERSIGHT-VISIT")
-    await complete(chart, task, days_ago(1))
-    assert await dues(chart, "T-OVERSIGHT-VISIT") == [in_days(41)]
+async def test_t_oversight_visit_comes_round_again(unknown: Chart) -> None:
+    await unknown.open(born=born(15, 100))
+    await unknown.tell(Spell(unknown.nhs_number, NOW - timedelta(days=20)).admit())
+    (task,) = await timers(unknown, "T-OVERSIGHT-VISIT")
+    await complete(unknown, task, days_ago(1))
+    assert await dues(unknown, "T-OVERSIGHT-VISIT") == [in_days(41)]
 
 
 async def test_t_cetr_repeat_is_reckoned_from_the_last_review(chart: Chart, spell: Spell) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pytest
 
-from fhir_server.search.ast import And, Or, Query, ReferenceTo, SortKey, TokenIs
+from fhir_server.search.ast import And, Node, Not, Or, Query, ReferenceTo, SortKey, TokenIs
 from fhir_server.storage.interface import Draft, Unit
 from fhir_server.storage.sqlite.known import Known
 from fhir_server.storage.sqlite.store import SqliteStore
@@ -125,6 +125,23 @@ async def test_whether_there_is_more_is_asked_anew(store: SqliteStore) -> None:
     assert await store.commit(has_more)
     await delete(store, "1")
     assert not await store.commit(has_more)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [And(()), And((Not(OPEN), ReferenceTo("patient", (MINE,)))), And((OPEN,)), Not(OPEN)],
+    ids=["all", "not first", "of anybody", "of nobody"],
+)
+async def test_what_hangs_on_more_is_asked_each_time(store: SqliteStore, where: Node) -> None:
+    async def ids(unit: Unit) -> set[str]:
+        return {one.id for one in (await unit.search(Query("Task", where), 10)).matches}
+
+    before = await store.commit(ids)
+    await put(store, task("1", MINE))
+    await put(store, task("2", MINE, "completed"))
+    outside = (await store.search(Query("Task", where), 10)).matches
+    assert before == set()
+    assert await store.commit(ids) == {one.id for one in outside} != set()
 
 
 async def test_what_another_process_commits_is_found(tmp_path: Path, store: SqliteStore) -> None:

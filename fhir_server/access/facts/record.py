@@ -2,10 +2,11 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
 
 from fhir_server.access.facts.parts import (
     AnyPart,
@@ -20,6 +21,8 @@ from fhir_server.access.facts.parts import (
 )
 from fhir_server.fhir.dates import EARLIEST, LATEST, interval
 
+_Kind = TypeVar("_Kind", bound=AnyPart)
+_NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 AGES: Final = (13, 16, 18, 25)
 """Review of a parent's access, its end, the adult register, the end of the service."""
 
@@ -54,6 +57,8 @@ class Facts:
     """In order: between two of them nothing changes by time alone."""
     grantees: frozenset[str] = frozenset()
     """All whom they name, and to whom they may matter."""
+    size: int = field(default=0, compare=False)
+    """Bytes that they take, about."""
 
     def surely(self, age: int, now: int) -> bool:
         """Whether the patient has come to that age, whichever of the known days they were born."""
@@ -77,20 +82,29 @@ class Facts:
 
 
 def facts(
-    parts: Mapping[str, AnyPart], patient_ref: str, grantees: frozenset[str] = frozenset()
+    parts: Mapping[str, AnyPart],
+    patient_ref: str,
+    grantees: frozenset[str] = frozenset(),
+    size: int = 0,
 ) -> Facts:
     """Of the parts of one patient, by the reference of the resource that each is of."""
     patient = parts.get(patient_ref)
     return Facts(
         patient if isinstance(patient, PatientPart) else None,
-        {ref: part for ref, part in parts.items() if isinstance(part, RelatedPart)},
-        {ref: part for ref, part in parts.items() if isinstance(part, EpisodePart)},
-        {ref: part for ref, part in parts.items() if isinstance(part, TeamPart)},
-        {ref: part for ref, part in parts.items() if isinstance(part, StayPart)},
-        {ref: part for ref, part in parts.items() if isinstance(part, ConsentPart)},
+        _of_kind(parts, RelatedPart),
+        _of_kind(parts, EpisodePart),
+        _of_kind(parts, TeamPart),
+        _of_kind(parts, StayPart),
+        _of_kind(parts, ConsentPart),
         tuple(sorted(set(_moments(parts.values())))),
         grantees,
+        size,
     )
+
+
+def _of_kind(parts: Mapping[str, AnyPart], kind: type[_Kind]) -> Mapping[str, _Kind]:
+    found = {ref: part for ref, part in parts.items() if isinstance(part, kind)}
+    return found or _NONE
 
 
 def _moments(parts: Iterable[AnyPart]) -> Iterator[int]:

@@ -1,7 +1,6 @@
 """What is left of a year: the plan in plain words, the timeline, the steering group's report."""
 
 import re
-from datetime import timedelta
 from html import unescape
 from pathlib import Path
 from typing import Any, Final
@@ -84,13 +83,12 @@ def _events(answer: Exchange) -> list[dict[str, Any]]:
 
 
 def steering_group(year: Year, folder: Path) -> None:
-    """`$oversight-report` of twelve whole months of the area, and no person in it."""
-    over = year.today.replace(day=1)
+    """`$oversight-report` of the year: over everybody of the area, and no person in it."""
     answer = year.ask(COMMISSIONER).get(
         "$oversight-report",
         ("area", _AREA),
-        ("start", over.replace(year=over.year - 1).isoformat()),
-        ("end", (over - timedelta(days=1)).isoformat()),
+        ("start", year.family.start.isoformat()),
+        ("end", year.today.isoformat()),
     )
     told = year.deed(COMMISSIONER, "asks how the year was, in numbers", answer).resource
     require(told["resourceType"] == "MeasureReport", "The report is no MeasureReport")
@@ -100,8 +98,8 @@ def steering_group(year: Year, folder: Path) -> None:
     year.teller.table(("The year in numbers", ""), [(row.words, row.value) for row in rows], 4)
     kept = sum(row.value == report.FEW for row in rows)
     year.teller.note(
-        f"{kept} of the {len(rows)} measures are about fewer than {_LEAST} people, and are kept "
-        f"back; the others are to the nearest {_LEAST}, so that nobody is found by difference."
+        f"{kept} of the {len(rows)} measures are about fewer than {_LEAST} people, or would tell "
+        "of fewer, and are kept back; so is what says '-' below."
     )
     _parts(year, rows)
     page = report.page(told, _AREA_NAME, _LEAST)
@@ -117,7 +115,7 @@ def _require_nobody(told: Resource, year: Year) -> None:
 
 
 def _parts(year: Year, rows: list[report.Row]) -> None:
-    """How those with keyworking are divided; a part that is kept back is not listed."""
+    """How those with keyworking are divided; '-' is kept back."""
     parts = [part for row in rows if row.code == "episodes" for part in row.parts]
     year.teller.table(("Those with keyworking now, by", ""), parts, 4)
 

@@ -149,9 +149,8 @@ td small {{ display: block; }}
 {rows}
 </tbody>
 </table>
-<p>A number below {least} is kept back: where it says &ldquo;{few}&rdquo;, and parts that are not
-listed. The others are to the nearest {least}, so that nobody is found by difference. Measured as
-<code>{measure}</code>.</p>
+<p>A number below {least} is kept back, and so is what would tell it by difference: where it says
+&ldquo;{few}&rdquo;, or &ldquo;-&rdquo;. Measured as <code>{measure}</code>.</p>
 </body>
 </html>
 """

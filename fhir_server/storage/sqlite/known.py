@@ -125,9 +125,9 @@ def _about_whom(query: Search) -> ReferenceTo | None:
     """
     if type(query) is not Query:
         return None
-    first, *further = query.where.nodes if type(query.where) is And else (query.where,)
-    if type(first) is ReferenceTo and all(map(_is_own, further)):
-        return first
+    nodes = query.where.nodes if type(query.where) is And else (query.where,)
+    if nodes and type(nodes[0]) is ReferenceTo and all(map(_is_own, nodes[1:])):
+        return nodes[0]
     return None
 
 
