@@ -3,12 +3,17 @@
 That is what its closing wrote (`operations.pathway.effects`), and nobody has written since.
 """
 
+from typing import Final
+
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import Records, reference_to
 from operations._person import Person, extension, has_code, since, status_of
 from operations._tasks import DIED
 from operations.pathway.effects import ENDED, OF_KEYWORKING
+
+_SECOND: Final = 1_000_000
+"""In microseconds."""
 
 
 async def reopen(records: Records, person: Person, closed: Resource) -> list[str]:
@@ -26,13 +31,16 @@ async def reopen(records: Records, person: Person, closed: Resource) -> list[str
 
 
 def _closed_at(episode: Resource) -> int:
-    """In microseconds since the epoch; never, where the history does not say."""
+    """In microseconds since the epoch; never, where the history does not say.
+
+    The history tells it to the second, and may be asked for the time just after the commit was.
+    """
     times = [
         since(one.get("period", {}).get("start"))
         for one in episode.get("statusHistory", ())
         if status_of(one) == "finished"
     ]
-    return max(times, default=2**62)
+    return max(times, default=2**62) - _SECOND
 
 
 def _ended_with(resource: Resource, at: int) -> bool:
