@@ -116,6 +116,8 @@ def test_ends_alike_in_any_order(order: Order) -> None:
         # Of stays that overlap.
         [26, 10, 3, 1, 24, 21, 16, 18, 20],
         [24, 16, 25, 1, 18, 22, 17, 23, 9],
+        [26, 24, 16],
+        [16, 26, 24, 21],
         # The word that came last says nothing of the legal status.
         [8, 1],
     ],
@@ -123,6 +125,13 @@ def test_ends_alike_in_any_order(order: Order) -> None:
 async def test_ends_alike_where_discharges_are_corrected_and_taken_back(order: list[int]) -> None:
     first, second = await both(sorted(order), order)
     assert second == first
+
+
+@pytest.mark.parametrize("order", [[16, 24, 26], [26, 24, 16]])
+async def test_the_blue_is_that_of_the_stay_that_goes_on(order: list[int]) -> None:
+    state = await state_after(order, {})
+    (active,) = [flag for flag in state["Flag"] if flag["status"] == "active"]
+    assert active["period"]["start"] == (ADMITTED + timedelta(days=17.6)).isoformat()
 
 
 async def both(
