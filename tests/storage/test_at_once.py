@@ -79,6 +79,16 @@ async def test_what_the_memo_held_is_told_beside_the_read_and_goes_with_it(
     assert [*told, reader.beside] == [None, b"1", b"2", None]
 
 
+@pytest.mark.parametrize("name", ["", "o", "P", "p-", "pp", "q", "zz", "é"])
+async def test_the_one_before_what_is_absent_is_never_given(whole: SqliteStore, name: str) -> None:
+    """It is looked at in its place, so that both take the same time."""
+    await _keep(whole, b"1")
+    reader = AtOnce(whole, watches=True)
+    assert await reader.read("Patient", name) is None
+    assert await reader.memo(*STATE) == Memo(*STATE, b"1")
+    assert await reader.read("Task", name) is None
+
+
 async def test_any_other_memo_is_read_by_itself(whole: SqliteStore) -> None:
     reader = AtOnce(whole, watches=True)
     await reader.read("Patient", "p")

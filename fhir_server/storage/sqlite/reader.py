@@ -36,9 +36,11 @@ _READ: Final = """
     FROM resource r JOIN version v ON v.seq = r.seq WHERE r.type = ? AND r.id = ?
 """
 _READ_BESIDE: Final = f"""
-    SELECT ({memos.WATCHED_VALUE}), v.version, v.updated, v.method, v.body
-    FROM resource r JOIN version v ON v.seq = r.seq WHERE r.type = ? AND r.id = ?
+    SELECT ({memos.WATCHED_VALUE}), r.id, v.version, v.updated, v.method, v.body
+    FROM resource r JOIN version v ON v.seq = r.seq WHERE r.type = ? AND r.id <= ?
+    ORDER BY r.id DESC LIMIT 1
 """
+"""The resource, else the one before it: what is not there takes the time of what is hidden."""
 _VREAD: Final = """
     SELECT r.type, r.id, v.version, v.updated, v.method, v.body
     FROM resource r JOIN version v ON v.rid = r.rid
@@ -130,12 +132,14 @@ class ConnectionReader:
     ) -> tuple[StoredVersion | None, bytes | None]:
         """A resource, and what the memo that is watched holds at that very moment.
 
-        None for a resource that is not there, and then for the memo too.
+        None for a resource that is not there; for the memo too, if none of the type is before it.
         """
         row = self._connection.execute(_READ_BESIDE, (resource_type, resource_id)).fetchone()
         if row is None:
             return None, None
-        told, *version = row
+        told, found, *version = row
+        if found != resource_id:
+            return None, told
         return StoredVersion(resource_type, resource_id, *version), told
 
     def vread(self, resource_type: str, resource_id: str, version: int) -> StoredVersion | None:
