@@ -35,6 +35,10 @@ TAKEN: Final = frozenset(
 """Headers that a request for the short way may have."""
 
 
+_MOST_CALLERS: Final = 32
+"""Whose headers a connection keeps: as many as a proxy may have behind each of its own."""
+
+
 class Place(Protocol):
     """Where the server is, and its clients."""
 
@@ -100,16 +104,36 @@ class Said:
 
 
 class Line:
-    """A connection. What was said last on it is mostly said again, and need not be read again.
+    """A connection. What was said on it is mostly said again, and need not be read again.
 
-    That keeps no token for longer than the connection's last request is kept anyway.
+    Behind a proxy several callers take turns on one. It keeps what the last of them said, tokens
+    among it, for no longer than it is open.
     """
 
-    __slots__ = ("peer", "said")
+    __slots__ = ("_of_others", "_said", "peer")
 
     def __init__(self, peer: str) -> None:
         self.peer: Final = peer
-        self.said: Said | None = None
+        self._said: Said | None = None
+        self._of_others: Final[dict[bytes, Said]] = {}
+        """By the token."""
+
+    def said(self, headers: Headers) -> Said | None:
+        """What the very same headers said before."""
+        said = self._said
+        if said is not None and said.headers == headers:
+            return said
+        said = self._of_others.get(_token(headers))
+        if said is None or said.headers != headers:
+            return None
+        self._said = said
+        return said
+
+    def keep(self, said: Said) -> None:
+        self._said = said
+        if len(self._of_others) >= _MOST_CALLERS:
+            self._of_others.clear()
+        self._of_others[said.authorization] = said
 
 
 class Asking(NamedTuple):
@@ -131,6 +155,10 @@ class Asking(NamedTuple):
         record = Record(trail, self.asked, self.address)
         record.request_id, record.caller = self.request_id, self.kept.caller
         return record
+
+
+def _token(headers: Headers) -> bytes:
+    return next((value for name, value in headers if name == b"authorization"), b"")
 
 
 def _text(told: Mapping[bytes, bytes], name: bytes) -> str | None:

@@ -150,11 +150,12 @@ class Direct:
         if address is None or requests_log.isEnabledFor(logging.INFO):
             return None
         try:
-            said = line.said
-            if said is None or said.headers != headers:
-                said = line.said = self._said(headers, size, line.peer)
+            said = line.said(headers)
             if said is None:
-                return None
+                said = self._said(headers, size, line.peer)
+                if said is None:
+                    return None
+                line.keep(said)
             if address[4] is None:
                 return at_once(self._read(address, said))
             return at_once(self._search(address, said))
