@@ -20,6 +20,7 @@ from fhir_server.fhir.definitions import resource_types
 from fhir_server.fhir.json import decode_resource
 from fhir_server.fhir.references import new_id
 from fhir_server.http import render
+from fhir_server.http.asking import TAKEN
 from fhir_server.http.direct import Known
 from fhir_server.http.endpoint import FhirEndpoint, Scope, Send, send_answer
 from fhir_server.http.gzip import compressed
@@ -40,17 +41,7 @@ from fhir_server.interactions.table import CREATE, UPDATE
 _METHODS: Final = ("POST", "PUT")
 _ADDRESS: Final = rb"/([A-Za-z]{1,64})(?:/([A-Za-z0-9.-]{1,64}))?"
 _LENGTH: Final = re.compile(r"[0-9]{1,5}")
-_TAKEN: Final = frozenset(
-    {
-        *("accept", "accept-encoding", "authorization", "content-length", "content-type"),
-        *("if-match", "x-correlation-id", "x-request-id"),
-        *("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"),
-        # Of these a write takes no notice.
-        *("accept-charset", "accept-language", "cache-control", "connection", "cookie", "dnt"),
-        *("host", "keep-alive", "pragma", "priority", "referer", "te", "traceparent"),
-        *("tracestate", "user-agent", "via", "x-real-ip"),
-    }
-)
+_TAKEN: Final = frozenset({name.decode() for name in TAKEN} | {"content-length", "if-match"})
 
 
 class DirectWrites:
