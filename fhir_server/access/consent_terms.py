@@ -26,7 +26,7 @@ from fhir_server.search.ast import (
     conjunction,
     disjunction,
 )
-from fhir_server.search.rewrite import Targets, Used, guarded, guarded_parts, is_plain
+from fhir_server.search.rewrite import Targets, Used, guarded, guarded_parts, is_plain, used_alone
 from fhir_server.search.rewrite import used as used_by
 
 T = TypeVar("T")
@@ -80,20 +80,43 @@ class ConsentTerms:
         """As `guarded`; it tells where it is put within what was made of all patients."""
         name = search.resource_type
         made = Narrowed.to(*guarded_parts(search, self.readable))
-        again = any(known.made.get((name, one)) is made.within for one in (True, False))
-        return kind(name, made.where, search.sort, made if again else None)
+        if not any(known.made.get((name, one)) is made.within for one in (True, False)):
+            return kind(name, made.where, search.sort)
+        key = self._key_alone(search)
+        if key is not None:
+            self._keep(known, key, (self.caller.grants, made.within))
+        return kind(name, made.where, search.sort, made)
+
+    def _narrowed_alike(self, known: Gathered, search: Query) -> Query | None:
+        """As `narrowed`, where one was made that looks at the same of a resource, and no more."""
+        key = self._key_alone(search)
+        kept: tuple[object, Node] | None = None if key is None else known.made.get(key)
+        if kept is None or kept[0] is not self.caller.grants:
+            return None
+        made = Narrowed.to(search.where, kept[1])
+        return Query(search.resource_type, made.where, search.sort, made)
+
+    def _key_alone(self, search: Query) -> Hashable | None:
+        """What decides within what it is put; None where it names others, or whose it asks for."""
+        used = used_alone(search.where)
+        if used is None or search.resource_type == membership.PATIENT:
+            return None
+        sort = tuple(key.code for key in search.sort)
+        return search.resource_type, used, sort, self.caller.name, self.caller.patient
 
     def as_before(self, search: Search) -> Search | None:
-        """What `narrowed` made before of the very same question; None where it has to be made.
+        """What `narrowed` made before of the same question, or of one alike; None where it has to
+        be made.
 
         Only of what needs neither value sets nor a look at what else the caller sees.
         """
         known = self.known
-        if not isinstance(known, Gathered) or not is_plain(search):
+        if not isinstance(known, Gathered) or not isinstance(search, Query):
             return None
         if search.resource_type == targets.TYPE:  # by whose targets more has to be decided
             return None
-        return self._made_before(known, search)
+        made_before = self._made_before if is_plain(search) else self._narrowed_alike
+        return made_before(known, search)
 
     def _made_before(self, known: Gathered, search: Query) -> Query | None:
         """For whoever asked, with what was granted then."""

@@ -14,9 +14,11 @@ from fhir_server.search.ast import (
     And,
     Chain,
     Contains,
+    DateCompares,
     Everything,
     Has,
     IdIn,
+    Missing,
     Node,
     Not,
     Nothing,
@@ -25,6 +27,7 @@ from fhir_server.search.ast import (
     Query,
     ReferenceTo,
     Search,
+    StringMatches,
     TokenIn,
     TokenIs,
     TokenLike,
@@ -43,6 +46,8 @@ _NOTHING: Final[Used] = frozenset()
 _FEW: Final = 8
 _PLAIN: Final = (Everything, ReferenceTo, TokenIs)
 """What most searches are made of: these lead nowhere else."""
+_OWN: Final = (TokenIs, DateCompares, StringMatches, Missing)
+"""What most others are made of: of these and `_id`."""
 
 
 class Readable(Protocol):
@@ -162,6 +167,20 @@ def used(node: Node) -> Used:
     if isinstance(node, Everything):
         return _NOTHING
     return frozenset((node.code,) if isinstance(node, ReferenceTo) else _used(node))
+
+
+def used_alone(node: Node) -> Used | None:
+    """As `used`, of criteria that look at the resource itself and name no other; None of others."""
+    found: list[str] = []
+    for one in conjuncts(node):
+        inner = one.node if isinstance(one, Not) else one
+        if isinstance(inner, IdIn):
+            found.append("_id")
+        elif isinstance(inner, _OWN):
+            found.append(_by_system(inner))
+        else:
+            return None
+    return frozenset(found)
 
 
 def _used(node: Node) -> Iterator[str]:

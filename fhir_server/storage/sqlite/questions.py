@@ -28,6 +28,7 @@ from fhir_server.storage.interface import Position
 from fhir_server.storage.sqlite.compile import Compiler, SeveralCompiler
 from fhir_server.storage.sqlite.conditions import NumberOf
 from fhir_server.storage.sqlite.entries import Hash
+from fhir_server.storage.sqlite.leading import UNFIT, breadth
 from fhir_server.storage.sqlite.places import Form, Parting, written
 from fhir_server.storage.sqlite.sql import Later, ListPlace, Lists, Place, Sql, Unfit
 
@@ -49,6 +50,8 @@ class Asked(NamedTuple):
     """None where nothing can be found."""
     added: Collection[str]
     """Codes of the parameters that were added at run time, as far as it asks by them."""
+    rank: int = UNFIT
+    """How many it is likely to find, where that was asked: as `leading.breadth`."""
 
 
 class _Numbered(NamedTuple):
@@ -64,9 +67,10 @@ class _Template(NamedTuple):
     added: tuple[str, ...]
     needed: tuple[_Numbered, ...]
     """Parameters that have a value wherever something is found."""
+    rank: int = UNFIT
 
 
-_UNFIT: Final = _Template("", (), (), ())
+_UNKEPT: Final = _Template("", (), (), ())
 """Of a form whose values decide: it is known by it, and compiled with them each time."""
 
 
@@ -142,21 +146,22 @@ class Questions:
         template = self._known.get(form)
         if template is None:
             template = self._made(form)
-        if template is _UNFIT:
+        if template is _UNKEPT:
             raise Unfit
         number = self._number
         for one in template.needed:
             if not number(*one):
-                return Asked(None, template.added)
+                return Asked(None, template.added, template.rank)
         self._lists.clear()
-        return Asked(Sql(template.text, [fill(values) for fill in template.fills]), template.added)
+        sql = Sql(template.text, [fill(values) for fill in template.fills])
+        return Asked(sql, template.added, template.rank)
 
     def _made(self, form: Form) -> _Template:
         """What comes of a form that is met for the first time."""
         try:
             made = self._template(*form)
         except Unfit:
-            made = _UNFIT
+            made = _UNKEPT
         if len(self._known) >= _MOST:
             self._known.clear()
         if len(made.text) <= _LONG:
@@ -176,6 +181,7 @@ class Questions:
             tuple(map(self._fill, sql.arguments)),
             tuple({one.code: None for one in numbered if is_added(one.code)}),
             tuple(_needed(query)),
+            UNFIT if among is None else breadth(query.where),
         )
 
     def _hashed_later(self, text: Any) -> Any:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from fhir_server.errors import FhirError, Kind
-from fhir_server.search.ast import KeptQuery, Node, Query, Search
+from fhir_server.search.ast import KeptQuery, Query, Search
 from fhir_server.search.geography import metres
 from fhir_server.search.parameters import ParameterSet
 from fhir_server.storage.audited import AuditEntry, AuditQuery, Link
@@ -192,12 +192,15 @@ class ConnectionReader:
         narrowed = query.narrowed if isinstance(query, Query) else None
         if narrowed is None or not isinstance(query, Query) or narrowed.where is not query.where:
             return None
-        known = self._rows_within(kept, query.resource_type, narrowed.within)
-        if known is None or not known.may_tell(narrowed.asked, query.sort):
-            return None
-        epoch = kept.epoch
+        epoch = self.epoch()
+        known = kept.find(query.resource_type, narrowed.within, epoch)
+        if known is None:
+            if not kept.is_due(narrowed.within):
+                return None
+            known = self._found_within(Query(query.resource_type, narrowed.within))
+            kept.keep(narrowed.within, known)
         asked = self._questions.among(known.told, query, narrowed.asked, count + 1)
-        if asked is None:
+        if asked is None or not known.may_tell(asked.rank, query.sort):
             return None
         rows = [] if asked.sql is None else self._rows(asked.sql, briefly=True)
         if self.epoch() is not epoch or not (known.complete or len(rows) > count):
@@ -209,13 +212,6 @@ class ConnectionReader:
             after=(*shown[-1][1:], shown[-1][0]) if len(rows) > count > 0 else None,
             epoch=epoch,
         )
-
-    def _rows_within(self, kept: Within, resource_type: str, within: Node) -> Rows | None:
-        """The rows of what satisfies it at this moment, where it was asked for so often."""
-        rows = kept.find(resource_type, within)
-        if rows is None and kept.is_due(within):
-            rows = kept.keep(within, self._found_within(Query(resource_type, within)))
-        return rows
 
     def _found_within(self, query: Query) -> Rows:
         number = most_of(query.where)

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from fhir_server.search.ast import Node, Query, SortKey
 from fhir_server.search.reach import types_of
-from fhir_server.storage.sqlite.leading import FEW, UNFIT, breadth, leader
+from fhir_server.storage.sqlite.leading import FEW, UNFIT, leader
 
 ALL: Final = 256
 """Rows of one criterion: to try more takes as long as to find them by what else is asked."""
@@ -40,9 +40,12 @@ class Rows(NamedTuple):
     complete: bool
     """Whether there are no others."""
 
-    def may_tell(self, asked: Node, sort: tuple[SortKey, ...]) -> bool:
-        """Whether they may tell a page of what else is asked, and nothing leads to fewer."""
-        rank = breadth(asked)
+    def may_tell(self, rank: int, sort: tuple[SortKey, ...]) -> bool:
+        """Whether they may tell a page of what else is asked, and that leads to no fewer.
+
+        Args:
+            rank: of what else is asked, as `leading.breadth` has it.
+        """
         if self.complete:
             return rank > FEW
         return rank == UNFIT and not sort and bool(self.found)
@@ -61,11 +64,13 @@ def rows_of(found: Sequence[Row], most: int) -> Rows:
 class _Kept:
     """A criterion; its rows, once it was asked for so many times in one generation of its types."""
 
-    __slots__ = ("generation", "rows", "times", "types", "within")
+    __slots__ = ("epoch", "generation", "rows", "times", "types", "within")
 
     def __init__(self, within: Node, types: Collection[str]) -> None:
         self.within: Final = within  # so that no other object has its number
         self.types: Final = types
+        self.epoch: object = None
+        """The last one of which it is known that the generation was the same in it."""
         self.generation = 0
         self.times = 0
         self.rows: Rows | None = None
@@ -76,14 +81,13 @@ class _Kept:
 
 
 class State(Protocol):
-    """What a connection has seen of the store."""
+    """What a connection sees of the store."""
 
-    @property
-    def seen(self) -> object:
-        """The epoch at the last look."""
+    def epoch(self) -> object:
+        """Another object once anybody has committed."""
 
     def generation(self, types: Collection[str], /) -> int:
-        """Looks, and gives another number once anything of the types was changed."""
+        """Another number once anything of the types was changed."""
 
 
 class Within:
@@ -97,19 +101,14 @@ class Within:
         self._size = 0
         self._kept: Final[OrderedDict[int, _Kept]] = OrderedDict()
 
-    @property
-    def epoch(self) -> object:
-        """That in which rows were found last."""
-        return self._state.seen
-
-    def find(self, resource_type: str, within: Node) -> Rows | None:
-        """Of resources of the type, as it is now; None where it is not kept, which is counted."""
+    def find(self, resource_type: str, within: Node, epoch: object) -> Rows | None:
+        """Of resources of the type, in the epoch that is now or was just; None where it is not
+        kept, which is counted."""
         kept = self._kept.get(id(within))
         if kept is None:
             kept = self._put(_Kept(within, types_of(Query(resource_type, within))))
-        generation = self._state.generation(kept.types)
-        if kept.generation != generation:
-            self._forget(kept, generation)
+        if kept.epoch is not epoch:
+            self._look(kept, epoch)
         kept.times += 1
         self._kept.move_to_end(id(within))
         return kept.rows
@@ -118,23 +117,26 @@ class Within:
         """Whether it was asked for so often that it is to be kept."""
         return self._kept[id(within)].times >= _TIMES
 
-    def keep(self, within: Node, rows: Rows) -> Rows:
+    def keep(self, within: Node, rows: Rows) -> None:
         """Of the generation in which it was asked for last."""
         kept = self._kept[id(within)]
         kept.rows = rows
         self._size += len(rows.found)
         while self._size > _MOST:
             self._drop(next(iter(self._kept)))
-        return rows
 
     def _put(self, kept: _Kept) -> _Kept:
         self._kept[id(kept.within)] = kept
         self._size += kept.size
         return kept
 
-    def _forget(self, kept: _Kept, generation: int) -> None:
-        self._size -= kept.size - 1
-        kept.generation, kept.times, kept.rows = generation, 0, None
+    def _look(self, kept: _Kept, epoch: object) -> None:
+        """Whether it is as it was: else it is let go."""
+        generation = self._state.generation(kept.types)
+        if generation != kept.generation:
+            self._size -= kept.size - 1
+            kept.generation, kept.times, kept.rows = generation, 0, None
+        kept.epoch = epoch
 
     def _drop(self, key: int) -> None:
         self._size -= self._kept.pop(key).size
