@@ -8,7 +8,7 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
 from operations import _aftercare, _plan, _rating
-from operations._death import reinvolved, state_at_home
+from operations._death import state_at_home
 from operations._event import Event
 from operations._leaving import died, is_understood, left_for_hospital
 from operations._person import (
@@ -87,7 +87,7 @@ async def reopened(event: Event) -> list[str]:
     plan = await _plan.plan_of(event.person, event.stay)
     if plan is not None:
         await _plan.resume_plan(event.records, plan)
-    said = [*await _rating.undo_discharge(event), *await _reinvolved(event)]
+    said = await _rating.undo_discharge(event)
     return said + (await _move_to(event, "in-hospital", _INVOLVED) if plan else [])
 
 
@@ -127,17 +127,17 @@ async def _admitted_late(admission: Event) -> list[str]:
 async def _left(event: Event) -> list[str]:
     if died(event.stay):  # what follows from that is for `operations._hindsight`
         return await _rating.undo_discharge_home(event)
-    person, said = event.person, await _reinvolved(event)
+    person = event.person
     ends = [event, *await _ended_since(event)]
     rated = [await _rate_end(end) for end in ends]
-    goes_on = left_for_hospital(ends[-1].stay)
+    goes_on, said = left_for_hospital(ends[-1].stay), []
     if goes_on or await person.open_stays():
         if rated[0] and not await _came_home(event):  # a discharge home was told by mistake
-            said += [*rated[0], *await _move_to(event, "in-hospital", _INVOLVED)]
+            said = [*rated[0], *await _move_to(event, "in-hospital", _INVOLVED)]
         where = "The young person goes to another hospital" if goes_on else "Another stay is open"
         return [*said, f"{where}: {await _rating_stays(person)}"]
     unclear = [] if is_understood(event.stay) else [_UNCLEAR]
-    return [*said, *unclear, *rated[-1], *await _move_to(event, "plan-active", _IN_HOSPITAL)]
+    return [*unclear, *rated[-1], *await _move_to(event, "plan-active", _IN_HOSPITAL)]
 
 
 async def _rate_ends_since(event: Event) -> None:
@@ -185,16 +185,10 @@ async def _rating_stays(person: Person) -> str:
     return f"the rating stays {colour_of(active[0])}" if active else "there is no rating"
 
 
-async def _reinvolved(event: Event) -> list[str]:
-    """Open an involvement that a death closed which was told of this stay, in error."""
-    return await reinvolved(event.records, event.person) if event.was_death else []
-
-
 async def undone(event: Event) -> list[str]:
     """Take back what a stay has brought that never was; what was done, in words."""
     records, person = event.records, event.person
     said = await _rating.undo_ratings(event)
-    said += await _reinvolved(event)
     await _rate_ends_since(event)
     plan = await _plan.plan_of(person, event.stay)
     if plan is None and not event.went_on:
@@ -203,9 +197,14 @@ async def undone(event: Event) -> list[str]:
         said.append(await _plan.revoke_plan(records, plan))
     if await person.open_stays():
         return said
-    if left_for_hospital(await _last_over(person) or {}):
+    if await is_in_hospital(person):
         return said + await _move_to(event, "in-hospital", _INVOLVED)
     return said + await _move_to(event, await state_at_home(person), _IN_HOSPITAL)
+
+
+async def is_in_hospital(person: Person) -> bool:
+    """Or on the way from one to another."""
+    return bool(await person.open_stays()) or left_for_hospital(await _last_over(person) or {})
 
 
 async def _last_over(person: Person) -> Resource | None:

@@ -4,7 +4,6 @@ A message, a create, an update, a patch and a transaction come to the same: what
 become of the stay.
 """
 
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
@@ -90,11 +89,10 @@ async def follow(change: Change) -> list[str]:
     dies = status_of(event.stay) == "finished" and died(event.stay)
     if not (was_dead or dies):
         return await _among_stays(change, event)
-    if elsewhere is not None:
-        if begun(event.stay) > elsewhere and status_of(event.stay) not in UNDONE_STAY:
-            return await corrected(event)
-        event = replace(event, was_death=False)  # the other one stands
-    return await in_hindsight(event, partial(_among_stays, change, event), was_dead=was_dead)
+    effects = partial(_among_stays, change, event)
+    if elsewhere is not None and status_of(event.stay) not in UNDONE_STAY:
+        effects = effects if begun(event.stay) <= elsewhere else partial(corrected, event)
+    return await in_hindsight(event, effects, was_dead=was_dead)
 
 
 async def _among_stays(change: Change, event: Event) -> list[str]:
