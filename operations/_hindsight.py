@@ -9,12 +9,13 @@ all stays, and not from what the messages happened to leave. Decisions 0057 and 
 from collections.abc import Awaitable, Callable
 
 from operations._aftercare import with_right
-from operations._colours import fit_ratings
-from operations._death import closed_by_death, died_at, reinvolved
+from operations._death import closed_by_death, reinvolved
 from operations._event import Event
-from operations._known_stays import NEVER, KnownStay, known_stays
+from operations._happenings import known_right
+from operations._known_stays import NEVER, KnownStay, died_at, known_stays, outcome
 from operations._person import is_open_plan
 from operations._plan import follow_again, open_plan, plan_of, revoke_plan
+from operations._rating import rate
 from operations._stay import is_in_hospital
 
 Effects = Callable[[], Awaitable[list[str]]]
@@ -35,27 +36,30 @@ async def in_hindsight(event: Event, effects: Effects = _none, *, was_dead: bool
     if was_dead and death is None:
         said = await reinvolved(records, person, in_hospital=await is_in_hospital(person))
     said += await effects()
-    stays = await known_stays(event)
-    for stay in stays:
-        await _fit_plan(stay, death)
-    before = [stay.until(death) for stay in stays if death is None or stay.began <= death]
-    await fit_ratings(event, before, death)
+    for stay in await known_stays(event):
+        await _fit_plan(event, stay, death)
+    said += await rate(event)
     return said if death is None else [*said, *await closed_by_death(records, person, death)]
 
 
-async def _fit_plan(stay: KnownStay, death: int | None) -> None:
+async def _fit_plan(event: Event, stay: KnownStay, death: int | None) -> None:
     """Have the discharge plan be there for a stay that was, and end when that did."""
-    event = stay.event
-    plan = await plan_of(event.person, stay.resource)
+    records, person = event.records, event.person
+    plan = await plan_of(person, stay.resource)
     if death is not None and stay.began > death:
         if plan is not None and is_open_plan(plan):
-            await revoke_plan(event.records, plan)
+            await revoke_plan(records, plan)
         return
-    if plan is None and stay.was_admission_told:
-        plan = await open_plan(
-            event.records, event.person, stay.resource, stay.began, right=event.aftercare
-        )
+    right = await known_right(records, stay.resource, None)
+    if plan is None and await _was_admission_told(event, stay):
+        plan = await open_plan(records, person, stay.resource, stay.began, right=right)
     if plan is not None:
-        over = [one for one in (stay.left, death) if one not in (None, NEVER)]
-        fitting = follow_again(plan, min(over, default=None))
-        await event.records.amend(with_right(fitting, right=event.aftercare))
+        over = min(stay.left, NEVER if death is None else death)
+        fitting = follow_again(plan, None if over == NEVER else over)
+        await records.amend(with_right(fitting, right=right))
+
+
+async def _was_admission_told(event: Event, stay: KnownStay) -> bool:
+    """Not so where word came of the end alone."""
+    told = await outcome(event.records, stay.resource)
+    return stay.left == NEVER or (told is not None and told.begun is not None)

@@ -146,9 +146,10 @@ def end_reason(flag: Resource) -> str | None:
     return code_in(found.get("valueCodeableConcept"), canonicals.RATING_END_REASON)
 
 
-def counts(flag: Resource) -> bool:
-    """Whether it is the rating, or was until another took its place."""
-    return status_of(flag) == "active" or end_reason(flag) == "superseded"
+def end_text(flag: Resource) -> str:
+    """What was said of why it ended, besides the code."""
+    found = extension(flag, canonicals.RATING_END_REASON_EXTENSION) or {}
+    return str(found.get("valueCodeableConcept", {}).get("text", ""))
 
 
 def belongs_to(flag: Resource, stay: Resource) -> bool:

@@ -15,11 +15,11 @@ from fhir_server.fhir.dates import interval
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
 from fhir_server.operation.rules import Change
-from operations._death import died_at
 from operations._doubt import ask_who
 from operations._event import Event
 from operations._hindsight import in_hindsight
 from operations._identity import numbers, plain_number, reliable
+from operations._known_stays import died_at
 from operations._person import CLOCKS_DIFFER, Person
 
 ON: Final = ("Patient",)
