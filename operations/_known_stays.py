@@ -12,6 +12,7 @@ from operations._happenings import Journal, Outcome, outcome_of
 from operations._leaving import death_of, died, left_for_hospital
 from operations._person import CLOCKS_DIFFER, OPEN_STAY, Person, since, status_of
 from operations._plan import plan_of
+from operations._rating_flag import death_noted
 
 NEVER: Final = 2**62
 _LONG_AGO: Final = interval("1900").low
@@ -46,10 +47,11 @@ class KnownStay:
 async def died_at(person: Person, *, but: Resource | None = None) -> int | None:
     """When they died, by whoever tells of it first; `but` is a stay that is not asked.
 
-    Now, where nobody tells when.
+    When it was first on record, where nobody tells when.
     """
     stays = [one for one in await person.stays() if but is None or one["id"] != but["id"]]
-    return death_of(person.patient, stays, person.now)
+    noted = death_noted(await person.ratings(), person.now)
+    return death_of(person.patient, stays, person.now, noted)
 
 
 async def known_stays(event: Event) -> list[KnownStay]:

@@ -1,5 +1,6 @@
 """One rating as a Flag: how it begins, ends, and goes on."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Final
 
@@ -16,6 +17,7 @@ from operations._person import (
     local_day,
     local_time,
     refers,
+    since,
     status_of,
     with_extension,
     without_end,
@@ -144,6 +146,12 @@ def reason_extension(code: str, text: str = "", *, avoided: bool = False) -> Res
 def end_reason(flag: Resource) -> str | None:
     found = extension(flag, canonicals.RATING_END_REASON_EXTENSION) or {}
     return code_in(found.get("valueCodeableConcept"), canonicals.RATING_END_REASON)
+
+
+def death_noted(flags: Iterable[Resource], now: int) -> int:
+    """When a death was first on record, by the ratings that it ended; now, where it was not yet."""
+    ends = [since(one["period"].get("end")) for one in flags if end_reason(one) == "deceased"]
+    return min(ends, default=now)
 
 
 def end_text(flag: Resource) -> str:

@@ -37,6 +37,7 @@ from operations._person import (
     since,
     status_of,
 )
+from operations._rating_flag import death_noted
 
 _EARLIEST: Final = interval("1900").low
 _LATEST: Final = interval("2200").low
@@ -95,7 +96,8 @@ class Record:
     @cached_property
     def died_at(self) -> int | None:
         """When, by whoever tells of it first; None of those who live."""
-        return death_of(self.patient, self.stays, self.now)
+        noted = death_noted(self.flags, self.now)
+        return death_of(self.patient, self.stays, self.now, noted)
 
     @property
     def dead(self) -> bool:

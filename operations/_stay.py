@@ -115,8 +115,8 @@ async def _left(event: Event) -> list[str]:
     if died(event.stay):  # what follows from that is for `operations._hindsight`
         return await _rating.rate(event)
     person = event.person
-    if await is_in_hospital(person):
-        goes_on = not await person.open_stays()
+    goes_on = left_for_hospital(await _last_over(person) or {})
+    if goes_on or await person.open_stays():
         said = await _rating.rate(event)
         if said:  # a discharge home was told by mistake
             said += await _move_to(event, "in-hospital", _INVOLVED)
@@ -164,8 +164,13 @@ async def _unrated(event: Event) -> list[str]:
 
 
 async def is_in_hospital(person: Person) -> bool:
-    """Or on the way from one to another."""
-    return bool(await person.open_stays()) or left_for_hospital(await _last_over(person) or {})
+    """Or on the way to another, where it was told that they had been in the first."""
+    if await person.open_stays():
+        return True
+    last = await _last_over(person)
+    if last is None or not left_for_hospital(last):
+        return False
+    return await _plan.plan_of(person, last) is not None
 
 
 async def _last_over(person: Person) -> Resource | None:
