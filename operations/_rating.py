@@ -125,18 +125,23 @@ async def _brought(event: Event, stay: KnownStay, stays: Sequence[KnownStay]) ->
     is_own = stay.resource["id"] == event.stay.get("id")
     author = event.author if is_own else stay.resource.get("serviceProvider", event.author)
     beginning = replace(event, stay=stay.resource, at=stay.began, author=author)
-    end = replace(beginning, at=stay.left)
     blue = await _own(beginning, canonicals.BLUE)
     red = await _own(beginning, canonicals.RED)
     found = []
-    begins = is_own and stay.left == NEVER
-    if begins or blue is not None or await plan_of(event.person, stay.resource) is not None:
+    if blue or (is_own and stay.left == NEVER) or await plan_of(event.person, stay.resource):
         over = stay.left if stay.leads_home else NEVER
         mark = Mark(blue_of(beginning), stay.began, over, claims=stay.left)
         found.append(brought(mark, blue, again=is_own))
-    if _came_home(stay, stays) and (red is not None or await had_effects(event, stay)):
-        found.append(brought(_red(end), red, again=is_own))
-    return found
+    if _came_home(stay, stays) and (red or await had_effects(event, stay)):
+        found.append(brought(_red(replace(beginning, at=stay.left)), red, again=is_own))
+    known = is_own or bool(blue or red) or await _was_consented(event.person, stay)
+    return found if known else []
+
+
+async def _was_consented(person: Person, stay: KnownStay) -> bool:
+    """Not so of what was over before anybody had consented to be on the register."""
+    first = await person.first_consented("register")
+    return first is not None and first < stay.left
 
 
 def _red(end: Event) -> Mark:
