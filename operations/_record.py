@@ -95,9 +95,10 @@ class Record:
 
     @cached_property
     def died_at(self) -> int | None:
-        """When, by whoever tells of it first; None of those who live."""
+        """When, by whoever tells of it first, however long ago; None of those who live."""
         noted = death_noted(self.flags, self.now)
-        return death_of(self.patient, self.stays, self.now, noted)
+        stays = filter(self._is_stay, self.encounters)
+        return death_of(self.patient, stays, self.now, noted)
 
     @property
     def dead(self) -> bool:
