@@ -20,6 +20,8 @@ from typing import Final
 
 import msgspec
 
+from fhir_server.fhir.tables import mapped
+
 _CHOICE: Final = "[x]"
 _DATA: Final = Path(__file__).with_name("data")
 PROFILES: Final = Path(__file__).parents[2] / "profiles"
@@ -126,8 +128,7 @@ class _ParameterFile(msgspec.Struct, frozen=True):
 @cache
 def _table(name: str) -> dict[str, msgspec.Raw]:
     """A table with each entry still undecoded."""
-    content = (_DATA / f"{name}.json").read_bytes()
-    return msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+    return mapped(_DATA / f"{name}.json")
 
 
 @cache
