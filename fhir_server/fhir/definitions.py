@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from sys import intern
 from types import MappingProxyType
 from typing import Final
 
@@ -221,7 +222,14 @@ def _own_parameters(owner: str) -> tuple[SearchParameter, ...]:
     raw = _table("search-parameters").get(owner)
     rows = msgspec.json.decode(raw, type=tuple[_ParameterRow, ...]) if raw else ()
     return tuple(
-        SearchParameter(row.code, row.type, row.url, row.expression, row.targets, row.components)
+        SearchParameter(
+            row.code,
+            row.type,
+            row.url,
+            row.expression,
+            tuple(map(intern, row.targets)),  # of 146 types, thousands of times
+            row.components,
+        )
         for row in rows
     )
 
