@@ -260,3 +260,15 @@ async def test_what_is_kept_is_bounded(
     assert sum(one.size for one in kept._kept.values()) == kept._size <= 20
     assert id(several[-1]) in kept._kept
     assert id(several[0]) not in kept._kept
+
+
+async def test_criteria_that_name_thousands_are_not_kept_for_long(store: SqliteStore) -> None:
+    """As those of a policy that changes all the time, and is asked by once."""
+    for _ in range(100):
+        await as_without(store, narrowed(anew(), replace(MANY)))
+    opened = store._place.at_hand()
+    assert opened is not None
+    kept = opened.reader()._within
+    assert kept is not None
+    assert sum(one.size for one in kept._kept.values()) == kept._size <= within._MOST
+    assert len(kept._kept) < 100

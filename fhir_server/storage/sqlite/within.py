@@ -10,7 +10,17 @@ from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-from fhir_server.search.ast import Node, Query, SortKey
+from fhir_server.search.ast import (
+    And,
+    Differs,
+    IdIn,
+    Node,
+    Not,
+    Or,
+    Query,
+    ReferenceTo,
+    SortKey,
+)
 from fhir_server.search.reach import types_of
 from fhir_server.storage.sqlite.leading import FEW, UNFIT, leader
 
@@ -21,7 +31,9 @@ FIRST: Final = 64
 _TIMES: Final = 3
 """The time from which on it pays to find them: what changes with each search is left alone."""
 _MOST: Final = 8192
-"""Rows, and what was asked for without any; they take some 2 MiB."""
+"""Rows, or names of criteria by `_NAMES`: they take some 2 to 6 MiB."""
+_NAMES: Final = 8
+"""Of a criterion that is of use the names are the policy's own; of another they are kept for it."""
 Row = Sequence[Any]
 """As `compile.FOUND`."""
 
@@ -64,11 +76,12 @@ def rows_of(found: Sequence[Row], most: int) -> Rows:
 class _Kept:
     """A criterion; its rows, once it was asked for so many times in one generation of its types."""
 
-    __slots__ = ("epoch", "generation", "rows", "times", "types", "within")
+    __slots__ = ("_names", "epoch", "generation", "rows", "times", "types", "within")
 
     def __init__(self, within: Node, types: Collection[str]) -> None:
         self.within: Final = within  # so that no other object has its number
         self.types: Final = types
+        self._names: Final = 1 + _names(within) // _NAMES
         self.epoch: object = None
         """The last one of which it is known that the generation was the same in it."""
         self.generation = 0
@@ -77,7 +90,20 @@ class _Kept:
 
     @property
     def size(self) -> int:
-        return 1 if self.rows is None else 1 + len(self.rows.found)
+        return self._names + (0 if self.rows is None else len(self.rows.found))
+
+
+def _names(node: Node) -> int:
+    """How many patients, or others, it names."""
+    match node:
+        case And(nodes) | Or(nodes):
+            return sum(map(_names, nodes))
+        case Not(inner) | Differs(node=inner):
+            return _names(inner)
+        case ReferenceTo(targets=names) | IdIn(ids=names):
+            return len(names)
+        case _:
+            return 0
 
 
 class State(Protocol):
@@ -122,21 +148,24 @@ class Within:
         kept = self._kept[id(within)]
         kept.rows = rows
         self._size += len(rows.found)
-        while self._size > _MOST:
-            self._drop(next(iter(self._kept)))
+        self._make_room()
 
     def _put(self, kept: _Kept) -> _Kept:
         self._kept[id(kept.within)] = kept
         self._size += kept.size
+        self._make_room()
         return kept
+
+    def _make_room(self) -> None:
+        """For the one that was asked for last, however large it is."""
+        while self._size > _MOST and len(self._kept) > 1:
+            self._size -= self._kept.popitem(last=False)[1].size
 
     def _look(self, kept: _Kept, epoch: object) -> None:
         """Whether it is as it was: else it is let go."""
         generation = self._state.generation(kept.types)
         if generation != kept.generation:
-            self._size -= kept.size - 1
+            self._size -= kept.size
             kept.generation, kept.times, kept.rows = generation, 0, None
+            self._size += kept.size
         kept.epoch = epoch
-
-    def _drop(self, key: int) -> None:
-        self._size -= self._kept.pop(key).size
