@@ -142,8 +142,7 @@ def _lifespan(
         follower = syslog_follower(settings, store)
         app.state.store = store
         app.state.authority = authority(settings, Ledger(store))
-        jobs = runner(settings, store, server, woken, decisions, trail, stands)
-        app.state.jobs = jobs
+        app.state.jobs = jobs = runner(settings, store, server, woken, decisions, trail, stands)
         jobs.start()
         timers = scheduler(store, server) if settings.scheduler else None
         app.state.scheduler = timers
