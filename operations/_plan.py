@@ -63,14 +63,14 @@ async def end_plan(records: Records, plan: Resource, left: int) -> None:
     """Note when the stay ended; people complete what is left of the checklist."""
     if is_open_plan(plan):
         period = ended_period(plan, left)
-        await records.save({**plan, "period": period})
+        await records.amend({**plan, "period": period})
 
 
 async def resume_plan(records: Records, plan: Resource) -> None:
     """The stay goes on: its plan has no end, and is worked on again where it was completed."""
     if "end" in plan.get("period", {}):
         again = {"status": _status_again(plan)} if status_of(plan) == "completed" else {}
-        await records.save({**without_end(plan), **again})
+        await records.amend({**without_end(plan), **again})
 
 
 def _status_again(plan: Resource) -> str:
@@ -87,13 +87,13 @@ async def restore_plan(records: Records, plan: Resource) -> bool:
     """Follow it again, where it was taken back: the stay was, after all. Whether it was."""
     if status_of(plan) != "revoked":
         return False
-    await records.save({**plan, "status": _status_again(plan)})
+    await records.amend({**plan, "status": _status_again(plan)})
     return True
 
 
 async def revoke_plan(records: Records, plan: Resource) -> str:
     """End the plan of a stay that never was; what was done, in words."""
-    await records.save({**plan, "status": "revoked"})
+    await records.amend({**plan, "status": "revoked"})
     return f"The discharge plan is revoked: {reference_to(plan)}"
 
 

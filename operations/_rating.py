@@ -281,7 +281,7 @@ async def _replace(event: Event, flag: Resource) -> str:
         known = None  # there is consent again, or the discharge was told again
     if known is not None and status_of(known) != "active":
         if _end_reason(known) == "superseded":
-            await records.save(_redated(known, flag))
+            await records.amend(_redated(known, flag))
             await _straighten(event)
         return f"The rating {colour_of(flag)} for this stay has been superseded already"
     others = [other for other in await person.active_ratings() if other["id"] != flag["id"]]
@@ -296,7 +296,7 @@ async def _replace(event: Event, flag: Resource) -> str:
     if known is None:
         await records.save(flag, is_sound=_is_sound(flag))
     else:
-        await records.save(_redated(known, flag))
+        await records.amend(_redated(known, flag))
     await _straighten(event)
     return f"The rating is {colour_of(flag)}: {reference_to(flag)}"
 
