@@ -28,7 +28,7 @@ from operations._person import (
     local_time,
     with_extension,
 )
-from operations._rating import belongs_to, rated
+from operations._rating_flag import belongs_to, rated
 from operations._whose import named
 
 _MOST_REASON: Final = 2000
