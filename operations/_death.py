@@ -9,20 +9,10 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import Records, reference_to
 from operations import _rating
-from operations._leaving import death_of
 from operations._person import Person, ended_period, status_of, with_extension, without_end
 from operations.pathway.reopening import reopen
 
 _STATE: Final = canonicals.PATHWAY_STATE_EXTENSION
-
-
-async def died_at(person: Person, *, but: Resource | None = None) -> int | None:
-    """When they died, by whoever tells of it first; `but` is a stay that is not asked.
-
-    Now, where nobody tells when.
-    """
-    stays = [one for one in await person.stays() if but is None or one["id"] != but["id"]]
-    return death_of(person.patient, stays, person.now)
 
 
 async def closed_by_death(records: Records, person: Person, at: int) -> list[str]:

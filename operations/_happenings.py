@@ -100,13 +100,13 @@ class Outcome:
     as_stay: frozenset[str]
     """Statuses in which the stay is one in hospital, whatever its class."""
     begun: int | None
-    """When the admission was, where one is told and the stay is over."""
+    """When the admission was, where the stay is over and was told of while it went on."""
 
 
 def outcome_of(happenings: Collection[Happening]) -> Outcome:
     """A pure function of the set; at least one is given."""
     last, status = _last(happenings)
-    admissions = [one for one in happenings if one.trigger is Trigger.ADMIT]
+    admissions = [one for one in happenings if _tells_admission(one)]
     over = status == "finished"
     ways = {one.trigger for one in happenings}
     as_stay = frozenset(OPEN_STAY if Trigger.ADMIT in ways else ()) | frozenset(
@@ -119,6 +119,12 @@ def outcome_of(happenings: Collection[Happening]) -> Outcome:
         as_stay=as_stay,
         begun=max(admissions, key=lambda one: one.said).effect if admissions and over else None,
     )
+
+
+def _tells_admission(one: Happening) -> bool:
+    """Whether it says that somebody is in hospital: a transfer does, though no A01 came."""
+    inpatient = one.stay.get("class", {}).get("code") in INPATIENT_CLASSES
+    return one.trigger is Trigger.ADMIT or (inpatient and one.status in OPEN_STAY)
 
 
 def _admitted(stay: Resource, as_stay: Collection[str]) -> Resource:

@@ -58,17 +58,22 @@ def died(stay: Resource) -> bool:
     )
 
 
-def death_of(patient: Resource, stays: Iterable[Resource], now: int) -> int | None:
-    """When somebody died by what is told first; now, where it is told without a time."""
-    told = patient.get("deceasedDateTime")
+def death_of(patient: Resource, stays: Iterable[Resource], now: int, noted: int) -> int | None:
+    """When somebody died by what is told first.
+
+    Args:
+        noted: when it was first on record; that counts where no time is told, or none that is over.
+    """
     ends = [one.get("period", {}) for one in stays if status_of(one) == "finished" and died(one)]
     times = [
-        max(since(one.get("start")), since(one.get("end"))) if "end" in one else now for one in ends
+        max(since(one.get("start")), since(one.get("end"))) if "end" in one else noted
+        for one in ends
     ]
-    if told:
-        times.append(min(interval(told).high - 1, now))
+    if told := patient.get("deceasedDateTime"):
+        when = interval(told)
+        times.append(when.high - 1 if when.high <= now else max(when.low, noted))
     elif patient.get("deceasedBoolean"):
-        times.append(now)
+        times.append(noted)
     return min(times, default=None)
 
 

@@ -150,6 +150,11 @@ class Person:
         denied = any(one.get("provision", {}).get("type") == "deny" for one in counting)
         return [] if denied else counting
 
+    async def first_consented(self, category: str) -> int | None:
+        """When somebody first did, however long it held; None where nobody has."""
+        given = await self._consents(category, "active", "inactive")
+        return min((since(one.get("dateTime")) for one in given), default=None)
+
     async def consent_ended(self, category: str) -> bool:
         """Whether one was withdrawn or refused, and none is in force.
 

@@ -61,16 +61,23 @@ def _is_sound(plan: Resource) -> bool:
 
 async def end_plan(records: Records, plan: Resource, left: int) -> None:
     """Note when the stay ended; people complete what is left of the checklist."""
-    if is_open_plan(plan):
-        period = ended_period(plan, left)
-        await records.save({**plan, "period": period})
+    await records.save(_ended(plan, left))
+
+
+def _ended(plan: Resource, left: int) -> Resource:
+    return {**plan, "period": ended_period(plan, left)} if is_open_plan(plan) else plan
 
 
 async def resume_plan(records: Records, plan: Resource) -> None:
     """The stay goes on: its plan has no end, and is worked on again where it was completed."""
-    if "end" in plan.get("period", {}):
-        again = {"status": _status_again(plan)} if status_of(plan) == "completed" else {}
-        await records.save({**without_end(plan), **again})
+    await records.save(_resumed(plan))
+
+
+def _resumed(plan: Resource) -> Resource:
+    if "end" not in plan.get("period", {}):
+        return plan
+    again = {"status": _status_again(plan)} if status_of(plan) == "completed" else {}
+    return {**without_end(plan), **again}
 
 
 def _status_again(plan: Resource) -> str:
@@ -83,12 +90,11 @@ def _status_again(plan: Resource) -> str:
     return "active" if agreed else "draft"
 
 
-async def restore_plan(records: Records, plan: Resource) -> bool:
-    """Follow it again, where it was taken back: the stay was, after all. Whether it was."""
-    if status_of(plan) != "revoked":
-        return False
-    await records.save({**plan, "status": _status_again(plan)})
-    return True
+def follow_again(plan: Resource, left: int | None) -> Resource:
+    """The plan of a stay that was, also where that was doubted; `left` is when it ended, if so."""
+    if status_of(plan) == "revoked":
+        plan = {**plan, "status": _status_again(plan)}
+    return _resumed(plan) if left is None else _ended(plan, left)
 
 
 async def revoke_plan(records: Records, plan: Resource) -> str:

@@ -37,6 +37,7 @@ from operations._person import (
     since,
     status_of,
 )
+from operations._rating_flag import death_noted
 
 _EARLIEST: Final = interval("1900").low
 _LATEST: Final = interval("2200").low
@@ -94,8 +95,10 @@ class Record:
 
     @cached_property
     def died_at(self) -> int | None:
-        """When, by whoever tells of it first; None of those who live."""
-        return death_of(self.patient, self.stays, self.now)
+        """When, by whoever tells of it first, however long ago; None of those who live."""
+        noted = death_noted(self.flags, self.now)
+        stays = filter(self._is_stay, self.encounters)
+        return death_of(self.patient, stays, self.now, noted)
 
     @property
     def dead(self) -> bool:

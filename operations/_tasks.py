@@ -37,8 +37,9 @@ _REVIEWS: Final = frozenset({"T-REVIEW-RED", "T-REVIEW-AMBER", "T-REVIEW-GREEN"}
 _WITHOUT_KEYWORKING: Final = OF_THE_REGISTER | {"escalation"}
 _RETENTION: Final = "T-RETENTION"
 """Not asked for any more of somebody living who is referred or rated again."""
+_BEREAVEMENT: Final = "bereavement"
 _AFTER_DEATH: Final = frozenset(
-    {"bereavement", "root-cause-analysis", "review-break-glass", _RETENTION}
+    {_BEREAVEMENT, "root-cause-analysis", "review-break-glass", _RETENTION}
 )
 DIED: Final = "The young person has died"
 _OF_ANOTHER: Final = CODE
@@ -176,6 +177,8 @@ def _why_over(record: Record, task: Resource) -> str:
     code = task_code(task) or ""
     if not code or code == _OF_ANOTHER:
         return ""
+    if code == _BEREAVEMENT and not record.dead:
+        return _IN_ERROR
     if code in _AFTER_DEATH and (record.dead or code != _RETENTION):
         return _IN_ERROR if _is_of_undone(record, task) else ""
     if record.dead:

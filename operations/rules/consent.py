@@ -10,6 +10,7 @@ from typing import Final
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import canonicals
+from fhir_server.fhir.canonicals import BLUE, RED
 from fhir_server.fhir.dates import interval
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.rules import Change
@@ -116,8 +117,7 @@ async def _given(change: Change, record: Record) -> list[str]:
         True,
         change.pathway,
     )
-    rate = _rating.rate_blue if record.in_hospital else _rating.rate_red_after_discharge
-    return [await rate(event)]
+    return await _rating.rate_stay(event, BLUE if record.in_hospital else RED)
 
 
 def _last_stay(record: Record) -> Resource | None:

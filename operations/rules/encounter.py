@@ -4,7 +4,6 @@ A message, a create, an update, a patch and a transaction come to the same: what
 become of the stay.
 """
 
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
@@ -14,10 +13,10 @@ from fhir_server.fhir.dates import interval
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
 from fhir_server.operation.rules import Change
-from operations._death import died_at
 from operations._event import Event, Told
 from operations._happenings import known_right
 from operations._hindsight import in_hindsight
+from operations._known_stays import died_at
 from operations._leaving import died, left_for_hospital
 from operations._person import (
     CLOCKS_DIFFER,
@@ -30,7 +29,6 @@ from operations._person import (
     status_of,
 )
 from operations._plan import plan_id
-from operations._rating import rate_by_last_open_stay
 from operations._stay import admitted, corrected, discharged, may_follow, reopened, undone
 
 ON: Final = ("Encounter",)
@@ -89,18 +87,11 @@ async def follow(change: Change) -> list[str]:
     was_dead = elsewhere is not None or event.was_death
     dies = status_of(event.stay) == "finished" and died(event.stay)
     if not (was_dead or dies):
-        return await _among_stays(change, event)
-    if elsewhere is not None:
-        if begun(event.stay) > elsewhere and status_of(event.stay) not in UNDONE_STAY:
-            return await corrected(event)
-        event = replace(event, was_death=False)  # the other one stands
-    return await in_hindsight(event, partial(_among_stays, change, event), was_dead=was_dead)
-
-
-async def _among_stays(change: Change, event: Event) -> list[str]:
-    said = await _effects(change, event)
-    await rate_by_last_open_stay(event)
-    return said
+        return await _effects(change, event)
+    effects = partial(_effects, change, event)
+    if elsewhere is not None and status_of(event.stay) not in UNDONE_STAY:
+        effects = effects if begun(event.stay) <= elsewhere else partial(corrected, event)
+    return await in_hindsight(event, effects, was_dead=was_dead)
 
 
 async def _effects(change: Change, event: Event) -> list[str]:

@@ -15,7 +15,7 @@ from fhir_server.operation.records import reference_to
 from fhir_server.operation.rules import Change
 from operations._holding import Hold, Overridden, hold_of
 from operations._person import Person, begun, colour_of, is_rating, refers, status_of
-from operations._rating import belongs_to, superseded
+from operations._rating_flag import belongs_to, superseded
 
 ON: Final = ("Flag",)
 

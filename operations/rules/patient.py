@@ -6,7 +6,6 @@ is for the keyworker to look at: docs/decisions/0039-who-somebody-is.md.
 """
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Final
 
 from fhir_server.access.labels import is_test_data
@@ -16,11 +15,11 @@ from fhir_server.fhir.dates import interval
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
 from fhir_server.operation.rules import Change
-from operations._death import died_at, reinvolved
 from operations._doubt import ask_who
 from operations._event import Event
 from operations._hindsight import in_hindsight
 from operations._identity import numbers, plain_number, reliable
+from operations._known_stays import died_at
 from operations._person import CLOCKS_DIFFER, Person
 
 ON: Final = ("Patient",)
@@ -69,14 +68,7 @@ async def _died_or_not(change: Change, person: Person, before: Resource) -> list
         consented=await person.consented("register"),
         pathway=change.pathway,
     )
-    return await in_hindsight(event, partial(_lives, change, person), was_dead=was_dead)
-
-
-async def _lives(change: Change, person: Person) -> list[str]:
-    if await died_at(person) is not None:
-        return []
-    in_hospital = bool(await person.open_stays())
-    return await reinvolved(change.records, person, in_hospital=in_hospital)
+    return await in_hindsight(event, was_dead=was_dead)
 
 
 async def _changed(change: Change, person: Person, before: Resource) -> list[str]:

@@ -1,4 +1,4 @@
-"""$process-message: the same end state in whichever order the words of a stay arrive.
+"""$process-message: the same end state in whichever order the words of some stays arrive.
 
 The oracle is the order in which things happened. What was taken back may have left a trace where
 it had been seen, and none where it had not: what is revoked or was added in error is not compared.
@@ -7,7 +7,7 @@ it had been seen, and none where it had not: what is revoked or was added in err
 import asyncio
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +23,7 @@ from fhir_server.fhir import canonicals
 from fhir_server.settings import Settings
 from tests.operations.chart import Chart, code_of
 from tests.operations.courses import ADMITTED, V2_LEGAL_STATUS, Manner, as_v2, course, courses
+from tests.operations.drawn_stays import ODD, PLAIN, SHAPES, Drawn, Word, orders_of_stays
 from tests.operations.messages import JSON, Spell
 from tests.operations.test_adt import accept
 from tests.stores import NIGHTLY, fewer, store_at
@@ -43,10 +44,6 @@ ALL: Final = len(courses("9990000158"))
 DIED_AT_LAST: Final = ALL - 1
 DEAD: Final = ALL
 """Not in a message."""
-SHAPES: Final = ("nhs", "davinci", "v2")
-ODD: Final = (None, (), ("02",), ("77",), ("99",), ("03",), ("01", "77"), ("20",))
-"""Legal statuses: as the course has them, none, and such as tell more or less of a right."""
-PLAIN: Final = Manner()
 
 Order = tuple[dict[int, Manner], list[int]]
 
@@ -86,6 +83,18 @@ def test_ends_alike_in_any_order(order: Order) -> None:
     assert second == first
 
 
+@settings(
+    max_examples=fewer(400 if NIGHTLY else 5, 3),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=not NIGHTLY,
+)
+@given(orders_of_stays())
+def test_stays_that_overlap_and_deaths_end_alike_in_any_order(drawn: Drawn) -> None:
+    first, second = drawn
+    assert asyncio.run(state_after_words(second)) == asyncio.run(state_after_words(first))
+
+
 @pytest.mark.parametrize(
     "order",
     [
@@ -113,6 +122,8 @@ def test_ends_alike_in_any_order(order: Order) -> None:
         [14, 15, 1, 16, 20, 12, 22],
         [17, 24, 29, 16, 20, 12, 14, 1, 15],
         [18, 30, 12, 16, 24, 13, 22, 1, 20],
+        # Of a third stay that ends with a death, told again before and after the second's end.
+        [25, 29, 1, 24, 26, 12, 20, 16, 17, 15, 19, 24, 14],
         # Of stays that overlap.
         [26, 10, 3, 1, 24, 21, 16, 18, 20],
         [24, 16, 25, 1, 18, 22, 17, 23, 9],
@@ -142,6 +153,32 @@ async def both(
 
 async def state_after(order: Sequence[int], told: Mapping[int, Manner]) -> JSON:
     """What the record says once these were told, on a server of its own."""
+
+    async def tell_all(chart: Chart) -> None:
+        sent = courses(chart.nhs_number)
+        for index in order:
+            if index == DEAD:
+                await write_death(chart, (ADMITTED + timedelta(days=18.9)).isoformat())
+            else:
+                await tell(chart, sent[index], told.get(index, PLAIN))
+
+    return await state_once(tell_all)
+
+
+async def state_after_words(words: Sequence[Word]) -> JSON:
+    """As `state_after`, of what was drawn."""
+
+    async def tell_all(chart: Chart) -> None:
+        for word in words:
+            if word.message is None:
+                await write_death(chart, word.death)
+            else:
+                await tell(chart, word.message, word.manner)
+
+    return await state_once(tell_all)
+
+
+async def state_once(tell_all: Callable[[Chart], Awaitable[None]]) -> JSON:
     with TemporaryDirectory() as folder:
         own = Settings(
             store=store_at(Path(folder) / "own.db"),
@@ -155,12 +192,7 @@ async def state_after(order: Sequence[int], told: Mapping[int, Manner]) -> JSON:
             async with httpx.AsyncClient(transport=transport, base_url=own.base + "/") as client:
                 chart = Chart(client, app.state.store)
                 await chart.open()
-                sent = courses(chart.nhs_number)
-                for index in order:
-                    if index == DEAD:
-                        await note_death(chart)
-                    else:
-                        await tell(chart, sent[index], told.get(index, PLAIN))
+                await tell_all(chart)
                 return await state_of(chart)
 
 
@@ -172,11 +204,11 @@ async def tell(chart: Chart, sent: JSON, manner: Manner) -> None:
         await chart.tell(dressed)
 
 
-async def note_death(chart: Chart) -> None:
-    """Somebody notes in the Patient when it was."""
+async def write_death(chart: Chart, died: str | None) -> None:
+    """Somebody notes in the Patient when it was, or that it was told in error."""
     known = (await chart.client.get(chart.patient)).json()
-    died = ADMITTED + timedelta(days=18.9)
-    await chart.write({**known, "deceasedDateTime": died.isoformat()})
+    kept = {name: value for name, value in known.items() if name != "deceasedDateTime"}
+    await chart.write({**kept, **({"deceasedDateTime": died} if died else {})})
 
 
 async def state_of(chart: Chart) -> JSON:

@@ -95,6 +95,17 @@ async def test_without_consent_by_then_ends_blue_and_gives_no_rating(
     assert code_of(reason["valueCodeableConcept"]) == "consent-withdrawn"
 
 
+async def test_what_was_over_before_anybody_consented_is_not_rated_later(chart: Chart) -> None:
+    await chart.consent("register", status="proposed")
+    stay = Spell(chart.nhs_number, ADMITTED)
+    await chart.tell(stay.admit())
+    await chart.tell(stay.discharge(HOME))
+    await chart.consent("register", dateTime=(HOME + timedelta(days=30)).isoformat())
+    await chart.tell(Spell(chart.nhs_number, HOME + timedelta(days=40)).admit())
+    ratings = [(code_of(one["code"]), one["status"]) for one in await chart.all("Flag")]
+    assert sorted(ratings) == [("amber", "inactive"), ("blue", "active")]
+
+
 async def test_opens_the_follow_up_with_its_due_times(chart: Chart, stay: Spell) -> None:
     await chart.tell(stay.discharge(HOME))
     dues = await chart.dues()

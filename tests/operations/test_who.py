@@ -1,5 +1,6 @@
 """A Patient that is written plainly: a death, another date of birth, another NHS number."""
 
+from datetime import timedelta
 from typing import Any, Final
 
 import pytest
@@ -8,6 +9,7 @@ from fhir_server.fhir import canonicals, nhs_number
 from fhir_server.fhir.dates import instant
 from fhir_server.fhir.json import Resource
 from fhir_server.storage.clock import system_clock
+from tests.clock import go_ahead
 from tests.operations.chart import BORN, Chart, code_of, extension_of
 from tests.operations.messages import Spell
 from tests.operations.test_discharge import HOME
@@ -85,6 +87,26 @@ async def test_a_death_comes_to_the_same_whoever_tells_it(chart: Chart) -> None:
     assert by_both["tasks"] - more == by_patient["tasks"] - more == {"bereavement"}
     for element in ("episode", "ratings", "plans", "consents"):
         assert by_patient[element] == by_both[element], element
+
+
+async def test_a_death_without_a_time_stays_at_when_it_was_first_on_record(
+    chart: Chart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await corrected(chart, deceasedBoolean=True)
+    (amber,) = await chart.all("Flag")
+    go_ahead(monkeypatch, 3_600_000_000)
+    spell = Spell(chart.nhs_number, HOME - timedelta(days=9))
+    await chart.tell(spell.admit())
+    await chart.tell(spell.discharge(HOME))
+    ended = {code_of(one["code"]): one["period"]["end"] for one in await chart.all("Flag")}
+    assert ended["red"] == amber["period"]["end"]
+
+
+async def test_nobody_is_asked_to_see_to_the_family_of_somebody_who_lives(chart: Chart) -> None:
+    await corrected(chart, deceasedBoolean=True)
+    assert "bereavement" in await chart.dues()
+    await corrected(chart, deceasedBoolean=None)
+    assert "bereavement" not in await chart.dues()
 
 
 async def test_a_death_that_was_told_in_error_is_taken_back(chart: Chart) -> None:
