@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.routing import WebSocketRoute
 
-from fhir_server import arenas, beside, noticing
+from fhir_server import arenas, beside, garbage, noticing
 from fhir_server.access.decisions import TableDecisions
 from fhir_server.access.ledger import Ledger
 from fhir_server.answering import fhir_server, http_limits, runner, ways
@@ -155,7 +155,8 @@ def _lifespan(
         app.state.binding = Binding(store, noticing.terms(settings), notices.me, stands)
         notices.start()
         by_the_way = _by_the_way(settings, store)
-        yield
+        with garbage.seldom():
+            yield
         app.fhir = app.direct = app.writes = None
         await _ended(by_the_way)
         if timers is not None:

@@ -11,6 +11,7 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.canonicals import AMBER, BLUE, GREEN, RED
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_local
+from fhir_server.fhir.said import said
 from fhir_server.operation.api import Call
 from fhir_server.operation.pathway import Pathway
 from fhir_server.operation.records import Lookup, Records, reference_to
@@ -130,10 +131,10 @@ def reason_of(call: Call, name: str) -> str:
     """Why, in words.
 
     Raises:
-        FhirError: INVALID for one that is blank or very long.
+        FhirError: INVALID for one without words, or very long.
     """
     reason = str(call.parameters.one(name) or "").strip()
-    if not 0 < len(reason) <= _MOST_REASON:
+    if not said(reason) or len(reason) > _MOST_REASON:
         text = f"'{name}' says why, in 1 to {_MOST_REASON} characters"
         raise FhirError.at(Kind.INVALID, _PLACE.format(name), text)
     return reason

@@ -10,12 +10,13 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_local
+from fhir_server.fhir.said import said
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Lookup, Records, walked
 from fhir_server.search.parse import parse
 from operations._host import session_for
 from operations._person import refers
-from operations.pathway.moving import move, moved, plain
+from operations.pathway.moving import move, moved
 from operations.pathway.states import INFORMATION_GATHERING, UNDER_WAY, is_keyworking, state_of
 
 SCOPES: Final = ("EpisodeOfCare.ru",)
@@ -25,7 +26,7 @@ _PLACE: Final = "Parameters.parameter.where(name = 'keyworker')"
 
 
 async def run(call: Call) -> Resource:
-    session, reason = await session_for(call, allocates=True), plain(call.parameters.one("reason"))
+    session, reason = await session_for(call, allocates=True), said(call.parameters.one("reason"))
     keyworker = await _keyworker(call)
     count = await _others(call, keyworker) + 1
     bounds = call.pathway

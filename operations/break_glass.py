@@ -14,6 +14,7 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import canonicals, nhs_number
 from fhir_server.fhir.dates import instant
 from fhir_server.fhir.json import Resource
+from fhir_server.fhir.said import said
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Records, reference_to, stable_id
 from operations._calendar import working_days_after
@@ -57,7 +58,7 @@ def _require_professional(caller: Caller) -> None:
 
 
 def _reason(call: Call) -> str:
-    reason = " ".join(str(call.parameters.one("reason")).split())
+    reason = said(call.parameters.one("reason"))
     if not _SHORTEST <= len(reason) <= _LONGEST:
         raise FhirError.at(
             Kind.INVALID,

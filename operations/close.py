@@ -8,11 +8,12 @@ from typing import Final
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.json import Resource
+from fhir_server.fhir.said import said
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Records
 from operations._person import Person, person_named
 from operations.pathway.guards import is_over_goal, of_keyworking
-from operations.pathway.moving import because, move, moved, plain
+from operations.pathway.moving import because, move, moved
 from operations.pathway.states import CLOSE_REASONS, CLOSED
 from operations.pathway.tasks import cancel
 
@@ -20,20 +21,20 @@ SCOPES: Final = ("EpisodeOfCare.ru", "Task.rus", "Goal.rus")
 
 
 async def run(call: Call) -> Resource:
-    reason = plain(call.parameters.one("reason"))
+    reason = said(call.parameters.one("reason"))
     if reason not in CLOSE_REASONS:
         raise FhirError.at(
             Kind.BUSINESS_RULE,
             "Parameters.parameter.where(name = 'reason')",
             f"'{reason}' is no reason to close; allowed: {', '.join(CLOSE_REASONS)}",
         )
-    said = plain(call.parameters.one("comment"))
+    comment = said(call.parameters.one("comment"))
 
     async def prepare(records: Records, before: Resource) -> Resource:
         person = await person_named(records, before, call.now)
         if person is not None:
-            await _end(call, records, person, said or f"Keyworking has ended: {reason}")
-        return because(moved(before, CLOSED, said, call.now), reason)
+            await _end(call, records, person, comment or f"Keyworking has ended: {reason}")
+        return because(moved(before, CLOSED, comment, call.now), reason)
 
     return await move(call, call.session, prepare)
 

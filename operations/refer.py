@@ -15,6 +15,7 @@ from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import localised
+from fhir_server.fhir.said import said
 from fhir_server.operation.api import Call
 from fhir_server.operation.pathway import Pathway
 from fhir_server.operation.records import Records, reference_to, stable_id
@@ -24,7 +25,7 @@ from operations._host import is_professional
 from operations._person import Person, colour_of, local_day, local_time
 from operations._sender import codes_of
 from operations.admission_risk import person_of
-from operations.pathway.moving import moved, plain
+from operations.pathway.moving import moved
 from operations.pathway.states import REFERRED
 
 SCOPES: Final = ("Patient.r", "ServiceRequest.c", "EpisodeOfCare.c")
@@ -209,7 +210,7 @@ def _referral(call: Call, person: Person, rating: Resource, needs: list[Resource
         "reasonReference": [{"reference": reference_to(one)} for one in needs],
         "supportingInfo": [{"reference": reference_to(rating)}],
     }
-    reason = plain(call.parameters.one("reason"))
+    reason = said(call.parameters.one("reason"))
     return {**found, "note": [{"text": reason}]} if reason else found
 
 

@@ -8,6 +8,7 @@ from typing import Final
 from fhir_server.access.session import SessionUnit
 from fhir_server.errors import FhirError, Issue, Kind
 from fhir_server.fhir.json import Resource
+from fhir_server.fhir.said import said
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Records
 from operations._appraising import Removal, as_service, held_up, require_seen, undeclared
@@ -80,7 +81,7 @@ async def _require_free(call: Call, person: Person, removal: Removal) -> None:
     if removal.reason in _BY_RIGHT:
         return
     issues = [*held_up(await hold_of(person, call.pathway.red_hold_days), None, removal)]
-    if removal.override and not removal.text:
+    if removal.override and not said(removal.text):
         place = "Parameters.parameter.where(name='text')"
         issues.append(Issue("Who overrides a hold says why in 'text'", place))
     if removal.avoided:

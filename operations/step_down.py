@@ -3,16 +3,17 @@
 from typing import Final
 
 from fhir_server.fhir.json import Resource
+from fhir_server.fhir.said import said
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Records
-from operations.pathway.moving import move, moved, plain
+from operations.pathway.moving import move, moved
 from operations.pathway.states import STEP_DOWN
 
 SCOPES: Final = ("EpisodeOfCare.ru",)
 
 
 async def run(call: Call) -> Resource:
-    reason = plain(call.parameters.one("reason"))
+    reason = said(call.parameters.one("reason"))
 
     async def prepare(records: Records, before: Resource) -> Resource:  # noqa: ARG001
         return moved(before, STEP_DOWN, reason, call.now)

@@ -7,11 +7,12 @@ from typing import Final
 
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir.json import Resource
+from fhir_server.fhir.said import said
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Records
 from operations._host import session_for
 from operations.pathway.guards import STATE_PLACE
-from operations.pathway.moving import because, move, moved, plain
+from operations.pathway.moving import because, move, moved
 from operations.pathway.states import CLOSE_REASONS, OVER, SUCCESSORS, is_paused, state_of
 
 SCOPES = ("EpisodeOfCare.ru",)
@@ -21,7 +22,7 @@ _LONGEST: Final = 1000
 
 
 async def run(call: Call) -> Resource:
-    to, reason = str(call.parameters.one("to")), plain(call.parameters.one("reason"))
+    to, reason = str(call.parameters.one("to")), said(call.parameters.one("reason"))
     pause = bool(call.parameters.one("pause"))
     _require_known(to, reason)
 

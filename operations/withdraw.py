@@ -13,6 +13,7 @@ from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
 from fhir_server.fhir.references import parse_relative
+from fhir_server.fhir.said import said
 from fhir_server.operation.api import Call
 from fhir_server.operation.records import Records, reference_to
 from operations._calendar import working_days_after
@@ -56,7 +57,7 @@ async def run(call: Call) -> Resource:
 
 
 def _reason(call: Call) -> str:
-    given = " ".join(str(call.parameters.one("reason") or "").split())
+    given = said(call.parameters.one("reason"))
     if len(given) > _LONGEST:
         raise FhirError.at(
             Kind.INVALID,

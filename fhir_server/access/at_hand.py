@@ -5,6 +5,7 @@ process, is dropped. A commit under way sees what it has written itself, which n
 what it has changed it does not share.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -41,6 +42,15 @@ class Shelf:
     """What callers were told, by whatever names them; each has `stale`, a set of subjects."""
     size: int = 0
     """Bytes that `patients` are reckoned to take."""
+    scanning: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Of whoever reads the facts of all: others who want as many find them here afterwards. All at
+    once, when a server has just started, they took ten times the memory that is kept of them."""
+
+    def parted(self, patient_ids: Iterable[str]) -> tuple[dict[str, Facts | None], list[str]]:
+        """What is here of these patients, and those of whom nothing is."""
+        wanted = list(patient_ids)
+        found = {one: self.patients[one] for one in wanted if one in self.patients}
+        return found, [one for one in wanted if one not in found]
 
     def keep(self, patient_id: str, found: Facts | None) -> None:
         self._forget(patient_id)
@@ -163,19 +173,29 @@ async def facts_of(
     reader: Reader, shelf: Shelf, patient_ids: Collection[str]
 ) -> dict[str, Facts | None]:
     """The facts of each; None where they cannot be read."""
-    found = {one: shelf.patients[one] for one in patient_ids if one in shelf.patients}
-    missing = [one for one in patient_ids if one not in found]
+    found, missing = shelf.parted(patient_ids)
     if not missing:
         return found
-    state = shelf.state
     if len(missing) < _SCAN_FROM:
-        read = {one: await facts_of_one(reader, one) for one in missing}
+        return found | await _kept(reader, shelf, missing)
+    async with shelf.scanning:
+        found, missing = shelf.parted(patient_ids)
+        return found | await _kept(reader, shelf, missing)
+
+
+async def _kept(
+    reader: Reader, shelf: Shelf, patient_ids: Collection[str]
+) -> dict[str, Facts | None]:
+    """What is read of those who are not on the shelf, and put there."""
+    state = shelf.state
+    if len(patient_ids) < _SCAN_FROM:
+        read = {one: await facts_of_one(reader, one) for one in patient_ids}
     else:
-        read = await _facts_of_many(reader, frozenset(missing))
+        read = await _facts_of_many(reader, frozenset(patient_ids))
     if shelf.state == state:  # else a commit may have changed them since
         for one, facts_read in read.items():
             shelf.keep(one, facts_read)
-    return found | read
+    return read
 
 
 async def facts_of_one(reader: Reader, patient_id: str) -> Facts | None:
@@ -192,15 +212,13 @@ async def facts_of_one(reader: Reader, patient_id: str) -> Facts | None:
 
 async def _facts_of_many(reader: Reader, patient_ids: frozenset[str]) -> dict[str, Facts | None]:
     told: dict[str, list[Contribution]] = {f"Patient/{one}": [] for one in patient_ids}
-    async for subject, one in kept.of_everybody(reader, "Patient/"):
-        if subject in told:
-            told[subject].append(one)
+    async for subject, one in kept.of_many(reader, "Patient/", told):
+        told[subject].append(one)
     numbered: dict[str, list[Contribution]] = {
         number: [] for own, parts in told.items() for number in _numbers(parts, own)
     }
-    async for subject, one in kept.of_everybody(reader, "nhs:"):
-        if subject in numbered:
-            numbered[subject].append(one)
+    async for subject, one in kept.of_many(reader, "nhs:", numbered):
+        numbered[subject].append(one)
     return {
         own.removeprefix("Patient/"): _readable(
             [*parts, *(one for number in _numbers(parts, own) for one in numbered[number])], own

@@ -17,6 +17,7 @@ from fhir_server.access.sight import detail, sight_of, sight_of_type
 from fhir_server.search.ast import (
     Everything,
     KeptQuery,
+    Narrowed,
     Node,
     Not,
     Nothing,
@@ -25,7 +26,7 @@ from fhir_server.search.ast import (
     conjunction,
     disjunction,
 )
-from fhir_server.search.rewrite import Targets, Used, guarded, is_plain
+from fhir_server.search.rewrite import Targets, Used, guarded, guarded_parts, is_plain
 from fhir_server.search.rewrite import used as used_by
 
 T = TypeVar("T")
@@ -65,14 +66,22 @@ class ConsentTerms:
         It hangs on these, on who asks and on what was granted, and on no moment.
         """
         known, caller = self.known, self.caller
-        if not isinstance(known, Gathered) or not is_plain(search):
+        if not isinstance(known, Gathered) or not isinstance(search, Query):
             return guarded(search, self.readable)
+        if not is_plain(search):
+            return self._narrowed(known, search, Query)
         kept = self._made_before(known, search)
         if kept is None:
-            asked = guarded(search, self.readable)
-            kept = KeptQuery(asked.resource_type, asked.where, asked.sort)
+            kept = self._narrowed(known, search, KeptQuery)
             self._keep(known, (search, caller.name, caller.patient), (caller.grants, kept))
         return kept
+
+    def _narrowed(self, known: Gathered, search: Query, kind: type[Query]) -> Query:
+        """As `guarded`; it tells where it is put within what was made of all patients."""
+        name = search.resource_type
+        made = Narrowed.to(*guarded_parts(search, self.readable))
+        again = any(known.made.get((name, one)) is made.within for one in (True, False))
+        return kind(name, made.where, search.sort, made if again else None)
 
     def as_before(self, search: Search) -> Search | None:
         """What `narrowed` made before of the very same question; None where it has to be made.

@@ -178,7 +178,7 @@ class SessionUnit(GuardedReader):
             await self._require_change(self._rule, draft, method)
         if draft.type == added.TYPE:
             await self._redefine(draft.id, resource)
-        await self._leave_for_rules(draft.type, draft.id)
+        await self._leave_for_rules(draft.type, draft.id, is_new=draft.is_new)
         asked = self.caller.organisation or self._is_rule
         before = await self._number(draft) if asked else 0
         stored = await self._unit.put(draft, method)
@@ -218,7 +218,7 @@ class SessionUnit(GuardedReader):
         Raises:
             FhirError: FORBIDDEN; NOT_FOUND for an update of what is not there, or hidden.
         """
-        there = await self._unit.read(draft.type, draft.id)
+        there = await self._before(draft)
         seen = await self._seen(rule, draft.type, there)
         is_new = seen is None or seen.deleted
         if method != "POST" and is_new and not rule.creates_by_update(draft.type):
@@ -237,11 +237,17 @@ class SessionUnit(GuardedReader):
         if last is None or last.deleted or not is_test_data(json.decode_own(last.body)):
             raise refusal()
 
-    async def _leave_for_rules(self, resource_type: str, resource_id: str) -> None:
+    async def _leave_for_rules(
+        self, resource_type: str, resource_id: str, *, is_new: bool = False
+    ) -> None:
         """Note how a resource is before it is written, where rules are to look at that."""
         key = (resource_type, resource_id)
         if resource_type in self.rules.types and key not in self.done.unsettled:
-            self.done.unsettled[key] = await self._unit.read(*key)
+            self.done.unsettled[key] = None if is_new else await self._unit.read(*key)
+
+    async def _before(self, draft: Draft) -> StoredVersion | None:
+        """What there is in the draft's place."""
+        return None if draft.is_new else await self._unit.read(draft.type, draft.id)
 
     def _note(self, stored: StoredVersion, draft: Draft, *, is_new: bool) -> None:
         self.touched.append(stored)
@@ -281,7 +287,7 @@ class SessionUnit(GuardedReader):
 
     async def _number(self, draft: Draft) -> int:
         """Of the version before, which stays where the draft says nothing new."""
-        found = await self._unit.read(draft.type, draft.id)
+        found = await self._before(draft)
         return 0 if found is None else found.version
 
     async def attest(self) -> None:

@@ -23,6 +23,8 @@ async def perform(unit: SessionUnit, request: Request) -> Answer:
         return Answer(200, existing, existing.body, located=True)
     resource = request.resource
     assert resource is not None  # noqa: S101 - prepare saw to it
-    stored = await unit.put(resource, "POST", draft_of(request, resource))
+    draft = draft_of(request, resource)
+    draft.is_new = True
+    stored = await unit.put(resource, "POST", draft)
     await require_one_person(resource, unit, request.server)
     return written(stored, request, created=True)

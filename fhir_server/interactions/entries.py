@@ -29,6 +29,8 @@ class Planned:
     full_url: str
     interaction: Interaction
     request: Request
+    text: bytes = b""
+    """The resource in JSON, as it was sent: whether it may hold links or criteria is seen there."""
 
 
 def planned(index: int, entry: Resource, outer: Request) -> Planned:

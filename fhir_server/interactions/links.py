@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fhir_server.errors import FhirError, Kind
-from fhir_server.fhir import json
 from fhir_server.fhir.definitions import ElementDefinition, type_definition
 from fhir_server.fhir.json import Resource
 
@@ -29,26 +28,27 @@ _ESCAPED: Final = re.compile(r'["\\\x00-\x1f]')
 _NARRATIVE_LINK: Final = re.compile(r"""(\s(?:href|src)\s*=\s*)(["'])([^"'<>]*)\2""")
 
 
-def relinked(resource: Resource, full_url: str, names: Names) -> Resource:
+def relinked(resource: Resource, text: bytes, full_url: str, names: Names) -> Resource:
     """A copy in which links to other entries say where those are stored; itself without links.
 
-    `full_url` is that of the resource's own entry: relative references stand in its place
-    (https://hl7.org/fhir/R4/bundle.html#references).
+    Args:
+        text: the resource in JSON, here and below: a look at it is no walk through the tree.
+        full_url: that of the resource's own entry: relative references stand in its place
+            (https://hl7.org/fhir/R4/bundle.html#references).
 
     Raises:
         FhirError: INVALID, for a reference to `urn:uuid:` or `urn:oid:` that names no entry.
     """
     restful = _RESTFUL.fullmatch(full_url)
     root = restful[1] if restful else ""
-    if not _may_link(resource, names, root):
+    if not _may_link(text, names, root):
         return resource
     links = _Links(names, root)
     return links.object(resource, resource["resourceType"], resource["resourceType"])
 
 
-def _may_link(node: Any, names: Names, root: str) -> bool:
-    """Whether there may be a link to an entry: a look at the text is no walk through the tree."""
-    text = json.encode(node)
+def _may_link(text: bytes, names: Names, root: str) -> bool:
+    """Whether there may be a link to an entry."""
     if b"urn:" in text:
         return True
     others = [name for name in names if not name.startswith(_TEMPORARY)]
@@ -60,9 +60,9 @@ def _may_link(node: Any, names: Names, root: str) -> bool:
     )
 
 
-def conditional_references(node: Any, place: str) -> Iterator[tuple[str, str]]:
+def conditional_references(node: Any, text: bytes, place: str) -> Iterator[tuple[str, str]]:
     """References of the form `Type?criteria`, each with its place."""
-    return _conditional(node, place) if b"?" in json.encode(node) else iter(())
+    return _conditional(node, place) if b"?" in text else iter(())
 
 
 def _conditional(node: Any, place: str) -> Iterator[tuple[str, str]]:
@@ -77,12 +77,12 @@ def _conditional(node: Any, place: str) -> Iterator[tuple[str, str]]:
             yield from _conditional(item, f"{place}[{index}]")
 
 
-def with_types(node: Any, names: Names) -> Any:
+def with_types(node: Any, text: bytes, names: Names) -> Any:
     """A copy whose references to entries tell the types of those, for a check before it is stored.
 
     Nothing is known yet of the shape of what came in; without such references, it comes back.
     """
-    return _with_types(node, names) if _may_link(node, names, "") else node
+    return _with_types(node, names) if _may_link(text, names, "") else node
 
 
 def _with_types(node: Any, names: Names) -> Any:

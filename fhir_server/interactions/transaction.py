@@ -9,6 +9,7 @@ from typing import Final
 
 from fhir_server.access.session import Session, SessionUnit
 from fhir_server.errors import FhirError, Kind
+from fhir_server.fhir import json
 from fhir_server.fhir.bundles import bundle
 from fhir_server.fhir.definitions import is_resource_type
 from fhir_server.fhir.json import Resource
@@ -109,7 +110,7 @@ def _require_scopes(session: Session, plan: Sequence[Planned]) -> None:
 
 def _searched(item: Planned) -> set[str]:
     """The types that references by criteria search, which tell what is there."""
-    found = conditional_references(item.request.resource or {}, "")
+    found = conditional_references(item.request.resource, item.text, "")
     names = {text.partition("?")[0] for text, _ in found}
     return {name for name in names if is_resource_type(name)}
 
@@ -157,18 +158,19 @@ def _prepared(index: int, entry: Resource, outer: Request, types: Names) -> Plan
         # As if it were small: what it refers to gets its names later, and a draft would be in vain.
         is_create = item.interaction.code == "create"
         request = item.request.having(size=0, id=new_id() if is_create else item.request.id)
-        known = _checked(item.interaction, request, types)
-        return _having(item, known.having(size=item.request.size))
+        text = b"" if request.resource is None else json.encode(request.resource)
+        known = _checked(item.interaction, request, text, types)
+        return replace(item, request=known.having(size=item.request.size), text=text)
     except FhirError as error:
         raise placed(error, index) from None
 
 
-def _checked(interaction: Interaction, request: Request, types: Names) -> Request:
+def _checked(interaction: Interaction, request: Request, text: bytes, types: Names) -> Request:
     """Checked by the types of what it refers to among the entries; else it is as it was sent."""
     given = request.resource
     if given is None or not types or interaction.code not in _LINKED:
         return interaction.prepared(request)
-    seen = interaction.prepared(request.having(resource=with_types(given, types)))
+    seen = interaction.prepared(request.having(resource=with_types(given, text, types)))
     named = {} if seen.resource is None else {"id": seen.resource.get("id")}
     return seen.having(resource={**given, **named} if named.get("id") else given)
 
@@ -278,7 +280,7 @@ def _criteria(item: Planned, names: Names) -> dict[str, str]:
     request = item.request
     if request.resource is None or item.interaction.code not in _LINKED:
         return {}
-    references = conditional_references(request.resource, request.resource_type)
+    references = conditional_references(request.resource, item.text, request.resource_type)
     return {text: place for text, place in references if text not in names}
 
 
@@ -339,9 +341,11 @@ async def _require_still_unmatched(unit: SessionUnit, item: Planned) -> None:
 
 def _with_links(item: Planned, names: Names) -> Request:
     # What a read or deletion brings along is neither checked nor used.
-    if item.request.resource is None or item.interaction.code not in _LINKED:
-        return item.request
-    return item.request.having(resource=relinked(item.request.resource, item.full_url, names))
+    request = item.request
+    if request.resource is None or item.interaction.code not in _LINKED:
+        return request
+    linked = relinked(request.resource, item.text, item.full_url, names)
+    return request.having(resource=linked)
 
 
 def _shown(answer: Answer, item: Planned) -> Answer:

@@ -6,7 +6,7 @@ a search parameter by its code and holds when **any** of the resource's values f
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 
 class Prefix(Enum):
@@ -341,6 +341,21 @@ class Query:
     resource_type: str
     where: Node = field(default_factory=Everything)
     sort: tuple[SortKey, ...] = ()
+    narrowed: "Narrowed | None" = field(default=None, compare=False, repr=False)
+
+
+class Narrowed(NamedTuple):
+    """Of what the criteria of a search are made, where a part is the same object in many."""
+
+    where: Node
+    """The very object that the search has, else this is of another."""
+    asked: Node
+    within: Node
+    """What comes again, so that what satisfies it may be kept."""
+
+    @classmethod
+    def to(cls, asked: Node, within: Node) -> "Narrowed":
+        return cls(conjunction(asked, within), asked, within)
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,6 +390,10 @@ def conjunction(*nodes: Node) -> Node:
     if not flat:
         return Everything()
     return flat[0] if len(flat) == 1 else And(tuple(flat))
+
+
+def conjuncts(node: Node) -> tuple[Node, ...]:
+    return node.nodes if isinstance(node, And) else (node,)
 
 
 def disjunction(*nodes: Node) -> Node:

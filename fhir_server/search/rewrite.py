@@ -29,6 +29,7 @@ from fhir_server.search.ast import (
     TokenIs,
     TokenLike,
     conjunction,
+    conjuncts,
 )
 
 Used = frozenset[str]
@@ -66,7 +67,7 @@ def is_plain(search: Search) -> TypeGuard[Query]:
         return False
     if isinstance(search.where, Everything):
         return True
-    nodes = _conjuncts(search.where)
+    nodes = conjuncts(search.where)
     return len(nodes) <= _FEW and all(map(_is_short, nodes))
 
 
@@ -77,12 +78,16 @@ def _is_short(node: Node) -> bool:
 
 
 def _guarded(query: Query, readable: Readable) -> Query:
+    return Query(query.resource_type, conjunction(*guarded_parts(query, readable)), query.sort)
+
+
+def guarded_parts(query: Query, readable: Readable) -> tuple[Node, Node]:
+    """What is asked, by what may be read, and what of the type that is searched may be."""
     where, by = query.where, used(query.where)
     if query.sort:
         by |= frozenset(key.code for key in query.sort)
     allowed = readable(query.resource_type, by, targets(where))
-    asked = _unsaid(hops_guarded(where, readable), allowed)
-    return Query(query.resource_type, conjunction(asked, allowed), query.sort)
+    return _unsaid(hops_guarded(where, readable), allowed), allowed
 
 
 def _unsaid(node: Node, allowed: Node) -> Node:
@@ -90,12 +95,10 @@ def _unsaid(node: Node, allowed: Node) -> Node:
 
     Whatever refers to one of those is found by the node too: to ask both is to look twice.
     """
-    if isinstance(node, Everything):
+    if not any(isinstance(one, ReferenceTo) for one in conjuncts(node)):
         return node
-    narrow = {one.code: one.targets for one in _conjuncts(allowed) if _is_plain_reference(one)}
-    if not narrow:
-        return node
-    return conjunction(*(one for one in _conjuncts(node) if not _is_wider(one, narrow)))
+    narrow = {one.code: one.targets for one in conjuncts(allowed) if _is_plain_reference(one)}
+    return conjunction(*(one for one in conjuncts(node) if not _is_wider(one, narrow)))
 
 
 def _is_wider(node: Node, narrow: Mapping[str, Sequence[str]]) -> bool:
@@ -107,10 +110,6 @@ def _is_wider(node: Node, narrow: Mapping[str, Sequence[str]]) -> bool:
 
 def _is_plain_reference(node: Node) -> TypeGuard[ReferenceTo]:
     return isinstance(node, ReferenceTo) and not node.version
-
-
-def _conjuncts(node: Node) -> tuple[Node, ...]:
-    return node.nodes if isinstance(node, And) else (node,)
 
 
 def hops_guarded(node: Node, readable: Readable) -> Node:
@@ -149,7 +148,7 @@ def targets(node: Node) -> Targets:
     if isinstance(node, ReferenceTo):
         return {node.code: frozenset(node.targets)}
     found: dict[str, frozenset[str]] = {}
-    for inner in _conjuncts(node):
+    for inner in conjuncts(node):
         match inner:
             case ReferenceTo(code, named):
                 found[code] = frozenset(named)

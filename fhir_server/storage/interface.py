@@ -100,12 +100,14 @@ class Draft:
     commit knows.
     """
 
-    __slots__ = ("id", "resource", "template", "type", "values")
+    __slots__ = ("id", "is_new", "resource", "template", "type", "values")
 
     def __init__(self, resource: Mapping[str, Any], template: Template | None = None) -> None:
         """`template` is that of the same resource, where it is there already."""
         self.type: str = resource["resourceType"]
         self.id: str = resource["id"]
+        self.is_new = False
+        """Whether the id was made for it a moment ago, so that nothing can be there by it."""
         self.resource: Final = resource
         self.template = template or Template(resource)
         self.values: list[tuple[str, IndexValue]] = [

@@ -14,6 +14,7 @@ import msgspec
 
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
+from fhir_server.fhir.tables import mapped
 from fhir_server.terminology.elements import items, text
 from fhir_server.terminology.held import Held, digest
 
@@ -87,8 +88,7 @@ def _own() -> Mapping[tuple[str, str], Held]:
 def _table(resource_type: str) -> Mapping[str, msgspec.Raw]:
     if resource_type not in _TABLES:
         return {}
-    content = (_DATA / _TABLES[resource_type]).read_bytes()
-    return msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+    return mapped(_DATA / _TABLES[resource_type])
 
 
 @lru_cache(maxsize=1024)

@@ -90,7 +90,7 @@ def _table(
             most = 1 / passes.cpu_of_generator
             click.echo(f"the load generator itself: at most about {most:.0f} requests a second")
         figures["megabytes_after"] = server.megabytes()
-        click.echo(f"memory after the cases: {figures['megabytes_after']:.0f} MB")
+        click.echo(f"memory after the cases: {_memory(figures['megabytes_after'], options)}")
         if not only:
             figures["bulk"] = bulk.figures(_beside(server, servers, Path(folder), terms))
     click.echo(report.tally([row for row in rows if row.server == server.name]))
@@ -101,8 +101,14 @@ def _beginning(server: Ours) -> dict[str, float]:
     server.stop()
     found = {"seconds_to_start": server.start(), "megabytes_at_start": server.megabytes()}
     seconds, megabytes = found.values()
-    click.echo(f"start to first answer: {seconds:.2f} s, {megabytes:.0f} MB")
+    click.echo(f"start to first answer: {seconds:.2f} s, {_memory(megabytes, server.options)}")
     return found
+
+
+def _memory(megabytes: float, options: Options) -> str:
+    """Of all processes: several have one besides that starts them."""
+    each = f" in {options.workers + 1} processes" if options.workers > 1 else ""
+    return f"{megabytes:.0f} MB{each}"
 
 
 def _loaded(target: Target, resources: int) -> Peer:

@@ -92,7 +92,13 @@ def _get(target: Target, url: str) -> bytes:
 
 
 def loading(options: Options, place: Path, resources: int) -> Bulk:
-    """Transactions into an empty server, one for each young person, one after the other."""
+    """Transactions into an empty server, one for each young person, one after the other.
+
+    Raises:
+        Refused: there is no empty one.
+    """
+    if options.store:
+        raise Refused("the database has everybody already; an empty one is not made")
     place.mkdir()
     server = Ours(replace(options, resources=resources), place)
     try:

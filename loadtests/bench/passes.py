@@ -141,7 +141,7 @@ class Passes:
             try:
                 self._pass(one, one.make)
             except (OSError, EOFError, ValueError) as error:
-                one.row.refused = f"broke off: {error!r}"
+                one.row.refused = f"broke off: {error or repr(error)}"
 
     def _pass(self, one: _Measured, make: Make) -> None:
         """Raises OSError, EOFError, ValueError: the connections were closed, or stood still."""
@@ -163,8 +163,11 @@ class Passes:
         return asyncio.run(self._loaded(base, make, seconds))
 
     async def _loaded(self, base: str, make: Make, seconds: float) -> Run:
-        async with asyncio.timeout(seconds + _STANDS_STILL):
-            return await load(base, make, connections=self._terms.connections, seconds=seconds)
+        try:
+            async with asyncio.timeout(seconds + _STANDS_STILL):
+                return await load(base, make, connections=self._terms.connections, seconds=seconds)
+        except TimeoutError:
+            raise TimeoutError(f"no end {_STANDS_STILL:g} s after the pass was over") from None
 
 
 def _describe(row: Row, sent: bytes, reply: Reply) -> None:

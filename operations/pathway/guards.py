@@ -10,6 +10,7 @@ from typing import Final
 from fhir_server.errors import Issue
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
+from fhir_server.fhir.said import said
 from fhir_server.operation.records import reference_to
 from operations._person import extension, local_day, local_name, refers, status_of
 from operations._record import is_open, task_code
@@ -168,7 +169,7 @@ def lacking(goal: Resource) -> dict[str, str]:
     targets = goal.get("target", [])
     told = {
         "Goal.description": (
-            len(goal.get("description", {}).get("text", "").strip()) >= _SHORTEST_GOAL
+            len(said(goal.get("description", {}).get("text"))) >= _SHORTEST_GOAL
             or bool(goal.get("description", {}).get("coding")),
             "say what is wanted, in at least ten characters",
         ),
@@ -205,7 +206,7 @@ def is_over_goal(goal: Resource) -> bool:
 
 def voice_is_recorded(case: Case, _after: Resource) -> Iterator[Issue]:
     found = extension(case.plan or {}, canonicals.YOUNG_PERSONS_VOICE_EXTENSION) or {}
-    if not found.get("valueAnnotation", {}).get("text", "").strip():
+    if not said(found.get("valueAnnotation", {}).get("text")):
         yield Issue(
             "The plan does not say what the young person says: add the extension "
             "young-persons-voice",

@@ -68,8 +68,3 @@ def because(episode: Resource, code: str) -> Resource:
     return with_extension(
         episode, {"url": canonicals.CLOSE_REASON_EXTENSION, "valueCodeableConcept": concept}
     )
-
-
-def plain(text: str | None) -> str:
-    """Words in one line."""
-    return " ".join((text or "").split())

@@ -9,6 +9,7 @@ from typing import Final
 
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.json import Resource
+from fhir_server.fhir.said import said
 from operations._person import code_in, extension, has_code, status_of
 
 REFERRED: Final = "referred"
@@ -96,7 +97,7 @@ def close_reason(episode: Resource) -> str | None:
 def reason_given(episode: Resource) -> str:
     """Why it was paused or moved, in words; '' where nobody said."""
     found = extension(episode, canonicals.STATUS_REASON_EXTENSION) or {}
-    return str(found.get("valueString", "")).strip()
+    return said(str(found.get("valueString", "")))
 
 
 def is_paused(episode: Resource) -> bool:

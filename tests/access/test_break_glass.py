@@ -180,7 +180,15 @@ async def test_it_closes_by_itself(app: Application, client: httpx.AsyncClient) 
 
 @pytest.mark.usefixtures("region")
 @pytest.mark.parametrize(
-    "reason", ["short", " " * 40, "x" * 501, "a\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n b"]
+    "reason",
+    [
+        "short",
+        " " * 40,
+        "\u200b" * 40,
+        "why" + "\u3164" * 40,
+        "x" * 501,
+        "a\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n b",
+    ],
 )
 async def test_a_reason_is_needed(client: httpx.AsyncClient, reason: str) -> None:
     answer = await client.post("Patient/$break-glass", **asked(reason))

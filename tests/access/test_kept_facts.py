@@ -1,15 +1,22 @@
 """Facts that are kept at hand: in little memory, and no more of them than there is room for."""
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fhir_server.access import at_hand
-from fhir_server.access.at_hand import Shelf, gathered
+from fhir_server.access.at_hand import Shelf, facts_of, gathered
+from fhir_server.access.facts import kept
 from fhir_server.access.facts.kept import State
 from fhir_server.access.facts.parts import Contribution, decoded, encoded
 from fhir_server.access.facts.reading import contribution
 from fhir_server.access.facts.record import Facts
+from fhir_server.storage.interface import Memo, Unit
+from fhir_server.storage.sqlite.store import SqliteStore
 from tests.access.people import child, consent, episode, member, numbered, rule, team
 
 
@@ -76,3 +83,37 @@ def test_what_is_dropped_takes_no_room() -> None:
     assert [*shelf.patients] == ["3"]
     shelf.drop(("Patient/3",), State())
     assert (shelf.size, shelf.ids_by_number) == (0, {})
+
+
+class Counted:
+    """A reader, and how many pages of facts it was asked for."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+        self.pages = 0
+
+    async def memos(self, *asked: Any) -> Sequence[Memo]:
+        self.pages += 1
+        return await self._store.memos(*asked)
+
+
+async def test_the_facts_of_all_are_read_once_for_callers_who_come_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(at_hand, "_SCAN_FROM", 2)
+    store = SqliteStore(tmp_path / "store.db")
+
+    async def keep(unit: Unit) -> None:
+        for one in told(1):
+            await kept.replace(unit, one.ref, one, 0)
+
+    await store.commit(keep)
+    alone: Any = Counted(store)
+    expected = await facts_of(alone, Shelf(State()), ["1", "2"])
+    assert expected["1"] == of(1)
+    together: Any = Counted(store)
+    shelf = Shelf(State())
+    found = await asyncio.gather(*(facts_of(together, shelf, ["1", "2"]) for _ in range(5)))
+    assert found == [expected] * 5
+    assert together.pages == alone.pages
+    await store.close()

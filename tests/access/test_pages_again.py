@@ -27,6 +27,8 @@ from fhir_server.interactions.table import SEARCH
 from fhir_server.setting_groups.consent import terms_of
 from fhir_server.storage.clock import system_clock
 from fhir_server.storage.interface import Store
+from fhir_server.storage.sqlite import within
+from fhir_server.storage.sqlite.reader import ConnectionReader
 from fhir_server.storage.sqlite.store import SqliteStore
 from tests.access.deciding import about, chances, rating
 from tests.access.following import delete, write
@@ -75,6 +77,8 @@ class World:
         self.wired: Final = Wired(app)
         self.given = 0
         """Pages that were given again."""
+        self.told: list[Any] = []
+        """Those that were told of rows that were kept of what somebody may see."""
         self._settings: Final = settings_of(folder, auth)
         self._path: Final = folder / "region.db"
 
@@ -180,9 +184,20 @@ async def world_of(
         return found
 
     monkeypatch.setattr(Pages, "find", counted)
+    page_among = ConnectionReader._page_among
+    told: list[Any] = []
+
+    def noted(self: ConnectionReader, *asked: Any) -> Any:
+        page = page_among(self, *asked)
+        told.extend([page] if page else [])
+        return page
+
+    monkeypatch.setattr(ConnectionReader, "_page_among", noted)
+    monkeypatch.setattr(within, "_TIMES", 1)
     async with served(folder, auth) as (app, _):
         other = SqliteStore(folder / "region.db")
         world = World(app, other, folder, auth)
+        world.told = told
         for one in CHILDREN:
             named = child(one, name=[{"given": ["Anna"]}])
             await write(other, named, consent_of(one), worked(one, "Practitioner/kw"))
@@ -205,5 +220,7 @@ async def test_whatever_is_written_a_page_is_of_now(
             store = random.choice((world.app.state.store, world.other))
             await change(random, store, breaker)
             for search, who in random.choices(often, k=ASKED):
-                await world.asked(search, *([tokens[who]] if who else []))
+                words = random.choice(("", "", f"&_id:not=x{next(_numbers)}"))
+                await world.asked(search + words, *([tokens[who]] if who else []))
         assert world.given, "else nothing here is tried"
+        assert world.told or not tokens, "nor this"

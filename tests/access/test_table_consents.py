@@ -3,7 +3,7 @@
 They are those of DOMAIN.md, section 7, and docs/decision-table.md.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -286,6 +286,23 @@ def test_what_cannot_be_carried_out_permits_nothing_and_denies_all(odd: dict[str
     if "securityLabel" not in odd:
         denial = {**rule("deny"), **odd}
         assert row(caller, TEAM, consent(provision=rule(provision=[denial]))) == 0
+
+
+MODIFIED: Final = (
+    {"implicitRules": "https://elsewhere.example/rules"},
+    {"_implicitRules": {"id": "a"}},
+    {"modifierExtension": [{"url": "https://elsewhere.example/not", "valueBoolean": True}]},
+)
+
+
+@pytest.mark.parametrize("more", MODIFIED)
+def test_what_something_unknown_may_turn_round_opens_nothing(more: dict[str, Any]) -> None:
+    """Definitions of a package may let it be stored; what it does to a consent they do not say."""
+    older = consent(id="old", dateTime="2026-02-01")
+    assert row(CAMHS, TEAM, older) == 3
+    assert row(CAMHS, TEAM, older, consent(**more)) == 0
+    assert row(CAMHS, TEAM, older, consent(provision=rule(**more))) == 0
+    assert row(CAMHS, {**TEAM, **more}, older) == 0
 
 
 def test_a_consent_with_more_rules_than_are_read_denies() -> None:

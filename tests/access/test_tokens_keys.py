@@ -101,6 +101,23 @@ async def test_while_there_are_no_keys_they_are_asked_for_more_often_but_not_eac
     assert len(await keys.find("rsa-1")) == 1
 
 
+async def test_class_23_who_waited_for_an_issuer_that_hangs_does_not_have_it_asked_again() -> None:
+    """Else each of them would wait for all before: minutes, and the server's turns with them."""
+    clock, times = Clock(), 0
+
+    async def hanging() -> bytes:
+        nonlocal times
+        times += 1
+        await asyncio.sleep(0)
+        clock.seconds += 5
+        raise CannotVerify("TimeoutError")
+
+    keys = LoadedKeys(hanging, INTERVAL, MAX_AGE, clock)
+    found = await asyncio.gather(*(keys.find("rsa-1") for _ in range(40)), return_exceptions=True)
+    assert [type(one) for one in found] == [CannotVerify] * 40
+    assert times == 1
+
+
 async def test_class_12_a_withdrawn_key_is_none_once_half_the_time_has_passed() -> None:
     loading, clock = Loading(), Clock()
     keys = kept(loading, clock)

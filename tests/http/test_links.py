@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from fhir_server.fhir import json
 from fhir_server.interactions import links
 from fhir_server.interactions.links import conditional_references, relinked, with_types
 
@@ -42,23 +43,26 @@ def test_links_are_told_as_by_a_walk(
 ) -> None:
     root = "http://elsewhere.example/fhir" if full_url == BESIDE else ""
     walked = links._Links(names, root).object(resource, "Observation", "Observation")
-    assert relinked(resource, full_url, names) == walked
-    assert with_types(resource, names) == links._with_types(resource, names)
+    text = json.encode(resource)
+    assert relinked(resource, text, full_url, names) == walked
+    assert with_types(resource, text, names) == links._with_types(resource, names)
 
 
 def test_what_holds_no_link_is_not_gone_through(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links, "_Links", None)
     plain = observation("Patient/9")
     names = {URN: "Patient/1", "http://elsewhere.example/fhir/Patient/2": "Patient/2"}
-    assert relinked(plain, URN, names) is plain
-    assert with_types(plain, names) is plain
+    text = json.encode(plain)
+    assert relinked(plain, text, URN, names) is plain
+    assert with_types(plain, text, names) is plain
 
 
 def test_references_by_criteria_are_found_wherever_they_stand() -> None:
     asked = "Patient?identifier=a|1"
     resource = {**observation(asked, "who?"), "performer": [{"reference": asked}]}
-    assert [*conditional_references(resource, "Observation")] == [
+    assert [*conditional_references(resource, json.encode(resource), "Observation")] == [
         (asked, "Observation.subject.reference"),
         (asked, "Observation.performer[0].reference"),
     ]
-    assert [*conditional_references(observation("Patient/9", "who?"), "Observation")] == []
+    plain = observation("Patient/9", "who?")
+    assert [*conditional_references(plain, json.encode(plain), "Observation")] == []

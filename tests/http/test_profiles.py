@@ -73,6 +73,33 @@ async def test_the_entries_of_a_bundle_are_checked(
     assert stored == (0 if kind == "transaction" else 1)
 
 
+RULES: Final[Json] = {"implicitRules": "https://elsewhere.example/rules"}
+REFUSED: Final = ("not-supported", "cannot be ignored; leave implicitRules out")
+
+
+async def test_rules_that_are_not_known_are_refused_by_every_way_in(
+    client: httpx.AsyncClient,
+) -> None:
+    """https://hl7.org/fhir/R4/resource.html#implicitRules: a modifier is not to be ignored."""
+    ruled, at = {"resourceType": "Patient", **RULES}, "Patient.implicitRules"
+    assert_outcome(await client.post("Patient", **body(ruled)), 400, *REFUSED, at)
+    assert_outcome(await client.put("Patient/r", **body({**ruled, "id": "r"})), 400, *REFUSED, at)
+    made = (await client.post("Patient", **body({"resourceType": "Patient"}))).json()["id"]
+    patch = [{"op": "add", "path": "/implicitRules", "value": RULES["implicitRules"]}]
+    headers = {"content-type": "application/json-patch+json"}
+    patched = await client.patch(f"Patient/{made}", content=json.dumps(patch), headers=headers)
+    assert_outcome(patched, 422, *REFUSED, at)
+    link = {"other": {"reference": "#p"}, "type": "seealso"}
+    holder = {"resourceType": "Patient", "contained": [{**ruled, "id": "p"}], "link": [link]}
+    held = await client.post("Patient", **body(holder))
+    assert_outcome(held, 400, *REFUSED, "Patient.contained[0].implicitRules")
+    entry = {"request": {"method": "POST", "url": "Patient"}, "resource": ruled}
+    for more in ({"entry": [entry]}, RULES):
+        bundle = {"resourceType": "Bundle", "type": "transaction", **more}
+        assert_outcome(await client.post("", **body(bundle)), 400, *REFUSED)
+    assert (await client.get("Patient?_summary=count")).json()["total"] == 1
+
+
 async def test_warnings_come_back_when_an_outcome_is_asked_for(client: httpx.AsyncClient) -> None:
     sent = {"resourceType": "Patient", "meta": {"profile": ["http://example.org/none"]}}
     prefer = {**FHIR_JSON, "Prefer": "return=OperationOutcome"}

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from loadtests import arrivals
 from loadtests.arrivals import Arrival, arrive
 from loadtests.bench import __main__ as bench
-from loadtests.bench import elsewhere, report
+from loadtests.bench import bulk, elsewhere, report
 from loadtests.bench.asking import Refused, Reply, Target, ask, raw, tried
 from loadtests.bench.cases import CASES, Case
 from loadtests.bench.data import MANY, Data, bundles
@@ -225,6 +225,11 @@ def test_a_server_that_breaks_off_is_left_out_and_the_bench_goes_on() -> None:
     assert whole.refused == ""
     assert len(whole.runs) == 2
     assert report.figures([broken, whole])[0]["refused"] == broken.refused
+
+
+def test_nothing_is_loaded_into_a_database_that_has_everybody(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="has everybody already"):
+        bulk.loading(Options(store="mongodb://localhost/bench"), tmp_path / "load", 10)
 
 
 def test_how_long_it_takes_is_said_before() -> None:

@@ -6,7 +6,7 @@ Whatever of it cannot be read takes from a permit and adds to a denial, never th
 from collections.abc import Iterator
 from typing import Any, Final
 
-from fhir_server.access.facts.elements import codes, span
+from fhir_server.access.facts.elements import codes, is_modified, span
 from fhir_server.access.facts.naming import Unreadable, names, objects
 from fhir_server.access.facts.parts import (
     ALWAYS,
@@ -42,9 +42,11 @@ def part(resource: Resource) -> ConsentPart | None:
         return None
     active = resource["status"] == "active"
     try:
-        return _readable(resource, active, about)
+        if not is_modified(resource):
+            return _readable(resource, active, about)
     except (Unreadable, AttributeError, KeyError, TypeError, ValueError, RecursionError):
-        return ConsentPart(active, about, unreadable=True)
+        pass
+    return ConsentPart(active, about, unreadable=True)
 
 
 def _readable(resource: Resource, active: bool, about: Names) -> ConsentPart:

@@ -1,11 +1,14 @@
 """Elements that several resources have, read for the facts."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
 from fhir_server.access.facts.naming import Unreadable, objects
 from fhir_server.access.facts.parts import ALWAYS, Span
 from fhir_server.fhir.dates import EARLIEST, LATEST, interval
 from fhir_server.fhir.json import Resource
+
+_MODIFIERS: Final = frozenset({"implicitRules", "_implicitRules", "modifierExtension"})
 
 
 def span(period: Any) -> Span:
@@ -43,3 +46,18 @@ def codes(concept: Any, system: str) -> list[str]:
 def is_inactive(resource: Resource) -> bool:
     """Whether `active` is anything but true or not said."""
     return resource.get("active", True) is not True
+
+
+def is_modified(value: Any) -> bool:
+    """Whether something in it may turn round what the rest means: none of that is known here.
+
+    https://hl7.org/fhir/R4/extensibility.html#modifierExtension,
+    https://hl7.org/fhir/R4/resource.html#implicitRules
+    """
+    if isinstance(value, dict):
+        return not _MODIFIERS.isdisjoint(value) or _is_any_modified(value.values())
+    return isinstance(value, list) and _is_any_modified(value)
+
+
+def _is_any_modified(values: Iterable[Any]) -> bool:
+    return any(is_modified(each) for each in values if type(each) is dict or type(each) is list)

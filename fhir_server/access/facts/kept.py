@@ -9,7 +9,7 @@ Spaces, each key ended by `>`, which stands in no name, so that none is the begi
 - `access-state`: one memo, the number and mark of the last change.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from functools import lru_cache
 from secrets import token_hex
 from typing import Final
@@ -206,10 +206,14 @@ async def of_grantee(reader: Reader, grantee: str) -> set[str]:
     return {memo.key.split(">")[1] async for memo in found}
 
 
-async def of_everybody(reader: Reader, kind: str) -> AsyncIterator[tuple[str, Contribution]]:
-    """Every part with its subject, by subject; `kind` is how the subjects' names begin."""
+async def of_many(
+    reader: Reader, kind: str, subjects: Container[str]
+) -> AsyncIterator[tuple[str, Contribution]]:
+    """Every part of these with its subject; `kind` is how the names of all of them begin."""
     async for memo in _every(reader, PART, kind):
-        yield memo.key.split(">")[0], decoded(memo.value)
+        subject = memo.key.partition(">")[0]
+        if subject in subjects:
+            yield subject, decoded(memo.value)
 
 
 async def _every(

@@ -11,7 +11,7 @@ import msgspec
 
 from fhir_server.fhir.dates import EARLIEST, LATEST
 
-RELEASE: Final = 2
+RELEASE: Final = 3
 """Counts up when resources come to contribute something else: facts are then made anew."""
 
 UNKNOWN: Final = "?"

@@ -1,14 +1,15 @@
 """What a resource contributes to the facts by which access is decided.
 
-A resource that cannot be read contributes nothing that opens anything; a consent that cannot be
-read denies. What has ended (a stay, an episode, a care team) contributes nothing.
+A resource that cannot be read, or that something in it may turn round, contributes nothing that
+opens anything; such a consent denies. What has ended (a stay, an episode, a care team) contributes
+nothing.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from fhir_server.access.facts import consents
-from fhir_server.access.facts.elements import codes, is_inactive, span
+from fhir_server.access.facts.elements import codes, is_inactive, is_modified, span
 from fhir_server.access.facts.naming import Unreadable, names, objects, own_codes, own_numbers
 from fhir_server.access.facts.parts import (
     AnyPart,
@@ -36,15 +37,20 @@ _OPEN_EPISODE: Final = frozenset({"planned", "waitlist", "active", "onhold"})
 _OPEN_STAY: Final = frozenset({"arrived", "triaged", "in-progress", "onleave"})
 _INPATIENT: Final = frozenset({"IMP", "ACUTE", "NONAC"})
 """v3-ActEncounterCode: inpatient, and the two kinds of it."""
+_OPENING: Final = frozenset(
+    {"RelatedPerson", "EpisodeOfCare", "CareTeam", "Encounter", "PractitionerRole"}
+)
+"""What can only open: who somebody is counts all the same, and a consent by denying."""
 
 
 def contribution(resource: Resource) -> Contribution | None:
     """What it contributes; None for nothing."""
-    reader = _READERS.get(resource["resourceType"])
+    kind = resource["resourceType"]
+    reader = _READERS.get(kind)
     if reader is None:
         return None
     try:
-        found = reader(resource)
+        found = None if kind in _OPENING and is_modified(resource) else reader(resource)
     except (Unreadable, AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return None
     if found is None:

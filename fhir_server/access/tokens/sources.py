@@ -85,13 +85,14 @@ class LoadedKeys:
             pause = self._interval if self._is_good() else min(self._interval, _PAUSE)
             if self._tried is not None and 0 <= now - self._tried < pause:
                 return
-            self._tried = now
             try:
                 self._keys = key_set(await self._load())
             except (CannotVerify, ValueError) as error:
                 _log.warning("The keys of the issuer of tokens cannot be read: %s", error)
             else:
                 self._loaded = now
+            finally:  # from its end: whoever waited for an attempt that hung begins no other
+                self._tried = self._clock()
 
 
 def from_file(path: Path) -> Load:

@@ -17,12 +17,20 @@ _COLUMNS_FOUND: Final = ", ".join(f"r.{name}" for name in FOUND)
 
 
 class Compiler:
-    """Compiles queries of one resource type."""
+    """Compiles queries of one resource type.
 
-    def __init__(self, query: Query, hashed: Hash, number: NumberOf, lists: Lists) -> None:
+    Args:
+        among: the rows of which it is asked, as a JSON list, where these are known to be current
+            and of the type; then a page has the numbers of rows in the place of `FOUND`.
+    """
+
+    def __init__(
+        self, query: Query, hashed: Hash, number: NumberOf, lists: Lists, among: Any = None
+    ) -> None:
         self._query = query
         self._number = number
         self._conditions = Conditions(query.resource_type, hashed, number, lists)
+        self._among = among
 
     def total(self) -> Sql:
         where = self._conditions.where(self._query.where)
@@ -33,21 +41,25 @@ class Compiler:
     def page(self, most: int, after: Position | None, until: Position | None = None) -> Sql:
         """Rows of `FOUND` and the sort values."""
         source = self._found() if self._computed else Sql("resource")
-        conditions = (
-            [] if self._computed else [self._conditions.where(self._query.where, some=True)]
-        )
+        conditions = [] if self._computed else [self._where(some=True)]
         if after is not None:
             conditions.append(self._beyond(after))
         if until is not None:
             beyond = self._beyond(until)
             conditions.append(Sql(f"NOT ({beyond.text})", beyond.arguments))
         where = joined(" AND ", conditions) if conditions else Sql("1")
+        columns = _COLUMNS_FOUND if self._among is None else "r.rid"
         keys = "".join(f", {self._place(i)} AS s{i}" for i in range(len(self._query.sort)))
         return Sql(
-            f"SELECT {_COLUMNS_FOUND}{keys} FROM {source.text} r WHERE {where.text}"
+            f"SELECT {columns}{keys} FROM {source.text} r WHERE {where.text}"
             f" ORDER BY {self._order()} LIMIT ?",
             [*source.arguments, *where.arguments, most],
         )
+
+    def _where(self, *, some: bool) -> Sql:
+        if self._among is not None:
+            return self._conditions.among(self._among, self._query.where)
+        return self._conditions.where(self._query.where, some=some)
 
     @property
     def _computed(self) -> bool:
@@ -56,7 +68,7 @@ class Compiler:
 
     def _found(self) -> Sql:
         """The matches with their sort values, worked out once for each."""
-        where = self._conditions.where(self._query.where)
+        where = self._where(some=False)
         keys = [self._sort_value(key) for key in self._query.sort]
         columns = "".join(f", {key.text} AS k{i}" for i, key in enumerate(keys))
         return Sql(
@@ -97,7 +109,8 @@ class Compiler:
 
     @cached_property
     def _led(self) -> bool:
-        return leader(self._query.where, some=not self._computed) is not None
+        some = not self._computed
+        return self._among is not None or leader(self._query.where, some=some) is not None
 
     @property
     def _backwards(self) -> bool:

@@ -33,10 +33,11 @@ from fhir_server.search.ast import (
     TokenLike,
     UriBelow,
     component,
+    conjuncts,
 )
 from fhir_server.storage.sqlite import fulltext
 from fhir_server.storage.sqlite.entries import GROUP, IS_CONTAINED, Hash
-from fhir_server.storage.sqlite.leading import LEADERS, asked, conjuncts, leader
+from fhir_server.storage.sqlite.leading import LEADERS, asked, leader
 from fhir_server.storage.sqlite.predicates import (
     INSTANTS,
     AnyOf,
@@ -91,6 +92,11 @@ class Conditions:
         self._names = count(1) if names is None else names
         self._lists = lists
         self._predicates = Predicates(hashed, lists)
+
+    def among(self, rows: Any, node: Node) -> Sql:
+        """Those of the rows that satisfy the node, where all are current, and of the type."""
+        told = Sql(f"{self._row}.rid IN (SELECT value FROM json_each(?))", [rows])
+        return every([told, *map(self._condition, conjuncts(node))])
 
     def where(self, node: Node, *, some: bool = False) -> Sql:
         """Current resources of the type that satisfy the node; `some`: the first are enough."""

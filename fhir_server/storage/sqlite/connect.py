@@ -8,11 +8,12 @@ from typing import Any, Final
 
 _STATEMENTS: Final = 256
 _BUSY_WAIT: Final = 0.005
-WRITER_PAGES: Final = 8 * 1024
+WRITER_PAGES: Final = 2 * 1024
 READER_PAGES: Final = 2 * 1024
 SIDE_PAGES: Final = 1024
 """KiB of the file that a connection may keep: the writer, the loop's reader, and the others. What a
-reader keeps is for nothing once somebody has written; the system has the file in memory anyhow."""
+reader keeps is for nothing once somebody has written; the system has the file in memory anyhow, and
+writes took as long with four times as much."""
 _SETTING: Final = "SELECT value FROM setting WHERE name = ?"
 
 

@@ -5,7 +5,6 @@ from typing import Final
 
 from fhir_server.search.ast import (
     LAST_UPDATED,
-    And,
     Chain,
     CompositeMatches,
     Contains,
@@ -24,6 +23,7 @@ from fhir_server.search.ast import (
     TokenIn,
     TokenIs,
     UriIs,
+    conjuncts,
 )
 from fhir_server.storage.sqlite.predicates import AnyOf
 from fhir_server.storage.sqlite.sql import MANY, THOUSANDS
@@ -39,7 +39,10 @@ LEADERS: Final = (
     AnyOf,
 )
 _LEADING: Final = (*LEADERS, Chain, Has, CompositeMatches, Contains, TextMatches)
-_UNFIT: Final = 100
+UNFIT: Final = 100
+"""The rank of what leads no search."""
+FEW: Final = 2
+"""The last rank of those that lead before any policy of more than a few patients."""
 
 
 def asked(node: CompositeMatches) -> list[int]:
@@ -56,7 +59,12 @@ def leader(node: Node, *, some: bool = False) -> Node | None:
     """
     nodes = [one for one in conjuncts(node) if not (some and _names_thousands(one))]
     found = min(nodes, key=_breadth, default=Everything())
-    return found if _breadth(found) < _UNFIT else None
+    return found if _breadth(found) < UNFIT else None
+
+
+def breadth(node: Node) -> int:
+    """How many resources all of its criteria are likely to leave, as a rank."""
+    return min(map(_breadth, conjuncts(node)))
 
 
 def _names_thousands(node: Node) -> bool:
@@ -65,10 +73,6 @@ def _names_thousands(node: Node) -> bool:
             return len(names) > THOUSANDS
         case _:
             return False
-
-
-def conjuncts(node: Node) -> tuple[Node, ...]:
-    return node.nodes if isinstance(node, And) else (node,)
 
 
 def _breadth(node: Node) -> int:
@@ -89,22 +93,22 @@ def _breadth(node: Node) -> int:
         case DateCompares(code=code) if code != LAST_UPDATED:
             return 20
         case CompositeMatches(nodes=nodes):
-            return min(_breadth(nodes[asked(node)[0]]) + 1, _UNFIT)
+            return min(_breadth(nodes[asked(node)[0]]) + 1, UNFIT)
         case Contains() | Chain() | Has():
             return _breadth_of_others(node)
         case _:
-            return _UNFIT
+            return UNFIT
 
 
 def _breadth_of_any(nodes: Iterable[Node]) -> int:
-    ranks = [_breadth(inner) if isinstance(inner, _LEADING) else _UNFIT for inner in nodes]
-    return max(ranks, default=_UNFIT)
+    ranks = [_breadth(inner) if isinstance(inner, _LEADING) else UNFIT for inner in nodes]
+    return max(ranks, default=UNFIT)
 
 
 def _breadth_of_codes(node: TokenIs | TokenIn) -> int:
     match node:
         case TokenIs(token=None) | TokenIn(systems=(_, *_)):
-            return _UNFIT
+            return UNFIT
         case TokenIs(code="identifier"):
             return 2
         case TokenIs():
@@ -115,5 +119,5 @@ def _breadth_of_codes(node: TokenIs | TokenIn) -> int:
 
 def _breadth_of_others(node: Contains | Chain | Has) -> int:
     """Few resources contain another, whatever is asked of it."""
-    inner = min(map(_breadth, conjuncts(node.node)), default=_UNFIT)
-    return min(inner + 3, 25 if isinstance(node, Contains) else _UNFIT)
+    inner = min(map(_breadth, conjuncts(node.node)), default=UNFIT)
+    return min(inner + 3, 25 if isinstance(node, Contains) else UNFIT)

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from fhir_server.search.ast import (
     LAST_UPDATED,
     DateCompares,
+    Node,
     Queries,
     Query,
     ReferenceTo,
@@ -20,13 +21,13 @@ from fhir_server.search.ast import (
     TokenIs,
     TokenLike,
     UriIs,
+    conjuncts,
 )
 from fhir_server.search.parameters import is_added
 from fhir_server.storage.interface import Position
 from fhir_server.storage.sqlite.compile import Compiler, SeveralCompiler
 from fhir_server.storage.sqlite.conditions import NumberOf
 from fhir_server.storage.sqlite.entries import Hash
-from fhir_server.storage.sqlite.leading import conjuncts
 from fhir_server.storage.sqlite.places import Form, Parting, written
 from fhir_server.storage.sqlite.sql import Later, ListPlace, Lists, Place, Sql, Unfit
 
@@ -92,6 +93,23 @@ class Questions:
                 pass
         return self._whole(query, lambda compiler: compiler.page(most, after, until))
 
+    def among(self, rows: str, query: Query, asked: Node, most: int) -> Asked | None:
+        """As `page`, of the first rows among some that are known; None for what has no form.
+
+        Args:
+            rows: their numbers, as JSON.
+            asked: what is looked at besides, in the place of all that the query asks.
+        """
+        parting = Parting()
+        try:
+            where = parting.form(asked)
+            ends = (parting.place(most), None, None)
+            among = parting.place(rows)
+            form = (query.resource_type, where, query.sort, ends, among)
+            return self._filled(form, parting.values)
+        except Unfit:
+            return None
+
     def total(self, query: Search) -> Asked:
         """As `page`, for the number of all that match."""
         if isinstance(query, Query):
@@ -146,11 +164,11 @@ class Questions:
         return made
 
     def _template(
-        self, resource_type: str, where: Form, sort: Any = (), ends: Form = None
+        self, resource_type: str, where: Form, sort: Any = (), ends: Form = None, among: Any = None
     ) -> _Template:
         query = Query(resource_type, written(where), sort)
         numbered_later: Any = _Numbered
-        compiler = Compiler(query, self._hashed_later, numbered_later, self._lists)
+        compiler = Compiler(query, self._hashed_later, numbered_later, self._lists, among)
         sql = compiler.total() if ends is None else compiler.page(*ends)
         numbered = [one for one in sql.arguments if isinstance(one, _Numbered)]
         return _Template(

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from fhir_server.errors import FhirError, Kind
-from fhir_server.search.ast import KeptQuery, Search
+from fhir_server.search.ast import KeptQuery, Node, Query, Search
 from fhir_server.search.geography import metres
 from fhir_server.search.parameters import ParameterSet
 from fhir_server.storage.audited import AuditEntry, AuditQuery, Link
@@ -30,6 +30,7 @@ from fhir_server.storage.sqlite.questions import Asked, Questions
 from fhir_server.storage.sqlite.shown import Shown
 from fhir_server.storage.sqlite.sql import Lists, among
 from fhir_server.storage.sqlite.unchanged import Unchanged
+from fhir_server.storage.sqlite.within import UNTOLD, Rows, Within, most_of, rows_of
 
 _READ: Final = """
     SELECT v.version, v.updated, v.method, v.body
@@ -93,7 +94,8 @@ class ConnectionReader:
 
     Args:
         writes: whether the connection does; then it remembers no memos, which it may have changed.
-        shown: remembers versions of pages; for the connection that is asked for most.
+        shown: remembers versions of pages; for the connection that is asked for most, which then
+            keeps what searches are put within as well.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class ConnectionReader:
         self._patience = patience
         self._stored_parameters = StoredParameters()
         self._unchanged = None if writes else Unchanged(connection, self._stored_parameters)
+        self._within = Within(self._unchanged) if self._unchanged and shown else None
         self._hashed = hashed
         self._numbers = numbers
         self._lists = Lists()
@@ -165,6 +168,10 @@ class ConnectionReader:
         Raises:
             NotBrief: where it is asked `briefly`, and takes longer.
         """
+        if self._within is not None and after is None and until is None:
+            page = self._page_among(self._within, query, count)
+            if page is not None:
+                return page
         asked = self._asked(query, count + 1, after, until)
         rows = [] if asked.sql is None else self._rows(asked.sql, briefly)
         self._require_searchable(asked.added)
@@ -174,6 +181,51 @@ class ConnectionReader:
             after=(*shown[-1][len(FOUND) :], shown[-1][1]) if len(rows) > count > 0 else None,
             epoch=self.epoch(),
         )
+
+    def _page_among(self, kept: Within, query: Search, count: int) -> Page | None:
+        """A first page of rows that are known to be within what is asked; None where they do not
+        tell it, or anybody has committed meanwhile.
+
+        Raises:
+            NotBrief.
+        """
+        narrowed = query.narrowed if isinstance(query, Query) else None
+        if narrowed is None or not isinstance(query, Query) or narrowed.where is not query.where:
+            return None
+        known = self._rows_within(kept, query.resource_type, narrowed.within)
+        if known is None or not known.may_tell(narrowed.asked, query.sort):
+            return None
+        epoch = kept.epoch
+        asked = self._questions.among(known.told, query, narrowed.asked, count + 1)
+        if asked is None:
+            return None
+        rows = [] if asked.sql is None else self._rows(asked.sql, briefly=True)
+        if self.epoch() is not epoch or not (known.complete or len(rows) > count):
+            return None
+        self._require_searchable(asked.added)
+        shown = rows[:count]
+        return Page(
+            matches=self._versions([known.found[row[0]] for row in shown]),
+            after=(*shown[-1][1:], shown[-1][0]) if len(rows) > count > 0 else None,
+            epoch=epoch,
+        )
+
+    def _rows_within(self, kept: Within, resource_type: str, within: Node) -> Rows | None:
+        """The rows of what satisfies it at this moment, where it was asked for so often."""
+        rows = kept.find(resource_type, within)
+        if rows is None and kept.is_due(within):
+            rows = kept.keep(within, self._found_within(Query(resource_type, within)))
+        return rows
+
+    def _found_within(self, query: Query) -> Rows:
+        number = most_of(query.where)
+        asked = self._questions.page(query, number + 1, None, None)
+        if asked.added:
+            return UNTOLD
+        try:
+            return rows_of([] if asked.sql is None else self._rows(asked.sql, briefly=True), number)
+        except NotBrief:
+            return UNTOLD
 
     def _asked(
         self, query: Search, most: int, after: Position | None, until: Position | None

@@ -44,6 +44,11 @@ class Unchanged:
         self._look()
         return self._epoch
 
+    @property
+    def seen(self) -> object:
+        """The epoch at the last look."""
+        return self._epoch
+
     def generation(self, types: Collection[str]) -> int:
         """Another number once anybody has changed a resource of these types."""
         self._look()

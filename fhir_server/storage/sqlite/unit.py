@@ -26,12 +26,16 @@ from fhir_server.storage.sqlite.parameters import save
 from fhir_server.storage.sqlite.reader import ConnectionReader
 from fhir_server.storage.sqlite.reindex import step
 
-_CURRENT: Final = "SELECT rid, version, updated FROM resource WHERE type = ? AND id = ?"
-_NEW: Final = """
-    INSERT INTO resource (type, id, version, seq, updated, deleted) VALUES (?, ?, 0, 0, 0, 1)
+_SEQ: Final = "(SELECT coalesce(max(seq), 0) + 1 FROM version)"
+"""The number that SQLite gives to the next row of `version`: its row of `resource` says it before
+that is there, so that neither has to be written twice."""
+_NEW: Final = f"""
+    INSERT INTO resource (type, id, version, seq, updated, deleted) VALUES (?, ?, 1, {_SEQ}, ?, ?)
 """
-_POINT: Final = """
-    UPDATE resource SET version = ?, seq = ?, updated = ?, deleted = ? WHERE rid = ?
+_NEXT: Final = f"""
+    UPDATE resource
+    SET version = version + 1, seq = {_SEQ}, updated = max(?, updated + 1), deleted = ?
+    WHERE type = ? AND id = ? RETURNING rid, version, updated
 """
 _VERSION: Final = """
     INSERT INTO version (rid, version, updated, method, body) VALUES (?, ?, ?, ?, ?)
@@ -127,12 +131,13 @@ class SqliteUnit:
         memos.forget(self._connection, space, prefix)
 
     async def put(self, draft: Draft, method: str) -> StoredVersion:
-        current = self._read(draft.type, draft.id)
+        current = None if draft.is_new else self._read(draft.type, draft.id)
         if current is not None and unchanged(draft, current):
             return current
-        rid, version, updated = self._next(draft.type, draft.id, is_new=current is None)
+        key = (draft.type, draft.id)
+        rid, version, updated = self._next(key, is_new=current is None, deleted=False)
         body = draft.template.render(version, instant(updated))
-        stored = StoredVersion(draft.type, draft.id, version, updated, method, body)
+        stored = StoredVersion(*key, version, updated, method, body)
         self._append(rid, stored)
         values = [*draft.values, *self._parameters().values(draft.resource)]
         write = self._entries.rewrite if version > 1 else self._entries.write
@@ -141,9 +146,10 @@ class SqliteUnit:
         return stored
 
     async def delete(self, resource_type: str, resource_id: str) -> StoredVersion:
-        rid, version, updated = self._next(resource_type, resource_id)
+        key = (resource_type, resource_id)
+        rid, version, updated = self._next(key, is_new=False, deleted=True)
         self._entries.remove(self._connection, rid)
-        stored = StoredVersion(resource_type, resource_id, version, updated, "DELETE", b"")
+        stored = StoredVersion(*key, version, updated, "DELETE", b"")
         self._append(rid, stored)
         self._known.written(stored, ())
         return stored
@@ -157,22 +163,17 @@ class SqliteUnit:
             self._known.parameters = self._reader.parameters()
         return self._known.parameters
 
-    def _next(
-        self, resource_type: str, resource_id: str, *, is_new: bool = False
-    ) -> tuple[int, int, int]:
-        """Its row, the number of its next version, and a time later than the last."""
-        key = (resource_type, resource_id)
-        row = None if is_new else self._connection.execute(_CURRENT, key).fetchone()
-        if row is None:
-            return int(self._connection.execute(_NEW, key).lastrowid or 0), 1, self._now
-        rid, version, updated = row
-        return rid, version + 1, max(self._now, updated + 1)
+    def _next(self, key: tuple[str, str], *, is_new: bool, deleted: bool) -> tuple[int, int, int]:
+        """Its row, which points to its next version by now; the number of that, and its time,
+        which is later than the last."""
+        if not is_new:
+            row = self._connection.execute(_NEXT, (self._now, deleted, *key)).fetchone()
+            if row is not None:
+                rid, version, updated = row
+                return rid, version, updated
+        row_id = self._connection.execute(_NEW, (*key, self._now, deleted)).lastrowid
+        return int(row_id or 0), 1, self._now
 
     def _append(self, rid: int, stored: StoredVersion) -> None:
-        cursor = self._connection.execute(
-            _VERSION, (rid, stored.version, stored.last_updated, stored.method, stored.body)
-        )
-        self._connection.execute(
-            _POINT,
-            (stored.version, cursor.lastrowid, stored.last_updated, int(stored.deleted), rid),
-        )
+        told = (rid, stored.version, stored.last_updated, stored.method, stored.body)
+        self._connection.execute(_VERSION, told)

@@ -166,6 +166,8 @@ def _element_rules(node: Node) -> tuple[Rule, ...]:
         rules.append(BoundRule(binding["valueSet"], "extensible", _say))
     if node.profiles() == [_SIMPLE_QUANTITY]:
         rules.append(_no_comparator)
+    if node.name == "implicitRules":
+        rules.append(_no_other_rules)
     if "." not in node.origin or "contentReference" in node.element:
         constraints = (Constraint(**each) for each in node.element.get("constraint", ()))
         wanted = (each for each in constraints if each.key not in BY_HAND)
@@ -178,3 +180,13 @@ def _no_comparator(item: Item, report: Report) -> None:
     if isinstance(item.value, Mapping) and "comparator" in item.value:
         text = "comparator is not allowed in a SimpleQuantity (sqty-1)"
         _say(report, (item.place, "comparator"), text, "structure", "sqty-1")
+
+
+def _no_other_rules(item: Item, report: Report) -> None:
+    """They may turn the meaning of all else, so what does not know them must not go by it.
+
+    https://hl7.org/fhir/R4/resource.html#implicitRules; no rules are known here.
+    """
+    what = f"the rules {shown(item.value)}" if isinstance(item.value, str) else "rules without name"
+    text = f"{what} are not known here and cannot be ignored; leave implicitRules out"
+    _say(report, item.place, text, "not-supported", "implicit-rules")

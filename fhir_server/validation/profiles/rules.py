@@ -12,6 +12,8 @@ from typing import Final
 
 import msgspec
 
+from fhir_server.fhir.tables import mapped
+
 DATA: Final = Path(__file__).parents[1] / "data"
 
 
@@ -48,7 +50,7 @@ _NONE: Final = Rules()
 @cache
 def table(name: str) -> dict[str, msgspec.Raw]:
     """A table with each entry still undecoded."""
-    return msgspec.json.decode((DATA / f"{name}.json").read_bytes(), type=dict[str, msgspec.Raw])
+    return mapped(DATA / f"{name}.json")
 
 
 @cache
