@@ -16,7 +16,16 @@ from fhir_server.operation.records import Records, reference_to
 from operations._course import Mark, brought, course, given, is_turned
 from operations._event import Event
 from operations._known_stays import NEVER, KnownStay, by_then, died_at, had_effects, known_stays
-from operations._person import Person, begun, colour_of, extension, since, status_of, with_extension
+from operations._person import (
+    OPEN_STAY,
+    Person,
+    begun,
+    colour_of,
+    extension,
+    since,
+    status_of,
+    with_extension,
+)
 from operations._plan import plan_of
 from operations._rating_flag import (
     belongs_to,
@@ -129,7 +138,8 @@ async def _brought(event: Event, stay: KnownStay, stays: Sequence[KnownStay]) ->
     blue = await _own(beginning, canonicals.BLUE)
     red = await _own(beginning, canonicals.RED)
     found = []
-    if blue or (is_own and stay.left == NEVER) or await plan_of(event.person, stay.resource):
+    begins = is_own and status_of(stay.resource) in OPEN_STAY
+    if begins or blue or await plan_of(event.person, stay.resource):
         over = stay.left if stay.leads_home else NEVER
         mark = Mark(blue_of(beginning), stay.began, over, claims=stay.left)
         found.append(brought(mark, blue, again=is_own))

@@ -157,6 +157,20 @@ async def test_a_visit_that_ended_as_a_stay_does_is_one_whichever_word_came_firs
     assert await state_after_words(words[::-1]) == await state_after_words(words)
 
 
+async def test_stays_of_which_only_the_ends_are_told_have_no_blue_around_a_death() -> None:
+    died = ADMITTED + timedelta(days=5)
+    first = Spell(NUMBER, died - timedelta(days=3), "first")
+    second = Spell(NUMBER, died - timedelta(days=2), "second")
+    home = second.discharge(died + timedelta(days=1))
+    words = [
+        Word(5.1, "", told(first.discharge(died, to="79", method="4"), 5.1)),
+        Word(6.1, "", told(home, 6.1)),
+    ]
+    states = [await state_after_words(order) for order in (words, words[::-1])]
+    assert states[0] == states[1]
+    assert {code_of(one["code"]) for one in states[0]["Flag"]} == {"amber"}
+
+
 @pytest.mark.parametrize("order", [[16, 24, 26], [26, 24, 16]])
 async def test_the_blue_is_that_of_the_stay_that_goes_on(order: list[int]) -> None:
     state = await state_after(order, {})
