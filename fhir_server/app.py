@@ -127,7 +127,7 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         assert isinstance(app, Application)  # noqa: S101 - it is the one below
-        store = await open_store(settings)
+        app.state.store = store = await open_store(settings)
         woken = asyncio.Event()
         server = await fhir_server(settings, store, operations, woken)
         app.state.server = server
@@ -140,10 +140,8 @@ def _lifespan(
         app.fhir, app.direct, app.writes = found
         app.state.gate = Gate(bounds, Proxies(settings.trusted_proxies), trail)
         follower = syslog_follower(settings, store)
-        app.state.store = store
         app.state.authority = authority(settings, Ledger(store))
-        jobs = runner(settings, store, server, woken, decisions, trail, stands)
-        app.state.jobs = jobs
+        app.state.jobs = jobs = runner(settings, store, server, woken, decisions, trail, stands)
         jobs.start()
         timers = scheduler(store, server) if settings.scheduler else None
         app.state.scheduler = timers

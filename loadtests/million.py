@@ -8,6 +8,7 @@ about another young person, so that no single page of the file answers them all.
 """
 
 import asyncio
+import itertools
 import json
 import os
 import platform
@@ -177,10 +178,16 @@ def _paths(built: Built, base: str) -> dict[str, Make]:
     def of(number: int) -> str:
         return drawn[number % len(drawn)]
 
-    search = "CarePlan?patient={}&status=active&_count=20"
+    words = itertools.count()
+
+    def search(number: int) -> str:
+        """In other words each time: a small store has its pages given again, as they were."""
+        asked = f"CarePlan?patient={of(number)}&status=active&_count=20"
+        return f"{base}/{asked}&_id:not=x{next(words)}"
+
     return {
         "read by id": lambda number: get(f"{base}/Patient/{of(number)}"),
-        "search patient, status": lambda number: get(f"{base}/{search.format(of(number))}"),
+        "search patient, status": lambda number: get(search(number)),
     }
 
 

@@ -27,7 +27,7 @@ async def closed_by_death(records: Records, person: Person, at: int) -> list[str
         for closed in (await person.closed_episodes("deceased"))[:1]:
             await records.amend({**closed, "period": ended_period(closed, at)})
         return said
-    await records.save(_closed(episode, at))
+    await records.amend(_closed(episode, at))
     return [*said, f"The involvement is closed: {reference_to(episode)}"]
 
 
@@ -53,7 +53,7 @@ async def reinvolved(records: Records, person: Person, *, in_hospital: bool = Fa
         state = "in-hospital" if in_hospital else await state_at_home(person)
         told = {"url": _STATE, "valueCode": state}
         opened = {**without_end(episode), "status": "active", "extension": [*kept, told]}
-        await records.save(opened)
+        await records.amend(opened)
         return [*said, f"The involvement goes on: {reference_to(episode)}"]
     return []
 

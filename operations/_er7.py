@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
-from hl7apy.exceptions import ChildNotFound, HL7apyException
-from hl7apy.parser import parse_message
-
 from fhir_server.fhir.dates import LOCAL
 
 MEDIA_TYPE: Final = "x-application/hl7-v2+er7"
@@ -97,6 +94,8 @@ class Er7:
         return [one[component - 1] for one in fields if len(one) >= component if one[component - 1]]
 
     def _repetitions(self, segment: Any, number: int) -> list[list[str]]:
+        from hl7apy.exceptions import ChildNotFound
+
         try:
             fields = getattr(segment, f"{segment.name.lower()}_{number}")
         except ChildNotFound:  # the version of the message has no such field
@@ -191,6 +190,9 @@ def _parsed(raw: bytes, header: Header, charset: str) -> Er7:
     if text[3] != "|" or len(text.split("|")[1]) not in (4, 5):
         raise Refused("MSH-2", VALUE, "The delimiters are not | and four others such as ^~\\&")
     _require_one(text)
+    from hl7apy.exceptions import HL7apyException  # by the first message: few servers are sent any
+    from hl7apy.parser import parse_message
+
     try:
         return Er7(parse_message(text, find_groups=False), text[4:8])
     except (HL7apyException, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:

@@ -63,7 +63,7 @@ def _is_sound(plan: Resource) -> bool:
 
 async def end_plan(records: Records, plan: Resource, left: int) -> None:
     """Note when the stay ended; people complete what is left of the checklist."""
-    await records.save(_ended(plan, left))
+    await records.amend(_ended(plan, left))
 
 
 def _ended(plan: Resource, left: int) -> Resource:
@@ -72,7 +72,7 @@ def _ended(plan: Resource, left: int) -> Resource:
 
 async def resume_plan(records: Records, plan: Resource) -> None:
     """The stay goes on: its plan has no end, and is worked on again where it was completed."""
-    await records.save(_resumed(plan))
+    await records.amend(_resumed(plan))
 
 
 def _resumed(plan: Resource) -> Resource:
@@ -108,7 +108,7 @@ def _without_note(plan: Resource) -> Resource:
 async def revoke_plan(records: Records, plan: Resource) -> str:
     """End the plan of a stay that never was; what was done, in words."""
     noted = [*plan.get("note", ()), _REVOKED]
-    await records.save({**plan, "status": "revoked", "note": noted})
+    await records.amend({**plan, "status": "revoked", "note": noted})
     return f"The discharge plan is revoked: {reference_to(plan)}"
 
 

@@ -195,5 +195,5 @@ async def _move_to(event: Event, state: str, among: set[str] | frozenset[str]) -
     if status_of(moved) not in statuses(state):
         # Nobody pauses while a young person is in hospital.
         moved["status"] = statuses(state)[0]
-    await event.records.save(moved)
+    await event.records.amend(moved)
     return [f"The pathway moves from {current} to {state}: {reference_to(episode)}"]

@@ -220,9 +220,10 @@ class _Processing:
             came.begun,
         )
         followed = await self._unit.settle(told, ("Encounter", stay["id"]))
-        if overtaken and stay == known and not self._unit.followed:
-            return [f"{_overtaken(stay)}, nothing is changed: {reference_to(stay)}"]
-        return [f"The event is stored: {reference_to(stay)}", *followed]
+        # By the stay alone: the first line goes to senders who may know of nothing that follows.
+        late = f"{_overtaken(stay)}, nothing of it is changed"
+        first = late if overtaken and stay == known else "The event is stored"
+        return [f"{first}: {reference_to(stay)}", *followed]
 
     async def _stored(
         self, resources: Sequence[tuple[Part, Resource]], stay: Resource, *, only_new: bool

@@ -33,6 +33,9 @@ AS_SERVICE: Final = "a professional refers to keyworking"
 """Whoever refers sees the young person, and has no part in what the host does with it."""
 _HOST: Final = "Parameters.parameter.where(name = 'host')"
 _ODS: Final = re.compile(r"[A-Za-z0-9]{1,20}", re.ASCII)
+_RATING: Final = "an active rating that calls for it"
+_DIAGNOSIS: Final = "a confirmed Condition of learning disability or autism"
+_NO_OTHER: Final = "that no involvement is open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +132,10 @@ async def _refer(call: Call, records: Records, person: Person, sees: _Sees) -> R
     rating = next(iter(await person.active_ratings()), None)
     needs = [one for one in await person.conditions() if is_eligible(one)]
     host = _host(call) or person.patient.get("managingOrganization")
-    rated = _rating_lacks(rating, call.pathway, tells=sees.rating)
-    recorded = _records_lack(needs, host)
-    if known := await person.episode():
-        where = f": {reference_to(known)}" if sees.record else ""
-        recorded.append(Issue(f"The young person is referred already{where}", "EpisodeOfCare"))
-    issues = _told(rated, _person_lacks(person, call.pathway), recorded, sees)
+    rated = _rating_lacks(rating, call.pathway)
+    recorded = _records_lack(needs, await person.episode())
+    about = [*_person_lacks(person, call.pathway), *_host_lacks(host)]
+    issues = _told(rated, about, recorded, sees)
     if issues or rating is None or host is None:
         raise FhirError.of(Kind.BUSINESS_RULE, issues)
     referral = await records.save(_referral(call, person, rating, needs))
@@ -151,16 +152,22 @@ async def _refer(call: Call, records: Records, person: Person, sees: _Sees) -> R
 def _told(
     rated: list[Issue], about: list[Issue], recorded: list[Issue], sees: _Sees
 ) -> list[Issue]:
-    """All that stands against it; what the caller does not see only where nothing else does.
+    """All that stands against it; of what the caller does not see, that something does, and only
+    where nothing else does.
 
     Else a referral that is bound to be refused would ask, as often as somebody likes, who has an
-    involvement or a diagnosis.
+    involvement or a diagnosis; and one that is refused for either says which.
     """
     seen = [*(rated if sees.rating else ()), *about, *(recorded if sees.record else ())]
-    return seen or [*rated, *recorded]
+    if seen or not (rated or recorded):
+        return seen
+    needed = [] if sees.rating else [_RATING]
+    needed += [] if sees.record else [_DIAGNOSIS, _NO_OTHER]
+    text = f"What the caller may not see stands against it; needed are {', '.join(needed)}"
+    return [Issue(text, "Patient")]
 
 
-def _rating_lacks(rating: Resource | None, pathway: Pathway, *, tells: bool) -> list[Issue]:
+def _rating_lacks(rating: Resource | None, pathway: Pathway) -> list[Issue]:
     allowed = [canonicals.RED, canonicals.AMBER, canonicals.BLUE]
     if pathway.refer_green:
         allowed.append(canonicals.GREEN)
@@ -168,8 +175,6 @@ def _rating_lacks(rating: Resource | None, pathway: Pathway, *, tells: bool) -> 
     if colour in allowed:
         return []
     found = f"The rating is {colour}" if colour else "There is no active rating"
-    if not tells:
-        found = "There is no active rating that calls for it"
     return [Issue(f"{found}: keyworking takes {', '.join(allowed)}", "Flag.code")]
 
 
@@ -185,14 +190,21 @@ def _person_lacks(person: Person, pathway: Pathway) -> list[Issue]:
     return [Issue(told, "Patient.birthDate")] if told else []
 
 
-def _records_lack(needs: list[Resource], host: Resource | None) -> list[Issue]:
+def _host_lacks(host: Resource | None) -> list[Issue]:
+    if host is not None:
+        return []
+    text = "It is not known who hosts keyworking: give 'host', or Patient.managingOrganization"
+    return [Issue(text, "EpisodeOfCare.managingOrganization")]
+
+
+def _records_lack(needs: list[Resource], known: Resource | None) -> list[Issue]:
     found = []
     if not needs:
         text = "No learning disability or autism is on record: write the confirmed Condition"
         found.append(Issue(text, "Condition.code"))
-    if host is None:
-        text = "It is not known who hosts keyworking: give 'host', or Patient.managingOrganization"
-        found.append(Issue(text, "EpisodeOfCare.managingOrganization"))
+    if known is not None:
+        text = f"The young person is referred already: {reference_to(known)}"
+        found.append(Issue(text, "EpisodeOfCare"))
     return found
 
 

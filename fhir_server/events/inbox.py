@@ -5,7 +5,7 @@ and no more: what the record says is read there, as far as the reader may.
 """
 
 from typing import Final
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from fhir_server.access.labels import as_test_data, is_test_data
 from fhir_server.access.masking import is_masked_type
@@ -16,6 +16,7 @@ from fhir_server.events.topics import TOPICS
 from fhir_server.fhir import canonicals, json
 from fhir_server.fhir.dates import instant
 from fhir_server.fhir.json import Resource
+from fhir_server.fhir.references import named_id
 from fhir_server.fhir.summary import SUBSETTED
 from fhir_server.storage.interface import StoredVersion
 
@@ -31,7 +32,7 @@ def communication(record: Record, told: Told, now: int) -> Resource:
     event = told.event
     message: Resource = {
         "resourceType": "Communication",
-        "id": str(uuid5(_NAMESPACE, f"{record.key}{record.asked.topic}{event.number}/{event.at}")),
+        "id": named_id(_NAMESPACE, f"{record.key}{record.asked.topic}{event.number}/{event.at}"),
         "status": "completed",
         "category": [{"coding": [{"system": _CATEGORY, "code": "notification"}]}],
         "topic": _topic(record),

@@ -6,8 +6,10 @@ Source: https://hl7.org/fhir/R4/references.html.
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from hashlib import sha1
 from os import urandom
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 from fhir_server.fhir import json
 from fhir_server.fhir.definitions import is_resource_type
@@ -41,9 +43,22 @@ def new_id() -> str:
 
     In half the time that `uuid.uuid4` takes.
     """
-    told = urandom(16).hex()
+    return _uuid(urandom(16).hex(), 4)
+
+
+def named_id(namespace: UUID, name: str) -> str:
+    """The same id for the same name, a version 5 UUID (section 5.5).
+
+    In half the time that `uuid.uuid5` takes.
+    """
+    digest = sha1(namespace.bytes + name.encode(), usedforsecurity=False)
+    return _uuid(digest.hexdigest(), 5)
+
+
+def _uuid(told: str, version: int) -> str:
+    """Of the first 128 bits that hexadecimal digits tell."""
     variant = "89ab"[int(told[16], 16) & 3]
-    return f"{told[:8]}-{told[8:12]}-4{told[13:16]}-{variant}{told[17:20]}-{told[20:]}"
+    return f"{told[:8]}-{told[8:12]}-{version}{told[13:16]}-{variant}{told[17:20]}-{told[20:32]}"
 
 
 def is_id(text: str) -> bool:

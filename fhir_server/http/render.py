@@ -50,7 +50,12 @@ def _day(number: int) -> str:
 
 
 def error(error: FhirError) -> HttpAnswer:
-    """An OperationOutcome with the kind's status."""
+    """An OperationOutcome with the kind's status, which is all that is left of the error.
+
+    By its traceback it would hold frames that hold it, and with them the whole request, until
+    somebody collects garbage.
+    """
+    error.__traceback__ = None
     headers = {"content-type": _CONTENT_TYPE}
     if error.retry_after or error.kind.status == 503:
         headers["retry-after"] = str(error.retry_after or 1)

@@ -4,13 +4,13 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequen
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qsl
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from fhir_server.access.session import Data, Position, SessionUnit, StoredVersion
 from fhir_server.errors import FhirError, Kind
 from fhir_server.fhir import json
 from fhir_server.fhir.json import Resource
-from fhir_server.fhir.references import localised, new_id
+from fhir_server.fhir.references import localised, named_id, new_id
 from fhir_server.operation.remembered import MOST, WRITTEN, Question, Remembered
 from fhir_server.search.ast import (
     And,
@@ -42,7 +42,7 @@ _AT_ONCE = 100
 @lru_cache(maxsize=4096)
 def stable_id(*parts: str) -> str:
     """The same id for the same parts, so that what an event makes is never made twice."""
-    return str(uuid5(_NAMESPACE, "\x1f".join(parts)))
+    return named_id(_NAMESPACE, "\x1f".join(parts))
 
 
 async def walked(data: Data, query: Query) -> AsyncIterator[StoredVersion]:

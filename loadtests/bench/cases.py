@@ -80,7 +80,7 @@ def _includes(data: Data) -> list[str]:
     ]
 
 
-def _anew(paths: Callable[[Data], Sequence[str]]) -> Callable[[Data, Target], Make]:
+def anew(paths: Callable[[Data], Sequence[str]]) -> Callable[[Data, Target], Make]:
     """The same in other words each time, so that nothing helps that is remembered of searches: a
     criterion that all satisfy, without one of the resources that there are."""
 
@@ -188,9 +188,9 @@ CASES: Final = (
     Case("search page of 20", _of_each(_pages), 0.25, entries=MANY),
     Case("chained search", _of_each(_chains), 0.10, entries=MANY),
     Case("include", _of_each(_includes), 0.10, entries=MANY + 1),
-    Case("search page of 20, anew", _anew(_pages), entries=MANY),
-    Case("chained search, anew", _anew(_chains), entries=MANY),
-    Case("include, anew", _anew(_includes), entries=MANY + 1),
+    Case("search page of 20, anew", anew(_pages), entries=MANY),
+    Case("chained search, anew", anew(_chains), entries=MANY),
+    Case("include, anew", anew(_includes), entries=MANY + 1),
     Case("create", _creates, 0.10, entries=0, writes=True),
     Case("update with If-Match", _updates, 0.08, entries=0, writes=True),
     Case("transaction of 10", _transactions(10), 0.015, entries=10, writes=True),

@@ -207,7 +207,7 @@ async def _end_plans(move: Move, kinds: Iterable[str], status: str) -> list[str]
                 followed = status_of(plan) != "draft" and plan.get("careTeam")
                 period = {**plan.get("period", {}), "end": local_day(move.now).isoformat()}
                 ended = {**plan, "status": status if followed else "revoked", "period": period}
-                saved = await move.records.save(ended)
+                saved = await move.records.amend(ended)
                 said.append(f"The plan is {status_of(saved)}: {reference_to(saved)}")
     return said
 
@@ -235,7 +235,7 @@ async def _end_referrals(move: Move, status: str) -> list[str]:
         local = parse_relative(link.get("reference", ""))
         found = await move.records.get(local.type, local.id) if local else None
         if found and found["resourceType"] == "ServiceRequest" and status_of(found) == "active":
-            saved = await move.records.save({**found, "status": status})
+            saved = await move.records.amend({**found, "status": status})
             said.append(f"The referral is {status}: {reference_to(saved)}")
     return said
 
@@ -247,7 +247,7 @@ async def _complete(move: Move, code: str) -> list[str]:
         if task_code(task) == code and is_open(task) and _is_focus(task, move.episode):
             done = {"status": "completed", "lastModified": local_time(move.now)}
             period = {**task.get("executionPeriod", {}), "end": local_time(move.now)}
-            await move.records.save({**task, **done, "executionPeriod": period})
+            await move.records.amend({**task, **done, "executionPeriod": period})
             said.append(f"Done: {reference_to(task)}")
     return said
 

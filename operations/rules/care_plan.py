@@ -98,7 +98,7 @@ async def _dated(change: Change, plan: Resource) -> list[str]:
     moved = redated(plan, change.before)
     if moved is plan:
         return []
-    await change.records.save(moved)
+    await change.records.amend(moved)
     return [f"The items of the discharge plan are dated: {reference_to(plan)}"]
 
 
@@ -122,7 +122,7 @@ async def _ask_why(
         status = "completed" if has_reason else "cancelled"
         why = {"statusReason": {"text": _ENDED}}
         ended = {"status": status, "lastModified": local_time(change.now), **why}
-        await records.save({**known, **ended})
+        await records.amend({**known, **ended})
     return []
 
 
@@ -134,7 +134,7 @@ async def _ask(records: Records, known: Resource | None, task: Resource) -> list
             return []  # somebody has taken it up, or ended it by hand
         kept = {name: value for name, value in known.items() if name != "statusReason"}
         task = {**kept, "status": "requested", "restriction": task["restriction"]}
-    await records.save(task)
+    await (records.save if known is None else records.amend)(task)
     due = task["restriction"]["period"]["end"]
     return [f"{_TEXT}, due {due}: {reference_to(task)}"]
 

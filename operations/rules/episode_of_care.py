@@ -70,7 +70,7 @@ async def follow(change: Change) -> list[str]:
         return []
     if change.before is None:
         return []
-    episode = await change.records.save(_with_history(change, change.before, episode))
+    episode = await change.records.amend(_with_history(change, change.before, episode))
     said = await _new_keyworker(change, person, change.before, episode)
     episode = await change.records.get(change.type, change.id) or episode
     came_from = state_of(change.before)

@@ -246,11 +246,30 @@ of subscriptions in tests/events/test_access.py, of the pathway in test_pathway_
 v2 in test_messages.py."""
 
 
+AUDIT: Final[Mapping[str, Ask]] = {
+    "GET {type} of AuditEvent": Ask("AuditEvent?_count=3"),
+    "POST {type}/_search of AuditEvent": _form("AuditEvent/_search", "_count=3"),
+    "GET {type}/{id} of AuditEvent": Ask("AuditEvent/1"),
+    "GET {type}/{id}/_history of AuditEvent": Ask("AuditEvent/1/_history"),
+    "GET {type}/{id}/_history/{version} of AuditEvent": Ask("AuditEvent/1/_history/1"),
+}
+"""For auditors alone, of whomever it tells."""
+
+AUDIT_WRITES: Final = frozenset({"POST {type} of AuditEvent", "PUT {type}/{id} of AuditEvent"})
+"""Tried in tests/audit."""
+
+
 def wired(operations: Operations) -> set[str]:
     """What the server answers at all."""
     routes = {
         f"{one.method} {one.pattern}"
         for one in ROUTER.routes
+        if not one.pattern.endswith("{operation}")
+    }
+    own = {
+        f"{one.method} {one.pattern} of {name}"
+        for name, several in ROUTER.own.items()
+        for one in several
         if not one.pattern.endswith("{operation}")
     }
     levels = ("system", "type", "instance")
@@ -260,7 +279,7 @@ def wired(operations: Operations) -> set[str]:
         for level in levels
         if one.definition.get(level)
     }
-    return routes | named
+    return routes | own | named
 
 
 EVERY: Final = tuple(ask for asks in READS.values() for ask in asks)

@@ -22,7 +22,7 @@ from fhir_server.fhir.nhs_number import synthetic
 from fhir_server.operation.registry import load
 from fhir_server.settings import Settings
 from tests.access import asks, cast
-from tests.access.asks import CHIEF, EVERY, READS, WRITES, Ask
+from tests.access.asks import AUDIT, AUDIT_WRITES, CHIEF, EVERY, READS, WRITES, Ask
 from tests.access.cast import GLASS, SERVICES, Cast
 from tests.access.region import AGES, CHILDREN, GONE, Child, everything
 from tests.access.served import break_glass, copied, copy_all, served, store_all
@@ -130,7 +130,7 @@ async def _told_openly(client: httpx.AsyncClient, ask: Ask) -> frozenset[str]:
 
 def test_every_route_and_operation_that_reads_has_a_row(prepared: Prepared) -> None:
     wired = asks.wired(load(Settings(auth="none").operations))
-    assert wired == READS.keys() | WRITES
+    assert wired == READS.keys() | WRITES | AUDIT.keys() | AUDIT_WRITES
     assert not READS.keys() & WRITES
     silent = {ask.id for ask in EVERY if not prepared.told[ask]}
     assert silent == {ask.id for ask in EVERY if _has_no_words(ask)}
@@ -312,6 +312,21 @@ async def test_services_see_what_the_table_allows(
             for child in children if ask.per_child else [None]:
                 await inspection.ask(ask, child)
     assert inspection.faults == []
+
+
+@pytest.mark.sqlite_alone
+async def test_the_audit_is_shown_to_auditors_alone(prepared: Prepared, tmp_path: Path) -> None:
+    """Whatever is asked for, and whether it is there: what it tells is of everybody."""
+    several = [*SERVICES, *(who(AT_LENGTH[0]) for who in (cast.patient, cast.parent))]
+    async with copied(prepared.folder, tmp_path) as client:
+        for ask in AUDIT.values():
+            assert (await _answer(client, ask, {})).status == 401
+            for caller in several:
+                told = await _answer(client, ask, caller.headers())
+                assert (told.status == 200) == (caller.role == "auditor"), (caller.kind, ask.id)
+                absent = replace(ask, path=ask.path.replace("/1", "/99999", 1))
+                other = await _answer(client, absent, caller.headers())
+                assert other.text == told.text or told.status == 200, (caller.kind, ask.id)
 
 
 OF_ALL: Final = (Ask("Patient?_count=5000"), Ask("CarePlan/{p}-a"), Ask("Patient/{p}"))

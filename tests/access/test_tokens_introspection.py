@@ -203,6 +203,29 @@ async def test_class_26_the_issuer_is_asked_again_for_what_goes_on(
     assert OPAQUE not in repr(asked._shown)
 
 
+@pytest.mark.parametrize(
+    ("changed", "stands"),
+    [
+        ({"exp": NOW + 900}, True),
+        ({"scope": "system/Goal.rs system/*.rs system/Goal.rs"}, True),
+        ({"scope": "system/Goal.rs"}, False),
+        ({"sub": "somebody-else"}, False),
+        ({"ods_code": "Y11"}, False),
+        ({"role": "auditor"}, False),
+    ],
+)
+async def test_class_26_what_goes_on_ends_where_the_issuer_answers_otherwise_than_before(
+    issuer: IssuerProcess, changed: dict[str, Any], stands: bool
+) -> None:
+    clock = Clock()
+    tell(issuer, scope="system/*.rs system/Goal.rs")
+    asked = asking(issuer, clock, introspection_cache=30)
+    shown = (await asked.caller(f"Bearer {OPAQUE}")).token
+    tell(issuer, **{"scope": "system/*.rs system/Goal.rs", **changed})
+    clock.seconds += 30
+    assert await asked.stands(shown) is stands
+
+
 async def test_nobody_is_asked_about_what_has_expired_or_was_not_shown_here(
     issuer: IssuerProcess,
 ) -> None:

@@ -191,6 +191,10 @@ def _messages(number: str, born: str) -> Iterator[Resource]:
         yield spell.admit()
         yield spell.discharge(over)
         yield Spell(number, start, value=f"other-{told}", birth_date=told).discharge(over)
+    # A death, and earlier word that comes late: in one world it ends and begins a good deal anew.
+    last = Spell(number, start, value="died", birth_date=born)
+    yield last.discharge(over, to="79", method="4")
+    yield last.transfer() | {"timestamp": "2026-05-31T09:00:00Z"}
 
 
 async def test_nor_that_of_a_message(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import copy
 import re
 from typing import Any, Final
+from uuid import UUID, uuid5
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from fhir_server.fhir.references import (
     LocalReference,
     is_absolute,
     is_id,
+    named_id,
     new_id,
     parse_local,
     parse_relative,
@@ -39,6 +41,11 @@ def test_new_ids_are_ids_that_never_meet() -> None:
     ids = {new_id() for _ in range(1000)}
     assert len(ids) == 1000
     assert all(is_id(made) and re.fullmatch(r"[0-9a-f-]{36}", made) for made in ids)
+
+
+@given(st.uuids(), st.text())
+def test_ids_of_names_are_uuids_of_version_5(namespace: UUID, name: str) -> None:
+    assert named_id(namespace, name) == str(uuid5(namespace, name))
 
 
 @given(st.sampled_from(resource_types()), ID, st.none() | ID)

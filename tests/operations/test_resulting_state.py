@@ -323,7 +323,7 @@ async def test_no_late_word_brings_back_a_stay_that_never_was(
     before = await effects(chart)
     sent = stay.admit() if late == "admit" else stay.discharge(HOME)
     (said,) = await chart.tell(sent)
-    assert "entered-in-error already, nothing is changed" in said
+    assert "entered-in-error already, nothing of it is changed" in said
     assert before == await effects(chart)
 
 

@@ -77,6 +77,8 @@ class Proven:
 @dataclass(frozen=True, slots=True)
 class _Shown:
     token: str = field(repr=False)
+    caller: Caller
+    """Whose it was said to be, and what for."""
     expires: int
     asked: int
     """Seconds since the epoch, as `expires`."""
@@ -154,20 +156,21 @@ class Authenticator:
             return True
         if shown.is_good and now - shown.asked >= self._trust.introspection_cache:
             shown = self._shown[token] = replace(
-                shown, asked=now, is_good=await self._is_good(shown.token, now)
+                shown, asked=now, is_good=await self._is_good(shown, now)
             )
         return shown.is_good
 
-    async def _is_good(self, token: str, now: int) -> bool:
+    async def _is_good(self, shown: _Shown, now: int) -> bool:
+        """Another answer than before is a no: what goes on was begun with another."""
         assert self._trust.introspection is not None  # noqa: S101 - nothing was asked about else
         try:
-            await self._trust.introspection.claims(token, now)
+            claims, until = await self._trust.introspection.claims(shown.token, now)
+            return _says_the_same(self._caller(claims, "", until).caller, shown.caller)
         except BadToken:
             return False
         except CannotVerify as reason:
             _log.warning("Whether a token is still good cannot be asked: %s", reason)
             raise not_now() from None
-        return True
 
     async def _verified(self, authorization: str) -> Caller:
         """Known again by the digest of the header, whose form need not be looked at once more."""
@@ -205,7 +208,7 @@ class Authenticator:
             token_id(claims) if "jti" in claims else f"sha256:{sha256(token.encode()).hexdigest()}"
         )
         known = self._caller(claims, jti, min(until, now + trust.introspection_cache))
-        self._shown[jti] = _Shown(token, claims["exp"], now)
+        self._shown[jti] = _Shown(token, known.caller, claims["exp"], now)
         self._shown.move_to_end(jti)
         while len(self._shown) > _SHOWN:
             self._shown.popitem(last=False)
@@ -219,6 +222,13 @@ class Authenticator:
         if known is None or not known.tells_revocations:
             caller = replace(caller, expires=claims["exp"])
         return Proven(caller, issuer, jti, until)
+
+
+def _says_the_same(one: Caller, other: Caller) -> bool:
+    """Of whom and for what, in whichever order; a token may well be good for longer by now."""
+    if frozenset(one.grants) != frozenset(other.grants):
+        return False
+    return replace(one, grants=(), expires=0) == replace(other, grants=(), expires=0)
 
 
 def _token(authorization: str, most: int) -> str:

@@ -135,7 +135,7 @@ class SqliteUnit:
         if current is not None and unchanged(draft, current):
             return current
         key = (draft.type, draft.id)
-        rid, version, updated = self._next(key, is_new=current is None, deleted=False)
+        rid, version, updated = self._next(key, is_new=current is None, deleted=0)
         body = draft.template.render(version, instant(updated))
         stored = StoredVersion(*key, version, updated, method, body)
         self._append(rid, stored)
@@ -147,7 +147,7 @@ class SqliteUnit:
 
     async def delete(self, resource_type: str, resource_id: str) -> StoredVersion:
         key = (resource_type, resource_id)
-        rid, version, updated = self._next(key, is_new=False, deleted=True)
+        rid, version, updated = self._next(key, is_new=False, deleted=1)
         self._entries.remove(self._connection, rid)
         stored = StoredVersion(*key, version, updated, "DELETE", b"")
         self._append(rid, stored)
@@ -163,9 +163,10 @@ class SqliteUnit:
             self._known.parameters = self._reader.parameters()
         return self._known.parameters
 
-    def _next(self, key: tuple[str, str], *, is_new: bool, deleted: bool) -> tuple[int, int, int]:
+    def _next(self, key: tuple[str, str], *, is_new: bool, deleted: int) -> tuple[int, int, int]:
         """Its row, which points to its next version by now; the number of that, and its time,
-        which is later than the last."""
+        which is later than the last. `deleted` is 0 or 1: for a bool, Python's module would look
+        for a way to tell it to SQLite."""
         if not is_new:
             row = self._connection.execute(_NEXT, (self._now, deleted, *key)).fetchone()
             if row is not None:

@@ -9,7 +9,7 @@ https://hl7.org/fhir/R4/structuredefinition.html
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -145,7 +145,7 @@ def _shipped(url: str) -> Definition | None:
     return _decoded_once(url) if any(url in table(name) for name in _SHIPPED) else None
 
 
-@cache
+@lru_cache(maxsize=32)  # the types of all of them are asked for once, as for `metadata`
 def _decoded_once(url: str) -> Definition:
     """Of one that is there: senders can make up any number of addresses that are not."""
     return json.decode_resource(
