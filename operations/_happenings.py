@@ -109,9 +109,8 @@ def outcome_of(happenings: Collection[Happening]) -> Outcome:
     admissions = [one for one in happenings if _tells_admission(one)]
     over = status == "finished"
     ways = {one.trigger for one in happenings}
-    as_stay = frozenset(OPEN_STAY if Trigger.ADMIT in ways else ()) | frozenset(
-        {"finished"} if Trigger.DISCHARGE in ways else ()
-    )
+    is_stay = not ways.isdisjoint((Trigger.ADMIT, Trigger.DISCHARGE))
+    as_stay = frozenset((*OPEN_STAY, "finished", *UNDONE_STAY) if is_stay else ())
     return Outcome(
         stay=_admitted({**last.stay, "status": status}, as_stay),
         happening=last,
@@ -124,7 +123,8 @@ def outcome_of(happenings: Collection[Happening]) -> Outcome:
 def _tells_admission(one: Happening) -> bool:
     """Whether it says that somebody is in hospital: a transfer does, though no A01 came."""
     inpatient = one.stay.get("class", {}).get("code") in INPATIENT_CLASSES
-    return one.trigger is Trigger.ADMIT or (inpatient and one.status in OPEN_STAY)
+    is_told = one.trigger in (Trigger.ADMIT, Trigger.CANCEL_DISCHARGE)
+    return is_told or (inpatient and one.status in OPEN_STAY)
 
 
 def _admitted(stay: Resource, as_stay: Collection[str]) -> Resource:

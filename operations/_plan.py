@@ -30,6 +30,8 @@ from operations._person import (
 from operations._sound import PERFORMERS, is_name
 
 _ITEMS: Final = {item.code: item for item in DISCHARGE_ITEMS}
+_REVOKED: Final[Resource] = {"text": "Revoked by the service, as its stay was taken back"}
+"""So that a plan is followed again which the service has revoked, and none that a person has."""
 DONE: Final = ("completed", "cancelled", "entered-in-error")
 _SCHEDULED: Final = ("scheduledPeriod", "scheduledString", "scheduledTiming")
 
@@ -92,14 +94,21 @@ def _status_again(plan: Resource) -> str:
 
 def follow_again(plan: Resource, left: int | None) -> Resource:
     """The plan of a stay that was, also where that was doubted; `left` is when it ended, if so."""
-    if status_of(plan) == "revoked":
-        plan = {**plan, "status": _status_again(plan)}
+    if status_of(plan) == "revoked" and _REVOKED in plan.get("note", ()):
+        plan = {**_without_note(plan), "status": _status_again(plan)}
     return _resumed(plan) if left is None else _ended(plan, left)
+
+
+def _without_note(plan: Resource) -> Resource:
+    others = [note for note in plan["note"] if note != _REVOKED]
+    kept = {name: value for name, value in plan.items() if name != "note"}
+    return kept | ({"note": others} if others else {})
 
 
 async def revoke_plan(records: Records, plan: Resource) -> str:
     """End the plan of a stay that never was; what was done, in words."""
-    await records.amend({**plan, "status": "revoked"})
+    noted = [*plan.get("note", ()), _REVOKED]
+    await records.amend({**plan, "status": "revoked", "note": noted})
     return f"The discharge plan is revoked: {reference_to(plan)}"
 
 

@@ -10,12 +10,22 @@ from dataclasses import replace
 from typing import Final
 
 from fhir_server.fhir import canonicals
+from fhir_server.fhir.dates import interval
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import Records, reference_to
 from operations._course import Mark, brought, course, given, is_turned
 from operations._event import Event
 from operations._known_stays import NEVER, KnownStay, by_then, died_at, had_effects, known_stays
-from operations._person import Person, begun, colour_of, extension, since, status_of, with_extension
+from operations._person import (
+    OPEN_STAY,
+    Person,
+    begun,
+    colour_of,
+    extension,
+    since,
+    status_of,
+    with_extension,
+)
 from operations._plan import plan_of
 from operations._rating_flag import (
     belongs_to,
@@ -128,14 +138,31 @@ async def _brought(event: Event, stay: KnownStay, stays: Sequence[KnownStay]) ->
     blue = await _own(beginning, canonicals.BLUE)
     red = await _own(beginning, canonicals.RED)
     found = []
-    if blue or (is_own and stay.left == NEVER) or await plan_of(event.person, stay.resource):
+    begins = is_own and status_of(stay.resource) in OPEN_STAY
+    if begins or blue or await plan_of(event.person, stay.resource):
         over = stay.left if stay.leads_home else NEVER
         mark = Mark(blue_of(beginning), stay.began, over, claims=stay.left)
         found.append(brought(mark, blue, again=is_own))
-    if _came_home(stay, stays) and (red or await had_effects(event, stay)):
+    if _came_home(stay, stays) and (red or await _is_to_be_red(event, stay, stays)):
         found.append(brought(_red(replace(beginning, at=stay.left)), red, again=is_own))
     known = is_own or bool(blue or red) or await _was_consented(event.person, stay)
     return found if known else []
+
+
+async def _is_to_be_red(event: Event, stay: KnownStay, stays: Sequence[KnownStay]) -> bool:
+    """Not so where a red that came from elsewhere is that of the end."""
+    of_stays = {flag_id(canonicals.RED, one.resource) for one in stays}
+    for flag in await event.person.ratings():
+        is_held = extension(flag, canonicals.MINIMUM_UNTIL_EXTENSION) is not None
+        if is_held and flag["id"] not in of_stays and _began_then(flag, stay.left):
+            return False
+    return await had_effects(event, stay)
+
+
+def _began_then(flag: Resource, at: int) -> bool:
+    """As exactly as it is told."""
+    start = flag.get("period", {}).get("start")
+    return start is not None and interval(start).low <= at < interval(start).high
 
 
 async def _was_consented(person: Person, stay: KnownStay) -> bool:

@@ -122,7 +122,9 @@ def superseded(flag: Resource, by: Resource) -> Resource:
 
 
 def going_on(flag: Resource) -> Resource:
-    """The rating as it was before it ended."""
+    """The rating as it was before it ended, if it has."""
+    if status_of(flag) == "active":
+        return flag
     others = [
         one
         for one in flag.get("extension", ())

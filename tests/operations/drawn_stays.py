@@ -14,7 +14,7 @@ SHAPES: Final = ("nhs", "davinci", "v2")
 ODD: Final = (None, (), ("02",), ("77",), ("99",), ("03",), ("01", "77"), ("20",))
 """Legal statuses: as the stay has them, none, and such as tell more or less of a right."""
 PLAIN: Final = Manner()
-_NUMBER: Final = nhs_number.synthetic(700)
+NUMBER: Final = nhs_number.synthetic(700)
 """Of the young person in a `Chart`."""
 _HOURS: Final = 470
 """In which all happens: it is over before now."""
@@ -56,7 +56,7 @@ def orders_of_stays(draw: st.DrawFn) -> Drawn:
 def _stay(draw: st.DrawFn, number: int) -> list[Word]:
     begun = draw(st.integers(1, _HOURS - 20))
     left = draw(st.integers(begun + 5, min(begun + 150, _HOURS - 10)))
-    spell = Spell(_NUMBER, ADMITTED + timedelta(hours=begun), f"stay {number}")
+    spell = Spell(NUMBER, ADMITTED + timedelta(hours=begun), f"stay {number}")
     after = left + draw(st.sampled_from((0, 0, -2, 2)))
     may_be = [
         (begun - 0.5, spell.preadmit()),

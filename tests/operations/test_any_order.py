@@ -22,8 +22,8 @@ from fhir_server.app import create_app
 from fhir_server.fhir import canonicals
 from fhir_server.settings import Settings
 from tests.operations.chart import Chart, code_of
-from tests.operations.courses import ADMITTED, V2_LEGAL_STATUS, Manner, as_v2, course, courses
-from tests.operations.drawn_stays import ODD, PLAIN, SHAPES, Drawn, Word, orders_of_stays
+from tests.operations.courses import ADMITTED, V2_LEGAL_STATUS, Manner, as_v2, course, courses, told
+from tests.operations.drawn_stays import NUMBER, ODD, PLAIN, SHAPES, Drawn, Word, orders_of_stays
 from tests.operations.messages import JSON, Spell
 from tests.operations.test_adt import accept
 from tests.stores import NIGHTLY, fewer, store_at
@@ -136,6 +136,39 @@ def test_stays_that_overlap_and_deaths_end_alike_in_any_order(drawn: Drawn) -> N
 async def test_ends_alike_where_discharges_are_corrected_and_taken_back(order: list[int]) -> None:
     first, second = await both(sorted(order), order)
     assert second == first
+
+
+@pytest.mark.parametrize("last", ["A11", "A13", "A03"])
+async def test_a_visit_that_ended_as_a_stay_does_is_one_whichever_word_came_first(
+    last: str,
+) -> None:
+    """A04 and A03 of a class that is no inpatient one, and what takes the end back."""
+    visit = Spell(NUMBER, ADMITTED + timedelta(days=9), "visit")
+    ambulatory: JSON = {"class": {"system": canonicals.ACT_CODE, "code": "AMB"}}
+    home = ADMITTED + timedelta(days=12)
+    sent = [
+        visit.event("A04", "in-progress", **ambulatory),
+        visit.discharge(home, **ambulatory),
+        visit.event("A13", "in-progress", **ambulatory),
+        visit.discharge(home + timedelta(days=1), **ambulatory),
+    ]
+    ending = {"A11": [*sent[:2], visit.event("A11", "cancelled", **ambulatory)], "A13": sent[:3]}
+    words = [Word(at, "", told(one, at)) for at, one in enumerate(ending.get(last, sent), start=13)]
+    assert await state_after_words(words[::-1]) == await state_after_words(words)
+
+
+async def test_stays_of_which_only_the_ends_are_told_have_no_blue_around_a_death() -> None:
+    died = ADMITTED + timedelta(days=5)
+    first = Spell(NUMBER, died - timedelta(days=3), "first")
+    second = Spell(NUMBER, died - timedelta(days=2), "second")
+    home = second.discharge(died + timedelta(days=1))
+    words = [
+        Word(5.1, "", told(first.discharge(died, to="79", method="4"), 5.1)),
+        Word(6.1, "", told(home, 6.1)),
+    ]
+    states = [await state_after_words(order) for order in (words, words[::-1])]
+    assert states[0] == states[1]
+    assert {code_of(one["code"]) for one in states[0]["Flag"]} == {"amber"}
 
 
 @pytest.mark.parametrize("order", [[16, 24, 26], [26, 24, 16]])

@@ -1,6 +1,7 @@
 """Records that no rule followed up get their Tasks from the scheduler, without a further write."""
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from fhir_server.jobs.scheduler import Scheduler
 from fhir_server.settings import Settings
 from fhir_server.timing import scheduler
 from tests.jobs import later
-from tests.operations.chart import Chart, concept
+from tests.operations.chart import Chart, code_of, concept
 from tests.operations.messages import JSON, Spell
 from tests.operations.timing import NOW, begin, days_ago, in_days
 from tests.support import body
@@ -57,6 +58,21 @@ async def test_what_is_history_brings_no_tasks(unknown: Chart, worker: Scheduler
     await _import(unknown, {**_stay(unknown), **over})
     assert await worker.work() == 1
     assert await unknown.all("Task") == []
+
+
+async def test_an_imported_red_is_that_of_its_stay_and_is_not_given_again(chart: Chart) -> None:
+    left = NOW - timedelta(days=3)
+    home = {"dischargeDisposition": concept(canonicals.DISCHARGE_DESTINATION, "19")}
+    period = {"start": (NOW - timedelta(days=9)).isoformat(), "end": left.isoformat()}
+    over = {"status": "finished", "period": period, "hospitalization": home}
+    (amber,) = await chart.all("Flag")
+    floor = {"url": canonicals.MINIMUM_UNTIL_EXTENSION, "valueDate": in_days(11)}
+    red = {**amber, "id": "red", "code": concept(canonicals.DSR_RATING, "red")}
+    red |= {"period": {"start": days_ago(3)}, "extension": [floor]}
+    await _import(chart, {**_stay(chart), **over}, red)
+    await chart.tell(Spell(chart.nhs_number, NOW - timedelta(days=1)).admit())
+    reds = [one for one in await chart.all("Flag") if code_of(one["code"]) == "red"]
+    assert [(one["id"], one["period"]["start"]) for one in reds] == [("red", days_ago(3))]
 
 
 async def test_what_is_imported_over_it_is_looked_at_again(

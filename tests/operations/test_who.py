@@ -125,6 +125,22 @@ async def test_a_death_that_was_told_in_error_is_taken_back_in_hospital_too(char
     assert (await chart.state(), await chart.colour()) == ("in-hospital", "blue")
 
 
+@pytest.mark.parametrize("status", ["draft", "revoked"])
+async def test_a_plan_that_the_service_revoked_is_followed_again_and_no_other(
+    chart: Chart, status: str
+) -> None:
+    """Of a stay that would have begun after a death, which then was none."""
+    await chart.tell(Spell(chart.nhs_number, HOME).admit())
+    plan = await chart.discharge_plan()
+    assert plan is not None
+    await chart.write({**plan, "status": status})
+    await corrected(chart, deceasedDateTime="2026-05-01")
+    assert (await chart.discharge_plan() or {})["status"] == "revoked"
+    await corrected(chart, deceasedDateTime=None)
+    again = await chart.discharge_plan() or {}
+    assert (again["status"], "note" in again) == (status, False)
+
+
 async def test_a_death_that_is_to_come_is_refused(chart: Chart) -> None:
     known = (await chart.client.get(chart.patient)).json()
     tomorrow = instant(system_clock() + 48 * 3_600_000_000)
