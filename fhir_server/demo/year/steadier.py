@@ -78,7 +78,8 @@ def birthday(year: Year) -> None:
     if seen:
         require(seen[mother.name].is_nothing, "The mother sees the record still")
         require(not seen[CAMHS.name].plans, "CAMHS sees the plans without consent")
-    year.go_on(BIRTHDAY + 6, 16)
+    # The same day: from the next on the question is overdue, and partners may be told of that.
+    year.go_on(BIRTHDAY, 16, weekends=True)
     for category, organisation in (("register", ICB), ("keyworking", HOST)):
         bodies = [year.family.carer, *_asked(organisation)]
         given = consent(year.family, category, skye, year.today, basis="consent", bodies=bodies)
