@@ -32,7 +32,7 @@ class Mark:
     flag: Resource
     at: int
     over: int | None = None
-    """Of the blue of a stay, when the young person came home from it; never is late."""
+    """Of the blue of a stay, when that was over; never is late."""
     claims: int = 0
     """Of what was not known yet, until when it goes before what people gave meanwhile."""
     is_decided: bool = False
@@ -81,17 +81,21 @@ def is_turned(flag: Resource) -> bool:
     return end_reason(flag) in _TURNED and not end_text(flag)
 
 
-def brought(new: Mark, known: Resource | None, *, again: bool) -> Mark:
+def brought(
+    new: Mark, known: Resource | None, *, again: bool, turns: Collection[int] | None = None
+) -> Mark:
     """The rating that a stay brings, where it is stored already: what was added to it since stays.
 
     One that the service took back is right again; what somebody has decided stands.
 
     Args:
         again: there is consent again for the rating of this stay.
+        turns: as of `given`, where people may have ended it as superseded.
     """
     if known is None:
         return new
-    if is_turned(known):
+    is_theirs = turns is not None and _is_superseded(known) and not _is_followed(known, turns)
+    if is_turned(known) and not is_theirs:
         return replace(new, flag=redated(known, new.flag), claims=0)
     right_again = ("added-in-error", "consent-withdrawn") if again else ("added-in-error",)
     if end_reason(known) in right_again and not end_text(known):
@@ -103,16 +107,31 @@ def given(flag: Resource, turns: Collection[int]) -> Mark | None:
     """The rating that somebody gave; None for one that never counted.
 
     Args:
-        turns: when something may have followed; an end at another time is somebody's decision.
+        turns: seconds in which something may have followed; another end is somebody's decision.
     """
-    at, over = _place(flag), since(flag.get("period", {}).get("end"))
-    if end_reason(flag) == "superseded" and over <= begun(flag):
+    if _is_superseded(flag) and _end(flag) <= begun(flag):
         return None  # it gave way at once
     if end_reason(flag) == "added-in-error":
         return None
-    is_followed = end_reason(flag) == "superseded" and over in turns
-    goes_on = end_reason(flag) != "superseded" and is_turned(flag)
-    return Mark(flag, at, is_decided=not (is_followed or goes_on))
+    goes_on = _is_followed(flag, turns) if _is_superseded(flag) else is_turned(flag)
+    return Mark(flag, _place(flag), is_decided=not goes_on)
+
+
+def _is_superseded(flag: Resource) -> bool:
+    return end_reason(flag) == "superseded"
+
+
+def _is_followed(flag: Resource, turns: Collection[int]) -> bool:
+    return in_seconds(_end(flag)) in turns
+
+
+def in_seconds(at: int) -> int:
+    """What is told by somebody may be more exact than the end of what it followed."""
+    return at // _SECOND
+
+
+def _end(flag: Resource) -> int:
+    return since(flag.get("period", {}).get("end"))
 
 
 def _place(flag: Resource) -> int:

@@ -5,7 +5,7 @@ was when is derived from all that is known by now (`operations._course`); the fl
 Decision 0061.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -13,9 +13,10 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import interval
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import Records, reference_to
-from operations._course import Mark, brought, course, given, is_turned
+from operations._course import Mark, brought, course, given, in_seconds, is_turned
 from operations._event import Event
 from operations._known_stays import NEVER, KnownStay, by_then, died_at, had_effects, known_stays
+from operations._leaving import died
 from operations._person import (
     OPEN_STAY,
     Person,
@@ -94,11 +95,12 @@ async def _own(event: Event, colour: str) -> Resource | None:
 
 
 async def _fit(event: Event, known: Flags) -> None:
-    death = await died_at(event.person)
+    death, turns = await died_at(event.person), await _turns(event.person)
     stays = by_then(await known_stays(event), death)
-    marks = [mark for stay in stays for mark in await _brought(event, stay, stays)]
+    marks = [mark for stay in stays for mark in await _brought(event, stay, stays, turns)]
     ours = await _take_back(event, known, marks)
-    marks += await _given(event, [known[name] for name in known if name not in ours], marks)
+    theirs = [known[name] for name in known if name not in ours]
+    marks += await _given(event, theirs, marks, turns)
     for flag in course([mark for mark in marks if death is None or mark.at <= death], death):
         if flag["id"] in known:
             await event.records.amend(flag)
@@ -108,8 +110,8 @@ async def _fit(event: Event, known: Flags) -> None:
 
 async def _end_without_consent(event: Event, known: Flags) -> None:
     """There is no new rating, and a blue one does not outlive its stay either."""
-    stays = await known_stays(event)
-    marks = [mark for stay in stays for mark in await _brought(event, stay, stays)]
+    stays, turns = await known_stays(event), await _turns(event.person)
+    marks = [mark for stay in stays for mark in await _brought(event, stay, stays, turns)]
     await _take_back(event, known, marks)
     for stay in stays:
         for flag in await event.person.active_ratings():
@@ -130,7 +132,17 @@ async def _take_back(event: Event, known: Flags, marks: Sequence[Mark]) -> set[s
     return ours
 
 
-async def _brought(event: Event, stay: KnownStay, stays: Sequence[KnownStay]) -> list[Mark]:
+async def _turns(person: Person) -> set[int]:
+    """The seconds in which something may have followed: another end is somebody's decision."""
+    turns = {begun(flag) for flag in await person.ratings()}
+    for stay in await person.stays():
+        turns |= {begun(stay), since(stay.get("period", {}).get("end"))}
+    return {in_seconds(at) for at in turns}
+
+
+async def _brought(
+    event: Event, stay: KnownStay, stays: Sequence[KnownStay], turns: Collection[int]
+) -> list[Mark]:
     """What the stay brings: blue from its beginning, red from its end where that led home."""
     is_own = stay.resource["id"] == event.stay.get("id")
     author = event.author if is_own else stay.resource.get("serviceProvider", event.author)
@@ -140,13 +152,20 @@ async def _brought(event: Event, stay: KnownStay, stays: Sequence[KnownStay]) ->
     found = []
     begins = is_own and status_of(stay.resource) in OPEN_STAY
     if begins or blue or await plan_of(event.person, stay.resource):
-        over = stay.left if stay.leads_home else NEVER
+        over = NEVER if died(stay.resource) else stay.left
         mark = Mark(blue_of(beginning), stay.began, over, claims=stay.left)
-        found.append(brought(mark, blue, again=is_own))
+        found.append(brought(mark, blue, again=is_own and _lasts(stay, blue)))
     if _came_home(stay, stays) and (red or await _is_to_be_red(event, stay, stays)):
-        found.append(brought(_red(replace(beginning, at=stay.left)), red, again=is_own))
+        mark = _red(replace(beginning, at=stay.left))
+        found.append(brought(mark, red, again=is_own, turns=turns))
     known = is_own or bool(blue or red) or await _was_consented(event.person, stay)
     return found if known else []
+
+
+def _lasts(stay: KnownStay, blue: Resource | None) -> bool:
+    """Not so of a blue that was over before they came home: consent since then is too late."""
+    end = since((blue or {}).get("period", {}).get("end"))
+    return not stay.leads_home or end > stay.left
 
 
 async def _is_to_be_red(event: Event, stay: KnownStay, stays: Sequence[KnownStay]) -> bool:
@@ -184,19 +203,26 @@ def _came_home(stay: KnownStay, stays: Sequence[KnownStay]) -> bool:
     return stay.leads_home and not any(one.outlasts(stay) for one in others)
 
 
-async def _given(event: Event, flags: Sequence[Resource], marks: Sequence[Mark]) -> list[Mark]:
+async def _given(
+    event: Event, flags: Sequence[Resource], marks: Sequence[Mark], turns: Collection[int]
+) -> list[Mark]:
     """The ratings that people gave.
 
     Where nobody knew of a stay yet, what was given meanwhile gives way to what the stay brings.
     """
-    turns = {begun(flag) for flag in await event.person.ratings()}
-    for stay in await event.person.stays():
-        turns |= {begun(stay), since(stay.get("period", {}).get("end"))}
-    found = [mark for mark in (given(flag, turns) for flag in flags) if mark is not None]
+    told = (given(flag, turns) for flag in flags)
+    found = [_placed(mark, marks) for mark in told if mark is not None]
     for mark in found:
         if _gives_way(mark, marks):
             await event.records.amend(ended(mark.flag, begun(mark.flag), "superseded"))
     return [mark for mark in found if not _gives_way(mark, marks)]
+
+
+def _placed(mark: Mark, marks: Sequence[Mark]) -> Mark:
+    """Of the day of something that was not known yet, it was before that."""
+    start = begun(mark.flag)
+    is_before = any(one.claims and start <= one.at < mark.at for one in marks)
+    return replace(mark, at=start) if is_before and not mark.is_decided else mark
 
 
 def _gives_way(mark: Mark, marks: Sequence[Mark]) -> bool:
