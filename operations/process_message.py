@@ -221,9 +221,10 @@ class _Processing:
         )
         followed = await self._unit.settle(told, ("Encounter", stay["id"]))
         # By the stay alone: the first line goes to senders who may know of nothing that follows.
-        late = f"{_overtaken(stay)}, nothing of it is changed"
-        first = late if overtaken and stay == known else "The event is stored"
-        return [f"{first}: {reference_to(stay)}", *followed]
+        late = f". {_overtaken(stay)}, nothing of it is changed"
+        overtaken = overtaken and stay == known
+        first = f"The event is stored{late if overtaken else ''}: {reference_to(stay)}"
+        return [first, *followed]
 
     async def _stored(
         self, resources: Sequence[tuple[Part, Resource]], stay: Resource, *, only_new: bool

@@ -100,7 +100,7 @@ async def test_the_story_of_a_son_who_turns_16(telling: Telling) -> None:
         await mother.consents(jo, to="register")
     found = [competence("not-competent", "2026-02-20")]
     await telling.register.records_consent(jo, "register", giver=jo.mother, extension=found)
-    with refused(422, "no active rating that calls for it"):
+    with refused(422, "an active rating that calls for it"):
         await telling.register.refers(jo, "His mother asks for somebody")
     await telling.paediatrician.rates(jo, "amber", "He has not been to school since June")
     await telling.register.refers(jo, "His mother asks for somebody")
