@@ -151,9 +151,21 @@ def end_reason(flag: Resource) -> str | None:
 
 
 def death_noted(flags: Iterable[Resource], now: int) -> int:
-    """When a death was first on record, by the ratings that it ended; now, where it was not yet."""
-    ends = [since(one["period"].get("end")) for one in flags if end_reason(one) == "deceased"]
-    return min(ends, default=now)
+    """When a death was first on record, by the ratings that it ended; now, where it was not yet.
+
+    Who was rated later lived then: that death was told in error.
+    """
+    known = [*flags]
+    rated = max((begun(one) for one in known if _lasted(one)), default=now)
+    ends = [since(one["period"].get("end")) for one in known if end_reason(one) == "deceased"]
+    return min((end for end in ends if end >= rated), default=now)
+
+
+def _lasted(flag: Resource) -> bool:
+    if status_of(flag) == "active":
+        return True
+    over = since(flag.get("period", {}).get("end"))
+    return end_reason(flag) != "added-in-error" and over > begun(flag)
 
 
 def end_text(flag: Resource) -> str:

@@ -25,6 +25,9 @@ _REASONS: Final = (_STEP_DOWN, "consent-withdrawn", "aged-out", "deceased", "add
 """Codes of `rating-end-reason`; `superseded` is what a new rating does."""
 _BY_RIGHT: Final = ("consent-withdrawn", "deceased")
 """These end a rating whatever holds it."""
+_OF_THE_SERVICE: Final = ("deceased", "added-in-error")
+"""With these it ends ratings itself, and takes that back where it was told in error."""
+_BY_HAND: Final = "Removed by hand"
 
 
 async def run(call: Call) -> Resource:
@@ -71,8 +74,9 @@ async def _remove(call: Call, records: Records, person: Person, removal: Removal
     if not active:
         raise FhirError.at(Kind.BUSINESS_RULE, "Flag", "There is no active rating to remove")
     await _require_free(call, person, removal)
+    text = removal.text or (_BY_HAND if removal.reason in _OF_THE_SERVICE else "")
     return await end_ratings(
-        records, person, call.now, removal.reason, removal.text, avoided=removal.avoided
+        records, person, call.now, removal.reason, text, avoided=removal.avoided
     )
 
 

@@ -7,8 +7,9 @@ import pytest
 
 from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import LOCAL
-from tests.operations.chart import Chart, code_of, ended, extension_of
+from tests.operations.chart import Chart, code_of, concept, ended, extension_of
 from tests.operations.messages import JSON, Spell
+from tests.operations.test_set_rating import flag_of, remove
 from tests.support import write_over
 
 NOW: Final = datetime.now(LOCAL).replace(microsecond=0)
@@ -120,3 +121,33 @@ async def test_the_blue_of_a_stay_that_led_to_another_hospital_ends_as_that_of_t
     ends = [blue["period"]["end"] for blue in await of(chart, "blue")]
     assert ends == [second.start.isoformat(), home.isoformat()]
     assert await chart.colour() == "red"
+
+
+@pytest.mark.parametrize("reason", ["deceased", "added-in-error"])
+async def test_a_red_that_somebody_has_removed_is_not_given_back_by_later_word(
+    chart: Chart, reason: str
+) -> None:
+    """With a reason with which the service ends ratings itself, and without a text."""
+    stay = await at_home(chart, NOW - 30 * DAY)
+    red = flag_of(await remove(chart, reason))
+    await chart.tell(stay.discharge(NOW - 30 * DAY))
+    assert (await by_id(chart))[red["id"]] == red
+    assert await chart.rating() is None
+
+
+async def test_a_death_told_in_error_long_ago_is_not_when_somebody_died(chart: Chart) -> None:
+    """They were rated since: a death without a time is of now."""
+    why_over = {
+        "url": canonicals.RATING_END_REASON_EXTENSION,
+        "valueCodeableConcept": concept(canonicals.RATING_END_REASON, "deceased"),
+    }
+    over = {"status": "inactive", "extension": [why_over]}
+    await chart.rate(
+        "green", "2025-12-01", **over, period={"start": "2025-12-01", "end": "2026-01-02"}
+    )
+    patient = (await chart.client.get(chart.patient)).json()
+    answer = await write_over(chart.client, {**patient, "deceasedBoolean": True})
+    assert answer.status_code == 200, answer.text
+    (amber,) = await of(chart, "amber")
+    assert why(amber) == "deceased"
+    assert datetime.fromisoformat(amber["period"]["end"]) >= NOW
