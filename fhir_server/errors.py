@@ -116,3 +116,16 @@ class FhirError(Exception):
     def at(cls, kind: Kind, expression: str, text: str) -> "FhirError":
         """One issue with its place."""
         return cls(kind, Issue(text, expression))
+
+
+def let_go(error: FhirError) -> FhirError:
+    """The error, once all that is told of it is its kind and issues.
+
+    By their tracebacks it and what it came of hold frames that hold them, and with them the whole
+    request, however large its body is, until somebody collects garbage.
+    """
+    came_of: BaseException | None = error
+    while came_of is not None and came_of.__traceback__ is not None:
+        came_of.__traceback__ = None
+        came_of = came_of.__cause__ or came_of.__context__
+    return error

@@ -380,25 +380,29 @@ class _Reader:
         self._div_depth = 0
         self._div_start = 0
         # In UTF-8 whatever the document says: the places of narratives are counted in its bytes.
-        parser = expat.ParserCreate("UTF-8", " ")
-        parser.buffer_text = True
-        parser.StartDoctypeDeclHandler = self._refuse_doctype
-        parser.XmlDeclHandler = self._declaration
-        parser.StartElementHandler = self._start
-        parser.EndElementHandler = self._end
-        parser.CharacterDataHandler = self._characters
-        self._parser = parser
+        self._parser = expat.ParserCreate("UTF-8", " ")
 
     def root(self) -> _Node:
         # Expat would follow the byte order mark of another encoding; UTF-8 has no NUL.
         if b"\x00" in self._raw[:4] or self._raw.startswith((BOM_UTF16_BE, BOM_UTF16_LE)):
             raise FhirError(Kind.MALFORMED, "The XML is not in UTF-8, which is expected")
         try:
-            self._parser.Parse(self._raw, True)
+            self._told_by(self._parser).Parse(self._raw, True)
         except (expat.ExpatError, ValueError) as error:
             raise FhirError(Kind.MALFORMED, f"The body is not well-formed XML: {error}") from None
+        finally:
+            del self._parser  # which holds this reader, and with it the body
         assert self._root is not None  # noqa: S101 - a well-formed document has one
         return self._root
+
+    def _told_by(self, parser: expat.XMLParserType) -> expat.XMLParserType:
+        parser.buffer_text = True
+        parser.StartDoctypeDeclHandler = self._refuse_doctype
+        parser.XmlDeclHandler = self._declaration
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._characters
+        return parser
 
     def _refuse_doctype(self, *_: object) -> None:
         raise FhirError(Kind.MALFORMED, "The XML has a DTD, which FHIR does not allow")

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from fhir_server.errors import FhirError
+from fhir_server.errors import FhirError, let_go
 from fhir_server.fhir import json, xml
 from fhir_server.fhir.outcomes import outcome_of
 from fhir_server.http.messages import HttpAnswer
@@ -50,12 +50,8 @@ def _day(number: int) -> str:
 
 
 def error(error: FhirError) -> HttpAnswer:
-    """An OperationOutcome with the kind's status, which is all that is left of the error.
-
-    By its traceback it would hold frames that hold it, and with them the whole request, until
-    somebody collects garbage.
-    """
-    error.__traceback__ = None
+    """An OperationOutcome with the kind's status, which is all that is left of the error."""
+    let_go(error)
     headers = {"content-type": _CONTENT_TYPE}
     if error.retry_after or error.kind.status == 503:
         headers["retry-after"] = str(error.retry_after or 1)

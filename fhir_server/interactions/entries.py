@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 
-from fhir_server.errors import FhirError, Issue, Kind
+from fhir_server.errors import FhirError, Issue, Kind, let_go
 from fhir_server.fhir import json
 from fhir_server.fhir.bundles import Entry
 from fhir_server.fhir.dates import instant, interval
@@ -142,7 +142,7 @@ def failure(error: FhirError) -> Entry:
     """The response to an entry of a batch that was refused."""
     shown: Mapping[str, Any] = {
         "status": _status(error.kind.status),
-        "outcome": outcome_of(error),
+        "outcome": outcome_of(let_go(error)),
     }
     return Entry("", b"", {"response": shown})
 

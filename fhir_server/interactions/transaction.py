@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from fhir_server.access.session import Session, SessionUnit
-from fhir_server.errors import FhirError, Kind
+from fhir_server.errors import FhirError, Kind, let_go
 from fhir_server.fhir import json
 from fhir_server.fhir.bundles import bundle
 from fhir_server.fhir.definitions import is_resource_type
@@ -131,7 +131,7 @@ async def _settled(session: Session, plan: Sequence[Planned]) -> list[Planned]:
 
 def _raise_all(errors: Sequence[FhirError]) -> None:
     if errors:
-        issues = [issue for error in errors for issue in error.issues]
+        issues = [issue for error in errors for issue in let_go(error).issues]
         raise FhirError.of(errors[0].kind, issues, errors[0].challenge)
 
 
