@@ -2,9 +2,10 @@
 
 What a request makes goes when the last reference to it goes: reads, searches, writes and refusals
 leave no cycle behind. They must not: a few objects may hold a large body, and the collector counts
-objects alone (`errors.let_go`). But it looks whenever 700 of them more than before are alive, which
-a handful of requests under way have: that was a thirtieth of a create. And a look at everything
-goes through modules, definitions and checkers, during which nobody is answered.
+objects alone (`errors.let_go`; what does leave one goes after some seconds, `arenas`). But it looks
+whenever 700 of them more than before are alive, which a handful of requests under way have: that
+was a thirtieth of a create. And a look at everything goes through modules, definitions and
+checkers, during which nobody is answered.
 https://docs.python.org/3/library/gc.html#gc.freeze
 """
 

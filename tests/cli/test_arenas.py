@@ -2,13 +2,17 @@
 free goes back to the system."""
 
 import ctypes
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Final
 
 import pytest
+
+from fhir_server import arenas
 
 _MANY: Final = """
 import ctypes, threading
@@ -83,3 +87,21 @@ def test_what_is_free_before_something_in_use_goes_back_to_the_system() -> None:
         [sys.executable, "-c", _FREED], capture_output=True, text=True, check=True, timeout=60
     ).stdout
     assert float(told) > 20, told
+
+
+class _Body:
+    """As what a failure left behind that names itself."""
+
+    def __init__(self) -> None:
+        self.within: object = self
+
+
+def test_cycles_go_before_there_are_many_of_them() -> None:
+    gc.disable()
+    try:
+        left = weakref.ref(_Body())
+        assert left() is not None
+        arenas.give_back()
+        assert left() is None
+    finally:
+        gc.enable()
