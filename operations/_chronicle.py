@@ -11,7 +11,7 @@ from fhir_server.fhir import canonicals
 from fhir_server.fhir.dates import interval
 from fhir_server.fhir.json import Resource
 from fhir_server.operation.records import reference_to
-from operations._person import INPATIENT_CLASSES, UNDONE_STAY, is_rating, status_of
+from operations._person import UNDONE_STAY, is_inpatient, is_rating, status_of
 
 _NEVER: Final = ("entered-in-error", "cancelled", "not-done")
 
@@ -99,8 +99,7 @@ def _told(source: Source, resource: Resource) -> tuple[str, str]:
 
 
 def _is_stay(encounter: Resource) -> bool:
-    inpatient = encounter.get("class", {}).get("code") in INPATIENT_CLASSES
-    return inpatient and status_of(encounter) not in UNDONE_STAY
+    return is_inpatient(encounter) and status_of(encounter) not in UNDONE_STAY
 
 
 def _about(resource: Resource) -> str:

@@ -21,7 +21,7 @@ from operations._person import (
     INPATIENT_CLASSES,
     OPEN_STAY,
     UNDONE_STAY,
-    has_code,
+    is_inpatient,
     since,
     status_of,
 )
@@ -129,9 +129,7 @@ def _tells_admission(one: Happening) -> bool:
 
 def _admitted(stay: Resource, as_stay: Collection[str]) -> Resource:
     """The stay, with what notices know it by where its class says that it is none."""
-    is_told = status_of(stay) in as_stay
-    known = stay.get("class", {}).get("code") in INPATIENT_CLASSES
-    if not is_told or known or has_code(stay.get("type"), canonicals.STAY_TYPE, "admitted"):
+    if status_of(stay) not in as_stay or is_inpatient(stay):
         return stay
     kind = {"coding": [{"system": canonicals.STAY_TYPE, "code": "admitted"}]}
     return {**stay, "type": [*stay.get("type", ()), kind]}

@@ -19,12 +19,12 @@ from operations._calendar import midnight
 from operations._chronicle import status_or_lifecycle
 from operations._leaving import left_for_hospital
 from operations._person import (
-    INPATIENT_CLASSES,
     UNDONE_STAY,
     code_in,
     colour_of,
     extension,
     has_code,
+    is_inpatient,
     is_rating,
     local_day,
     since,
@@ -174,7 +174,7 @@ def _stays(record: Record) -> list[Resource]:
     return [
         one.now
         for one in record["Encounter"]
-        if one.now.get("class", {}).get("code") in INPATIENT_CLASSES
+        if is_inpatient(one.now)
         and status_of(one.now) not in (*UNDONE_STAY, "planned")
         and "start" in one.now.get("period", {})
     ]

@@ -33,7 +33,10 @@ def any_of(parameter: str, *codes: str) -> Node:
     return disjunction(*(TokenIs(parameter, None, code) for code in codes))
 
 
-IS_INPATIENT: Final = any_of("class", *INPATIENT_CLASSES)
+IS_INPATIENT: Final = disjunction(
+    any_of("class", *INPATIENT_CLASSES), TokenIs("type", canonicals.STAY_TYPE, "admitted")
+)
+"""By class, or because a message told of it as a stay (`is_inpatient`)."""
 _IS_DISCHARGE_PLAN: Final = TokenIs("category", canonicals.CARE_PLAN_CATEGORY, "discharge-plan")
 _MOST_STAYS: Final = 20
 """Of one young person that are looked at, when all that are open are among them."""
@@ -83,7 +86,7 @@ class Person:
         return found
 
     async def latest_inpatient(self) -> list[Resource]:
-        """Encounters of an inpatient class: all that are open, and of the others the last."""
+        """Encounters of patients in bed: all that are open, and of the others the last."""
         asked = ("Encounter", self.reference, IS_INPATIENT)
         found = await self._records.about(*asked, latest=_MOST_STAYS, by=_BEGUN)
         if len(found) < _MOST_STAYS:
@@ -120,7 +123,7 @@ class Person:
         """Stays that have begun; one that is to begin has nobody in hospital yet."""
         told = await self._about("Encounter", any_of("status", *OPEN_STAY))
         found = [one for one in told if begun(one) <= self.now + CLOCKS_DIFFER]
-        inpatient = [one for one in found if one["class"].get("code") in INPATIENT_CLASSES]
+        inpatient = [one for one in found if is_inpatient(one)]
         if len(inpatient) == len(found):
             return inpatient
         planned = {local_name(plan.get("encounter")) for plan in await self.discharge_plans()}
@@ -325,6 +328,12 @@ def ended_at_16(consent: Resource) -> bool:
 
 def is_open_plan(plan: Resource) -> bool:
     return status_of(plan) in _OPEN_PLAN
+
+
+def is_inpatient(encounter: Resource) -> bool:
+    """Whether it is a stay in hospital: by its class, or because a message told of it as one."""
+    known = encounter.get("class", {}).get("code") in INPATIENT_CLASSES
+    return known or has_code(encounter.get("type"), canonicals.STAY_TYPE, "admitted")
 
 
 def is_rating(flag: Resource) -> bool:

@@ -21,7 +21,6 @@ from operations._calendar import MICROSECONDS, birthday
 from operations._leaving import death_of, died, left_for_hospital
 from operations._person import (
     CLOCKS_DIFFER,
-    INPATIENT_CLASSES,
     OPEN_STAY,
     OPEN_TASK,
     Person,
@@ -32,6 +31,7 @@ from operations._person import (
     covers,
     extension,
     has_code,
+    is_inpatient,
     local_day,
     local_name,
     since,
@@ -176,7 +176,7 @@ class Record:
 
     def _is_stay(self, encounter: Resource) -> bool:
         return (
-            encounter.get("class", {}).get("code") in INPATIENT_CLASSES
+            is_inpatient(encounter)
             or encounter["id"] in self.news
             or reference_to(encounter) in self._planned_for
         )

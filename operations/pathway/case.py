@@ -10,10 +10,10 @@ from fhir_server.operation.pathway import Pathway
 from fhir_server.operation.records import Lookup
 from operations._leaving import left_for_hospital
 from operations._person import (
-    INPATIENT_CLASSES,
     Person,
     colour_of,
     extension,
+    is_inpatient,
     refers,
     since,
     status_of,
@@ -106,7 +106,7 @@ async def _visits(person: Person, episode: Resource) -> list[Resource]:
 def _is_visit(encounter: Resource, episode: Resource) -> bool:
     code = encounter["class"].get("code")
     named = any(refers(one, episode) for one in encounter.get("episodeOfCare", ()))
-    return code in _VISIT_CLASSES or (named and code not in INPATIENT_CLASSES)
+    return not is_inpatient(encounter) and (code in _VISIT_CLASSES or named)
 
 
 def _names(plan: Resource | None, goal: Resource) -> bool:

@@ -20,11 +20,11 @@ from operations._known_stays import died_at
 from operations._leaving import died, left_for_hospital
 from operations._person import (
     CLOCKS_DIFFER,
-    INPATIENT_CLASSES,
     OPEN_STAY,
     UNDONE_STAY,
     Person,
     begun,
+    is_inpatient,
     since,
     status_of,
 )
@@ -157,9 +157,8 @@ def _decisive(stay: Resource | None) -> list[Any]:
 
 
 async def _is_stay(change: Change, encounter: Resource) -> bool:
-    """By its class, or because a plan hangs on it."""
-    inpatient = encounter.get("class", {}).get("code") in INPATIENT_CLASSES
-    return inpatient or (change.before is not None and await _has_plan(change))
+    """By what it says, or because a plan hangs on it."""
+    return is_inpatient(encounter) or (change.before is not None and await _has_plan(change))
 
 
 async def _has_plan(change: Change) -> bool:

@@ -15,11 +15,11 @@ from operations._consenting import is_parents
 from operations._event import Told
 from operations._overdue import next_moment
 from operations._person import (
-    INPATIENT_CLASSES,
     OPEN_TASK,
     any_of,
     codes,
     has_code,
+    is_inpatient,
     is_open_plan,
     is_rating,
     status_of,
@@ -125,7 +125,7 @@ async def _news(change: Change) -> Mapping[str, int]:
     stay = await change.records.get("Encounter", told.stay_id)
     if stay is None:
         return {}
-    is_stay = status_of(stay) in told.as_stay or _is_inpatient(stay)
+    is_stay = status_of(stay) in told.as_stay or is_inpatient(stay)
     return {told.stay_id: told.at} if is_stay else {}
 
 
@@ -145,9 +145,7 @@ async def _concerns(change: Change) -> bool:
         return before != after
     if change.id in await _news(change):
         return True
-    is_stay = any(
-        side is not None and _is_inpatient(side) for side in (change.before, change.after)
-    )
+    is_stay = any(side is not None and is_inpatient(side) for side in (change.before, change.after))
     return before != after and (is_stay or await _hangs_on(change))
 
 
@@ -175,10 +173,6 @@ def _home_of(plan: Resource | None) -> str:
 async def _hangs_on(change: Change) -> bool:
     """Whether it was a stay because of what a message told."""
     return await change.records.get("CarePlan", plan_id(change.resource)) is not None
-
-
-def _is_inpatient(encounter: Resource) -> bool:
-    return encounter.get("class", {}).get("code") in INPATIENT_CLASSES
 
 
 def _looked_at(resource: Resource | None) -> list[object]:

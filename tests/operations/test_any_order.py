@@ -157,6 +157,23 @@ async def test_a_visit_that_ended_as_a_stay_does_is_one_whichever_word_came_firs
     assert await state_after_words(words[::-1]) == await state_after_words(words)
 
 
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_stay_of_another_class_after_a_death_is_one_where_the_death_was_told_in_error(
+    *, ends: bool
+) -> None:
+    stay = Spell(NUMBER, ADMITTED + timedelta(days=9), "odd")
+    ambulatory: JSON = {"class": {"system": canonicals.ACT_CODE, "code": "AMB"}}
+    home = stay.discharge(ADMITTED + timedelta(days=12), **ambulatory)
+    died = (ADMITTED + timedelta(days=5)).isoformat()
+    words = [Word(9.1, "", told(stay.event("A01", "in-progress", **ambulatory), 9.1))]
+    words += [Word(12.1, "", told(home, 12.1))] * ends
+    deaths = [Word(5.1, "", death=died), Word(13, "")]
+    states = [await state_after_words(one) for one in (words, [*deaths, *words], [*words, *deaths])]
+    late = [deaths[0], *words, deaths[1]]
+    assert await state_after_words(late) == states[0]
+    assert states[1] == states[2] == states[0]
+
+
 async def test_stays_of_which_only_the_ends_are_told_have_no_blue_around_a_death() -> None:
     died = ADMITTED + timedelta(days=5)
     first = Spell(NUMBER, died - timedelta(days=3), "first")
