@@ -12,7 +12,6 @@ from operations._person import (
     Person,
     begun,
     code_in,
-    colour_of,
     extension,
     local_day,
     local_time,
@@ -184,11 +183,6 @@ def _identifies(identifier: Resource, stay: Resource) -> bool:
     told = identifier.get("system"), identifier.get("value")
     known = [(one.get("system"), one.get("value")) for one in stay.get("identifier", ())]
     return None not in told and told in known
-
-
-def is_of_a_stay(flag: Resource) -> bool:
-    floor = extension(flag, canonicals.MINIMUM_UNTIL_EXTENSION)
-    return colour_of(flag) == canonicals.BLUE or floor is not None
 
 
 def in_force(flag: Resource, now: int) -> bool:
